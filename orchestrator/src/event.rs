@@ -1,0 +1,132 @@
+//! What the library tells while it works. It never prints: a reporter draws these.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+/// One thing that happened. `step` is a plan's step id; `subject` the domain it is about, if one.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    Planned {
+        steps: usize,
+    },
+    Started {
+        step: String,
+        subject: Option<String>,
+        title: String,
+    },
+    /// A step entered a stage, such as `waiting for SSH`.
+    Stage {
+        step: String,
+        subject: Option<String>,
+        stage: String,
+    },
+    /// Bytes or items done of a total.
+    Progress {
+        step: String,
+        subject: Option<String>,
+        done: u64,
+        total: Option<u64>,
+    },
+    Finished {
+        step: String,
+        subject: Option<String>,
+        title: String,
+        #[serde(rename = "seconds", serialize_with = "seconds")]
+        elapsed: Duration,
+    },
+    Failed {
+        step: String,
+        subject: Option<String>,
+        title: String,
+        error: String,
+    },
+    Undone {
+        step: String,
+        subject: Option<String>,
+        title: String,
+    },
+    /// Something that a user should know and that belongs to no step.
+    Note {
+        message: String,
+    },
+}
+
+fn seconds<S: serde::Serializer>(elapsed: &Duration, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_f64((elapsed.as_secs_f64() * 1000.0).round() / 1000.0)
+}
+
+/// The sending side; cloned to wherever work is done.
+#[derive(Clone, Debug, Default)]
+pub struct Events(Option<UnboundedSender<Event>>);
+
+impl Events {
+    pub fn channel() -> (Events, UnboundedReceiver<Event>) {
+        let (sender, receiver) = unbounded_channel();
+        (Events(Some(sender)), receiver)
+    }
+
+    /// Events that nobody draws.
+    pub fn ignored() -> Events {
+        Events(None)
+    }
+
+    pub fn emit(&self, event: Event) {
+        if let Some(sender) = &self.0 {
+            // The reporter ends last; when it is gone, nobody is left to tell.
+            let _ = sender.send(event);
+        }
+    }
+
+    pub fn note(&self, message: impl Into<String>) {
+        self.emit(Event::Note {
+            message: message.into(),
+        });
+    }
+
+    pub fn scope(&self, step: impl Into<String>, subject: Option<String>) -> Scope {
+        Scope {
+            events: self.clone(),
+            step: step.into(),
+            subject,
+        }
+    }
+}
+
+/// [`Events`] bound to one step, for the code that acts without knowing the plan.
+#[derive(Clone, Debug, Default)]
+pub struct Scope {
+    events: Events,
+    step: String,
+    subject: Option<String>,
+}
+
+impl Scope {
+    /// A scope whose events nobody draws.
+    pub fn ignored() -> Scope {
+        Scope::default()
+    }
+
+    pub fn stage(&self, stage: impl Into<String>) {
+        self.events.emit(Event::Stage {
+            step: self.step.clone(),
+            subject: self.subject.clone(),
+            stage: stage.into(),
+        });
+    }
+
+    pub fn progress(&self, done: u64, total: Option<u64>) {
+        self.events.emit(Event::Progress {
+            step: self.step.clone(),
+            subject: self.subject.clone(),
+            done,
+            total,
+        });
+    }
+
+    pub fn note(&self, message: impl Into<String>) {
+        self.events.note(message);
+    }
+}

@@ -1,0 +1,23 @@
+//! Makes one topology file true on a libvirt host.
+//!
+//! The main path, in order: [`topology`] (text to [`spec::Spec`]), [`observe`] (host to `Observed`),
+//! [`plan`] (both to an ordered graph of steps), [`execute`] (the steps, with a journal and undo).
+//! Everything else is one of the places that a step acts on: [`libvirt`], [`lab`], [`image`], [`guest`].
+
+pub mod accel;
+pub mod cli;
+pub mod event;
+pub mod execute;
+pub mod guest;
+pub mod health;
+pub mod identity;
+pub mod image;
+pub mod lab;
+pub mod libvirt;
+pub mod observe;
+pub mod plan;
+pub mod reach;
+pub mod report;
+pub mod spec;
+pub mod state;
+pub mod topology;

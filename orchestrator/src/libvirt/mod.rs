@@ -1,0 +1,1 @@
+//! libvirt: the only module that knows the `virt` crate.

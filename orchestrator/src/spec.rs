@@ -1,0 +1,324 @@
+//! The validated topology: every default, address and MAC resolved; the one input of planning.
+//!
+//! Owns the types and their invariants. How text becomes a [`Spec`] is [`crate::topology`]'s.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+
+/// A DNS label (RFC 1123): names of deployments, domains and volumes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Name(String);
+
+impl Name {
+    /// Accepts 1 to 63 characters of `a-z`, `0-9` and `-`, with no `-` at either end.
+    pub fn new(text: &str) -> Result<Name, InvalidName> {
+        let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        let valid = (1..=63).contains(&text.len())
+            && text.chars().all(inner)
+            && !text.starts_with('-')
+            && !text.ends_with('-');
+        if valid {
+            Ok(Name(text.to_owned()))
+        } else {
+            Err(InvalidName(text.to_owned()))
+        }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What [`Name::new`] refuses.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is not a DNS label: use 1 to 63 of a-z, 0-9 and -, with no - at either end")]
+pub struct InvalidName(String);
+
+impl TryFrom<String> for Name {
+    type Error = InvalidName;
+    fn try_from(text: String) -> Result<Name, InvalidName> {
+        Name::new(&text)
+    }
+}
+
+impl From<Name> for String {
+    fn from(name: Name) -> String {
+        name.0
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A SHA-256 in lower-case hexadecimal.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Digest(String);
+
+impl Digest {
+    /// The digest of bytes that are at hand.
+    pub fn of(bytes: &[u8]) -> Digest {
+        use sha2::Digest as _;
+        let hash = sha2::Sha256::digest(bytes);
+        Digest(hash.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// Accepts 64 hexadecimal digits, in either case.
+    pub fn parse(text: &str) -> Result<Digest, InvalidDigest> {
+        if text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            Ok(Digest(text.to_ascii_lowercase()))
+        } else {
+            Err(InvalidDigest)
+        }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The first 12 digits, for people.
+    pub fn short(&self) -> &str {
+        &self.0[..12]
+    }
+}
+
+/// What [`Digest::parse`] refuses.
+#[derive(Debug, thiserror::Error)]
+#[error("a SHA-256 is 64 hexadecimal digits")]
+pub struct InvalidDigest;
+
+impl TryFrom<String> for Digest {
+    type Error = InvalidDigest;
+    fn try_from(text: String) -> Result<Digest, InvalidDigest> {
+        Digest::parse(&text)
+    }
+}
+
+impl From<Digest> for String {
+    fn from(digest: Digest) -> String {
+        digest.0
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A number of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Size(pub u64);
+
+impl Size {
+    pub const fn mib(count: u64) -> Size {
+        Size(count << 20)
+    }
+
+    pub const fn gib(count: u64) -> Size {
+        Size(count << 30)
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (unit, shift) in [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)] {
+            if self.0 >> shift > 0 {
+                let value = self.0 as f64 / (1u64 << shift) as f64;
+                return if value.fract() == 0.0 {
+                    write!(f, "{value} {unit}")
+                } else {
+                    write!(f, "{value:.1} {unit}")
+                };
+            }
+        }
+        write!(f, "{} B", self.0)
+    }
+}
+
+/// An Ethernet address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Mac(pub [u8; 6]);
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+/// What is there now, and how far it can grow without a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Range<T> {
+    pub current: T,
+    pub maximum: T,
+}
+
+/// Where domains live.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Connection {
+    /// The deployment's own libvirtd in private namespaces.
+    Lab,
+    /// A libvirt connection URI, <https://libvirt.org/uri.html>.
+    Uri(String),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Accel {
+    /// KVM where it is proven to run the guest, else TCG.
+    Auto,
+    Kvm,
+    Tcg,
+}
+
+/// The one network of a deployment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkSpec {
+    /// libvirt's name of it: the deployment's name.
+    pub name: String,
+    pub cidr: Ipv4Net,
+    /// The host's address in it: the first usable one. DNS and DHCP answer there.
+    pub gateway: Ipv4Addr,
+    /// The DNS domain of the guests' names.
+    pub domain: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ImageSource {
+    /// A recipe's folder, absolute.
+    Recipe(PathBuf),
+    Path {
+        path: PathBuf,
+        sha256: Digest,
+    },
+    Url {
+        url: String,
+        sha256: Digest,
+    },
+}
+
+/// How a guest made from the image learns its name, address and keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Seed {
+    /// systemd credentials in SMBIOS OEM strings; what pspd's own images read.
+    Credentials,
+    /// A NoCloud volume for cloud-init; what stock cloud images read.
+    Nocloud,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageSpec {
+    pub name: String,
+    pub source: ImageSource,
+    pub seed: Seed,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Firmware {
+    Seabios,
+    Uefi,
+    Rom { path: PathBuf, sha256: Digest },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Boot {
+    /// By the image's own boot loader.
+    Disk,
+    /// The image's kernel, started by the hypervisor.
+    Kernel,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Machine {
+    /// i440FX.
+    Pc,
+    Q35,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DomainSpec {
+    pub name: Name,
+    /// A key of [`Spec::images`].
+    pub image: String,
+    pub firmware: Firmware,
+    pub boot: Boot,
+    pub machine: Machine,
+    pub memory: Range<Size>,
+    pub vcpus: Range<u32>,
+    /// Virtual size of the system disk, an overlay over the image.
+    pub system_disk: Size,
+    /// Data volumes, which outlive rebuilds of the system disk.
+    pub volumes: Vec<VolumeSpec>,
+    pub depends_on: BTreeSet<Name>,
+    pub service: Option<ServiceSpec>,
+    pub publish: Vec<Publish>,
+    pub address: Ipv4Addr,
+    pub mac: Mac,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeSpec {
+    /// Also the disk's serial in the guest, by which it is found; at most 20 characters.
+    pub name: Name,
+    pub size: Size,
+    /// Where the guest mounts it, absolute.
+    pub mount: PathBuf,
+}
+
+/// A gRPC service that runs in a domain, as a systemd unit of the domain's name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceSpec {
+    /// A static executable on this host, absolute.
+    pub binary: PathBuf,
+    /// Where it serves gRPC in the guest, with mTLS.
+    pub port: u16,
+    /// The service name that `grpc.health.v1` is asked for.
+    pub health: String,
+    pub environment: BTreeMap<String, String>,
+    pub arguments: Vec<String>,
+    /// Guest path (absolute, or relative to the release) to host path (absolute).
+    pub files: BTreeMap<PathBuf, PathBuf>,
+}
+
+/// A listening address of the host whose connections go to a port of the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Publish {
+    pub host: SocketAddr,
+    pub guest_port: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spec {
+    pub name: Name,
+    pub connection: Connection,
+    pub accel: Accel,
+    pub network: NetworkSpec,
+    /// Only those that a domain uses.
+    pub images: BTreeMap<String, ImageSpec>,
+    pub domains: BTreeMap<Name, DomainSpec>,
+}
+
+impl Spec {
+    /// A guest's name in the network's DNS.
+    pub fn host_name(&self, domain: &Name) -> String {
+        format!("{domain}.{}", self.network.domain)
+    }
+}

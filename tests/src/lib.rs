@@ -1,0 +1,1 @@
+//! End-to-end tests: real domains, real SSH, real gRPC.
