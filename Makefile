@@ -1,0 +1,56 @@
+# The same targets in the documents and in CI. `make up` and `make test` work on a fresh machine.
+
+GUEST   := x86_64-unknown-linux-gnu
+SERVICES := database-server ai-server web-server
+CLIENT  := services/web/client
+PSPD    := target/release/pspd
+
+.PHONY: up down setup build services client image check test e2e bench clean
+
+up: build
+	$(PSPD) up
+	@echo "The web client is on http://127.0.0.1:8080"
+
+down: build
+	$(PSPD) down
+
+setup:
+	./scripts/setup
+
+build: setup services
+	cargo build --release --locked -p pspd
+
+# Static, so that they run in any guest; an explicit target keeps the flag away from build scripts.
+services: client
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --target $(GUEST) $(SERVICES:%=-p %)
+	@mkdir -p target/services
+	@for service in $(SERVICES); do cp -u target/$(GUEST)/release/$$service target/services/; done
+
+client: $(CLIENT)/dist/client/browser/index.html
+
+$(CLIENT)/dist/client/browser/index.html: $(CLIENT)/package-lock.json $(shell find $(CLIENT)/src $(CLIENT)/public -type f 2>/dev/null)
+	cd $(CLIENT) && npm ci --no-audit --no-fund && npm run build
+	@touch $@
+
+image: build
+	$(PSPD) image build
+
+check: setup client
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo test --workspace --locked --lib --bins -q
+
+test:
+	./scripts/setup --test
+	$(MAKE) check build
+	cargo test --workspace --locked -q
+	$(MAKE) e2e
+
+e2e: build
+	tests/run
+
+bench: build
+	tests/bench
+
+clean:
+	cargo clean
