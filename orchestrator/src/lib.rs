@@ -6,6 +6,7 @@
 
 pub mod accel;
 pub mod cli;
+pub mod doctor;
 pub mod event;
 pub mod execute;
 pub mod guest;

@@ -1,1 +1,3 @@
-//! End-to-end tests: real domains, real SSH, real gRPC.
+//! What the end-to-end tests and the benchmarks share: deployments of their own, and polling.
+
+pub mod deployment;

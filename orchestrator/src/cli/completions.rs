@@ -1,0 +1,15 @@
+//! `pspd completions`: completion scripts for shells.
+
+use clap::CommandFactory as _;
+
+use super::exit::Exit;
+
+#[derive(clap::Args)]
+pub struct Args {
+    shell: clap_complete::Shell,
+}
+
+pub fn run(args: Args) -> anyhow::Result<Exit> {
+    clap_complete::generate(args.shell, &mut super::Cli::command(), "pspd", &mut std::io::stdout());
+    Ok(Exit::Done)
+}

@@ -1,0 +1,38 @@
+//! `pspd doctor`: every precondition, each with its fix.
+
+use std::io::Write as _;
+
+use serde::Serialize;
+
+use super::context::Context;
+use super::exit::Exit;
+use crate::doctor::{self, Outcome};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Print the checks as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    ready: bool,
+    checks: Vec<doctor::Check>,
+}
+
+pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
+    let checks = doctor::examine(&context.paths, &context.file);
+    let ready = !checks.iter().any(|check| matches!(check.outcome, Outcome::Missing { .. }));
+    let mut out = std::io::stdout();
+    if args.json {
+        serde_json::to_writer_pretty(&mut out, &Report { ready, checks })?;
+        writeln!(out)?;
+    } else {
+        for check in &checks {
+            writeln!(out, "{check}")?;
+        }
+        writeln!(out, "{}", if ready { "ready" } else { "not ready: see the lines marked `missing`" })?;
+    }
+    Ok(if ready { Exit::Done } else { Exit::Unprepared })
+}

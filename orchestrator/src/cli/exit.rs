@@ -1,0 +1,61 @@
+//! Exit codes, and the one place where an error is printed.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+/// How a command ended; the numbers are documented in `pspd --help` and stable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    Done = 0,
+    Failed = 1,
+    InvalidTopology = 3,
+    /// There are changes to make, or something is not healthy.
+    Differs = 4,
+    Locked = 5,
+    Unprepared = 6,
+    Interrupted = 130,
+}
+
+/// An error that has an exit code of its own.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Coded {
+    pub exit: Exit,
+    pub message: String,
+}
+
+/// Turns a command's result into the process's, printing the error's chain once.
+pub fn code(result: anyhow::Result<Exit>) -> ExitCode {
+    let exit = result.unwrap_or_else(|error| {
+        let exit = error.downcast_ref::<Coded>().map_or(Exit::Failed, |coded| coded.exit);
+        // When stderr is gone, the exit code is what is left to say.
+        let _ = writeln!(std::io::stderr(), "{}", render(&error));
+        exit
+    });
+    ExitCode::from(exit as u8)
+}
+
+fn render(error: &anyhow::Error) -> String {
+    let mut text = format!("error: {error}");
+    for cause in error.chain().skip(1) {
+        text.push_str(&format!("\n  caused by: {cause}"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::{Context as _, anyhow};
+
+    #[test]
+    fn an_error_is_printed_with_its_causes_in_order() {
+        let error = Err::<(), _>(anyhow!("connection refused"))
+            .context("failed to dial `10.0.0.2:22`")
+            .context("failed to deploy `web`")
+            .expect_err("it is an error");
+        assert_eq!(
+            super::render(&error),
+            "error: failed to deploy `web`\n  caused by: failed to dial `10.0.0.2:22`\n  caused by: connection refused"
+        );
+    }
+}

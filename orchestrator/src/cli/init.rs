@@ -1,0 +1,34 @@
+//! `pspd init`: a commented starter topology.
+
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write as _};
+
+use anyhow::{Context as _, bail};
+
+use super::context::Context;
+use super::exit::Exit;
+use crate::topology;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Replace a file that is there
+    #[arg(long)]
+    force: bool,
+}
+
+pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
+    let file = &context.file;
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(!args.force).create(true).truncate(args.force);
+    let mut target = match options.open(file) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            bail!("`{}` is there already; use --force to replace it, or --file to write elsewhere", file.display())
+        }
+        opened => opened.with_context(|| format!("failed to create `{}`", file.display()))?,
+    };
+    target
+        .write_all(topology::starter().as_bytes())
+        .with_context(|| format!("failed to write `{}`", file.display()))?;
+    writeln!(std::io::stdout(), "wrote {}; next: set the service's binary, then `pspd plan`", file.display())?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,111 @@
+//! What pspd needs of this host, checked one by one, each with its fix.
+//!
+//! Looks and never changes anything. The list is in the order in which `up` would miss things.
+
+mod host;
+mod tools;
+
+use std::fmt;
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::spec::{Connection, Spec};
+use crate::state::Paths;
+use crate::topology;
+
+/// One precondition and how it stands.
+#[derive(Clone, Debug, Serialize)]
+pub struct Check {
+    pub name: String,
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "outcome", rename_all = "lowercase")]
+pub enum Outcome {
+    Ok { detail: String },
+    /// Works, but not as well as it could.
+    Warning { detail: String, fix: String },
+    /// `up` would fail.
+    Missing { detail: String, fix: String },
+}
+
+impl Check {
+    fn ok(name: &str, detail: impl Into<String>) -> Check {
+        Check { name: name.to_owned(), outcome: Outcome::Ok { detail: detail.into() } }
+    }
+
+    fn warning(name: &str, detail: impl Into<String>, fix: impl Into<String>) -> Check {
+        Check { name: name.to_owned(), outcome: Outcome::Warning { detail: detail.into(), fix: fix.into() } }
+    }
+
+    fn missing(name: &str, detail: impl Into<String>, fix: impl Into<String>) -> Check {
+        Check { name: name.to_owned(), outcome: Outcome::Missing { detail: detail.into(), fix: fix.into() } }
+    }
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (word, detail, fix) = match &self.outcome {
+            Outcome::Ok { detail } => ("ok", detail, None),
+            Outcome::Warning { detail, fix } => ("warning", detail, Some(fix)),
+            Outcome::Missing { detail, fix } => ("missing", detail, Some(fix)),
+        };
+        write!(f, "{word:<8} {:<16} {detail}", self.name)?;
+        match fix {
+            Some(fix) => write!(f, "\n{:<25} fix: {fix}", ""),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Checks everything; what depends on a topology is checked where `file` is a valid one.
+pub fn examine(paths: &Paths, file: &Path) -> Vec<Check> {
+    let loaded = topology::load(file);
+    let spec = loaded.as_ref().ok();
+    let lab = spec.is_none_or(|spec| spec.connection == Connection::Lab);
+
+    let mut checks = tools::check(lab);
+    if lab {
+        checks.extend(host::namespaces());
+    }
+    checks.push(host::space("state", &paths.state));
+    checks.push(host::space("cache", &paths.cache));
+    match &loaded {
+        Ok(spec) => {
+            checks.push(Check::ok("topology", format!("`{}` describes {}", file.display(), describe(spec))));
+            checks.push(host::memory(spec));
+            checks.extend(host::connection(spec));
+            checks.extend(host::ports(paths, spec));
+            checks.push(host::accelerator(paths, spec));
+        }
+        Err(faults) => {
+            let first = faults.to_string().lines().next().unwrap_or_default().to_owned();
+            checks.push(Check::missing("topology", first, "mend the file (`pspd plan` shows every fault), or write one with `pspd init`"));
+        }
+    }
+    checks
+}
+
+fn describe(spec: &Spec) -> String {
+    match spec.domains.len() {
+        1 => format!("`{}`, one domain", spec.name),
+        count => format!("`{}`, {count} domains", spec.name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Check;
+
+    #[test]
+    fn a_missing_thing_is_shown_with_its_fix_below() {
+        let check = Check::missing("qemu-img", "not found in PATH", "apt-get install qemu-utils");
+        assert_eq!(
+            check.to_string(),
+            "missing  qemu-img         not found in PATH\n                          fix: apt-get install qemu-utils"
+        );
+    }
+}
