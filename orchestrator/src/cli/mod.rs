@@ -14,6 +14,7 @@ mod init;
 mod lab;
 mod logs;
 mod plan;
+mod run;
 mod schema;
 mod ssh;
 mod status;

@@ -1,1 +1,184 @@
-//! execute.
+//! Runs a plan: bounded parallelism, a journal entry before and after each step, undo when it is interrupted.
+//!
+//! Decides nothing: a step has every value that doing it takes. The steps' deeds are in the files beside this one,
+//! one file for each kind of thing that they act on.
+//!
+//! ```text
+//! waiting --(all of `after` ended well)--> running --+--> ended
+//!    |                                               +--> failed --> whatever comes after it is left
+//!    +--(cancelled, or a step before it failed)--> left
+//! ```
+
+mod disk;
+mod domain;
+mod lab;
+mod network;
+mod service;
+mod undo;
+mod world;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use tokio::task::JoinSet;
+
+use crate::event::Event;
+use crate::plan::{Action, Plan, Step};
+use crate::state::{Entry, Journal};
+
+pub use world::World;
+
+/// How many steps run at a time; most of them wait for guests.
+pub const JOBS: usize = 16;
+
+/// What became of a plan.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    pub ended: Vec<Ended>,
+    pub failed: Vec<(Step, anyhow::Error)>,
+    /// Steps that were not begun, because one before them failed or the run was cancelled.
+    pub left: Vec<Step>,
+    /// What was undone, newest first, and what could not be.
+    pub undone: Vec<(Step, Option<anyhow::Error>)>,
+    pub cancelled: bool,
+}
+
+/// A step that ended well.
+#[derive(Clone, Debug, Serialize)]
+pub struct Ended {
+    pub step: Step,
+    /// Since the run began.
+    pub started: Duration,
+    pub elapsed: Duration,
+}
+
+impl Outcome {
+    pub fn is_success(&self) -> bool {
+        self.failed.is_empty() && self.left.is_empty() && !self.cancelled
+    }
+}
+
+/// Runs a plan to its end, its first failures' end, or its undo.
+///
+/// Errors are of the run itself, such as a journal that cannot be written; those of steps are in the [`Outcome`].
+pub async fn execute(plan: &Plan, world: Arc<World>, journal: &Journal, jobs: usize) -> anyhow::Result<Outcome> {
+    world.events.emit(Event::Planned { steps: plan.steps.len() });
+    let mut run = Run { began: Instant::now(), world, journal, waiting: plan.steps.clone(), well: BTreeSet::new(), outcome: Outcome::default() };
+    run.drive(jobs).await?;
+    run.outcome.left = std::mem::take(&mut run.waiting);
+    if run.world.cancel.is_cancelled() {
+        run.outcome.cancelled = true;
+        run.outcome.undone = undo::undo(&run.outcome.ended, &run.world, journal).await?;
+    }
+    journal.write(&Entry::Close)?;
+    Ok(run.outcome)
+}
+
+struct Run<'a> {
+    began: Instant,
+    world: Arc<World>,
+    journal: &'a Journal,
+    waiting: Vec<Step>,
+    well: BTreeSet<String>,
+    outcome: Outcome,
+}
+
+/// A step's end, as its task tells it.
+struct Report {
+    step: Step,
+    started: Duration,
+    elapsed: Duration,
+    result: anyhow::Result<()>,
+}
+
+impl Run<'_> {
+    async fn drive(&mut self, jobs: usize) -> anyhow::Result<()> {
+        let mut running: JoinSet<Report> = JoinSet::new();
+        loop {
+            while running.len() < jobs && !self.world.cancel.is_cancelled() {
+                let Some(index) = self.waiting.iter().position(|step| step.after.iter().all(|id| self.well.contains(id))) else { break };
+                let step = self.waiting.remove(index);
+                self.journal.write(&Entry::Begin { step: step.id.clone() })?;
+                self.spawn(&mut running, step);
+            }
+            match running.join_next().await {
+                Some(report) => self.settle(report?)?,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    fn spawn(&self, running: &mut JoinSet<Report>, step: Step) {
+        let (world, started) = (Arc::clone(&self.world), self.began.elapsed());
+        let (id, subject, title) = described(&step);
+        world.events.emit(Event::Started { step: id, subject, title });
+        running.spawn_blocking(move || {
+            let begun = Instant::now();
+            let result = perform(&world, &step);
+            Report { step, started, elapsed: begun.elapsed(), result }
+        });
+    }
+
+    fn settle(&mut self, report: Report) -> anyhow::Result<()> {
+        let Report { step, started, elapsed, result } = report;
+        let (id, subject, title) = described(&step);
+        match result {
+            Ok(()) => {
+                self.journal.write(&Entry::End { step: id.clone() })?;
+                self.world.events.emit(Event::Finished { step: id.clone(), subject, title, elapsed });
+                self.well.insert(id);
+                self.outcome.ended.push(Ended { step, started, elapsed });
+            }
+            Err(error) => {
+                let text = format!("{error:#}");
+                self.journal.write(&Entry::Fail { step: id.clone(), error: text.clone() })?;
+                if !self.world.cancel.is_cancelled() {
+                    self.world.events.emit(Event::Failed { step: id, subject, title, error: text });
+                    self.outcome.failed.push((step, error));
+                } else {
+                    self.waiting.push(step);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A step's id, subject and title, as events carry them.
+fn described(step: &Step) -> (String, Option<String>, String) {
+    (step.id.clone(), step.subject().map(ToString::to_string), step.title())
+}
+
+/// Does what a step says; blocks.
+fn perform(world: &World, step: &Step) -> anyhow::Result<()> {
+    let scope = world.events.scope(&step.id, step.subject().map(ToString::to_string));
+    match &step.action {
+        Action::StartLab => lab::start(world, &scope),
+        Action::StopLab => lab::stop(world),
+        Action::RemoveLab => lab::remove(world),
+        Action::Publish { host, guest, .. } => lab::publish(world, *host, *guest),
+        Action::Unpublish { host } => lab::unpublish(world, *host),
+        Action::EnsureImage { image } => disk::ensure_image(world, image, &scope),
+        Action::CreateDisk { domain, image, size } => disk::create(world, domain, image, *size),
+        Action::GrowDisk { domain, size } => disk::grow(&world.home.disk(domain), *size),
+        Action::DeleteDisk { domain } => disk::delete(world, domain),
+        Action::CreateVolume { file, size, .. } => disk::create_volume(&world.home.volumes().join(file), *size),
+        Action::GrowVolume { file, size, .. } => disk::grow(&world.home.volumes().join(file), *size),
+        Action::DeleteVolume { file } => disk::delete_volume(&world.home.volumes().join(file)),
+        Action::DefineNetwork { digest, .. } => network::define(world, digest),
+        Action::StartNetwork => network::start(world),
+        Action::StopNetwork => network::stop(world),
+        Action::UndefineNetwork => network::undefine(world),
+        Action::Define { domain, digest, .. } => domain::define(world, domain, digest, &scope),
+        Action::Start { domain } => domain::start(world, domain),
+        Action::Resize { domain, memory, vcpus } => domain::resize(world, domain, *memory, *vcpus, &scope),
+        Action::Stop { domain } => domain::stop(world, domain, &scope),
+        Action::Undefine { domain } => domain::undefine(world, domain),
+        Action::Reach { domain } => service::reach(world, domain, &scope),
+        Action::Push { domain, release } => service::push(world, domain, release, &scope),
+        Action::Activate { domain, release } => service::activate(world, domain, release, &scope),
+        Action::Healthy { domain, release } => service::healthy(world, domain, release, &scope),
+    }
+}

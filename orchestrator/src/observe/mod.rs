@@ -1,1 +1,81 @@
-//! observe.
+//! Host to [`Observed`]: what libvirt, the disk and the guests report, as plain data. Changes nothing.
+
+mod disks;
+mod host;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::libvirt::Ownership;
+use crate::spec::{Digest, Name, Range, Size};
+
+pub use host::{Host, healths, observe};
+
+/// Everything that planning looks at beside the spec.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observed {
+    pub lab: LabState,
+    pub network: Option<NetworkState>,
+    /// By libvirt's name: those of this deployment, and any that has the name of one of the spec's.
+    pub domains: BTreeMap<String, DomainState>,
+    /// Other domains and networks of the connection that run.
+    pub strangers: BTreeSet<String>,
+    /// System disks, by the domain's name.
+    pub disks: BTreeMap<String, DiskState>,
+    /// Virtual sizes of data volumes, by file name.
+    pub volumes: BTreeMap<String, Size>,
+    /// The digests of the spec's images, which are known before an image is built, and whether it is cached.
+    pub images: BTreeMap<String, ImageState>,
+    /// Host address to guest address.
+    pub published: BTreeMap<SocketAddr, SocketAddr>,
+    /// The release that each service should run.
+    pub releases: BTreeMap<Name, Digest>,
+    /// The release that was activated last.
+    pub deployed: BTreeMap<Name, Digest>,
+    /// Services that answered SERVING.
+    pub serving: BTreeSet<Name>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LabState {
+    /// The connection is a URI.
+    #[default]
+    Unused,
+    /// No file of it is there.
+    Absent,
+    /// Its files are there and its supervisor is not.
+    Stopped,
+    Running,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkState {
+    pub owner: Option<Ownership>,
+    pub active: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DomainState {
+    pub owner: Option<Ownership>,
+    pub running: bool,
+    /// What the definition says.
+    pub memory: Range<Size>,
+    pub vcpus: Range<u32>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskState {
+    /// Virtual.
+    pub size: Size,
+    /// The digest of the image that it is an overlay of, where that is in the cache.
+    pub image: Option<Digest>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageState {
+    pub digest: Digest,
+    pub cached: bool,
+}

@@ -1,1 +1,62 @@
-//! report.
+//! Draws what the library tells: bars on a terminal, plain lines elsewhere, JSON where asked.
+//!
+//! The one place that decides what goes to stdout and what to stderr. Meaning never depends on colour.
+
+mod bars;
+mod lines;
+mod plan;
+mod summary;
+
+use std::io::{IsTerminal as _, Write as _};
+
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use crate::event::Event;
+
+pub use plan::plan;
+pub use summary::summary;
+
+/// How progress is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// Bars on stderr, a terminal.
+    Bars,
+    /// A line per event on stderr.
+    Lines,
+    /// A JSON event per line on stdout.
+    Json,
+}
+
+impl Style {
+    pub fn for_stderr() -> Style {
+        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+        if std::io::stderr().is_terminal() && !dumb { Style::Bars } else { Style::Lines }
+    }
+}
+
+/// Draws events until their senders are gone.
+pub async fn follow(mut events: UnboundedReceiver<Event>, style: Style) -> anyhow::Result<()> {
+    match style {
+        Style::Bars => {
+            let mut bars = bars::Bars::new();
+            while let Some(event) = events.recv().await {
+                bars.draw(&event);
+            }
+            bars.clear();
+        }
+        Style::Lines => {
+            let mut lines = lines::Lines::new();
+            while let Some(event) = events.recv().await {
+                if let Some(line) = lines.line(&event) {
+                    writeln!(std::io::stderr(), "{line}")?;
+                }
+            }
+        }
+        Style::Json => {
+            while let Some(event) = events.recv().await {
+                writeln!(std::io::stdout(), "{}", serde_json::to_string(&event)?)?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,35 @@
+//! `pspd down`: takes the deployment away.
+
+use super::context::{Context, cancelled_by_signals, runtime};
+use super::exit::Exit;
+use super::run::{Change, change};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Remove the data volumes and the keys, too
+    #[arg(long)]
+    volumes: bool,
+    /// Print one JSON event per line on stdout
+    #[arg(long)]
+    json: bool,
+    /// Fail with exit code 5 when another pspd works on this deployment, rather than wait
+    #[arg(long)]
+    no_wait: bool,
+}
+
+pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
+    let spec = context.deployed_spec()?;
+    let home = context.paths.deployment(&spec.name);
+    if !home.exists() {
+        return Ok(Exit::Done);
+    }
+    let exit = runtime()?.block_on(async {
+        let cancel = cancelled_by_signals()?;
+        let change_to = Change { command: "down", json: args.json, no_wait: args.no_wait, jobs: crate::execute::JOBS };
+        change(context, spec, change_to, cancel, |spec, observed| Ok(crate::plan::down(spec, observed, args.volumes))).await
+    })?;
+    if exit == Exit::Done && args.volumes {
+        home.remove()?;
+    }
+    Ok(exit)
+}

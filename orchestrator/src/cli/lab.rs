@@ -1,0 +1,73 @@
+//! `pspd lab`: inside the deployment's namespaces.
+
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt as _;
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use super::context::Context;
+use super::exit::Exit;
+
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: LabCommand,
+}
+
+#[derive(clap::Subcommand)]
+enum LabCommand {
+    /// Run a command inside: curl, tcpdump, virsh
+    #[command(after_help = "Example:\n  pspd lab exec -- virsh list")]
+    Exec {
+        #[arg(required = true, last = true, value_name = "COMMAND")]
+        command: Vec<String>,
+    },
+    /// Open a shell inside
+    Shell,
+    /// Connect stdin and stdout to a guest's port (an SSH ProxyCommand)
+    Dial { to: SocketAddr },
+}
+
+pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
+    let spec = context.deployed_spec()?;
+    let lab = context.lab(&spec)?;
+    match args.command {
+        LabCommand::Exec { command } => Err(become_program(lab.enter(&command)?)),
+        LabCommand::Shell => {
+            let shell = std::env::var("SHELL").unwrap_or_else(|_| "/bin/sh".into());
+            Err(become_program(lab.enter([shell])?))
+        }
+        LabCommand::Dial { to } => {
+            let stream = lab.dial(to, Duration::from_secs(10)).with_context(|| format!("failed to dial `{to}`"))?;
+            pump(stream)
+        }
+    }
+}
+
+/// Replaces this process, so that signals, terminal and exit code are the program's own.
+fn become_program(mut command: std::process::Command) -> anyhow::Error {
+    let error = command.exec();
+    anyhow::Error::new(error).context(format!("failed to run `{}`", command.get_program().to_string_lossy()))
+}
+
+fn pump(stream: std::net::TcpStream) -> anyhow::Result<Exit> {
+    let mut to_guest = stream.try_clone().context("failed to share the connection")?;
+    std::thread::spawn(move || {
+        // An end of either side ends the other; which came first is no error.
+        let _ = io::copy(&mut io::stdin(), &mut to_guest);
+        let _ = to_guest.shutdown(std::net::Shutdown::Write);
+    });
+    let mut out = io::stdout().lock();
+    let mut from_guest = stream;
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let count = io::Read::read(&mut from_guest, &mut buffer)?;
+        if count == 0 {
+            return Ok(Exit::Done);
+        }
+        out.write_all(&buffer[..count])?;
+        out.flush()?;
+    }
+}

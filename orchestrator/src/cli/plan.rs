@@ -1,0 +1,24 @@
+//! `pspd plan`: what `up` would do, and why.
+
+use super::context::{Context, runtime};
+use super::exit::Exit;
+use crate::observe::{Host, observe};
+use crate::report;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Print the plan as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
+    let spec = context.spec()?;
+    let plan = runtime()?.block_on(async {
+        let host = Host::attach(&context.paths, &spec)?;
+        let observed = observe(&host, &spec).await?;
+        anyhow::Ok(crate::plan::up(&spec, &observed)?)
+    })?;
+    report::plan(&plan, args.json)?;
+    Ok(if plan.is_empty() { Exit::Done } else { Exit::Differs })
+}

@@ -1,0 +1,35 @@
+//! `pspd up`: makes the topology true.
+
+use super::context::{Context, cancelled_by_signals, runtime};
+use super::exit::Exit;
+use super::run::{Change, change};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Print one JSON event per line on stdout
+    #[arg(long)]
+    json: bool,
+    /// Fail with exit code 5 when another pspd works on this deployment, rather than wait
+    #[arg(long)]
+    no_wait: bool,
+    /// How many steps run at a time
+    #[arg(long, value_name = "COUNT", default_value_t = crate::execute::JOBS, value_parser = positive)]
+    jobs: usize,
+}
+
+pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
+    let spec = context.spec()?;
+    runtime()?.block_on(async {
+        let cancel = cancelled_by_signals()?;
+        let change_to = Change { command: "up", json: args.json, no_wait: args.no_wait, jobs: args.jobs };
+        change(context, spec, change_to, cancel, |spec, observed| Ok(crate::plan::up(spec, observed)?)).await
+    })
+}
+
+pub(super) fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("at least 1".into()),
+        Ok(count) => Ok(count),
+        Err(error) => Err(format!("{error}")),
+    }
+}

@@ -1,0 +1,39 @@
+//! Images, system disks and data volumes.
+
+use std::path::Path;
+
+use super::World;
+use crate::event::Scope;
+use crate::image;
+use crate::spec::{Name, Size};
+use crate::state::remove_if_there;
+
+pub(super) fn ensure_image(world: &World, name: &str, scope: &Scope) -> anyhow::Result<()> {
+    world.image(name, scope).map(drop)
+}
+
+pub(super) fn create(world: &World, domain: &Name, image: &str, size: Size) -> anyhow::Result<()> {
+    // Nothing is deployed on a new disk; the record goes first, so that a crash in between is seen rightly.
+    world.home.forget_deployed(domain)?;
+    let image = world.image(image, &Scope::ignored())?;
+    image::create_overlay(&image.disk, &world.home.disk(domain), size)
+}
+
+pub(super) fn delete(world: &World, domain: &Name) -> anyhow::Result<()> {
+    world.home.forget_deployed(domain)?;
+    remove_if_there(&world.home.seed(domain))?;
+    remove_if_there(&world.home.console_log(domain))?;
+    remove_if_there(&world.home.disk(domain))
+}
+
+pub(super) fn create_volume(path: &Path, size: Size) -> anyhow::Result<()> {
+    image::create_volume(path, size)
+}
+
+pub(super) fn grow(path: &Path, size: Size) -> anyhow::Result<()> {
+    image::grow(path, size)
+}
+
+pub(super) fn delete_volume(path: &Path) -> anyhow::Result<()> {
+    remove_if_there(path)
+}

@@ -1,0 +1,149 @@
+//! What the steps of one run share: the spec, the handles that steps open, and the way to tell.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use tokio_util::sync::CancellationToken;
+
+use crate::accel::{self, Accelerator};
+use crate::event::{Events, Scope};
+use crate::guest::{Guest, Release};
+use crate::identity::Identity;
+use crate::image::{self, GuestImage};
+use crate::lab::Lab;
+use crate::libvirt::Connection;
+use crate::observe::Host;
+use crate::reach::Reach;
+use crate::spec::{self, Name, Spec};
+use crate::state::Home;
+
+pub struct World {
+    pub spec: Spec,
+    pub home: Home,
+    pub cache: PathBuf,
+    pub identity: Identity,
+    pub events: Events,
+    pub cancel: CancellationToken,
+    pub(super) runtime: tokio::runtime::Handle,
+    lab: Mutex<Option<Lab>>,
+    connection: Mutex<Option<Connection>>,
+    images: Mutex<BTreeMap<String, GuestImage>>,
+    accelerator: OnceLock<Accelerator>,
+    guests: Mutex<BTreeMap<Name, Arc<Guest>>>,
+    releases: Mutex<BTreeMap<Name, Arc<Release>>>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A step that panicked has ended the run; the handles are whole all the same.
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+impl World {
+    /// Must be called on the runtime that will execute the plan.
+    pub fn new(host: Host, spec: Spec, events: Events, cancel: CancellationToken) -> anyhow::Result<World> {
+        let identity = Identity::load_or_create(&host.home.keys(), &spec)?;
+        Ok(World {
+            spec,
+            home: host.home,
+            cache: host.cache,
+            identity,
+            events,
+            cancel,
+            runtime: tokio::runtime::Handle::current(),
+            lab: Mutex::new(host.lab),
+            connection: Mutex::new(host.connection),
+            images: Mutex::default(),
+            accelerator: OnceLock::new(),
+            guests: Mutex::default(),
+            releases: Mutex::default(),
+        })
+    }
+
+    pub(super) fn lab(&self) -> anyhow::Result<Lab> {
+        locked(&self.lab).clone().ok_or_else(|| anyhow!("the lab does not run"))
+    }
+
+    pub(super) fn set_lab(&self, lab: Option<Lab>) -> anyhow::Result<()> {
+        let connection = lab.as_ref().map(|lab| Connection::open(&lab.libvirt_uri())).transpose()?;
+        *locked(&self.connection) = connection;
+        *locked(&self.lab) = lab;
+        Ok(())
+    }
+
+    /// Where published ports are relayed: the lab's supervisor, or for a URI's domains one that relays only.
+    pub(super) fn relay(&self) -> anyhow::Result<Lab> {
+        let mut lab = locked(&self.lab);
+        if let Some(lab) = &*lab {
+            return Ok(lab.clone());
+        }
+        let relay = Lab::start_relay(&self.home.lab())?;
+        *lab = Some(relay.clone());
+        Ok(relay)
+    }
+
+    pub(super) fn connection(&self) -> anyhow::Result<Connection> {
+        locked(&self.connection).clone().ok_or_else(|| anyhow!("there is no connection to libvirt: the lab does not run"))
+    }
+
+    pub(super) fn reach(&self) -> anyhow::Result<Reach> {
+        match self.spec.connection {
+            spec::Connection::Lab => Ok(Reach::Lab(self.lab()?)),
+            spec::Connection::Uri(_) => Ok(Reach::Direct),
+        }
+    }
+
+    /// The image, which an earlier step has put into the cache.
+    pub(super) fn image(&self, name: &str, scope: &Scope) -> anyhow::Result<GuestImage> {
+        let mut images = locked(&self.images);
+        if let Some(image) = images.get(name) {
+            return Ok(image.clone());
+        }
+        let spec = self.spec.images.get(name).with_context(|| format!("there is no image `{name}` in the topology"))?;
+        let image = image::ensure(&self.cache, spec, scope, &self.cancel).with_context(|| format!("failed to get the image `{name}`"))?;
+        images.insert(name.to_owned(), image.clone());
+        Ok(image)
+    }
+
+    /// KVM or TCG, decided once and told once.
+    pub(super) fn accelerator(&self, image: &GuestImage) -> anyhow::Result<Accelerator> {
+        if let Some(accelerator) = self.accelerator.get() {
+            return Ok(*accelerator);
+        }
+        let proof = accel::decide(self.spec.accel, &self.cache, image.kernel.as_ref())?;
+        Ok(*self.accelerator.get_or_init(|| {
+            if self.spec.accel == spec::Accel::Auto {
+                self.events.note(proof.reason.clone());
+            }
+            proof.accelerator
+        }))
+    }
+
+    /// Emulated guests take about ten times as long.
+    pub(super) fn patience(&self, native: Duration) -> Duration {
+        match self.accelerator.get() {
+            Some(Accelerator::Kvm) => native,
+            _ => native * 6,
+        }
+    }
+
+    pub(super) fn guest(&self, domain: &Name) -> anyhow::Result<Arc<Guest>> {
+        locked(&self.guests).get(domain).cloned().ok_or_else(|| anyhow!("`{domain}` was not reached by SSH"))
+    }
+
+    pub(super) fn set_guest(&self, domain: &Name, guest: Guest) {
+        locked(&self.guests).insert(domain.clone(), Arc::new(guest));
+    }
+
+    pub(super) fn release(&self, domain: &Name) -> anyhow::Result<Arc<Release>> {
+        if let Some(release) = locked(&self.releases).get(domain) {
+            return Ok(Arc::clone(release));
+        }
+        let release = Release::assemble(&self.spec, domain)?.with_context(|| format!("`{domain}` has no service"))?;
+        let release = Arc::new(release);
+        locked(&self.releases).insert(domain.clone(), Arc::clone(&release));
+        Ok(release)
+    }
+}

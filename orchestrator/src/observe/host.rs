@@ -1,0 +1,159 @@
+//! Reads the host: lab, libvirt, disks, records, and asks services for their health.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures::future::join_all;
+
+use super::{DomainState, ImageState, LabState, NetworkState, Observed, disks};
+use crate::guest::Release;
+use crate::health::{self, Health};
+use crate::identity::Identity;
+use crate::image;
+use crate::lab::Lab;
+use crate::libvirt::Connection;
+use crate::reach::Reach;
+use crate::spec::{self, Name, Spec};
+use crate::state::{Home, Paths};
+
+/// A healthy service answers in milliseconds; under emulation, and with a TLS handshake, in tenths of a second.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The handles through which a deployment's host is seen; what is not there (yet) is `None`.
+#[derive(Clone, Debug)]
+pub struct Host {
+    pub home: Home,
+    pub cache: std::path::PathBuf,
+    pub lab: Option<Lab>,
+    pub connection: Option<Connection>,
+}
+
+impl Host {
+    /// Takes what runs; starts nothing.
+    pub fn attach(paths: &Paths, spec: &Spec) -> anyhow::Result<Host> {
+        let home = paths.deployment(&spec.name);
+        let (lab, connection) = match &spec.connection {
+            spec::Connection::Lab => {
+                let lab = Lab::running(&home.lab())?;
+                let connection = lab.as_ref().map(|lab| Connection::open(&lab.libvirt_uri())).transpose()?;
+                (lab, connection)
+            }
+            spec::Connection::Uri(uri) => (Lab::running(&home.lab())?, Some(Connection::open(uri)?)),
+        };
+        Ok(Host { home, cache: paths.cache.clone(), lab, connection })
+    }
+
+    /// How guests are reached, if anything runs that could have any.
+    pub fn reach(&self, spec: &Spec) -> Option<Reach> {
+        match &spec.connection {
+            spec::Connection::Lab => self.lab.clone().map(Reach::Lab),
+            spec::Connection::Uri(_) => Some(Reach::Direct),
+        }
+    }
+}
+
+/// Observes everything that planning `spec` looks at.
+pub async fn observe(host: &Host, spec: &Spec) -> anyhow::Result<Observed> {
+    let mut observed = {
+        let (host, spec) = (host.clone(), spec.clone());
+        tokio::task::spawn_blocking(move || observe_host(&host, &spec)).await??
+    };
+    observed.serving = serving(host, spec, &observed).await?;
+    Ok(observed)
+}
+
+fn observe_host(host: &Host, spec: &Spec) -> anyhow::Result<Observed> {
+    let mut observed = Observed {
+        lab: lab_state(host, spec),
+        disks: disks::system(&host.home.disks())?,
+        volumes: disks::volumes(&host.home.volumes())?,
+        ..Observed::default()
+    };
+    if let Some(lab) = &host.lab {
+        observed.published = lab.published()?.into_iter().collect();
+    }
+    if let Some(connection) = &host.connection {
+        networks(connection, spec, &mut observed)?;
+        domains(connection, spec, &mut observed)?;
+    }
+    for (name, image) in &spec.images {
+        let digest = image::digest(image)?;
+        let cached = image::cached(&host.cache, image)?.is_some();
+        observed.images.insert(name.clone(), ImageState { digest, cached });
+    }
+    for name in spec.domains.keys() {
+        if let Some(release) = Release::assemble(spec, name).with_context(|| format!("failed to read the service of `{name}`"))? {
+            observed.releases.insert(name.clone(), release.digest);
+        }
+        if let Some(deployed) = host.home.deployed_record(name)? {
+            observed.deployed.insert(name.clone(), deployed.release);
+        }
+    }
+    Ok(observed)
+}
+
+fn lab_state(host: &Host, spec: &Spec) -> LabState {
+    match (&spec.connection, &host.lab) {
+        (spec::Connection::Uri(_), _) => LabState::Unused,
+        (spec::Connection::Lab, Some(_)) => LabState::Running,
+        (spec::Connection::Lab, None) if host.home.lab().exists() => LabState::Stopped,
+        (spec::Connection::Lab, None) => LabState::Absent,
+    }
+}
+
+fn networks(connection: &Connection, spec: &Spec, observed: &mut Observed) -> anyhow::Result<()> {
+    for network in connection.networks()? {
+        if network.name == spec.network.name {
+            observed.network = Some(NetworkState { owner: network.ownership, active: network.active });
+        } else if network.active {
+            observed.strangers.insert(network.name);
+        }
+    }
+    Ok(())
+}
+
+fn domains(connection: &Connection, spec: &Spec, observed: &mut Observed) -> anyhow::Result<()> {
+    for domain in connection.domains()? {
+        let ours = domain.ownership.as_ref().is_some_and(|owner| owner.deployment == spec.name);
+        let running = domain.state.is_active();
+        if ours {
+            let Some(handle) = connection.domain(&spec.name, &domain.name)? else { continue };
+            let config = handle.config()?;
+            let live = handle.live()?.unwrap_or_else(|| config.clone());
+            let memory = spec::Range { current: live.memory.current, maximum: config.memory.maximum };
+            let vcpus = spec::Range { current: live.vcpus.current, maximum: config.vcpus.maximum };
+            observed.domains.insert(domain.name, DomainState { owner: domain.ownership, running, memory, vcpus });
+        } else if spec.domains.keys().any(|name| name.as_str() == domain.name) {
+            let nothing = spec::Range { current: spec::Size(0), maximum: spec::Size(0) };
+            let vcpus = spec::Range { current: 0, maximum: 0 };
+            observed.domains.insert(domain.name.clone(), DomainState { owner: domain.ownership, running, memory: nothing, vcpus });
+            observed.strangers.insert(domain.name);
+        } else {
+            observed.strangers.insert(domain.name);
+        }
+    }
+    Ok(())
+}
+
+async fn serving(host: &Host, spec: &Spec, observed: &Observed) -> anyhow::Result<BTreeSet<Name>> {
+    let running: Vec<&Name> = spec
+        .domains
+        .values()
+        .filter(|domain| domain.service.is_some())
+        .map(|domain| &domain.name)
+        .filter(|name| observed.domains.get(name.as_str()).is_some_and(|state| state.running))
+        .collect();
+    let healths = healths(host, spec, &running).await?;
+    Ok(healths.into_iter().filter(|(_, health)| *health == Health::Serving).map(|(name, _)| name).collect())
+}
+
+/// Asks the named domains' services all at once.
+pub async fn healths(host: &Host, spec: &Spec, names: &[&Name]) -> anyhow::Result<BTreeMap<Name, Health>> {
+    let Some(reach) = host.reach(spec).filter(|_| !names.is_empty()) else { return Ok(BTreeMap::new()) };
+    let identity = Identity::load_or_create(&host.home.keys(), spec)?;
+    let checks = names.iter().map(|name| async {
+        ((*name).clone(), health::check(&reach, spec, name, &identity, HEALTH_TIMEOUT).await)
+    });
+    Ok(join_all(checks).await.into_iter().collect())
+}

@@ -1,0 +1,35 @@
+//! A plan, for people and for programs.
+
+use std::io::Write as _;
+
+use crate::plan::Plan;
+
+/// Prints a plan on stdout.
+pub fn plan(plan: &Plan, json: bool) -> anyhow::Result<()> {
+    let mut out = std::io::stdout();
+    if json {
+        serde_json::to_writer_pretty(&mut out, plan)?;
+        writeln!(out)?;
+    } else {
+        write!(out, "{}", render(plan))?;
+    }
+    Ok(())
+}
+
+fn render(plan: &Plan) -> String {
+    let mut text = String::new();
+    for note in &plan.notes {
+        text.push_str(&format!("note: {note}\n"));
+    }
+    if plan.is_empty() {
+        text.push_str("nothing to do\n");
+        return text;
+    }
+    let width = plan.steps.iter().map(|step| step.subject().map_or(0, |name| name.as_str().len())).max().unwrap_or(0);
+    for step in &plan.steps {
+        let subject = step.subject().map_or("", |name| name.as_str());
+        text.push_str(&format!("{subject:width$}  {} ({})\n", step.title(), step.reason));
+    }
+    text.push_str(&format!("{} steps; `pspd up` takes them\n", plan.steps.len()));
+    text
+}

@@ -1,0 +1,125 @@
+//! What a run did, with times per stage; what failed, was undone and was left.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::Style;
+use crate::execute::{Ended, Outcome};
+use crate::plan::Step;
+use crate::spec::Spec;
+
+/// Tells how a run ended: on stderr, or with [`Style::Json`] as a last line on stdout.
+pub fn summary(outcome: &Outcome, command: &str, spec: &Spec, style: Style) -> anyhow::Result<()> {
+    if style == Style::Json {
+        writeln!(std::io::stdout(), "{}", as_json(outcome, command))?;
+    } else {
+        write!(std::io::stderr(), "{}", render(outcome, command, spec))?;
+    }
+    Ok(())
+}
+
+fn as_json(outcome: &Outcome, command: &str) -> serde_json::Value {
+    let steps: Vec<_> = outcome
+        .ended
+        .iter()
+        .map(|ended| json!({"step": ended.step.id, "started": seconds(ended.started), "seconds": seconds(ended.elapsed)}))
+        .collect();
+    let failed: Vec<_> = outcome.failed.iter().map(|(step, error)| json!({"step": step.id, "error": format!("{error:#}")})).collect();
+    let undone: Vec<_> = outcome.undone.iter().map(|(step, error)| json!({"step": step.id, "error": error.as_ref().map(|error| format!("{error:#}"))})).collect();
+    let left: Vec<_> = outcome.left.iter().map(|step| &step.id).collect();
+    json!({"event": "summary", "command": command, "success": outcome.is_success(), "cancelled": outcome.cancelled, "steps": steps, "failed": failed, "undone": undone, "left": left})
+}
+
+fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1000.0).round() / 1000.0
+}
+
+fn render(outcome: &Outcome, command: &str, spec: &Spec) -> String {
+    let mut text = table(&outcome.ended);
+    for (step, error) in &outcome.failed {
+        text.push_str(&format!("\nerror: {} failed: {error:#}\n", named(step)));
+    }
+    if outcome.cancelled {
+        text.push_str(&undone(outcome));
+    }
+    if !outcome.failed.is_empty() || (outcome.cancelled && outcome.undone.is_empty()) {
+        let left = outcome.left.len();
+        text.push_str(&format!(
+            "{left} steps were not begun; `pspd {command}` goes on from here, `pspd down` cleans up\n"
+        ));
+    }
+    if outcome.is_success() && command == "up" {
+        text.push_str(&format!("`{}` is up\n", spec.name));
+        for publish in spec.domains.values().flat_map(|domain| &domain.publish) {
+            text.push_str(&format!("published on {}\n", publish.host));
+        }
+    }
+    if outcome.is_success() && command == "down" {
+        text.push_str(&format!("`{}` is down\n", spec.name));
+    }
+    text
+}
+
+fn undone(outcome: &Outcome) -> String {
+    let mut text = String::from("interrupted; undone:\n");
+    if outcome.undone.is_empty() {
+        text = String::from("interrupted; there was nothing to be undone\n");
+    }
+    for (step, error) in &outcome.undone {
+        text.push_str(&match error {
+            None => format!("  {}\n", named(step)),
+            Some(error) => format!("  {}: could not be undone: {error:#}\n", named(step)),
+        });
+    }
+    text
+}
+
+fn named(step: &Step) -> String {
+    match step.subject() {
+        Some(name) => format!("`{name}`: {}", step.title()),
+        None => step.title(),
+    }
+}
+
+/// The stages of a domain's way, by the steps that they are made of.
+const STAGES: [(&str, &[&str]); 5] = [
+    ("prepare", &["disk", "define", "grow-disk", "delete-disk", "resize", "stop", "undefine", "start"]),
+    ("boot", &["reach"]),
+    ("push", &["push"]),
+    ("activate", &["activate"]),
+    ("healthy", &["healthy"]),
+];
+
+/// Seconds per stage and domain, and the total since the run began.
+fn table(ended: &[Ended]) -> String {
+    let mut domains: BTreeMap<&str, Vec<&Ended>> = BTreeMap::new();
+    for one in ended {
+        if let Some(name) = one.step.subject() {
+            domains.entry(name.as_str()).or_default().push(one);
+        }
+    }
+    if domains.is_empty() {
+        return String::new();
+    }
+    let mut table = comfy_table::Table::new();
+    table.load_preset(comfy_table::presets::NOTHING);
+    let mut head = vec!["domain".to_owned()];
+    head.extend(STAGES.iter().map(|(name, _)| (*name).to_owned()));
+    head.push("ready after".to_owned());
+    table.set_header(head);
+    for (name, steps) in domains {
+        let mut row = vec![name.to_owned()];
+        for (_, parts) in STAGES {
+            let part = |one: &&&Ended| one.step.id.split('/').nth(1).is_some_and(|part| parts.contains(&part));
+            let spent: Duration = steps.iter().filter(part).map(|one| one.elapsed).sum();
+            row.push(if spent.is_zero() { "-".into() } else { format!("{:.1} s", spent.as_secs_f64()) });
+        }
+        let ready = steps.iter().map(|one| one.started + one.elapsed).max().unwrap_or_default();
+        row.push(format!("{:.1} s", ready.as_secs_f64()));
+        table.add_row(row);
+    }
+    format!("{}\n", table.trim_fmt())
+}

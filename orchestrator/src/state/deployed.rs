@@ -1,0 +1,32 @@
+//! What was activated last in a guest, kept on the host so that a second `up` needs no SSH connection to know.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Home, files};
+use crate::spec::{Digest, Name};
+
+/// A release that was activated and became healthy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deployed {
+    pub release: Digest,
+}
+
+impl Home {
+    /// Reads a domain's record; a damaged one counts as none, and `up` looks into the guest.
+    pub fn deployed_record(&self, domain: &Name) -> anyhow::Result<Option<Deployed>> {
+        let text = files::read_if_there(&self.record(domain))?;
+        Ok(text.and_then(|text| serde_json::from_slice(&text).ok()))
+    }
+
+    pub fn record_deployed(&self, domain: &Name, deployed: &Deployed) -> anyhow::Result<()> {
+        files::write_atomically(&self.record(domain), &serde_json::to_vec(deployed)?, 0o600)
+    }
+
+    pub fn forget_deployed(&self, domain: &Name) -> anyhow::Result<()> {
+        files::remove_if_there(&self.record(domain))
+    }
+
+    fn record(&self, domain: &Name) -> std::path::PathBuf {
+        self.deployed().join(format!("{domain}.json"))
+    }
+}

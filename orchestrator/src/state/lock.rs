@@ -1,0 +1,101 @@
+//! One command at a time may change a deployment.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Seek as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use tokio_util::sync::CancellationToken;
+
+const RETRY: Duration = Duration::from_millis(100);
+
+/// Whether to wait for a lock that another process holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    Wait,
+    Refuse,
+}
+
+/// Somebody else holds the lock.
+#[derive(Debug, thiserror::Error)]
+#[error("another pspd works on this deployment: {holder}")]
+pub struct Locked {
+    pub holder: String,
+}
+
+/// A held lock; the kernel releases it when the process ends, however it ends.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the lock. While another process holds it, tells `waiting` once who does and waits, or fails with [`Locked`].
+    pub fn take(path: &Path, patience: Patience, cancel: &CancellationToken, waiting: impl FnOnce(&str)) -> anyhow::Result<Lock> {
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)
+            .with_context(|| format!("failed to open the lock `{}`", path.display()))?;
+        let mut waiting = Some(waiting);
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => break,
+                Err(Errno::WOULDBLOCK) => {}
+                Err(error) => return Err(error).with_context(|| format!("failed to lock `{}`", path.display())),
+            }
+            let holder = holder(&mut file);
+            if patience == Patience::Refuse || cancel.is_cancelled() {
+                return Err(Locked { holder }.into());
+            }
+            if let Some(waiting) = waiting.take() {
+                waiting(&holder);
+            }
+            std::thread::sleep(RETRY);
+        }
+        sign(&mut file).with_context(|| format!("failed to sign the lock `{}`", path.display()))?;
+        Ok(Lock { _file: file })
+    }
+}
+
+fn holder(file: &mut File) -> String {
+    let mut text = String::new();
+    let read = file.rewind().and_then(|()| file.read_to_string(&mut text));
+    match read {
+        Ok(_) if !text.trim().is_empty() => text.trim().to_owned(),
+        _ => "one that has just begun".to_owned(),
+    }
+}
+
+fn sign(file: &mut File) -> std::io::Result<()> {
+    let command: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let since = jiff::Zoned::now().strftime("%H:%M:%S").to_string();
+    file.set_len(0)?;
+    file.rewind()?;
+    write!(file, "process {} (`pspd {}`), since {since}", std::process::id(), command.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_held_lock_names_its_holder_and_is_free_after() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let cancel = CancellationToken::new();
+        let first = Lock::take(&path, Patience::Refuse, &cancel, |_| {}).unwrap();
+        let error = Lock::take(&path, Patience::Refuse, &cancel, |_| {}).unwrap_err();
+        let locked = error.downcast::<Locked>().unwrap();
+        assert!(locked.holder.starts_with(&format!("process {} ", std::process::id())), "{}", locked.holder);
+        drop(first);
+        Lock::take(&path, Patience::Refuse, &cancel, |_| {}).unwrap();
+    }
+}
