@@ -1,0 +1,185 @@
+//! The lab's libvirtd as a child of the supervisor: its configuration, start, readiness and restarts.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use rustix::process::{Pid, WaitOptions, WaitStatus, waitpid};
+
+use super::host;
+
+const READY_WITHIN: Duration = Duration::from_secs(60);
+const FIRST_DELAY: Duration = Duration::from_millis(100);
+const LONGEST_DELAY: Duration = Duration::from_secs(30);
+
+/// See libvirt's `qemu.conf`. In a user namespace nothing may be chowned to ids that aren't mapped, and all of these
+/// are about hiding guests from each other's files: here each lab has its own.
+const QEMU_CONF: &str = r#"user = "root"
+group = "root"
+dynamic_ownership = 0
+remember_owner = 0
+security_driver = "none"
+cgroup_controllers = []
+namespaces = []
+stdio_handler = "file"
+"#;
+
+/// A firewall backend of libvirt's `network.conf`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Firewall {
+    /// What libvirt chooses.
+    Default,
+    Iptables,
+}
+
+/// Writes libvirt's configuration to `etc`; the sockets will be in `sockets`.
+pub(super) fn configure(etc: &Path, sockets: &Path, firewall: Firewall) -> anyhow::Result<()> {
+    // The directory is 0700: whoever reaches the socket is the user.
+    let libvirtd = format!(
+        "unix_sock_dir = \"{}\"\nunix_sock_ro_perms = \"0700\"\nunix_sock_rw_perms = \"0700\"\n\
+         auth_unix_ro = \"none\"\nauth_unix_rw = \"none\"\n",
+        sockets.display()
+    );
+    let network = match firewall {
+        Firewall::Default => "",
+        Firewall::Iptables => "firewall_backend = \"iptables\"\n",
+    };
+    for (name, text) in [
+        ("qemu.conf", QEMU_CONF),
+        ("libvirtd.conf", &libvirtd),
+        ("network.conf", network),
+    ] {
+        let path = etc.join(name);
+        fs::write(&path, text).with_context(|| format!("write `{}`", path.display()))?;
+    }
+    Ok(())
+}
+
+/// libvirtd, running or about to be started again.
+pub(super) struct Daemon {
+    program: PathBuf,
+    pid: Option<Pid>,
+    started: Instant,
+    delay: Duration,
+}
+
+impl Daemon {
+    /// Starts libvirtd and waits until it answers on `socket`.
+    pub(super) fn start(program: PathBuf, socket: &Path) -> anyhow::Result<Daemon> {
+        let mut daemon = Daemon {
+            program,
+            pid: None,
+            started: Instant::now(),
+            delay: FIRST_DELAY,
+        };
+        daemon.spawn()?;
+        daemon.wait_for_answer(socket)?;
+        Ok(daemon)
+    }
+
+    pub(super) fn spawn(&mut self) -> anyhow::Result<()> {
+        // Nothing of the caller's environment may steer it: `LISTEN_FDS`, `NOTIFY_SOCKET`, `LIBVIRT_*`.
+        let child = Command::new(&self.program)
+            .env_clear()
+            .env("PATH", host::search_path())
+            .env("LC_ALL", "C.UTF-8")
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(io::stderr().as_fd().try_clone_to_owned()?)
+            .spawn()
+            .with_context(|| format!("start `{}`", self.program.display()))?;
+        // Process 1 reaps all children alike, so `Child` is of no use beyond its number.
+        self.pid = Pid::from_raw(child.id().try_into()?);
+        self.started = Instant::now();
+        Ok(())
+    }
+
+    fn wait_for_answer(&mut self, socket: &Path) -> anyhow::Result<()> {
+        loop {
+            let left = READY_WITHIN.saturating_sub(self.started.elapsed());
+            if left.is_zero() {
+                bail!("libvirtd doesn't answer on `{}`", socket.display());
+            }
+            match answers(socket, left) {
+                Ok(()) => return Ok(()),
+                Err(_) => std::thread::sleep(Duration::from_millis(10)),
+            }
+            if let Some((_, status)) = waitpid(self.pid, WaitOptions::NOHANG)? {
+                bail!("libvirtd ended before it answered ({})", describe(status));
+            }
+        }
+    }
+
+    /// After how long to call [`Daemon::spawn`] again, if the process that ended was libvirtd.
+    pub(super) fn ended(&mut self, pid: Pid) -> Option<Duration> {
+        if self.pid != Some(pid) {
+            return None;
+        }
+        self.pid = None;
+        Some(self.next_delay())
+    }
+
+    /// Doubles with each short life.
+    pub(super) fn next_delay(&mut self) -> Duration {
+        if self.started.elapsed() > 2 * LONGEST_DELAY {
+            self.delay = FIRST_DELAY;
+        }
+        let delay = self.delay;
+        self.delay = (delay * 2).min(LONGEST_DELAY);
+        delay
+    }
+}
+
+pub(super) fn describe(status: WaitStatus) -> String {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => format!("exit status {code}"),
+        (_, Some(signal)) => format!("signal {signal}"),
+        _ => "neither exit status nor signal".into(),
+    }
+}
+
+/// Asks libvirtd how to authenticate, the first call of every client. The socket accepts long before the drivers are
+/// up; an answer comes only then. See <https://libvirt.org/kbase/internals/rpc.html>.
+fn answers(socket: &Path, patience: Duration) -> io::Result<()> {
+    const REMOTE_PROGRAM: u32 = 0x2000_8086;
+    const VERSION: u32 = 1;
+    const AUTH_LIST: u32 = 66;
+    const CALL: u32 = 0;
+    const LENGTH: u32 = 28;
+    let call = [LENGTH, REMOTE_PROGRAM, VERSION, AUTH_LIST, CALL, 0, 0];
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.write_all(&call.map(u32::to_be_bytes).concat())?;
+    stream.read_exact(&mut [0; LENGTH as usize])?;
+    stream.shutdown(Shutdown::Both)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_lives_are_restarted_ever_later() {
+        let mut daemon = Daemon {
+            program: PathBuf::new(),
+            pid: None,
+            started: Instant::now(),
+            delay: FIRST_DELAY,
+        };
+        let delays: Vec<u128> = (0..11).map(|_| daemon.next_delay().as_millis()).collect();
+        assert_eq!(
+            delays,
+            [
+                100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000
+            ]
+        );
+        daemon.started = Instant::now() - Duration::from_secs(61);
+        assert_eq!(daemon.next_delay(), FIRST_DELAY);
+    }
+}

@@ -1,0 +1,118 @@
+//! The supervisor's relays: connections to a listening socket of the host go on to a guest address.
+//!
+//! It never binds: the listening socket comes from the host's network namespace. A guest that is down costs its
+//! caller a closed connection and nothing else.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::net::sockopt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::task::AbortOnDropHandle;
+
+/// Connections relayed at once, over all published addresses; further ones wait in the kernel's queue.
+const MOST: usize = 1024;
+const CONNECT: Duration = Duration::from_secs(5);
+const BUFFER: usize = 16 * 1024;
+
+pub(super) struct Published {
+    relays: BTreeMap<SocketAddr, Relayed>,
+    slots: Arc<Semaphore>,
+}
+
+struct Relayed {
+    guest: SocketAddr,
+    listener: Arc<TcpListener>,
+    /// Dropping it ends the relay and its connections.
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Default for Published {
+    fn default() -> Published {
+        Published {
+            relays: BTreeMap::new(),
+            slots: Arc::new(Semaphore::new(MOST)),
+        }
+    }
+}
+
+impl Published {
+    pub(super) fn addresses(&self) -> Vec<(SocketAddr, SocketAddr)> {
+        self.relays.iter().map(|(&h, r)| (h, r.guest)).collect()
+    }
+
+    /// Relays `host` to `guest`, on `listener` or on the one that `host` has already.
+    pub(super) fn publish(
+        &mut self,
+        host: SocketAddr,
+        guest: SocketAddr,
+        listener: Option<OwnedFd>,
+    ) -> io::Result<()> {
+        let listener = match (listener, self.relays.get(&host)) {
+            (_, Some(relayed)) if relayed.guest == guest => return Ok(()),
+            (_, Some(relayed)) => relayed.listener.clone(),
+            (Some(fd), None) => {
+                let listener = std::net::TcpListener::from(fd);
+                listener.set_nonblocking(true)?;
+                Arc::new(TcpListener::from_std(listener)?)
+            }
+            (None, None) => return Err(io::Error::other("no listening socket came along")),
+        };
+        let task = tokio::spawn(serve(listener.clone(), guest, self.slots.clone()));
+        let relayed = Relayed {
+            guest,
+            listener,
+            _task: AbortOnDropHandle::new(task),
+        };
+        self.relays.insert(host, relayed);
+        Ok(())
+    }
+
+    pub(super) fn unpublish(&mut self, host: SocketAddr) {
+        self.relays.remove(&host);
+    }
+}
+
+async fn serve(listener: Arc<TcpListener>, guest: SocketAddr, slots: Arc<Semaphore>) {
+    let mut connections = JoinSet::new();
+    while let Ok(slot) = slots.clone().acquire_owned().await {
+        match listener.accept().await {
+            Ok((client, _)) => {
+                connections.spawn(async move {
+                    // The caller sees the end of its connection; there is nobody else to tell.
+                    let _ = relay(client, guest).await;
+                    drop(slot);
+                });
+            }
+            // Out of descriptors or memory, or the peer left: what frees them comes from elsewhere.
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+async fn relay(mut client: TcpStream, guest: SocketAddr) -> io::Result<()> {
+    let mut upstream = tokio::time::timeout(CONNECT, TcpStream::connect(guest)).await??;
+    for stream in [&client, &upstream] {
+        stream.set_nodelay(true)?;
+        end_with_its_peer(stream)?;
+    }
+    tokio::io::copy_bidirectional_with_sizes(&mut client, &mut upstream, BUFFER, BUFFER).await?;
+    Ok(())
+}
+
+/// A guest that was killed sends no FIN: without probes its connections would stay for ever.
+fn end_with_its_peer(stream: &TcpStream) -> io::Result<()> {
+    let fd = stream.as_fd();
+    sockopt::set_socket_keepalive(fd, true)?;
+    sockopt::set_tcp_keepidle(fd, Duration::from_secs(60))?;
+    sockopt::set_tcp_keepintvl(fd, Duration::from_secs(15))?;
+    sockopt::set_tcp_keepcnt(fd, 4)?;
+    Ok(())
+}

@@ -1,0 +1,295 @@
+//! Starting and ending a supervisor, and where its sockets are.
+//!
+//! ```text
+//! DIR/lock             held (flock) from before a supervisor starts until its last process is gone
+//! DIR/run              the runtime directory, or a link to it: unix socket paths are short (unix(7))
+//! DIR/supervisor.log   what the supervisor and libvirtd say
+//! DIR/{etc,lib,cache,log}   libvirt's directories in the lab
+//! ```
+
+use std::env;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, BufRead, BufReader};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::host;
+use super::supervisor::Announcement;
+use super::wire::{self, Reply, Request, Status};
+
+const LONGEST_SOCKET_NAME: &str = "libvirt-admin-sock";
+/// `sun_path` of unix(7), less the final NUL.
+const LONGEST_SOCKET_PATH: usize = 107;
+/// More than the supervisor gives libvirtd.
+const START_WITHIN: Duration = Duration::from_secs(90);
+const STOP_WITHIN: Duration = Duration::from_secs(30);
+const REPLY_WITHIN: Duration = Duration::from_secs(10);
+const LOCK_POLL: Duration = Duration::from_millis(20);
+
+/// Whether a supervisor gets namespaces and libvirtd, or relays only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Lab,
+    Relay,
+}
+
+pub(super) fn runtime_directory(dir: &Path) -> PathBuf {
+    let run = dir.join("run");
+    fs::read_link(&run).unwrap_or(run)
+}
+
+pub(super) fn control_socket(dir: &Path) -> PathBuf {
+    runtime_directory(dir).join("control")
+}
+
+pub(super) fn libvirt_socket(dir: &Path) -> PathBuf {
+    runtime_directory(dir).join("libvirt-sock")
+}
+
+/// What the supervisor of `dir` says, if one runs.
+pub(super) fn status(dir: &Path) -> anyhow::Result<Option<Status>> {
+    let socket = control_socket(dir);
+    let asked = wire::call(&socket, &Request::Status, None, REPLY_WITHIN);
+    match asked {
+        Ok((Reply::Status(status), _)) => Ok(Some(status)),
+        Ok((reply, _)) => bail!("the supervisor answered `{reply:?}` when asked for its status"),
+        Err(error) if nobody_listens(&error) => Ok(None),
+        Err(error) => {
+            Err(error).with_context(|| format!("ask the supervisor behind `{}`", socket.display()))
+        }
+    }
+}
+
+/// No socket, a stale one, or one whose supervisor ended while it was asked.
+fn nobody_listens(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionRefused, ConnectionReset, NotFound, UnexpectedEof};
+    matches!(
+        error.kind(),
+        NotFound | ConnectionRefused | ConnectionReset | UnexpectedEof
+    )
+}
+
+/// Starts the supervisor of `dir` with `program`, or takes the running one.
+pub(super) fn start(program: &Path, dir: &Path, kind: Kind) -> anyhow::Result<Status> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .and_then(|()| fs::set_permissions(dir, fs::Permissions::from_mode(0o700)))
+        .with_context(|| format!("make directory `{}`", dir.display()))?;
+    let deadline = Instant::now() + START_WITHIN;
+    loop {
+        if let Some(status) = status(dir)? {
+            return Ok(status);
+        }
+        if let Some(lock) = try_lock(dir)? {
+            // Between the two another one may have started and left the lock to its supervisor alone.
+            launch(program, dir, kind, lock)?;
+            return status(dir)?.context("the supervisor ended right after its start");
+        }
+        ensure!(
+            Instant::now() < deadline,
+            "`{}` is locked, but no supervisor answers on `{}`",
+            dir.join("lock").display(),
+            control_socket(dir).display()
+        );
+        std::thread::sleep(LOCK_POLL);
+    }
+}
+
+/// Ends the supervisor and waits until its last process is gone.
+pub(super) fn stop(dir: &Path) -> anyhow::Result<()> {
+    let socket = control_socket(dir);
+    match wire::call(&socket, &Request::Stop, None, REPLY_WITHIN) {
+        Ok(_) => {}
+        Err(error) if nobody_listens(&error) => {}
+        Err(error) => {
+            return Err(error)
+                .with_context(|| format!("stop the supervisor behind `{}`", socket.display()));
+        }
+    }
+    let deadline = Instant::now() + STOP_WITHIN;
+    loop {
+        if let Some(_lock) = try_lock(dir)? {
+            return clear_runtime_directory(dir);
+        }
+        ensure!(
+            Instant::now() < deadline,
+            "processes of `{}` still run {} s after its supervisor was told to stop",
+            dir.display(),
+            STOP_WITHIN.as_secs()
+        );
+        std::thread::sleep(LOCK_POLL);
+    }
+}
+
+fn try_lock(dir: &Path) -> anyhow::Result<Option<File>> {
+    let path = dir.join("lock");
+    let lock = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .with_context(|| format!("open `{}`", path.display()))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(Some(lock)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("lock `{}`", path.display()))
+        }
+    }
+}
+
+fn launch(program: &Path, dir: &Path, kind: Kind, lock: File) -> anyhow::Result<()> {
+    if kind == Kind::Lab {
+        let faults = host::faults();
+        ensure!(
+            faults.is_empty(),
+            "this host can't hold a lab:\n{}",
+            list(&faults)
+        );
+    }
+    clear_runtime_directory(dir)?;
+    make_runtime_directory(dir)?;
+    let path = dir.join("supervisor.log");
+    let log = File::create(&path).with_context(|| format!("create `{}`", path.display()))?;
+    // Orphaned at once and in a session of its own, so that it outlives this process and its terminal.
+    let mut child = command(program, dir, kind)
+        .current_dir("/")
+        .env("PATH", host::search_path())
+        .stdin(lock)
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .spawn()
+        .context("run `setsid` (of `util-linux`)")?;
+    let announced = child.stdout.take().map(announcement);
+    child.wait().context("wait for `setsid`")?;
+    match announced.context("take the output of `setsid`")?? {
+        Some(Announcement::Ready) => Ok(()),
+        Some(Announcement::Failed { error }) => {
+            bail!("{error}\n{}", log_tail(&path))
+        }
+        None => bail!(
+            "the supervisor didn't start\n{}",
+            [log_tail(&path), list(&host::suspicions())]
+                .join("\n")
+                .trim_end()
+        ),
+    }
+}
+
+fn command(program: &Path, dir: &Path, kind: Kind) -> Command {
+    let mut command = Command::new("setsid");
+    command.arg("--fork");
+    if kind == Kind::Lab {
+        command
+            .args(["unshare", "--fork", "--kill-child", "--mount-proc"])
+            // What the host unmounts must not stay busy here.
+            .args(["--mount", "--propagation", "slave"])
+            .args(["--net", "--pid", "--uts", "--ipc"]);
+        if !host::is_root() {
+            command.args(["--map-root-user", "--map-auto"]);
+        }
+        command.arg("--");
+    }
+    command.arg(program).arg("lab-supervisor").arg(dir);
+    command
+}
+
+/// The supervisor's one line; none if it ended without.
+fn announcement(output: ChildStdout) -> anyhow::Result<Option<Announcement>> {
+    let patience = Timespec::try_from(START_WITHIN)?;
+    let mut wait = [PollFd::new(&output, PollFlags::IN)];
+    let ready = poll(&mut wait, Some(&patience)).context("wait for the supervisor")?;
+    ensure!(
+        ready > 0,
+        "the supervisor said nothing for {} s",
+        START_WITHIN.as_secs()
+    );
+    let mut line = String::new();
+    BufReader::new(output)
+        .read_line(&mut line)
+        .context("read what the supervisor says")?;
+    if line.is_empty() {
+        return Ok(None);
+    }
+    serde_json::from_str(&line)
+        .map(Some)
+        .with_context(|| format!("understand what the supervisor says: `{}`", line.trim_end()))
+}
+
+fn log_tail(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    let end = lines[lines.len().saturating_sub(10)..].join("\n");
+    format!("the end of `{}`:\n{end}", path.display())
+}
+
+fn list(items: &[String]) -> String {
+    let lines: Vec<String> = items.iter().map(|item| format!("- {item}")).collect();
+    lines.join("\n")
+}
+
+/// Removes the sockets of a supervisor that is gone; to be called with the lock held.
+fn clear_runtime_directory(dir: &Path) -> anyhow::Result<()> {
+    let run = dir.join("run");
+    if let Ok(target) = fs::read_link(&run) {
+        remove_tree(&target)?;
+        return fs::remove_file(&run).with_context(|| format!("remove `{}`", run.display()));
+    }
+    remove_tree(&run)
+}
+
+fn remove_tree(path: &Path) -> anyhow::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("remove `{}`", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn make_runtime_directory(dir: &Path) -> anyhow::Result<()> {
+    let run = dir.join("run");
+    if fits(&run) {
+        return fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&run)
+            .with_context(|| format!("make directory `{}`", run.display()));
+    }
+    let base = short_base();
+    fs::create_dir_all(&base).with_context(|| format!("make directory `{}`", base.display()))?;
+    let short = tempfile::Builder::new()
+        .prefix("pspd-")
+        .permissions(fs::Permissions::from_mode(0o700))
+        .tempdir_in(&base)
+        .with_context(|| format!("make a directory for sockets in `{}`", base.display()))?;
+    ensure!(
+        fits(short.path()),
+        "`{}` is too long for a unix socket's path: give `--state-dir` a shorter one",
+        run.display()
+    );
+    symlink(short.path(), &run).with_context(|| format!("link `{}`", run.display()))?;
+    // From here on the link says where it is, and `clear_runtime_directory` removes it.
+    let _ = short.keep();
+    Ok(())
+}
+
+fn fits(directory: &Path) -> bool {
+    directory.join(LONGEST_SOCKET_NAME).as_os_str().len() <= LONGEST_SOCKET_PATH
+}
+
+fn short_base() -> PathBuf {
+    if host::is_root() {
+        return PathBuf::from("/run/pspd");
+    }
+    env::var_os("XDG_RUNTIME_DIR")
+        .map(PathBuf::from)
+        .filter(|path| path.is_dir())
+        .unwrap_or_else(env::temp_dir)
+}

@@ -1,0 +1,270 @@
+//! The process that holds a lab: process 1 of its namespaces. Without namespaces it only relays.
+//!
+//! One thread serves the control socket, the relays and the children. It reaps every process of the lab, starts
+//! libvirtd again when that ends, and takes everything with it when it ends itself. It doesn't shut domains down:
+//! who asks it to stop has done that.
+//!
+//! Descriptor 0 is the lock file of the lab's directory, held until the last process here is gone; descriptor 1 takes
+//! one line for who started it ([`Announcement`]); descriptor 2 is the log.
+
+use std::fs;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context;
+use rustix::fs::Mode;
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, WaitOptions, getrlimit, setrlimit, wait};
+use serde::{Deserialize, Serialize};
+use tokio::io::Interest;
+use tokio::net::{TcpStream, UnixListener, UnixStream};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::daemon::{self, Daemon};
+use super::publish::Published;
+use super::start::{control_socket, libvirt_socket, runtime_directory};
+use super::wire::{self, Incoming, Reply, Request, Status};
+use super::{host, namespace};
+
+/// What a supervisor tells the process that started it, as one line on its standard output.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "supervisor", rename_all = "kebab-case")]
+pub(super) enum Announcement {
+    Ready,
+    Failed { error: String },
+}
+
+/// Descriptors for the relays; the same bound as systemd's unit of libvirtd.
+const DESCRIPTORS: u64 = 8192;
+/// How long a client may take for its request.
+const REQUEST: Duration = Duration::from_secs(10);
+
+/// Serves the lab or relay of `dir` until it is told to stop. To be called before any thread exists, by the hidden
+/// subcommand that [`super::Lab::start`] runs.
+pub fn supervise(dir: &Path) -> anyhow::Result<()> {
+    let begun = begin(dir);
+    let announcement = match &begun {
+        Ok(_) => Announcement::Ready,
+        Err(error) => Announcement::Failed {
+            error: format!("{error:#}"),
+        },
+    };
+    let line = serde_json::to_string(&announcement)?;
+    writeln!(io::stdout(), "{line}").context("tell who started the supervisor")?;
+    let (runtime, supervisor) = begun?;
+    runtime.block_on(supervisor.run())
+}
+
+fn log(message: std::fmt::Arguments<'_>) {
+    let now = jiff::Timestamp::now();
+    // The log is the last place to tell anything.
+    let _ = writeln!(io::stderr(), "{now:.3} {message}");
+}
+
+fn begin(dir: &Path) -> anyhow::Result<(Runtime, Supervisor)> {
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let limit = Rlimit {
+        current: Some(maximum.map_or(DESCRIPTORS, |maximum| maximum.min(DESCRIPTORS))),
+        maximum,
+    };
+    setrlimit(Resource::Nofile, limit).context("raise the limit of open files")?;
+
+    // Every lab's supervisor is the first process of its namespace, a relay never is.
+    let (daemon, notes) = match rustix::process::getpid().is_init() {
+        true => start_lab(dir)?,
+        false => (None, Vec::new()),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the event loop")?;
+    let supervisor = {
+        let _context = runtime.enter();
+        Supervisor::new(dir, daemon, notes)?
+    };
+    Ok((runtime, supervisor))
+}
+
+fn start_lab(dir: &Path) -> anyhow::Result<(Option<Daemon>, Vec<String>)> {
+    let sockets = runtime_directory(dir);
+    namespace::ensure_alone()?;
+    namespace::make_private(dir, &sockets)?;
+    namespace::bring_up_network()?;
+    let (firewall, note) = namespace::choose_firewall();
+    daemon::configure(&namespace::configuration(dir), &sockets, firewall)?;
+    let program = host::find("libvirtd").context("find `libvirtd`")?;
+    let daemon = Daemon::start(program, &libvirt_socket(dir))?;
+    Ok((Some(daemon), note.into_iter().collect()))
+}
+
+struct Supervisor {
+    control: UnixListener,
+    children: Signal,
+    terminate: Signal,
+    daemon: Option<Daemon>,
+    restart: Option<Instant>,
+    shared: Arc<Shared>,
+}
+
+/// What the connections of the control socket share.
+struct Shared {
+    published: Mutex<Published>,
+    notes: Vec<String>,
+    stop: Notify,
+}
+
+impl Supervisor {
+    fn new(dir: &Path, daemon: Option<Daemon>, notes: Vec<String>) -> anyhow::Result<Supervisor> {
+        let path = control_socket(dir);
+        let control = UnixListener::bind(&path)
+            .and_then(|listener| {
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+                Ok(listener)
+            })
+            .with_context(|| format!("listen on `{}`", path.display()))?;
+        Ok(Supervisor {
+            control,
+            children: signal(SignalKind::child()).context("handle SIGCHLD")?,
+            terminate: signal(SignalKind::terminate()).context("handle SIGTERM")?,
+            daemon,
+            restart: None,
+            shared: Arc::new(Shared {
+                published: Mutex::default(),
+                notes,
+                stop: Notify::new(),
+            }),
+        })
+    }
+
+    async fn run(mut self) -> anyhow::Result<()> {
+        // Children may have ended before the signal was handled.
+        self.reap();
+        loop {
+            let restart = self.restart;
+            tokio::select! {
+                accepted = self.control.accept() => match accepted {
+                    Ok((stream, _)) => {
+                        tokio::spawn(serve(stream, self.shared.clone()));
+                    }
+                    Err(error) => {
+                        log(format_args!("accept a control connection: {error}"));
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                },
+                _ = self.children.recv() => self.reap(),
+                () = sleep_until(restart.unwrap_or_else(Instant::now)), if restart.is_some() => {
+                    self.restart_daemon();
+                }
+                _ = self.terminate.recv() => return Ok(()),
+                () = self.shared.stop.notified() => return Ok(()),
+            }
+        }
+    }
+
+    fn reap(&mut self) {
+        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+            let delay = self.daemon.as_mut().and_then(|daemon| daemon.ended(pid));
+            if let Some(delay) = delay {
+                let status = daemon::describe(status);
+                log(format_args!(
+                    "libvirtd ended ({status}), starting it again in {delay:?}"
+                ));
+                self.restart = Some(Instant::now() + delay);
+            }
+        }
+    }
+
+    fn restart_daemon(&mut self) {
+        self.restart = None;
+        let Some(daemon) = &mut self.daemon else {
+            return;
+        };
+        if let Err(error) = daemon.spawn() {
+            let delay = daemon.next_delay();
+            log(format_args!("{error:#}, trying again in {delay:?}"));
+            self.restart = Some(Instant::now() + delay);
+        }
+    }
+}
+
+async fn serve(stream: UnixStream, shared: Arc<Shared>) {
+    if let Err(error) = converse(&stream, &shared).await {
+        log(format_args!("control connection: {error}"));
+    }
+}
+
+async fn converse(stream: &UnixStream, shared: &Shared) -> io::Result<()> {
+    let (request, passed) = timeout(REQUEST, receive(stream)).await??;
+    let stop = matches!(request, Request::Stop);
+    let (reply, pass) = match answer(request, passed, shared).await {
+        Ok(answered) => answered,
+        Err(error) => (error.into(), None),
+    };
+    stream
+        .async_io(Interest::WRITABLE, || {
+            let pass = pass.as_ref().map(AsFd::as_fd);
+            wire::send(stream.as_fd(), &reply, pass)
+        })
+        .await?;
+    if stop {
+        shared.stop.notify_one();
+    }
+    Ok(())
+}
+
+async fn receive(stream: &UnixStream) -> io::Result<(Request, Option<OwnedFd>)> {
+    let mut incoming = Incoming::default();
+    loop {
+        let whole = stream
+            .async_io(Interest::READABLE, || incoming.receive(stream.as_fd()))
+            .await?;
+        if whole {
+            return incoming.parse();
+        }
+    }
+}
+
+async fn answer(
+    request: Request,
+    passed: Option<OwnedFd>,
+    shared: &Shared,
+) -> io::Result<(Reply, Option<OwnedFd>)> {
+    let published = || {
+        shared
+            .published
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    };
+    match request {
+        Request::Status => {
+            let status = Status {
+                published: published().addresses(),
+                notes: shared.notes.clone(),
+            };
+            return Ok((Reply::Status(status), None));
+        }
+        Request::Dial { to, timeout } => {
+            return Ok((Reply::Done, Some(dial(to, timeout).await?)));
+        }
+        Request::Publish { host, guest } => published().publish(host, guest, passed)?,
+        Request::Unpublish { host } => published().unpublish(host),
+        Request::Stop => {}
+    }
+    Ok((Reply::Done, None))
+}
+
+async fn dial(to: SocketAddr, patience: Duration) -> io::Result<OwnedFd> {
+    let stream = timeout(patience, TcpStream::connect(to))
+        .await
+        .map_err(|_| io::Error::from(Errno::TIMEDOUT))??;
+    Ok(stream.into_std()?.into())
+}

@@ -1,0 +1,216 @@
+//! What is said on a supervisor's control socket, and how: one request and one reply per connection, each a line
+//! of JSON with at most one file descriptor beside it.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags,
+};
+use serde::{Deserialize, Serialize};
+
+/// The longest message that is read: more than every address that one host can publish in earnest.
+const LONGEST: usize = 256 * 1024;
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case")]
+pub(super) enum Request {
+    Status,
+    /// Answered by [`Reply::Done`] with the connected socket.
+    Dial {
+        to: SocketAddr,
+        timeout: Duration,
+    },
+    /// Comes with the listening socket, unless `host` is published already and only `guest` changes.
+    Publish {
+        host: SocketAddr,
+        guest: SocketAddr,
+    },
+    Unpublish {
+        host: SocketAddr,
+    },
+    /// The supervisor replies, then ends.
+    Stop,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "kebab-case")]
+pub(super) enum Reply {
+    Done,
+    Status(Status),
+    Failed { message: String, errno: Option<i32> },
+}
+
+/// What a supervisor says of itself.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Status {
+    pub published: Vec<(SocketAddr, SocketAddr)>,
+    pub notes: Vec<String>,
+}
+
+impl From<io::Error> for Reply {
+    fn from(error: io::Error) -> Reply {
+        Reply::Failed {
+            errno: error.raw_os_error(),
+            message: error.to_string(),
+        }
+    }
+}
+
+impl Reply {
+    pub(super) fn into_result(self) -> io::Result<Reply> {
+        match self {
+            Reply::Failed {
+                errno: Some(errno), ..
+            } => Err(io::Error::from_raw_os_error(errno)),
+            Reply::Failed { message, .. } => Err(io::Error::other(message)),
+            reply => Ok(reply),
+        }
+    }
+}
+
+/// One exchange with the supervisor behind `socket`; a reply that says failure becomes an error.
+pub(super) fn call(
+    socket: &Path,
+    request: &Request,
+    pass: Option<BorrowedFd<'_>>,
+    patience: Duration,
+) -> io::Result<(Reply, Option<OwnedFd>)> {
+    let stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
+    send(stream.as_fd(), request, pass)?;
+    let mut incoming = Incoming::default();
+    while !incoming.receive(stream.as_fd())? {}
+    let (reply, passed) = incoming.parse::<Reply>()?;
+    Ok((reply.into_result()?, passed))
+}
+
+/// Sends one message. It fits the buffer of a fresh socket, so that a part of it sent is an error.
+pub(super) fn send<T: Serialize>(
+    socket: BorrowedFd<'_>,
+    message: &T,
+    pass: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
+    let mut line = serde_json::to_vec(message)?;
+    line.push(b'\n');
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut beside = SendAncillaryBuffer::new(&mut space);
+    let fds: Vec<BorrowedFd<'_>> = pass.into_iter().collect();
+    if !fds.is_empty() && !beside.push(SendAncillaryMessage::ScmRights(&fds)) {
+        return Err(io::Error::other("no room for a file descriptor"));
+    }
+    let sent = rustix::net::sendmsg(
+        socket,
+        &[IoSlice::new(&line)],
+        &mut beside,
+        SendFlags::NOSIGNAL,
+    )?;
+    if sent == line.len() {
+        Ok(())
+    } else {
+        Err(io::Error::new(
+            io::ErrorKind::WriteZero,
+            format!("{sent} of {} bytes sent", line.len()),
+        ))
+    }
+}
+
+/// A message on its way in.
+#[derive(Default)]
+pub(super) struct Incoming {
+    line: Vec<u8>,
+    passed: Option<OwnedFd>,
+}
+
+impl Incoming {
+    /// Reads once; true when the message is whole.
+    pub(super) fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<bool> {
+        let mut chunk = [0; 4096];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut beside = RecvAncillaryBuffer::new(&mut space);
+        let message = rustix::net::recvmsg(
+            socket,
+            &mut [IoSliceMut::new(&mut chunk)],
+            &mut beside,
+            RecvFlags::CMSG_CLOEXEC,
+        )?;
+        for part in beside.drain() {
+            if let RecvAncillaryMessage::ScmRights(fds) = part {
+                self.passed = fds.last().or(self.passed.take());
+            }
+        }
+        if message.flags.contains(ReturnFlags::CTRUNC) {
+            return Err(io::Error::other("a file descriptor was lost on the way"));
+        }
+        if message.bytes == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.line.extend_from_slice(&chunk[..message.bytes]);
+        if self.line.len() > LONGEST {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the message is too long",
+            ));
+        }
+        Ok(self.line.ends_with(b"\n"))
+    }
+
+    pub(super) fn parse<T: for<'de> Deserialize<'de>>(self) -> io::Result<(T, Option<OwnedFd>)> {
+        Ok((serde_json::from_slice(&self.line)?, self.passed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn a_message_carries_its_socket_and_may_come_in_parts() {
+        let (near, far) = UnixStream::pair().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let status = Status {
+            notes: vec!["n".repeat(10_000)],
+            ..Status::default()
+        };
+        send(near.as_fd(), &Reply::Status(status), Some(listener.as_fd())).unwrap();
+
+        let mut incoming = Incoming::default();
+        let mut parts = 1;
+        while !incoming.receive(far.as_fd()).unwrap() {
+            parts += 1;
+        }
+        assert!(parts > 1);
+        let (reply, passed) = incoming.parse::<Reply>().unwrap();
+        assert!(matches!(reply, Reply::Status(s) if s.notes[0].len() == 10_000));
+
+        let passed = TcpListener::from(passed.unwrap());
+        drop(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+        let (mut accepted, _) = passed.accept().unwrap();
+        assert_eq!(accepted.read(&mut [0; 1]).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_failure_keeps_its_kind() {
+        let refused = io::Error::from_raw_os_error(rustix::io::Errno::CONNREFUSED.raw_os_error());
+        let error = Reply::from(refused).into_result().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn a_closed_socket_is_an_error() {
+        let (near, far) = UnixStream::pair().unwrap();
+        drop(near);
+        let error = Incoming::default().receive(far.as_fd()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+}
