@@ -1,0 +1,214 @@
+//! A connection to libvirt, and what lives behind it: listing, finding and defining domains and networks.
+
+use serde::Serialize;
+use virt::connect::Connect;
+use virt::network::Network as VirtNetwork;
+use virt_sys as sys;
+
+use super::definition::{DomainDefinition, NetworkDefinition};
+use super::domain::{Domain, DomainState, state_of};
+use super::error::{Attempt, Cause, Kind, Owner};
+use super::render::DomainType;
+use super::{Error, Network, Ownership, Result, events};
+use crate::spec::Name;
+
+/// Of libvirt's keepalive: after this many seconds of silence, this often, the connection counts as dead.
+/// Generous, because hosts that emulate several guests answer late.
+const KEEPALIVE: (i32, u32) = (10, 6);
+
+/// An open connection; clones share it. Its calls block.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    connect: Connect,
+    uri: String,
+}
+
+/// Any domain of the host, whoever owns it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DomainSummary {
+    pub name: String,
+    pub ownership: Option<Ownership>,
+    pub state: DomainState,
+}
+
+/// Any network of the host, whoever owns it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NetworkSummary {
+    pub name: String,
+    pub ownership: Option<Ownership>,
+    pub active: bool,
+}
+
+impl Connection {
+    /// Connects to a libvirt URI, <https://libvirt.org/uri.html>.
+    pub fn open(uri: &str) -> Result<Connection> {
+        // Else libvirt prints every error to stderr besides reporting it.
+        virt::error::clear_error_callback();
+        let connect = events::run_event_loop()
+            .and_then(|()| Connect::open(Some(uri)).map_err(Cause::from))
+            .map_err(|source| Error::Connect {
+                uri: uri.to_owned(),
+                hint: connect_hint(uri),
+                source,
+            })?;
+        let (interval, count) = KEEPALIVE;
+        // Drivers without a server, such as `test`, have nothing to keep alive and refuse.
+        let _ = connect.set_keep_alive(interval, count);
+        let uri = uri.to_owned();
+        Ok(Connection { connect, uri })
+    }
+
+    pub fn uri(&self) -> &str {
+        &self.uri
+    }
+
+    /// Whether libvirt still answers; a dead connection stays dead, open another.
+    pub fn is_alive(&self) -> bool {
+        self.connect.is_alive().unwrap_or(false)
+    }
+
+    /// Every domain of the host; one that vanishes meanwhile is left out.
+    pub fn domains(&self) -> Result<Vec<DomainSummary>> {
+        let attempt = || format!("list the domains of `{}`", self.uri);
+        let domains = self.connect.list_all_domains(0).attempt(attempt)?;
+        let mut summaries = Vec::with_capacity(domains.len());
+        for domain in &domains {
+            summaries.extend(unless_gone(summarize_domain(domain)).attempt(attempt)?);
+        }
+        summaries.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(summaries)
+    }
+
+    /// Every network of the host; one that vanishes meanwhile is left out.
+    pub fn networks(&self) -> Result<Vec<NetworkSummary>> {
+        let attempt = || format!("list the networks of `{}`", self.uri);
+        let networks = self.connect.list_all_networks(0).attempt(attempt)?;
+        let mut summaries = Vec::with_capacity(networks.len());
+        for network in &networks {
+            summaries.extend(unless_gone(summarize_network(network)).attempt(attempt)?);
+        }
+        summaries.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(summaries)
+    }
+
+    /// The deployment's domain of that name. One that it does not own is [`Error::Foreign`].
+    pub fn domain(&self, deployment: &Name, name: &str) -> Result<Option<Domain>> {
+        let attempt = || format!("look up domain `{name}`");
+        let found = unless_gone(self.connect.lookup_domain_by_name(name).and_then(|domain| {
+            let xml = domain.xml_desc(sys::VIR_DOMAIN_XML_INACTIVE)?;
+            Ok((domain, xml))
+        }));
+        let Some((domain, xml)) = found.attempt(attempt)? else {
+            return Ok(None);
+        };
+        guard(deployment, Kind::Domain, name, Ownership::find(&xml))?;
+        Ok(Some(Domain::new(domain, self.clone(), name)))
+    }
+
+    /// The deployment's network of that name. One that it does not own is [`Error::Foreign`].
+    pub fn network(&self, deployment: &Name, name: &str) -> Result<Option<Network>> {
+        let attempt = || format!("look up network `{name}`");
+        let lookup = self.connect.lookup_network_by_name(name);
+        let found = unless_gone(lookup.and_then(|network| {
+            let xml = config_xml(&network)?;
+            Ok((network, xml))
+        }));
+        let Some((network, xml)) = found.attempt(attempt)? else {
+            return Ok(None);
+        };
+        guard(deployment, Kind::Network, name, Ownership::find(&xml))?;
+        Ok(Some(Network::new(network, name)))
+    }
+
+    /// Defines the domain, or changes the owned one: what runs takes the change at its next start.
+    pub fn define_domain(&self, definition: &DomainDefinition) -> Result<Domain> {
+        let name = definition.name.as_str();
+        self.domain(&definition.ownership.deployment, name)?;
+        let attempt = || format!("define domain `{name}`");
+        let is_test = self.connect.driver_type().attempt(attempt)? == "Test";
+        let kind = if is_test {
+            DomainType::Test
+        } else {
+            definition.accelerator.into()
+        };
+        let xml = definition.to_xml_as(kind);
+        let domain = self.connect.define_domain_xml(&xml).attempt(attempt)?;
+        Ok(Domain::new(domain, self.clone(), name))
+    }
+
+    /// Defines the network, or changes the owned one: an active network takes changed hosts at once, so that
+    /// guests stay attached, and everything else at its next start.
+    pub fn define_network(&self, definition: &NetworkDefinition) -> Result<Network> {
+        let name = definition.name.as_str();
+        let before = self.network(&definition.ownership.deployment, name)?;
+        let network = self
+            .connect
+            .define_network_xml(&definition.to_xml())
+            .attempt(|| format!("define network `{name}`"))?;
+        let network = Network::new(network, name);
+        if before.is_some() {
+            network.update_hosts(definition)?;
+        }
+        Ok(network)
+    }
+
+    pub(super) fn raw(&self) -> &Connect {
+        &self.connect
+    }
+}
+
+/// A network's XML as its next start takes it.
+pub(super) fn config_xml(network: &VirtNetwork) -> Result<String, virt::error::Error> {
+    network.xml_desc(sys::VIR_NETWORK_XML_INACTIVE)
+}
+
+fn summarize_domain(domain: &virt::domain::Domain) -> Result<DomainSummary, virt::error::Error> {
+    let xml = domain.xml_desc(sys::VIR_DOMAIN_XML_INACTIVE)?;
+    Ok(DomainSummary {
+        name: domain.name()?,
+        ownership: Ownership::find(&xml),
+        state: state_of(domain)?,
+    })
+}
+
+fn summarize_network(network: &VirtNetwork) -> Result<NetworkSummary, virt::error::Error> {
+    Ok(NetworkSummary {
+        name: network.name()?,
+        ownership: Ownership::find(&config_xml(network)?),
+        active: network.is_active()?,
+    })
+}
+
+/// Turns "there is none" into `None`.
+fn unless_gone<T>(result: Result<T, virt::error::Error>) -> Result<Option<T>, virt::error::Error> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) => match error.code().to_raw() {
+            sys::VIR_ERR_NO_DOMAIN | sys::VIR_ERR_NO_NETWORK => Ok(None),
+            _ => Err(error),
+        },
+    }
+}
+
+fn guard(deployment: &Name, kind: Kind, name: &str, owner: Option<Ownership>) -> Result<()> {
+    match owner {
+        Some(ownership) if ownership.deployment == *deployment => Ok(()),
+        owner => Err(Error::Foreign {
+            kind,
+            name: name.to_owned(),
+            owner: Owner(owner),
+        }),
+    }
+}
+
+fn connect_hint(uri: &str) -> &'static str {
+    if uri.contains("+ssh:") {
+        "check that `ssh` to that host works without a password and that libvirt is installed there"
+    } else if uri.contains("socket=") {
+        "check that the libvirtd behind that socket is running"
+    } else if uri.starts_with("qemu:") {
+        "check that libvirtd is running and that this user may use it (group `libvirt`)"
+    } else {
+        "check the URI, see https://libvirt.org/uri.html"
+    }
+}

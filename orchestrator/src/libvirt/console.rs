@@ -1,0 +1,139 @@
+//! A guest's serial console through libvirt, which also works where its pty is in another namespace or host.
+
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use virt::stream::Stream;
+use virt_sys as sys;
+
+use super::error::Attempt;
+use super::ffi::{self, Incoming};
+use super::{Domain, Result};
+
+/// Both directions of a console, to be pumped by a thread each.
+#[derive(Debug)]
+pub struct Console {
+    pub reader: ConsoleReader,
+    pub writer: ConsoleWriter,
+}
+
+/// What the guest writes. Reading blocks, and ends when the domain stops or the writer closes the console.
+#[derive(Debug)]
+pub struct ConsoleReader {
+    chunks: Receiver<Vec<u8>>,
+    chunk: io::Cursor<Vec<u8>>,
+    _session: Arc<Session>,
+}
+
+/// What the guest reads.
+#[derive(Clone, Debug)]
+pub struct ConsoleWriter {
+    session: Arc<Session>,
+}
+
+impl Domain {
+    /// Opens the first serial console. `force` takes it from whoever has it open.
+    pub fn console(&self, force: bool) -> Result<Console> {
+        let attempt = || format!("open the console of domain `{}`", self.name());
+        let flags = match force {
+            true => sys::VIR_DOMAIN_CONSOLE_FORCE,
+            false => 0,
+        };
+        let stream =
+            Stream::new(self.connection().raw(), sys::VIR_STREAM_NONBLOCK).attempt(attempt)?;
+        self.raw()
+            .open_console(None, &stream, flags)
+            .attempt(attempt)?;
+        let (sender, chunks) = channel();
+        let mut sender = Some(sender);
+        let sink = move |incoming: Incoming<'_>| match incoming {
+            // Without a reader nobody wants it any more.
+            Incoming::Data(data) => drop(sender.as_ref().map(|sender| sender.send(data.to_vec()))),
+            Incoming::End => sender = None,
+        };
+        let session = Arc::new(Session {
+            stream,
+            closed: AtomicBool::new(false),
+        });
+        ffi::on_stream(&session.stream, Box::new(sink)).attempt(attempt)?;
+        Ok(Console {
+            reader: ConsoleReader {
+                chunks,
+                chunk: io::Cursor::default(),
+                _session: session.clone(),
+            },
+            writer: ConsoleWriter { session },
+        })
+    }
+}
+
+impl Read for ConsoleReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let count = self.chunk.read(buffer)?;
+            if count > 0 || buffer.is_empty() {
+                return Ok(count);
+            }
+            match self.chunks.recv() {
+                Ok(chunk) => self.chunk = io::Cursor::new(chunk),
+                Err(_) => return Ok(0),
+            }
+        }
+    }
+}
+
+impl ConsoleWriter {
+    /// Ends the console in both directions; the domain runs on.
+    pub fn close(&self) {
+        self.session.end();
+    }
+}
+
+impl Write for ConsoleWriter {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        if self.session.closed.load(Ordering::Acquire) {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        loop {
+            // -2: libvirt cannot take more now. Nobody types that fast for long.
+            match self.session.stream.send(data).map_err(io::Error::other)? {
+                -2 => std::thread::sleep(Duration::from_millis(10)),
+                count => return usize::try_from(count).map_err(io::Error::other),
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Session {
+    stream: Stream,
+    closed: AtomicBool,
+}
+
+impl Session {
+    fn end(&self) {
+        if !self.closed.swap(true, Ordering::AcqRel) {
+            ffi::end_stream(&self.stream);
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session")
+            .field("closed", &self.closed)
+            .finish_non_exhaustive()
+    }
+}

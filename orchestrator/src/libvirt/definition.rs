@@ -1,0 +1,125 @@
+//! What a domain or network is to be: plain, final values, complete enough that rendering makes no choices of policy.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::Ownership;
+use crate::accel::Accelerator;
+use crate::image::DirectKernel;
+use crate::spec::{Firmware, Mac, Machine, Name, Range, Size};
+
+/// A persistent domain, <https://libvirt.org/formatdomain.html>.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DomainDefinition {
+    pub name: Name,
+    pub ownership: Ownership,
+    pub accelerator: Accelerator,
+    pub machine: Machine,
+    pub firmware: Firmware,
+    /// What the hypervisor starts directly; without it the firmware boots the first disk.
+    pub kernel: Option<KernelBoot>,
+    /// The guest gives back what is above `current` when its balloon driver loads.
+    pub memory: Range<Size>,
+    pub vcpus: Range<u32>,
+    /// In the guest's order: `vda`, `vdb`.
+    pub disks: Vec<Disk>,
+    pub interfaces: Vec<Interface>,
+    /// SMBIOS type 11 strings, in order.
+    pub oem_strings: Vec<String>,
+    /// What the guest writes to its first serial port; appended to.
+    pub serial_log: PathBuf,
+}
+
+/// A kernel on the host that the hypervisor loads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelBoot {
+    pub kernel: PathBuf,
+    pub initrd: Option<PathBuf>,
+    pub cmdline: String,
+}
+
+impl From<DirectKernel> for KernelBoot {
+    fn from(direct: DirectKernel) -> KernelBoot {
+        KernelBoot {
+            kernel: direct.kernel,
+            initrd: direct.initrd,
+            cmdline: direct.cmdline,
+        }
+    }
+}
+
+/// A virtio-blk disk of a file on the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    pub path: PathBuf,
+    pub format: DiskFormat,
+    /// By which the guest finds it; virtio-blk carries 20 bytes.
+    pub serial: String,
+    pub read_only: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DiskFormat {
+    Qcow2,
+    Raw,
+}
+
+impl DiskFormat {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DiskFormat::Qcow2 => "qcow2",
+            DiskFormat::Raw => "raw",
+        }
+    }
+}
+
+/// A virtio-net interface on a libvirt network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interface {
+    pub network: String,
+    pub mac: Mac,
+}
+
+/// A persistent NAT network, <https://libvirt.org/formatnetwork.html>; libvirt picks the bridge's name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkDefinition {
+    pub name: String,
+    pub ownership: Ownership,
+    pub cidr: Ipv4Net,
+    pub gateway: Ipv4Addr,
+    /// The DNS domain, answered here only and never asked for upstream.
+    pub domain: String,
+    pub hosts: Vec<NetworkHost>,
+}
+
+/// A guest's DHCP reservation and its names, `NAME` and `NAME.domain`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkHost {
+    pub name: Name,
+    pub mac: Mac,
+    pub address: Ipv4Addr,
+}
+
+/// Under which names of domains and networks become UUIDs.
+const NAMESPACE: Uuid = Uuid::from_u128(0x8c1f_5c0e_3f0b_4a53_9d0a_7c6b_2f5d_e1a4);
+
+impl DomainDefinition {
+    /// Of deployment and name alone, so that defining it again replaces the same domain.
+    pub fn uuid(&self) -> Uuid {
+        let name = format!("domain/{}/{}", self.ownership.deployment, self.name);
+        Uuid::new_v5(&NAMESPACE, name.as_bytes())
+    }
+}
+
+impl NetworkDefinition {
+    /// Of deployment and name alone, so that defining it again replaces the same network.
+    pub fn uuid(&self) -> Uuid {
+        let name = format!("network/{}/{}", self.ownership.deployment, self.name);
+        Uuid::new_v5(&NAMESPACE, name.as_bytes())
+    }
+}

@@ -1,0 +1,149 @@
+//! libvirt's event loop, and the lifecycle events of domains that come through it.
+
+use std::sync::OnceLock;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use serde::Serialize;
+use virt::connect::Connect;
+use virt_sys as sys;
+
+use super::error::{Attempt, Cause};
+use super::{Connection, Result, ffi};
+
+/// Something that happened to a domain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LifecycleEvent {
+    pub domain: String,
+    pub change: LifecycleChange,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LifecycleChange {
+    Defined,
+    Undefined,
+    Started,
+    Suspended,
+    Resumed,
+    /// The guest has finished; its process is ending.
+    ShuttingDown,
+    Stopped(StopReason),
+    /// The guest put itself to sleep.
+    PmSuspended,
+    Crashed,
+    /// One that this libvirt has and pspd does not know.
+    Other,
+}
+
+/// Why a domain is off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StopReason {
+    ShutDown,
+    Destroyed,
+    Crashed,
+    Migrated,
+    Saved,
+    Failed,
+    Other,
+}
+
+/// The lifecycle events of all domains of a connection, from when it was made until it is dropped.
+#[derive(Debug)]
+pub struct Lifecycle {
+    events: Receiver<LifecycleEvent>,
+    connect: Connect,
+    id: i32,
+}
+
+impl Lifecycle {
+    /// The next event; blocks for `timeout` at most.
+    pub fn next(&self, timeout: Duration) -> Option<LifecycleEvent> {
+        self.events.recv_timeout(timeout).ok()
+    }
+}
+
+impl Drop for Lifecycle {
+    fn drop(&mut self) {
+        ffi::ignore_lifecycle(&self.connect, self.id);
+    }
+}
+
+impl Connection {
+    /// Listens from now on: ask before doing what the event is awaited of.
+    pub fn lifecycle(&self) -> Result<Lifecycle> {
+        let connect = self.raw().clone();
+        let (sender, events) = channel();
+        let sink = move |domain: &str, event, detail| {
+            // Without a receiver nobody waits any more.
+            let _ = sender.send(LifecycleEvent {
+                domain: domain.to_owned(),
+                change: change(event, detail),
+            });
+        };
+        let id = ffi::on_lifecycle(&connect, Box::new(sink))
+            .attempt(|| format!("listen to the domains of `{}`", self.uri()))?;
+        Ok(Lifecycle {
+            events,
+            connect,
+            id,
+        })
+    }
+}
+
+fn change(event: u32, detail: u32) -> LifecycleChange {
+    match event {
+        sys::VIR_DOMAIN_EVENT_DEFINED => LifecycleChange::Defined,
+        sys::VIR_DOMAIN_EVENT_UNDEFINED => LifecycleChange::Undefined,
+        sys::VIR_DOMAIN_EVENT_STARTED => LifecycleChange::Started,
+        sys::VIR_DOMAIN_EVENT_SUSPENDED => LifecycleChange::Suspended,
+        sys::VIR_DOMAIN_EVENT_RESUMED => LifecycleChange::Resumed,
+        sys::VIR_DOMAIN_EVENT_STOPPED => LifecycleChange::Stopped(stop_reason(detail)),
+        sys::VIR_DOMAIN_EVENT_SHUTDOWN => LifecycleChange::ShuttingDown,
+        sys::VIR_DOMAIN_EVENT_PMSUSPENDED => LifecycleChange::PmSuspended,
+        sys::VIR_DOMAIN_EVENT_CRASHED => LifecycleChange::Crashed,
+        _ => LifecycleChange::Other,
+    }
+}
+
+fn stop_reason(detail: u32) -> StopReason {
+    match detail {
+        sys::VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN => StopReason::ShutDown,
+        sys::VIR_DOMAIN_EVENT_STOPPED_DESTROYED => StopReason::Destroyed,
+        sys::VIR_DOMAIN_EVENT_STOPPED_CRASHED => StopReason::Crashed,
+        sys::VIR_DOMAIN_EVENT_STOPPED_MIGRATED => StopReason::Migrated,
+        sys::VIR_DOMAIN_EVENT_STOPPED_SAVED => StopReason::Saved,
+        sys::VIR_DOMAIN_EVENT_STOPPED_FAILED => StopReason::Failed,
+        _ => StopReason::Other,
+    }
+}
+
+/// Makes libvirt's event loop run, on a thread of its own that ends with the process.
+///
+/// libvirt wants this before the first connection: one made earlier has neither events nor keepalive.
+pub(super) fn run_event_loop() -> Result<(), Cause> {
+    static STARTED: OnceLock<Result<(), Cause>> = OnceLock::new();
+    STARTED
+        .get_or_init(|| {
+            virt::event::event_register_default_impl()?;
+            std::thread::Builder::new()
+                .name("libvirt-events".to_owned())
+                .spawn(event_loop)
+                .map(drop)
+                .map_err(|error| Cause {
+                    code: sys::VIR_ERR_SYSTEM_ERROR,
+                    message: format!("no thread for the event loop: {error}"),
+                })
+        })
+        .clone()
+}
+
+fn event_loop() {
+    loop {
+        // Fails only where polling its descriptors does; waits have deadlines of their own meanwhile.
+        if virt::event::event_run_default_impl().is_err() {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! The few libvirt calls that `virt` lacks or cannot do safely: lifecycle events, and events of streams
+//! (`virt` gives libvirt the address of a value that may move).
+#![allow(unsafe_code)]
+
+use std::ffi::{c_int, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use virt::connect::Connect;
+use virt::error::Error;
+use virt::stream::Stream;
+use virt_sys as sys;
+
+/// Called with a domain's name, a `virDomainEventType` and its detail.
+type LifecycleSink = Box<dyn Fn(&str, u32, u32) + Send + Sync>;
+
+/// Calls `sink` on the event loop's thread for every domain's lifecycle event, until [`ignore_lifecycle`].
+pub(super) fn on_lifecycle(connect: &Connect, sink: LifecycleSink) -> Result<c_int, Error> {
+    let opaque = Box::into_raw(Box::new(sink));
+    // SAFETY: libvirt asks callers to cast the callback of this event id to the generic type; function pointers
+    // have one size. For `VIR_DOMAIN_EVENT_ID_LIFECYCLE` it calls it with `lifecycle`'s signature.
+    let callback = unsafe {
+        std::mem::transmute::<
+            sys::virConnectDomainEventCallback,
+            sys::virConnectDomainEventGenericCallback,
+        >(Some(lifecycle))
+    };
+    // SAFETY: the connection is alive; a null domain means all of them; `opaque` stays valid until libvirt
+    // calls `free_lifecycle`, which it does once, after the last callback.
+    let id = unsafe {
+        sys::virConnectDomainEventRegisterAny(
+            connect.as_ptr(),
+            std::ptr::null_mut(),
+            sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE as c_int,
+            callback,
+            opaque.cast(),
+            Some(free_lifecycle),
+        )
+    };
+    if id < 0 {
+        let error = Error::last_error();
+        // SAFETY: libvirt refused, so it neither keeps nor frees `opaque`, which came from `Box::into_raw`.
+        drop(unsafe { Box::from_raw(opaque) });
+        return Err(error);
+    }
+    Ok(id)
+}
+
+/// Ends what [`on_lifecycle`] began. On a dead connection there is nothing to end.
+pub(super) fn ignore_lifecycle(connect: &Connect, id: c_int) {
+    // SAFETY: the connection is alive in memory, whatever its transport does; an unknown id is an error only.
+    unsafe { sys::virConnectDomainEventDeregisterAny(connect.as_ptr(), id) };
+}
+
+unsafe extern "C" fn lifecycle(
+    _connect: sys::virConnectPtr,
+    domain: sys::virDomainPtr,
+    event: c_int,
+    detail: c_int,
+    opaque: *mut c_void,
+) -> c_int {
+    // SAFETY: `opaque` is the box of `on_lifecycle`, not yet freed while callbacks run.
+    let sink = unsafe { &*opaque.cast::<LifecycleSink>() };
+    // SAFETY: libvirt passes a domain that lives during the call; its name lives as long, NUL-terminated.
+    let name = unsafe {
+        let name = sys::virDomainGetName(domain);
+        (!name.is_null()).then(|| std::ffi::CStr::from_ptr(name))
+    };
+    if let Some(name) = name {
+        // Unwinding must not reach C; a sink only sends to a channel, which does not panic.
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            sink(&name.to_string_lossy(), event as u32, detail as u32);
+        }));
+    }
+    0
+}
+
+unsafe extern "C" fn free_lifecycle(opaque: *mut c_void) {
+    // SAFETY: libvirt calls this once with the pointer of `Box::into_raw` in `on_lifecycle`.
+    drop(unsafe { Box::from_raw(opaque.cast::<LifecycleSink>()) });
+}
+
+/// What a non-blocking stream has to say.
+pub(super) enum Incoming<'a> {
+    Data(&'a [u8]),
+    /// Nothing more will come: end of file, hang-up or error.
+    End,
+}
+
+/// Called on the event loop's thread.
+type StreamSink = Box<dyn FnMut(Incoming<'_>) + Send>;
+
+/// Calls `sink` with what a non-blocking stream receives, until [`end_stream`].
+pub(super) fn on_stream(stream: &Stream, sink: StreamSink) -> Result<(), Error> {
+    let events =
+        sys::VIR_STREAM_EVENT_READABLE | sys::VIR_STREAM_EVENT_ERROR | sys::VIR_STREAM_EVENT_HANGUP;
+    let opaque = Box::into_raw(Box::new(sink));
+    // SAFETY: the stream is alive; `opaque` stays valid until libvirt calls `free_stream`, once, when the
+    // callback is removed and not running.
+    let status = unsafe {
+        sys::virStreamEventAddCallback(
+            stream.as_ptr(),
+            events as c_int,
+            Some(incoming),
+            opaque.cast(),
+            Some(free_stream),
+        )
+    };
+    if status < 0 {
+        let error = Error::last_error();
+        // SAFETY: libvirt refused, so it neither keeps nor frees `opaque`, which came from `Box::into_raw`.
+        drop(unsafe { Box::from_raw(opaque) });
+        return Err(error);
+    }
+    Ok(())
+}
+
+/// Removes the callback and ends the stream; failures mean that it has ended already.
+pub(super) fn end_stream(stream: &Stream) {
+    // SAFETY: the stream is alive; both calls fail cleanly on one that has ended.
+    unsafe {
+        sys::virStreamEventRemoveCallback(stream.as_ptr());
+        sys::virStreamAbort(stream.as_ptr());
+    }
+}
+
+unsafe extern "C" fn incoming(stream: sys::virStreamPtr, events: c_int, opaque: *mut c_void) {
+    // SAFETY: `opaque` is the box of `on_stream`, not yet freed; libvirt never runs a stream's callback twice at once.
+    let sink = unsafe { &mut *opaque.cast::<StreamSink>() };
+    let mut buffer = [0u8; 4096];
+    let ended = loop {
+        // SAFETY: libvirt passes a live stream; the buffer holds as many bytes as are said.
+        let count = unsafe { sys::virStreamRecv(stream, buffer.as_mut_ptr().cast(), buffer.len()) };
+        match usize::try_from(count) {
+            Ok(count @ 1..) => {
+                // Unwinding must not reach C; a sink only sends to a channel, which does not panic.
+                let data = Incoming::Data(&buffer[..count]);
+                let _ = catch_unwind(AssertUnwindSafe(|| sink(data)));
+            }
+            Ok(0) => break true,
+            // -2: nothing to read now.
+            Err(_) => break count != -2,
+        }
+    };
+    let gone = sys::VIR_STREAM_EVENT_ERROR | sys::VIR_STREAM_EVENT_HANGUP;
+    if ended || events as u32 & gone != 0 {
+        let _ = catch_unwind(AssertUnwindSafe(|| sink(Incoming::End)));
+        // SAFETY: the stream is alive; asking for no events keeps a stream that has ended from calling forever.
+        unsafe { sys::virStreamEventUpdateCallback(stream, 0) };
+    }
+}
+
+unsafe extern "C" fn free_stream(opaque: *mut c_void) {
+    // SAFETY: libvirt calls this once with the pointer of `Box::into_raw` in `on_stream`.
+    drop(unsafe { Box::from_raw(opaque.cast::<StreamSink>()) });
+}

@@ -1,0 +1,133 @@
+//! One network that the deployment owns.
+
+use virt::network::Network as VirtNetwork;
+use virt_sys as sys;
+
+use super::connection::config_xml;
+use super::definition::{NetworkDefinition, NetworkHost};
+use super::error::Attempt;
+use super::xml::Element;
+use super::{Error, NetworkDescription, Result};
+
+/// A handle to an owned network.
+#[derive(Clone, Debug)]
+pub struct Network {
+    network: VirtNetwork,
+    name: String,
+}
+
+impl Network {
+    pub(super) fn new(network: VirtNetwork, name: &str) -> Network {
+        let name = name.to_owned();
+        Network { network, name }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn is_active(&self) -> Result<bool> {
+        let attempt = || format!("ask whether network `{}` is active", self.name);
+        self.network.is_active().attempt(attempt)
+    }
+
+    /// What the next start takes.
+    pub fn config(&self) -> Result<NetworkDescription> {
+        self.describe(config_xml(&self.network))
+    }
+
+    /// What is active now.
+    pub fn live(&self) -> Result<Option<NetworkDescription>> {
+        if !self.is_active()? {
+            return Ok(None);
+        }
+        self.describe(self.network.xml_desc(0)).map(Some)
+    }
+
+    /// Activates it; one that is active stays as it is.
+    pub fn start(&self) -> Result<()> {
+        if self.is_active()? {
+            return Ok(());
+        }
+        self.network
+            .create()
+            .attempt(|| format!("start network `{}`", self.name))
+    }
+
+    /// Deactivates it; guests on it lose their link.
+    pub fn destroy(&self) -> Result<()> {
+        if !self.is_active()? {
+            return Ok(());
+        }
+        self.network
+            .destroy()
+            .attempt(|| format!("stop network `{}`", self.name))
+    }
+
+    /// Removes its definition; an active network must be stopped before.
+    pub fn undefine(self) -> Result<()> {
+        self.network
+            .undefine()
+            .attempt(|| format!("undefine network `{}`", self.name))
+    }
+
+    /// Makes the hosts of an active network those of `wanted`.
+    pub(super) fn update_hosts(&self, wanted: &NetworkDefinition) -> Result<()> {
+        let Some(live) = self.live()? else {
+            return Ok(());
+        };
+        let gone = live
+            .hosts
+            .iter()
+            .filter(|host| !wanted.hosts.contains(host));
+        for host in gone {
+            self.update(sys::VIR_NETWORK_UPDATE_COMMAND_DELETE, wanted, host)?;
+        }
+        let added = wanted
+            .hosts
+            .iter()
+            .filter(|host| !live.hosts.contains(host));
+        for host in added {
+            self.update(sys::VIR_NETWORK_UPDATE_COMMAND_ADD_LAST, wanted, host)?;
+        }
+        Ok(())
+    }
+
+    fn update(
+        &self,
+        command: sys::virNetworkUpdateCommand,
+        wanted: &NetworkDefinition,
+        host: &NetworkHost,
+    ) -> Result<()> {
+        let reservation = host.reservation();
+        let names = wanted.dns_host(host);
+        self.update_section(
+            command,
+            sys::VIR_NETWORK_SECTION_IP_DHCP_HOST,
+            host,
+            &reservation,
+        )?;
+        self.update_section(command, sys::VIR_NETWORK_SECTION_DNS_HOST, host, &names)
+    }
+
+    fn update_section(
+        &self,
+        command: sys::virNetworkUpdateCommand,
+        section: sys::virNetworkUpdateSection,
+        host: &NetworkHost,
+        element: &Element,
+    ) -> Result<()> {
+        let live = sys::VIR_NETWORK_UPDATE_AFFECT_LIVE;
+        self.network
+            .update(command, section, -1, &element.to_xml(), live)
+            .attempt(|| format!("update host `{}` of network `{}`", host.name, self.name))
+    }
+
+    fn describe(&self, xml: Result<String, virt::error::Error>) -> Result<NetworkDescription> {
+        let xml = xml.attempt(|| format!("describe network `{}`", self.name))?;
+        NetworkDescription::read(&xml).map_err(|source| Error::Report {
+            subject: format!("network `{}`", self.name),
+            source,
+        })
+    }
+}

@@ -1,0 +1,298 @@
+//! Definitions to libvirt's XML. What is not in a definition is chosen here, with its reason.
+
+use super::definition::{Disk, DomainDefinition, Interface, NetworkDefinition, NetworkHost};
+use super::xml::Element;
+use crate::accel::Accelerator;
+use crate::spec::{Firmware, Machine, Size};
+
+/// libvirt's word for what runs a domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DomainType {
+    Kvm,
+    /// QEMU without KVM.
+    Qemu,
+    /// The driver of `test:///default`, which takes no other.
+    Test,
+}
+
+impl From<Accelerator> for DomainType {
+    fn from(accelerator: Accelerator) -> DomainType {
+        match accelerator {
+            Accelerator::Kvm => DomainType::Kvm,
+            Accelerator::Tcg => DomainType::Qemu,
+        }
+    }
+}
+
+impl DomainDefinition {
+    /// The XML that [`super::Connection::define_domain`] defines; any libvirt host with QEMU takes it.
+    pub fn to_xml(&self) -> String {
+        self.to_xml_as(self.accelerator.into())
+    }
+
+    pub(super) fn to_xml_as(&self, kind: DomainType) -> String {
+        let (kind, cpu) = match kind {
+            DomainType::Kvm => ("kvm", "host-passthrough"),
+            // Everything that TCG emulates: the default model lacks what current distributions are built for.
+            DomainType::Qemu => ("qemu", "maximum"),
+            DomainType::Test => ("test", "maximum"),
+        };
+        Element::new("domain")
+            .attribute("type", kind)
+            .child(Element::text("name", &self.name))
+            .child(Element::text("uuid", self.uuid()))
+            .child(self.ownership.metadata())
+            .child(memory("memory", self.memory.maximum))
+            .child(memory("currentMemory", self.memory.current))
+            .child(
+                Element::text("vcpu", self.vcpus.maximum).attribute("current", self.vcpus.current),
+            )
+            .children(self.sysinfo())
+            .child(self.os())
+            // ACPI is the power button of a shutdown.
+            .child(
+                Element::new("features")
+                    .child(Element::new("acpi"))
+                    .child(Element::new("apic")),
+            )
+            .child(Element::new("cpu").attribute("mode", cpu))
+            .child(Element::new("clock").attribute("offset", "utc"))
+            .child(Element::text("on_poweroff", "destroy"))
+            .child(Element::text("on_reboot", "restart"))
+            .child(Element::text("on_crash", "destroy"))
+            .child(self.devices())
+            .to_xml()
+    }
+
+    fn sysinfo(&self) -> Option<Element> {
+        let entries = self
+            .oem_strings
+            .iter()
+            .map(|string| Element::text("entry", string));
+        (!self.oem_strings.is_empty()).then(|| {
+            Element::new("sysinfo")
+                .attribute("type", "smbios")
+                .child(Element::new("oemStrings").children(entries))
+        })
+    }
+
+    fn os(&self) -> Element {
+        let machine = match self.machine {
+            Machine::Pc => "pc",
+            Machine::Q35 => "q35",
+        };
+        let os = match self.firmware {
+            Firmware::Uefi => Element::new("os").attribute("firmware", "efi"),
+            Firmware::Seabios | Firmware::Rom { .. } => Element::new("os"),
+        };
+        let smbios = Element::new("smbios").attribute("mode", "sysinfo");
+        os.child(
+            Element::text("type", "hvm")
+                .attribute("arch", "x86_64")
+                .attribute("machine", machine),
+        )
+        .children(self.loader())
+        .children(self.direct_kernel())
+        .children((!self.oem_strings.is_empty()).then_some(smbios))
+    }
+
+    fn loader(&self) -> Option<Element> {
+        match &self.firmware {
+            Firmware::Seabios => None,
+            // Images are not signed for secure boot, which needs SMM besides.
+            Firmware::Uefi => Some(
+                Element::new("firmware").child(
+                    Element::new("feature")
+                        .attribute("enabled", "no")
+                        .attribute("name", "secure-boot"),
+                ),
+            ),
+            Firmware::Rom { path, .. } => Some(
+                Element::path("loader", path)
+                    .attribute("readonly", "yes")
+                    .attribute("type", "rom"),
+            ),
+        }
+    }
+
+    fn direct_kernel(&self) -> Vec<Element> {
+        let Some(boot) = &self.kernel else {
+            return Vec::new();
+        };
+        let kernel = Element::path("kernel", &boot.kernel);
+        let initrd = boot
+            .initrd
+            .as_deref()
+            .map(|path| Element::path("initrd", path));
+        let cmdline = Element::text("cmdline", &boot.cmdline);
+        [Some(kernel), initrd, Some(cmdline)]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
+    fn devices(&self) -> Element {
+        let boots_from_disk = self.kernel.is_none();
+        let disks = self.disks.iter().enumerate();
+        Element::new("devices")
+            .children(
+                disks.map(|(index, disk)| block_device(index, disk, boots_from_disk && index == 0)),
+            )
+            // Nothing here uses USB, and probing it costs boot time.
+            .child(
+                Element::new("controller")
+                    .attribute("type", "usb")
+                    .attribute("model", "none"),
+            )
+            .children(self.interfaces.iter().map(interface))
+            .children(self.serial_console())
+            // Gives freed memory back to the host without being asked.
+            .child(
+                Element::new("memballoon")
+                    .attribute("model", "virtio")
+                    .attribute("freePageReporting", "on"),
+            )
+            .child(
+                Element::new("rng")
+                    .attribute("model", "virtio")
+                    .child(Element::text("backend", "/dev/urandom").attribute("model", "random")),
+            )
+    }
+
+    /// `ttyS0`: a pty for whoever opens the console, and a log of everything in any case.
+    fn serial_console(&self) -> [Element; 2] {
+        [
+            Element::new("serial")
+                .attribute("type", "pty")
+                .child(
+                    Element::new("log")
+                        .attribute("file", self.serial_log.display())
+                        .attribute("append", "on"),
+                )
+                .child(
+                    Element::new("target")
+                        .attribute("type", "isa-serial")
+                        .attribute("port", 0),
+                ),
+            Element::new("console").attribute("type", "pty").child(
+                Element::new("target")
+                    .attribute("type", "serial")
+                    .attribute("port", 0),
+            ),
+        ]
+    }
+}
+
+fn memory(name: &'static str, size: Size) -> Element {
+    Element::text(name, size.0.div_ceil(1024)).attribute("unit", "KiB")
+}
+
+fn block_device(index: usize, disk: &Disk, boots: bool) -> Element {
+    // `writeback` keeps the host's page cache, which guests share for their common base image;
+    // a guest's flush still reaches the medium.
+    let driver = Element::new("driver")
+        .attribute("name", "qemu")
+        .attribute("type", disk.format.as_str())
+        .attribute("cache", "writeback")
+        .attribute("discard", "unmap")
+        .attribute("detect_zeroes", "unmap");
+    Element::new("disk")
+        .attribute("type", "file")
+        .attribute("device", "disk")
+        .child(driver)
+        .child(Element::new("source").attribute("file", disk.path.display()))
+        .child(
+            Element::new("target")
+                .attribute("dev", target(index))
+                .attribute("bus", "virtio"),
+        )
+        .children(disk.read_only.then(|| Element::new("readonly")))
+        .child(Element::text("serial", &disk.serial))
+        .children(boots.then(|| Element::new("boot").attribute("order", 1)))
+}
+
+/// `vda` to `vdz`, then `vdaa`, as the kernel counts.
+fn target(mut index: usize) -> String {
+    let mut letters = Vec::new();
+    loop {
+        letters.push(char::from(b'a' + (index % 26) as u8));
+        if index < 26 {
+            break;
+        }
+        index = index / 26 - 1;
+    }
+    letters
+        .iter()
+        .rev()
+        .fold("vd".to_owned(), |mut name, letter| {
+            name.push(*letter);
+            name
+        })
+}
+
+fn interface(interface: &Interface) -> Element {
+    Element::new("interface")
+        .attribute("type", "network")
+        .child(Element::new("mac").attribute("address", interface.mac))
+        .child(Element::new("source").attribute("network", &interface.network))
+        .child(Element::new("model").attribute("type", "virtio"))
+        // Its boot ROM would only delay the firmware: nothing boots from the network.
+        .child(Element::new("rom").attribute("enabled", "no"))
+}
+
+impl NetworkDefinition {
+    /// The XML that [`super::Connection::define_network`] defines.
+    pub fn to_xml(&self) -> String {
+        let dns_hosts = self.hosts.iter().map(|host| self.dns_host(host));
+        let reservations = self.hosts.iter().map(NetworkHost::reservation);
+        Element::new("network")
+            .child(Element::text("name", &self.name))
+            .child(Element::text("uuid", self.uuid()))
+            .child(self.ownership.metadata())
+            .child(Element::new("forward").attribute("mode", "nat"))
+            // Without a name libvirt picks a free one. One bridge has no loops to look for.
+            .child(
+                Element::new("bridge")
+                    .attribute("stp", "off")
+                    .attribute("delay", 0),
+            )
+            .child(
+                Element::new("domain")
+                    .attribute("name", &self.domain)
+                    .attribute("localOnly", "yes"),
+            )
+            // dnsmasq answers a name from DHCP only once there is a lease: so every guest is named here too.
+            .child(
+                Element::new("dns")
+                    .attribute("forwardPlainNames", "no")
+                    .child(self.ownership.txt_record())
+                    .children(dns_hosts),
+            )
+            .child(
+                Element::new("ip")
+                    .attribute("address", self.gateway)
+                    .attribute("netmask", self.cidr.netmask())
+                    .child(Element::new("dhcp").children(reservations)),
+            )
+            .to_xml()
+    }
+
+    pub(super) fn dns_host(&self, host: &NetworkHost) -> Element {
+        Element::new("host")
+            .attribute("ip", host.address)
+            .child(Element::text("hostname", &host.name))
+            .child(Element::text(
+                "hostname",
+                format!("{}.{}", host.name, self.domain),
+            ))
+    }
+}
+
+impl NetworkHost {
+    pub(super) fn reservation(&self) -> Element {
+        Element::new("host")
+            .attribute("mac", self.mac)
+            .attribute("name", &self.name)
+            .attribute("ip", self.address)
+    }
+}
