@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
@@ -175,7 +176,7 @@ pub enum Connection {
     Uri(String),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Accel {
     /// KVM where it is proven to run the guest, else TCG.
@@ -212,7 +213,7 @@ pub enum ImageSource {
 }
 
 /// How a guest made from the image learns its name, address and keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Seed {
     /// systemd credentials in SMBIOS OEM strings; what pspd's own images read.
@@ -236,7 +237,7 @@ pub enum Firmware {
     Rom { path: PathBuf, sha256: Digest },
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Boot {
     /// By the image's own boot loader.
@@ -245,7 +246,7 @@ pub enum Boot {
     Kernel,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Machine {
     /// i440FX.
@@ -270,6 +271,8 @@ pub struct DomainSpec {
     pub depends_on: BTreeSet<Name>,
     pub service: Option<ServiceSpec>,
     pub publish: Vec<Publish>,
+    /// How long the guest may take to answer by SSH; a default that suits the accelerator without one.
+    pub boot_timeout: Option<Duration>,
     pub address: Ipv4Addr,
     pub mac: Mac,
 }

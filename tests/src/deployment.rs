@@ -35,20 +35,33 @@ pub struct Ran {
 impl Ran {
     /// Fails with both outputs unless the exit code is `code`.
     pub fn expect(self, code: i32) -> anyhow::Result<Ran> {
-        ensure!(self.code == code, "exit code {}, expected {code}\nstdout:\n{}\nstderr:\n{}", self.code, self.stdout, self.stderr);
+        ensure!(
+            self.code == code,
+            "exit code {}, expected {code}\nstdout:\n{}\nstderr:\n{}",
+            self.code,
+            self.stdout,
+            self.stderr
+        );
         Ok(self)
     }
 
     /// Fails unless stderr has `text`.
     pub fn says(self, text: &str) -> anyhow::Result<Ran> {
-        ensure!(self.stderr.contains(text), "stderr lacks `{text}`:\n{}", self.stderr);
+        ensure!(
+            self.stderr.contains(text),
+            "stderr lacks `{text}`:\n{}",
+            self.stderr
+        );
         Ok(self)
     }
 }
 
 /// The root of the repository.
 pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned).unwrap_or_default()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .map(Path::to_owned)
+        .unwrap_or_default()
 }
 
 pub fn pspd() -> PathBuf {
@@ -65,7 +78,10 @@ impl Deployment {
         let deployment = Deployment::empty()?;
         let text = fs::read_to_string(root().join("topology.yaml"))?
             .replace("name: reference", &format!("name: {}", deployment.name))
-            .replace("127.0.0.1:8080:8080", &format!("127.0.0.1:{}:8080", deployment.port));
+            .replace(
+                "127.0.0.1:8080:8080",
+                &format!("127.0.0.1:{}:8080", deployment.port),
+            );
         deployment.write(&text)?;
         deployment.own_services()?;
         Ok(deployment)
@@ -99,12 +115,21 @@ impl Deployment {
         let folder = tempfile::Builder::new().prefix("pspd-test-").tempdir()?;
         let name = format!("test-{:08x}", rand(folder.path()));
         let file = folder.path().join("topology.yaml");
-        Ok(Deployment { name, file, port: free_port()?, folder, user: None })
+        Ok(Deployment {
+            name,
+            file,
+            port: free_port()?,
+            folder,
+            user: None,
+        })
     }
 
     /// Runs every later `pspd` as `user`, who owns the folder from now on.
     pub fn run_as(&mut self, user: &str) -> anyhow::Result<()> {
-        sh("chown", ["-R", user, &self.folder.path().display().to_string()])?;
+        sh(
+            "chown",
+            ["-R", user, &self.folder.path().display().to_string()],
+        )?;
         self.user = Some(user.to_owned());
         Ok(())
     }
@@ -129,7 +154,10 @@ impl Deployment {
 
     fn write(&self, text: &str) -> anyhow::Result<()> {
         let root = root();
-        let text = text.replace("images/debian", &root.join("images/debian").display().to_string());
+        let text = text.replace(
+            "images/debian",
+            &root.join("images/debian").display().to_string(),
+        );
         Ok(fs::write(&self.file, text)?)
     }
 
@@ -138,8 +166,11 @@ impl Deployment {
         let folder = self.folder.path().join("services");
         fs::create_dir_all(&folder)?;
         for service in ["database-server", "ai-server", "web-server"] {
-            fs::copy(root().join("target/services").join(service), folder.join(service))
-                .with_context(|| format!("`{service}` is not built; run `make build`"))?;
+            fs::copy(
+                root().join("target/services").join(service),
+                folder.join(service),
+            )
+            .with_context(|| format!("`{service}` is not built; run `make build`"))?;
         }
         self.edit("target/services", &folder.display().to_string())
     }
@@ -160,8 +191,16 @@ impl Deployment {
                 command
             }
         };
-        command.arg("--file").arg(&self.file).arg("--state-dir").arg(self.state()).args(args);
-        command.stdin(Stdio::null()).env_remove("XDG_RUNTIME_DIR").current_dir(self.folder.path());
+        command
+            .arg("--file")
+            .arg(&self.file)
+            .arg("--state-dir")
+            .arg(self.state())
+            .args(args);
+        command
+            .stdin(Stdio::null())
+            .env_remove("XDG_RUNTIME_DIR")
+            .current_dir(self.folder.path());
         command
     }
 
@@ -180,7 +219,12 @@ impl Deployment {
             .stderr(err.reopen()?)
             .spawn()
             .with_context(|| format!("failed to run `{}`; run `make build`", pspd().display()))?;
-        Ok(Running { child, out, err, started: Instant::now() })
+        Ok(Running {
+            child,
+            out,
+            err,
+            started: Instant::now(),
+        })
     }
 
     /// An address of the published web server.
@@ -190,13 +234,17 @@ impl Deployment {
 
     /// An HTTP client with a deadline that suits emulated guests.
     pub fn agent(&self) -> ureq::Agent {
-        ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(120))).build().into()
+        ureq::Agent::config_builder()
+            .timeout_global(Some(Duration::from_secs(120)))
+            .build()
+            .into()
     }
 
     /// `status --json`, whatever its exit code.
     pub fn status(&self) -> anyhow::Result<Value> {
         let ran = self.run(&["status", "--json"])?;
-        serde_json::from_str(&ran.stdout).with_context(|| format!("status is no JSON:\n{}\n{}", ran.stdout, ran.stderr))
+        serde_json::from_str(&ran.stdout)
+            .with_context(|| format!("status is no JSON:\n{}\n{}", ran.stdout, ran.stderr))
     }
 
     /// Runs a command in a guest and gives its output.
@@ -211,7 +259,9 @@ impl Deployment {
         let left = processes_naming(&self.home().display().to_string())?;
         ensure!(left.is_empty(), "processes are left after down: {left:?}");
         let disks = self.home().join("disks");
-        let files: Vec<_> = fs::read_dir(&disks).map(|entries| entries.flatten().map(|entry| entry.path()).collect()).unwrap_or_default();
+        let files: Vec<_> = fs::read_dir(&disks)
+            .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
+            .unwrap_or_default();
         ensure!(files.is_empty(), "disks are left after down: {files:?}");
         Ok(())
     }
@@ -241,7 +291,10 @@ impl Running {
             if self.started.elapsed() > LIMIT {
                 self.child.kill()?;
                 self.child.wait()?;
-                bail!("pspd took longer than {LIMIT:?}:\n{}", fs::read_to_string(self.err.path())?);
+                bail!(
+                    "pspd took longer than {LIMIT:?}:\n{}",
+                    fs::read_to_string(self.err.path())?
+                );
             }
             std::thread::sleep(Duration::from_millis(10));
         };
@@ -254,7 +307,10 @@ impl Running {
     }
 
     pub fn signal(&self, signal: &str) -> anyhow::Result<()> {
-        sh("kill", [&format!("-{signal}"), &self.child.id().to_string()])
+        sh(
+            "kill",
+            [&format!("-{signal}"), &self.child.id().to_string()],
+        )
     }
 
     pub fn stderr(&self) -> anyhow::Result<String> {
@@ -266,8 +322,16 @@ impl Running {
 pub fn processes_naming(text: &str) -> anyhow::Result<Vec<(u32, String)>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc")?.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        let Ok(command) = fs::read(entry.path().join("cmdline")) else { continue };
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<u32>().ok())
+        else {
+            continue;
+        };
+        let Ok(command) = fs::read(entry.path().join("cmdline")) else {
+            continue;
+        };
         let command = String::from_utf8_lossy(&command).replace('\0', " ");
         if pid != std::process::id() && command.contains(text) {
             found.push((pid, command));
@@ -277,7 +341,11 @@ pub fn processes_naming(text: &str) -> anyhow::Result<Vec<(u32, String)>> {
 }
 
 /// Polls `condition` until it holds.
-pub fn eventually(what: &str, limit: Duration, mut condition: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+pub fn eventually(
+    what: &str,
+    limit: Duration,
+    mut condition: impl FnMut() -> anyhow::Result<bool>,
+) -> anyhow::Result<()> {
     let started = Instant::now();
     while !condition()? {
         ensure!(started.elapsed() < limit, "not within {limit:?}: {what}");
@@ -293,9 +361,17 @@ pub fn sh<S: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = S>) -> 
 
 /// Runs a command that must succeed and gives its stdout.
 pub fn output(command: &mut Command) -> anyhow::Result<String> {
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("failed to run {command:?}"))?;
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("failed to run {command:?}"))?;
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(output.status.success(), "{command:?}: {}\n{stdout}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        output.status.success(),
+        "{command:?}: {}\n{stdout}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(stdout)
 }
 

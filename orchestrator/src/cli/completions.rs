@@ -10,6 +10,11 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> anyhow::Result<Exit> {
-    clap_complete::generate(args.shell, &mut super::Cli::command(), "pspd", &mut std::io::stdout());
+    clap_complete::generate(
+        args.shell,
+        &mut super::Cli::command(),
+        "pspd",
+        &mut std::io::stdout(),
+    );
     Ok(Exit::Done)
 }

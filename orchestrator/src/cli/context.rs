@@ -25,7 +25,11 @@ pub struct Context {
 impl Context {
     pub fn new(global: Global) -> anyhow::Result<Context> {
         let paths = Paths::resolve(global.state_dir, global.cache_dir)?;
-        Ok(Context { file: global.file, paths, deployment: global.deployment })
+        Ok(Context {
+            file: global.file,
+            paths,
+            deployment: global.deployment,
+        })
     }
 
     /// The spec that a topology file makes: what `up` and `plan` need.
@@ -33,7 +37,13 @@ impl Context {
         if self.deployment.is_some() {
             return self.recorded();
         }
-        topology::load(&self.file).map_err(|faults| Coded { exit: Exit::InvalidTopology, message: faults.to_string() }.into())
+        topology::load(&self.file).map_err(|faults| {
+            Coded {
+                exit: Exit::InvalidTopology,
+                message: faults.to_string(),
+            }
+            .into()
+        })
     }
 
     /// The spec of what is there: as the last `up` recorded it, else the topology file's.
@@ -42,7 +52,11 @@ impl Context {
             return self.recorded();
         }
         let spec = self.spec()?;
-        Ok(self.paths.deployment(&spec.name).recorded_spec()?.unwrap_or(spec))
+        Ok(self
+            .paths
+            .deployment(&spec.name)
+            .recorded_spec()?
+            .unwrap_or(spec))
     }
 
     fn recorded(&self) -> anyhow::Result<Spec> {
@@ -50,7 +64,12 @@ impl Context {
         self.paths
             .deployment(&name)
             .recorded_spec()?
-            .with_context(|| format!("no deployment `{name}` was brought up here (`{}` has none)", self.paths.state.display()))
+            .with_context(|| {
+                format!(
+                    "no deployment `{name}` was brought up here (`{}` has none)",
+                    self.paths.state.display()
+                )
+            })
     }
 
     pub fn host(&self, spec: &Spec) -> anyhow::Result<Host> {
@@ -59,16 +78,30 @@ impl Context {
 
     /// The running lab of the deployment.
     pub fn lab(&self, spec: &Spec) -> anyhow::Result<Lab> {
-        Lab::running(&self.paths.deployment(&spec.name).lab())?
-            .with_context(|| format!("the lab of `{}` does not run; `pspd up` starts it", spec.name))
+        Lab::running(&self.paths.deployment(&spec.name).lab())?.with_context(|| {
+            format!(
+                "the lab of `{}` does not run; `pspd up` starts it",
+                spec.name
+            )
+        })
     }
 
     pub fn connection(&self, spec: &Spec) -> anyhow::Result<Connection> {
-        self.host(spec)?.connection.with_context(|| format!("the lab of `{}` does not run; `pspd up` starts it", spec.name))
+        self.host(spec)?.connection.with_context(|| {
+            format!(
+                "the lab of `{}` does not run; `pspd up` starts it",
+                spec.name
+            )
+        })
     }
 
     pub fn reach(&self, spec: &Spec) -> anyhow::Result<Reach> {
-        self.host(spec)?.reach(spec).with_context(|| format!("the lab of `{}` does not run; `pspd up` starts it", spec.name))
+        self.host(spec)?.reach(spec).with_context(|| {
+            format!(
+                "the lab of `{}` does not run; `pspd up` starts it",
+                spec.name
+            )
+        })
     }
 
     pub fn identity(&self, spec: &Spec) -> anyhow::Result<Identity> {
@@ -83,18 +116,28 @@ pub fn domain(spec: &Spec, name: &str) -> anyhow::Result<Name> {
         return Ok(name.clone());
     }
     let known: Vec<&str> = spec.domains.keys().map(Name::as_str).collect();
-    bail!("`{}` has no domain `{name}`; it has: {}", spec.name, known.join(", "))
+    bail!(
+        "`{}` has no domain `{name}`; it has: {}",
+        spec.name,
+        known.join(", ")
+    )
 }
 
 /// A runtime for one command: its own thread for the network, others for what blocks.
 pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().context("failed to start the asynchronous runtime")
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("failed to start the asynchronous runtime")
 }
 
 /// Cancelled at the first Ctrl-C or SIGTERM; a second one ends the process at once. Must be called on a runtime.
 pub fn cancelled_by_signals() -> anyhow::Result<CancellationToken> {
     use tokio::signal::unix::{SignalKind, signal};
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let (mut interrupt, mut terminate) = (
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::terminate())?,
+    );
     let cancel = CancellationToken::new();
     let token = cancel.clone();
     tokio::spawn(async move {

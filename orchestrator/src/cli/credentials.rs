@@ -7,7 +7,9 @@ use super::context::Context;
 use super::exit::Exit;
 
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  pspd credentials secrets\n  pspd lab exec -- grpcurl -cacert secrets/ca.pem -cert secrets/client.pem -key secrets/client.key \\\n    -authority database-server.pspd.internal 10.77.0.11:50051 list")]
+#[command(
+    after_help = "Example:\n  pspd credentials secrets\n  pspd lab exec -- grpcurl -cacert secrets/ca.pem -cert secrets/client.pem -key secrets/client.key \\\n    -authority database-server.pspd.internal 10.77.0.11:50051 list"
+)]
 pub struct Args {
     /// A folder, made where it is not there; its files are readable by you alone
     dir: PathBuf,
@@ -16,6 +18,10 @@ pub struct Args {
 pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let spec = context.deployed_spec()?;
     context.identity(&spec)?.export_credentials(&args.dir)?;
-    writeln!(std::io::stdout(), "wrote ca.pem, client.pem and client.key to {}", args.dir.display())?;
+    writeln!(
+        std::io::stdout(),
+        "wrote ca.pem, client.pem and client.key to {}",
+        args.dir.display()
+    )?;
     Ok(Exit::Done)
 }

@@ -23,7 +23,9 @@ struct Report {
 
 pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let checks = doctor::examine(&context.paths, &context.file);
-    let ready = !checks.iter().any(|check| matches!(check.outcome, Outcome::Missing { .. }));
+    let ready = !checks
+        .iter()
+        .any(|check| matches!(check.outcome, Outcome::Missing { .. }));
     let mut out = std::io::stdout();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &Report { ready, checks })?;
@@ -32,7 +34,15 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
         for check in &checks {
             writeln!(out, "{check}")?;
         }
-        writeln!(out, "{}", if ready { "ready" } else { "not ready: see the lines marked `missing`" })?;
+        writeln!(
+            out,
+            "{}",
+            if ready {
+                "ready"
+            } else {
+                "not ready: see the lines marked `missing`"
+            }
+        )?;
     }
     Ok(if ready { Exit::Done } else { Exit::Unprepared })
 }

@@ -27,7 +27,9 @@ pub struct Coded {
 /// Turns a command's result into the process's, printing the error's chain once.
 pub fn code(result: anyhow::Result<Exit>) -> ExitCode {
     let exit = result.unwrap_or_else(|error| {
-        let exit = error.downcast_ref::<Coded>().map_or(Exit::Failed, |coded| coded.exit);
+        let exit = error
+            .downcast_ref::<Coded>()
+            .map_or(Exit::Failed, |coded| coded.exit);
         // When stderr is gone, the exit code is what is left to say.
         let _ = writeln!(std::io::stderr(), "{}", render(&error));
         exit

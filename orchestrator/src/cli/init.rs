@@ -19,16 +19,27 @@ pub struct Args {
 pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let file = &context.file;
     let mut options = OpenOptions::new();
-    options.write(true).create_new(!args.force).create(true).truncate(args.force);
+    options
+        .write(true)
+        .create_new(!args.force)
+        .create(true)
+        .truncate(args.force);
     let mut target = match options.open(file) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            bail!("`{}` is there already; use --force to replace it, or --file to write elsewhere", file.display())
+            bail!(
+                "`{}` is there already; use --force to replace it, or --file to write elsewhere",
+                file.display()
+            )
         }
         opened => opened.with_context(|| format!("failed to create `{}`", file.display()))?,
     };
     target
         .write_all(topology::starter().as_bytes())
         .with_context(|| format!("failed to write `{}`", file.display()))?;
-    writeln!(std::io::stdout(), "wrote {}; next: set the service's binary, then `pspd plan`", file.display())?;
+    writeln!(
+        std::io::stdout(),
+        "wrote {}; next: set the service's binary, then `pspd plan`",
+        file.display()
+    )?;
     Ok(Exit::Done)
 }

@@ -40,7 +40,9 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
             Err(become_program(lab.enter([shell])?))
         }
         LabCommand::Dial { to } => {
-            let stream = lab.dial(to, Duration::from_secs(10)).with_context(|| format!("failed to dial `{to}`"))?;
+            let stream = lab
+                .dial(to, Duration::from_secs(10))
+                .with_context(|| format!("failed to dial `{to}`"))?;
             pump(stream)
         }
     }
@@ -49,11 +51,16 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
 /// Replaces this process, so that signals, terminal and exit code are the program's own.
 fn become_program(mut command: std::process::Command) -> anyhow::Error {
     let error = command.exec();
-    anyhow::Error::new(error).context(format!("failed to run `{}`", command.get_program().to_string_lossy()))
+    anyhow::Error::new(error).context(format!(
+        "failed to run `{}`",
+        command.get_program().to_string_lossy()
+    ))
 }
 
 fn pump(stream: std::net::TcpStream) -> anyhow::Result<Exit> {
-    let mut to_guest = stream.try_clone().context("failed to share the connection")?;
+    let mut to_guest = stream
+        .try_clone()
+        .context("failed to share the connection")?;
     std::thread::spawn(move || {
         // An end of either side ends the other; which came first is no error.
         let _ = io::copy(&mut io::stdin(), &mut to_guest);

@@ -43,16 +43,35 @@ struct Cli {
 #[derive(clap::Args)]
 struct Global {
     /// The topology file
-    #[arg(short, long, global = true, env = "PSPD_TOPOLOGY", default_value = "topology.yaml", value_name = "FILE")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        env = "PSPD_TOPOLOGY",
+        default_value = "topology.yaml",
+        value_name = "FILE"
+    )]
     file: PathBuf,
     /// A deployment of this host by name, as its last `up` recorded it, in place of a topology file
     #[arg(short, long, global = true, value_name = "NAME")]
     deployment: Option<String>,
     /// Where deployments keep their state
-    #[arg(long, global = true, env = "PSPD_STATE_DIR", value_name = "DIR", hide_short_help = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "PSPD_STATE_DIR",
+        value_name = "DIR",
+        hide_short_help = true
+    )]
     state_dir: Option<PathBuf>,
     /// Where images are cached
-    #[arg(long, global = true, env = "PSPD_CACHE_DIR", value_name = "DIR", hide_short_help = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "PSPD_CACHE_DIR",
+        value_name = "DIR",
+        hide_short_help = true
+    )]
     cache_dir: Option<PathBuf>,
 }
 
@@ -116,11 +135,17 @@ enum Command {
     Credentials(credentials::Args),
     /// Print a completion script
     Completions(completions::Args),
+    /// The process that holds a lab; started by `up`
+    #[command(hide = true)]
+    LabSupervisor { dir: PathBuf },
 }
 
 /// Runs the command line to its exit code.
 pub fn main() -> ExitCode {
     let Cli { global, command } = Cli::parse();
+    if let Command::LabSupervisor { dir } = &command {
+        return exit::code(crate::lab::supervise(dir).map(|()| exit::Exit::Done));
+    }
     let result = Context::new(global).and_then(|context| match command {
         Command::Up(args) => up::run(&context, args),
         Command::Down(args) => down::run(&context, args),
@@ -136,6 +161,9 @@ pub fn main() -> ExitCode {
         Command::Lab(args) => lab::run(&context, args),
         Command::Credentials(args) => credentials::run(&context, args),
         Command::Completions(args) => completions::run(args),
+        Command::LabSupervisor { .. } => {
+            unreachable!("it was run above, before anything else could start a thread")
+        }
     });
     exit::code(result)
 }

@@ -20,5 +20,9 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
         anyhow::Ok(crate::plan::up(&spec, &observed)?)
     })?;
     report::plan(&plan, args.json)?;
-    Ok(if plan.is_empty() { Exit::Done } else { Exit::Differs })
+    Ok(if plan.is_empty() {
+        Exit::Done
+    } else {
+        Exit::Differs
+    })
 }

@@ -33,14 +33,24 @@ pub async fn change(
     let home = context.paths.deployment(&spec.name);
     home.create()?;
     let (events, receiver) = Events::channel();
-    let style = if change.json { Style::Json } else { Style::for_stderr() };
+    let style = if change.json {
+        Style::Json
+    } else {
+        Style::for_stderr()
+    };
     let reporter = tokio::spawn(report::follow(receiver, style));
 
     let told = async {
-        let patience = if change.no_wait { Patience::Refuse } else { Patience::Wait };
+        let patience = if change.no_wait {
+            Patience::Refuse
+        } else {
+            Patience::Wait
+        };
         let _lock = take_lock(&home.lock_file(), patience, &cancel, &events).await?;
         for step in Journal::under_way(&home.journal_file())? {
-            events.note(format!("an earlier run was interrupted during `{step}`; going on from what is there"));
+            events.note(format!(
+                "an earlier run was interrupted during `{step}`; going on from what is there"
+            ));
         }
         let host = Host::attach(&context.paths, &spec)?;
         let observed = observe(&host, &spec).await?;
@@ -52,7 +62,12 @@ pub async fn change(
             events.note(note.clone());
         }
         let journal = Journal::start(&home.journal_file(), change.command, plan.steps.len())?;
-        let world = Arc::new(World::new(host, spec.clone(), events.clone(), cancel.clone())?);
+        let world = Arc::new(World::new(
+            host,
+            spec.clone(),
+            events.clone(),
+            cancel.clone(),
+        )?);
         execute(&plan, world, &journal, change.jobs).await
     }
     .await;
@@ -68,13 +83,26 @@ pub async fn change(
     })
 }
 
-async fn take_lock(path: &std::path::Path, patience: Patience, cancel: &CancellationToken, events: &Events) -> anyhow::Result<Lock> {
+async fn take_lock(
+    path: &std::path::Path,
+    patience: Patience,
+    cancel: &CancellationToken,
+    events: &Events,
+) -> anyhow::Result<Lock> {
     let (path, cancel, events) = (path.to_owned(), cancel.clone(), events.clone());
     let taken = tokio::task::spawn_blocking(move || {
-        Lock::take(&path, patience, &cancel, |holder| events.note(format!("waiting for another pspd to end: {holder}")))
+        Lock::take(&path, patience, &cancel, |holder| {
+            events.note(format!("waiting for another pspd to end: {holder}"))
+        })
     });
-    taken.await?.map_err(|error| match error.downcast::<Locked>() {
-        Ok(locked) => Coded { exit: Exit::Locked, message: locked.to_string() }.into(),
-        Err(error) => error,
-    })
+    taken
+        .await?
+        .map_err(|error| match error.downcast::<Locked>() {
+            Ok(locked) => Coded {
+                exit: Exit::Locked,
+                message: locked.to_string(),
+            }
+            .into(),
+            Err(error) => error,
+        })
 }

@@ -21,8 +21,16 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let spec = context.spec()?;
     runtime()?.block_on(async {
         let cancel = cancelled_by_signals()?;
-        let change_to = Change { command: "up", json: args.json, no_wait: args.no_wait, jobs: args.jobs };
-        change(context, spec, change_to, cancel, |spec, observed| Ok(crate::plan::up(spec, observed)?)).await
+        let change_to = Change {
+            command: "up",
+            json: args.json,
+            no_wait: args.no_wait,
+            jobs: args.jobs,
+        };
+        change(context, spec, change_to, cancel, |spec, observed| {
+            Ok(crate::plan::up(spec, observed)?)
+        })
+        .await
     })
 }
 

@@ -25,24 +25,49 @@ pub struct Check {
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "outcome", rename_all = "lowercase")]
 pub enum Outcome {
-    Ok { detail: String },
+    Ok {
+        detail: String,
+    },
     /// Works, but not as well as it could.
-    Warning { detail: String, fix: String },
+    Warning {
+        detail: String,
+        fix: String,
+    },
     /// `up` would fail.
-    Missing { detail: String, fix: String },
+    Missing {
+        detail: String,
+        fix: String,
+    },
 }
 
 impl Check {
     fn ok(name: &str, detail: impl Into<String>) -> Check {
-        Check { name: name.to_owned(), outcome: Outcome::Ok { detail: detail.into() } }
+        Check {
+            name: name.to_owned(),
+            outcome: Outcome::Ok {
+                detail: detail.into(),
+            },
+        }
     }
 
     fn warning(name: &str, detail: impl Into<String>, fix: impl Into<String>) -> Check {
-        Check { name: name.to_owned(), outcome: Outcome::Warning { detail: detail.into(), fix: fix.into() } }
+        Check {
+            name: name.to_owned(),
+            outcome: Outcome::Warning {
+                detail: detail.into(),
+                fix: fix.into(),
+            },
+        }
     }
 
     fn missing(name: &str, detail: impl Into<String>, fix: impl Into<String>) -> Check {
-        Check { name: name.to_owned(), outcome: Outcome::Missing { detail: detail.into(), fix: fix.into() } }
+        Check {
+            name: name.to_owned(),
+            outcome: Outcome::Missing {
+                detail: detail.into(),
+                fix: fix.into(),
+            },
+        }
     }
 }
 
@@ -75,15 +100,27 @@ pub fn examine(paths: &Paths, file: &Path) -> Vec<Check> {
     checks.push(host::space("cache", &paths.cache));
     match &loaded {
         Ok(spec) => {
-            checks.push(Check::ok("topology", format!("`{}` describes {}", file.display(), describe(spec))));
+            checks.push(Check::ok(
+                "topology",
+                format!("`{}` describes {}", file.display(), describe(spec)),
+            ));
             checks.push(host::memory(spec));
             checks.extend(host::connection(spec));
             checks.extend(host::ports(paths, spec));
             checks.push(host::accelerator(paths, spec));
         }
         Err(faults) => {
-            let first = faults.to_string().lines().next().unwrap_or_default().to_owned();
-            checks.push(Check::missing("topology", first, "mend the file (`pspd plan` shows every fault), or write one with `pspd init`"));
+            let first = faults
+                .to_string()
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .to_owned();
+            checks.push(Check::missing(
+                "topology",
+                first,
+                "mend the file (`pspd plan` shows every fault), or write one with `pspd init`",
+            ));
         }
     }
     checks
@@ -102,7 +139,11 @@ mod tests {
 
     #[test]
     fn a_missing_thing_is_shown_with_its_fix_below() {
-        let check = Check::missing("qemu-img", "not found in PATH", "apt-get install qemu-utils");
+        let check = Check::missing(
+            "qemu-img",
+            "not found in PATH",
+            "apt-get install qemu-utils",
+        );
         assert_eq!(
             check.to_string(),
             "missing  qemu-img         not found in PATH\n                          fix: apt-get install qemu-utils"

@@ -13,21 +13,69 @@ struct Tool {
 }
 
 const ALWAYS: &[Tool] = &[
-    Tool { program: "qemu-system-x86_64", package: "qemu-system-x86", version: Some("--version") },
-    Tool { program: "qemu-img", package: "qemu-utils", version: Some("--version") },
-    Tool { program: "mmdebstrap", package: "mmdebstrap", version: Some("--version") },
-    Tool { program: "mke2fs", package: "e2fsprogs", version: None },
-    Tool { program: "sfdisk", package: "fdisk", version: None },
-    Tool { program: "grub-mkimage", package: "grub-common", version: None },
-    Tool { program: "ssh", package: "openssh-client", version: None },
+    Tool {
+        program: "qemu-system-x86_64",
+        package: "qemu-system-x86",
+        version: Some("--version"),
+    },
+    Tool {
+        program: "qemu-img",
+        package: "qemu-utils",
+        version: Some("--version"),
+    },
+    Tool {
+        program: "mmdebstrap",
+        package: "mmdebstrap",
+        version: Some("--version"),
+    },
+    Tool {
+        program: "mke2fs",
+        package: "e2fsprogs",
+        version: None,
+    },
+    Tool {
+        program: "sfdisk",
+        package: "fdisk",
+        version: None,
+    },
+    Tool {
+        program: "grub-mkimage",
+        package: "grub-common",
+        version: None,
+    },
+    Tool {
+        program: "ssh",
+        package: "openssh-client",
+        version: None,
+    },
 ];
 
 const LAB: &[Tool] = &[
-    Tool { program: "libvirtd", package: "libvirt-daemon", version: Some("--version") },
-    Tool { program: "dnsmasq", package: "dnsmasq-base", version: None },
-    Tool { program: "iptables", package: "iptables", version: None },
-    Tool { program: "unshare", package: "util-linux", version: Some("--version") },
-    Tool { program: "nsenter", package: "util-linux", version: None },
+    Tool {
+        program: "libvirtd",
+        package: "libvirt-daemon",
+        version: Some("--version"),
+    },
+    Tool {
+        program: "dnsmasq",
+        package: "dnsmasq-base",
+        version: None,
+    },
+    Tool {
+        program: "iptables",
+        package: "iptables",
+        version: None,
+    },
+    Tool {
+        program: "unshare",
+        package: "util-linux",
+        version: Some("--version"),
+    },
+    Tool {
+        program: "nsenter",
+        package: "util-linux",
+        version: None,
+    },
 ];
 
 /// libvirt's plug-ins, which modern packages ship apart from the daemon.
@@ -45,20 +93,38 @@ pub fn check(lab: bool) -> Vec<Check> {
 impl Tool {
     fn check(&self) -> Check {
         let Some(path) = find(self.program) else {
-            return Check::missing(self.program, "not found", format!("apt-get install {}", self.package));
+            return Check::missing(
+                self.program,
+                "not found",
+                format!("apt-get install {}", self.package),
+            );
         };
         let version = self.version.and_then(|flag| first_line(&path, flag));
-        Check::ok(self.program, version.unwrap_or_else(|| path.display().to_string()))
+        Check::ok(
+            self.program,
+            version.unwrap_or_else(|| path.display().to_string()),
+        )
     }
 }
 
 fn check_driver(driver: &str) -> Check {
     let file = format!("libvirt_driver_{driver}.so");
     let name = format!("libvirt {driver}");
-    let folders = ["/usr/lib/x86_64-linux-gnu/libvirt/connection-driver", "/usr/lib64/libvirt/connection-driver"];
-    match folders.iter().map(|folder| Path::new(folder).join(&file)).find(|path| path.exists()) {
+    let folders = [
+        "/usr/lib/x86_64-linux-gnu/libvirt/connection-driver",
+        "/usr/lib64/libvirt/connection-driver",
+    ];
+    match folders
+        .iter()
+        .map(|folder| Path::new(folder).join(&file))
+        .find(|path| path.exists())
+    {
         Some(path) => Check::ok(&name, path.display().to_string()),
-        None => Check::missing(&name, format!("`{file}` not found"), format!("apt-get install libvirt-daemon-driver-{driver}")),
+        None => Check::missing(
+            &name,
+            format!("`{file}` not found"),
+            format!("apt-get install libvirt-daemon-driver-{driver}"),
+        ),
     }
 }
 
@@ -73,5 +139,8 @@ fn find(program: &str) -> Option<PathBuf> {
 
 fn first_line(program: &Path, flag: &str) -> Option<String> {
     let output = Command::new(program).arg(flag).output().ok()?;
-    String::from_utf8_lossy(&output.stdout).lines().next().map(str::to_owned)
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .next()
+        .map(str::to_owned)
 }

@@ -7,14 +7,21 @@ use anyhow::{Context as _, anyhow};
 use super::World;
 use crate::event::Scope;
 use crate::image::{self, GuestImage};
-use crate::libvirt::{Affect, Disk, DiskFormat, Domain, DomainDefinition, Error, Interface, Ownership};
+use crate::libvirt::{
+    Affect, Disk, DiskFormat, Domain, DomainDefinition, Error, Interface, Ownership,
+};
 use crate::plan::volume_file;
 use crate::spec::{Boot, Digest, DomainSpec, Name, Range, Seed, Size};
 
 /// What a guest gets to shut down by itself, natively.
 const SHUTDOWN: Duration = Duration::from_secs(15);
 
-pub(super) fn define(world: &World, name: &Name, digest: &Digest, scope: &Scope) -> anyhow::Result<()> {
+pub(super) fn define(
+    world: &World,
+    name: &Name,
+    digest: &Digest,
+    scope: &Scope,
+) -> anyhow::Result<()> {
     let domain = &world.spec.domains[name];
     let image = world.image(&domain.image, scope)?;
     let kernel = match domain.boot {
@@ -26,7 +33,10 @@ pub(super) fn define(world: &World, name: &Name, digest: &Digest, scope: &Scope)
     };
     let definition = DomainDefinition {
         name: name.clone(),
-        ownership: Ownership { deployment: world.spec.name.clone(), digest: digest.clone() },
+        ownership: Ownership {
+            deployment: world.spec.name.clone(),
+            digest: digest.clone(),
+        },
         accelerator: world.accelerator(&image)?,
         machine: domain.machine,
         firmware: domain.firmware.clone(),
@@ -34,7 +44,10 @@ pub(super) fn define(world: &World, name: &Name, digest: &Digest, scope: &Scope)
         memory: domain.memory,
         vcpus: domain.vcpus,
         disks: disks(world, domain, &image)?,
-        interfaces: vec![Interface { network: world.spec.network.name.clone(), mac: domain.mac }],
+        interfaces: vec![Interface {
+            network: world.spec.network.name.clone(),
+            mac: domain.mac,
+        }],
         oem_strings: world.identity.oem_strings(&world.spec, name),
         serial_log: world.home.console_log(name),
     };
@@ -43,25 +56,46 @@ pub(super) fn define(world: &World, name: &Name, digest: &Digest, scope: &Scope)
 }
 
 fn disks(world: &World, domain: &DomainSpec, image: &GuestImage) -> anyhow::Result<Vec<Disk>> {
-    let mut disks = vec![Disk { path: world.home.disk(&domain.name), format: DiskFormat::Qcow2, serial: "system".into(), read_only: false }];
+    let mut disks = vec![Disk {
+        path: world.home.disk(&domain.name),
+        format: DiskFormat::Qcow2,
+        serial: "system".into(),
+        read_only: false,
+    }];
     for volume in &domain.volumes {
-        let path = world.home.volumes().join(volume_file(&domain.name, &volume.name));
-        disks.push(Disk { path, format: DiskFormat::Qcow2, serial: volume.name.to_string(), read_only: false });
+        let path = world
+            .home
+            .volumes()
+            .join(volume_file(&domain.name, &volume.name));
+        disks.push(Disk {
+            path,
+            format: DiskFormat::Qcow2,
+            serial: volume.name.to_string(),
+            read_only: false,
+        });
     }
     if image.seed == Seed::Nocloud {
         let path = world.home.seed(&domain.name);
         image::write_seed(&path, &world.spec, domain, &world.identity)?;
-        disks.push(Disk { path, format: DiskFormat::Raw, serial: "seed".into(), read_only: true });
+        disks.push(Disk {
+            path,
+            format: DiskFormat::Raw,
+            serial: "seed".into(),
+            read_only: true,
+        });
     }
     Ok(disks)
 }
 
 fn find(world: &World, name: &Name) -> anyhow::Result<Option<Domain>> {
-    Ok(world.connection()?.domain(&world.spec.name, name.as_str())?)
+    Ok(world
+        .connection()?
+        .domain(&world.spec.name, name.as_str())?)
 }
 
 fn expect(world: &World, name: &Name) -> anyhow::Result<Domain> {
-    find(world, name)?.ok_or_else(|| anyhow!("the domain `{name}` is gone; something undefined it meanwhile"))
+    find(world, name)?
+        .ok_or_else(|| anyhow!("the domain `{name}` is gone; something undefined it meanwhile"))
 }
 
 pub(super) fn start(world: &World, name: &Name) -> anyhow::Result<()> {
@@ -70,13 +104,17 @@ pub(super) fn start(world: &World, name: &Name) -> anyhow::Result<()> {
 
 /// Presses the power button, and pulls the plug where the guest does not obey.
 pub(super) fn stop(world: &World, name: &Name, scope: &Scope) -> anyhow::Result<()> {
-    let Some(domain) = find(world, name)? else { return Ok(()) };
+    let Some(domain) = find(world, name)? else {
+        return Ok(());
+    };
     scope.stage("shutting down");
     match domain.shutdown(world.patience(SHUTDOWN), &world.cancel) {
         Ok(()) => Ok(()),
-        Err(Error::Cancelled) => Err(Error::Cancelled.into()),
+        Err(error @ Error::Cancelled { .. }) => Err(error.into()),
         Err(error) => {
-            scope.note(format!("`{name}` did not shut down by itself ({error}); its power is cut"));
+            scope.note(format!(
+                "`{name}` did not shut down by itself ({error}); its power is cut"
+            ));
             Ok(domain.destroy()?)
         }
     }
@@ -92,11 +130,20 @@ pub(super) fn destroy(world: &World, name: &Name) -> anyhow::Result<()> {
 }
 
 /// Sets what can be set live; a new maximum is defined, and holds from the next start.
-pub(super) fn resize(world: &World, name: &Name, memory: Range<Size>, vcpus: Range<u32>, scope: &Scope) -> anyhow::Result<()> {
+pub(super) fn resize(
+    world: &World,
+    name: &Name,
+    memory: Range<Size>,
+    vcpus: Range<u32>,
+    scope: &Scope,
+) -> anyhow::Result<()> {
     let domain = expect(world, name)?;
     let config = domain.config()?;
     if (config.memory.maximum, config.vcpus.maximum) != (memory.maximum, vcpus.maximum) {
-        let digest = config.ownership.map(|owner| owner.digest).with_context(|| format!("the domain `{name}` lost its mark"))?;
+        let digest = config
+            .ownership
+            .map(|owner| owner.digest)
+            .with_context(|| format!("the domain `{name}` lost its mark"))?;
         define(world, name, &digest, scope)?;
     }
     let Some(live) = domain.live()? else {
@@ -108,13 +155,19 @@ pub(super) fn resize(world: &World, name: &Name, memory: Range<Size>, vcpus: Ran
         domain.set_memory(memory.current, Affect::Both)?;
     } else {
         domain.set_memory(memory.current, Affect::Config)?;
-        scope.note(format!("`{name}` gets its {} at its next start: it runs with {} at most", memory.current, live.memory.maximum));
+        scope.note(format!(
+            "`{name}` gets its {} at its next start: it runs with {} at most",
+            memory.current, live.memory.maximum
+        ));
     }
     if vcpus.current <= live.vcpus.maximum {
         domain.set_vcpus(vcpus.current, Affect::Both)?;
     } else {
         domain.set_vcpus(vcpus.current, Affect::Config)?;
-        scope.note(format!("`{name}` gets its {} vCPUs at its next start: it runs with {} at most", vcpus.current, live.vcpus.maximum));
+        scope.note(format!(
+            "`{name}` gets its {} vCPUs at its next start: it runs with {} at most",
+            vcpus.current, live.vcpus.maximum
+        ));
     }
     Ok(())
 }

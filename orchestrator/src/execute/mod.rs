@@ -63,9 +63,23 @@ impl Outcome {
 /// Runs a plan to its end, its first failures' end, or its undo.
 ///
 /// Errors are of the run itself, such as a journal that cannot be written; those of steps are in the [`Outcome`].
-pub async fn execute(plan: &Plan, world: Arc<World>, journal: &Journal, jobs: usize) -> anyhow::Result<Outcome> {
-    world.events.emit(Event::Planned { steps: plan.steps.len() });
-    let mut run = Run { began: Instant::now(), world, journal, waiting: plan.steps.clone(), well: BTreeSet::new(), outcome: Outcome::default() };
+pub async fn execute(
+    plan: &Plan,
+    world: Arc<World>,
+    journal: &Journal,
+    jobs: usize,
+) -> anyhow::Result<Outcome> {
+    world.events.emit(Event::Planned {
+        steps: plan.steps.len(),
+    });
+    let mut run = Run {
+        began: Instant::now(),
+        world,
+        journal,
+        waiting: plan.steps.clone(),
+        well: BTreeSet::new(),
+        outcome: Outcome::default(),
+    };
     run.drive(jobs).await?;
     run.outcome.left = std::mem::take(&mut run.waiting);
     if run.world.cancel.is_cancelled() {
@@ -98,9 +112,17 @@ impl Run<'_> {
         let mut running: JoinSet<Report> = JoinSet::new();
         loop {
             while running.len() < jobs && !self.world.cancel.is_cancelled() {
-                let Some(index) = self.waiting.iter().position(|step| step.after.iter().all(|id| self.well.contains(id))) else { break };
+                let Some(index) = self
+                    .waiting
+                    .iter()
+                    .position(|step| step.after.iter().all(|id| self.well.contains(id)))
+                else {
+                    break;
+                };
                 let step = self.waiting.remove(index);
-                self.journal.write(&Entry::Begin { step: step.id.clone() })?;
+                self.journal.write(&Entry::Begin {
+                    step: step.id.clone(),
+                })?;
                 self.spawn(&mut running, step);
             }
             match running.join_next().await {
@@ -113,29 +135,60 @@ impl Run<'_> {
     fn spawn(&self, running: &mut JoinSet<Report>, step: Step) {
         let (world, started) = (Arc::clone(&self.world), self.began.elapsed());
         let (id, subject, title) = described(&step);
-        world.events.emit(Event::Started { step: id, subject, title });
+        world.events.emit(Event::Started {
+            step: id,
+            subject,
+            title,
+        });
         running.spawn_blocking(move || {
             let begun = Instant::now();
             let result = perform(&world, &step);
-            Report { step, started, elapsed: begun.elapsed(), result }
+            Report {
+                step,
+                started,
+                elapsed: begun.elapsed(),
+                result,
+            }
         });
     }
 
     fn settle(&mut self, report: Report) -> anyhow::Result<()> {
-        let Report { step, started, elapsed, result } = report;
+        let Report {
+            step,
+            started,
+            elapsed,
+            result,
+        } = report;
         let (id, subject, title) = described(&step);
         match result {
             Ok(()) => {
                 self.journal.write(&Entry::End { step: id.clone() })?;
-                self.world.events.emit(Event::Finished { step: id.clone(), subject, title, elapsed });
+                self.world.events.emit(Event::Finished {
+                    step: id.clone(),
+                    subject,
+                    title,
+                    elapsed,
+                });
                 self.well.insert(id);
-                self.outcome.ended.push(Ended { step, started, elapsed });
+                self.outcome.ended.push(Ended {
+                    step,
+                    started,
+                    elapsed,
+                });
             }
             Err(error) => {
                 let text = format!("{error:#}");
-                self.journal.write(&Entry::Fail { step: id.clone(), error: text.clone() })?;
+                self.journal.write(&Entry::Fail {
+                    step: id.clone(),
+                    error: text.clone(),
+                })?;
                 if !self.world.cancel.is_cancelled() {
-                    self.world.events.emit(Event::Failed { step: id, subject, title, error: text });
+                    self.world.events.emit(Event::Failed {
+                        step: id,
+                        subject,
+                        title,
+                        error: text,
+                    });
                     self.outcome.failed.push((step, error));
                 } else {
                     self.waiting.push(step);
@@ -148,12 +201,18 @@ impl Run<'_> {
 
 /// A step's id, subject and title, as events carry them.
 fn described(step: &Step) -> (String, Option<String>, String) {
-    (step.id.clone(), step.subject().map(ToString::to_string), step.title())
+    (
+        step.id.clone(),
+        step.subject().map(ToString::to_string),
+        step.title(),
+    )
 }
 
 /// Does what a step says; blocks.
 fn perform(world: &World, step: &Step) -> anyhow::Result<()> {
-    let scope = world.events.scope(&step.id, step.subject().map(ToString::to_string));
+    let scope = world
+        .events
+        .scope(&step.id, step.subject().map(ToString::to_string));
     match &step.action {
         Action::StartLab => lab::start(world, &scope),
         Action::StopLab => lab::stop(world),
@@ -161,11 +220,19 @@ fn perform(world: &World, step: &Step) -> anyhow::Result<()> {
         Action::Publish { host, guest, .. } => lab::publish(world, *host, *guest),
         Action::Unpublish { host } => lab::unpublish(world, *host),
         Action::EnsureImage { image } => disk::ensure_image(world, image, &scope),
-        Action::CreateDisk { domain, image, size } => disk::create(world, domain, image, *size),
+        Action::CreateDisk {
+            domain,
+            image,
+            size,
+        } => disk::create(world, domain, image, *size),
         Action::GrowDisk { domain, size } => disk::grow(&world.home.disk(domain), *size),
         Action::DeleteDisk { domain } => disk::delete(world, domain),
-        Action::CreateVolume { file, size, .. } => disk::create_volume(&world.home.volumes().join(file), *size),
-        Action::GrowVolume { file, size, .. } => disk::grow(&world.home.volumes().join(file), *size),
+        Action::CreateVolume { file, size, .. } => {
+            disk::create_volume(&world.home.volumes().join(file), *size)
+        }
+        Action::GrowVolume { file, size, .. } => {
+            disk::grow(&world.home.volumes().join(file), *size)
+        }
         Action::DeleteVolume { file } => disk::delete_volume(&world.home.volumes().join(file)),
         Action::DefineNetwork { digest, .. } => network::define(world, digest),
         Action::StartNetwork => network::start(world),
@@ -173,7 +240,11 @@ fn perform(world: &World, step: &Step) -> anyhow::Result<()> {
         Action::UndefineNetwork => network::undefine(world),
         Action::Define { domain, digest, .. } => domain::define(world, domain, digest, &scope),
         Action::Start { domain } => domain::start(world, domain),
-        Action::Resize { domain, memory, vcpus } => domain::resize(world, domain, *memory, *vcpus, &scope),
+        Action::Resize {
+            domain,
+            memory,
+            vcpus,
+        } => domain::resize(world, domain, *memory, *vcpus, &scope),
         Action::Stop { domain } => domain::stop(world, domain, &scope),
         Action::Undefine { domain } => domain::undefine(world, domain),
         Action::Reach { domain } => service::reach(world, domain, &scope),

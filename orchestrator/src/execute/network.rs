@@ -8,10 +8,17 @@ use crate::spec::Digest;
 
 pub(super) fn define(world: &World, digest: &Digest) -> anyhow::Result<()> {
     let spec = &world.spec;
-    let hosts = spec.domains.values().map(|domain| NetworkHost { name: domain.name.clone(), mac: domain.mac, address: domain.address });
+    let hosts = spec.domains.values().map(|domain| NetworkHost {
+        name: domain.name.clone(),
+        mac: domain.mac,
+        address: domain.address,
+    });
     world.connection()?.define_network(&NetworkDefinition {
         name: spec.network.name.clone(),
-        ownership: Ownership { deployment: spec.name.clone(), digest: digest.clone() },
+        ownership: Ownership {
+            deployment: spec.name.clone(),
+            digest: digest.clone(),
+        },
         cidr: spec.network.cidr,
         gateway: spec.network.gateway,
         domain: spec.network.domain.clone(),
@@ -21,7 +28,12 @@ pub(super) fn define(world: &World, digest: &Digest) -> anyhow::Result<()> {
 }
 
 pub(super) fn start(world: &World) -> anyhow::Result<()> {
-    let network = find(world)?.ok_or_else(|| anyhow!("the network `{}` is gone; something removed it meanwhile", world.spec.network.name))?;
+    let network = find(world)?.ok_or_else(|| {
+        anyhow!(
+            "the network `{}` is gone; something removed it meanwhile",
+            world.spec.network.name
+        )
+    })?;
     Ok(network.start()?)
 }
 
@@ -34,5 +46,7 @@ pub(super) fn undefine(world: &World) -> anyhow::Result<()> {
 }
 
 fn find(world: &World) -> anyhow::Result<Option<Network>> {
-    Ok(world.connection()?.network(&world.spec.name, &world.spec.network.name)?)
+    Ok(world
+        .connection()?
+        .network(&world.spec.name, &world.spec.network.name)?)
 }

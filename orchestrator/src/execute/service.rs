@@ -20,8 +20,18 @@ const LOG_LINES: usize = 12;
 
 pub(super) fn reach(world: &World, domain: &Name, scope: &Scope) -> anyhow::Result<()> {
     scope.stage("waiting for SSH");
-    let deadline = world.spec.domains[domain].boot_timeout.unwrap_or_else(|| world.patience(BOOT));
-    let guest = Guest::connect(&world.reach()?, &world.spec, domain, &world.identity, deadline, scope, &world.cancel);
+    let deadline = world.spec.domains[domain]
+        .boot_timeout
+        .unwrap_or_else(|| world.patience(BOOT));
+    let guest = Guest::connect(
+        &world.reach()?,
+        &world.spec,
+        domain,
+        &world.identity,
+        deadline,
+        scope,
+        &world.cancel,
+    );
     match guest {
         Ok(guest) => {
             world.set_guest(domain, guest);
@@ -29,7 +39,9 @@ pub(super) fn reach(world: &World, domain: &Name, scope: &Scope) -> anyhow::Resu
         }
         Err(error @ ConnectError::NoBanner { .. }) => {
             let console = console_end(world, domain);
-            Err(anyhow!("{error}\nits serial console ends with:\n{console}\nlook into it with `pspd console {domain}`"))
+            Err(anyhow!(
+                "{error}\nits serial console ends with:\n{console}\nlook into it with `pspd console {domain}`"
+            ))
         }
         Err(error) => Err(error.into()),
     }
@@ -41,11 +53,20 @@ fn console_end(world: &World, domain: &Name) -> String {
     match fs::read(&path) {
         Ok(bytes) => {
             let text = String::from_utf8_lossy(&bytes);
-            let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+            let lines: Vec<&str> = text
+                .lines()
+                .map(str::trim_end)
+                .filter(|line| !line.is_empty())
+                .collect();
             if lines.is_empty() {
                 return "  (it is silent)".to_owned();
             }
-            indented(lines.iter().skip(lines.len().saturating_sub(LOG_LINES)).copied())
+            indented(
+                lines
+                    .iter()
+                    .skip(lines.len().saturating_sub(LOG_LINES))
+                    .copied(),
+            )
         }
         Err(error) => format!("  (`{}`: {error})", path.display()),
     }
@@ -54,23 +75,41 @@ fn console_end(world: &World, domain: &Name) -> String {
 /// Lines for an error's text, without the control characters that a guest may print.
 fn indented<'a>(lines: impl IntoIterator<Item = &'a str>) -> String {
     let clean = |line: &str| line.chars().filter(|c| !c.is_control()).collect::<String>();
-    lines.into_iter().map(|line| format!("  {}", clean(line))).collect::<Vec<_>>().join("\n")
+    lines
+        .into_iter()
+        .map(|line| format!("  {}", clean(line)))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
-pub(super) fn push(world: &World, domain: &Name, release: &Digest, scope: &Scope) -> anyhow::Result<()> {
+pub(super) fn push(
+    world: &World,
+    domain: &Name,
+    release: &Digest,
+    scope: &Scope,
+) -> anyhow::Result<()> {
     scope.stage("pushing");
     let assembled = world.release(domain)?;
     expect_release(&assembled.digest, release, domain)?;
-    world.guest(domain)?.push(&assembled, scope, &world.cancel)?;
+    world
+        .guest(domain)?
+        .push(&assembled, scope, &world.cancel)?;
     Ok(())
 }
 
-pub(super) fn activate(world: &World, domain: &Name, release: &Digest, scope: &Scope) -> anyhow::Result<()> {
+pub(super) fn activate(
+    world: &World,
+    domain: &Name,
+    release: &Digest,
+    scope: &Scope,
+) -> anyhow::Result<()> {
     scope.stage("starting the service");
     let assembled = world.release(domain)?;
     expect_release(&assembled.digest, release, domain)?;
     let certificate = world.identity.service(&world.spec, domain)?;
-    world.guest(domain)?.activate(&assembled, &certificate, scope, &world.cancel)?;
+    world
+        .guest(domain)?
+        .activate(&assembled, &certificate, scope, &world.cancel)?;
     Ok(())
 }
 
@@ -79,22 +118,44 @@ fn expect_release(found: &Digest, planned: &Digest, domain: &Name) -> anyhow::Re
     if found == planned {
         return Ok(());
     }
-    Err(anyhow!("the files of `{domain}` changed while `up` ran; run `pspd up` again"))
+    Err(anyhow!(
+        "the files of `{domain}` changed while `up` ran; run `pspd up` again"
+    ))
 }
 
-pub(super) fn healthy(world: &World, domain: &Name, release: &Digest, scope: &Scope) -> anyhow::Result<()> {
+pub(super) fn healthy(
+    world: &World,
+    domain: &Name,
+    release: &Digest,
+    scope: &Scope,
+) -> anyhow::Result<()> {
     scope.stage("waiting for SERVING");
     let deadline = world.patience(SERVING);
     match serving(world, domain, deadline)? {
-        Ok(()) => world.home.record_deployed(domain, &Deployed { release: release.clone() }),
-        Err(health) if world.cancel.is_cancelled() => Err(anyhow!("cancelled while the service was {}", describe(&health))),
+        Ok(()) => world.home.record_deployed(
+            domain,
+            &Deployed {
+                release: release.clone(),
+            },
+        ),
+        Err(health) if world.cancel.is_cancelled() => Err(anyhow!(
+            "cancelled while the service was {}",
+            describe(&health)
+        )),
         Err(health) => Err(roll_back(world, domain, deadline, &health)),
     }
 }
 
 fn serving(world: &World, domain: &Name, deadline: Duration) -> anyhow::Result<Result<(), Health>> {
     let reach = world.reach()?;
-    let wait = health::serving(&reach, &world.spec, domain, &world.identity, deadline, &world.cancel);
+    let wait = health::serving(
+        &reach,
+        &world.spec,
+        domain,
+        &world.identity,
+        deadline,
+        &world.cancel,
+    );
     Ok(world.runtime.block_on(wait))
 }
 
@@ -108,19 +169,32 @@ fn describe(health: &Health) -> String {
 
 /// Goes back to the release before; the error says what was seen, what the service logged, and what runs now.
 fn roll_back(world: &World, domain: &Name, deadline: Duration, health: &Health) -> anyhow::Error {
-    let seen = format!("`{domain}` did not become SERVING within {} s: it is {}", deadline.as_secs(), describe(health));
+    let seen = format!(
+        "`{domain}` did not become SERVING within {} s: it is {}",
+        deadline.as_secs(),
+        describe(health)
+    );
     let guest = match world.guest(domain) {
         Ok(guest) => guest,
         Err(error) => return error.context(seen),
     };
     let logged = match guest.last_log_lines(domain, LOG_LINES) {
-        Ok(lines) => format!("its last log lines:\n{}", indented(lines.iter().map(String::as_str))),
+        Ok(lines) => format!(
+            "its last log lines:\n{}",
+            indented(lines.iter().map(String::as_str))
+        ),
         Err(error) => format!("its log cannot be read: {error:#}"),
     };
     let now = match guest.roll_back(domain) {
         Ok(Some(previous)) => match serving(world, domain, deadline) {
-            Ok(Ok(())) => format!("rolled back to the release {}, which is SERVING", previous.short()),
-            _ => format!("rolled back to the release {}, which is not SERVING either", previous.short()),
+            Ok(Ok(())) => format!(
+                "rolled back to the release {}, which is SERVING",
+                previous.short()
+            ),
+            _ => format!(
+                "rolled back to the release {}, which is not SERVING either",
+                previous.short()
+            ),
         },
         Ok(None) => "there is no release before it to go back to".to_owned(),
         Err(error) => format!("rolling back failed: {error:#}"),

@@ -7,17 +7,28 @@ use crate::event::Event;
 use crate::plan::{Action, Step};
 use crate::state::{Entry, Journal};
 
-pub(super) async fn undo(ended: &[Ended], world: &Arc<World>, journal: &Journal) -> anyhow::Result<Vec<(Step, Option<anyhow::Error>)>> {
+pub(super) async fn undo(
+    ended: &[Ended],
+    world: &Arc<World>,
+    journal: &Journal,
+) -> anyhow::Result<Vec<(Step, Option<anyhow::Error>)>> {
     let mut undone = Vec::new();
     for Ended { step, .. } in ended.iter().rev() {
         if !created(step, ended) {
             continue;
         }
         let (world_of_step, taken) = (Arc::clone(world), step.clone());
-        let result = tokio::task::spawn_blocking(move || take_back(&world_of_step, &taken.action)).await?;
-        journal.write(&Entry::Undo { step: step.id.clone() })?;
+        let result =
+            tokio::task::spawn_blocking(move || take_back(&world_of_step, &taken.action)).await?;
+        journal.write(&Entry::Undo {
+            step: step.id.clone(),
+        })?;
         let (id, subject, title) = super::described(step);
-        world.events.emit(Event::Undone { step: id, subject, title });
+        world.events.emit(Event::Undone {
+            step: id,
+            subject,
+            title,
+        });
         undone.push((step.clone(), result.err()));
     }
     Ok(undone)
@@ -25,12 +36,21 @@ pub(super) async fn undo(ended: &[Ended], world: &Arc<World>, journal: &Journal)
 
 /// Whether the step made something that was not there before this run.
 fn created(step: &Step, ended: &[Ended]) -> bool {
-    let stopped = |name| ended.iter().any(|other| matches!(&other.step.action, Action::Stop { domain } if domain == name));
+    let stopped = |name| {
+        ended
+            .iter()
+            .any(|other| matches!(&other.step.action, Action::Stop { domain } if domain == name))
+    };
     match &step.action {
         Action::DefineNetwork { fresh, .. } | Action::Define { fresh, .. } => *fresh,
-        Action::StartNetwork => !ended.iter().any(|other| other.step.action == Action::StopNetwork),
+        Action::StartNetwork => !ended
+            .iter()
+            .any(|other| other.step.action == Action::StopNetwork),
         Action::Start { domain } => !stopped(domain),
-        Action::StartLab | Action::Publish { .. } | Action::CreateDisk { .. } | Action::CreateVolume { .. } => true,
+        Action::StartLab
+        | Action::Publish { .. }
+        | Action::CreateDisk { .. }
+        | Action::CreateVolume { .. } => true,
         // An image is the cache's, releases go with their disk, and the rest took something away or only waited.
         _ => false,
     }

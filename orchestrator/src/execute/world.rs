@@ -13,7 +13,7 @@ use crate::event::{Events, Scope};
 use crate::guest::{Guest, Release};
 use crate::identity::Identity;
 use crate::image::{self, GuestImage};
-use crate::lab::Lab;
+use crate::lab::{Lab, Relay};
 use crate::libvirt::Connection;
 use crate::observe::Host;
 use crate::reach::Reach;
@@ -29,6 +29,7 @@ pub struct World {
     pub cancel: CancellationToken,
     pub(super) runtime: tokio::runtime::Handle,
     lab: Mutex<Option<Lab>>,
+    relay: Mutex<Option<Relay>>,
     connection: Mutex<Option<Connection>>,
     images: Mutex<BTreeMap<String, GuestImage>>,
     accelerator: OnceLock<Accelerator>,
@@ -38,12 +39,19 @@ pub struct World {
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A step that panicked has ended the run; the handles are whole all the same.
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    mutex
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 impl World {
     /// Must be called on the runtime that will execute the plan.
-    pub fn new(host: Host, spec: Spec, events: Events, cancel: CancellationToken) -> anyhow::Result<World> {
+    pub fn new(
+        host: Host,
+        spec: Spec,
+        events: Events,
+        cancel: CancellationToken,
+    ) -> anyhow::Result<World> {
         let identity = Identity::load_or_create(&host.home.keys(), &spec)?;
         Ok(World {
             spec,
@@ -54,6 +62,7 @@ impl World {
             cancel,
             runtime: tokio::runtime::Handle::current(),
             lab: Mutex::new(host.lab),
+            relay: Mutex::new(host.relay),
             connection: Mutex::new(host.connection),
             images: Mutex::default(),
             accelerator: OnceLock::new(),
@@ -63,29 +72,40 @@ impl World {
     }
 
     pub(super) fn lab(&self) -> anyhow::Result<Lab> {
-        locked(&self.lab).clone().ok_or_else(|| anyhow!("the lab does not run"))
+        locked(&self.lab)
+            .clone()
+            .ok_or_else(|| anyhow!("the lab does not run"))
     }
 
     pub(super) fn set_lab(&self, lab: Option<Lab>) -> anyhow::Result<()> {
-        let connection = lab.as_ref().map(|lab| Connection::open(&lab.libvirt_uri())).transpose()?;
+        let connection = lab
+            .as_ref()
+            .map(|lab| Connection::open(&lab.libvirt_uri()))
+            .transpose()?;
         *locked(&self.connection) = connection;
+        *locked(&self.relay) = lab.as_ref().map(|lab| lab.relay().clone());
         *locked(&self.lab) = lab;
         Ok(())
     }
 
-    /// Where published ports are relayed: the lab's supervisor, or for a URI's domains one that relays only.
-    pub(super) fn relay(&self) -> anyhow::Result<Lab> {
-        let mut lab = locked(&self.lab);
-        if let Some(lab) = &*lab {
-            return Ok(lab.clone());
+    /// What publishes ports: the lab's supervisor, or for a URI's domains one that does only that.
+    pub(super) fn relay(&self) -> anyhow::Result<Relay> {
+        let mut relay = locked(&self.relay);
+        if let Some(relay) = &*relay {
+            return Ok(relay.clone());
         }
-        let relay = Lab::start_relay(&self.home.lab())?;
-        *lab = Some(relay.clone());
-        Ok(relay)
+        let started = match self.spec.connection {
+            spec::Connection::Lab => self.lab()?.relay().clone(),
+            spec::Connection::Uri(_) => Relay::start(&self.home.lab())?,
+        };
+        *relay = Some(started.clone());
+        Ok(started)
     }
 
     pub(super) fn connection(&self) -> anyhow::Result<Connection> {
-        locked(&self.connection).clone().ok_or_else(|| anyhow!("there is no connection to libvirt: the lab does not run"))
+        locked(&self.connection)
+            .clone()
+            .ok_or_else(|| anyhow!("there is no connection to libvirt: the lab does not run"))
     }
 
     pub(super) fn reach(&self) -> anyhow::Result<Reach> {
@@ -101,8 +121,13 @@ impl World {
         if let Some(image) = images.get(name) {
             return Ok(image.clone());
         }
-        let spec = self.spec.images.get(name).with_context(|| format!("there is no image `{name}` in the topology"))?;
-        let image = image::ensure(&self.cache, spec, scope, &self.cancel).with_context(|| format!("failed to get the image `{name}`"))?;
+        let spec = self
+            .spec
+            .images
+            .get(name)
+            .with_context(|| format!("there is no image `{name}` in the topology"))?;
+        let image = image::ensure(&self.cache, spec, scope, &self.cancel)
+            .with_context(|| format!("failed to get the image `{name}`"))?;
         images.insert(name.to_owned(), image.clone());
         Ok(image)
     }
@@ -130,7 +155,10 @@ impl World {
     }
 
     pub(super) fn guest(&self, domain: &Name) -> anyhow::Result<Arc<Guest>> {
-        locked(&self.guests).get(domain).cloned().ok_or_else(|| anyhow!("`{domain}` was not reached by SSH"))
+        locked(&self.guests)
+            .get(domain)
+            .cloned()
+            .ok_or_else(|| anyhow!("`{domain}` was not reached by SSH"))
     }
 
     pub(super) fn set_guest(&self, domain: &Name, guest: Guest) {
@@ -141,7 +169,8 @@ impl World {
         if let Some(release) = locked(&self.releases).get(domain) {
             return Ok(Arc::clone(release));
         }
-        let release = Release::assemble(&self.spec, domain)?.with_context(|| format!("`{domain}` has no service"))?;
+        let release = Release::assemble(&self.spec, domain)?
+            .with_context(|| format!("`{domain}` has no service"))?;
         let release = Arc::new(release);
         locked(&self.releases).insert(domain.clone(), Arc::clone(&release));
         Ok(release)

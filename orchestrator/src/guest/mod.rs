@@ -57,6 +57,27 @@ impl Guest {
         unimplemented!()
     }
 
+    pub fn push(
+        &self,
+        release: &Release,
+        scope: &Scope,
+        cancel: &CancellationToken,
+    ) -> anyhow::Result<u64> {
+        let _ = (release, scope, cancel);
+        unimplemented!()
+    }
+
+    pub fn activate(
+        &self,
+        release: &Release,
+        certificate: &crate::identity::Certificate,
+        scope: &Scope,
+        cancel: &CancellationToken,
+    ) -> anyhow::Result<Deployed> {
+        let _ = (release, certificate, scope, cancel);
+        unimplemented!()
+    }
+
     /// Switches back to the release before and restarts it; says which it is now, if there was one.
     pub fn roll_back(&self, service: &Name) -> anyhow::Result<Option<Digest>> {
         let _ = service;

@@ -35,6 +35,11 @@ impl Identity {
         unimplemented!()
     }
 
+    pub fn export_credentials(&self, dir: &Path) -> anyhow::Result<()> {
+        let _ = dir;
+        unimplemented!()
+    }
+
     /// pspd's own client certificate.
     pub fn client(&self) -> Certificate {
         unimplemented!()

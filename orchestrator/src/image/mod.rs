@@ -43,3 +43,29 @@ pub fn ensure(
     let _ = (cache, image, scope, cancel);
     unimplemented!()
 }
+
+pub fn digest(image: &ImageSpec) -> anyhow::Result<Digest> {
+    let _ = image;
+    unimplemented!()
+}
+pub fn create_overlay(base: &Path, path: &Path, size: crate::spec::Size) -> anyhow::Result<()> {
+    let _ = (base, path, size);
+    unimplemented!()
+}
+pub fn create_volume(path: &Path, size: crate::spec::Size) -> anyhow::Result<()> {
+    let _ = (path, size);
+    unimplemented!()
+}
+pub fn grow(path: &Path, size: crate::spec::Size) -> anyhow::Result<()> {
+    let _ = (path, size);
+    unimplemented!()
+}
+pub fn write_seed(
+    path: &Path,
+    spec: &crate::spec::Spec,
+    domain: &crate::spec::DomainSpec,
+    identity: &crate::identity::Identity,
+) -> anyhow::Result<()> {
+    let _ = (path, spec, domain, identity);
+    unimplemented!()
+}

@@ -113,6 +113,11 @@ impl Lab {
         Ok(command)
     }
 
+    /// The lab's own relay.
+    pub fn relay(&self) -> &Relay {
+        &self.relay
+    }
+
     /// [`Relay::publish`] to an address of the lab's network.
     pub fn publish(&self, host: SocketAddr, guest: SocketAddr) -> anyhow::Result<()> {
         self.relay.publish(host, guest)

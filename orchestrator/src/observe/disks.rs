@@ -24,8 +24,18 @@ pub fn system(folder: &Path) -> anyhow::Result<BTreeMap<String, DiskState>> {
     let mut disks = BTreeMap::new();
     for path in images(folder)? {
         let header = header(&path)?;
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        disks.insert(name, DiskState { size: header.size, image: header.backing.as_deref().and_then(image_digest) });
+        let name = path
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        disks.insert(
+            name,
+            DiskState {
+                size: header.size,
+                image: header.backing.as_deref().and_then(image_digest),
+            },
+        );
     }
     Ok(disks)
 }
@@ -34,7 +44,11 @@ pub fn system(folder: &Path) -> anyhow::Result<BTreeMap<String, DiskState>> {
 pub fn volumes(folder: &Path) -> anyhow::Result<BTreeMap<String, Size>> {
     let mut volumes = BTreeMap::new();
     for path in images(folder)? {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         volumes.insert(name, header(&path)?.size);
     }
     Ok(volumes)
@@ -45,11 +59,20 @@ fn images(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.with_context(|| format!("failed to list `{}`", folder.display()))?,
     };
-    Ok(entries.flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "qcow2")).collect())
+    Ok(entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|end| end == "qcow2"))
+        .collect())
 }
 
 fn header(path: &Path) -> anyhow::Result<Header> {
-    read(path).with_context(|| format!("failed to read the header of `{}`; remove the file if it is broken", path.display()))
+    read(path).with_context(|| {
+        format!(
+            "failed to read the header of `{}`; remove the file if it is broken",
+            path.display()
+        )
+    })
 }
 
 fn read(path: &Path) -> anyhow::Result<Header> {
@@ -58,7 +81,11 @@ fn read(path: &Path) -> anyhow::Result<Header> {
     file.read_exact(&mut bytes)?;
     let (magic, rest) = bytes.split_at(4);
     ensure!(magic == MAGIC, "it is no qcow2 file");
-    let number = |from: usize, length: usize| rest[from - 4..from - 4 + length].iter().fold(0, |number: u64, byte| number << 8 | u64::from(*byte));
+    let number = |from: usize, length: usize| {
+        rest[from - 4..from - 4 + length]
+            .iter()
+            .fold(0, |number: u64, byte| number << 8 | u64::from(*byte))
+    };
     let (offset, length, size) = (number(8, 8), number(16, 4), number(24, 8));
     // The format allows 1023 bytes for the backing file's name.
     let backing = if offset == 0 || length > 1023 {
@@ -69,7 +96,10 @@ fn read(path: &Path) -> anyhow::Result<Header> {
         file.read_exact(&mut name)?;
         Some(PathBuf::from(String::from_utf8_lossy(&name).into_owned()))
     };
-    Ok(Header { size: Size(size), backing })
+    Ok(Header {
+        size: Size(size),
+        backing,
+    })
 }
 
 /// The cache keeps an image in a folder named by its digest.
@@ -91,14 +121,33 @@ mod tests {
         fs::create_dir(&disks).unwrap();
         let base = image.join("disk.qcow2");
         let create = |arguments: &[&str]| {
-            let status = std::process::Command::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).args(arguments).status();
+            let status = std::process::Command::new("qemu-img")
+                .args(["create", "-q", "-f", "qcow2"])
+                .args(arguments)
+                .status();
             assert!(status.unwrap().success());
         };
         create(&[base.to_str().unwrap(), "64M"]);
         let overlay = disks.join("web.qcow2");
-        create(&["-b", base.to_str().unwrap(), "-F", "qcow2", overlay.to_str().unwrap(), "128M"]);
-        let expected = DiskState { size: Size::mib(128), image: Some(digest) };
-        assert_eq!(system(&disks).unwrap(), BTreeMap::from([("web".to_owned(), expected)]));
-        assert_eq!(volumes(&disks).unwrap(), BTreeMap::from([("web.qcow2".to_owned(), Size::mib(128))]));
+        create(&[
+            "-b",
+            base.to_str().unwrap(),
+            "-F",
+            "qcow2",
+            overlay.to_str().unwrap(),
+            "128M",
+        ]);
+        let expected = DiskState {
+            size: Size::mib(128),
+            image: Some(digest),
+        };
+        assert_eq!(
+            system(&disks).unwrap(),
+            BTreeMap::from([("web".to_owned(), expected)])
+        );
+        assert_eq!(
+            volumes(&disks).unwrap(),
+            BTreeMap::from([("web.qcow2".to_owned(), Size::mib(128))])
+        );
     }
 }

@@ -11,7 +11,7 @@ use crate::guest::Release;
 use crate::health::{self, Health};
 use crate::identity::Identity;
 use crate::image;
-use crate::lab::Lab;
+use crate::lab::{Lab, Relay};
 use crate::libvirt::Connection;
 use crate::reach::Reach;
 use crate::spec::{self, Name, Spec};
@@ -26,6 +26,8 @@ pub struct Host {
     pub home: Home,
     pub cache: std::path::PathBuf,
     pub lab: Option<Lab>,
+    /// What publishes ports: the lab's supervisor, or for a URI's domains one of its own.
+    pub relay: Option<Relay>,
     pub connection: Option<Connection>,
 }
 
@@ -36,12 +38,22 @@ impl Host {
         let (lab, connection) = match &spec.connection {
             spec::Connection::Lab => {
                 let lab = Lab::running(&home.lab())?;
-                let connection = lab.as_ref().map(|lab| Connection::open(&lab.libvirt_uri())).transpose()?;
+                let connection = lab
+                    .as_ref()
+                    .map(|lab| Connection::open(&lab.libvirt_uri()))
+                    .transpose()?;
                 (lab, connection)
             }
-            spec::Connection::Uri(uri) => (Lab::running(&home.lab())?, Some(Connection::open(uri)?)),
+            spec::Connection::Uri(uri) => (None, Some(Connection::open(uri)?)),
         };
-        Ok(Host { home, cache: paths.cache.clone(), lab, connection })
+        let relay = Relay::running(&home.lab())?;
+        Ok(Host {
+            home,
+            cache: paths.cache.clone(),
+            lab,
+            relay,
+            connection,
+        })
     }
 
     /// How guests are reached, if anything runs that could have any.
@@ -70,8 +82,8 @@ fn observe_host(host: &Host, spec: &Spec) -> anyhow::Result<Observed> {
         volumes: disks::volumes(&host.home.volumes())?,
         ..Observed::default()
     };
-    if let Some(lab) = &host.lab {
-        observed.published = lab.published()?.into_iter().collect();
+    if let Some(relay) = &host.relay {
+        observed.published = relay.published()?.into_iter().collect();
     }
     if let Some(connection) = &host.connection {
         networks(connection, spec, &mut observed)?;
@@ -80,10 +92,14 @@ fn observe_host(host: &Host, spec: &Spec) -> anyhow::Result<Observed> {
     for (name, image) in &spec.images {
         let digest = image::digest(image)?;
         let cached = image::cached(&host.cache, image)?.is_some();
-        observed.images.insert(name.clone(), ImageState { digest, cached });
+        observed
+            .images
+            .insert(name.clone(), ImageState { digest, cached });
     }
     for name in spec.domains.keys() {
-        if let Some(release) = Release::assemble(spec, name).with_context(|| format!("failed to read the service of `{name}`"))? {
+        if let Some(release) = Release::assemble(spec, name)
+            .with_context(|| format!("failed to read the service of `{name}`"))?
+        {
             observed.releases.insert(name.clone(), release.digest);
         }
         if let Some(deployed) = host.home.deployed_record(name)? {
@@ -105,7 +121,10 @@ fn lab_state(host: &Host, spec: &Spec) -> LabState {
 fn networks(connection: &Connection, spec: &Spec, observed: &mut Observed) -> anyhow::Result<()> {
     for network in connection.networks()? {
         if network.name == spec.network.name {
-            observed.network = Some(NetworkState { owner: network.ownership, active: network.active });
+            observed.network = Some(NetworkState {
+                owner: network.ownership,
+                active: network.active,
+            });
         } else if network.active {
             observed.strangers.insert(network.name);
         }
@@ -115,19 +134,52 @@ fn networks(connection: &Connection, spec: &Spec, observed: &mut Observed) -> an
 
 fn domains(connection: &Connection, spec: &Spec, observed: &mut Observed) -> anyhow::Result<()> {
     for domain in connection.domains()? {
-        let ours = domain.ownership.as_ref().is_some_and(|owner| owner.deployment == spec.name);
+        let ours = domain
+            .ownership
+            .as_ref()
+            .is_some_and(|owner| owner.deployment == spec.name);
         let running = domain.state.is_active();
         if ours {
-            let Some(handle) = connection.domain(&spec.name, &domain.name)? else { continue };
+            let Some(handle) = connection.domain(&spec.name, &domain.name)? else {
+                continue;
+            };
             let config = handle.config()?;
             let live = handle.live()?.unwrap_or_else(|| config.clone());
-            let memory = spec::Range { current: live.memory.current, maximum: config.memory.maximum };
-            let vcpus = spec::Range { current: live.vcpus.current, maximum: config.vcpus.maximum };
-            observed.domains.insert(domain.name, DomainState { owner: domain.ownership, running, memory, vcpus });
+            let memory = spec::Range {
+                current: live.memory.current,
+                maximum: config.memory.maximum,
+            };
+            let vcpus = spec::Range {
+                current: live.vcpus.current,
+                maximum: config.vcpus.maximum,
+            };
+            observed.domains.insert(
+                domain.name,
+                DomainState {
+                    owner: domain.ownership,
+                    running,
+                    memory,
+                    vcpus,
+                },
+            );
         } else if spec.domains.keys().any(|name| name.as_str() == domain.name) {
-            let nothing = spec::Range { current: spec::Size(0), maximum: spec::Size(0) };
-            let vcpus = spec::Range { current: 0, maximum: 0 };
-            observed.domains.insert(domain.name.clone(), DomainState { owner: domain.ownership, running, memory: nothing, vcpus });
+            let nothing = spec::Range {
+                current: spec::Size(0),
+                maximum: spec::Size(0),
+            };
+            let vcpus = spec::Range {
+                current: 0,
+                maximum: 0,
+            };
+            observed.domains.insert(
+                domain.name.clone(),
+                DomainState {
+                    owner: domain.ownership,
+                    running,
+                    memory: nothing,
+                    vcpus,
+                },
+            );
             observed.strangers.insert(domain.name);
         } else {
             observed.strangers.insert(domain.name);
@@ -142,18 +194,36 @@ async fn serving(host: &Host, spec: &Spec, observed: &Observed) -> anyhow::Resul
         .values()
         .filter(|domain| domain.service.is_some())
         .map(|domain| &domain.name)
-        .filter(|name| observed.domains.get(name.as_str()).is_some_and(|state| state.running))
+        .filter(|name| {
+            observed
+                .domains
+                .get(name.as_str())
+                .is_some_and(|state| state.running)
+        })
         .collect();
     let healths = healths(host, spec, &running).await?;
-    Ok(healths.into_iter().filter(|(_, health)| *health == Health::Serving).map(|(name, _)| name).collect())
+    Ok(healths
+        .into_iter()
+        .filter(|(_, health)| *health == Health::Serving)
+        .map(|(name, _)| name)
+        .collect())
 }
 
 /// Asks the named domains' services all at once.
-pub async fn healths(host: &Host, spec: &Spec, names: &[&Name]) -> anyhow::Result<BTreeMap<Name, Health>> {
-    let Some(reach) = host.reach(spec).filter(|_| !names.is_empty()) else { return Ok(BTreeMap::new()) };
+pub async fn healths(
+    host: &Host,
+    spec: &Spec,
+    names: &[&Name],
+) -> anyhow::Result<BTreeMap<Name, Health>> {
+    let Some(reach) = host.reach(spec).filter(|_| !names.is_empty()) else {
+        return Ok(BTreeMap::new());
+    };
     let identity = Identity::load_or_create(&host.home.keys(), spec)?;
     let checks = names.iter().map(|name| async {
-        ((*name).clone(), health::check(&reach, spec, name, &identity, HEALTH_TIMEOUT).await)
+        (
+            (*name).clone(),
+            health::check(&reach, spec, name, &identity, HEALTH_TIMEOUT).await,
+        )
     });
     Ok(join_all(checks).await.into_iter().collect())
 }

@@ -10,13 +10,23 @@ pub fn plan(spec: &Spec, observed: &Observed, volumes: bool) -> Plan {
     let mut plan = Plan::default();
     let reason = "the deployment goes";
     for host in observed.published.keys() {
-        plan.push(format!("unpublish/{host}"), Action::Unpublish { host: *host }, &[], reason);
+        plan.push(
+            format!("unpublish/{host}"),
+            Action::Unpublish { host: *host },
+            &[],
+            reason,
+        );
     }
     // A stopped lab has definitions only, and they go with its files.
     if observed.lab != LabState::Stopped {
         for name in dependants_first(spec, observed) {
-            let dependants = spec.domains.values().filter(|other| other.depends_on.contains(&name));
-            let after: Vec<String> = dependants.map(|other| format!("{}/stop", other.name)).collect();
+            let dependants = spec
+                .domains
+                .values()
+                .filter(|other| other.depends_on.contains(&name));
+            let after: Vec<String> = dependants
+                .map(|other| format!("{}/stop", other.name))
+                .collect();
             remove_domain(observed, &name, &after, reason, &mut plan);
         }
         remove_network(spec, observed, reason, &mut plan);
@@ -28,7 +38,12 @@ pub fn plan(spec: &Spec, observed: &Observed, volumes: bool) -> Plan {
 
 /// The domains that carry this deployment's mark, by name.
 pub(super) fn owned_domains(spec: &Spec, observed: &Observed) -> Vec<Name> {
-    let owned = observed.domains.iter().filter(|(_, state)| state.owner.as_ref().is_some_and(|owner| owner.deployment == spec.name));
+    let owned = observed.domains.iter().filter(|(_, state)| {
+        state
+            .owner
+            .as_ref()
+            .is_some_and(|owner| owner.deployment == spec.name)
+    });
     owned.filter_map(|(name, _)| Name::new(name).ok()).collect()
 }
 
@@ -36,8 +51,15 @@ fn dependants_first(spec: &Spec, observed: &Observed) -> Vec<Name> {
     let mut waiting = owned_domains(spec, observed);
     let mut ordered = Vec::new();
     while !waiting.is_empty() {
-        let needed: BTreeSet<&Name> = waiting.iter().filter_map(|name| spec.domains.get(name)).flat_map(|domain| &domain.depends_on).collect();
-        let (later, mut now): (Vec<Name>, Vec<Name>) = waiting.iter().cloned().partition(|name| needed.contains(name));
+        let needed: BTreeSet<&Name> = waiting
+            .iter()
+            .filter_map(|name| spec.domains.get(name))
+            .flat_map(|domain| &domain.depends_on)
+            .collect();
+        let (later, mut now): (Vec<Name>, Vec<Name>) = waiting
+            .iter()
+            .cloned()
+            .partition(|name| needed.contains(name));
         if now.is_empty() {
             // A recorded spec cannot have a cycle; were there one, its members go in name order.
             now = later.clone();
@@ -51,21 +73,57 @@ fn dependants_first(spec: &Spec, observed: &Observed) -> Vec<Name> {
 }
 
 /// Shuts down, undefines and deletes the system disk of one domain that is owned.
-pub(super) fn remove_domain(observed: &Observed, name: &Name, after: &[String], reason: &str, plan: &mut Plan) {
-    if observed.domains.get(name.as_str()).is_some_and(|state| state.running) {
-        plan.push(format!("{name}/stop"), Action::Stop { domain: name.clone() }, after, reason);
+pub(super) fn remove_domain(
+    observed: &Observed,
+    name: &Name,
+    after: &[String],
+    reason: &str,
+    plan: &mut Plan,
+) {
+    if observed
+        .domains
+        .get(name.as_str())
+        .is_some_and(|state| state.running)
+    {
+        plan.push(
+            format!("{name}/stop"),
+            Action::Stop {
+                domain: name.clone(),
+            },
+            after,
+            reason,
+        );
     }
     let mut after = after.to_vec();
     after.push(format!("{name}/stop"));
-    plan.push(format!("{name}/undefine"), Action::Undefine { domain: name.clone() }, &after, reason);
+    plan.push(
+        format!("{name}/undefine"),
+        Action::Undefine {
+            domain: name.clone(),
+        },
+        &after,
+        reason,
+    );
     if observed.disks.contains_key(name.as_str()) {
-        let action = Action::DeleteDisk { domain: name.clone() };
-        plan.push(format!("{name}/delete-disk"), action, &[format!("{name}/undefine")], reason);
+        let action = Action::DeleteDisk {
+            domain: name.clone(),
+        };
+        plan.push(
+            format!("{name}/delete-disk"),
+            action,
+            &[format!("{name}/undefine")],
+            reason,
+        );
     }
 }
 
 fn remove_network(spec: &Spec, observed: &Observed, reason: &str, plan: &mut Plan) {
-    let owned = observed.network.as_ref().filter(|network| network.owner.as_ref().is_some_and(|owner| owner.deployment == spec.name));
+    let owned = observed.network.as_ref().filter(|network| {
+        network
+            .owner
+            .as_ref()
+            .is_some_and(|owner| owner.deployment == spec.name)
+    });
     let Some(network) = owned else { return };
     let mut after: Vec<String> = plan.steps.iter().map(|step| step.id.clone()).collect();
     if network.active {
@@ -81,7 +139,11 @@ fn remove_lab(spec: &Spec, observed: &Observed, reason: &str, plan: &mut Plan) {
     }
     if !observed.strangers.is_empty() {
         let names: Vec<&str> = observed.strangers.iter().map(String::as_str).collect();
-        plan.notes.push(format!("the lab of `{}` stays, because it has what pspd did not make: {}", spec.name, names.join(", ")));
+        plan.notes.push(format!(
+            "the lab of `{}` stays, because it has what pspd did not make: {}",
+            spec.name,
+            names.join(", ")
+        ));
         return;
     }
     let mut after: Vec<String> = plan.steps.iter().map(|step| step.id.clone()).collect();
@@ -95,7 +157,11 @@ fn remove_lab(spec: &Spec, observed: &Observed, reason: &str, plan: &mut Plan) {
 /// System disks whose domain is gone already, and the data volumes where they are to go.
 fn remove_files(observed: &Observed, volumes: bool, reason: &str, plan: &mut Plan) {
     let after: Vec<String> = plan.steps.iter().map(|step| step.id.clone()).collect();
-    for domain in observed.disks.keys().filter_map(|name| Name::new(name).ok()) {
+    for domain in observed
+        .disks
+        .keys()
+        .filter_map(|name| Name::new(name).ok())
+    {
         let id = format!("{domain}/delete-disk");
         if !plan.steps.iter().any(|step| step.id == id) {
             plan.push(id, Action::DeleteDisk { domain }, &after, reason);
@@ -103,7 +169,12 @@ fn remove_files(observed: &Observed, volumes: bool, reason: &str, plan: &mut Pla
     }
     if volumes {
         for file in observed.volumes.keys() {
-            plan.push(format!("delete-volume/{file}"), Action::DeleteVolume { file: file.clone() }, &after, "--volumes");
+            plan.push(
+                format!("delete-volume/{file}"),
+                Action::DeleteVolume { file: file.clone() },
+                &after,
+                "--volumes",
+            );
         }
     }
 }

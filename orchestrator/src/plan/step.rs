@@ -12,36 +12,91 @@ use crate::spec::{Digest, Name, Range, Size};
 pub enum Action {
     StartLab,
     /// Builds or fetches a key of the spec's images, where it is not cached.
-    EnsureImage { image: String },
+    EnsureImage {
+        image: String,
+    },
     /// `fresh`: there is none that it replaces.
-    DefineNetwork { digest: Digest, fresh: bool },
+    DefineNetwork {
+        digest: Digest,
+        fresh: bool,
+    },
     StartNetwork,
     StopNetwork,
     UndefineNetwork,
     /// Makes a domain's system disk, an overlay of its image.
-    CreateDisk { domain: Name, image: String, size: Size },
-    GrowDisk { domain: Name, size: Size },
-    DeleteDisk { domain: Name },
+    CreateDisk {
+        domain: Name,
+        image: String,
+        size: Size,
+    },
+    GrowDisk {
+        domain: Name,
+        size: Size,
+    },
+    DeleteDisk {
+        domain: Name,
+    },
     /// Makes an empty data volume, a file of the deployment's volumes folder.
-    CreateVolume { domain: Name, file: String, size: Size },
-    GrowVolume { domain: Name, file: String, size: Size },
-    DeleteVolume { file: String },
+    CreateVolume {
+        domain: Name,
+        file: String,
+        size: Size,
+    },
+    GrowVolume {
+        domain: Name,
+        file: String,
+        size: Size,
+    },
+    DeleteVolume {
+        file: String,
+    },
     /// `fresh`: there is none that it replaces.
-    Define { domain: Name, digest: Digest, fresh: bool },
-    Start { domain: Name },
-    Resize { domain: Name, memory: Range<Size>, vcpus: Range<u32> },
-    Stop { domain: Name },
-    Undefine { domain: Name },
+    Define {
+        domain: Name,
+        digest: Digest,
+        fresh: bool,
+    },
+    Start {
+        domain: Name,
+    },
+    Resize {
+        domain: Name,
+        memory: Range<Size>,
+        vcpus: Range<u32>,
+    },
+    Stop {
+        domain: Name,
+    },
+    Undefine {
+        domain: Name,
+    },
     /// Waits until the guest answers by SSH with its pinned host key.
-    Reach { domain: Name },
+    Reach {
+        domain: Name,
+    },
     /// Copies a release's files into the guest, where nothing uses them yet.
-    Push { domain: Name, release: Digest },
+    Push {
+        domain: Name,
+        release: Digest,
+    },
     /// Switches to the release and starts it.
-    Activate { domain: Name, release: Digest },
+    Activate {
+        domain: Name,
+        release: Digest,
+    },
     /// Waits until the service is SERVING; rolls the release back if it does not get there.
-    Healthy { domain: Name, release: Digest },
-    Publish { domain: Name, host: SocketAddr, guest: SocketAddr },
-    Unpublish { host: SocketAddr },
+    Healthy {
+        domain: Name,
+        release: Digest,
+    },
+    Publish {
+        domain: Name,
+        host: SocketAddr,
+        guest: SocketAddr,
+    },
+    Unpublish {
+        host: SocketAddr,
+    },
     StopLab,
     /// Removes the lab's definitions, logs and sockets.
     RemoveLab,
@@ -72,9 +127,24 @@ impl Plan {
     }
 
     /// Adds a step. Edges to steps that are not in the plan are dropped: what they would do is done.
-    pub(super) fn push(&mut self, id: impl Into<String>, action: Action, after: &[String], reason: impl Into<String>) {
-        let after = after.iter().filter(|id| self.steps.iter().any(|step| step.id == **id)).cloned().collect();
-        self.steps.push(Step { id: id.into(), action, after, reason: reason.into() });
+    pub(super) fn push(
+        &mut self,
+        id: impl Into<String>,
+        action: Action,
+        after: &[String],
+        reason: impl Into<String>,
+    ) {
+        let after = after
+            .iter()
+            .filter(|id| self.steps.iter().any(|step| step.id == **id))
+            .cloned()
+            .collect();
+        self.steps.push(Step {
+            id: id.into(),
+            action,
+            after,
+            reason: reason.into(),
+        });
     }
 }
 
@@ -121,14 +191,21 @@ impl Step {
             Action::UndefineNetwork => "undefine the network".into(),
             Action::CreateDisk { size, .. } => format!("create the system disk, {size}"),
             Action::GrowDisk { size, .. } => format!("grow the system disk to {size}"),
-            Action::CreateVolume { file, size, .. } => format!("create the data volume `{file}`, {size}"),
-            Action::GrowVolume { file, size, .. } => format!("grow the data volume `{file}` to {size}"),
+            Action::CreateVolume { file, size, .. } => {
+                format!("create the data volume `{file}`, {size}")
+            }
+            Action::GrowVolume { file, size, .. } => {
+                format!("grow the data volume `{file}` to {size}")
+            }
             Action::DeleteDisk { .. } => "delete the system disk".into(),
             Action::DeleteVolume { file } => format!("delete the data volume `{file}`"),
             Action::Define { .. } => "define".into(),
             Action::Start { .. } => "start".into(),
             Action::Resize { memory, vcpus, .. } => {
-                format!("set {} of {} and {} of {} vCPUs", memory.current, memory.maximum, vcpus.current, vcpus.maximum)
+                format!(
+                    "set {} of {} and {} of {} vCPUs",
+                    memory.current, memory.maximum, vcpus.current, vcpus.maximum
+                )
             }
             Action::Stop { .. } => "shut down".into(),
             Action::Undefine { .. } => "undefine".into(),

@@ -17,24 +17,55 @@ pub fn plan(spec: &Spec, observed: &Observed) -> Result<Plan, PlanError> {
     remove_orphans(spec, observed, &mut plan);
     for (name, image) in &observed.images {
         if !image.cached {
-            plan.push(format!("image/{name}"), Action::EnsureImage { image: name.clone() }, &[], "it is not cached");
+            plan.push(
+                format!("image/{name}"),
+                Action::EnsureImage {
+                    image: name.clone(),
+                },
+                &[],
+                "it is not cached",
+            );
         }
     }
     network(spec, observed, &mut plan);
     for domain in in_dependency_order(spec) {
-        Subject { spec, observed, domain, plan: &mut plan }.plan()?;
+        Subject {
+            spec,
+            observed,
+            domain,
+            plan: &mut plan,
+        }
+        .plan()?;
     }
     Ok(plan)
 }
 
 fn refuse_foreign(spec: &Spec, observed: &Observed) -> Result<(), PlanError> {
-    let foreign = |owner: &Option<crate::libvirt::Ownership>| owner.as_ref().is_none_or(|owner| owner.deployment != spec.name);
-    if observed.network.as_ref().is_some_and(|network| foreign(&network.owner)) {
-        return Err(PlanError::Foreign { kind: "network", name: spec.network.name.clone() });
+    let foreign = |owner: &Option<crate::libvirt::Ownership>| {
+        owner
+            .as_ref()
+            .is_none_or(|owner| owner.deployment != spec.name)
+    };
+    if observed
+        .network
+        .as_ref()
+        .is_some_and(|network| foreign(&network.owner))
+    {
+        return Err(PlanError::Foreign {
+            kind: "network",
+            name: spec.network.name.clone(),
+        });
     }
     for name in spec.domains.keys() {
-        if observed.domains.get(name.as_str()).is_some_and(|domain| foreign(&domain.owner)) {
-            return Err(PlanError::Foreign { kind: "domain", name: name.to_string() });
+        if observed
+            .domains
+            .get(name.as_str())
+            .is_some_and(|domain| foreign(&domain.owner))
+        {
+            return Err(PlanError::Foreign {
+                kind: "domain",
+                name: name.to_string(),
+            });
         }
     }
     Ok(())
@@ -45,18 +76,43 @@ fn publish(spec: &Spec, observed: &Observed, plan: &mut Plan) {
     let wanted: Vec<(&Name, SocketAddr, SocketAddr)> = spec
         .domains
         .values()
-        .flat_map(|domain| domain.publish.iter().map(move |one| (&domain.name, one.host, SocketAddr::from((domain.address, one.guest_port)))))
+        .flat_map(|domain| {
+            domain.publish.iter().map(move |one| {
+                (
+                    &domain.name,
+                    one.host,
+                    SocketAddr::from((domain.address, one.guest_port)),
+                )
+            })
+        })
         .collect();
     for (host, guest) in &observed.published {
-        if !wanted.iter().any(|(_, wanted_host, wanted_guest)| (wanted_host, wanted_guest) == (host, guest)) {
-            plan.push(format!("unpublish/{host}"), Action::Unpublish { host: *host }, &[], "the topology does not publish it");
+        if !wanted
+            .iter()
+            .any(|(_, wanted_host, wanted_guest)| (wanted_host, wanted_guest) == (host, guest))
+        {
+            plan.push(
+                format!("unpublish/{host}"),
+                Action::Unpublish { host: *host },
+                &[],
+                "the topology does not publish it",
+            );
         }
     }
     for (domain, host, guest) in wanted {
         if observed.published.get(&host) != Some(&guest) {
             let after = ["lab/start".into(), format!("unpublish/{host}")];
-            let action = Action::Publish { domain: domain.clone(), host, guest };
-            plan.push(format!("{domain}/publish/{host}"), action, &after, "it is not published");
+            let action = Action::Publish {
+                domain: domain.clone(),
+                host,
+                guest,
+            };
+            plan.push(
+                format!("{domain}/publish/{host}"),
+                action,
+                &after,
+                "it is not published",
+            );
         }
     }
 }
@@ -65,7 +121,13 @@ fn publish(spec: &Spec, observed: &Observed, plan: &mut Plan) {
 fn remove_orphans(spec: &Spec, observed: &Observed, plan: &mut Plan) {
     for name in down::owned_domains(spec, observed) {
         if !spec.domains.contains_key(&name) {
-            down::remove_domain(observed, &name, &["lab/start".into()], "it left the topology", plan);
+            down::remove_domain(
+                observed,
+                &name,
+                &["lab/start".into()],
+                "it left the topology",
+                plan,
+            );
         }
     }
 }
@@ -74,7 +136,9 @@ fn network(spec: &Spec, observed: &Observed, plan: &mut Plan) {
     let digest = network_digest(spec);
     let lab = ["lab/start".to_owned()];
     let current = observed.network.as_ref();
-    let defined = current.and_then(|network| network.owner.as_ref()).is_some_and(|owner| owner.digest == digest);
+    let defined = current
+        .and_then(|network| network.owner.as_ref())
+        .is_some_and(|owner| owner.digest == digest);
     let active = current.is_some_and(|network| network.active);
     if !defined {
         let mut after = lab.to_vec();
@@ -87,23 +151,52 @@ fn network(spec: &Spec, observed: &Observed, plan: &mut Plan) {
                 after.push("network/stop".into());
             }
         }
-        plan.push("network/define", Action::DefineNetwork { digest, fresh: current.is_none() }, &after, reason);
+        plan.push(
+            "network/define",
+            Action::DefineNetwork {
+                digest,
+                fresh: current.is_none(),
+            },
+            &after,
+            reason,
+        );
     }
     if !(defined && active) {
-        let reason = if defined { "it is not active" } else { "it is new" };
-        plan.push("network/start", Action::StartNetwork, &["lab/start".into(), "network/define".into()], reason);
+        let reason = if defined {
+            "it is not active"
+        } else {
+            "it is new"
+        };
+        plan.push(
+            "network/start",
+            Action::StartNetwork,
+            &["lab/start".into(), "network/define".into()],
+            reason,
+        );
     }
 }
 
 /// What a network's definition is made from.
 pub(crate) fn network_digest(spec: &Spec) -> Digest {
-    let hosts: Vec<_> = spec.domains.values().map(|domain| (&domain.name, domain.address, domain.mac)).collect();
+    let hosts: Vec<_> = spec
+        .domains
+        .values()
+        .map(|domain| (&domain.name, domain.address, domain.mac))
+        .collect();
     digest_of(&(&spec.network, hosts))
 }
 
 /// What a domain's definition is made from, but for memory and vCPUs, which libvirt itself tells.
 pub(crate) fn domain_digest(spec: &Spec, domain: &DomainSpec, image: &Digest) -> Digest {
-    let definition = (&domain.name, &domain.firmware, domain.boot, domain.machine, &domain.volumes, domain.address, domain.mac);
+    let definition = (
+        &domain.name,
+        &domain.firmware,
+        domain.boot,
+        domain.machine,
+        &domain.volumes,
+        domain.address,
+        domain.mac,
+    );
     let network = (&spec.network.name, spec.network.cidr, &spec.network.domain);
     digest_of(&(definition, network, image, spec.accel))
 }
@@ -170,24 +263,40 @@ impl Subject<'_> {
     /// Whether the system disk is an overlay of another image than the topology's.
     fn image_changed(&self) -> bool {
         let wanted = &self.observed.images[&self.domain.image].digest;
-        self.observed.disks.get(self.domain.name.as_str()).is_some_and(|disk| disk.image.as_ref() != Some(wanted))
+        self.observed
+            .disks
+            .get(self.domain.name.as_str())
+            .is_some_and(|disk| disk.image.as_ref() != Some(wanted))
     }
 
     fn grows(&self) -> bool {
         let domain = self.domain;
-        let system = self.observed.disks.get(domain.name.as_str()).is_some_and(|disk| disk.size < domain.system_disk);
+        let system = self
+            .observed
+            .disks
+            .get(domain.name.as_str())
+            .is_some_and(|disk| disk.size < domain.system_disk);
         let volume = |volume: &VolumeSpec| {
-            self.observed.volumes.get(&volume_file(&domain.name, &volume.name)).is_some_and(|have| *have < volume.size)
+            self.observed
+                .volumes
+                .get(&volume_file(&domain.name, &volume.name))
+                .is_some_and(|have| *have < volume.size)
         };
         system || domain.volumes.iter().any(volume)
     }
 
     /// Shuts a running domain down where a change needs that.
     fn stop(&mut self, state: Option<&DomainState>, digest: &Digest) {
-        let Some(state) = state.filter(|state| state.running) else { return };
+        let Some(state) = state.filter(|state| state.running) else {
+            return;
+        };
         let reason = if self.image_changed() {
             "its image changed"
-        } else if state.owner.as_ref().is_some_and(|owner| owner.digest != *digest) {
+        } else if state
+            .owner
+            .as_ref()
+            .is_some_and(|owner| owner.digest != *digest)
+        {
             "its definition changed"
         } else if self.has("network/stop") {
             "the network changes"
@@ -196,7 +305,14 @@ impl Subject<'_> {
         } else {
             return;
         };
-        self.push("stop", Action::Stop { domain: self.domain.name.clone() }, &["lab/start".into()], reason);
+        self.push(
+            "stop",
+            Action::Stop {
+                domain: self.domain.name.clone(),
+            },
+            &["lab/start".into()],
+            reason,
+        );
     }
 
     /// Makes, grows or replaces the disks; says whether the system disk is a new one.
@@ -206,22 +322,44 @@ impl Subject<'_> {
         let have = self.observed.disks.get(name.as_str()).map(|disk| disk.size);
         let replaced = self.image_changed();
         if replaced {
-            let action = Action::DeleteDisk { domain: name.clone() };
-            self.push("delete-disk", action, &[self.id("stop"), image.clone()], "its image changed");
+            let action = Action::DeleteDisk {
+                domain: name.clone(),
+            };
+            self.push(
+                "delete-disk",
+                action,
+                &[self.id("stop"), image.clone()],
+                "its image changed",
+            );
         }
         let fresh = have.is_none() || replaced;
         match have {
             Some(have) if !replaced => {
                 let want = self.domain.system_disk;
                 if grows(name.as_str(), have, want)? {
-                    let action = Action::GrowDisk { domain: name.clone(), size: want };
-                    self.push("grow-disk", action, &[self.id("stop")], format!("it is {have}"));
+                    let action = Action::GrowDisk {
+                        domain: name.clone(),
+                        size: want,
+                    };
+                    self.push(
+                        "grow-disk",
+                        action,
+                        &[self.id("stop")],
+                        format!("it is {have}"),
+                    );
                 }
             }
             _ => {
-                let action =
-                    Action::CreateDisk { domain: name.clone(), image: self.domain.image.clone(), size: self.domain.system_disk };
-                let reason = if replaced { "its image changed" } else { "it is not there" };
+                let action = Action::CreateDisk {
+                    domain: name.clone(),
+                    image: self.domain.image.clone(),
+                    size: self.domain.system_disk,
+                };
+                let reason = if replaced {
+                    "its image changed"
+                } else {
+                    "it is not there"
+                };
                 self.push("disk", action, &[image, self.id("delete-disk")], reason);
             }
         }
@@ -235,9 +373,22 @@ impl Subject<'_> {
             let file = volume_file(&domain, &volume.name);
             let step = format!("volume/{}", volume.name);
             match self.observed.volumes.get(&file) {
-                None => self.push(&step, Action::CreateVolume { domain, file, size: volume.size }, &[], "it is not there"),
+                None => self.push(
+                    &step,
+                    Action::CreateVolume {
+                        domain,
+                        file,
+                        size: volume.size,
+                    },
+                    &[],
+                    "it is not there",
+                ),
                 Some(have) if grows(&file, *have, volume.size)? => {
-                    let action = Action::GrowVolume { domain, file, size: volume.size };
+                    let action = Action::GrowVolume {
+                        domain,
+                        file,
+                        size: volume.size,
+                    };
                     self.push(&step, action, &[self.id("stop")], format!("it is {have}"));
                 }
                 Some(_) => {}
@@ -248,24 +399,68 @@ impl Subject<'_> {
 
     fn define(&mut self, state: Option<&DomainState>, digest: &Digest) {
         let domain = self.domain;
-        let current = state.and_then(|state| state.owner.as_ref()).is_some_and(|owner| owner.digest == *digest);
+        let current = state
+            .and_then(|state| state.owner.as_ref())
+            .is_some_and(|owner| owner.digest == *digest);
         if !current {
-            let action = Action::Define { domain: domain.name.clone(), digest: digest.clone(), fresh: state.is_none() };
-            let mut after = vec!["lab/start".into(), "network/define".into(), format!("image/{}", domain.image), self.id("stop"), self.id("disk")];
-            after.extend(domain.volumes.iter().map(|volume| self.id(&format!("volume/{}", volume.name))));
-            self.push("define", action, &after, if state.is_some() { "its definition changed" } else { "it is not defined" });
+            let action = Action::Define {
+                domain: domain.name.clone(),
+                digest: digest.clone(),
+                fresh: state.is_none(),
+            };
+            let mut after = vec![
+                "lab/start".into(),
+                "network/define".into(),
+                format!("image/{}", domain.image),
+                self.id("stop"),
+                self.id("disk"),
+            ];
+            after.extend(
+                domain
+                    .volumes
+                    .iter()
+                    .map(|volume| self.id(&format!("volume/{}", volume.name))),
+            );
+            self.push(
+                "define",
+                action,
+                &after,
+                if state.is_some() {
+                    "its definition changed"
+                } else {
+                    "it is not defined"
+                },
+            );
             return;
         }
         let Some(state) = state else { return };
         if (state.memory, state.vcpus) != (domain.memory, domain.vcpus) {
-            let action = Action::Resize { domain: domain.name.clone(), memory: domain.memory, vcpus: domain.vcpus };
+            let action = Action::Resize {
+                domain: domain.name.clone(),
+                memory: domain.memory,
+                vcpus: domain.vcpus,
+            };
             let reason = format!(
                 "it has {} of {} and {} of {} vCPUs",
-                state.memory.current, state.memory.maximum, state.vcpus.current, state.vcpus.maximum
+                state.memory.current,
+                state.memory.maximum,
+                state.vcpus.current,
+                state.vcpus.maximum
             );
-            self.push("resize", action, &["lab/start".into(), self.id("stop")], reason);
-            if state.running && (state.memory.maximum, state.vcpus.maximum) != (domain.memory.maximum, domain.vcpus.maximum) {
-                self.plan.notes.push(format!("`{}` takes its new maximum at its next start", domain.name));
+            self.push(
+                "resize",
+                action,
+                &["lab/start".into(), self.id("stop")],
+                reason,
+            );
+            if state.running
+                && (state.memory.maximum, state.vcpus.maximum)
+                    != (domain.memory.maximum, domain.vcpus.maximum)
+            {
+                self.plan.notes.push(format!(
+                    "`{}` takes its new maximum at its next start",
+                    domain.name
+                ));
             }
         }
     }
@@ -283,8 +478,19 @@ impl Subject<'_> {
         for volume in &self.domain.volumes {
             after.push(self.id(&format!("volume/{}", volume.name)));
         }
-        let reason = if stopped { "it was shut down for the change" } else { "it does not run" };
-        self.push("start", Action::Start { domain: self.domain.name.clone() }, &after, reason);
+        let reason = if stopped {
+            "it was shut down for the change"
+        } else {
+            "it does not run"
+        };
+        self.push(
+            "start",
+            Action::Start {
+                domain: self.domain.name.clone(),
+            },
+            &after,
+            reason,
+        );
         true
     }
 
@@ -294,31 +500,84 @@ impl Subject<'_> {
         let name = &domain.name;
         let Some(release) = self.observed.releases.get(name).cloned() else {
             if starts {
-                self.push("reach", Action::Reach { domain: name.clone() }, &[self.id("start")], "it starts");
+                self.push(
+                    "reach",
+                    Action::Reach {
+                        domain: name.clone(),
+                    },
+                    &[self.id("start")],
+                    "it starts",
+                );
             }
             return;
         };
-        let deployed = if fresh_disk { None } else { self.observed.deployed.get(name) };
+        let deployed = if fresh_disk {
+            None
+        } else {
+            self.observed.deployed.get(name)
+        };
         let serving = self.observed.serving.contains(name);
         let reason = match deployed {
             None => "nothing is deployed".to_owned(),
-            Some(deployed) if *deployed != release => format!("the release {} is deployed", deployed.short()),
+            Some(deployed) if *deployed != release => {
+                format!("the release {} is deployed", deployed.short())
+            }
             Some(_) if starts => "it starts".to_owned(),
             Some(_) if !serving => "it is not SERVING".to_owned(),
             Some(_) => return,
         };
-        self.push("reach", Action::Reach { domain: name.clone() }, &[self.id("start")], reason.clone());
-        self.push("push", Action::Push { domain: name.clone(), release: release.clone() }, &[self.id("reach")], reason.clone());
+        self.push(
+            "reach",
+            Action::Reach {
+                domain: name.clone(),
+            },
+            &[self.id("start")],
+            reason.clone(),
+        );
+        self.push(
+            "push",
+            Action::Push {
+                domain: name.clone(),
+                release: release.clone(),
+            },
+            &[self.id("reach")],
+            reason.clone(),
+        );
         let mut after = vec![self.id("push")];
-        after.extend(domain.depends_on.iter().map(|other| format!("{other}/healthy")));
-        self.push("activate", Action::Activate { domain: name.clone(), release: release.clone() }, &after, reason.clone());
-        self.push("healthy", Action::Healthy { domain: name.clone(), release }, &[self.id("activate"), "lab/start".into()], reason);
+        after.extend(
+            domain
+                .depends_on
+                .iter()
+                .map(|other| format!("{other}/healthy")),
+        );
+        self.push(
+            "activate",
+            Action::Activate {
+                domain: name.clone(),
+                release: release.clone(),
+            },
+            &after,
+            reason.clone(),
+        );
+        self.push(
+            "healthy",
+            Action::Healthy {
+                domain: name.clone(),
+                release,
+            },
+            &[self.id("activate"), "lab/start".into()],
+            reason,
+        );
     }
 }
 
 fn grows(disk: &str, have: Size, want: Size) -> Result<bool, PlanError> {
     if have > want {
-        return Err(PlanError::Shrinks { disk: disk.to_owned(), have, want });
+        return Err(PlanError::Shrinks {
+            disk: disk.to_owned(),
+            have,
+            want,
+        });
     }
     Ok(have < want)
 }

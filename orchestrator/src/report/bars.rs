@@ -23,29 +23,63 @@ pub struct Bars {
 impl Bars {
     pub fn new() -> Bars {
         let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(RATE));
-        let steps = all.add(ProgressBar::new(0).with_style(style("{elapsed:>5} {bar:24} {pos}/{len} steps")));
-        Bars { all, steps, bars: BTreeMap::new(), running: BTreeMap::new() }
+        let steps = all
+            .add(ProgressBar::new(0).with_style(style("{elapsed:>5} {bar:24} {pos}/{len} steps")));
+        Bars {
+            all,
+            steps,
+            bars: BTreeMap::new(),
+            running: BTreeMap::new(),
+        }
     }
 
     pub fn draw(&mut self, event: &Event) {
         match event {
             Event::Planned { steps } => self.steps.set_length(*steps as u64),
-            Event::Started { step, subject, title } => self.begin(step, subject.as_deref(), title),
-            Event::Stage { step, subject, stage } => {
+            Event::Started {
+                step,
+                subject,
+                title,
+            } => self.begin(step, subject.as_deref(), title),
+            Event::Stage {
+                step,
+                subject,
+                stage,
+            } => {
                 if let Some(bar) = self.bars.get(key(step, subject.as_deref())) {
                     bar.set_message(stage.clone());
                 }
             }
-            Event::Progress { step, subject, done, total } => self.progress(step, subject.as_deref(), *done, *total),
+            Event::Progress {
+                step,
+                subject,
+                done,
+                total,
+            } => self.progress(step, subject.as_deref(), *done, *total),
             Event::Finished { step, subject, .. } => {
                 self.steps.inc(1);
                 self.end(step, subject.as_deref());
             }
-            Event::Failed { step, subject, title, .. } => {
-                self.say(&format!("{}: {title}: failed", key(step, subject.as_deref())));
+            Event::Failed {
+                step,
+                subject,
+                title,
+                ..
+            } => {
+                self.say(&format!(
+                    "{}: {title}: failed",
+                    key(step, subject.as_deref())
+                ));
                 self.end(step, subject.as_deref());
             }
-            Event::Undone { step, subject, title } => self.say(&format!("{}: {title}: undone", key(step, subject.as_deref()))),
+            Event::Undone {
+                step,
+                subject,
+                title,
+            } => self.say(&format!(
+                "{}: {title}: undone",
+                key(step, subject.as_deref())
+            )),
             Event::Note { message } => self.say(&format!("note: {message}")),
         }
     }
@@ -61,9 +95,14 @@ impl Bars {
 
     fn begin(&mut self, step: &str, subject: Option<&str>, title: &str) {
         let key = key(step, subject).to_owned();
-        self.running.entry(key.clone()).or_default().push(step.to_owned());
+        self.running
+            .entry(key.clone())
+            .or_default()
+            .push(step.to_owned());
         let bar = self.bars.entry(key.clone()).or_insert_with(|| {
-            let bar = ProgressBar::new_spinner().with_style(style("{elapsed:>5} {spinner} {prefix:20} {msg}")).with_prefix(key);
+            let bar = ProgressBar::new_spinner()
+                .with_style(style("{elapsed:>5} {spinner} {prefix:20} {msg}"))
+                .with_prefix(key);
             let bar = self.all.insert_before(&self.steps, bar);
             bar.enable_steady_tick(TICK);
             bar
@@ -72,10 +111,14 @@ impl Bars {
     }
 
     fn progress(&self, step: &str, subject: Option<&str>, done: u64, total: Option<u64>) {
-        let (Some(bar), Some(total)) = (self.bars.get(key(step, subject)), total) else { return };
+        let (Some(bar), Some(total)) = (self.bars.get(key(step, subject)), total) else {
+            return;
+        };
         if bar.length() != Some(total) {
             bar.set_length(total);
-            bar.set_style(style("{elapsed:>5} {spinner} {prefix:20} {bar:24} {percent:>3} % {msg}"));
+            bar.set_style(style(
+                "{elapsed:>5} {spinner} {prefix:20} {bar:24} {percent:>3} % {msg}",
+            ));
         }
         bar.set_position(done);
     }
@@ -85,13 +128,19 @@ impl Bars {
         let running = self.running.entry(key.to_owned()).or_default();
         running.retain(|other| other != step);
         let idle = running.is_empty();
-        let Some(bar) = self.bars.get(key) else { return };
+        let Some(bar) = self.bars.get(key) else {
+            return;
+        };
         bar.set_style(style("{elapsed:>5} {spinner} {prefix:20} {msg}"));
         if subject.is_none() {
             bar.finish_and_clear();
             self.bars.remove(key);
         } else if idle {
-            bar.set_message(if step.ends_with("/healthy") { "SERVING" } else { "ready" });
+            bar.set_message(if step.ends_with("/healthy") {
+                "SERVING"
+            } else {
+                "ready"
+            });
         }
     }
 }
@@ -101,5 +150,7 @@ fn key<'a>(step: &'a str, subject: Option<&'a str>) -> &'a str {
 }
 
 fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).expect("the templates of this file are valid").progress_chars("=> ")
+    ProgressStyle::with_template(template)
+        .expect("the templates of this file are valid")
+        .progress_chars("=> ")
 }

@@ -13,13 +13,19 @@ pub struct Lines {
 
 impl Lines {
     pub fn new() -> Lines {
-        Lines { began: Instant::now(), tenths: BTreeMap::new() }
+        Lines {
+            began: Instant::now(),
+            tenths: BTreeMap::new(),
+        }
     }
 
     /// The event's line, if it has one.
     pub fn line(&mut self, event: &Event) -> Option<String> {
         let text = self.text(event)?;
-        Some(format!("[{:>6.1} s] {text}", self.began.elapsed().as_secs_f64()))
+        Some(format!(
+            "[{:>6.1} s] {text}",
+            self.began.elapsed().as_secs_f64()
+        ))
     }
 
     fn text(&mut self, event: &Event) -> Option<String> {
@@ -28,7 +34,12 @@ impl Lines {
             Event::Planned { steps } => format!("{steps} steps"),
             Event::Started { .. } => return None,
             Event::Stage { subject, stage, .. } => about(subject.as_deref(), stage),
-            Event::Progress { step, subject, done, total: Some(total) } if *total > 0 => {
+            Event::Progress {
+                step,
+                subject,
+                done,
+                total: Some(total),
+            } if *total > 0 => {
                 let tenth = done * 10 / total;
                 if self.tenths.insert(step.clone(), tenth) == Some(tenth) {
                     return None;
@@ -36,11 +47,21 @@ impl Lines {
                 about(subject.as_deref(), &format!("{} %", tenth * 10))
             }
             Event::Progress { .. } => return None,
-            Event::Finished { subject, title, elapsed, .. } => {
-                about(subject.as_deref(), &format!("{title}: done in {:.1} s", elapsed.as_secs_f64()))
+            Event::Finished {
+                subject,
+                title,
+                elapsed,
+                ..
+            } => about(
+                subject.as_deref(),
+                &format!("{title}: done in {:.1} s", elapsed.as_secs_f64()),
+            ),
+            Event::Failed { subject, title, .. } => {
+                about(subject.as_deref(), &format!("{title}: failed"))
             }
-            Event::Failed { subject, title, .. } => about(subject.as_deref(), &format!("{title}: failed")),
-            Event::Undone { subject, title, .. } => about(subject.as_deref(), &format!("{title}: undone")),
+            Event::Undone { subject, title, .. } => {
+                about(subject.as_deref(), &format!("{title}: undone"))
+            }
             Event::Note { message } => format!("note: {message}"),
         })
     }
@@ -60,8 +81,16 @@ mod tests {
     #[test]
     fn progress_is_told_once_a_tenth() {
         let mut lines = Lines::new();
-        let at = |done| Event::Progress { step: "image/debian".into(), subject: None, done, total: Some(100) };
-        let told: Vec<_> = [1, 5, 10, 11, 100].into_iter().filter_map(|done| lines.text(&at(done))).collect();
+        let at = |done| Event::Progress {
+            step: "image/debian".into(),
+            subject: None,
+            done,
+            total: Some(100),
+        };
+        let told: Vec<_> = [1, 5, 10, 11, 100]
+            .into_iter()
+            .filter_map(|done| lines.text(&at(done)))
+            .collect();
         assert_eq!(told, ["0 %", "10 %", "100 %"]);
     }
 }

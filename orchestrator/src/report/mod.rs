@@ -30,7 +30,11 @@ pub enum Style {
 impl Style {
     pub fn for_stderr() -> Style {
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-        if std::io::stderr().is_terminal() && !dumb { Style::Bars } else { Style::Lines }
+        if std::io::stderr().is_terminal() && !dumb {
+            Style::Bars
+        } else {
+            Style::Lines
+        }
     }
 }
 

@@ -25,11 +25,23 @@ fn render(plan: &Plan) -> String {
         text.push_str("nothing to do\n");
         return text;
     }
-    let width = plan.steps.iter().map(|step| step.subject().map_or(0, |name| name.as_str().len())).max().unwrap_or(0);
+    let width = plan
+        .steps
+        .iter()
+        .map(|step| step.subject().map_or(0, |name| name.as_str().len()))
+        .max()
+        .unwrap_or(0);
     for step in &plan.steps {
         let subject = step.subject().map_or("", |name| name.as_str());
-        text.push_str(&format!("{subject:width$}  {} ({})\n", step.title(), step.reason));
+        text.push_str(&format!(
+            "{subject:width$}  {} ({})\n",
+            step.title(),
+            step.reason
+        ));
     }
-    text.push_str(&format!("{} steps; `pspd up` takes them\n", plan.steps.len()));
+    text.push_str(&format!(
+        "{} steps; `pspd up` takes them\n",
+        plan.steps.len()
+    ));
     text
 }

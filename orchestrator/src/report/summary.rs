@@ -27,7 +27,11 @@ fn as_json(outcome: &Outcome, command: &str) -> serde_json::Value {
         .iter()
         .map(|ended| json!({"step": ended.step.id, "started": seconds(ended.started), "seconds": seconds(ended.elapsed)}))
         .collect();
-    let failed: Vec<_> = outcome.failed.iter().map(|(step, error)| json!({"step": step.id, "error": format!("{error:#}")})).collect();
+    let failed: Vec<_> = outcome
+        .failed
+        .iter()
+        .map(|(step, error)| json!({"step": step.id, "error": format!("{error:#}")}))
+        .collect();
     let undone: Vec<_> = outcome.undone.iter().map(|(step, error)| json!({"step": step.id, "error": error.as_ref().map(|error| format!("{error:#}"))})).collect();
     let left: Vec<_> = outcome.left.iter().map(|step| &step.id).collect();
     json!({"event": "summary", "command": command, "success": outcome.is_success(), "cancelled": outcome.cancelled, "steps": steps, "failed": failed, "undone": undone, "left": left})
@@ -86,7 +90,19 @@ fn named(step: &Step) -> String {
 
 /// The stages of a domain's way, by the steps that they are made of.
 const STAGES: [(&str, &[&str]); 5] = [
-    ("prepare", &["disk", "define", "grow-disk", "delete-disk", "resize", "stop", "undefine", "start"]),
+    (
+        "prepare",
+        &[
+            "disk",
+            "define",
+            "grow-disk",
+            "delete-disk",
+            "resize",
+            "stop",
+            "undefine",
+            "start",
+        ],
+    ),
     ("boot", &["reach"]),
     ("push", &["push"]),
     ("activate", &["activate"]),
@@ -113,11 +129,25 @@ fn table(ended: &[Ended]) -> String {
     for (name, steps) in domains {
         let mut row = vec![name.to_owned()];
         for (_, parts) in STAGES {
-            let part = |one: &&&Ended| one.step.id.split('/').nth(1).is_some_and(|part| parts.contains(&part));
+            let part = |one: &&&Ended| {
+                one.step
+                    .id
+                    .split('/')
+                    .nth(1)
+                    .is_some_and(|part| parts.contains(&part))
+            };
             let spent: Duration = steps.iter().filter(part).map(|one| one.elapsed).sum();
-            row.push(if spent.is_zero() { "-".into() } else { format!("{:.1} s", spent.as_secs_f64()) });
+            row.push(if spent.is_zero() {
+                "-".into()
+            } else {
+                format!("{:.1} s", spent.as_secs_f64())
+            });
         }
-        let ready = steps.iter().map(|one| one.started + one.elapsed).max().unwrap_or_default();
+        let ready = steps
+            .iter()
+            .map(|one| one.started + one.elapsed)
+            .max()
+            .unwrap_or_default();
         row.push(format!("{:.1} s", ready.as_secs_f64()));
         table.add_row(row);
     }

@@ -13,14 +13,22 @@ pub fn write_atomically(path: &Path, content: &[u8], mode: u32) -> anyhow::Resul
     neighbour.push(format!(".{}.new", std::process::id()));
     let neighbour = Path::new(&neighbour);
     let write = || -> std::io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(neighbour)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(mode)
+            .open(neighbour)?;
         file.set_permissions(Permissions::from_mode(mode))?;
         file.write_all(content)?;
         file.sync_all()?;
         fs::rename(neighbour, path)?;
-        path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+        path.parent()
+            .map_or(Ok(()), |folder| File::open(folder)?.sync_all())
     };
-    write().inspect_err(|_| drop(fs::remove_file(neighbour))).with_context(|| format!("failed to write `{}`", path.display()))
+    write()
+        .inspect_err(|_| drop(fs::remove_file(neighbour)))
+        .with_context(|| format!("failed to write `{}`", path.display()))
 }
 
 /// A file's content, or none where it does not exist.
@@ -63,7 +71,10 @@ mod tests {
         write_atomically(&path, b"two", 0o600).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
     }
 
     #[test]

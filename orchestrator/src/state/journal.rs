@@ -18,11 +18,24 @@ use super::files;
 #[serde(tag = "entry", rename_all = "lowercase")]
 pub enum Entry {
     /// A run with this many steps.
-    Run { command: String, steps: usize, time: String },
-    Begin { step: String },
-    End { step: String },
-    Fail { step: String, error: String },
-    Undo { step: String },
+    Run {
+        command: String,
+        steps: usize,
+        time: String,
+    },
+    Begin {
+        step: String,
+    },
+    End {
+        step: String,
+    },
+    Fail {
+        step: String,
+        error: String,
+    },
+    Undo {
+        step: String,
+    },
     /// The run's own end; a journal without it was interrupted.
     Close,
 }
@@ -42,8 +55,14 @@ impl Journal {
             .mode(0o600)
             .open(path)
             .with_context(|| format!("failed to create the journal `{}`", path.display()))?;
-        let journal = Journal { file: Mutex::new(file) };
-        journal.write(&Entry::Run { command: command.to_owned(), steps, time: jiff::Timestamp::now().to_string() })?;
+        let journal = Journal {
+            file: Mutex::new(file),
+        };
+        journal.write(&Entry::Run {
+            command: command.to_owned(),
+            steps,
+            time: jiff::Timestamp::now().to_string(),
+        })?;
         Ok(journal)
     }
 
@@ -51,19 +70,31 @@ impl Journal {
     pub fn write(&self, entry: &Entry) -> anyhow::Result<()> {
         let mut line = serde_json::to_vec(entry)?;
         line.push(b'\n');
-        let mut file = self.file.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        file.write_all(&line).and_then(|()| file.sync_data()).context("failed to write the journal")
+        let mut file = self
+            .file
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        file.write_all(&line)
+            .and_then(|()| file.sync_data())
+            .context("failed to write the journal")
     }
 
     /// The steps that an interrupted run had begun and not ended; none where the last run closed its journal.
     pub fn under_way(path: &Path) -> anyhow::Result<Vec<String>> {
-        let Some(text) = files::read_if_there(path)? else { return Ok(Vec::new()) };
+        let Some(text) = files::read_if_there(path)? else {
+            return Ok(Vec::new());
+        };
         let mut open = Vec::new();
         // A line that was torn by a crash is the last one, and tells of nothing that happened.
-        for entry in text.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()) {
+        for entry in text
+            .split(|byte| *byte == b'\n')
+            .filter_map(|line| serde_json::from_slice(line).ok())
+        {
             match entry {
                 Entry::Begin { step } => open.push(step),
-                Entry::End { step } | Entry::Fail { step, .. } => open.retain(|other| *other != step),
+                Entry::End { step } | Entry::Fail { step, .. } => {
+                    open.retain(|other| *other != step)
+                }
                 Entry::Close => open.clear(),
                 Entry::Run { .. } | Entry::Undo { .. } => {}
             }
@@ -85,7 +116,12 @@ mod tests {
             journal.write(&Entry::Begin { step: step.into() }).unwrap();
         }
         journal.write(&Entry::End { step: "a".into() }).unwrap();
-        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"entry\":\"en").unwrap();
+        OpenOptions::new()
+            .append(true)
+            .open(&path)
+            .unwrap()
+            .write_all(b"{\"entry\":\"en")
+            .unwrap();
         assert_eq!(Journal::under_way(&path).unwrap(), ["b"]);
         journal.write(&Entry::Close).unwrap();
     }

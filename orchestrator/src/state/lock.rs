@@ -35,7 +35,12 @@ pub struct Lock {
 
 impl Lock {
     /// Takes the lock. While another process holds it, tells `waiting` once who does and waits, or fails with [`Locked`].
-    pub fn take(path: &Path, patience: Patience, cancel: &CancellationToken, waiting: impl FnOnce(&str)) -> anyhow::Result<Lock> {
+    pub fn take(
+        path: &Path,
+        patience: Patience,
+        cancel: &CancellationToken,
+        waiting: impl FnOnce(&str),
+    ) -> anyhow::Result<Lock> {
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -49,7 +54,10 @@ impl Lock {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => break,
                 Err(Errno::WOULDBLOCK) => {}
-                Err(error) => return Err(error).with_context(|| format!("failed to lock `{}`", path.display())),
+                Err(error) => {
+                    return Err(error)
+                        .with_context(|| format!("failed to lock `{}`", path.display()));
+                }
             }
             let holder = holder(&mut file);
             if patience == Patience::Refuse || cancel.is_cancelled() {
@@ -75,11 +83,19 @@ fn holder(file: &mut File) -> String {
 }
 
 fn sign(file: &mut File) -> std::io::Result<()> {
-    let command: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let command: Vec<String> = std::env::args_os()
+        .skip(1)
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
     let since = jiff::Zoned::now().strftime("%H:%M:%S").to_string();
     file.set_len(0)?;
     file.rewind()?;
-    write!(file, "process {} (`pspd {}`), since {since}", std::process::id(), command.join(" "))
+    write!(
+        file,
+        "process {} (`pspd {}`), since {since}",
+        std::process::id(),
+        command.join(" ")
+    )
 }
 
 #[cfg(test)]
@@ -94,7 +110,13 @@ mod tests {
         let first = Lock::take(&path, Patience::Refuse, &cancel, |_| {}).unwrap();
         let error = Lock::take(&path, Patience::Refuse, &cancel, |_| {}).unwrap_err();
         let locked = error.downcast::<Locked>().unwrap();
-        assert!(locked.holder.starts_with(&format!("process {} ", std::process::id())), "{}", locked.holder);
+        assert!(
+            locked
+                .holder
+                .starts_with(&format!("process {} ", std::process::id())),
+            "{}",
+            locked.holder
+        );
         drop(first);
         Lock::take(&path, Patience::Refuse, &cancel, |_| {}).unwrap();
     }

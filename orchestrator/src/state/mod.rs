@@ -48,7 +48,10 @@ impl Paths {
             Some(path) => path,
             None => standard("XDG_CACHE_HOME", ".cache", "/var/cache")?,
         };
-        Ok(Paths { state: std::path::absolute(state)?, cache: std::path::absolute(cache)? })
+        Ok(Paths {
+            state: std::path::absolute(state)?,
+            cache: std::path::absolute(cache)?,
+        })
     }
 
     pub fn deployment(&self, name: &Name) -> Home {
@@ -63,7 +66,11 @@ fn standard(variable: &str, under_home: &str, for_root: &str) -> anyhow::Result<
     if let Some(base) = std::env::var_os(variable).filter(|base| Path::new(base).is_absolute()) {
         return Ok(Path::new(&base).join("pspd"));
     }
-    let home = std::env::var_os("HOME").ok_or_else(|| anyhow!("neither {variable} nor HOME is set; name the folder with --state-dir and --cache-dir"))?;
+    let home = std::env::var_os("HOME").ok_or_else(|| {
+        anyhow!(
+            "neither {variable} nor HOME is set; name the folder with --state-dir and --cache-dir"
+        )
+    })?;
     Ok(Path::new(&home).join(under_home).join("pspd"))
 }
 
@@ -74,7 +81,13 @@ pub struct Home(PathBuf);
 impl Home {
     /// Makes the folder and its fixed parts, closed to others.
     pub fn create(&self) -> anyhow::Result<()> {
-        for folder in [self.0.clone(), self.disks(), self.volumes(), self.console(), self.deployed()] {
+        for folder in [
+            self.0.clone(),
+            self.disks(),
+            self.volumes(),
+            self.console(),
+            self.deployed(),
+        ] {
             files::create_private(&folder)?;
         }
         Ok(())
@@ -145,15 +158,24 @@ impl Home {
 
     /// Records the spec that `up` makes true.
     pub fn record_spec(&self, spec: &Spec) -> anyhow::Result<()> {
-        write_atomically(&self.0.join("spec.json"), &serde_json::to_vec_pretty(spec)?, 0o600)
+        write_atomically(
+            &self.0.join("spec.json"),
+            &serde_json::to_vec_pretty(spec)?,
+            0o600,
+        )
     }
 
     /// The spec of the last `up`, if there was one.
     pub fn recorded_spec(&self) -> anyhow::Result<Option<Spec>> {
         let path = self.0.join("spec.json");
-        let Some(text) = files::read_if_there(&path)? else { return Ok(None) };
-        serde_json::from_slice(&text)
-            .map(Some)
-            .with_context(|| format!("`{}` is damaged; name the topology with --file instead", path.display()))
+        let Some(text) = files::read_if_there(&path)? else {
+            return Ok(None);
+        };
+        serde_json::from_slice(&text).map(Some).with_context(|| {
+            format!(
+                "`{}` is damaged; name the topology with --file instead",
+                path.display()
+            )
+        })
     }
 }

@@ -21,8 +21,25 @@ pub const SCENARIOS: &[Scenario] = &[
 fn wrong_digest() -> anyhow::Result<()> {
     let deployment = Deployment::single("")?;
     let image = deployment.folder().join("image.qcow2");
-    sh("qemu-img", ["create", "-q", "-f", "qcow2", &image.display().to_string(), "64M"])?;
-    deployment.edit("{recipe: ", &format!("{{path: {}, sha256: {}}} #", image.display(), "0".repeat(64)))?;
+    sh(
+        "qemu-img",
+        [
+            "create",
+            "-q",
+            "-f",
+            "qcow2",
+            &image.display().to_string(),
+            "64M",
+        ],
+    )?;
+    deployment.edit(
+        "{recipe: ",
+        &format!(
+            "{{path: {}, sha256: {}}} #",
+            image.display(),
+            "0".repeat(64)
+        ),
+    )?;
     deployment.run(&["up"])?.expect(1)?.says(&"0".repeat(12))?;
     deployment.remove()
 }
@@ -42,7 +59,11 @@ fn too_large() -> anyhow::Result<()> {
     let file = fs::OpenOptions::new().write(true).open(&deployment.file)?;
     file.set_len(100 << 20)?;
     let ran = deployment.run(&["plan"])?.expect(3)?;
-    ensure!(ran.elapsed < Duration::from_secs(5), "a file of 100 MiB took {:?}", ran.elapsed);
+    ensure!(
+        ran.elapsed < Duration::from_secs(5),
+        "a file of 100 MiB took {:?}",
+        ran.elapsed
+    );
     Ok(())
 }
 
@@ -51,10 +72,23 @@ fn full_disk() -> anyhow::Result<()> {
     let deployment = Deployment::single("")?;
     let state = deployment.state().display().to_string();
     fs::create_dir_all(&state)?;
-    sh("mount", ["-t", "tmpfs", "-o", "size=2m,mode=0700", "pspd-test", &state])?;
+    sh(
+        "mount",
+        [
+            "-t",
+            "tmpfs",
+            "-o",
+            "size=2m,mode=0700",
+            "pspd-test",
+            &state,
+        ],
+    )?;
     let story = || -> anyhow::Result<()> {
         fs::write(deployment.state().join("filler"), vec![0; 1800 << 10])?;
-        deployment.run(&["up"])?.expect(1)?.says("No space left on device")?;
+        deployment
+            .run(&["up"])?
+            .expect(1)?
+            .says("No space left on device")?;
         fs::remove_file(deployment.state().join("filler"))?;
         sh("mount", ["-o", "remount,size=1g", &state])?;
         deployment.run(&["up"])?.expect(0)?;
@@ -71,10 +105,23 @@ fn full_disk() -> anyhow::Result<()> {
 fn never_reaches_ssh() -> anyhow::Result<()> {
     let deployment = Deployment::single("    boot: disk\n    boot_timeout: 10s\n")?;
     let image = deployment.folder().join("empty.qcow2");
-    sh("qemu-img", ["create", "-q", "-f", "qcow2", &image.display().to_string(), "64M"])?;
+    sh(
+        "qemu-img",
+        [
+            "create",
+            "-q",
+            "-f",
+            "qcow2",
+            &image.display().to_string(),
+            "64M",
+        ],
+    )?;
     let digest = output(std::process::Command::new("sha256sum").arg(&image))?;
     let digest = digest.split_whitespace().next().context("a digest")?;
-    deployment.edit("{recipe: ", &format!("{{path: {}, sha256: {digest}}} #", image.display()))?;
+    deployment.edit(
+        "{recipe: ",
+        &format!("{{path: {}, sha256: {digest}}} #", image.display()),
+    )?;
     let ran = deployment.run(&["up"])?.expect(1)?.says("SSH")?;
     // SeaBIOS's last words on the serial console.
     ran.says("No bootable device")?;
@@ -94,25 +141,50 @@ fn running_deployment() -> anyhow::Result<()> {
 
 fn foreign_domain(deployment: &Deployment) -> anyhow::Result<()> {
     let xml = deployment.folder().join("foreign.xml");
-    fs::write(&xml, "<domain type='qemu'><name>other</name><memory unit='MiB'>64</memory><os><type arch='x86_64'>hvm</type></os></domain>")?;
-    deployment.run(&["lab", "exec", "--", "virsh", "define", &xml.display().to_string()])?.expect(0)?;
+    fs::write(
+        &xml,
+        "<domain type='qemu'><name>other</name><memory unit='MiB'>64</memory><os><type arch='x86_64'>hvm</type></os></domain>",
+    )?;
+    deployment
+        .run(&[
+            "lab",
+            "exec",
+            "--",
+            "virsh",
+            "define",
+            &xml.display().to_string(),
+        ])?
+        .expect(0)?;
     let original = fs::read_to_string(&deployment.file)?;
     let other = original.replace("domains:\n", "domains:\n  other: {image: debian}\n");
     fs::write(&deployment.file, other)?;
     deployment.run(&["up"])?.expect(1)?.says("`other`")?;
-    let list = deployment.run(&["lab", "exec", "--", "virsh", "list", "--all", "--name"])?.expect(0)?;
-    ensure!(list.stdout.lines().any(|line| line.trim() == "other"), "the foreign domain is gone:\n{}", list.stdout);
+    let list = deployment
+        .run(&["lab", "exec", "--", "virsh", "list", "--all", "--name"])?
+        .expect(0)?;
+    ensure!(
+        list.stdout.lines().any(|line| line.trim() == "other"),
+        "the foreign domain is gone:\n{}",
+        list.stdout
+    );
     fs::write(&deployment.file, original)?;
-    deployment.run(&["lab", "exec", "--", "virsh", "undefine", "other"])?.expect(0)?;
+    deployment
+        .run(&["lab", "exec", "--", "virsh", "undefine", "other"])?
+        .expect(0)?;
     deployment.run(&["plan"])?.expect(0).map(drop)
 }
 
 fn libvirtd_killed(deployment: &Deployment) -> anyhow::Result<()> {
     let boot = "cat /proc/sys/kernel/random/boot_id";
     let before = deployment.ssh("store", boot)?;
-    deployment.run(&["lab", "exec", "--", "sh", "-c", "kill -9 $(pidof libvirtd)"])?.expect(0)?;
+    deployment
+        .run(&["lab", "exec", "--", "sh", "-c", "kill -9 $(pidof libvirtd)"])?
+        .expect(0)?;
     deployment.run(&["up"])?.expect(0)?;
-    ensure!(deployment.ssh("store", boot)? == before, "the guest did not survive the end of libvirtd");
+    ensure!(
+        deployment.ssh("store", boot)? == before,
+        "the guest did not survive the end of libvirtd"
+    );
     Ok(())
 }
 
@@ -124,9 +196,11 @@ fn supervisor_killed(deployment: &Deployment) -> anyhow::Result<()> {
             let _ = sh("kill", ["-9", &pid.to_string()]);
         }
     }
-    eventually("every process of the lab ends with its supervisor", Duration::from_secs(20), || {
-        Ok(processes_naming(&home)?.is_empty())
-    })?;
+    eventually(
+        "every process of the lab ends with its supervisor",
+        Duration::from_secs(20),
+        || Ok(processes_naming(&home)?.is_empty()),
+    )?;
     deployment.run(&["up"])?.expect(0)?;
     deployment.run(&["plan"])?.expect(0).map(drop)
 }
@@ -137,13 +211,18 @@ fn host_key_differs(deployment: &Deployment) -> anyhow::Result<()> {
         cp /run/other_key /etc/ssh/ssh_host_ed25519_key && (systemctl restart ssh || systemctl restart sshd)";
     // The restart may take this very connection down.
     deployment.run(&["ssh", "store", "--", swap])?;
-    eventually("the other host key is refused", Duration::from_secs(30), || {
-        Ok(deployment.run(&["ssh", "store", "--", "true"])?.code != 0)
-    })?;
-    fs::OpenOptions::new().append(true).open(deployment.binary("database-server")).and_then(|mut file| {
-        use std::io::Write as _;
-        file.write_all(b"changed")
-    })?;
+    eventually(
+        "the other host key is refused",
+        Duration::from_secs(30),
+        || Ok(deployment.run(&["ssh", "store", "--", "true"])?.code != 0),
+    )?;
+    fs::OpenOptions::new()
+        .append(true)
+        .open(deployment.binary("database-server"))
+        .and_then(|mut file| {
+            use std::io::Write as _;
+            file.write_all(b"changed")
+        })?;
     deployment.run(&["up"])?.expect(1)?.says("host key")?;
     Ok(())
 }

@@ -16,16 +16,21 @@ pub const SCENARIOS: &[Scenario] = &[
 
 /// Lines of the journal of the run that is under way.
 fn journal_lines(deployment: &Deployment) -> usize {
-    fs::read_to_string(deployment.home().join("journal.jsonl")).map_or(0, |text| text.lines().count())
+    fs::read_to_string(deployment.home().join("journal.jsonl"))
+        .map_or(0, |text| text.lines().count())
 }
 
 /// Waits until the run has written `count` lines more, or has ended.
 fn reaches(deployment: &Deployment, run: &mut Running, count: usize) -> anyhow::Result<bool> {
     let mut alive = true;
-    eventually("the journal grows or the run ends", Duration::from_secs(120), || {
-        alive = run.child.try_wait()?.is_none();
-        Ok(!alive || journal_lines(deployment) >= count)
-    })?;
+    eventually(
+        "the journal grows or the run ends",
+        Duration::from_secs(120),
+        || {
+            alive = run.child.try_wait()?.is_none();
+            Ok(!alive || journal_lines(deployment) >= count)
+        },
+    )?;
     Ok(alive)
 }
 
@@ -55,10 +60,17 @@ fn killed() -> anyhow::Result<()> {
 fn interrupted() -> anyhow::Result<()> {
     let deployment = Deployment::single("")?;
     let mut run = deployment.spawn(&["up"])?;
-    ensure!(reaches(&deployment, &mut run, 10)?, "up ended before it could be interrupted");
+    ensure!(
+        reaches(&deployment, &mut run, 10)?,
+        "up ended before it could be interrupted"
+    );
     run.signal("INT")?;
     let ran = run.wait()?.expect(130)?;
-    ensure!(ran.stderr.to_lowercase().contains("undone"), "nothing is said of the undo:\n{}", ran.stderr);
+    ensure!(
+        ran.stderr.to_lowercase().contains("undone"),
+        "nothing is said of the undo:\n{}",
+        ran.stderr
+    );
     deployment.run(&["up"])?.expect(0)?;
     deployment.remove()
 }
@@ -68,7 +80,11 @@ fn two_at_once() -> anyhow::Result<()> {
     let mut first = deployment.spawn(&["up"])?;
     ensure!(reaches(&deployment, &mut first, 3)?, "up ended at once");
     let impatient = deployment.run(&["up", "--no-wait"])?.expect(5)?;
-    ensure!(impatient.stderr.contains(&first.child.id().to_string()), "the lock's holder is not named:\n{}", impatient.stderr);
+    ensure!(
+        impatient.stderr.contains(&first.child.id().to_string()),
+        "the lock's holder is not named:\n{}",
+        impatient.stderr
+    );
     let second = deployment.spawn(&["up"])?;
     first.wait()?.expect(0)?;
     second.wait()?.expect(0)?;

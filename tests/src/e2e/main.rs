@@ -16,11 +16,18 @@ type Scenario = (&'static str, fn() -> anyhow::Result<()>);
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let groups = [reference::SCENARIOS, faults::SCENARIOS, interruptions::SCENARIOS, ordinary_user::SCENARIOS];
+    let groups = [
+        reference::SCENARIOS,
+        faults::SCENARIOS,
+        interruptions::SCENARIOS,
+        ordinary_user::SCENARIOS,
+    ];
     let chosen: Vec<&Scenario> = groups
         .into_iter()
         .flatten()
-        .filter(|(name, _)| words.is_empty() || words.iter().any(|word| name.contains(word.as_str())))
+        .filter(|(name, _)| {
+            words.is_empty() || words.iter().any(|word| name.contains(word.as_str()))
+        })
         .collect();
     let mut failed = 0;
     for (name, story) in &chosen {
@@ -40,8 +47,15 @@ fn main() -> ExitCode {
             }
         }
     }
-    say(&format!("{} passed, {failed} failed", chosen.len() - failed));
-    if failed == 0 && !chosen.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    say(&format!(
+        "{} passed, {failed} failed",
+        chosen.len() - failed
+    ));
+    if failed == 0 && !chosen.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn say(line: &str) {

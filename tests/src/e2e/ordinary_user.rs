@@ -21,7 +21,16 @@ fn ordinary_user() -> anyhow::Result<()> {
     let known = Command::new("id").arg(USER).output()?.status.success();
     if !known {
         sh("useradd", ["--create-home", "--shell", "/bin/sh", USER])?;
-        sh("usermod", ["--add-subuids", "300000-365535", "--add-subgids", "300000-365535", USER])?;
+        sh(
+            "usermod",
+            [
+                "--add-subuids",
+                "300000-365535",
+                "--add-subgids",
+                "300000-365535",
+                USER,
+            ],
+        )?;
     }
     let told = story();
     sh("userdel", ["--remove", USER])?;
@@ -33,7 +42,10 @@ fn story() -> anyhow::Result<()> {
     deployment.run_as(USER)?;
     deployment.run(&["up"])?.expect(0)?;
     let status = deployment.status()?;
-    ensure!(status["domains"][0]["service"]["health"] == "serving", "{status}");
+    ensure!(
+        status["domains"][0]["service"]["health"] == "serving",
+        "{status}"
+    );
     ensure!(deployment.ssh("store", "id -un")? == "root", "SSH works");
     deployment.remove()
 }

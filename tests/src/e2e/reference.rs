@@ -18,7 +18,11 @@ fn reference() -> anyhow::Result<()> {
     let deployment = Deployment::reference()?;
     step("fresh up");
     let fresh = deployment.run(&["up"])?.expect(0)?;
-    ensure!(fresh.stderr.contains("web-server"), "the summary names the domains:\n{}", fresh.stderr);
+    ensure!(
+        fresh.stderr.contains("web-server"),
+        "the summary names the domains:\n{}",
+        fresh.stderr
+    );
     healthy(&deployment)?;
 
     step("a second up does nothing");
@@ -42,10 +46,19 @@ fn reference() -> anyhow::Result<()> {
     deployment.run(&["down"])?.expect(0)?;
     deployment.run(&["up"])?.expect(0)?;
     healthy(&deployment)?;
-    let read = get(&deployment, &format!("/api/v1/collections/documents/documents/{}", stored.id))?;
-    ensure!(read["data"]["label"] == stored.label.as_str(), "the stored document differs after down and up: {read}");
+    let read = get(
+        &deployment,
+        &format!("/api/v1/collections/documents/documents/{}", stored.id),
+    )?;
+    ensure!(
+        read["data"]["label"] == stored.label.as_str(),
+        "the stored document differs after down and up: {read}"
+    );
     let label = classify(&deployment, &stored.text, false)?;
-    ensure!(label["label"] == stored.label.as_str(), "the model did not survive down and up: {label}");
+    ensure!(
+        label["label"] == stored.label.as_str(),
+        "the model did not survive down and up: {label}"
+    );
 
     step("down leaves nothing");
     deployment.remove()
@@ -60,9 +73,18 @@ fn healthy(deployment: &Deployment) -> anyhow::Result<()> {
     let domains = status["domains"].as_array().context("status has domains")?;
     let seen: Vec<_> = domains
         .iter()
-        .map(|domain| (domain["name"].as_str(), domain["state"].as_str(), domain["service"]["health"].as_str()))
+        .map(|domain| {
+            (
+                domain["name"].as_str(),
+                domain["state"].as_str(),
+                domain["service"]["health"].as_str(),
+            )
+        })
         .collect();
-    let expected: Vec<_> = DOMAINS.iter().map(|name| (Some(*name), Some("running"), Some("serving"))).collect();
+    let expected: Vec<_> = DOMAINS
+        .iter()
+        .map(|name| (Some(*name), Some("running"), Some("serving")))
+        .collect();
     ensure!(seen == expected, "expected {expected:?}, saw {seen:?}");
     Ok(())
 }
@@ -70,8 +92,15 @@ fn healthy(deployment: &Deployment) -> anyhow::Result<()> {
 /// How many steps `up` plans, by its events.
 fn planned(deployment: &Deployment) -> anyhow::Result<u64> {
     let ran = deployment.run(&["up", "--json"])?.expect(0)?;
-    let events: Vec<Value> = ran.stdout.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
-    let planned = events.iter().find(|event| event["event"] == "planned").context("up tells what it planned")?;
+    let events: Vec<Value> = ran
+        .stdout
+        .lines()
+        .map(serde_json::from_str)
+        .collect::<Result<_, _>>()?;
+    let planned = events
+        .iter()
+        .find(|event| event["event"] == "planned")
+        .context("up tells what it planned")?;
     planned["steps"].as_u64().context("the number of steps")
 }
 
@@ -84,22 +113,49 @@ fn third_party(deployment: &Deployment) -> anyhow::Result<()> {
         Command::new(&python)
             .args(["-m", "grpc_tools.protoc", "-I"])
             .arg(&from)
-            .args([format!("--python_out={to}"), format!("--grpc_python_out={to}")])
-            .args([from.join("database_service.proto"), from.join("ai_service.proto")]),
+            .args([
+                format!("--python_out={to}"),
+                format!("--grpc_python_out={to}"),
+            ])
+            .args([
+                from.join("database_service.proto"),
+                from.join("ai_service.proto"),
+            ]),
     )?;
-    let credentials = deployment.folder().join("credentials").display().to_string();
+    let credentials = deployment
+        .folder()
+        .join("credentials")
+        .display()
+        .to_string();
     deployment.run(&["credentials", &credentials])?.expect(0)?;
     let address = |domain: &str, port: u16| -> anyhow::Result<String> {
         let status = deployment.status()?;
         let domains = status["domains"].as_array().context("domains")?;
-        let found = domains.iter().find(|entry| entry["name"] == domain).context("the domain")?;
-        Ok(format!("{domain}={}:{port}", found["address"].as_str().context("its address")?))
+        let found = domains
+            .iter()
+            .find(|entry| entry["name"] == domain)
+            .context("the domain")?;
+        Ok(format!(
+            "{domain}={}:{port}",
+            found["address"].as_str().context("its address")?
+        ))
     };
-    let client = root().join("tests/third_party/client.py").display().to_string();
+    let client = root()
+        .join("tests/third_party/client.py")
+        .display()
+        .to_string();
     let examples = root().join("tests/data/train.csv").display().to_string();
     let ran = deployment.run(&[
-        "lab", "exec", "--", &python.display().to_string(), &client, &to, &credentials, &examples,
-        &address("database-server", 50051)?, &address("ai-server", 50052)?,
+        "lab",
+        "exec",
+        "--",
+        &python.display().to_string(),
+        &client,
+        &to,
+        &credentials,
+        &examples,
+        &address("database-server", 50051)?,
+        &address("ai-server", 50052)?,
     ])?;
     super::say(ran.stdout.trim_end());
     ran.expect(0).map(drop)
@@ -115,9 +171,18 @@ struct Stored {
 fn real_documents(deployment: &Deployment) -> anyhow::Result<Stored> {
     let train = fs::read_to_string(root().join("tests/data/train.csv"))?;
     let url = deployment.url("/api/v1/models/default/train");
-    let mut answer = deployment.agent().post(&url).header("content-type", "text/csv").send(train)?;
+    let mut answer = deployment
+        .agent()
+        .post(&url)
+        .header("content-type", "text/csv")
+        .send(train)?;
     let trained: Value = answer.body_mut().read_json()?;
-    ensure!(trained["accuracy"].as_f64().is_some_and(|accuracy| accuracy > 0.5), "{trained}");
+    ensure!(
+        trained["accuracy"]
+            .as_f64()
+            .is_some_and(|accuracy| accuracy > 0.5),
+        "{trained}"
+    );
 
     let held_out = held_out()?;
     let mut right = Vec::new();
@@ -126,64 +191,123 @@ fn real_documents(deployment: &Deployment) -> anyhow::Result<Stored> {
         let document = classify(deployment, text, true)?;
         stored += 1;
         if document["label"] == label.as_str() {
-            let id = document["id"].as_str().context("a stored document has an id")?.to_owned();
-            right.push(Stored { id, text: text.clone(), label: label.clone() });
+            let id = document["id"]
+                .as_str()
+                .context("a stored document has an id")?
+                .to_owned();
+            right.push(Stored {
+                id,
+                text: text.clone(),
+                label: label.clone(),
+            });
         }
     }
     // The data set's own test, with all items, has the exact figure; here a broken path would show.
-    ensure!(right.len() * 10 >= stored * 7, "{} of {stored} held-out documents were classified rightly", right.len());
+    ensure!(
+        right.len() * 10 >= stored * 7,
+        "{} of {stored} held-out documents were classified rightly",
+        right.len()
+    );
     let first = right.into_iter().next().context("one was right")?;
     let filter = format!("%7B%22label%22%3A%22{}%22%7D", first.label);
-    let found = get(deployment, &format!("/api/v1/collections/documents/documents?limit=50&query={filter}"))?;
+    let found = get(
+        deployment,
+        &format!("/api/v1/collections/documents/documents?limit=50&query={filter}"),
+    )?;
     let documents = found["documents"].as_array().context("documents")?;
-    ensure!(documents.iter().any(|document| document["id"] == first.id.as_str()), "the query lacks the stored document: {found}");
-    ensure!(documents.iter().all(|document| document["data"]["label"] == first.label.as_str()), "the query found other labels: {found}");
+    ensure!(
+        documents
+            .iter()
+            .any(|document| document["id"] == first.id.as_str()),
+        "the query lacks the stored document: {found}"
+    );
+    ensure!(
+        documents
+            .iter()
+            .all(|document| document["data"]["label"] == first.label.as_str()),
+        "the query found other labels: {found}"
+    );
     Ok(first)
 }
 
 /// Held-out texts with their labels, in file order.
 fn held_out() -> anyhow::Result<Vec<(String, String)>> {
     let script = "import csv,json,sys; print(json.dumps([[r['text'],r['label']] for r in csv.DictReader(open(sys.argv[1],encoding='utf-8',newline=''))]))";
-    let text = output(Command::new("python3").args(["-c", script]).arg(root().join("tests/data/held-out.csv")))?;
+    let text = output(
+        Command::new("python3")
+            .args(["-c", script])
+            .arg(root().join("tests/data/held-out.csv")),
+    )?;
     Ok(serde_json::from_str(&text)?)
 }
 
 fn classify(deployment: &Deployment, text: &str, store: bool) -> anyhow::Result<Value> {
-    let body = json!({"text": text, "model_id": "default", "collection": "documents", "store": store});
-    let mut answer = deployment.agent().post(&deployment.url("/api/v1/classify")).send_json(body)?;
+    let body =
+        json!({"text": text, "model_id": "default", "collection": "documents", "store": store});
+    let mut answer = deployment
+        .agent()
+        .post(&deployment.url("/api/v1/classify"))
+        .send_json(body)?;
     Ok(answer.body_mut().read_json()?)
 }
 
 fn get(deployment: &Deployment, path: &str) -> anyhow::Result<Value> {
-    Ok(deployment.agent().get(&deployment.url(path)).call()?.body_mut().read_json()?)
+    Ok(deployment
+        .agent()
+        .get(&deployment.url(path))
+        .call()?
+        .body_mut()
+        .read_json()?)
 }
 
 fn browser(deployment: &Deployment) -> anyhow::Result<()> {
     let script = root().join("services/web/client/e2e/classify.mjs");
     let examples = root().join("tests/data/train.csv");
-    let said = output(Command::new("node").arg(script).arg(deployment.url("/")).arg(examples))?;
+    let said = output(
+        Command::new("node")
+            .arg(script)
+            .arg(deployment.url("/"))
+            .arg(examples),
+    )?;
     super::say(said.trim_end());
     Ok(())
 }
 
 /// systemd's count of a service's starts, and its process.
 fn process(deployment: &Deployment, domain: &str) -> anyhow::Result<String> {
-    deployment.ssh(domain, &format!("systemctl show -p MainPID --value {domain}"))
+    deployment.ssh(
+        domain,
+        &format!("systemctl show -p MainPID --value {domain}"),
+    )
 }
 
 fn processes(deployment: &Deployment) -> anyhow::Result<Vec<String>> {
-    DOMAINS.iter().map(|domain| process(deployment, domain)).collect()
+    DOMAINS
+        .iter()
+        .map(|domain| process(deployment, domain))
+        .collect()
 }
 
 fn one_changed_binary(deployment: &Deployment) -> anyhow::Result<()> {
     let before = processes(deployment)?;
     // Bytes behind an ELF's sections change its digest and nothing else.
-    OpenOptions::new().append(true).open(deployment.binary("database-server"))?.write_all(b"changed")?;
+    OpenOptions::new()
+        .append(true)
+        .open(deployment.binary("database-server"))?
+        .write_all(b"changed")?;
     deployment.run(&["plan"])?.expect(4)?;
     let ran = deployment.run(&["up"])?.expect(0)?;
-    super::say(&format!("          took {:.1} s", ran.elapsed.as_secs_f64()));
+    super::say(&format!(
+        "          took {:.1} s",
+        ran.elapsed.as_secs_f64()
+    ));
     let after = processes(deployment)?;
-    let restarted: Vec<_> = DOMAINS.iter().zip(before.iter().zip(&after)).filter(|(_, (a, b))| a != b).map(|(name, _)| *name).collect();
+    let restarted: Vec<_> = DOMAINS
+        .iter()
+        .zip(before.iter().zip(&after))
+        .filter(|(_, (a, b))| a != b)
+        .map(|(name, _)| *name)
+        .collect();
     ensure!(restarted == ["database-server"], "restarted: {restarted:?}");
     healthy(deployment)
 }
@@ -191,8 +315,14 @@ fn one_changed_binary(deployment: &Deployment) -> anyhow::Result<()> {
 fn rolled_back(deployment: &Deployment) -> anyhow::Result<()> {
     let binary = deployment.binary("ai-server");
     let good = fs::read(&binary)?;
-    fs::write(&binary, "#!/bin/sh\necho deliberately broken\nexec sleep 600\n")?;
-    deployment.run(&["up"])?.expect(1)?.says("deliberately broken")?;
+    fs::write(
+        &binary,
+        "#!/bin/sh\necho deliberately broken\nexec sleep 600\n",
+    )?;
+    deployment
+        .run(&["up"])?
+        .expect(1)?
+        .says("deliberately broken")?;
     healthy(deployment)?;
     fs::write(&binary, good)?;
     deployment.run(&["up"])?.expect(0)?;
@@ -202,10 +332,24 @@ fn rolled_back(deployment: &Deployment) -> anyhow::Result<()> {
 fn live_memory(deployment: &Deployment) -> anyhow::Result<()> {
     let boot = "cat /proc/sys/kernel/random/boot_id";
     let before = deployment.ssh("ai-server", boot)?;
-    deployment.edit("{current: 512 MiB, maximum: 2 GiB}", "{current: 768 MiB, maximum: 2 GiB}")?;
+    deployment.edit(
+        "{current: 512 MiB, maximum: 2 GiB}",
+        "{current: 768 MiB, maximum: 2 GiB}",
+    )?;
     deployment.run(&["up"])?.expect(0)?;
-    ensure!(deployment.ssh("ai-server", boot)? == before, "the guest was restarted for a memory change that applies live");
-    let uri = deployment.run(&["lab", "exec", "--", "virsh", "dominfo", "ai-server"])?.expect(0)?;
-    ensure!(uri.stdout.lines().any(|line| line.starts_with("Used memory") && line.contains("786432")), "{}", uri.stdout);
+    ensure!(
+        deployment.ssh("ai-server", boot)? == before,
+        "the guest was restarted for a memory change that applies live"
+    );
+    let uri = deployment
+        .run(&["lab", "exec", "--", "virsh", "dominfo", "ai-server"])?
+        .expect(0)?;
+    ensure!(
+        uri.stdout
+            .lines()
+            .any(|line| line.starts_with("Used memory") && line.contains("786432")),
+        "{}",
+        uri.stdout
+    );
     deployment.run(&["plan"])?.expect(0).map(drop)
 }

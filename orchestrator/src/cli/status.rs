@@ -1,0 +1,288 @@
+//! `pspd status`: domains, services and addresses, as they are.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::context::{Context, cancelled_by_signals, runtime};
+use super::exit::Exit;
+use crate::health::Health;
+use crate::libvirt::DomainState;
+use crate::observe::{Host, healths};
+use crate::spec::{Connection, Firmware, Name, Size, Spec};
+
+/// Between two looks of `--watch`.
+const INTERVAL: Duration = Duration::from_secs(2);
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Print JSON: the fields are stable
+    #[arg(long)]
+    json: bool,
+    /// Look again every two seconds until Ctrl-C
+    #[arg(long)]
+    watch: bool,
+}
+
+#[derive(Debug, PartialEq, Serialize)]
+struct Status {
+    deployment: Name,
+    connection: String,
+    healthy: bool,
+    domains: Vec<DomainStatus>,
+}
+
+#[derive(Debug, PartialEq, Serialize)]
+struct DomainStatus {
+    name: Name,
+    /// libvirt's word, or `absent`.
+    state: String,
+    address: std::net::Ipv4Addr,
+    firmware: &'static str,
+    /// Bytes.
+    memory: Option<Size>,
+    vcpus: Option<u32>,
+    service: Option<ServiceStatus>,
+    published: Vec<std::net::SocketAddr>,
+}
+
+#[derive(Debug, PartialEq, Serialize)]
+struct ServiceStatus {
+    health: &'static str,
+    detail: Option<String>,
+    port: u16,
+    release: Option<String>,
+}
+
+pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
+    let spec = context.deployed_spec()?;
+    runtime()?.block_on(async {
+        if !args.watch {
+            let status = look(context, &spec).await?;
+            show(&status, args.json)?;
+            return Ok(if status.healthy {
+                Exit::Done
+            } else {
+                Exit::Differs
+            });
+        }
+        let cancel = cancelled_by_signals()?;
+        while !cancel.is_cancelled() {
+            let status = look(context, &spec).await?;
+            if std::io::stdout().is_terminal() && !args.json {
+                // Home, and clear to the end: one screen that changes in place.
+                write!(std::io::stdout(), "\x1b[H\x1b[J")?;
+            }
+            show(&status, args.json)?;
+            tokio::select! {
+                () = cancel.cancelled() => {}
+                () = tokio::time::sleep(INTERVAL) => {}
+            }
+        }
+        Ok(Exit::Done)
+    })
+}
+
+async fn look(context: &Context, spec: &Spec) -> anyhow::Result<Status> {
+    let host = Host::attach(&context.paths, spec)?;
+    let mut domains = Vec::new();
+    for name in spec.domains.keys() {
+        domains.push(describe(&host, spec, name)?);
+    }
+    let asked: Vec<&Name> = spec
+        .domains
+        .values()
+        .filter(|domain| domain.service.is_some())
+        .map(|domain| &domain.name)
+        .collect();
+    let running: Vec<&Name> = asked
+        .into_iter()
+        .filter(|name| {
+            domains
+                .iter()
+                .any(|domain| domain.name == **name && domain.state == "running")
+        })
+        .collect();
+    let healths = healths(&host, spec, &running).await?;
+    for domain in &mut domains {
+        if let (Some(service), Some(health)) = (&mut domain.service, healths.get(&domain.name)) {
+            (service.health, service.detail) = match health {
+                Health::Serving => ("serving", None),
+                Health::NotServing => ("not-serving", None),
+                Health::Unreachable(cause) => ("unreachable", Some(cause.clone())),
+            };
+        }
+    }
+    let healthy = domains.iter().all(|domain| {
+        domain.state == "running"
+            && domain
+                .service
+                .as_ref()
+                .is_none_or(|service| service.health == "serving")
+    });
+    let connection = match &spec.connection {
+        Connection::Lab => "lab".to_owned(),
+        Connection::Uri(uri) => uri.clone(),
+    };
+    Ok(Status {
+        deployment: spec.name.clone(),
+        connection,
+        healthy,
+        domains,
+    })
+}
+
+fn describe(host: &Host, spec: &Spec, name: &Name) -> anyhow::Result<DomainStatus> {
+    let domain = &spec.domains[name];
+    let handle = match &host.connection {
+        Some(connection) => connection.domain(&spec.name, name.as_str())?,
+        None => None,
+    };
+    let state = handle.as_ref().map(|handle| handle.state()).transpose()?;
+    let live = handle
+        .as_ref()
+        .map(|handle| handle.live())
+        .transpose()?
+        .flatten();
+    let release = host
+        .home
+        .deployed_record(name)?
+        .map(|deployed| deployed.release.short().to_owned());
+    Ok(DomainStatus {
+        name: name.clone(),
+        state: state.map_or("absent", word).to_owned(),
+        address: domain.address,
+        firmware: match domain.firmware {
+            Firmware::Seabios => "seabios",
+            Firmware::Uefi => "uefi",
+            Firmware::Rom { .. } => "rom",
+        },
+        memory: live.as_ref().map(|live| live.memory.current),
+        vcpus: live.as_ref().map(|live| live.vcpus.current),
+        service: domain.service.as_ref().map(|service| ServiceStatus {
+            health: "down",
+            detail: None,
+            port: service.port,
+            release,
+        }),
+        published: domain.publish.iter().map(|publish| publish.host).collect(),
+    })
+}
+
+/// libvirt's word for a state, as `virsh list` has it.
+fn word(state: DomainState) -> &'static str {
+    match state {
+        DomainState::Running => "running",
+        DomainState::Paused => "paused",
+        DomainState::ShuttingDown => "in shutdown",
+        DomainState::Off => "shut off",
+        DomainState::Crashed => "crashed",
+        DomainState::Suspended => "pmsuspended",
+        DomainState::Unknown => "unknown",
+    }
+}
+
+fn show(status: &Status, json: bool) -> anyhow::Result<()> {
+    let mut out = std::io::stdout();
+    if json {
+        writeln!(out, "{}", serde_json::to_string(status)?)?;
+    } else {
+        write!(out, "{}", render(status))?;
+    }
+    Ok(())
+}
+
+fn render(status: &Status) -> String {
+    let mut table = comfy_table::Table::new();
+    table.load_preset(comfy_table::presets::NOTHING);
+    table.set_header([
+        "domain",
+        "state",
+        "address",
+        "firmware",
+        "memory",
+        "vcpus",
+        "service",
+        "published",
+    ]);
+    let mut details = String::new();
+    for domain in &status.domains {
+        let service = domain.service.as_ref().map_or("-".to_owned(), |service| {
+            format!("{} on {}", service.health, service.port)
+        });
+        let published: Vec<String> = domain.published.iter().map(ToString::to_string).collect();
+        table.add_row([
+            domain.name.to_string(),
+            domain.state.clone(),
+            domain.address.to_string(),
+            domain.firmware.to_owned(),
+            domain
+                .memory
+                .map_or("-".into(), |memory| memory.to_string()),
+            domain.vcpus.map_or("-".into(), |vcpus| vcpus.to_string()),
+            service,
+            if published.is_empty() {
+                "-".into()
+            } else {
+                published.join(", ")
+            },
+        ]);
+        if let Some(detail) = domain
+            .service
+            .as_ref()
+            .and_then(|service| service.detail.as_ref())
+        {
+            details.push_str(&format!("{}: {detail}\n", domain.name));
+        }
+    }
+    let verdict = if status.healthy {
+        "healthy"
+    } else {
+        "not healthy"
+    };
+    format!(
+        "{} on {}: {verdict}\n{}\n{details}",
+        status.deployment,
+        status.connection,
+        table.trim_fmt()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status() -> Status {
+        Status {
+            deployment: Name::new("demo").unwrap(),
+            connection: "lab".into(),
+            healthy: false,
+            domains: vec![DomainStatus {
+                name: Name::new("store").unwrap(),
+                state: "running".into(),
+                address: [10, 77, 0, 10].into(),
+                firmware: "seabios",
+                memory: Some(Size::mib(512)),
+                vcpus: Some(1),
+                service: Some(ServiceStatus {
+                    health: "unreachable",
+                    detail: Some("connection refused".into()),
+                    port: 50051,
+                    release: Some("0123456789ab".into()),
+                }),
+                published: vec!["127.0.0.1:8080".parse().unwrap()],
+            }],
+        }
+    }
+
+    #[test]
+    fn people_read_a_table_and_the_details_below() {
+        insta::assert_snapshot!(render(&status()), @"");
+    }
+
+    #[test]
+    fn programs_read_stable_fields() {
+        insta::assert_snapshot!(serde_json::to_string_pretty(&status()).unwrap(), @"");
+    }
+}

@@ -1,0 +1,349 @@
+//! Golden plans, and properties over many topologies and half-finished runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+
+use super::model::apply;
+use super::*;
+use crate::libvirt::Ownership;
+use crate::observe::{ImageState, LabState};
+use crate::spec::*;
+
+fn name(text: &str) -> Name {
+    Name::new(text).unwrap()
+}
+
+fn domain(index: u8, depends_on: &[&str], volume: bool) -> DomainSpec {
+    let own = name(&format!("d{index}"));
+    DomainSpec {
+        image: "debian".into(),
+        firmware: Firmware::Seabios,
+        boot: Boot::Kernel,
+        machine: Machine::Pc,
+        memory: Range {
+            current: Size::mib(512),
+            maximum: Size::gib(1),
+        },
+        vcpus: Range {
+            current: 1,
+            maximum: 2,
+        },
+        system_disk: Size::gib(4),
+        volumes: volume
+            .then(|| VolumeSpec {
+                name: name("data"),
+                size: Size::gib(1),
+                mount: "/var/lib/data".into(),
+            })
+            .into_iter()
+            .collect(),
+        depends_on: depends_on.iter().map(|other| name(other)).collect(),
+        service: Some(ServiceSpec {
+            binary: PathBuf::from("/bin/service"),
+            port: 50051,
+            health: "test.Service".into(),
+            environment: BTreeMap::new(),
+            arguments: Vec::new(),
+            files: BTreeMap::new(),
+        }),
+        publish: vec![Publish {
+            host: ([127, 0, 0, 1], 9000 + u16::from(index)).into(),
+            guest_port: 80,
+        }],
+        boot_timeout: None,
+        address: [10, 77, 0, 10 + index].into(),
+        mac: Mac([0x52, 0x54, 0, 0, 0, index]),
+        name: own,
+    }
+}
+
+fn spec(domains: Vec<DomainSpec>) -> Spec {
+    Spec {
+        name: name("demo"),
+        connection: Connection::Lab,
+        accel: Accel::Auto,
+        network: NetworkSpec {
+            name: "demo".into(),
+            cidr: "10.77.0.0/24".parse().unwrap(),
+            gateway: [10, 77, 0, 1].into(),
+            domain: "pspd.internal".into(),
+        },
+        images: BTreeMap::from([(
+            "debian".to_owned(),
+            ImageSpec {
+                name: "debian".into(),
+                source: ImageSource::Recipe("/recipe".into()),
+                seed: Seed::Credentials,
+            },
+        )]),
+        domains: domains
+            .into_iter()
+            .map(|domain| (domain.name.clone(), domain))
+            .collect(),
+    }
+}
+
+/// A host where nothing is.
+fn nothing(spec: &Spec) -> Observed {
+    Observed {
+        lab: LabState::Absent,
+        images: BTreeMap::from([(
+            "debian".to_owned(),
+            ImageState {
+                digest: Digest::of(b"image"),
+                cached: false,
+            },
+        )]),
+        releases: spec
+            .domains
+            .keys()
+            .map(|name| (name.clone(), Digest::of(name.as_str().as_bytes())))
+            .collect(),
+        ..Observed::default()
+    }
+}
+
+fn applied(spec: &Spec) -> Observed {
+    let mut observed = nothing(spec);
+    let plan = up(spec, &observed).unwrap();
+    apply(&plan, usize::MAX, spec, &mut observed);
+    observed
+}
+
+fn lines(plan: &Plan) -> String {
+    let line = |step: &Step| {
+        format!(
+            "{} after [{}]: {}",
+            step.id,
+            step.after.join(" "),
+            step.reason
+        )
+    };
+    plan.steps.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn two() -> Spec {
+    spec(vec![domain(0, &[], true), domain(1, &["d0"], false)])
+}
+
+#[test]
+fn fresh() {
+    let spec = two();
+    insta::assert_snapshot!(lines(&up(&spec, &nothing(&spec)).unwrap()), @"");
+}
+
+#[test]
+fn nothing_to_do() {
+    let spec = two();
+    assert_eq!(up(&spec, &applied(&spec)), Ok(Plan::default()));
+}
+
+#[test]
+fn a_changed_binary_redeploys_that_service_alone() {
+    let spec = two();
+    let mut observed = applied(&spec);
+    observed.releases.insert(name("d0"), Digest::of(b"new"));
+    insta::assert_snapshot!(lines(&up(&spec, &observed).unwrap()), @"");
+}
+
+#[test]
+fn an_unhealthy_service_is_deployed_again() {
+    let spec = two();
+    let mut observed = applied(&spec);
+    observed.serving.remove(&name("d1"));
+    insta::assert_snapshot!(lines(&up(&spec, &observed).unwrap()), @"");
+}
+
+#[test]
+fn memory_applies_live_and_a_maximum_waits() {
+    let mut spec = two();
+    let observed = applied(&spec);
+    let domain = spec.domains.get_mut(&name("d0")).unwrap();
+    domain.memory = Range {
+        current: Size::mib(768),
+        maximum: Size::gib(2),
+    };
+    let plan = up(&spec, &observed).unwrap();
+    insta::assert_snapshot!(lines(&plan), @"");
+    assert_eq!(plan.notes, ["`d0` takes its new maximum at its next start"]);
+}
+
+#[test]
+fn another_firmware_restarts_the_domain() {
+    let mut spec = two();
+    let observed = applied(&spec);
+    spec.domains.get_mut(&name("d1")).unwrap().boot = Boot::Disk;
+    insta::assert_snapshot!(lines(&up(&spec, &observed).unwrap()), @"");
+}
+
+#[test]
+fn another_image_replaces_the_system_disk_and_keeps_the_volume() {
+    let spec = two();
+    let mut observed = applied(&spec);
+    observed.images.insert(
+        "debian".into(),
+        ImageState {
+            digest: Digest::of(b"new image"),
+            cached: false,
+        },
+    );
+    insta::assert_snapshot!(lines(&up(&spec, &observed).unwrap()), @"");
+}
+
+#[test]
+fn a_domain_that_left_the_topology_goes() {
+    let before = two();
+    let observed = applied(&before);
+    let after = spec(vec![domain(0, &[], true)]);
+    insta::assert_snapshot!(lines(&up(&after, &observed).unwrap()), @"");
+}
+
+#[test]
+fn a_foreign_object_is_an_error_that_names_it() {
+    let spec = two();
+    for owner in [
+        None,
+        Some(Ownership {
+            deployment: name("other"),
+            digest: Digest::of(b""),
+        }),
+    ] {
+        let mut observed = applied(&spec);
+        observed.domains.get_mut("d1").unwrap().owner = owner.clone();
+        assert_eq!(
+            up(&spec, &observed),
+            Err(PlanError::Foreign {
+                kind: "domain",
+                name: "d1".into()
+            })
+        );
+        let mut observed = applied(&spec);
+        observed.network.as_mut().unwrap().owner = owner;
+        assert_eq!(
+            up(&spec, &observed),
+            Err(PlanError::Foreign {
+                kind: "network",
+                name: "demo".into()
+            })
+        );
+    }
+}
+
+#[test]
+fn a_disk_does_not_shrink() {
+    let mut spec = two();
+    let observed = applied(&spec);
+    spec.domains.get_mut(&name("d0")).unwrap().volumes[0].size = Size::mib(10);
+    let error = PlanError::Shrinks {
+        disk: "d0-data.qcow2".into(),
+        have: Size::gib(1),
+        want: Size::mib(10),
+    };
+    assert_eq!(up(&spec, &observed), Err(error));
+}
+
+#[test]
+fn down_takes_dependants_first_and_keeps_volumes() {
+    let spec = two();
+    insta::assert_snapshot!(lines(&down(&spec, &applied(&spec), false)), @"");
+}
+
+#[test]
+fn down_with_volumes_leaves_no_file() {
+    let spec = two();
+    let mut observed = applied(&spec);
+    apply(
+        &down(&spec, &observed, true),
+        usize::MAX,
+        &spec,
+        &mut observed,
+    );
+    assert_eq!(
+        observed,
+        Observed {
+            images: observed.images.clone(),
+            releases: observed.releases.clone(),
+            ..nothing_at_all()
+        }
+    );
+}
+
+#[test]
+fn a_lab_with_strangers_stays() {
+    let spec = two();
+    let mut observed = applied(&spec);
+    observed.strangers.insert("other".into());
+    let plan = down(&spec, &observed, false);
+    assert!(
+        !plan
+            .steps
+            .iter()
+            .any(|step| matches!(step.action, Action::StopLab | Action::RemoveLab))
+    );
+    assert_eq!(plan.notes.len(), 1);
+}
+
+fn nothing_at_all() -> Observed {
+    Observed {
+        lab: LabState::Absent,
+        ..Observed::default()
+    }
+}
+
+prop_compose! {
+    /// Up to six domains; each depends on any of those before it.
+    fn any_spec()(count in 0u8..6)(edges in prop::collection::vec(any::<u8>(), usize::from(count)), volumes in any::<u8>()) -> Spec {
+        let domains = edges.iter().enumerate().map(|(index, edges)| {
+            let before: Vec<String> = (0..index).filter(|other| edges >> other & 1 == 1).map(|other| format!("d{other}")).collect();
+            let before: Vec<&str> = before.iter().map(String::as_str).collect();
+            domain(index as u8, &before, volumes >> index & 1 == 1)
+        });
+        spec(domains.collect())
+    }
+}
+
+fn respects_order(plan: &Plan) -> bool {
+    let mut seen = BTreeSet::new();
+    plan.steps.iter().all(|step| {
+        let ready = step.after.iter().all(|id| seen.contains(id));
+        ready && seen.insert(step.id.clone())
+    })
+}
+
+proptest! {
+    #[test]
+    fn what_was_applied_needs_nothing(spec in any_spec()) {
+        prop_assert_eq!(up(&spec, &applied(&spec)), Ok(Plan::default()));
+    }
+
+    #[test]
+    fn a_half_finished_up_converges(spec in any_spec(), count in 0usize..60) {
+        let mut observed = nothing(&spec);
+        let plan = up(&spec, &observed).unwrap();
+        apply(&plan, count, &spec, &mut observed);
+        let rest = up(&spec, &observed).unwrap();
+        prop_assert!(respects_order(&rest));
+        apply(&rest, usize::MAX, &spec, &mut observed);
+        prop_assert_eq!(up(&spec, &observed), Ok(Plan::default()));
+    }
+
+    #[test]
+    fn down_after_any_part_of_up_owns_nothing(spec in any_spec(), count in 0usize..60) {
+        let mut observed = nothing(&spec);
+        let plan = up(&spec, &observed).unwrap();
+        apply(&plan, count, &spec, &mut observed);
+        let away = down(&spec, &observed, true);
+        prop_assert!(respects_order(&away));
+        apply(&away, usize::MAX, &spec, &mut observed);
+        let left = (&observed.lab, observed.domains.len(), &observed.network, observed.disks.len(), observed.volumes.len(), observed.published.len());
+        prop_assert_eq!(left, (&LabState::Absent, 0, &None, 0, 0, 0));
+        prop_assert!(down(&spec, &observed, true).is_empty());
+    }
+
+    #[test]
+    fn every_edge_points_back(spec in any_spec()) {
+        prop_assert!(respects_order(&up(&spec, &nothing(&spec)).unwrap()));
+    }
+}

@@ -1,0 +1,105 @@
+//! Faults of a topology, shown with line, column and the line itself.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// A place in the text, both from 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    pub line: usize,
+    pub column: usize,
+}
+
+/// What is wrong, where, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fault {
+    pub at: Position,
+    pub message: String,
+    pub help: Option<String>,
+}
+
+impl Fault {
+    pub fn new(at: Position, message: impl Into<String>) -> Fault {
+        Fault {
+            at,
+            message: message.into(),
+            help: None,
+        }
+    }
+
+    pub fn help(mut self, help: impl Into<String>) -> Fault {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+/// All faults of one file, in its order.
+#[derive(Debug)]
+pub struct Faults {
+    file: PathBuf,
+    rendered: Vec<String>,
+}
+
+impl Faults {
+    /// A fault of the file as a whole.
+    pub(super) fn of_file(file: &Path, message: String) -> Faults {
+        Faults {
+            file: file.to_owned(),
+            rendered: vec![format!("{}: {message}\n", file.display())],
+        }
+    }
+
+    pub(super) fn in_text(file: &Path, text: &str, mut faults: Vec<Fault>) -> Faults {
+        faults.sort();
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        Faults {
+            file: file.to_owned(),
+            rendered: faults
+                .iter()
+                .map(|fault| render(&name, text, fault))
+                .collect(),
+        }
+    }
+
+    pub fn count(&self) -> usize {
+        self.rendered.len()
+    }
+}
+
+impl std::error::Error for Faults {}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = if self.count() == 1 {
+            "a fault".to_owned()
+        } else {
+            format!("{} faults", self.count())
+        };
+        writeln!(f, "`{}` has {what}\n", self.file.display())?;
+        write!(f, "{}", self.rendered.join("\n"))
+    }
+}
+
+/// `file:line:column: message`, the line, and a caret with the help below it.
+fn render(file: &str, text: &str, fault: &Fault) -> String {
+    let Position { line, column } = fault.at;
+    let mut shown = format!("{file}:{line}:{column}: {}\n", fault.message);
+    let number = line.to_string();
+    let gutter = " ".repeat(number.len());
+    // Long lines and control characters would make the snippet harder to read than none.
+    let source: String = text
+        .lines()
+        .nth(line.saturating_sub(1))
+        .unwrap_or_default()
+        .chars()
+        .take(160)
+        .collect();
+    let source = source.replace('\t', " ");
+    shown.push_str(&format!("{number} | {}\n", source.trim_end()));
+    let caret = " ".repeat(column.saturating_sub(1).min(160));
+    match &fault.help {
+        Some(help) => shown.push_str(&format!("{gutter} | {caret}^ {help}\n")),
+        None => shown.push_str(&format!("{gutter} | {caret}^\n")),
+    }
+    shown
+}

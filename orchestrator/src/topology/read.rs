@@ -1,0 +1,210 @@
+//! Takes values out of the tree, and collects what is wrong with them.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::fault::{Fault, Position};
+use super::keys::Object;
+use super::tree::{Key, Node, Value};
+use super::units;
+use crate::spec::{Digest, Name, Size};
+
+/// Names within this similarity (Jaro-Winkler) are offered as what was meant.
+const SIMILAR: f64 = 0.8;
+
+/// Collects faults, so that reading goes on past each.
+#[derive(Default)]
+pub struct Reader {
+    faults: RefCell<Vec<Fault>>,
+}
+
+/// A mapping's known keys.
+pub struct Fields<'a> {
+    pub at: Position,
+    entries: BTreeMap<&'a str, (&'a Key, &'a Node)>,
+}
+
+impl<'a> Fields<'a> {
+    /// A key's value; one that is written with nothing behind it counts as absent.
+    pub fn get(&self, key: &str) -> Option<&'a Node> {
+        self.entries
+            .get(key)
+            .map(|(_, node)| *node)
+            .filter(|node| !node.is_null())
+    }
+
+    /// Where a key is written, else where the mapping is.
+    pub fn at(&self, key: &str) -> Position {
+        self.entries.get(key).map_or(self.at, |(key, _)| key.at)
+    }
+}
+
+impl Reader {
+    pub fn into_faults(self) -> Vec<Fault> {
+        self.faults.into_inner()
+    }
+
+    pub fn fault(&self, fault: Fault) {
+        self.faults.borrow_mut().push(fault);
+    }
+
+    /// The fields of a mapping with fixed keys: unknown, duplicate and missing ones are faults.
+    pub fn object<'a>(&self, node: &'a Node, at: Position, object: &Object) -> Option<Fields<'a>> {
+        let entries = self.entries(node, object.title)?;
+        let known: Vec<&str> = object.keys.iter().map(|key| key.name).collect();
+        let mut fields = Fields {
+            at,
+            entries: BTreeMap::new(),
+        };
+        for (key, value) in entries {
+            if known.contains(&key.name.as_str()) {
+                fields.entries.insert(&key.name, (key, value));
+            } else {
+                let fault = Fault::new(
+                    key.at,
+                    format!("{} has no key `{}`", object.title, key.name),
+                );
+                self.fault(fault.help(meant(&key.name, &known)));
+            }
+        }
+        for key in object.keys.iter().filter(|key| key.required) {
+            if fields.get(key.name).is_none() {
+                self.fault(
+                    Fault::new(at, format!("{} needs `{}`", object.title, key.name))
+                        .help(key.about),
+                );
+            }
+        }
+        Some(fields)
+    }
+
+    /// The entries of a mapping with names of the user's own, duplicates being faults.
+    pub fn entries<'a>(&self, node: &'a Node, what: &str) -> Option<Vec<(&'a Key, &'a Node)>> {
+        let Value::Map(entries) = &node.value else {
+            self.fault(Fault::new(
+                node.at,
+                format!("{what} is a mapping, and this is {}", node.kind()),
+            ));
+            return None;
+        };
+        let mut seen: BTreeMap<&str, Position> = BTreeMap::new();
+        let mut kept = Vec::new();
+        for (key, value) in entries {
+            match seen.get(key.name.as_str()) {
+                Some(first) => {
+                    let fault = Fault::new(key.at, format!("`{}` is there twice", key.name));
+                    self.fault(fault.help(format!("the first is on line {}", first.line)));
+                }
+                None => {
+                    seen.insert(&key.name, key.at);
+                    kept.push((key, value));
+                }
+            }
+        }
+        Some(kept)
+    }
+
+    pub fn list<'a>(&self, node: &'a Node, what: &str) -> &'a [Node] {
+        match &node.value {
+            Value::List(items) => items,
+            _ => {
+                self.fault(
+                    Fault::new(
+                        node.at,
+                        format!("{what} is a list, and this is {}", node.kind()),
+                    )
+                    .help("write it as `[one, two]`"),
+                );
+                &[]
+            }
+        }
+    }
+
+    pub fn text<'a>(&self, node: &'a Node, what: &str) -> Option<&'a str> {
+        match &node.value {
+            Value::Scalar { text, .. } if !node.is_null() => Some(text),
+            _ => {
+                self.fault(Fault::new(
+                    node.at,
+                    format!("{what} is a text, and this is {}", node.kind()),
+                ));
+                None
+            }
+        }
+    }
+
+    /// A text that `parse` takes; its error becomes a fault.
+    pub fn parsed<T>(
+        &self,
+        node: &Node,
+        what: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let text = self.text(node, what)?;
+        parse(text)
+            .map_err(|message| self.fault(Fault::new(node.at, message)))
+            .ok()
+    }
+
+    pub fn size(&self, node: &Node, what: &str) -> Option<Size> {
+        self.parsed(node, what, units::size)
+    }
+
+    pub fn duration(&self, node: &Node, what: &str) -> Option<Duration> {
+        self.parsed(node, what, units::duration)
+    }
+
+    pub fn number(&self, node: &Node, what: &str, least: u64, most: u64) -> Option<u64> {
+        self.parsed(node, what, |text| {
+            let number = text
+                .parse()
+                .ok()
+                .filter(|number| (least..=most).contains(number));
+            number.ok_or_else(|| {
+                format!("{what} is a number from {least} to {most}, and this is `{text}`")
+            })
+        })
+    }
+
+    pub fn word<T: Copy>(&self, node: &Node, what: &str, words: &[(&str, T)]) -> Option<T> {
+        let text = self.text(node, what)?;
+        let found = words
+            .iter()
+            .find(|(word, _)| *word == text)
+            .map(|(_, value)| *value);
+        if found.is_none() {
+            let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            self.fault(
+                Fault::new(node.at, format!("{what} cannot be `{text}`")).help(meant(text, &known)),
+            );
+        }
+        found
+    }
+
+    pub fn name(&self, text: &str, at: Position) -> Option<Name> {
+        Name::new(text)
+            .map_err(|error| self.fault(Fault::new(at, error.to_string())))
+            .ok()
+    }
+
+    pub fn digest(&self, node: &Node) -> Option<Digest> {
+        self.parsed(node, "sha256", |text| {
+            Digest::parse(text).map_err(|error| format!("`{text}`: {error}"))
+        })
+    }
+}
+
+/// The nearest of the known words, or all of them.
+pub fn meant(word: &str, known: &[&str]) -> String {
+    let nearest = known
+        .iter()
+        .map(|other| (strsim::jaro_winkler(word, other), other))
+        .filter(|(similarity, _)| *similarity >= SIMILAR)
+        .max_by(|a, b| a.0.total_cmp(&b.0));
+    match nearest {
+        Some((_, nearest)) => format!("did you mean `{nearest}`?"),
+        None if known.is_empty() => "there is none yet".to_owned(),
+        None => format!("it can be: {}", known.join(", ")),
+    }
+}

@@ -1,0 +1,299 @@
+//! The tree to a [`Spec`]: every value checked, every default, address and MAC resolved.
+
+mod addresses;
+mod domain;
+mod graph;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use ipnet::Ipv4Net;
+
+use super::Found;
+use super::fault::Fault;
+use super::keys;
+use super::read::{Fields, Reader, meant};
+use super::tree::Node;
+use crate::spec::{Accel, Connection, ImageSource, ImageSpec, Name, NetworkSpec, Seed, Spec};
+
+const DEFAULT_CIDR: &str = "10.77.0.0/24";
+const DEFAULT_DNS_DOMAIN: &str = "pspd.internal";
+
+/// What paths are relative to, and what is at them.
+struct Files<'a> {
+    folder: &'a Path,
+    look: &'a dyn Fn(&Path) -> Found,
+}
+
+impl Files<'_> {
+    fn resolve(&self, text: &str) -> PathBuf {
+        // Lexical: `a/../b` may cross a link, and stays as it was written.
+        self.folder
+            .join(text)
+            .components()
+            .filter(|part| *part != std::path::Component::CurDir)
+            .collect()
+    }
+
+    /// A path at which there must be such a thing.
+    fn expect(
+        &self,
+        reader: &Reader,
+        node: &Node,
+        what: &str,
+        wanted: Found,
+        help: &str,
+    ) -> Option<PathBuf> {
+        let path = self.resolve(reader.text(node, what)?);
+        if (self.look)(&path) != wanted {
+            let kind = if wanted == Found::Folder {
+                "no folder"
+            } else {
+                "no file"
+            };
+            reader.fault(
+                Fault::new(node.at, format!("there is {kind} `{}`", path.display())).help(help),
+            );
+        }
+        Some(path)
+    }
+}
+
+pub fn resolve(
+    tree: &Node,
+    folder: &Path,
+    look: &dyn Fn(&Path) -> Found,
+) -> Result<Spec, Vec<Fault>> {
+    let reader = Reader::default();
+    let spec = topology(&reader, tree, &Files { folder, look });
+    let faults = reader.into_faults();
+    match spec {
+        Some(spec) if faults.is_empty() => Ok(spec),
+        _ => Err(faults),
+    }
+}
+
+fn topology(reader: &Reader, tree: &Node, files: &Files) -> Option<Spec> {
+    let fields = reader.object(tree, tree.at, &keys::TOPOLOGY)?;
+    let name = fields
+        .get("name")
+        .and_then(|node| reader.name(reader.text(node, "name")?, node.at));
+    let connection = fields
+        .get("connection")
+        .map_or(Some(Connection::Lab), |node| connection(reader, node));
+    let words = [
+        ("auto", Accel::Auto),
+        ("kvm", Accel::Kvm),
+        ("tcg", Accel::Tcg),
+    ];
+    let accel = fields
+        .get("accel")
+        .map_or(Some(Accel::Auto), |node| reader.word(node, "accel", &words));
+    let images = images(reader, &fields, files);
+    // Domains are read even where something before them is wrong, so that their faults show at once.
+    let stand_in = Name::new("topology").expect("it is a DNS label");
+    let network = network(reader, &fields, name.as_ref().unwrap_or(&stand_in));
+    let domains = domain::domains(
+        reader,
+        &fields,
+        files,
+        name.as_ref().unwrap_or(&stand_in),
+        network.as_ref(),
+        &images,
+    );
+    let mut images = images;
+    images.retain(|key, _| domains.values().any(|domain| domain.image == *key));
+    Some(Spec {
+        name: name?,
+        connection: connection?,
+        accel: accel?,
+        network: network?,
+        images: resolved(images)?,
+        domains,
+    })
+}
+
+fn resolved(images: BTreeMap<String, Option<ImageSpec>>) -> Option<BTreeMap<String, ImageSpec>> {
+    images
+        .into_iter()
+        .map(|(name, image)| Some((name, image?)))
+        .collect()
+}
+
+fn connection(reader: &Reader, node: &Node) -> Option<Connection> {
+    let text = reader.text(node, "connection")?;
+    if text == "lab" {
+        return Some(Connection::Lab);
+    }
+    let Some((scheme, rest)) = text.split_once("://") else {
+        reader.fault(
+            Fault::new(node.at, format!("connection cannot be `{text}`"))
+                .help("write `lab`, or a libvirt URI such as `qemu:///system`"),
+        );
+        return None;
+    };
+    if scheme.contains('+') || !rest.starts_with('/') {
+        let fault = Fault::new(node.at, format!("`{text}` is on another host"));
+        reader.fault(fault.help("disks and ports are made on this host: run pspd there, or use a local URI such as `qemu:///system`"));
+        return None;
+    }
+    Some(Connection::Uri(text.to_owned()))
+}
+
+fn network(reader: &Reader, fields: &Fields, name: &Name) -> Option<NetworkSpec> {
+    let own = fields
+        .get("network")
+        .map(|node| reader.object(node, node.at, &keys::NETWORK));
+    let fields = match own {
+        Some(fields) => Some(fields?),
+        None => None,
+    };
+    let get = |key: &str| fields.as_ref().and_then(|fields| fields.get(key));
+    let cidr = match get("cidr") {
+        Some(node) => reader.parsed(node, "cidr", parse_cidr),
+        None => parse_cidr(DEFAULT_CIDR).ok(),
+    }?;
+    let domain = match get("domain") {
+        Some(node) => reader.parsed(node, "domain", |text| {
+            let labels = text.split('.').all(|label| Name::new(label).is_ok());
+            if labels {
+                Ok(text.to_owned())
+            } else {
+                Err(format!(
+                    "`{text}` is no DNS domain; write it like `{DEFAULT_DNS_DOMAIN}`"
+                ))
+            }
+        })?,
+        None => DEFAULT_DNS_DOMAIN.to_owned(),
+    };
+    Some(NetworkSpec {
+        name: name.to_string(),
+        cidr,
+        gateway: addresses::gateway(cidr),
+        domain,
+    })
+}
+
+fn parse_cidr(text: &str) -> Result<Ipv4Net, String> {
+    let net: Ipv4Net = text
+        .parse()
+        .map_err(|_| format!("`{text}` is no network; write it like `{DEFAULT_CIDR}`"))?;
+    if net.addr() != net.network() {
+        return Err(format!(
+            "`{text}` has host bits set; the network is `{}`",
+            net.trunc()
+        ));
+    }
+    if net.prefix_len() > 29 || net.prefix_len() < 8 {
+        return Err(format!(
+            "`{text}` has an unusable size; take a prefix from /8 to /29"
+        ));
+    }
+    Ok(net)
+}
+
+/// Images by name; `None` stands for one that is there and wrong.
+fn images(reader: &Reader, fields: &Fields, files: &Files) -> BTreeMap<String, Option<ImageSpec>> {
+    let Some(node) = fields.get("images") else {
+        return BTreeMap::new();
+    };
+    let entries = reader.entries(node, "images").unwrap_or_default();
+    entries
+        .into_iter()
+        .map(|(key, node)| (key.name.clone(), image(reader, &key.name, node, files)))
+        .collect()
+}
+
+fn image(reader: &Reader, name: &str, node: &Node, files: &Files) -> Option<ImageSpec> {
+    let fields = reader.object(node, node.at, &keys::IMAGE)?;
+    let given: Vec<&str> = ["recipe", "path", "url"]
+        .into_iter()
+        .filter(|key| fields.get(key).is_some())
+        .collect();
+    let [source] = given[..] else {
+        reader.fault(Fault::new(
+            node.at,
+            format!("the image `{name}` needs one of `recipe`, `path` and `url`"),
+        ));
+        return None;
+    };
+    let from = fields.get(source)?;
+    let source = if source == "recipe" {
+        if fields.get("sha256").is_some() {
+            reader.fault(
+                Fault::new(fields.at("sha256"), "a recipe has no `sha256`")
+                    .help("its image is cached by the digest of the recipe's files"),
+            );
+        }
+        ImageSource::Recipe(files.expect(
+            reader,
+            from,
+            "recipe",
+            Found::Folder,
+            "it is a folder with a `build` script; see images/ of pspd",
+        )?)
+    } else {
+        let sha256 = match fields.get("sha256") {
+            Some(node) => reader.digest(node),
+            None => {
+                reader.fault(
+                    Fault::new(node.at, format!("the image `{name}` needs `sha256`"))
+                        .help("`sha256sum FILE` tells it"),
+                );
+                None
+            }
+        };
+        if source == "path" {
+            let path = files.expect(
+                reader,
+                from,
+                "path",
+                Found::File,
+                "name a disk image on this host",
+            );
+            ImageSource::Path {
+                path: path?,
+                sha256: sha256?,
+            }
+        } else {
+            let url = reader.parsed(from, "url", |text| {
+                let web = text.starts_with("https://") || text.starts_with("http://");
+                if web {
+                    Ok(text.to_owned())
+                } else {
+                    Err(format!(
+                        "`{text}` is no http or https URL; a file of this host is a `path`"
+                    ))
+                }
+            });
+            ImageSource::Url {
+                url: url?,
+                sha256: sha256?,
+            }
+        }
+    };
+    let words = [
+        ("credentials", Seed::Credentials),
+        ("nocloud", Seed::Nocloud),
+    ];
+    let default = if matches!(source, ImageSource::Recipe(_)) {
+        Seed::Credentials
+    } else {
+        Seed::Nocloud
+    };
+    let seed = fields
+        .get("seed")
+        .map_or(Some(default), |node| reader.word(node, "seed", &words))?;
+    Some(ImageSpec {
+        name: name.to_owned(),
+        source,
+        seed,
+    })
+}
+
+/// A fault for a name that is not there, with the nearest that is.
+fn unknown(reader: &Reader, node: &Node, what: &str, name: &str, known: &[&str]) {
+    reader.fault(
+        Fault::new(node.at, format!("there is no {what} `{name}`")).help(meant(name, known)),
+    );
+}

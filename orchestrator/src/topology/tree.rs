@@ -1,0 +1,225 @@
+//! YAML to a tree whose nodes know their place, within limits. The one file that knows the YAML library.
+
+use std::collections::HashMap;
+
+use serde_yaml::granit_parser::{Event, Parser, ScalarStyle, Span};
+
+use super::fault::{Fault, Position};
+
+/// Deeper than any topology, and shallow enough for recursion.
+const DEEPEST: usize = 24;
+/// After aliases are followed: a bound for "billion laughs".
+const MOST_NODES: usize = 50_000;
+
+#[derive(Clone, Debug)]
+pub struct Node {
+    pub at: Position,
+    pub value: Value,
+}
+
+#[derive(Clone, Debug)]
+pub enum Value {
+    /// `plain`: written without quotes, so that `null` and `~` mean nothing.
+    Scalar {
+        text: String,
+        plain: bool,
+    },
+    List(Vec<Node>),
+    /// In file order, duplicates included.
+    Map(Vec<(Key, Node)>),
+}
+
+#[derive(Clone, Debug)]
+pub struct Key {
+    pub at: Position,
+    pub name: String,
+}
+
+impl Node {
+    /// What it is, for messages.
+    pub fn kind(&self) -> &'static str {
+        match &self.value {
+            Value::Scalar { .. } if self.is_null() => "nothing",
+            Value::Scalar { .. } => "a value",
+            Value::List(_) => "a list",
+            Value::Map(_) => "a mapping",
+        }
+    }
+
+    pub fn is_null(&self) -> bool {
+        matches!(&self.value, Value::Scalar { text, plain: true } if matches!(text.as_str(), "" | "~" | "null"))
+    }
+
+    fn count(&self) -> usize {
+        1 + match &self.value {
+            Value::Scalar { .. } => 0,
+            Value::List(items) => items.iter().map(Node::count).sum(),
+            Value::Map(entries) => entries.iter().map(|(_, node)| 1 + node.count()).sum(),
+        }
+    }
+}
+
+/// Parses one document.
+pub fn parse(text: &str) -> Result<Node, Fault> {
+    let mut builder = Builder {
+        parser: Parser::new_from_str(text),
+        anchors: HashMap::new(),
+        nodes: 0,
+    };
+    builder.document()
+}
+
+struct Builder<'a> {
+    parser: Parser<'a, serde_yaml::granit_parser::StrInput<'a>>,
+    anchors: HashMap<usize, Node>,
+    nodes: usize,
+}
+
+impl<'a> Builder<'a> {
+    fn document(&mut self) -> Result<Node, Fault> {
+        let mut root = None;
+        loop {
+            let (event, at) = self.next()?;
+            match event {
+                Event::StreamStart | Event::DocumentEnd => {}
+                Event::DocumentStart(..) if root.is_none() => {
+                    let (event, at) = self.next()?;
+                    root = Some(self.node(event, at, 0)?);
+                }
+                Event::DocumentStart(..) => {
+                    return Err(Fault::new(at, "a second document begins here")
+                        .help("a topology is one document: remove this `---`"));
+                }
+                Event::StreamEnd => break,
+                _ => return Err(Fault::new(at, "this is not expected here")),
+            }
+        }
+        let empty = || {
+            Fault::new(Position { line: 1, column: 1 }, "the file is empty")
+                .help("`pspd init` writes a topology to start from")
+        };
+        root.filter(|node| !node.is_null()).ok_or_else(empty)
+    }
+
+    /// The next event that is not a comment.
+    fn next(&mut self) -> Result<(Event<'a>, Position), Fault> {
+        loop {
+            match self.parser.next_event() {
+                Some(Ok((Event::Comment(..), _))) => {}
+                Some(Ok((event, span))) => return Ok((event, position(&span))),
+                Some(Err(error)) => {
+                    let mark = error.marker();
+                    let at = Position {
+                        line: mark.line().max(1),
+                        column: mark.col() + 1,
+                    };
+                    return Err(Fault::new(
+                        at,
+                        format!("this is not YAML: {}", error.info()),
+                    ));
+                }
+                None => return Ok((Event::StreamEnd, Position::default())),
+            }
+        }
+    }
+
+    fn node(&mut self, event: Event<'a>, at: Position, depth: usize) -> Result<Node, Fault> {
+        if depth > DEEPEST {
+            return Err(Fault::new(
+                at,
+                format!("this is nested more than {DEEPEST} levels deep"),
+            ));
+        }
+        let (value, anchor) = match event {
+            Event::Scalar(text, style, anchor, _) => (
+                Value::Scalar {
+                    text: text.into_owned(),
+                    plain: style == ScalarStyle::Plain,
+                },
+                anchor,
+            ),
+            Event::SequenceStart(_, anchor, _) => (self.list(depth)?, anchor),
+            Event::MappingStart(_, anchor, _) => (self.map(depth)?, anchor),
+            Event::Alias(anchor) => {
+                let named = self.anchors.get(&anchor).cloned();
+                let node = named
+                    .ok_or_else(|| Fault::new(at, "this alias is used inside of what it names"))?;
+                self.grow(node.count(), at)?;
+                return Ok(Node {
+                    at,
+                    value: node.value,
+                });
+            }
+            _ => return Err(Fault::new(at, "a value is missing here")),
+        };
+        self.grow(1, at)?;
+        let node = Node { at, value };
+        if anchor != 0 {
+            self.anchors.insert(anchor, node.clone());
+        }
+        Ok(node)
+    }
+
+    fn grow(&mut self, count: usize, at: Position) -> Result<(), Fault> {
+        self.nodes += count;
+        if self.nodes > MOST_NODES {
+            return Err(Fault::new(
+                at,
+                format!("the file has more than {MOST_NODES} values, those of aliases included"),
+            ));
+        }
+        Ok(())
+    }
+
+    fn list(&mut self, depth: usize) -> Result<Value, Fault> {
+        let mut items = Vec::new();
+        loop {
+            match self.next()? {
+                (Event::SequenceEnd, _) => return Ok(Value::List(items)),
+                (event, at) => items.push(self.node(event, at, depth + 1)?),
+            }
+        }
+    }
+
+    fn map(&mut self, depth: usize) -> Result<Value, Fault> {
+        let mut entries: Vec<(Key, Node)> = Vec::new();
+        loop {
+            let (event, at) = self.next()?;
+            if matches!(event, Event::MappingEnd) {
+                return Ok(Value::Map(entries));
+            }
+            let key = self.node(event, at, depth + 1)?;
+            let Value::Scalar { text: name, .. } = key.value else {
+                return Err(Fault::new(at, format!("{} can be no key", key.kind()))
+                    .help("keys are plain words"));
+            };
+            let (event, value_at) = self.next()?;
+            let value = self.node(event, value_at, depth + 1)?;
+            if name == "<<" {
+                merge(&mut entries, value, at)?;
+            } else {
+                entries.push((Key { at, name }, value));
+            }
+        }
+    }
+}
+
+/// `<<: *other`: the other mapping's entries, where this one has none of the name.
+fn merge(entries: &mut Vec<(Key, Node)>, value: Node, at: Position) -> Result<(), Fault> {
+    let Value::Map(others) = value.value else {
+        return Err(Fault::new(at, "`<<` takes the alias of a mapping"));
+    };
+    for (key, node) in others {
+        if !entries.iter().any(|(own, _)| own.name == key.name) {
+            entries.push((Key { at, name: key.name }, node));
+        }
+    }
+    Ok(())
+}
+
+fn position(span: &Span) -> Position {
+    Position {
+        line: span.start.line().max(1),
+        column: span.start.col() + 1,
+    }
+}

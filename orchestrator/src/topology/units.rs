@@ -1,0 +1,112 @@
+//! Values with units, as people write them.
+
+use std::time::Duration;
+
+use crate::spec::Size;
+
+const SIZES: [(&str, u64); 8] = [
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("TiB", 1 << 40),
+    ("KB", 1_000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+    ("TB", 1_000_000_000_000),
+];
+
+/// `512 MiB`, `1.5GiB`; a number without a unit is refused.
+pub fn size(text: &str) -> Result<Size, String> {
+    let (number, unit) = split(text);
+    if unit.is_empty() && !number.is_empty() {
+        return Err(format!(
+            "`{text}` has no unit; write `{text} MiB` or `{text} GiB`"
+        ));
+    }
+    let scale = SIZES
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case(unit))
+        .map(|(_, scale)| *scale);
+    let value: Option<f64> = number
+        .parse()
+        .ok()
+        .filter(|value: &f64| value.is_finite() && *value > 0.0);
+    match (value, scale) {
+        (Some(value), Some(scale)) if value * scale as f64 <= (1u64 << 50) as f64 => {
+            Ok(Size((value * scale as f64) as u64))
+        }
+        (Some(_), Some(_)) => Err(format!("`{text}` is more than 1 PiB")),
+        _ => Err(format!(
+            "`{text}` is no size; write it like `512 MiB` or `4 GiB`"
+        )),
+    }
+}
+
+/// `30s`, `2m`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = split(text);
+    let seconds = match unit {
+        "s" => Some(1),
+        "m" | "min" => Some(60),
+        _ => None,
+    };
+    match (
+        number
+            .parse::<u64>()
+            .ok()
+            .filter(|number| (1..=86_400).contains(number)),
+        seconds,
+    ) {
+        (Some(number), Some(seconds)) => Ok(Duration::from_secs(number * seconds)),
+        _ => Err(format!(
+            "`{text}` is no duration; write it like `30s` or `2m`"
+        )),
+    }
+}
+
+fn split(text: &str) -> (&str, &str) {
+    let text = text.trim();
+    let end = text
+        .find(|c: char| !(c.is_ascii_digit() || c == '.'))
+        .unwrap_or(text.len());
+    (&text[..end], text[end..].trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in [
+            ("512 MiB", 512 << 20),
+            ("1.5GiB", 3 << 29),
+            ("4 gib", 4 << 30),
+            ("10 MB", 10_000_000),
+        ] {
+            assert_eq!(size(text), Ok(Size(bytes)), "{text}");
+        }
+        for text in [
+            "512",
+            "",
+            "MiB",
+            "-1 MiB",
+            "0 MiB",
+            "1 XiB",
+            "1e3 MiB",
+            "9999999 TiB",
+            "NaN MiB",
+        ] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
+        assert_eq!(duration("2 m"), Ok(Duration::from_secs(120)));
+        for text in ["30", "0s", "s", "99999999s", "1.5s"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+}
