@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -156,8 +155,12 @@ fn answers(socket: &Path, patience: Duration) -> io::Result<()> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(patience))?;
     stream.write_all(&call.map(u32::to_be_bytes).concat())?;
-    stream.read_exact(&mut [0; LENGTH as usize])?;
-    stream.shutdown(Shutdown::Both)
+    let mut length = [0; 4];
+    stream.read_exact(&mut length)?;
+    // Left unread, the rest would be a broken connection in libvirtd's log.
+    let rest = u64::from(u32::from_be_bytes(length)).saturating_sub(4);
+    io::copy(&mut stream.take(rest), &mut io::sink())?;
+    Ok(())
 }
 
 #[cfg(test)]

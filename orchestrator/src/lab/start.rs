@@ -65,12 +65,12 @@ pub(super) fn status(dir: &Path) -> anyhow::Result<Option<Status>> {
     }
 }
 
-/// No socket, a stale one, or one whose supervisor ended while it was asked.
+/// No socket, a stale one, one whose supervisor ended while it was asked, or (`InvalidInput`) a path too long for any.
 fn nobody_listens(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionRefused, ConnectionReset, NotFound, UnexpectedEof};
+    use io::ErrorKind::*;
     matches!(
         error.kind(),
-        NotFound | ConnectionRefused | ConnectionReset | UnexpectedEof
+        NotFound | ConnectionRefused | ConnectionReset | BrokenPipe | UnexpectedEof | InvalidInput
     )
 }
 
