@@ -1,5 +1,7 @@
 //! A connection to libvirt, and what lives behind it: listing, finding and defining domains and networks.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use virt::connect::Connect;
 use virt::network::Network as VirtNetwork;
@@ -8,8 +10,9 @@ use virt_sys as sys;
 use super::definition::{DomainDefinition, NetworkDefinition};
 use super::domain::{Domain, DomainState, state_of};
 use super::error::{Attempt, Cause, Kind, Owner};
+use super::events::{self, Hub};
 use super::render::DomainType;
-use super::{Error, Network, Ownership, Result, events};
+use super::{Error, Network, Ownership, Result, ffi};
 use crate::spec::Name;
 
 /// Of libvirt's keepalive: after this many seconds of silence, this often, the connection counts as dead.
@@ -18,9 +21,21 @@ const KEEPALIVE: (i32, u32) = (10, 6);
 
 /// An open connection; clones share it. Its calls block.
 #[derive(Clone, Debug)]
-pub struct Connection {
+pub struct Connection(Arc<Open>);
+
+#[derive(Debug)]
+struct Open {
     connect: Connect,
     uri: String,
+    hub: Hub,
+    callback: i32,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        // A registered callback would keep the connection open.
+        ffi::ignore_lifecycle(&self.connect, self.callback);
+    }
 }
 
 /// Any domain of the host, whoever owns it.
@@ -42,35 +57,45 @@ pub struct NetworkSummary {
 impl Connection {
     /// Connects to a libvirt URI, <https://libvirt.org/uri.html>.
     pub fn open(uri: &str) -> Result<Connection> {
-        // Else libvirt prints every error to stderr besides reporting it.
-        virt::error::clear_error_callback();
-        let connect = events::run_event_loop()
-            .and_then(|()| Connect::open(Some(uri)).map_err(Cause::from))
-            .map_err(|source| Error::Connect {
-                uri: uri.to_owned(),
-                hint: connect_hint(uri),
-                source,
-            })?;
-        let (interval, count) = KEEPALIVE;
-        // Drivers without a server, such as `test`, have nothing to keep alive and refuse.
-        let _ = connect.set_keep_alive(interval, count);
-        let uri = uri.to_owned();
-        Ok(Connection { connect, uri })
+        let open = || -> Result<Open, Cause> {
+            // Else libvirt prints every error to stderr besides reporting it.
+            virt::error::clear_error_callback();
+            events::run_event_loop()?;
+            let connect = Connect::open(Some(uri))?;
+            let (interval, count) = KEEPALIVE;
+            // Drivers without a server, such as `test`, have nothing to keep alive and refuse.
+            let _ = connect.set_keep_alive(interval, count);
+            let hub = Hub::default();
+            let callback = hub.attach(&connect)?;
+            let uri = uri.to_owned();
+            Ok(Open {
+                connect,
+                uri,
+                hub,
+                callback,
+            })
+        };
+        let open = open().map_err(|source| Error::Connect {
+            uri: uri.to_owned(),
+            hint: connect_hint(uri),
+            source,
+        })?;
+        Ok(Connection(Arc::new(open)))
     }
 
     pub fn uri(&self) -> &str {
-        &self.uri
+        &self.0.uri
     }
 
     /// Whether libvirt still answers; a dead connection stays dead, open another.
     pub fn is_alive(&self) -> bool {
-        self.connect.is_alive().unwrap_or(false)
+        self.raw().is_alive().unwrap_or(false)
     }
 
     /// Every domain of the host; one that vanishes meanwhile is left out.
     pub fn domains(&self) -> Result<Vec<DomainSummary>> {
-        let attempt = || format!("list the domains of `{}`", self.uri);
-        let domains = self.connect.list_all_domains(0).attempt(attempt)?;
+        let attempt = || format!("list the domains of `{}`", self.uri());
+        let domains = self.raw().list_all_domains(0).attempt(attempt)?;
         let mut summaries = Vec::with_capacity(domains.len());
         for domain in &domains {
             summaries.extend(unless_gone(summarize_domain(domain)).attempt(attempt)?);
@@ -81,8 +106,8 @@ impl Connection {
 
     /// Every network of the host; one that vanishes meanwhile is left out.
     pub fn networks(&self) -> Result<Vec<NetworkSummary>> {
-        let attempt = || format!("list the networks of `{}`", self.uri);
-        let networks = self.connect.list_all_networks(0).attempt(attempt)?;
+        let attempt = || format!("list the networks of `{}`", self.uri());
+        let networks = self.raw().list_all_networks(0).attempt(attempt)?;
         let mut summaries = Vec::with_capacity(networks.len());
         for network in &networks {
             summaries.extend(unless_gone(summarize_network(network)).attempt(attempt)?);
@@ -94,7 +119,7 @@ impl Connection {
     /// The deployment's domain of that name. One that it does not own is [`Error::Foreign`].
     pub fn domain(&self, deployment: &Name, name: &str) -> Result<Option<Domain>> {
         let attempt = || format!("look up domain `{name}`");
-        let found = unless_gone(self.connect.lookup_domain_by_name(name).and_then(|domain| {
+        let found = unless_gone(self.raw().lookup_domain_by_name(name).and_then(|domain| {
             let xml = domain.xml_desc(sys::VIR_DOMAIN_XML_INACTIVE)?;
             Ok((domain, xml))
         }));
@@ -108,7 +133,7 @@ impl Connection {
     /// The deployment's network of that name. One that it does not own is [`Error::Foreign`].
     pub fn network(&self, deployment: &Name, name: &str) -> Result<Option<Network>> {
         let attempt = || format!("look up network `{name}`");
-        let lookup = self.connect.lookup_network_by_name(name);
+        let lookup = self.raw().lookup_network_by_name(name);
         let found = unless_gone(lookup.and_then(|network| {
             let xml = config_xml(&network)?;
             Ok((network, xml))
@@ -125,14 +150,14 @@ impl Connection {
         let name = definition.name.as_str();
         self.domain(&definition.ownership.deployment, name)?;
         let attempt = || format!("define domain `{name}`");
-        let is_test = self.connect.driver_type().attempt(attempt)? == "Test";
+        let is_test = self.raw().driver_type().attempt(attempt)? == "Test";
         let kind = if is_test {
             DomainType::Test
         } else {
             definition.accelerator.into()
         };
         let xml = definition.to_xml_as(kind);
-        let domain = self.connect.define_domain_xml(&xml).attempt(attempt)?;
+        let domain = self.raw().define_domain_xml(&xml).attempt(attempt)?;
         Ok(Domain::new(domain, self.clone(), name))
     }
 
@@ -142,7 +167,7 @@ impl Connection {
         let name = definition.name.as_str();
         let before = self.network(&definition.ownership.deployment, name)?;
         let network = self
-            .connect
+            .raw()
             .define_network_xml(&definition.to_xml())
             .attempt(|| format!("define network `{name}`"))?;
         let network = Network::new(network, name);
@@ -153,13 +178,22 @@ impl Connection {
     }
 
     pub(super) fn raw(&self) -> &Connect {
-        &self.connect
+        &self.0.connect
+    }
+
+    pub(super) fn hub(&self) -> &Hub {
+        &self.0.hub
     }
 }
 
 /// A network's XML as its next start takes it.
 pub(super) fn config_xml(network: &VirtNetwork) -> Result<String, virt::error::Error> {
-    network.xml_desc(sys::VIR_NETWORK_XML_INACTIVE)
+    let inactive = network.xml_desc(sys::VIR_NETWORK_XML_INACTIVE);
+    // The `test` driver refuses to tell the two apart.
+    inactive.or_else(|error| match error.code().to_raw() {
+        sys::VIR_ERR_INVALID_ARG => network.xml_desc(0),
+        _ => Err(error),
+    })
 }
 
 fn summarize_domain(domain: &virt::domain::Domain) -> Result<DomainSummary, virt::error::Error> {

@@ -133,7 +133,7 @@ impl Domain {
 
     /// Presses the ACPI power button and waits until the domain is off.
     pub fn shutdown(&self, deadline: Duration, cancel: &CancellationToken) -> Result<()> {
-        let events = self.connection.lifecycle()?;
+        let events = self.connection.lifecycle();
         let began = Instant::now();
         let mut pressed: Option<Instant> = None;
         while self.state()?.is_active() {

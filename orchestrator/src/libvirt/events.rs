@@ -1,15 +1,15 @@
 //! libvirt's event loop, and the lifecycle events of domains that come through it.
 
-use std::sync::OnceLock;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
 use virt::connect::Connect;
 use virt_sys as sys;
 
-use super::error::{Attempt, Cause};
-use super::{Connection, Result, ffi};
+use super::error::Cause;
+use super::{Connection, ffi};
 
 /// Something that happened to a domain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -53,8 +53,8 @@ pub enum StopReason {
 #[derive(Debug)]
 pub struct Lifecycle {
     events: Receiver<LifecycleEvent>,
-    connect: Connect,
-    id: i32,
+    /// Events end with the connection.
+    _connection: Connection,
 }
 
 impl Lifecycle {
@@ -64,31 +64,50 @@ impl Lifecycle {
     }
 }
 
-impl Drop for Lifecycle {
-    fn drop(&mut self) {
-        ffi::ignore_lifecycle(&self.connect, self.id);
+impl Connection {
+    /// Listens from now on: ask before doing what the event is awaited of.
+    pub fn lifecycle(&self) -> Lifecycle {
+        Lifecycle {
+            events: self.hub().listen(),
+            _connection: self.clone(),
+        }
     }
 }
 
-impl Connection {
-    /// Listens from now on: ask before doing what the event is awaited of.
-    pub fn lifecycle(&self) -> Result<Lifecycle> {
-        let connect = self.raw().clone();
-        let (sender, events) = channel();
-        let sink = move |domain: &str, event, detail| {
-            // Without a receiver nobody waits any more.
-            let _ = sender.send(LifecycleEvent {
-                domain: domain.to_owned(),
-                change: change(event, detail),
-            });
-        };
-        let id = ffi::on_lifecycle(&connect, Box::new(sink))
-            .attempt(|| format!("listen to the domains of `{}`", self.uri()))?;
-        Ok(Lifecycle {
-            events,
+/// Spreads a connection's events to whoever listens: libvirt takes a callback once per connection.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Hub(Arc<Mutex<Vec<Sender<LifecycleEvent>>>>);
+
+impl Hub {
+    /// Registers with libvirt; [`ffi::ignore_lifecycle`] with the returned id ends it.
+    pub(super) fn attach(&self, connect: &Connect) -> Result<i32, virt::error::Error> {
+        let hub = self.clone();
+        ffi::on_lifecycle(
             connect,
-            id,
-        })
+            Box::new(move |domain, event, detail| {
+                hub.send(&LifecycleEvent {
+                    domain: domain.to_owned(),
+                    change: change(event, detail),
+                });
+            }),
+        )
+    }
+
+    fn listen(&self) -> Receiver<LifecycleEvent> {
+        let (sender, receiver) = channel();
+        self.listeners().push(sender);
+        receiver
+    }
+
+    /// Sends to all, and forgets those that listen no more.
+    fn send(&self, event: &LifecycleEvent) {
+        self.listeners()
+            .retain(|listener| listener.send(event.clone()).is_ok());
+    }
+
+    fn listeners(&self) -> MutexGuard<'_, Vec<Sender<LifecycleEvent>>> {
+        // A list of senders is whole whatever panicked beside it.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
