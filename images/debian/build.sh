@@ -1,0 +1,215 @@
+#!/bin/bash
+# Builds the Debian guest image from distribution packages, as root or as an ordinary user with subordinate ids.
+#
+#   build.sh OUT    leaves disk.qcow2, vmlinux, vmlinuz, initrd, cmdline.txt and manifest.json in the folder OUT
+#
+# No loop device and nothing mounted on the host: file systems are filled by mke2fs and mtools.
+# PSPD_DEBIAN_MIRROR overrides the package mirror. `STAGE: ...` lines on standard output say where it is.
+set -euo pipefail
+
+recipe=$(cd "$(dirname "$0")" && pwd)
+out=$(mkdir -p "$1" && cd "$1" && pwd)
+. "$recipe/recipe.conf"
+export SOURCE_DATE_EPOCH=$epoch LC_ALL=C E2FSPROGS_FAKE_TIME=$epoch
+
+# grub-pc-bin and the file system tools install into sbin, which an ordinary user's PATH may not have.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+work=$(mktemp -d "$out/work.XXXXXX")
+
+stage() { echo "STAGE: $*"; }
+die() { echo "build.sh: $*" >&2; exit 1; }
+
+# What follows the download needs files of many owners: root's own, or a user namespace's.
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else unshare --map-root-user --map-auto -- "$@"; fi; }
+trap 'as_root rm -rf "$work"' EXIT
+
+require() {
+    local missing=()
+    for tool in mmdebstrap mke2fs sfdisk grub-mkimage mcopy mkfs.vfat cpio qemu-img zstd xz cargo; do
+        command -v "$tool" >/dev/null || missing+=("$tool")
+    done
+    [ ${#missing[@]} = 0 ] || die "missing: ${missing[*]} (packages: mmdebstrap e2fsprogs fdisk grub-common grub-pc-bin grub-efi-amd64-bin mtools dosfstools cpio qemu-utils zstd xz-utils; cargo from rustup)"
+    [ -d /usr/lib/grub/i386-pc ] || die "missing: /usr/lib/grub/i386-pc (package: grub-pc-bin)"
+    [ -d /usr/lib/grub/x86_64-efi ] || die "missing: /usr/lib/grub/x86_64-efi (package: grub-efi-amd64-bin)"
+    [ "$(id -u)" = 0 ] || command -v newuidmap >/dev/null || die "missing: newuidmap (package: uidmap), or run as root"
+}
+
+# The mirror that this host's own apt uses, where it uses Debian's main archive; else mmdebstrap's default.
+mirror() {
+    if [ -n "${PSPD_DEBIAN_MIRROR:-}" ]; then
+        echo "$PSPD_DEBIAN_MIRROR"
+    elif command -v apt-get >/dev/null; then
+        apt-get indextargets --format '$(ORIGIN)|$(LABEL)|$(CREATED_BY)|$(REPO_URI)' 2>/dev/null |
+            sed -n 's/^Debian|Debian|Packages|//p' | head -n 1
+    fi
+}
+
+bootstrap() {
+    local uri keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+    [ -e "$keyring" ] || die "missing: $keyring (package: debian-archive-keyring)"
+    uri=$(mirror)
+    mkdir "$work/kernel"
+    # shellcheck disable=SC2016 # mmdebstrap's shell expands these
+    mmdebstrap --quiet --variant=apt --format=tar --keyring="$keyring" \
+        --aptopt='Acquire::Languages "none"' \
+        --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
+        --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/info/*' \
+        --dpkgopt='path-exclude=/usr/share/locale/*' \
+        --include="$(paste -sd, "$recipe/packages")" \
+        --customize-hook='export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG"; mkdir "$1/kernel" && cd "$1/kernel" &&
+            apt-get download $(apt-cache depends '"$kernel"' | sed -n "s/.*Depends: \(linux-image-[0-9].*\)/\1/p")' \
+        --customize-hook="sync-out /kernel $work/kernel" \
+        --customize-hook='rm -r "$1/kernel"' \
+        "$suite" "$work/root.tar" ${uri:+"$uri"}
+}
+
+build_init() {
+    # Static and at a fixed place: nothing to relocate, no library to find in the initramfs.
+    CARGO_PROFILE_RELEASE_OPT_LEVEL=s RUSTFLAGS='-C target-feature=+crt-static -C relocation-model=static' \
+        cargo build --quiet --release --locked --target x86_64-unknown-linux-gnu \
+        --manifest-path "$recipe/init/Cargo.toml" --target-dir "${CARGO_TARGET_DIR:-$work/target}"
+    cp "${CARGO_TARGET_DIR:-$work/target}/x86_64-unknown-linux-gnu/release/guest-init" "$work/guest"
+}
+
+# From here on in `as_root`: `build.sh --assemble OUT WORK`.
+assemble() {
+    stage "unpacking"
+    mkdir "$work/root"
+    tar -xf "$work/root.tar" -C "$work/root"
+    rm "$work/root.tar"
+    dpkg-deb -x "$work"/kernel/linux-image-*.deb "$work/kernel"
+    modules=$(echo "$work"/kernel/usr/lib/modules/*)
+    release=$(basename "$modules")
+
+    stage "making the initramfs"
+    initramfs
+    "$recipe/extract-vmlinux" "$work/kernel/boot/vmlinuz-$release" >"$out/vmlinux"
+    cp "$work/kernel/boot/vmlinuz-$release" "$out/vmlinuz"
+    echo "$cmdline" >"$out/cmdline.txt"
+
+    stage "configuring"
+    configure
+    manifest
+
+    stage "writing the disk"
+    disk
+}
+
+initramfs() {
+    local tree=$work/initramfs number=10 name
+    mkdir -p "$tree/drivers" "$tree/drivers-spare"
+    cp "$work/guest" "$tree/init"
+    for name in $drivers; do
+        driver "$name" >"$tree/drivers/$((number++))-$name.ko"
+    done
+    for name in $drivers_spare; do
+        driver "$name" >"$tree/drivers-spare/$name.ko"
+    done
+    (cd "$tree" && find . -mindepth 1 -exec touch -hd "@$epoch" {} + && find . -mindepth 1 | sort |
+        cpio --quiet --create --format=newc --reproducible --owner=0:0) >"$out/initrd"
+}
+
+driver() {
+    local file
+    file=$(find "$modules" -name "$1.ko.xz")
+    [ -n "$file" ] || die "kernel $release has no module $1"
+    xz -dc "$file"
+}
+
+configure() {
+    local root=$work/root unit
+    mkdir -p "$root/usr/lib/modules" "$root/usr/lib/pspd" "$root/boot"
+    cp -r "$modules" "$root/usr/lib/modules/"
+    chroot "$root" /usr/sbin/depmod "$release"
+    cp "$out/vmlinuz" "$out/initrd" "$root/boot/"
+    install -m 755 "$work/guest" "$root/usr/lib/pspd/guest"
+    cp -r --preserve=mode "$recipe/overlay/." "$root/"
+    rm -f "$root"/etc/ssh/ssh_host_* "$root/etc/hostname" "$root/etc/hosts" "$root/etc/resolv.conf"
+    ln -s /run/pspd/hosts "$root/etc/hosts"
+    ln -s /run/pspd/resolv.conf "$root/etc/resolv.conf"
+    sed -i 's/^hosts:.*/hosts: files dns/' "$root/etc/nsswitch.conf"
+    # Empty: systemd makes one at the first boot without taking it for a new installation.
+    : >"$root/etc/machine-id"
+    rm -f "$root/var/lib/dbus/machine-id"
+    while read -r unit; do
+        ln -sf /dev/null "$root/etc/systemd/system/$unit"
+    done <"$recipe/masked"
+    for unit in ssh watch console grow; do
+        ln -sf "/etc/systemd/system/$unit.service" "$root/etc/systemd/system/multi-user.target.wants/"
+    done
+    rm -rf "$root"/etc/systemd/system/{sshd.service,*.service.wants,ssh.socket.wants,getty.target.wants,sysinit.target.wants,timers.target.wants}
+    ln -sf /usr/lib/systemd/system/multi-user.target "$root/etc/systemd/system/default.target"
+    sed -e "s/@root_uuid@/$root_uuid/" -e "s|@cmdline@|$cmdline|" "$recipe/grub.cfg.in" >"$root/boot/grub.cfg"
+}
+
+# What the image was made from, as JSON: package names, versions and architectures have nothing to escape.
+manifest() {
+    local packages
+    packages=$(dpkg-query --admindir "$work/root/var/lib/dpkg" --show \
+        --showformat '    {"package": "${Package}", "version": "${Version}", "architecture": "${Architecture}"},\n' | sed '$ s/,$//')
+    cat >"$out/manifest.json" <<EOF
+{
+  "suite": "$suite",
+  "kernel": "$release",
+  "kernel_package": "$(basename "$work"/kernel/linux-image-*.deb .deb)",
+  "packages": [
+$packages
+  ]
+}
+EOF
+    install -D -m 644 "$out/manifest.json" "$work/root/usr/share/pspd/manifest.json"
+}
+
+# MBR: boot code and GRUB's core, then an EFI system partition, then the root file system to the disk's end.
+disk() {
+    local raw=$work/disk.raw mib=$((1024 * 1024)) root_mib=$((disk_mib - 1 - esp_mib))
+    truncate -s "${disk_mib}M" "$raw"
+    sfdisk --quiet "$raw" <<EOF
+label: dos
+label-id: 0x$disk_signature
+start=1MiB, size=${esp_mib}MiB, type=ef
+start=$((1 + esp_mib))MiB, size=${root_mib}MiB, type=83, bootable
+EOF
+    mke2fs -q -t ext4 -d "$work/root" -L root -U "$root_uuid" -m 1 -J size=16 \
+        -E "hash_seed=$hash_seed,root_owner=0:0,offset=$(((1 + esp_mib) * mib)),lazy_itable_init=1,nodiscard" \
+        "$raw" "${root_mib}M"
+    bios_boot "$raw"
+    efi_boot "$raw"
+    qemu-img convert -f raw -O qcow2 "$raw" "$out/disk.qcow2"
+}
+
+grub_early() {
+    echo "search --no-floppy --fs-uuid --set=root $root_uuid"
+    echo 'configfile ($root)/boot/grub.cfg'
+}
+
+bios_boot() {
+    local core=$work/core.img
+    grub_early >"$work/early.cfg"
+    grub-mkimage --format i386-pc --output "$core" --prefix /boot --config "$work/early.cfg" \
+        biosdisk part_msdos ext2 linux search search_fs_uuid configfile normal
+    [ "$(stat -c %s "$core")" -le $((1024 * 1024 - 512)) ] || die "GRUB's core does not fit before the first partition"
+    # All but the partition table and the disk's signature of the first sector.
+    dd if=/usr/lib/grub/i386-pc/boot.img of="$1" bs=1 count=440 conv=notrunc status=none
+    dd if="$core" of="$1" bs=512 seek=1 conv=notrunc status=none
+}
+
+efi_boot() {
+    local esp=$work/esp.img
+    grub-mkimage --format x86_64-efi --output "$work/bootx64.efi" --prefix /boot --config "$work/early.cfg" \
+        part_msdos ext2 linux search search_fs_uuid configfile normal
+    truncate -s "${esp_mib}M" "$esp"
+    mkfs.vfat -i "$esp_serial" "$esp" >/dev/null
+    mmd -i "$esp" ::/EFI ::/EFI/BOOT
+    mcopy -i "$esp" "$work/bootx64.efi" ::/EFI/BOOT/BOOTX64.EFI
+    dd if="$esp" of="$1" bs=1M seek=1 conv=notrunc status=none
+}
+
+require
+stage "building guest-init"
+build_init
+stage "installing Debian $suite"
+bootstrap
+export -f stage die assemble initramfs driver configure manifest disk grub_early bios_boot efi_boot
+export recipe out work suite kernel drivers drivers_spare epoch disk_signature root_uuid hash_seed esp_serial disk_mib esp_mib cmdline
+as_root bash -euo pipefail -c assemble

@@ -1,0 +1,147 @@
+//! Process 1 of the initramfs: drivers, identity, network, root file system, sshd, systemd, in that order.
+//!
+//! Nothing here waits for anything but the root disk and sshd's socket. A part of the identity that fails is said on
+//! the console and left out, so that the console still offers a shell; without a root file system there is nothing to
+//! run, and the guest panics with the reason as the console's last line.
+
+use std::ffi::CStr;
+use std::fs;
+use std::io::Write;
+use std::net::TcpListener;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rustix::mount::{MountFlags, mount, mount_move};
+use rustix::system::{finit_module, sethostname};
+
+use crate::identity::Identity;
+use crate::{network, root, say, smbios, sshd};
+
+/// Kernel modules of the initramfs; named so that their order is the order to load them in.
+const DRIVERS: &str = "/drivers";
+/// Loaded only where the firmware dropped the OEM strings.
+const QEMU_TABLES: &str = "/drivers-spare/qemu_fw_cfg.ko";
+const STATE: &str = "/run/pspd";
+const NEW_ROOT: &str = "/sysroot";
+
+/// Never returns if all goes well: the process becomes systemd.
+pub fn run() -> ExitCode {
+    let Err(error) = boot();
+    say(&format!("{error:#}"));
+    ExitCode::FAILURE
+}
+
+fn boot() -> Result<std::convert::Infallible> {
+    mount_kernel_file_systems()?;
+    load_drivers()?;
+    let identity = smbios::oem_strings(|| load(QEMU_TABLES))
+        .and_then(|strings| Identity::from_strings(&strings))
+        .unwrap_or_else(|error| {
+            say(&format!("no identity: {error:#}"));
+            Identity::default()
+        });
+    assume(&identity);
+    let command_line =
+        fs::read_to_string("/proc/cmdline").context("reading the kernel's command line")?;
+    if command_line
+        .split_whitespace()
+        .any(|word| word == "pspd.floor=1")
+    {
+        return serve_floor();
+    }
+    root::mount(&command_line, NEW_ROOT)?;
+    enter_new_root()?;
+    if identity.host_key.is_some() {
+        said(sshd::start_early(Duration::from_secs(10)));
+    } else {
+        say("no SSH: credential `pspd.ssh_host_ed25519_key` is not given");
+    }
+    let error = Command::new("/usr/lib/systemd/systemd")
+        .env_remove("HOME")
+        .exec();
+    Err(error).context("becoming systemd")
+}
+
+fn mount_kernel_file_systems() -> Result<()> {
+    let secure = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    for (kind, target, flags, data) in [
+        (c"devtmpfs", "/dev", MountFlags::NOSUID, None),
+        (c"proc", "/proc", secure, None),
+        (c"sysfs", "/sys", secure, None),
+        (
+            c"tmpfs",
+            "/run",
+            MountFlags::NOSUID | MountFlags::NODEV,
+            Some(c"mode=0755"),
+        ),
+    ] {
+        fs::create_dir_all(target).with_context(|| format!("creating `{target}`"))?;
+        mount(kind, target, kind, flags, data as Option<&CStr>)
+            .with_context(|| format!("mounting `{target}`"))?;
+    }
+    Ok(())
+}
+
+fn load_drivers() -> Result<()> {
+    let mut drivers: Vec<_> = fs::read_dir(DRIVERS)
+        .with_context(|| format!("listing `{DRIVERS}`"))?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .collect();
+    drivers.sort();
+    for driver in drivers {
+        load(&driver.to_string_lossy())?;
+    }
+    Ok(())
+}
+
+fn load(driver: &str) -> Result<()> {
+    let file = fs::File::open(driver).with_context(|| format!("opening `{driver}`"))?;
+    finit_module(&file, c"", 0).with_context(|| format!("loading `{driver}`"))
+}
+
+/// Host name, network and the files in `/run/pspd`.
+fn assume(identity: &Identity) {
+    if let Some(name) = &identity.host_name {
+        said(sethostname(name.as_bytes()).with_context(|| format!("setting host name `{name}`")));
+    }
+    said(network::configure(identity.address, identity.gateway));
+    let made = fs::DirBuilder::new()
+        .mode(0o755)
+        .create(STATE)
+        .context("creating the state directory");
+    said(made.and_then(|()| identity.write_files(STATE)));
+}
+
+fn said(outcome: Result<()>) {
+    if let Err(error) = outcome {
+        say(&format!("{error:#}"));
+    }
+}
+
+/// Answers on SSH's port and does nothing else: what the quickest possible guest would take to boot.
+fn serve_floor() -> Result<std::convert::Infallible> {
+    let listener = TcpListener::bind("0.0.0.0:22").context("listening on port 22")?;
+    loop {
+        let (mut client, _) = listener.accept().context("accepting a connection")?;
+        said(client.write_all(b"SSH-2.0-floor\r\n").context("answering"));
+    }
+}
+
+/// Makes the mounted root file system `/`, with the kernel's file systems moved along.
+fn enter_new_root() -> Result<()> {
+    for directory in ["dev", "proc", "sys", "run"] {
+        mount_move(format!("/{directory}"), format!("{NEW_ROOT}/{directory}"))
+            .with_context(|| format!("moving `/{directory}`"))?;
+    }
+    // The initramfs is memory: give it back.
+    for directory in [DRIVERS, "/drivers-spare"] {
+        said(fs::remove_dir_all(directory).context("emptying the initramfs"));
+    }
+    std::env::set_current_dir(NEW_ROOT).context("entering the root file system")?;
+    mount_move(".", "/").context("moving the root file system")?;
+    rustix::process::chroot(".").context("changing the root")?;
+    std::env::set_current_dir("/").context("entering the root file system")
+}
