@@ -1,0 +1,111 @@
+/** A dialog that creates a document, or shows and replaces a stored one. */
+import { Component, type ElementRef, inject, output, signal, viewChild } from '@angular/core';
+import { Api, Problem } from '../api';
+import { parseObject } from '../filter';
+import { Settings } from '../settings';
+import { Speech } from '../speech';
+import { ProblemNote } from './problem';
+
+@Component({
+  selector: 'app-editor',
+  imports: [ProblemNote],
+  template: `
+    <dialog #dialog aria-labelledby="editor-title" (close)="problem.set(null)">
+      <form class="stack" (submit)="$event.preventDefault(); save()">
+        <h2 id="editor-title">{{ say(id() === null ? 'editor.new' : 'editor.edit') }}</h2>
+        @if (id(); as shown) {
+          <code class="quiet">{{ shown }}</code>
+        }
+        <label class="field">
+          <span>{{ say(loading() ? 'editor.loading' : 'editor.json') }}</span>
+          <textarea
+            name="json"
+            rows="12"
+            spellcheck="false"
+            class="code"
+            [readOnly]="loading()"
+            [attr.aria-invalid]="!valid()"
+            [value]="json()"
+            (input)="edit($any($event.target).value)"
+          ></textarea>
+        </label>
+        <p class="wrong" role="status">{{ valid() ? '' : say('list.notjson') }}</p>
+        @if (problem(); as failure) {
+          <app-problem [problem]="failure" />
+        }
+        <div class="actions end">
+          <button type="button" name="cancel" (click)="close()">{{ say('editor.cancel') }}</button>
+          <button class="primary" type="submit" name="save" [disabled]="loading() || !valid()">
+            {{ say('editor.save') }}
+          </button>
+        </div>
+      </form>
+    </dialog>
+  `,
+})
+export class Editor {
+  readonly saved = output<'created' | 'saved'>();
+  private readonly api = inject(Api);
+  private readonly settings = inject(Settings);
+  private readonly dialog = viewChild.required<ElementRef<HTMLDialogElement>>('dialog');
+  protected readonly say = inject(Speech).say;
+  protected readonly id = signal<string | null>(null);
+  protected readonly json = signal('');
+  protected readonly valid = signal(true);
+  protected readonly loading = signal(false);
+  protected readonly problem = signal<Problem | null>(null);
+
+  create(): void {
+    this.show(null, '{\n  "text": "",\n  "label": ""\n}');
+  }
+
+  /** Opens a stored document as it is now, which may be newer than the list. */
+  async open(id: string): Promise<void> {
+    this.show(id, '');
+    await this.attempt(async () => {
+      const { data } = await this.api.read(this.settings.collection(), id);
+      if (this.id() === id) this.json.set(JSON.stringify(data, null, 2));
+    });
+  }
+
+  protected edit(text: string): void {
+    this.json.set(text);
+    this.valid.set(parseObject(text) !== null);
+  }
+
+  protected save(): Promise<void> {
+    const data = parseObject(this.json());
+    if (!data) return Promise.resolve();
+    return this.attempt(async () => {
+      const [collection, id] = [this.settings.collection(), this.id()];
+      if (id === null) await this.api.create(collection, data);
+      else await this.api.replace(collection, id, data);
+      this.close();
+      this.saved.emit(id === null ? 'created' : 'saved');
+    });
+  }
+
+  protected close(): void {
+    this.dialog().nativeElement.close();
+  }
+
+  private show(id: string | null, json: string): void {
+    this.id.set(id);
+    this.json.set(json);
+    this.valid.set(true);
+    this.problem.set(null);
+    this.dialog().nativeElement.showModal();
+  }
+
+  private async attempt(step: () => Promise<void>): Promise<void> {
+    this.loading.set(true);
+    this.problem.set(null);
+    try {
+      await step();
+    } catch (error) {
+      this.problem.set(Problem.of(error));
+    } finally {
+      this.loading.set(false);
+    }
+  }
+}

@@ -1,0 +1,37 @@
+/** Speaks the chosen language: sentences, numbers, percentages. */
+import { Injectable, effect, signal } from '@angular/core';
+import { dictionaries, fill, languages, pickLanguage, type Key, type Language } from './dictionary';
+import { recall, remember } from './memory';
+
+@Injectable({ providedIn: 'root' })
+export class Speech {
+  readonly language = signal<Language>(initialLanguage());
+
+  constructor() {
+    effect(() => (document.documentElement.lang = this.language()));
+  }
+
+  choose(language: Language): void {
+    this.language.set(language);
+    remember('language', language);
+  }
+
+  readonly say = (key: Key, values: Record<string, string | number> = {}): string =>
+    fill(dictionaries[this.language()][key], values);
+
+  readonly number = (value: number): string => new Intl.NumberFormat(this.language()).format(value);
+
+  readonly percent = (share: number): string =>
+    new Intl.NumberFormat(this.language(), { style: 'percent', maximumFractionDigits: 1 }).format(
+      share,
+    );
+
+  /** The name of a service in this language, or its own name where it has none. */
+  readonly service = (name: string): string =>
+    name in dictionaries.en ? this.say(name as Key) : name;
+}
+
+function initialLanguage(): Language {
+  const remembered = languages.find((language) => language === recall('language'));
+  return remembered ?? pickLanguage(navigator.languages);
+}
