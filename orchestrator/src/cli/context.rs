@@ -104,6 +104,20 @@ impl Context {
         })
     }
 
+    /// A command line that connects to a guest's port through the lab, for a shell to run.
+    pub fn dial_command(&self, spec: &Spec, to: std::net::SocketAddr) -> anyhow::Result<String> {
+        let program = std::env::current_exe().context("failed to find this program's own path")?;
+        let quote = |text: &std::path::Path| {
+            format!("'{}'", text.display().to_string().replace('\'', r"'\''"))
+        };
+        Ok(format!(
+            "{} --state-dir {} --deployment {} lab dial {to}",
+            quote(&program),
+            quote(&self.paths.state),
+            spec.name
+        ))
+    }
+
     pub fn identity(&self, spec: &Spec) -> anyhow::Result<Identity> {
         Identity::load_or_create(&self.paths.deployment(&spec.name).keys(), spec)
     }

@@ -1,9 +1,41 @@
-use super::context::Context;
+//! `pspd ssh`: a shell or a command in a domain, by the system's own `ssh`.
+
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+
+use anyhow::Context as _;
+
+use super::context::{self, Context};
 use super::exit::Exit;
+use crate::guest::openssh_arguments;
+use crate::reach::Reach;
 
 #[derive(clap::Args)]
-pub struct Args {}
+#[command(after_help = "Example:\n  pspd ssh web-server -- journalctl -u web-server -n 20")]
+pub struct Args {
+    /// The domain
+    name: String,
+    /// A command to run there in place of a shell
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
 
-pub fn run(_context: &Context, _args: Args) -> anyhow::Result<Exit> {
-    unimplemented!()
+pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
+    let spec = context.deployed_spec()?;
+    let name = context::domain(&spec, &args.name)?;
+    let identity = context.identity(&spec)?;
+    let proxy = match context.reach(&spec)? {
+        Reach::Direct => None,
+        Reach::Lab(_) => {
+            Some(context.dial_command(&spec, SocketAddr::from((spec.domains[&name].address, 22)))?)
+        }
+    };
+    let home = context.paths.deployment(&spec.name);
+    let arguments = openssh_arguments(&home, &spec, &name, &identity, proxy)?;
+    let error = Command::new("ssh")
+        .args(arguments)
+        .args(args.command)
+        .exec();
+    Err(error).context("failed to run `ssh`; install openssh-client")
 }

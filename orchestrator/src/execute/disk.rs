@@ -1,6 +1,9 @@
 //! Images, system disks and data volumes.
 
+use std::fs;
 use std::path::Path;
+
+use anyhow::Context as _;
 
 use super::World;
 use crate::event::Scope;
@@ -16,7 +19,17 @@ pub(super) fn create(world: &World, domain: &Name, image: &str, size: Size) -> a
     // Nothing is deployed on a new disk; the record goes first, so that a crash in between is seen rightly.
     world.home.forget_deployed(domain)?;
     let image = world.image(image, &Scope::ignored())?;
-    image::create_overlay(&image.disk, &world.home.disk(domain), size)
+    whole(&world.home.disk(domain), |path| {
+        image::create_overlay(&image.disk, path, size)
+    })
+}
+
+/// Makes a file under another name first, so that a crash leaves none that looks like a disk.
+fn whole(path: &Path, make: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let unfinished = path.with_extension("unfinished");
+    remove_if_there(&unfinished)?;
+    make(&unfinished)?;
+    fs::rename(&unfinished, path).with_context(|| format!("failed to name `{}`", path.display()))
 }
 
 pub(super) fn delete(world: &World, domain: &Name) -> anyhow::Result<()> {
@@ -27,7 +40,7 @@ pub(super) fn delete(world: &World, domain: &Name) -> anyhow::Result<()> {
 }
 
 pub(super) fn create_volume(path: &Path, size: Size) -> anyhow::Result<()> {
-    image::create_volume(path, size)
+    whole(path, |path| image::create_volume(path, size))
 }
 
 pub(super) fn grow(path: &Path, size: Size) -> anyhow::Result<()> {

@@ -1,17 +1,21 @@
 //! Domains: their definitions, their power and their size.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use ipnet::Ipv4Net;
+use ssh_key::LineEnding;
 
 use super::World;
 use crate::event::Scope;
-use crate::image::{self, GuestImage};
+use crate::image::{GuestImage, NoCloud};
 use crate::libvirt::{
     Affect, Disk, DiskFormat, Domain, DomainDefinition, Error, Interface, Ownership,
 };
 use crate::plan::volume_file;
 use crate::spec::{Boot, Digest, DomainSpec, Name, Range, Seed, Size};
+use crate::state::remove_if_there;
 
 /// What a guest gets to shut down by itself, natively.
 const SHUTDOWN: Duration = Duration::from_secs(15);
@@ -48,7 +52,7 @@ pub(super) fn define(
             network: world.spec.network.name.clone(),
             mac: domain.mac,
         }],
-        oem_strings: world.identity.oem_strings(&world.spec, name),
+        oem_strings: world.identity.oem_strings(&world.spec, name)?,
         serial_log: world.home.console_log(name),
     };
     world.connection()?.define_domain(&definition)?;
@@ -76,7 +80,7 @@ fn disks(world: &World, domain: &DomainSpec, image: &GuestImage) -> anyhow::Resu
     }
     if image.seed == Seed::Nocloud {
         let path = world.home.seed(&domain.name);
-        image::write_seed(&path, &world.spec, domain, &world.identity)?;
+        write_seed(world, domain, &path)?;
         disks.push(Disk {
             path,
             format: DiskFormat::Raw,
@@ -85,6 +89,33 @@ fn disks(world: &World, domain: &DomainSpec, image: &GuestImage) -> anyhow::Resu
         });
     }
     Ok(disks)
+}
+
+fn write_seed(world: &World, domain: &DomainSpec, path: &Path) -> anyhow::Result<()> {
+    let network = &world.spec.network;
+    let host_key = world
+        .identity
+        .host_key(&domain.name)?
+        .to_openssh(LineEnding::LF)
+        .context("failed to write the host key")?;
+    let authorized_key = world
+        .identity
+        .ssh_key()
+        .public_key()
+        .to_openssh()
+        .context("failed to write the SSH key")?;
+    remove_if_there(path)?;
+    let seed = NoCloud {
+        host_name: domain.name.as_str(),
+        domain: &network.domain,
+        mac: domain.mac,
+        address: Ipv4Net::new(domain.address, network.cidr.prefix_len())
+            .context("failed to write the guest's address")?,
+        gateway: network.gateway,
+        host_key: &host_key,
+        authorized_key: &authorized_key,
+    };
+    seed.write(path)
 }
 
 fn find(world: &World, name: &Name) -> anyhow::Result<Option<Domain>> {

@@ -106,10 +106,7 @@ pub(super) fn activate(
     scope.stage("starting the service");
     let assembled = world.release(domain)?;
     expect_release(&assembled.digest, release, domain)?;
-    let certificate = world.identity.service(&world.spec, domain)?;
-    world
-        .guest(domain)?
-        .activate(&assembled, &certificate, scope, &world.cancel)?;
+    world.guest(domain)?.activate(&assembled)?;
     Ok(())
 }
 

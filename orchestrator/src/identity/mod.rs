@@ -1,47 +1,208 @@
-//! A deployment's keys: its certificate authority, its SSH key pair and its guests' host keys.
+//! A deployment's keys: its certificate authority, its SSH key pair, its guests' host keys and its certificates.
+//!
+//! ```text
+//! keys/ca.pem              the authority's certificate and key, ten years
+//! keys/client.pem          pspd's own certificate and key
+//! keys/services/NAME.pem   a service's certificate and key, 30 days
+//! keys/ssh                 the key that guests let in
+//! keys/hosts/NAME          a guest's host key
+//! ```
+//! Each is one file of mode 0600 that is made whole or not at all, so that two commands at once agree on it.
 
-use std::path::Path;
+mod certificate;
+mod credentials;
+mod ssh;
+mod store;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use ssh_key::PrivateKey;
 
 use crate::spec::{Name, Spec};
 
-/// All key material of one deployment, kept in its state directory with mode 0600.
-#[derive(Clone, Debug)]
-pub struct Identity {}
+use certificate::Authority;
+pub use certificate::Certificate;
 
-/// PEM texts of one mTLS peer.
+/// All key material of one deployment.
 #[derive(Clone, Debug)]
-pub struct Certificate {
-    pub ca: String,
-    pub certificate: String,
-    pub key: String,
+pub struct Identity {
+    folder: PathBuf,
+    authority: Authority,
+    client: Certificate,
+    ssh: PrivateKey,
 }
 
 impl Identity {
-    /// Reads `dir`, making what is missing for the domains of `spec`.
-    pub fn load_or_create(dir: &Path, spec: &Spec) -> anyhow::Result<Identity> {
-        let _ = (dir, spec);
-        unimplemented!()
+    /// Reads `folder`, making what is missing.
+    pub fn load_or_create(folder: &Path, spec: &Spec) -> anyhow::Result<Identity> {
+        let authority = Authority::load_or_create(&folder.join("ca.pem"), &spec.name)?;
+        let client = authority.renewed(&folder.join("client.pem"), "pspd", &["pspd".to_owned()])?;
+        let ssh = ssh::load_or_create(&folder.join("ssh"), &format!("pspd@{}", spec.name))?;
+        Ok(Identity {
+            folder: folder.to_owned(),
+            authority,
+            client,
+            ssh,
+        })
+    }
+
+    /// A guest's host key, made at first use.
+    pub fn host_key(&self, domain: &Name) -> anyhow::Result<PrivateKey> {
+        ssh::load_or_create(
+            &self.folder.join("hosts").join(domain.as_str()),
+            domain.as_str(),
+        )
+    }
+
+    /// The key that guests let in.
+    pub fn ssh_key(&self) -> &PrivateKey {
+        &self.ssh
+    }
+
+    /// Where that key's file is, for OpenSSH.
+    pub fn ssh_key_file(&self) -> PathBuf {
+        self.folder.join("ssh")
     }
 
     /// The systemd credentials that give a guest its name, address and keys, as SMBIOS OEM strings.
-    pub fn oem_strings(&self, spec: &Spec, domain: &Name) -> Vec<String> {
-        let _ = (spec, domain);
-        unimplemented!()
+    pub fn oem_strings(&self, spec: &Spec, domain: &Name) -> anyhow::Result<Vec<String>> {
+        let network = &spec.network;
+        let address = format!(
+            "{}/{}",
+            spec.domains[domain].address,
+            network.cidr.prefix_len()
+        );
+        let authorized = self
+            .ssh
+            .public_key()
+            .to_openssh()
+            .context("failed to write the SSH key")?;
+        let host_key = ssh::to_openssh(&self.host_key(domain)?)?;
+        let text = |name: &str, value: &str| format!("io.systemd.credential:{name}={value}");
+        let binary = |name: &str, value: &str| {
+            format!(
+                "io.systemd.credential.binary:{name}={}",
+                BASE64.encode(value)
+            )
+        };
+        Ok(vec![
+            text("system.hostname", domain.as_str()),
+            text("pspd.address", &address),
+            text("pspd.gateway", &network.gateway.to_string()),
+            text("pspd.domain", &network.domain),
+            binary("ssh.authorized_keys.root", &format!("{authorized}\n")),
+            binary("pspd.ssh_host_ed25519_key", &host_key),
+        ])
     }
 
-    /// The certificate of a domain's service; its SANs are the guest's names and address.
+    /// The certificate of a domain's service, renewed where little of its time is left. Its names are the guest's.
     pub fn service(&self, spec: &Spec, domain: &Name) -> anyhow::Result<Certificate> {
-        let _ = (spec, domain);
-        unimplemented!()
-    }
-
-    pub fn export_credentials(&self, dir: &Path) -> anyhow::Result<()> {
-        let _ = dir;
-        unimplemented!()
+        let address = spec.domains[domain].address.to_string();
+        let names = [
+            spec.host_name(domain),
+            domain.to_string(),
+            address,
+            "localhost".to_owned(),
+        ];
+        let path = self.folder.join("services").join(format!("{domain}.pem"));
+        self.authority.renewed(&path, domain.as_str(), &names)
     }
 
     /// pspd's own client certificate.
-    pub fn client(&self) -> Certificate {
-        unimplemented!()
+    pub fn client(&self) -> &Certificate {
+        &self.client
+    }
+
+    /// Writes `ca.pem`, `client.pem` and `client.key`, with which any gRPC client can call the services.
+    pub fn export_credentials(&self, folder: &Path) -> anyhow::Result<()> {
+        credentials::export(&self.client, folder)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::topology;
+
+    pub(crate) fn spec() -> Spec {
+        let text = "name: demo\nimages: {debian: {recipe: r}}\ndomains:\n  web: {image: debian, address: 10.77.0.20}\n";
+        let look = |path: &Path| {
+            if path.ends_with("r") {
+                topology::Found::Folder
+            } else {
+                topology::Found::File
+            }
+        };
+        topology::parse(text, Path::new("/"), &look).unwrap()
+    }
+
+    #[test]
+    fn keys_are_made_once_and_closed_to_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let (spec, web) = (spec(), Name::new("web").unwrap());
+        let first = Identity::load_or_create(folder.path(), &spec).unwrap();
+        let second = Identity::load_or_create(folder.path(), &spec).unwrap();
+        assert_eq!(first.client().certificate, second.client().certificate);
+        assert_eq!(
+            first.host_key(&web).unwrap(),
+            second.host_key(&web).unwrap()
+        );
+        assert_eq!(
+            first.service(&spec, &web).unwrap().certificate,
+            second.service(&spec, &web).unwrap().certificate
+        );
+        for file in [
+            "ca.pem",
+            "client.pem",
+            "ssh",
+            "hosts/web",
+            "services/web.pem",
+        ] {
+            let mode = fs::metadata(folder.path().join(file))
+                .unwrap()
+                .permissions()
+                .mode();
+            assert_eq!(mode & 0o777, 0o600, "{file}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_file_is_named_with_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("ca.pem"), "torn").unwrap();
+        let error = Identity::load_or_create(folder.path(), &spec()).unwrap_err();
+        let text = format!("{error:#}");
+        assert!(
+            text.contains("ca.pem`") && text.contains("remove"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_guest_gets_its_name_address_and_keys() {
+        let folder = tempfile::tempdir().unwrap();
+        let spec = spec();
+        let identity = Identity::load_or_create(folder.path(), &spec).unwrap();
+        let strings = identity
+            .oem_strings(&spec, &Name::new("web").unwrap())
+            .unwrap();
+        assert_eq!(strings[0], "io.systemd.credential:system.hostname=web");
+        assert_eq!(
+            strings[1],
+            "io.systemd.credential:pspd.address=10.77.0.20/24"
+        );
+        let (name, value) = strings[5].split_once('=').unwrap();
+        assert_eq!(
+            name,
+            "io.systemd.credential.binary:pspd.ssh_host_ed25519_key"
+        );
+        let key = String::from_utf8(BASE64.decode(value).unwrap()).unwrap();
+        assert!(key.starts_with("-----BEGIN OPENSSH PRIVATE KEY-----\n") && key.ends_with('\n'));
     }
 }

@@ -90,14 +90,15 @@ fn observe_host(host: &Host, spec: &Spec) -> anyhow::Result<Observed> {
         domains(connection, spec, &mut observed)?;
     }
     for (name, image) in &spec.images {
-        let digest = image::digest(image)?;
+        let digest = image::digest(&image.source)?;
         let cached = image::cached(&host.cache, image)?.is_some();
         observed
             .images
             .insert(name.clone(), ImageState { digest, cached });
     }
+    let identity = Identity::load_or_create(&host.home.keys(), spec)?;
     for name in spec.domains.keys() {
-        if let Some(release) = Release::assemble(spec, name)
+        if let Some(release) = Release::assemble(spec, name, &identity)
             .with_context(|| format!("failed to read the service of `{name}`"))?
         {
             observed.releases.insert(name.clone(), release.digest);
@@ -226,4 +227,17 @@ pub async fn healths(
         )
     });
     Ok(join_all(checks).await.into_iter().collect())
+}
+
+/// The images that system disks of any deployment of this host are overlays of.
+pub fn images_in_use(paths: &Paths) -> anyhow::Result<BTreeSet<spec::Digest>> {
+    let mut used = BTreeSet::new();
+    for home in paths.deployments()? {
+        used.extend(
+            disks::system(&home.disks())?
+                .into_values()
+                .filter_map(|disk| disk.image),
+        );
+    }
+    Ok(used)
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::libvirt::Ownership;
 use crate::spec::{Digest, Name, Range, Size};
 
-pub use host::{Host, healths, observe};
+pub use host::{Host, healths, images_in_use, observe};
 
 /// Everything that planning looks at beside the spec.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

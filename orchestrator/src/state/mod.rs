@@ -26,7 +26,7 @@ use anyhow::{Context as _, anyhow};
 use crate::spec::{Name, Spec};
 
 pub use deployed::Deployed;
-pub use files::{remove_if_there, write_atomically};
+pub use files::{create_private, remove_if_there, write_atomically};
 pub use journal::{Entry, Journal};
 pub use lock::{Lock, Locked, Patience};
 
@@ -52,6 +52,19 @@ impl Paths {
             state: std::path::absolute(state)?,
             cache: std::path::absolute(cache)?,
         })
+    }
+
+    /// Every deployment that has state here.
+    pub fn deployments(&self) -> anyhow::Result<Vec<Home>> {
+        let folder = self.state.join("deployments");
+        match std::fs::read_dir(&folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            entries => {
+                let entries =
+                    entries.with_context(|| format!("failed to list `{}`", folder.display()))?;
+                Ok(entries.flatten().map(|entry| Home(entry.path())).collect())
+            }
+        }
     }
 
     pub fn deployment(&self, name: &Name) -> Home {

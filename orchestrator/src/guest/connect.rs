@@ -1,0 +1,166 @@
+//! From an address to an authenticated session. The host key is checked before anything is proven to the other side.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use ssh2::{HostKeyType, MethodType};
+use tokio_util::sync::CancellationToken;
+
+use super::Guest;
+use super::session::{ANSWER, Session};
+use crate::event::Scope;
+use crate::identity::Identity;
+use crate::reach::Reach;
+use crate::spec::{Name, Spec};
+
+/// Short at first: a guest whose network is not up yet answers nothing, and a new try comes sooner than a retry.
+const DIAL: Duration = Duration::from_millis(700);
+const RETRY: Duration = Duration::from_millis(50);
+const KEEPALIVE_SECONDS: u32 = 30;
+const SSH: u16 = 22;
+
+/// What connecting waited for when it failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error("no SSH answer from `{domain}` ({address}) within {} s; last cause: {cause}", waited.as_secs())]
+    NoBanner {
+        domain: Name,
+        address: SocketAddr,
+        waited: Duration,
+        cause: String,
+    },
+    #[error(
+        "the host key of `{domain}` ({address}) is not the one that pspd gave to it, so nothing was sent; \
+         if you replaced it on purpose, `pspd down` and `pspd up` make the guest anew"
+    )]
+    HostKey { domain: Name, address: SocketAddr },
+    #[error("`{domain}` ({address}) refused the deployment's key: {cause}")]
+    Authentication {
+        domain: Name,
+        address: SocketAddr,
+        cause: String,
+    },
+    #[error("the host key of `{domain}` cannot be read: {cause}")]
+    OwnKey { domain: Name, cause: String },
+    #[error("cancelled while `{domain}` was waited for")]
+    Cancelled { domain: Name },
+}
+
+impl Guest {
+    /// Waits for the SSH server, checks its host key, then authenticates. Blocks for `deadline` at most.
+    pub fn connect(
+        reach: &Reach,
+        spec: &Spec,
+        domain: &Name,
+        identity: &Identity,
+        deadline: Duration,
+        scope: &Scope,
+        cancel: &CancellationToken,
+    ) -> Result<Guest, ConnectError> {
+        let address = SocketAddr::from((spec.domains[domain].address, SSH));
+        Guest::connect_to(reach, address, domain, identity, deadline, scope, cancel)
+    }
+
+    /// [`Guest::connect`] to an address that is not the spec's.
+    pub fn connect_to(
+        reach: &Reach,
+        address: SocketAddr,
+        domain: &Name,
+        identity: &Identity,
+        deadline: Duration,
+        scope: &Scope,
+        cancel: &CancellationToken,
+    ) -> Result<Guest, ConnectError> {
+        let own = |error: &dyn std::fmt::Display| ConnectError::OwnKey {
+            domain: domain.clone(),
+            cause: error.to_string(),
+        };
+        let pinned = identity.host_key(domain).map_err(|error| own(&error))?;
+        let pinned = pinned
+            .public_key()
+            .to_bytes()
+            .map_err(|error| own(&error))?;
+        let began = Instant::now();
+        let inner = loop {
+            let left = deadline.saturating_sub(began.elapsed());
+            match handshake(reach, address, left) {
+                Ok(session) => break session,
+                Err(error) => {
+                    if cancel.is_cancelled() {
+                        return Err(ConnectError::Cancelled {
+                            domain: domain.clone(),
+                        });
+                    }
+                    if began.elapsed() >= deadline {
+                        let cause = error.to_string();
+                        return Err(ConnectError::NoBanner {
+                            domain: domain.clone(),
+                            address,
+                            waited: deadline,
+                            cause,
+                        });
+                    }
+                    std::thread::sleep(RETRY);
+                }
+            }
+        };
+        match inner.host_key() {
+            Some((key, HostKeyType::Ed25519)) if key == pinned => {}
+            _ => {
+                return Err(ConnectError::HostKey {
+                    domain: domain.clone(),
+                    address,
+                });
+            }
+        }
+        scope.stage("authenticating");
+        authenticate(&inner, identity).map_err(|cause| ConnectError::Authentication {
+            domain: domain.clone(),
+            address,
+            cause,
+        })?;
+        inner.set_keepalive(true, KEEPALIVE_SECONDS);
+        Ok(Guest {
+            session: Session { inner },
+        })
+    }
+}
+
+/// TCP, banner and key exchange.
+fn handshake(reach: &Reach, address: SocketAddr, left: Duration) -> io::Result<ssh2::Session> {
+    let stream = reach.dial_blocking(address, DIAL.min(left.max(RETRY)))?;
+    stream.set_nodelay(true)?;
+    let mut session = ssh2::Session::new()?;
+    session.set_timeout(millis(left.clamp(Duration::from_secs(1), ANSWER)));
+    session.set_tcp_stream(stream);
+    session.method_pref(MethodType::HostKey, "ssh-ed25519")?;
+    // Ciphers that CPUs have instructions for; pspd's own guests offer all of them.
+    for direction in [MethodType::CryptCs, MethodType::CryptSc] {
+        session.method_pref(
+            direction,
+            "aes128-gcm@openssh.com,aes256-gcm@openssh.com,aes128-ctr,aes256-ctr",
+        )?;
+    }
+    session.handshake()?;
+    session.set_timeout(millis(ANSWER));
+    Ok(session)
+}
+
+fn authenticate(session: &ssh2::Session, identity: &Identity) -> Result<(), String> {
+    let key = identity.ssh_key();
+    let private = key
+        .to_openssh(ssh_key::LineEnding::LF)
+        .map_err(|error| error.to_string())?;
+    let public = key
+        .public_key()
+        .to_openssh()
+        .map_err(|error| error.to_string())?;
+    session
+        .userauth_pubkey_memory("root", Some(&public), &private, None)
+        .map_err(|error| error.to_string())
+}
+
+fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}

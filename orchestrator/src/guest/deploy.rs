@@ -1,0 +1,141 @@
+//! Pushing a release, bringing it into use, and going back.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use anyhow::{Context as _, ensure};
+use tokio_util::sync::CancellationToken;
+
+use super::release::{Content, Release, ReleaseFile};
+use super::{Deployed, Guest, script};
+use crate::event::Scope;
+use crate::spec::{Digest, Name};
+
+/// Higher levels cost seconds of the host and save little of the guest's.
+const LEVEL: i32 = 3;
+
+impl Guest {
+    /// Copies what the guest lacks of a release; nothing there uses it yet. Gives the bytes that were read for it.
+    pub fn push(
+        &self,
+        release: &Release,
+        scope: &Scope,
+        cancel: &CancellationToken,
+    ) -> anyhow::Result<u64> {
+        let seen = self
+            .session
+            .script("look at what is deployed", &script::inspect(release))?;
+        if seen.lines().any(|line| line == "complete") {
+            return Ok(0);
+        }
+        let is_there = |file: &&ReleaseFile| {
+            let line = format!("have {}", file.path.display());
+            matches!(file.content, Content::Host(_)) && seen.lines().any(|seen| seen == line)
+        };
+        let have: Vec<&ReleaseFile> = release.files.iter().filter(is_there).collect();
+        let mut pushed = 0;
+        for file in &release.files {
+            let Content::Host(from) = &file.content else {
+                continue;
+            };
+            if have.iter().any(|other| other.path == file.path) {
+                continue;
+            }
+            scope.stage(format!("pushing {}", file.path.display()));
+            pushed += self.send(release, file, from, scope, cancel)?;
+        }
+        self.session
+            .script("complete the release", &script::complete(release, &have))?;
+        Ok(pushed)
+    }
+
+    fn send(
+        &self,
+        release: &Release,
+        file: &ReleaseFile,
+        from: &Path,
+        scope: &Scope,
+        cancel: &CancellationToken,
+    ) -> anyhow::Result<u64> {
+        let what = format!("push `{}`", from.display());
+        let source =
+            File::open(from).with_context(|| format!("failed to read `{}`", from.display()))?;
+        let size = source
+            .metadata()
+            .with_context(|| format!("failed to read `{}`", from.display()))?
+            .len();
+        let watched = Watched {
+            inner: source,
+            done: 0,
+            size,
+            scope,
+            cancel,
+        };
+        let compressed = zstd::stream::read::Encoder::new(watched, LEVEL)
+            .with_context(|| format!("failed to {what}"))?;
+        self.session
+            .feed(&what, &script::receive(release, file), compressed)?;
+        Ok(size)
+    }
+
+    /// Switches to a pushed release and starts it; one that is in use and active stays untouched.
+    pub fn activate(&self, release: &Release) -> anyhow::Result<Deployed> {
+        let said = self
+            .session
+            .script("activate the release", &script::activate(release))?;
+        let last = said.lines().last().unwrap_or_default();
+        let previous = last.strip_prefix("restarted").map(str::trim);
+        ensure!(
+            previous.is_some() || last == "unchanged",
+            "activating the release said `{last}`"
+        );
+        Ok(Deployed {
+            restarted: previous.is_some(),
+            previous: previous.and_then(|digest| Digest::parse(digest).ok()),
+        })
+    }
+
+    /// Switches back to the release before and restarts it; says which it is now. Where there is none, the service
+    /// is stopped.
+    pub fn roll_back(&self, service: &Name) -> anyhow::Result<Option<Digest>> {
+        let said = self
+            .session
+            .script("roll the release back", &script::roll_back(service))?;
+        Ok(said
+            .lines()
+            .last()
+            .and_then(|digest| Digest::parse(digest).ok()))
+    }
+
+    /// The last lines that the service logged.
+    pub fn last_log_lines(&self, service: &Name, count: usize) -> anyhow::Result<Vec<String>> {
+        let command = format!("journalctl --no-pager -q -o cat -u {service} -n {count}");
+        let said = self
+            .session
+            .feed("read the service's log", &command, io::empty())?;
+        Ok(said.lines().map(str::to_owned).collect())
+    }
+}
+
+/// Reads a file, telling how far it is, and ending when the run is cancelled.
+struct Watched<'a> {
+    inner: File,
+    done: u64,
+    size: u64,
+    scope: &'a Scope,
+    cancel: &'a CancellationToken,
+}
+
+impl Read for Watched<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.cancel.is_cancelled() {
+            // Not `Interrupted`, after which readers would go on.
+            return Err(io::Error::other("cancelled"));
+        }
+        let count = self.inner.read(buffer)?;
+        self.done += count as u64;
+        self.scope.progress(self.done, Some(self.size));
+        Ok(count)
+    }
+}

@@ -1,0 +1,57 @@
+//! The system's own `ssh`, for terminals: with the deployment's key and the pinned host key, and no other.
+
+use std::ffi::OsString;
+
+use anyhow::Context as _;
+
+use crate::identity::Identity;
+use crate::spec::{Name, Spec};
+use crate::state::{Home, write_atomically};
+
+/// Arguments of `ssh` up to and without the command. `proxy` is the command that connects stdin and stdout to the
+/// guest's SSH port, where it is not routable from here.
+pub fn openssh_arguments(
+    home: &Home,
+    spec: &Spec,
+    domain: &Name,
+    identity: &Identity,
+    proxy: Option<String>,
+) -> anyhow::Result<Vec<OsString>> {
+    let known_hosts = home.keys().join("known_hosts");
+    let mut lines = String::new();
+    for name in spec.domains.keys() {
+        let key = identity.host_key(name)?;
+        let key = key
+            .public_key()
+            .to_openssh()
+            .context("failed to write a host key")?;
+        lines.push_str(&format!("{name} {key}\n"));
+    }
+    write_atomically(&known_hosts, lines.as_bytes(), 0o600)?;
+    let option = |name: &str, value: &str| {
+        [
+            OsString::from("-o"),
+            OsString::from(format!("{name}={value}")),
+        ]
+    };
+    let mut arguments: Vec<OsString> = vec!["-F".into(), "none".into(), "-l".into(), "root".into()];
+    arguments.extend(option(
+        "IdentityFile",
+        &format!("\"{}\"", identity.ssh_key_file().display()),
+    ));
+    arguments.extend(option("IdentitiesOnly", "yes"));
+    arguments.extend(option(
+        "UserKnownHostsFile",
+        &format!("\"{}\"", known_hosts.display()),
+    ));
+    arguments.extend(option("GlobalKnownHostsFile", "/dev/null"));
+    arguments.extend(option("StrictHostKeyChecking", "yes"));
+    arguments.extend(option("HostKeyAlias", domain.as_str()));
+    arguments.extend(option("HostKeyAlgorithms", "ssh-ed25519"));
+    arguments.extend(option("LogLevel", "ERROR"));
+    if let Some(proxy) = proxy {
+        arguments.extend(option("ProxyCommand", &proxy));
+    }
+    arguments.push(spec.domains[domain].address.to_string().into());
+    Ok(arguments)
+}

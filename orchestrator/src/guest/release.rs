@@ -1,0 +1,121 @@
+//! A release: everything of one service that goes into a guest, under one digest.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use sha2::{Digest as _, Sha256};
+
+use super::unit;
+use crate::identity::Identity;
+use crate::spec::{Digest, Name, Spec};
+
+/// One service's files at one content digest.
+#[derive(Clone, Debug)]
+pub struct Release {
+    pub service: Name,
+    /// Covers every file's path, mode and content: binary, files, unit, environment, and the certificate, whose
+    /// renewal so restarts the service.
+    pub digest: Digest,
+    pub files: Vec<ReleaseFile>,
+}
+
+#[derive(Clone, Debug)]
+pub struct ReleaseFile {
+    /// In the guest: absolute, or relative to the release's folder.
+    pub path: PathBuf,
+    pub mode: u32,
+    pub digest: Digest,
+    pub content: Content,
+}
+
+#[derive(Clone, Debug)]
+pub enum Content {
+    Host(PathBuf),
+    Text(String),
+}
+
+impl Release {
+    /// Reads and digests a service's files; `None` where the domain has no service.
+    pub fn assemble(
+        spec: &Spec,
+        domain: &Name,
+        identity: &Identity,
+    ) -> anyhow::Result<Option<Release>> {
+        let Some(service) = &spec.domains[domain].service else {
+            return Ok(None);
+        };
+        let mut files = vec![ReleaseFile::host(
+            domain.as_str().into(),
+            0o755,
+            &service.binary,
+        )?];
+        for (path, from) in &service.files {
+            files.push(ReleaseFile::host(path.clone(), 0o644, from)?);
+        }
+        let certificate = identity.service(spec, domain)?;
+        files.extend([
+            ReleaseFile::text(
+                unit::file_name(domain),
+                0o644,
+                unit::unit(spec, domain, service),
+            ),
+            ReleaseFile::text(unit::ENVIRONMENT, 0o644, unit::environment(domain, service)),
+            ReleaseFile::text(unit::CA, 0o644, certificate.ca),
+            ReleaseFile::text(unit::CERTIFICATE, 0o644, certificate.certificate),
+            ReleaseFile::text(unit::KEY, 0o640, certificate.key),
+        ]);
+        if !spec.domains[domain].volumes.is_empty() {
+            files.push(ReleaseFile::text(
+                unit::MOUNT_VOLUMES,
+                0o755,
+                unit::mount_volumes(&spec.domains[domain]),
+            ));
+        }
+        let listed: Vec<_> = files
+            .iter()
+            .map(|file| (&file.path, file.mode, &file.digest))
+            .collect();
+        let digest = Digest::of(&serde_json::to_vec(&listed).context("failed to list a release")?);
+        Ok(Some(Release {
+            service: domain.clone(),
+            digest,
+            files,
+        }))
+    }
+}
+
+impl ReleaseFile {
+    fn host(path: PathBuf, mode: u32, from: &Path) -> anyhow::Result<ReleaseFile> {
+        let digest =
+            digest_file(from).with_context(|| format!("failed to read `{}`", from.display()))?;
+        Ok(ReleaseFile {
+            path,
+            mode,
+            digest,
+            content: Content::Host(from.to_owned()),
+        })
+    }
+
+    fn text(path: impl Into<PathBuf>, mode: u32, text: String) -> ReleaseFile {
+        ReleaseFile {
+            path: path.into(),
+            mode,
+            digest: Digest::of(text.as_bytes()),
+            content: Content::Text(text),
+        }
+    }
+}
+
+fn digest_file(path: &Path) -> anyhow::Result<Digest> {
+    let mut hasher = Sha256::new();
+    io::copy(&mut File::open(path)?, &mut hasher)?;
+    Ok(Digest::parse(
+        &hasher
+            .finalize()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>(),
+    )?)
+}

@@ -1,0 +1,170 @@
+//! The scripts that run in guests. Every name in them is a DNS label, a digest or a path that validation has checked.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use super::release::{Content, Release, ReleaseFile};
+use super::unit;
+use crate::spec::Name;
+
+/// Where a release's file goes while it is pushed.
+fn target(release: &Release, file: &ReleaseFile) -> String {
+    if file.path.is_absolute() {
+        return file.path.display().to_string();
+    }
+    format!(
+        "{}/releases/{}/{}",
+        unit::home(&release.service),
+        release.digest,
+        file.path.display()
+    )
+}
+
+/// Prints what is there: the current and the previous release, `complete` if the wanted one is, and a line
+/// `have PATH` for each file that the current release has with the wanted digest.
+pub fn inspect(release: &Release) -> String {
+    let home = unit::home(&release.service);
+    let mut script = format!(
+        "cd {home} 2>/dev/null || exit 0\n\
+         echo current $(basename \"$(readlink current)\")\n\
+         [ -e releases/{}/.complete ] && echo complete\n\
+         [ -e current/.complete ] || exit 0\n",
+        release.digest
+    );
+    for file in &release.files {
+        let wanted = format!("{}  {}", file.digest, file.path.display());
+        script.push_str(&format!(
+            "grep -qxF '{wanted}' current/.complete && echo have {}\n",
+            file.path.display()
+        ));
+    }
+    script.push_str("exit 0\n");
+    script
+}
+
+/// A command that takes a file compressed by zstd, checks its digest, and puts it into place.
+pub fn receive(release: &Release, file: &ReleaseFile) -> String {
+    let target = target(release, file);
+    let folder = target.rsplit_once('/').map_or("/", |(folder, _)| folder);
+    format!(
+        "set -e; umask 022; mkdir -p {folder}; zstd -dcq >{target}.new; \
+         echo '{}  {target}.new' | sha256sum -c --status || {{ rm -f {target}.new; echo 'the digest differs after the transfer' >&2; exit 1; }}; \
+         chmod {:o} {target}.new; mv {target}.new {target}",
+        file.digest, file.mode
+    )
+}
+
+/// Makes the release whole: links what the current one has, writes the texts, and marks it complete.
+pub fn complete(release: &Release, have: &[&ReleaseFile]) -> String {
+    let home = unit::home(&release.service);
+    let folder = format!("{home}/releases/{}", release.digest);
+    let mut script = format!("set -e\numask 022\nmkdir -p {folder}/tls\n");
+    for file in have {
+        if !file.path.is_absolute() {
+            let path = file.path.display();
+            script.push_str(&format!("ln -f {home}/current/{path} {folder}/{path}\n"));
+        }
+    }
+    let mut listed = String::new();
+    for file in &release.files {
+        if let Content::Text(text) = &file.content {
+            let target = target(release, file);
+            let encoded = BASE64.encode(text);
+            script.push_str(&format!("base64 -d >{target}.new <<'END'\n{encoded}\nEND\nchmod {:o} {target}.new\nmv {target}.new {target}\n", file.mode));
+        }
+        listed.push_str(&format!("{}  {}\n", file.digest, file.path.display()));
+    }
+    script.push_str(&format!("cat >{folder}/.complete.new <<'END'\n{listed}END\nsync -f {folder}\nmv {folder}/.complete.new {folder}/.complete\n"));
+    script
+}
+
+/// Shell functions that the scripts below begin with.
+fn head(service: &Name) -> String {
+    let (home, user) = (unit::home(service), unit::user(service));
+    let unit = unit::file_name(service);
+    format!(
+        r#"set -e
+cd {home}
+# sshd may be up before systemd is: its manager answers some seconds later.
+manager() {{
+    tries=0
+    until systemctl show --property=Version >/dev/null 2>&1; do
+        tries=$((tries + 1))
+        [ $tries -lt 200 ] || {{ echo 'systemd does not answer' >&2; exit 1; }}
+        sleep 0.2
+    done
+}}
+user() {{
+    id -u {user} >/dev/null 2>&1 || printf 'u {user} - "{service}"\n' | systemd-sysusers - >/dev/null
+}}
+# Makes a release the current one; says whether its unit differs from the one before.
+switch_to() {{
+    chown root:{user} releases/$1/tls/key.pem
+    reload=no
+    cmp -s current/{unit} releases/$1/{unit} || reload=yes
+    ln -sfn releases/$1 current.new
+    mv -T current.new current
+    [ -L /etc/systemd/system/{unit} ] || {{
+        mkdir -p /etc/systemd/system/multi-user.target.wants
+        ln -sfn {home}/current/{unit} /etc/systemd/system/{unit}
+        ln -sfn /etc/systemd/system/{unit} /etc/systemd/system/multi-user.target.wants/{unit}
+        reload=yes
+    }}
+}}
+restart() {{
+    manager
+    [ $reload = no ] || systemctl daemon-reload
+    systemctl reset-failed {unit} 2>/dev/null || true
+    systemctl restart {unit}
+}}
+"#
+    )
+}
+
+/// Switches to a complete release and restarts the service; one that is current and active stays untouched.
+pub fn activate(release: &Release) -> String {
+    let digest = &release.digest;
+    let unit = unit::file_name(&release.service);
+    let mut script = head(&release.service);
+    script.push_str(&format!(
+        r#"now=$(basename "$(readlink current 2>/dev/null)")
+user
+if [ "$now" = {digest} ]; then
+    manager
+    if systemctl is-active --quiet {unit}; then echo unchanged; exit 0; fi
+    reload=yes
+else
+    [ -z "$now" ] || {{ ln -sfn releases/$now previous.new; mv -T previous.new previous; }}
+    switch_to {digest}
+fi
+restart
+before=$(basename "$(readlink previous 2>/dev/null)")
+for old in releases/*; do
+    case "$(basename "$old")" in {digest} | "$before") ;; *) rm -rf "$old" ;; esac
+done
+echo "restarted $now"
+"#
+    ));
+    script
+}
+
+/// Goes back to the previous release; prints its digest, or nothing where there is none.
+pub fn roll_back(service: &Name) -> String {
+    let unit = unit::file_name(service);
+    let mut script = head(service);
+    script.push_str(&format!(
+        r#"before=$(basename "$(readlink previous 2>/dev/null)")
+now=$(basename "$(readlink current 2>/dev/null)")
+if [ -z "$before" ] || [ "$before" = "$now" ]; then
+    systemctl stop {unit} || true
+    exit 0
+fi
+switch_to "$before"
+rm -f previous
+rm -rf "releases/$now"
+restart
+echo "$before"
+"#
+    ));
+    script
+}

@@ -1,0 +1,230 @@
+//! The certificate authority and what it signs: ECDSA P-256, whose handshakes are cheap in emulated guests.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+use x509_parser::pem::Pem;
+
+use super::store;
+use crate::spec::Name;
+use crate::state::write_atomically;
+
+const DAY: Duration = Duration::from_secs(86_400);
+const AUTHORITY_DAYS: u32 = 3650;
+const DAYS: u32 = 30;
+/// Renewed when less than a third of its time is left.
+const RENEW_DAYS: u32 = DAYS / 3;
+/// Clocks of guests and hosts differ, and a restored guest's stands still for a moment.
+const CLOCK_SKEW: Duration = Duration::from_secs(3600);
+
+/// PEM texts of one mTLS peer.
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    pub ca: String,
+    pub certificate: String,
+    pub key: String,
+}
+
+#[derive(Clone, Debug)]
+pub struct Authority {
+    certificate: String,
+    key: String,
+}
+
+impl Authority {
+    pub fn load_or_create(path: &Path, deployment: &Name) -> anyhow::Result<Authority> {
+        let text = store::read_or_make(path, || authority(deployment))?;
+        let (certificate, key) = split(path, &text)?;
+        Ok(Authority { certificate, key })
+    }
+
+    /// The certificate in `path` if it has these names and time left, else a new one that replaces it.
+    pub fn renewed(
+        &self,
+        path: &Path,
+        common_name: &str,
+        names: &[String],
+    ) -> anyhow::Result<Certificate> {
+        let make = || self.sign(common_name, names);
+        let text = store::read_or_make(path, make)?;
+        let (mut certificate, mut key) = split(path, &text)?;
+        if !self.is_good(&certificate, names) {
+            let text = make()?;
+            write_atomically(path, text.as_bytes(), 0o600)?;
+            (certificate, key) = split(path, &text)?;
+        }
+        Ok(Certificate {
+            ca: self.certificate.clone(),
+            certificate,
+            key,
+        })
+    }
+
+    fn sign(&self, common_name: &str, names: &[String]) -> anyhow::Result<String> {
+        let issuer_key =
+            KeyPair::from_pem(&self.key).context("failed to read the authority's key")?;
+        let issuer = Issuer::from_ca_cert_pem(&self.certificate, issuer_key)
+            .context("failed to read the authority's certificate")?;
+        let mut params = CertificateParams::new(names).context("failed to name a certificate")?;
+        params
+            .distinguished_name
+            .push(DnType::CommonName, common_name);
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        params.use_authority_key_identifier_extension = true;
+        valid_for(&mut params, DAYS);
+        let key = KeyPair::generate().context("failed to make a key")?;
+        let certificate = params
+            .signed_by(&key, &issuer)
+            .context("failed to sign a certificate")?;
+        Ok(certificate.pem() + &key.serialize_pem())
+    }
+
+    /// Whether a certificate is this authority's, has these names, and time left.
+    fn is_good(&self, pem: &str, names: &[String]) -> bool {
+        let check = || -> Option<bool> {
+            let own = Pem::iter_from_buffer(pem.as_bytes()).next()?.ok()?;
+            let issuer = Pem::iter_from_buffer(self.certificate.as_bytes())
+                .next()?
+                .ok()?;
+            let (own, issuer) = (own.parse_x509().ok()?, issuer.parse_x509().ok()?);
+            let left = own.validity().time_to_expiration()?;
+            let found = own
+                .subject_alternative_name()
+                .ok()??
+                .value
+                .general_names
+                .len();
+            let named = names.iter().all(|name| has_name(&own, name)) && found == names.len();
+            let signed = own.verify_signature(Some(issuer.public_key())).is_ok();
+            Some(named && signed && left.whole_days() >= i64::from(RENEW_DAYS))
+        };
+        check().unwrap_or(false)
+    }
+}
+
+fn has_name(certificate: &x509_parser::certificate::X509Certificate<'_>, name: &str) -> bool {
+    use x509_parser::extensions::GeneralName;
+    let Ok(Some(names)) = certificate.subject_alternative_name() else {
+        return false;
+    };
+    names
+        .value
+        .general_names
+        .iter()
+        .any(|general| match general {
+            GeneralName::DNSName(dns) => *dns == name,
+            GeneralName::IPAddress(bytes) => match (
+                name.parse::<std::net::Ipv4Addr>(),
+                <[u8; 4]>::try_from(*bytes),
+            ) {
+                (Ok(address), Ok(bytes)) => std::net::Ipv4Addr::from(bytes) == address,
+                _ => false,
+            },
+            _ => false,
+        })
+}
+
+fn authority(deployment: &Name) -> anyhow::Result<String> {
+    let mut params = CertificateParams::default();
+    params
+        .distinguished_name
+        .push(DnType::CommonName, format!("pspd deployment {deployment}"));
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    valid_for(&mut params, AUTHORITY_DAYS);
+    let key = KeyPair::generate().context("failed to make a key")?;
+    let certificate = params
+        .self_signed(&key)
+        .context("failed to make the authority")?;
+    Ok(certificate.pem() + &key.serialize_pem())
+}
+
+fn valid_for(params: &mut CertificateParams, days: u32) {
+    let now = std::time::SystemTime::now();
+    params.not_before = (now - CLOCK_SKEW).into();
+    params.not_after = (now + DAY * days).into();
+}
+
+/// The two PEM blocks of a file.
+fn split(path: &Path, text: &str) -> anyhow::Result<(String, String)> {
+    let at = text
+        .find("-----BEGIN PRIVATE KEY-----")
+        .filter(|_| text.starts_with("-----BEGIN CERTIFICATE-----"));
+    let whole = text.trim_end().ends_with("-----END PRIVATE KEY-----");
+    let at = at.filter(|_| whole).ok_or_else(|| {
+        anyhow!(
+            "`{}` is damaged; remove it and run `pspd up`, which makes a new one",
+            path.display()
+        )
+    })?;
+    Ok((text[..at].to_owned(), text[at..].to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_certificate_is_made_anew_when_its_names_or_its_authority_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let (ca, path) = (folder.path().join("ca.pem"), folder.path().join("web.pem"));
+        let deployment = Name::new("demo").unwrap();
+        let authority = Authority::load_or_create(&ca, &deployment).unwrap();
+        let first = authority
+            .renewed(&path, "web", &names(&["web", "10.0.0.1"]))
+            .unwrap();
+        let same = authority
+            .renewed(&path, "web", &names(&["web", "10.0.0.1"]))
+            .unwrap();
+        assert_eq!(first.certificate, same.certificate);
+        let moved = authority
+            .renewed(&path, "web", &names(&["web", "10.0.0.2"]))
+            .unwrap();
+        assert_ne!(first.certificate, moved.certificate);
+        std::fs::remove_file(&ca).unwrap();
+        let other = Authority::load_or_create(&ca, &deployment).unwrap();
+        let resigned = other
+            .renewed(&path, "web", &names(&["web", "10.0.0.2"]))
+            .unwrap();
+        assert_ne!(moved.certificate, resigned.certificate);
+    }
+
+    #[test]
+    fn a_certificate_with_little_time_left_is_renewed() {
+        let folder = tempfile::tempdir().unwrap();
+        let authority =
+            Authority::load_or_create(&folder.path().join("ca.pem"), &Name::new("demo").unwrap())
+                .unwrap();
+        let issuer = Issuer::from_ca_cert_pem(
+            &authority.certificate,
+            KeyPair::from_pem(&authority.key).unwrap(),
+        )
+        .unwrap();
+        for (days, good) in [(RENEW_DAYS - 1, false), (RENEW_DAYS + 1, true)] {
+            let mut params = CertificateParams::new(names(&["web"])).unwrap();
+            valid_for(&mut params, days);
+            let pem = params
+                .signed_by(&KeyPair::generate().unwrap(), &issuer)
+                .unwrap()
+                .pem();
+            assert_eq!(
+                authority.is_good(&pem, &names(&["web"])),
+                good,
+                "{days} days"
+            );
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! Key files: read, or made by whoever comes first.
+
+use std::fs;
+use std::io::{ErrorKind, Write as _};
+use std::path::Path;
+
+use anyhow::Context as _;
+
+use crate::state::create_private;
+
+/// The file's text; where there is none, what `make` makes, unless another process was quicker.
+pub fn read_or_make(
+    path: &Path,
+    make: impl FnOnce() -> anyhow::Result<String>,
+) -> anyhow::Result<String> {
+    if let Some(text) = read(path)? {
+        return Ok(text);
+    }
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    create_private(folder)?;
+    let text = make()?;
+    // `tempfile` makes files of mode 0600, and `persist_noclobber` never replaces one.
+    let mut file = tempfile::NamedTempFile::new_in(folder)
+        .with_context(|| format!("failed to write in `{}`", folder.display()))?;
+    let written = file
+        .write_all(text.as_bytes())
+        .and_then(|()| file.as_file().sync_all());
+    written.with_context(|| format!("failed to write `{}`", path.display()))?;
+    match file.persist_noclobber(path) {
+        Ok(_) => Ok(text),
+        Err(error) if error.error.kind() == ErrorKind::AlreadyExists => {
+            read(path)?.with_context(|| format!("`{}` came and went", path.display()))
+        }
+        Err(error) => {
+            Err(error.error).with_context(|| format!("failed to write `{}`", path.display()))
+        }
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<Option<String>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("failed to read `{}`", path.display())),
+    }
+}
