@@ -1,1 +1,418 @@
+//! Faults as users see them, and properties of what is accepted.
 
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const VALID: &str = "\
+name: demo
+images:
+  debian: {recipe: recipe}
+domains:
+  web:
+    image: debian
+    memory: {current: 512 MiB, maximum: 1 GiB}
+    disks:
+      data: {size: 1 GiB, mount: /var/lib/web}
+    service: {binary: web, port: 50051, health: web.Web, environment: {A: 1, B: true}}
+    publish: [\"8080:80\"]
+";
+
+/// A host where folders are named `recipe`, and every other path is a file but `missing`.
+fn look(path: &Path) -> Found {
+    match path.file_name().and_then(|name| name.to_str()) {
+        Some("recipe" | "debian") => Found::Folder,
+        Some("missing") => Found::Nothing,
+        _ => Found::File,
+    }
+}
+
+fn read(text: &str) -> Result<Spec, Vec<Fault>> {
+    parse(text, Path::new("/base"), &look)
+}
+
+fn shown(text: &str) -> String {
+    let faults = read(text).expect_err("it has faults");
+    Faults::in_text(Path::new("/base/topology.yaml"), text, faults).to_string()
+}
+
+/// [`VALID`] with one line replaced.
+fn with(from: &str, to: &str) -> String {
+    assert!(
+        VALID.contains(from),
+        "`{from}` is not in the valid topology"
+    );
+    VALID.replace(from, to)
+}
+
+#[test]
+fn defaults_are_resolved() {
+    insta::assert_snapshot!(serde_json::to_string_pretty(&read(VALID).unwrap()).unwrap(), @"");
+}
+
+#[test]
+fn every_fault_is_told_at_once_with_its_place() {
+    let text = "\
+name: Demo
+conection: lab
+network: {cidr: 10.0.0.1/24}
+images:
+  debian: {recipe: missing}
+  other: {path: other.qcow2}
+domains:
+  web:
+    image: debain
+    memroy: 1 GiB
+    memory: 512
+    depends_on: [stroe]
+    service: {binary: missing, port: 22, health: web.Web}
+  web:
+    image: debian
+  -bad-:
+    image: debian
+    firmware: bios
+";
+    insta::assert_snapshot!(shown(text), @"");
+}
+
+/// One fault each: what is replaced, and words of the message.
+const FAULTS: &[(&str, &str, &str)] = &[
+    (
+        "name: demo",
+        "name: [demo]",
+        "name is a text, and this is a list",
+    ),
+    (
+        "name: demo",
+        "name: demo\nconnection: qemu+ssh://host/system",
+        "is on another host",
+    ),
+    (
+        "name: demo",
+        "name: demo\nconnection: docker",
+        "connection cannot be `docker`",
+    ),
+    (
+        "name: demo",
+        "name: demo\naccel: fast",
+        "accel cannot be `fast`",
+    ),
+    (
+        "name: demo",
+        "name: demo\nnetwork: {cidr: 10.0.0.0/30}",
+        "unusable size",
+    ),
+    (
+        "name: demo",
+        "name: demo\nnetwork: {domain: Not_DNS}",
+        "is no DNS domain",
+    ),
+    (
+        "{recipe: recipe}",
+        "{}",
+        "needs one of `recipe`, `path` and `url`",
+    ),
+    (
+        "{recipe: recipe}",
+        "{recipe: missing}",
+        "there is no folder `/base/missing`",
+    ),
+    (
+        "{recipe: recipe}",
+        "{recipe: recipe, sha256: 00}",
+        "a recipe has no `sha256`",
+    ),
+    ("{recipe: recipe}", "{path: image.qcow2}", "needs `sha256`"),
+    (
+        "{recipe: recipe}",
+        "{path: image.qcow2, sha256: 00}",
+        "64 hexadecimal digits",
+    ),
+    (
+        "{recipe: recipe}",
+        "{url: 'file:///image', sha256: 00}",
+        "no http or https URL",
+    ),
+    (
+        "image: debian",
+        "image: debain",
+        "there is no image `debain`",
+    ),
+    (
+        "image: debian",
+        "image: debian\n    firmware: coreboot",
+        "does not build coreboot yet",
+    ),
+    (
+        "image: debian",
+        "image: debian\n    firmware: {rom: missing, sha256: 00}",
+        "there is no file `/base/missing`",
+    ),
+    (
+        "image: debian",
+        "image: debian\n    firmware: uefi\n    machine: pc",
+        "uefi does not run on `pc`",
+    ),
+    (
+        "image: debian",
+        "image: debian\n    address: 10.78.0.5",
+        "outside of the network",
+    ),
+    (
+        "image: debian",
+        "image: debian\n    address: 10.77.0.1",
+        "the gateway's address",
+    ),
+    (
+        "image: debian",
+        "image: debian\n    address: 10.77.0.255",
+        "broadcast",
+    ),
+    (
+        "image: debian",
+        "image: debian\n    address: here",
+        "no IPv4 address",
+    ),
+    (
+        "image: debian",
+        "image: debian\n    depends_on: [web]",
+        "the dependencies go in a circle: web -> web",
+    ),
+    (
+        "image: debian",
+        "image: debian\n    depends_on: [wep]",
+        "there is no domain `wep`",
+    ),
+    (
+        "image: debian",
+        "image: debian\n    depends_on: web",
+        "depends_on is a list",
+    ),
+    (
+        "image: debian",
+        "image: debian\n    boot_timeout: 30",
+        "no duration",
+    ),
+    (
+        "image: debian",
+        "image: debian\n    vcpus: 0",
+        "a number from 1 to 255",
+    ),
+    (
+        "image: debian",
+        "image: debian\n    vcpus: {current: 3, maximum: 2}",
+        "more than the maximum",
+    ),
+    (
+        "{current: 512 MiB, maximum: 1 GiB}",
+        "512",
+        "`512` has no unit",
+    ),
+    (
+        "{current: 512 MiB, maximum: 1 GiB}",
+        "{current: 2 GiB, maximum: 1 GiB}",
+        "more than the maximum",
+    ),
+    (
+        "{current: 512 MiB, maximum: 1 GiB}",
+        "16 MiB",
+        "too little to boot with",
+    ),
+    (
+        "{current: 512 MiB, maximum: 1 GiB}",
+        "100.5 MB",
+        "whole MiB",
+    ),
+    ("data: {", "a-name-that-is-much-too-long: {", "is too long"),
+    ("mount: /var/lib/web", "mount: var/lib", "no absolute path"),
+    (
+        "mount: /var/lib/web",
+        "mount: /var/../etc",
+        "no absolute path",
+    ),
+    (
+        "binary: web",
+        "binary: missing",
+        "there is no file `/base/missing`",
+    ),
+    ("port: 50051", "port: 22", "reserved for SSH"),
+    ("port: 50051", "port: 70000", "a number from 1 to 65535"),
+    ("A: 1", "PSPD_NAME: 1", "is reserved"),
+    ("A: 1", "1A: 1", "no environment variable's name"),
+    ("\"8080:80\"", "\"8080\"", "no published port"),
+    (
+        "\"8080:80\"",
+        "\"8080:80\", \"127.0.0.1:8080:81\"",
+        "published twice",
+    ),
+    (
+        "domains:",
+        "extra: 1\ndomains:",
+        "a topology has no key `extra`",
+    ),
+    (
+        "    publish",
+        "    service: {}\n    publish",
+        "`service` is there twice",
+    ),
+];
+
+#[test]
+fn each_fault_has_words_of_its_own() {
+    read(VALID).expect("the base is valid");
+    for (from, to, words) in FAULTS {
+        let text = with(from, to);
+        let shown = shown(&text);
+        assert!(
+            shown.contains(words),
+            "`{to}` should say `{words}`:\n{shown}"
+        );
+        assert!(
+            shown.contains("has a fault\n"),
+            "`{to}` should be one fault:\n{shown}"
+        );
+    }
+}
+
+#[test]
+fn what_is_no_topology_at_all_is_refused() {
+    let bomb = format!("a: &a [x, x, x, x, x, x, x, x, x, x]\n{}", {
+        let level = |(to, from): (char, char)| {
+            format!(
+                "{to}: &{to} [{}]\n",
+                vec![format!("*{from}"); 10].join(", ")
+            )
+        };
+        ('b'..='g').zip('a'..='f').map(level).collect::<String>()
+    });
+    let cases = [
+        ("", "the file is empty"),
+        ("# nothing\n", "the file is empty"),
+        ("- a\n- b\n", "a topology is a mapping, and this is a list"),
+        ("name: a\n---\nname: b\n", "a second document"),
+        ("name: [", "this is not YAML"),
+        ("name: *nobody", "this is not YAML"),
+        ("a: &a [*a]", "this alias is used inside of what it names"),
+        (&"[".repeat(100_000), "this is"),
+        (&bomb, "more than 50000 values"),
+        ("? [a]\n: b\n", "can be no key"),
+    ];
+    for (text, words) in cases {
+        let shown = shown(text);
+        assert!(shown.contains(words), "should say `{words}`:\n{shown}");
+    }
+}
+
+#[test]
+fn merge_keys_and_anchors_work() {
+    let text = "\
+name: demo
+images: {debian: {recipe: recipe}}
+domains:
+  one: &base
+    image: debian
+    memory: 256 MiB
+  two:
+    <<: *base
+    vcpus: 2
+";
+    let spec = read(text).unwrap();
+    let two = &spec.domains[&crate::spec::Name::new("two").unwrap()];
+    assert_eq!(
+        (two.memory.current, two.vcpus.current),
+        (crate::spec::Size::mib(256), 2)
+    );
+}
+
+#[test]
+fn a_cycle_is_named() {
+    let domain = |name: &str, on: &str| {
+        format!(
+            "  {name}: {{image: debian, depends_on: [{on}], service: {{binary: b, port: 1, health: h}}}}\n"
+        )
+    };
+    let text = format!(
+        "name: demo\nimages: {{debian: {{recipe: recipe}}}}\ndomains:\n{}{}{}",
+        domain("a", "b"),
+        domain("b", "c"),
+        domain("c", "a")
+    );
+    assert!(shown(&text).contains("a -> b -> c -> a"));
+}
+
+#[test]
+fn a_large_file_is_refused_without_being_read() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    file.as_file().set_len(100 << 20).unwrap();
+    assert!(
+        load(file.path())
+            .unwrap_err()
+            .to_string()
+            .contains("larger than 1 MiB")
+    );
+}
+
+#[test]
+fn the_starter_is_valid() {
+    let spec = read(starter()).unwrap();
+    assert_eq!(spec.name.as_str(), "demo");
+}
+
+#[test]
+fn the_schema_file_is_the_schema() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/topology.schema.json");
+    let text = std::fs::read_to_string(file).unwrap();
+    assert_eq!(
+        text,
+        schema(),
+        "write it anew: pspd schema > docs/topology.schema.json"
+    );
+}
+
+#[test]
+fn the_reference_names_every_key() {
+    fn keys(object: &super::keys::Object, names: &mut Vec<&'static str>) {
+        use super::keys::Kind;
+        fn kind(of: &'static Kind, names: &mut Vec<&'static str>) {
+            match of {
+                Kind::Object(object) => keys(object, names),
+                Kind::Named(item) | Kind::List(item) => kind(item, names),
+                Kind::Either(kinds) => kinds.iter().for_each(|item| kind(item, names)),
+                _ => {}
+            }
+        }
+        for key in object.keys {
+            names.push(key.name);
+            match &key.kind {
+                Kind::Object(object) => keys(object, names),
+                Kind::Named(item) | Kind::List(item) => kind(item, names),
+                Kind::Either(kinds) => kinds.iter().for_each(|item| kind(item, names)),
+                _ => {}
+            }
+        }
+    }
+    let text =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/topology.md"))
+            .unwrap();
+    let mut names = Vec::new();
+    keys(&super::keys::TOPOLOGY, &mut names);
+    let missing: Vec<_> = names
+        .into_iter()
+        .filter(|name| !text.contains(&format!("`{name}`")))
+        .collect();
+    assert_eq!(missing, [""; 0]);
+}
+
+proptest! {
+    #[test]
+    fn no_text_panics(text in "\\PC{0,200}") {
+        let _ = read(&text);
+    }
+
+    #[test]
+    fn no_yaml_shaped_text_panics(lines in prop::collection::vec("[ ]{0,4}(name|images|domains|web|image|memory|disks|service|publish|&a|\\*a|-|<<)?:? ?[\\[\\]{}a-z0-9:., ]{0,12}", 0..20)) {
+        let _ = read(&lines.join("\n"));
+    }
+}
