@@ -9,11 +9,12 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use rustix::process::{Pid, WaitOptions, WaitStatus, waitpid};
+use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
 
 use super::host;
 
 const READY_WITHIN: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(10);
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(30);
 
@@ -99,20 +100,26 @@ impl Daemon {
         Ok(())
     }
 
+    /// Reaps meanwhile: libvirtd probes QEMU in processes that become children of process 1, and waits in vain for
+    /// those that it killed while they are zombies.
     fn wait_for_answer(&mut self, socket: &Path) -> anyhow::Result<()> {
-        loop {
-            let left = READY_WITHIN.saturating_sub(self.started.elapsed());
-            if left.is_zero() {
-                bail!("libvirtd doesn't answer on `{}`", socket.display());
+        let mut asked = None;
+        while self.started.elapsed() < READY_WITHIN {
+            while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+                if self.pid == Some(pid) {
+                    bail!("libvirtd ended before it answered ({})", describe(status));
+                }
             }
-            match answers(socket, left) {
-                Ok(()) => return Ok(()),
-                Err(_) => std::thread::sleep(Duration::from_millis(10)),
-            }
-            if let Some((_, status)) = waitpid(self.pid, WaitOptions::NOHANG)? {
-                bail!("libvirtd ended before it answered ({})", describe(status));
+            match asked.take().map_or_else(|| ask(socket), Ok) {
+                Ok(mut stream) => match read_answer(&mut stream) {
+                    Ok(()) => return Ok(()),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => asked = Some(stream),
+                    Err(_) => std::thread::sleep(POLL),
+                },
+                Err(_) => std::thread::sleep(POLL),
             }
         }
+        bail!("libvirtd doesn't answer on `{}`", socket.display());
     }
 
     /// After how long to call [`Daemon::spawn`] again, if the process that ended was libvirtd.
@@ -145,16 +152,21 @@ pub(super) fn describe(status: WaitStatus) -> String {
 
 /// Asks libvirtd how to authenticate, the first call of every client. The socket accepts long before the drivers are
 /// up; an answer comes only then. See <https://libvirt.org/kbase/internals/rpc.html>.
-fn answers(socket: &Path, patience: Duration) -> io::Result<()> {
+fn ask(socket: &Path) -> io::Result<UnixStream> {
+    const LENGTH: u32 = 28;
     const REMOTE_PROGRAM: u32 = 0x2000_8086;
     const VERSION: u32 = 1;
     const AUTH_LIST: u32 = 66;
     const CALL: u32 = 0;
-    const LENGTH: u32 = 28;
     let call = [LENGTH, REMOTE_PROGRAM, VERSION, AUTH_LIST, CALL, 0, 0];
     let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(patience))?;
+    stream.set_read_timeout(Some(POLL))?;
     stream.write_all(&call.map(u32::to_be_bytes).concat())?;
+    Ok(stream)
+}
+
+/// `WouldBlock` until there is one.
+fn read_answer(stream: &mut UnixStream) -> io::Result<()> {
     let mut length = [0; 4];
     stream.read_exact(&mut length)?;
     // Left unread, the rest would be a broken connection in libvirtd's log.

@@ -3,7 +3,6 @@
 //! Everything here acts on the calling process's namespaces, so only process 1 of a lab may call it.
 
 use std::fs;
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -127,13 +126,14 @@ fn tc_mends_checksums() -> bool {
     works
 }
 
-/// Fails outside of a lab: nothing here may touch the host's own namespaces.
-pub(super) fn ensure_alone() -> io::Result<()> {
-    let devices = fs::read_to_string("/proc/net/dev")?;
-    match devices.lines().skip(2).count() {
-        1 => Ok(()),
-        _ => Err(io::Error::other(
-            "not in a fresh network namespace: a lab is started by `pspd up`",
-        )),
-    }
+/// Fails outside of a lab: nothing here may touch the host's own namespaces. A new network namespace has no address,
+/// not even a loopback one.
+pub(super) fn ensure_alone() -> anyhow::Result<()> {
+    let addresses =
+        fs::read_to_string("/proc/net/fib_trie").context("read `/proc/net/fib_trie`")?;
+    ensure!(
+        addresses.is_empty(),
+        "not in a network namespace of its own: a lab is started by `pspd up`"
+    );
+    Ok(())
 }
