@@ -1,6 +1,8 @@
 //! libvirt's API through `pspd::libvirt`: always against libvirt's own `test:///default`, and against a real QEMU
 //! host where `PSPD_TEST_LIBVIRT_URI` names one.
 
+#![allow(clippy::unwrap_used)] // clippy's exception for tests does not reach the functions that they share
+
 use std::io::Write;
 use std::path::Path;
 use std::time::Duration;

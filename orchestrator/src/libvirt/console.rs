@@ -1,9 +1,9 @@
 //! A guest's serial console through libvirt, which also works where its pty is in another namespace or host.
 
 use std::io::{self, Read, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use virt::stream::Stream;
@@ -48,14 +48,15 @@ impl Domain {
             .open_console(None, &stream, flags)
             .attempt(attempt)?;
         let (sender, chunks) = channel();
-        let mut sender = Some(sender);
+        let to_reader = ToReader(Arc::new(Mutex::new(Some(sender))));
+        let received = to_reader.clone();
         let sink = move |incoming: Incoming<'_>| match incoming {
-            // Without a reader nobody wants it any more.
-            Incoming::Data(data) => drop(sender.as_ref().map(|sender| sender.send(data.to_vec()))),
-            Incoming::End => sender = None,
+            Incoming::Data(data) => received.send(data),
+            Incoming::End => received.end(),
         };
         let session = Arc::new(Session {
             stream,
+            to_reader,
             closed: AtomicBool::new(false),
         });
         ffi::on_stream(&session.stream, Box::new(sink)).attempt(attempt)?;
@@ -111,14 +112,34 @@ impl Write for ConsoleWriter {
     }
 }
 
+/// The reader's end of file is the loss of its sender, whichever side ends first.
+#[derive(Clone)]
+struct ToReader(Arc<Mutex<Option<Sender<Vec<u8>>>>>);
+
+impl ToReader {
+    fn send(&self, data: &[u8]) {
+        if let Some(sender) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            // Without a reader nobody wants it any more.
+            let _ = sender.send(data.to_vec());
+        }
+    }
+
+    fn end(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
 struct Session {
     stream: Stream,
+    to_reader: ToReader,
     closed: AtomicBool,
 }
 
 impl Session {
     fn end(&self) {
         if !self.closed.swap(true, Ordering::AcqRel) {
+            // First: libvirt may keep the callback, or be slow to end the stream.
+            self.to_reader.end();
             ffi::end_stream(&self.stream);
         }
     }
