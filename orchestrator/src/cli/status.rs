@@ -278,11 +278,41 @@ mod tests {
 
     #[test]
     fn people_read_a_table_and_the_details_below() {
-        insta::assert_snapshot!(render(&status()), @"");
+        insta::assert_snapshot!(render(&status()), @"
+        demo on lab: not healthy
+         domain  state    address     firmware  memory   vcpus  service               published
+         store   running  10.77.0.10  seabios   512 MiB  1      unreachable on 50051  127.0.0.1:8080
+        store: connection refused
+        ");
     }
 
     #[test]
     fn programs_read_stable_fields() {
-        insta::assert_snapshot!(serde_json::to_string_pretty(&status()).unwrap(), @"");
+        insta::assert_snapshot!(serde_json::to_string_pretty(&status()).unwrap(), @r#"
+        {
+          "deployment": "demo",
+          "connection": "lab",
+          "healthy": false,
+          "domains": [
+            {
+              "name": "store",
+              "state": "running",
+              "address": "10.77.0.10",
+              "firmware": "seabios",
+              "memory": 536870912,
+              "vcpus": 1,
+              "service": {
+                "health": "unreachable",
+                "detail": "connection refused",
+                "port": 50051,
+                "release": "0123456789ab"
+              },
+              "published": [
+                "127.0.0.1:8080"
+              ]
+            }
+          ]
+        }
+        "#);
     }
 }

@@ -131,7 +131,29 @@ fn two() -> Spec {
 #[test]
 fn fresh() {
     let spec = two();
-    insta::assert_snapshot!(lines(&up(&spec, &nothing(&spec)).unwrap()), @"");
+    insta::assert_snapshot!(lines(&up(&spec, &nothing(&spec)).unwrap()), @"
+    lab/start after []: it does not run
+    d0/publish/127.0.0.1:9000 after [lab/start]: it is not published
+    d1/publish/127.0.0.1:9001 after [lab/start]: it is not published
+    image/debian after []: it is not cached
+    network/define after [lab/start]: it is not defined
+    network/start after [lab/start network/define]: it is new
+    d0/disk after [image/debian]: it is not there
+    d0/volume/data after []: it is not there
+    d0/define after [lab/start network/define image/debian d0/disk d0/volume/data]: it is not defined
+    d0/start after [lab/start network/start d0/disk d0/define d0/volume/data]: it does not run
+    d0/reach after [d0/start]: nothing is deployed
+    d0/push after [d0/reach]: nothing is deployed
+    d0/activate after [d0/push]: nothing is deployed
+    d0/healthy after [d0/activate lab/start]: nothing is deployed
+    d1/disk after [image/debian]: it is not there
+    d1/define after [lab/start network/define image/debian d1/disk]: it is not defined
+    d1/start after [lab/start network/start d1/disk d1/define]: it does not run
+    d1/reach after [d1/start]: nothing is deployed
+    d1/push after [d1/reach]: nothing is deployed
+    d1/activate after [d1/push d0/healthy]: nothing is deployed
+    d1/healthy after [d1/activate lab/start]: nothing is deployed
+    ");
 }
 
 #[test]
@@ -145,7 +167,12 @@ fn a_changed_binary_redeploys_that_service_alone() {
     let spec = two();
     let mut observed = applied(&spec);
     observed.releases.insert(name("d0"), Digest::of(b"new"));
-    insta::assert_snapshot!(lines(&up(&spec, &observed).unwrap()), @"");
+    insta::assert_snapshot!(lines(&up(&spec, &observed).unwrap()), @"
+    d0/reach after []: the release 0ad52e338662 is deployed
+    d0/push after [d0/reach]: the release 0ad52e338662 is deployed
+    d0/activate after [d0/push]: the release 0ad52e338662 is deployed
+    d0/healthy after [d0/activate]: the release 0ad52e338662 is deployed
+    ");
 }
 
 #[test]
@@ -153,7 +180,12 @@ fn an_unhealthy_service_is_deployed_again() {
     let spec = two();
     let mut observed = applied(&spec);
     observed.serving.remove(&name("d1"));
-    insta::assert_snapshot!(lines(&up(&spec, &observed).unwrap()), @"");
+    insta::assert_snapshot!(lines(&up(&spec, &observed).unwrap()), @"
+    d1/reach after []: it is not SERVING
+    d1/push after [d1/reach]: it is not SERVING
+    d1/activate after [d1/push]: it is not SERVING
+    d1/healthy after [d1/activate]: it is not SERVING
+    ");
 }
 
 #[test]
@@ -166,7 +198,7 @@ fn memory_applies_live_and_a_maximum_waits() {
         maximum: Size::gib(2),
     };
     let plan = up(&spec, &observed).unwrap();
-    insta::assert_snapshot!(lines(&plan), @"");
+    insta::assert_snapshot!(lines(&plan), @"d0/resize after []: it has 512 MiB of 1 GiB and 1 of 2 vCPUs");
     assert_eq!(plan.notes, ["`d0` takes its new maximum at its next start"]);
 }
 
@@ -175,7 +207,15 @@ fn another_firmware_restarts_the_domain() {
     let mut spec = two();
     let observed = applied(&spec);
     spec.domains.get_mut(&name("d1")).unwrap().boot = Boot::Disk;
-    insta::assert_snapshot!(lines(&up(&spec, &observed).unwrap()), @"");
+    insta::assert_snapshot!(lines(&up(&spec, &observed).unwrap()), @"
+    d1/stop after []: its definition changed
+    d1/define after [d1/stop]: its definition changed
+    d1/start after [d1/define d1/stop]: it was shut down for the change
+    d1/reach after [d1/start]: it starts
+    d1/push after [d1/reach]: it starts
+    d1/activate after [d1/push]: it starts
+    d1/healthy after [d1/activate]: it starts
+    ");
 }
 
 #[test]
@@ -189,7 +229,27 @@ fn another_image_replaces_the_system_disk_and_keeps_the_volume() {
             cached: false,
         },
     );
-    insta::assert_snapshot!(lines(&up(&spec, &observed).unwrap()), @"");
+    insta::assert_snapshot!(lines(&up(&spec, &observed).unwrap()), @"
+    image/debian after []: it is not cached
+    d0/stop after []: its image changed
+    d0/delete-disk after [d0/stop image/debian]: its image changed
+    d0/disk after [image/debian d0/delete-disk]: its image changed
+    d0/define after [image/debian d0/stop d0/disk]: its definition changed
+    d0/start after [d0/disk d0/define d0/stop]: it was shut down for the change
+    d0/reach after [d0/start]: nothing is deployed
+    d0/push after [d0/reach]: nothing is deployed
+    d0/activate after [d0/push]: nothing is deployed
+    d0/healthy after [d0/activate]: nothing is deployed
+    d1/stop after []: its image changed
+    d1/delete-disk after [d1/stop image/debian]: its image changed
+    d1/disk after [image/debian d1/delete-disk]: its image changed
+    d1/define after [image/debian d1/stop d1/disk]: its definition changed
+    d1/start after [d1/disk d1/define d1/stop]: it was shut down for the change
+    d1/reach after [d1/start]: nothing is deployed
+    d1/push after [d1/reach]: nothing is deployed
+    d1/activate after [d1/push d0/healthy]: nothing is deployed
+    d1/healthy after [d1/activate]: nothing is deployed
+    ");
 }
 
 #[test]
@@ -197,7 +257,21 @@ fn a_domain_that_left_the_topology_goes() {
     let before = two();
     let observed = applied(&before);
     let after = spec(vec![domain(0, &[], true)]);
-    insta::assert_snapshot!(lines(&up(&after, &observed).unwrap()), @"");
+    insta::assert_snapshot!(lines(&up(&after, &observed).unwrap()), @"
+    unpublish/127.0.0.1:9001 after []: the topology does not publish it
+    d1/stop after []: it left the topology
+    d1/undefine after [d1/stop]: it left the topology
+    d1/delete-disk after [d1/undefine]: it left the topology
+    network/stop after []: its addresses or names changed
+    network/define after [network/stop]: its addresses or names changed
+    network/start after [network/define]: it is new
+    d0/stop after []: the network changes
+    d0/start after [network/start d0/stop]: it was shut down for the change
+    d0/reach after [d0/start]: it starts
+    d0/push after [d0/reach]: it starts
+    d0/activate after [d0/push]: it starts
+    d0/healthy after [d0/activate]: it starts
+    ");
 }
 
 #[test]
@@ -247,7 +321,20 @@ fn a_disk_does_not_shrink() {
 #[test]
 fn down_takes_dependants_first_and_keeps_volumes() {
     let spec = two();
-    insta::assert_snapshot!(lines(&down(&spec, &applied(&spec), false)), @"");
+    insta::assert_snapshot!(lines(&down(&spec, &applied(&spec), false)), @"
+    unpublish/127.0.0.1:9000 after []: the deployment goes
+    unpublish/127.0.0.1:9001 after []: the deployment goes
+    d1/stop after []: the deployment goes
+    d1/undefine after [d1/stop]: the deployment goes
+    d1/delete-disk after [d1/undefine]: the deployment goes
+    d0/stop after [d1/stop]: the deployment goes
+    d0/undefine after [d1/stop d0/stop]: the deployment goes
+    d0/delete-disk after [d0/undefine]: the deployment goes
+    network/stop after [unpublish/127.0.0.1:9000 unpublish/127.0.0.1:9001 d1/stop d1/undefine d1/delete-disk d0/stop d0/undefine d0/delete-disk]: the deployment goes
+    network/undefine after [unpublish/127.0.0.1:9000 unpublish/127.0.0.1:9001 d1/stop d1/undefine d1/delete-disk d0/stop d0/undefine d0/delete-disk network/stop]: the deployment goes
+    lab/stop after [unpublish/127.0.0.1:9000 unpublish/127.0.0.1:9001 d1/stop d1/undefine d1/delete-disk d0/stop d0/undefine d0/delete-disk network/stop network/undefine]: the deployment goes
+    lab/remove after [unpublish/127.0.0.1:9000 unpublish/127.0.0.1:9001 d1/stop d1/undefine d1/delete-disk d0/stop d0/undefine d0/delete-disk network/stop network/undefine lab/stop]: the deployment goes
+    ");
 }
 
 #[test]

@@ -49,7 +49,81 @@ fn with(from: &str, to: &str) -> String {
 
 #[test]
 fn defaults_are_resolved() {
-    insta::assert_snapshot!(serde_json::to_string_pretty(&read(VALID).unwrap()).unwrap(), @"");
+    insta::assert_snapshot!(serde_json::to_string_pretty(&read(VALID).unwrap()).unwrap(), @r#"
+    {
+      "name": "demo",
+      "connection": "lab",
+      "accel": "auto",
+      "network": {
+        "name": "demo",
+        "cidr": "10.77.0.0/24",
+        "gateway": "10.77.0.1",
+        "domain": "pspd.internal"
+      },
+      "images": {
+        "debian": {
+          "name": "debian",
+          "source": {
+            "recipe": "/base/recipe"
+          },
+          "seed": "credentials"
+        }
+      },
+      "domains": {
+        "web": {
+          "name": "web",
+          "image": "debian",
+          "firmware": "seabios",
+          "boot": "kernel",
+          "machine": "pc",
+          "memory": {
+            "current": 536870912,
+            "maximum": 1073741824
+          },
+          "vcpus": {
+            "current": 1,
+            "maximum": 1
+          },
+          "system_disk": 4294967296,
+          "volumes": [
+            {
+              "name": "data",
+              "size": 1073741824,
+              "mount": "/var/lib/web"
+            }
+          ],
+          "depends_on": [],
+          "service": {
+            "binary": "/base/web",
+            "port": 50051,
+            "health": "web.Web",
+            "environment": {
+              "A": "1",
+              "B": "true"
+            },
+            "arguments": [],
+            "files": {}
+          },
+          "publish": [
+            {
+              "host": "127.0.0.1:8080",
+              "guest_port": 80
+            }
+          ],
+          "boot_timeout": null,
+          "address": "10.77.0.202",
+          "mac": [
+            82,
+            84,
+            0,
+            227,
+            21,
+            39
+          ]
+        }
+      }
+    }
+    "#);
 }
 
 #[test]
@@ -74,7 +148,65 @@ domains:
     image: debian
     firmware: bios
 ";
-    insta::assert_snapshot!(shown(text), @"");
+    insta::assert_snapshot!(shown(text), @"
+    `/base/topology.yaml` has 14 faults
+
+    topology.yaml:1:7: `Demo` is not a DNS label: use 1 to 63 of a-z, 0-9 and -, with no - at either end
+    1 | name: Demo
+      |       ^
+
+    topology.yaml:2:1: a topology has no key `conection`
+    2 | conection: lab
+      | ^ did you mean `connection`?
+
+    topology.yaml:3:17: `10.0.0.1/24` has host bits set; the network is `10.0.0.0/24`
+    3 | network: {cidr: 10.0.0.1/24}
+      |                 ^
+
+    topology.yaml:5:20: there is no folder `/base/missing`
+    5 |   debian: {recipe: missing}
+      |                    ^ it is a folder with a `build` script; see images/ of pspd
+
+    topology.yaml:6:10: the image `other` needs `sha256`
+    6 |   other: {path: other.qcow2}
+      |          ^ `sha256sum FILE` tells it
+
+    topology.yaml:9:12: there is no image `debain`
+    9 |     image: debain
+      |            ^ did you mean `debian`?
+
+    topology.yaml:10:5: a domain has no key `memroy`
+    10 |     memroy: 1 GiB
+       |     ^ did you mean `memory`?
+
+    topology.yaml:11:13: `512` has no unit; write `512 MiB` or `512 GiB`
+    11 |     memory: 512
+       |             ^
+
+    topology.yaml:12:18: there is no domain `stroe`
+    12 |     depends_on: [stroe]
+       |                  ^ it can be: web, -bad-
+
+    topology.yaml:13:23: there is no file `/base/missing`
+    13 |     service: {binary: missing, port: 22, health: web.Web}
+       |                       ^ build it, or name the executable that is there
+
+    topology.yaml:13:38: port 22 is reserved for SSH
+    13 |     service: {binary: missing, port: 22, health: web.Web}
+       |                                      ^ take another one, such as 50051
+
+    topology.yaml:14:3: `web` is there twice
+    14 |   web:
+       |   ^ the first is on line 8
+
+    topology.yaml:16:3: `-bad-` is not a DNS label: use 1 to 63 of a-z, 0-9 and -, with no - at either end
+    16 |   -bad-:
+       |   ^
+
+    topology.yaml:18:15: firmware cannot be `bios`
+    18 |     firmware: bios
+       |               ^ it can be: seabios, uefi
+    ");
 }
 
 /// One fault each: what is replaced, and words of the message.
@@ -132,7 +264,7 @@ const FAULTS: &[(&str, &str, &str)] = &[
     ),
     (
         "{recipe: recipe}",
-        "{url: 'file:///image', sha256: 00}",
+        "{url: 'file:///image', sha256: 0000000000000000000000000000000000000000000000000000000000000000}",
         "no http or https URL",
     ),
     (
@@ -358,6 +490,15 @@ fn a_large_file_is_refused_without_being_read() {
 fn the_starter_is_valid() {
     let spec = read(starter()).unwrap();
     assert_eq!(spec.name.as_str(), "demo");
+}
+
+#[test]
+fn the_examples_are_valid() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    for (file, domains) in [("one.yaml", 1), ("ten.yaml", 10)] {
+        let spec = load(&folder.join(file)).unwrap();
+        assert_eq!(spec.domains.len(), domains, "{file}");
+    }
 }
 
 #[test]
