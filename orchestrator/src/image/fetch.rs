@@ -1,0 +1,282 @@
+//! Images by path or URL: into the cache, digested on the way, refused if they are not what was asked for.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use sha2::{Digest as _, Sha256};
+use tokio_util::sync::CancellationToken;
+
+use super::cache::DISK;
+use super::{qcow2, tool};
+use crate::event::Scope;
+use crate::spec::Digest;
+
+const CHUNK: usize = 1 << 20;
+const CONNECT: Duration = Duration::from_secs(30);
+/// A whole image, on a slow line.
+const DOWNLOAD: Duration = Duration::from_secs(2 * 60 * 60);
+
+/// Copies the image at `path` into the folder `to`.
+pub fn copy(
+    path: &Path,
+    wanted: &Digest,
+    to: &Path,
+    scope: &Scope,
+    cancel: &CancellationToken,
+) -> Result<()> {
+    scope.stage("copying the image");
+    let name = path.display().to_string();
+    let file = File::open(path).with_context(|| format!("opening image `{name}`"))?;
+    let total = file
+        .metadata()
+        .with_context(|| format!("reading the size of `{name}`"))?
+        .len();
+    take(file, Some(total), &name, wanted, to, scope, cancel)
+}
+
+/// Downloads the image at `url` into the folder `to`.
+pub fn download(
+    url: &str,
+    wanted: &Digest,
+    to: &Path,
+    scope: &Scope,
+    cancel: &CancellationToken,
+) -> Result<()> {
+    scope.stage("downloading the image");
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .timeout_connect(Some(CONNECT))
+        .timeout_recv_response(Some(CONNECT))
+        .timeout_recv_body(Some(DOWNLOAD))
+        .build()
+        .into();
+    let response = agent
+        .get(url)
+        // The digest is of the file, not of what a server makes of it.
+        .header("accept-encoding", "identity")
+        .call()
+        .with_context(|| format!("downloading `{url}`"))?;
+    let total = response.body().content_length();
+    take(
+        response.into_body().into_reader(),
+        total,
+        url,
+        wanted,
+        to,
+        scope,
+        cancel,
+    )
+}
+
+/// Writes the image that `from` yields, checks it, and leaves it as a qcow2 file.
+fn take(
+    from: impl Read,
+    total: Option<u64>,
+    name: &str,
+    wanted: &Digest,
+    to: &Path,
+    scope: &Scope,
+    cancel: &CancellationToken,
+) -> Result<()> {
+    let fetched = to.join("fetched");
+    let found = write(from, total, name, &fetched, scope, cancel)?;
+    if found != *wanted {
+        bail!(
+            "image `{name}` has sha256 {found}, and the topology wants {wanted}: check where it comes from"
+        );
+    }
+    let disk = to.join(DISK);
+    match qcow2::detect(&fetched)? {
+        qcow2::Format::Qcow2 => {
+            qcow2::check_self_contained(&fetched)?;
+            fs::rename(&fetched, &disk).with_context(|| format!("renaming `{}`", fetched.display()))
+        }
+        qcow2::Format::Raw => {
+            scope.stage("converting the image to qcow2");
+            convert(&fetched, &disk).with_context(|| format!("converting image `{name}`"))?;
+            fs::remove_file(&fetched).with_context(|| format!("removing `{}`", fetched.display()))
+        }
+    }
+}
+
+/// Writes all of `from` to the new file `to`, and returns its digest.
+fn write(
+    mut from: impl Read,
+    total: Option<u64>,
+    name: &str,
+    to: &Path,
+    scope: &Scope,
+    cancel: &CancellationToken,
+) -> Result<Digest> {
+    let mut file = File::create_new(to).with_context(|| format!("creating `{}`", to.display()))?;
+    let mut hash = Sha256::new();
+    let mut chunk = vec![0; CHUNK];
+    let mut done = 0;
+    loop {
+        if cancel.is_cancelled() {
+            bail!("cancelled while fetching image `{name}`");
+        }
+        let length = from
+            .read(&mut chunk)
+            .with_context(|| format!("reading image `{name}`"))?;
+        if length == 0 {
+            break;
+        }
+        hash.update(&chunk[..length]);
+        file.write_all(&chunk[..length])
+            .with_context(|| format!("writing `{}`", to.display()))?;
+        done += length as u64;
+        scope.progress(done, total);
+    }
+    let hex: String = hash
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    Digest::parse(&hex).context("taking the digest")
+}
+
+/// `raw` is said, never guessed: a hostile file could otherwise name other files of this host.
+fn convert(raw: &Path, qcow2: &Path) -> Result<()> {
+    let mut command = Command::new("qemu-img");
+    command
+        .args(["convert", "-f", "raw", "-O", "qcow2", "--"])
+        .arg(raw)
+        .arg(qcow2);
+    tool::run(&mut command, "qemu-utils", b"")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::spec::Size;
+
+    fn never() -> CancellationToken {
+        CancellationToken::new()
+    }
+
+    #[test]
+    fn a_raw_image_becomes_qcow2() {
+        let folder = tempfile::tempdir().unwrap();
+        let (raw, to) = (folder.path().join("raw"), folder.path().join("to"));
+        fs::write(&raw, vec![7; 2 << 20]).unwrap();
+        fs::create_dir(&to).unwrap();
+        copy(
+            &raw,
+            &Digest::of(&vec![7; 2 << 20]),
+            &to,
+            &Scope::ignored(),
+            &never(),
+        )
+        .unwrap();
+        assert_eq!(qcow2::virtual_size(&to.join(DISK)).unwrap(), Size::mib(2));
+        assert_eq!(fs::read_dir(&to).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_wrong_digest_names_both() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = folder.path().join("image");
+        fs::write(&image, "not what was wanted").unwrap();
+        let wanted = Digest::of(b"wanted");
+        let error = copy(&image, &wanted, folder.path(), &Scope::ignored(), &never())
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(wanted.as_str()), "{error}");
+        assert!(
+            error.contains(Digest::of(b"not what was wanted").as_str()),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn an_image_over_a_file_of_the_host_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let (base, overlay, to) = (
+            folder.path().join("base"),
+            folder.path().join("overlay"),
+            folder.path().join("to"),
+        );
+        super::super::create_volume(&base, Size::mib(1)).unwrap();
+        super::super::create_overlay(&base, &overlay, Size::mib(1)).unwrap();
+        fs::create_dir(&to).unwrap();
+        let digest = Digest::of(&fs::read(&overlay).unwrap());
+        let error = copy(&overlay, &digest, &to, &Scope::ignored(), &never()).unwrap_err();
+        assert!(error.to_string().contains("has a backing file"), "{error}");
+    }
+
+    #[test]
+    fn a_download_reports_its_bytes() {
+        let content = vec![9; 3 << 19];
+        let url = serve("200 OK", content.clone());
+        let folder = tempfile::tempdir().unwrap();
+        let (events, mut received) = crate::event::Events::channel();
+        let scope = events.scope("image", None);
+        download(&url, &Digest::of(&content), folder.path(), &scope, &never()).unwrap();
+        let mut last = None;
+        while let Ok(event) = received.try_recv() {
+            if let crate::event::Event::Progress { done, total, .. } = event {
+                last = Some((done, total));
+            }
+        }
+        assert_eq!(last, Some((3 << 19, Some(3 << 19))));
+    }
+
+    #[test]
+    fn a_server_without_the_image_is_named() {
+        let url = serve("404 Not Found", Vec::new());
+        let folder = tempfile::tempdir().unwrap();
+        let error = download(
+            &url,
+            &Digest::of(b""),
+            folder.path(),
+            &Scope::ignored(),
+            &never(),
+        )
+        .unwrap_err();
+        assert!(format!("{error:#}").contains("404"), "{error:#}");
+        assert!(error.to_string().contains(&url), "{error}");
+    }
+
+    #[test]
+    fn cancelling_stops_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = folder.path().join("image");
+        fs::write(&image, "content").unwrap();
+        let cancel = never();
+        cancel.cancel();
+        let error = copy(
+            &image,
+            &Digest::of(b"content"),
+            folder.path(),
+            &Scope::ignored(),
+            &cancel,
+        )
+        .unwrap_err();
+        assert!(error.to_string().starts_with("cancelled"), "{error}");
+    }
+
+    /// Answers one request on loopback.
+    fn serve(status: &'static str, content: Vec<u8>) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/image", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            let (mut client, _) = listener.accept().unwrap();
+            let mut request = [0; 4096];
+            let _ = client.read(&mut request).unwrap();
+            write!(
+                client,
+                "HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n",
+                content.len()
+            )
+            .unwrap();
+            client.write_all(&content).unwrap();
+        });
+        url
+    }
+}

@@ -1,0 +1,144 @@
+//! The cache as its callers see it: recipes that are shell scripts, images that are files.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::thread;
+
+use super::*;
+
+fn recipe(folder: &Path, script: &str) -> ImageSpec {
+    let recipe = folder.join("recipe");
+    fs::create_dir_all(&recipe).unwrap();
+    let path = recipe.join("build.sh");
+    fs::write(&path, format!("#!/bin/sh\nset -e\n{script}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    ImageSpec {
+        name: "test".into(),
+        source: ImageSource::Recipe(recipe),
+        seed: Seed::Credentials,
+    }
+}
+
+fn make(cache: &Path, image: &ImageSpec) -> Result<GuestImage> {
+    ensure(cache, image, &Scope::ignored(), &CancellationToken::new())
+}
+
+#[test]
+fn an_image_is_built_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("cache");
+    let runs = folder.path().join("runs");
+    let script = format!(
+        "echo run >> {}; echo disk > $1/disk.qcow2; echo elf > $1/vmlinux; echo cpio > $1/initrd; echo a=b > $1/cmdline.txt",
+        runs.display()
+    );
+    let image = recipe(folder.path(), &script);
+    assert_eq!(cached(&cache, &image).unwrap(), None);
+    let (first, second) = thread::scope(|scope| {
+        let other = scope.spawn(|| make(&cache, &image).unwrap());
+        (make(&cache, &image).unwrap(), other.join().unwrap())
+    });
+    assert_eq!(first, second);
+    assert_eq!(cached(&cache, &image).unwrap(), Some(first.clone()));
+    assert_eq!(fs::read_to_string(runs).unwrap(), "run\n");
+    let kernel = first.kernel.unwrap();
+    assert_eq!(kernel.cmdline, "a=b");
+    assert_eq!(
+        fs::read_to_string(kernel.initrd.unwrap()).unwrap(),
+        "cpio\n"
+    );
+    assert!(fs::metadata(first.disk).unwrap().permissions().readonly());
+}
+
+#[test]
+fn a_failed_build_leaves_only_its_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("cache");
+    let image = recipe(folder.path(), "touch $1/disk.qcow2; false");
+    make(&cache, &image).unwrap_err();
+    let digest = digest(&image.source).unwrap();
+    let mut left: Vec<_> = fs::read_dir(cache.join("images"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    left.sort();
+    assert_eq!(
+        left,
+        [
+            format!("{digest}.lock").as_str(),
+            format!("{digest}.log").as_str()
+        ]
+    );
+    assert_eq!(list(&cache).unwrap(), []);
+}
+
+#[test]
+fn what_a_killed_build_left_is_no_image() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("cache");
+    let image = recipe(
+        folder.path(),
+        "test ! -e $1/disk.qcow2; touch $1/disk.qcow2",
+    );
+    let left = cache
+        .join("images")
+        .join(format!("{}.partial", digest(&image.source).unwrap()));
+    fs::create_dir_all(&left).unwrap();
+    fs::write(left.join("disk.qcow2"), "half").unwrap();
+    assert_eq!(cached(&cache, &image).unwrap(), None);
+    make(&cache, &image).unwrap();
+    assert!(!left.exists());
+}
+
+#[test]
+fn an_image_by_path_is_refused_or_kept_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("cache");
+    let path = folder.path().join("image");
+    create_volume(&path, crate::spec::Size::mib(1)).unwrap();
+    let mut image = ImageSpec {
+        name: "test".into(),
+        source: ImageSource::Path {
+            path: path.clone(),
+            sha256: Digest::of(b"another"),
+        },
+        seed: Seed::Nocloud,
+    };
+    make(&cache, &image).unwrap_err();
+    assert_eq!(list(&cache).unwrap(), []);
+    assert!(
+        !cache
+            .join("images")
+            .join(format!("{}.partial", Digest::of(b"another")))
+            .exists()
+    );
+    image.source = ImageSource::Path {
+        sha256: Digest::of(&fs::read(&path).unwrap()),
+        path: path.clone(),
+    };
+    let made = make(&cache, &image).unwrap();
+    assert_eq!(made.seed, Seed::Nocloud);
+    assert_eq!(made.kernel, None);
+    assert_eq!(fs::read(made.disk).unwrap(), fs::read(path).unwrap());
+}
+
+#[test]
+fn pruning_keeps_what_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("cache");
+    let kept = make(&cache, &recipe(folder.path(), "echo kept > $1/disk.qcow2")).unwrap();
+    let other = make(&cache, &recipe(folder.path(), "echo other > $1/disk.qcow2")).unwrap();
+    assert_eq!(list(&cache).unwrap().len(), 2);
+    let removed = prune(&cache, &BTreeSet::from([kept.digest.clone()])).unwrap();
+    assert_eq!(
+        removed
+            .iter()
+            .map(|image| &image.digest)
+            .collect::<Vec<_>>(),
+        [&other.digest]
+    );
+    assert!(kept.disk.exists());
+    assert!(!other.disk.exists());
+    assert_eq!(prune(&cache, &BTreeSet::from([kept.digest])).unwrap(), []);
+}
