@@ -5,7 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
@@ -21,6 +21,8 @@ const DEVICE: &str = "/dev/kvm";
 const QEMU: &str = "qemu-system-x86_64";
 /// A guest under working KVM needs a tenth of it.
 const DEADLINE: Duration = Duration::from_secs(5);
+/// The start of the kernel's first line.
+const SIGN: &str = "Linux version";
 
 /// What domains run under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,13 +57,18 @@ impl Proof {
 
 /// Decides by `wanted`; for `auto`, boots `kernel` under KVM with a short deadline once per host boot, kernel and image.
 ///
-/// Without a kernel the firmware alone is the proof. `kvm` is an error where the device can't be opened.
+/// An image without a kernel of its own is proven with this host's. `kvm` is an error where the device can't be opened.
 pub fn decide(wanted: Accel, cache: &Path, kernel: Option<&DirectKernel>) -> Result<Proof> {
     match (wanted, openable(Path::new(DEVICE))) {
         (Accel::Tcg, _) => Ok(Proof::tcg("the topology asks for TCG")),
         (Accel::Kvm, Ok(())) => Ok(Proof::kvm("the topology asks for KVM")),
         (Accel::Kvm, Err(reason)) => bail!("the topology asks for KVM, but {reason}"),
-        (Accel::Auto, Ok(())) => proven(cache, kernel),
+        (Accel::Auto, Ok(())) => match kernel.cloned().or_else(own_kernel) {
+            Some(kernel) => proven(cache, &kernel),
+            None => Ok(Proof::tcg(format!(
+                "`{DEVICE}` opens, but there is no kernel to prove it with; `accel: kvm` in the topology uses it unproven"
+            ))),
+        },
         (Accel::Auto, Err(reason)) => Ok(Proof::tcg(reason)),
     }
 }
@@ -85,8 +92,28 @@ fn openable(device: &Path) -> Result<(), String> {
     })
 }
 
+/// The kernel that this host runs, if this user may read it.
+///
+/// The firmware alone would be no proof: there are hosts where it ends under KVM and the kernel after it hangs.
+fn own_kernel() -> Option<DirectKernel> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
+    let release = release.trim();
+    [
+        format!("/boot/vmlinuz-{release}"),
+        format!("/usr/lib/modules/{release}/vmlinuz"),
+    ]
+    .into_iter()
+    .map(PathBuf::from)
+    .find(|kernel| File::open(kernel).is_ok())
+    .map(|kernel| DirectKernel {
+        kernel,
+        initrd: None,
+        cmdline: "console=ttyS0".to_owned(),
+    })
+}
+
 /// The cached proof, or a new one.
-fn proven(cache: &Path, kernel: Option<&DirectKernel>) -> Result<Proof> {
+fn proven(cache: &Path, kernel: &DirectKernel) -> Result<Proof> {
     let folder = cache.join("accel");
     let path = folder.join(format!("{}.json", circumstances(kernel)?));
     if let Ok(text) = fs::read(&path)
@@ -102,7 +129,7 @@ fn proven(cache: &Path, kernel: Option<&DirectKernel>) -> Result<Proof> {
 }
 
 /// All that the answer depends on, as one digest. A cached image's path names its digest.
-fn circumstances(kernel: Option<&DirectKernel>) -> Result<Digest> {
+fn circumstances(kernel: &DirectKernel) -> Result<Digest> {
     let read = |path: &str| fs::read_to_string(path).with_context(|| format!("reading `{path}`"));
     let boot = read("/proc/sys/kernel/random/boot_id")?;
     let release = read("/proc/sys/kernel/osrelease")?;
@@ -125,70 +152,55 @@ fn missing(error: io::Error) -> anyhow::Error {
     }
 }
 
-fn prove(kernel: Option<&DirectKernel>) -> Result<Proof> {
+fn prove(kernel: &DirectKernel) -> Result<Proof> {
     let start = Instant::now();
-    Ok(
-        match run(command(Accelerator::Kvm, kernel), sign(kernel), DEADLINE)? {
-            Outcome::Seen => Proof::kvm(format!(
-                "a guest booted under KVM in {:.1} s",
-                start.elapsed().as_secs_f64()
-            )),
-            Outcome::Silent => Proof::tcg(format!(
-                "`{DEVICE}` opens, but a guest under KVM said nothing for {} s; running under TCG, which is slower",
-                DEADLINE.as_secs()
-            )),
-            Outcome::Ended(said) => Proof::tcg(format!(
-                "`{DEVICE}` opens, but QEMU runs no guest under KVM ({said}); running under TCG, which is slower"
-            )),
-        },
-    )
+    Ok(match run(command("kvm", kernel), SIGN, DEADLINE)? {
+        Outcome::Seen => Proof::kvm(format!(
+            "a guest booted under KVM in {:.1} s",
+            start.elapsed().as_secs_f64()
+        )),
+        Outcome::Silent => Proof::tcg(format!(
+            "`{DEVICE}` opens, but a guest under KVM said nothing for {} s; running under TCG, which is slower",
+            DEADLINE.as_secs()
+        )),
+        Outcome::Ended(said) => Proof::tcg(format!(
+            "`{DEVICE}` opens, but QEMU runs no guest under KVM ({said}); running under TCG, which is slower"
+        )),
+    })
 }
 
-/// What the guest says once it runs.
-fn sign(kernel: Option<&DirectKernel>) -> &'static str {
-    match kernel {
-        Some(_) => "Linux version",
-        None => "No bootable device",
-    }
-}
-
-fn command(accelerator: Accelerator, kernel: Option<&DirectKernel>) -> Command {
+fn command(accelerator: &str, kernel: &DirectKernel) -> Command {
     let mut command = Command::new(QEMU);
     command
         .args([
             "-accel",
-            if accelerator == Accelerator::Kvm {
-                "kvm"
-            } else {
-                "tcg"
-            },
+            accelerator,
+            "-machine",
+            "pc",
+            "-cpu",
+            "max",
+            "-m",
+            "256",
         ])
         .args([
-            "-machine", "pc", "-cpu", "max", "-m", "256", "-display", "none",
+            "-nodefaults",
+            "-no-user-config",
+            "-no-reboot",
+            "-display",
+            "none",
+            "-serial",
+            "stdio",
         ])
-        .args(["-nodefaults", "-no-user-config", "-no-reboot"]);
-    match kernel {
-        Some(kernel) => {
-            command
-                .args(["-serial", "stdio", "-kernel"])
-                .arg(&kernel.kernel);
-            if let Some(initrd) = &kernel.initrd {
-                command.arg("-initrd").arg(initrd);
-            }
-            command.arg("-append").arg(format!(
-                "earlyprintk=serial,ttyS0,115200 {}",
-                kernel.cmdline
-            ));
-        }
-        // SeaBIOS tells its story on the debug port.
-        None => {
-            command.args([
-                "-chardev",
-                "stdio,id=firmware",
-                "-device",
-                "isa-debugcon,iobase=0x402,chardev=firmware",
-            ]);
-        }
+        .arg("-kernel")
+        .arg(&kernel.kernel)
+        // The kernel speaks before it has drivers.
+        .arg("-append")
+        .arg(format!(
+            "earlyprintk=serial,ttyS0,115200 {}",
+            kernel.cmdline
+        ));
+    if let Some(initrd) = &kernel.initrd {
+        command.arg("-initrd").arg(initrd);
     }
     command
 }
@@ -312,17 +324,6 @@ mod tests {
     }
 
     #[test]
-    fn firmware_alone_boots_under_tcg() {
-        let outcome = run(
-            command(Accelerator::Tcg, None),
-            sign(None),
-            Duration::from_secs(60),
-        )
-        .unwrap();
-        assert_eq!(outcome, Outcome::Seen);
-    }
-
-    #[test]
     fn a_device_that_does_not_open_says_what_to_do() {
         let reason = openable(Path::new("/nonexistent/kvm")).unwrap_err();
         assert!(
@@ -342,10 +343,15 @@ mod tests {
     fn a_proof_is_kept_for_its_circumstances() {
         let cache = tempfile::tempdir().unwrap();
         let kept = Proof::kvm("kept from before");
+        let kernel = DirectKernel {
+            kernel: "/nonexistent/vmlinux".into(),
+            initrd: None,
+            cmdline: String::new(),
+        };
         let folder = cache.path().join("accel");
         fs::create_dir_all(&folder).unwrap();
-        let path = folder.join(format!("{}.json", circumstances(None).unwrap()));
+        let path = folder.join(format!("{}.json", circumstances(&kernel).unwrap()));
         fs::write(path, serde_json::to_vec(&kept).unwrap()).unwrap();
-        assert_eq!(proven(cache.path(), None).unwrap(), kept);
+        assert_eq!(proven(cache.path(), &kernel).unwrap(), kept);
     }
 }

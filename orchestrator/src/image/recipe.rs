@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Write, pipe};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -93,24 +93,23 @@ pub fn build(
     cancel: &CancellationToken,
 ) -> Result<()> {
     let log_file = File::create(log).with_context(|| format!("creating `{}`", log.display()))?;
-    let mut child = Command::new(recipe.join(SCRIPT))
+    // One pipe for both, so that the log has the script's own order.
+    let (output, input) = pipe().context("making a pipe")?;
+    let script = recipe.join(SCRIPT);
+    let mut child = Command::new(&script)
         .arg(out)
         .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(log_file.try_clone().context("sharing the build's log")?)
+        .stdout(input.try_clone().context("sharing a pipe")?)
+        .stderr(input)
         // Its own group, so that cancelling reaches everything that it started.
         .process_group(0)
         .spawn()
-        .with_context(|| format!("starting `{}`", recipe.join(SCRIPT).display()))?;
-    let reader = child.stdout.take().map(|stdout| {
-        let scope = scope.clone();
-        thread::spawn(move || follow(BufReader::new(stdout), log_file, &scope))
-    });
+        .with_context(|| format!("starting `{}`", script.display()))?;
+    let stages = scope.clone();
+    let reader = thread::spawn(move || follow(BufReader::new(output), log_file, &stages));
     let status = wait(&mut child, cancel)?;
-    if let Some(reader) = reader {
-        // It ends with the script's last descendant, and it can only fail at writing the log.
-        let _ = reader.join();
-    }
+    // It ends with the script's last descendant, and it can only fail at writing the log.
+    let _ = reader.join();
     let Some(status) = status else {
         bail!("cancelled while building recipe `{}`", recipe.display());
     };
