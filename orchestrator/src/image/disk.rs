@@ -37,6 +37,13 @@ pub fn create_volume(path: &Path, size: Size) -> Result<()> {
     create(path, size, |_| {})
 }
 
+/// Grows a disk to a virtual size of `size`; its content stays.
+pub fn grow(path: &Path, size: Size) -> Result<()> {
+    let mut command = Command::new("qemu-img");
+    command.args(["resize", "-q", "-f", "qcow2", "--"]).arg(path).arg(size.0.to_string());
+    tool::run(&mut command, "qemu-utils", b"").with_context(|| format!("growing disk `{}` to {size}", path.display()))
+}
+
 fn create(path: &Path, size: Size, options: impl FnOnce(&mut Command)) -> Result<()> {
     let context = || format!("creating disk `{}` of {size}", path.display());
     // Claims the name, so that qemu-img can't overwrite a disk with somebody's data.
@@ -88,6 +95,15 @@ mod tests {
         fs::write(&path, "precious").unwrap();
         create_volume(&path, Size::mib(1)).unwrap_err();
         assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+    }
+
+    #[test]
+    fn a_disk_grows() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("volume");
+        create_volume(&path, Size::mib(1)).unwrap();
+        grow(&path, Size::mib(3)).unwrap();
+        assert_eq!(qcow2::virtual_size(&path).unwrap(), Size::mib(3));
     }
 
     #[test]

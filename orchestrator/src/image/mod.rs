@@ -19,7 +19,7 @@ use anyhow::Result;
 use tokio_util::sync::CancellationToken;
 
 pub use cache::{CachedImage, list, prune};
-pub use disk::{create_overlay, create_volume};
+pub use disk::{create_overlay, create_volume, grow};
 pub use nocloud::NoCloud;
 
 use crate::event::Scope;
@@ -89,7 +89,8 @@ pub fn ensure(
     images.require(&digest, image.seed)
 }
 
-fn digest(source: &ImageSource) -> Result<Digest> {
+/// The digest by which an image is cached, known before it is built or fetched.
+pub fn digest(source: &ImageSource) -> Result<Digest> {
     match source {
         ImageSource::Recipe(recipe) => recipe::digest(recipe),
         ImageSource::Path { sha256, .. } | ImageSource::Url { sha256, .. } => Ok(sha256.clone()),

@@ -1,1 +1,7 @@
-fn main() {}
+//! The AI service's process.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    serving::run(ai_server::Config::from_settings, ai_server::run)
+}

@@ -1,1 +1,26 @@
-//! What the services share.
+//! What the three services share: configuration from the environment, mutual TLS, health, reflection, draining,
+//! structured errors, logs and trace propagation.
+//!
+//! It knows no service's protocol and keeps no state of its own: every process-wide choice (service name, trace)
+//! travels in [`trace::Context`].
+
+pub mod channel;
+pub mod error;
+mod observe;
+mod process;
+mod serve;
+pub mod settings;
+#[cfg(feature = "testing")]
+pub mod testing;
+pub mod tls;
+pub mod trace;
+
+pub use channel::{Dependency, Link};
+pub use error::Problem;
+pub use process::{logs, run, shutdown_signal};
+pub use serve::{Services, serve};
+pub use settings::{ConfigError, Service, Settings};
+pub use tokio_util::sync::CancellationToken;
+
+/// The largest message that a service takes or sends, in bytes.
+pub const MESSAGE_LIMIT: usize = 4 * 1024 * 1024;

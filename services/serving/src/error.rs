@@ -1,0 +1,155 @@
+//! Errors as `google.rpc.Status` with details: always ErrorInfo (reason, domain, the service and the trace id),
+//! and RetryInfo, BadRequest or ResourceInfo where they fit.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::trace;
+
+/// The domain of every reason that the services give.
+pub const DOMAIN: &str = "pspd.internal";
+/// ErrorInfo's metadata key of the service that failed.
+pub const SERVICE: &str = "service";
+/// ErrorInfo's metadata key of the trace id.
+pub const TRACE_ID: &str = "trace_id";
+/// ErrorInfo's metadata key of the service that was called in vain.
+pub const DEPENDENCY: &str = "dependency";
+
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// A failure being described; becomes a [`Status`].
+#[derive(Debug)]
+pub struct Problem {
+    code: Code,
+    message: String,
+    reason: &'static str,
+    metadata: HashMap<String, String>,
+    details: ErrorDetails,
+}
+
+impl Problem {
+    /// Begins with the code, a reason in UPPER_SNAKE_CASE and a message for people.
+    pub fn new(code: Code, reason: &'static str, message: impl Into<String>) -> Self {
+        let context = trace::current();
+        let metadata = HashMap::from([
+            (SERVICE.to_owned(), context.service.to_string()),
+            (TRACE_ID.to_owned(), context.trace_id),
+        ]);
+        Self {
+            code,
+            message: message.into(),
+            reason,
+            metadata,
+            details: ErrorDetails::new(),
+        }
+    }
+
+    /// Describes one field of a request that can't be accepted.
+    pub fn invalid(field: &str, reason: &'static str, message: impl Into<String>) -> Self {
+        let mut problem = Self::new(Code::InvalidArgument, reason, message);
+        let description = problem.message.clone();
+        problem
+            .details
+            .add_bad_request_violation(field, description);
+        problem
+    }
+
+    /// Describes a resource that isn't there.
+    pub fn missing(
+        kind: &str,
+        name: &str,
+        reason: &'static str,
+        message: impl Into<String>,
+    ) -> Self {
+        let mut problem = Self::new(Code::NotFound, reason, message);
+        let description = problem.message.clone();
+        problem
+            .details
+            .set_resource_info(kind, name, "", description);
+        problem
+    }
+
+    /// Describes a failure inside the service; the cause is logged and not sent.
+    pub fn internal(message: &str, cause: impl std::fmt::Display) -> Self {
+        tracing::error!(trace_id = trace::current().trace_id, %cause, "{message}");
+        Self::new(Code::Internal, "INTERNAL", message)
+    }
+
+    /// Adds to ErrorInfo's metadata.
+    pub fn with(mut self, key: &str, value: impl Into<String>) -> Self {
+        self.metadata.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// Says when to try again.
+    pub fn retry_after(mut self, delay: Duration) -> Self {
+        self.details.set_retry_info(Some(delay));
+        self
+    }
+}
+
+impl From<Problem> for Status {
+    fn from(mut problem: Problem) -> Self {
+        problem
+            .details
+            .set_error_info(problem.reason, DOMAIN, problem.metadata);
+        Status::with_error_details(problem.code, problem.message, problem.details)
+    }
+}
+
+/// Passes on the error of a call to another service: as it came if that service described it, else (it wasn't
+/// reached, or was too slow) described from here, with RetryInfo.
+pub fn from_dependency(status: Status, dependency: &str) -> Status {
+    if status.get_details_error_info().is_some() {
+        return Status::with_details(
+            status.code(),
+            status.message(),
+            status.details().to_vec().into(),
+        );
+    }
+    let (code, reason, what) = match status.code() {
+        Code::DeadlineExceeded | Code::Cancelled => (
+            Code::DeadlineExceeded,
+            "DEPENDENCY_TOO_SLOW",
+            "did not answer in time",
+        ),
+        Code::Unavailable | Code::Unknown | Code::Internal => (
+            Code::Unavailable,
+            "DEPENDENCY_UNREACHABLE",
+            "can't be reached",
+        ),
+        code => (code, "DEPENDENCY_FAILED", "failed"),
+    };
+    let message = format!("`{dependency}` {what}: {}", status.message());
+    Problem::new(code, reason, message)
+        .with(DEPENDENCY, dependency)
+        .retry_after(RETRY_AFTER)
+        .into()
+}
+
+/// The parts of a status that an edge shows.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Described {
+    pub reason: String,
+    pub service: String,
+    pub trace_id: String,
+    pub retry_after: Option<Duration>,
+}
+
+/// Reads back what [`Problem`] wrote; empty strings where another kind of server answered.
+pub fn describe(status: &Status) -> Described {
+    let details = status.get_error_details();
+    let Some(info) = details.error_info() else {
+        return Described::default();
+    };
+    let metadata = |key| info.metadata.get(key).cloned().unwrap_or_default();
+    Described {
+        reason: info.reason.clone(),
+        service: metadata(SERVICE),
+        trace_id: metadata(TRACE_ID),
+        retry_after: details.retry_info().and_then(|retry| retry.retry_delay),
+    }
+}

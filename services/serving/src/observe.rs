@@ -1,0 +1,147 @@
+//! The layer around every RPC: establishes its trace context and writes one log line when it is over.
+//!
+//! An RPC is over when its response body is: at the trailers, or when the caller goes away.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as Poller, Poll, ready};
+use std::time::Instant;
+
+use http::{HeaderMap, Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tonic::Code;
+use tower::{Layer, Service};
+
+use crate::trace::{Context, TRACEPARENT};
+
+/// Wraps a server's routes.
+#[derive(Debug, Clone)]
+pub(crate) struct Observe {
+    pub(crate) service: Arc<str>,
+}
+
+impl<S> Layer<S> for Observe {
+    type Service = Observed<S>;
+
+    fn layer(&self, inner: S) -> Observed<S> {
+        Observed {
+            service: self.service.clone(),
+            inner,
+        }
+    }
+}
+
+/// The wrapped routes.
+#[derive(Debug, Clone)]
+pub(crate) struct Observed<S> {
+    service: Arc<str>,
+    inner: S,
+}
+
+impl<S, Q, B> Service<Request<Q>> for Observed<S>
+where
+    S: Service<Request<Q>, Response = Response<B>>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<ObservedBody<B>>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, poller: &mut Poller<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(poller)
+    }
+
+    fn call(&mut self, request: Request<Q>) -> Self::Future {
+        let header = request
+            .headers()
+            .get(TRACEPARENT)
+            .and_then(|value| value.to_str().ok());
+        let context = Context::begin(self.service.clone(), header);
+        let mut line = Line {
+            method: request.uri().path().to_owned(),
+            context: context.clone(),
+            began: Instant::now(),
+            status: Some(Code::Cancelled),
+        };
+        let response = context.clone().enter(|| self.inner.call(request));
+        Box::pin(context.scope(async move {
+            let response = response.await?;
+            line.note(response.headers());
+            Ok(response.map(|inner| ObservedBody { inner, line }))
+        }))
+    }
+}
+
+pin_project! {
+    /// A response body that knows which RPC it ends.
+    pub(crate) struct ObservedBody<B> {
+        #[pin]
+        inner: B,
+        line: Line,
+    }
+}
+
+impl<B: Body> Body for ObservedBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        poller: &mut Poller<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let this = self.project();
+        let context = this.line.context.clone();
+        let frame = ready!(context.enter(|| this.inner.poll_frame(poller)));
+        if let Some(Ok(frame)) = &frame
+            && let Some(trailers) = frame.trailers_ref()
+        {
+            this.line.note(trailers);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// The log line of one RPC, written when dropped.
+#[derive(Debug)]
+struct Line {
+    method: String,
+    context: Context,
+    began: Instant,
+    status: Option<Code>,
+}
+
+impl Line {
+    fn note(&mut self, headers: &HeaderMap) {
+        if let Some(status) = headers.get("grpc-status") {
+            self.status = Some(Code::from_bytes(status.as_bytes()));
+        }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let Some(status) = self.status.take() else {
+            return;
+        };
+        let milliseconds = self.began.elapsed().as_secs_f64() * 1e3;
+        let Context {
+            service, trace_id, ..
+        } = &self.context;
+        let method = self.method.trim_start_matches('/');
+        if method.starts_with("grpc.") && status == Code::Ok {
+            tracing::debug!(%service, method, ?status, milliseconds, trace_id, "rpc");
+        } else {
+            tracing::info!(%service, method, ?status, milliseconds, trace_id, "rpc");
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! A service's process: logs, runtime, signals and exit codes.
+
+use std::future::Future;
+use std::io::Write;
+use std::process::ExitCode;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::settings::{ConfigError, Settings};
+
+/// `EX_CONFIG` of sysexits.h: what is wrong is the configuration.
+const EX_CONFIG: u8 = 78;
+
+/// Configures and runs a service until a signal ends it; the whole `main` of each of them.
+pub fn run<C, F>(
+    configure: impl FnOnce(Settings) -> Result<C, ConfigError>,
+    service: impl FnOnce(C, CancellationToken) -> F,
+) -> ExitCode
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let configuration = match configure(Settings::from_process()) {
+        Ok(configuration) => configuration,
+        Err(error) => {
+            report(&format!("the configuration is wrong:\n{error}"));
+            return ExitCode::from(EX_CONFIG);
+        }
+    };
+    logs();
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            report(&format!("can't start the runtime: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcome = runtime.block_on(async {
+        let shutdown = shutdown_signal()?;
+        service(configuration, shutdown).await
+    });
+    runtime.shutdown_background();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Writes JSON log lines to stdout, at the level that `PSPD_LOG` names (`info` without it).
+pub fn logs() {
+    let level = std::env::var("PSPD_LOG")
+        .ok()
+        .and_then(|level| level.parse().ok())
+        .unwrap_or(LevelFilter::INFO);
+    // A second subscriber (tests start several services in one process) changes nothing.
+    let _already_set = tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_current_span(false)
+        .with_span_list(false)
+        .with_max_level(level)
+        .try_init();
+}
+
+/// Returns a token that SIGTERM or SIGINT cancels.
+pub fn shutdown_signal() -> anyhow::Result<CancellationToken> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let token = CancellationToken::new();
+    let cancel = token.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("draining");
+        cancel.cancel();
+    });
+    Ok(token)
+}
+
+fn report(message: &str) {
+    // Nothing is left to tell where stderr is closed too.
+    let _closed = writeln!(std::io::stderr(), "{message}");
+}

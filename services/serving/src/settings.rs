@@ -1,0 +1,239 @@
+//! Configuration from environment variables, checked as a whole before anything is bound.
+//!
+//! Every fault is collected, so that one start reports all of them. No variable has a hidden default here.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use crate::channel::Dependency;
+use crate::tls::Identity;
+
+/// The environment as it was at start, and the faults found in it so far.
+#[derive(Debug, Default)]
+pub struct Settings {
+    variables: BTreeMap<String, String>,
+    faults: Vec<String>,
+    identity: Option<Identity>,
+}
+
+/// Everything that is wrong with the configuration, one fault a line.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ConfigError(pub Vec<String>);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("\n"))
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// What every service is told: who it is, where it listens and with which identity.
+#[derive(Debug, Clone)]
+pub struct Service {
+    pub name: String,
+    pub listen: SocketAddr,
+    /// `None` only in the insecure loopback mode of tests and benchmarks.
+    pub identity: Option<Identity>,
+}
+
+impl Settings {
+    /// Takes the process's environment.
+    pub fn from_process() -> Self {
+        let mut settings = Self::default();
+        for (key, value) in std::env::vars_os() {
+            let Ok(key) = key.into_string() else { continue };
+            match value.into_string() {
+                Ok(value) => drop(settings.variables.insert(key, value)),
+                Err(_) if key.starts_with("PSPD_") => settings.fault(&key, "is not UTF-8"),
+                Err(_) => {}
+            }
+        }
+        settings
+    }
+
+    /// Takes given variables instead of the process's.
+    pub fn from_pairs<K: Into<String>, V: Into<String>>(
+        pairs: impl IntoIterator<Item = (K, V)>,
+    ) -> Self {
+        let variables = pairs
+            .into_iter()
+            .map(|(key, value)| (key.into(), value.into()))
+            .collect();
+        Self {
+            variables,
+            ..Self::default()
+        }
+    }
+
+    /// Returns a variable's value if it is set and not empty.
+    pub fn optional(&self, key: &str) -> Option<&str> {
+        self.variables
+            .get(key)
+            .map(String::as_str)
+            .filter(|value| !value.is_empty())
+    }
+
+    /// Returns a variable's value, or notes that it is missing; `meaning` says what to set it to.
+    pub fn required(&mut self, key: &str, meaning: &str) -> Option<String> {
+        let value = self.optional(key).map(str::to_owned);
+        if value.is_none() {
+            self.fault(key, &format!("is not set: set it to {meaning}"));
+        }
+        value
+    }
+
+    /// Parses a required variable.
+    pub fn parsed<T: FromStr>(&mut self, key: &str, meaning: &str) -> Option<T> {
+        let value = self.required(key, meaning)?;
+        let parsed = value.parse().ok();
+        if parsed.is_none() {
+            self.fault(key, &format!("is `{value}`, which is not {meaning}"));
+        }
+        parsed
+    }
+
+    /// Notes a fault of one variable.
+    pub fn fault(&mut self, key: &str, fault: &str) {
+        self.faults.push(format!("`{key}` {fault}"));
+    }
+
+    /// Reads `PSPD_NAME`, `PSPD_LISTEN` and the TLS identity (or `PSPD_INSECURE_LOOPBACK=1`).
+    pub fn service(&mut self) -> Option<Service> {
+        let name = self.required("PSPD_NAME", "the service's domain name");
+        let listen = self.parsed::<SocketAddr>("PSPD_LISTEN", "an address such as 0.0.0.0:50051");
+        let insecure = self.insecure();
+        if insecure && listen.is_some_and(|address| !address.ip().is_loopback()) {
+            self.fault(
+                "PSPD_LISTEN",
+                "must be a loopback address while `PSPD_INSECURE_LOOPBACK` is 1",
+            );
+        }
+        self.identity = if insecure { None } else { self.identity() };
+        if self.identity.is_none() && !insecure {
+            return None;
+        }
+        Some(Service {
+            name: name?,
+            listen: listen?,
+            identity: self.identity.clone(),
+        })
+    }
+
+    /// Reads the URL of another service; call after [`Settings::service`], whose identity it presents there.
+    pub fn dependency(&mut self, key: &str) -> Option<Dependency> {
+        let url = self.required(key, "a URL such as https://name.domain:50051")?;
+        match Dependency::new(&url, self.identity.clone(), self.insecure()) {
+            Ok(dependency) => Some(dependency),
+            Err(fault) => {
+                self.fault(key, &fault);
+                None
+            }
+        }
+    }
+
+    /// Yields the configuration, or every fault that was noted.
+    pub fn finish<T>(self, configuration: Option<T>) -> Result<T, ConfigError> {
+        match configuration {
+            Some(configuration) if self.faults.is_empty() => Ok(configuration),
+            _ => Err(ConfigError(self.faults)),
+        }
+    }
+
+    fn insecure(&self) -> bool {
+        self.optional("PSPD_INSECURE_LOOPBACK") == Some("1")
+    }
+
+    fn identity(&mut self) -> Option<Identity> {
+        let ca = self.file("PSPD_TLS_CA", "the path of the deployment's CA certificate");
+        let cert = self.file(
+            "PSPD_TLS_CERT",
+            "the path of the service's certificate chain",
+        );
+        let key = self.file("PSPD_TLS_KEY", "the path of the certificate's private key");
+        match Identity::new(ca?, cert?, key?) {
+            Ok(identity) => Some(identity),
+            Err(faults) => {
+                for (file, fault) in faults {
+                    self.fault(file.variable(), &fault);
+                }
+                None
+            }
+        }
+    }
+
+    fn file(&mut self, key: &str, meaning: &str) -> Option<Vec<u8>> {
+        let path = PathBuf::from(self.required(key, meaning)?);
+        match std::fs::read(&path) {
+            Ok(contents) => Some(contents),
+            Err(error) => {
+                self.fault(
+                    key,
+                    &format!("names `{}`, which can't be read: {error}", path.display()),
+                );
+                None
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(pairs: &[(&str, &str)]) -> Vec<String> {
+        let mut settings = Settings::from_pairs(pairs.iter().copied());
+        let service = settings.service();
+        let dependency = settings.dependency("AI_DATABASE");
+        match settings.finish(service.zip(dependency)) {
+            Ok(_) => Vec::new(),
+            Err(ConfigError(faults)) => faults,
+        }
+    }
+
+    #[test]
+    fn every_fault_is_reported_at_once() {
+        assert_eq!(
+            faults(&[
+                ("PSPD_LISTEN", "somewhere"),
+                ("PSPD_TLS_CA", "/does/not/exist"),
+                ("AI_DATABASE", "http://database:1"),
+            ]),
+            [
+                "`PSPD_NAME` is not set: set it to the service's domain name",
+                "`PSPD_LISTEN` is `somewhere`, which is not an address such as 0.0.0.0:50051",
+                "`PSPD_TLS_CA` names `/does/not/exist`, which can't be read: No such file or directory (os error 2)",
+                "`PSPD_TLS_CERT` is not set: set it to the path of the service's certificate chain",
+                "`PSPD_TLS_KEY` is not set: set it to the path of the certificate's private key",
+                "`AI_DATABASE` is `http://database:1`: its scheme must be `https`",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_insecure_mode_is_loopback_only() {
+        let open = [
+            ("PSPD_NAME", "x"),
+            ("PSPD_LISTEN", "0.0.0.0:1"),
+            ("PSPD_INSECURE_LOOPBACK", "1"),
+            ("AI_DATABASE", "http://database:1"),
+        ];
+        assert_eq!(
+            faults(&open),
+            [
+                "`PSPD_LISTEN` must be a loopback address while `PSPD_INSECURE_LOOPBACK` is 1",
+                "`AI_DATABASE` is `http://database:1`: its host must be a loopback address while `PSPD_INSECURE_LOOPBACK` is 1",
+            ]
+        );
+        let closed = [
+            ("PSPD_NAME", "x"),
+            ("PSPD_LISTEN", "127.0.0.1:1"),
+            ("PSPD_INSECURE_LOOPBACK", "1"),
+            ("AI_DATABASE", "http://127.0.0.1:1"),
+        ];
+        assert_eq!(faults(&closed), [] as [&str; 0]);
+    }
+}
