@@ -279,7 +279,7 @@ const FAULTS: &[(&str, &str, &str)] = &[
     ),
     (
         "image: debian",
-        "image: debian\n    firmware: {rom: missing, sha256: 00}",
+        "image: debian\n    firmware: {rom: missing, sha256: 0000000000000000000000000000000000000000000000000000000000000000}",
         "there is no file `/base/missing`",
     ),
     (
