@@ -52,7 +52,11 @@ pub(super) fn unit(spec: &Spec, name: &Name, service: &ServiceSpec) -> String {
          StateDirectoryMode=0750\n"
     );
     if !volumes.is_empty() {
-        let _ = writeln!(unit, "ExecStartPre=+{home}/current/{MOUNT_VOLUMES}");
+        // Even a privileged command gets a mount namespace of its own from systemd; mounts belong into the system's.
+        let _ = writeln!(
+            unit,
+            "ExecStartPre=+/usr/bin/nsenter --target 1 --mount {home}/current/{MOUNT_VOLUMES}"
+        );
     }
     let _ = write!(
         unit,
@@ -166,7 +170,8 @@ mount_volume() { # SERIAL FOLDER USER
     mkdir -p "$2"
     mount -o noatime "$device" "$2"
     resize2fs "$device" >/dev/null 2>&1 || fail "$device ($1) cannot be grown to its disk's size"
-    chown "$3": "$2"
+    # A guest that was made anew may number its users differently.
+    [ "$(stat -c %U "$2")" = "$3" ] || chown -R "$3": "$2"
     chmod 0750 "$2"
 }
 "#;
