@@ -205,7 +205,7 @@ async fn a_model_learns_real_texts_and_survives_a_restart() {
         .await;
     assert_eq!(
         (status, &trained["examples"]),
-        (StatusCode::OK, &json!(720)),
+        (StatusCode::OK, &json!(716)),
         "{trained}"
     );
     system.stop().await;
