@@ -82,7 +82,10 @@ pub(crate) async fn serve(
         () = async {
             shutdown.cancelled().await;
             tokio::time::sleep(DRAIN).await;
-        } => Ok(tracing::warn!("HTTP requests were cut at the drain's deadline")),
+        } => {
+            tracing::warn!("HTTP requests were cut at the drain's deadline");
+            Ok(())
+        }
     }
 }
 
