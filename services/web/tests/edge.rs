@@ -1,5 +1,7 @@
 //! The whole reference system in one process: three services with real TLS, real storage, and HTTP before them.
 
+#![allow(clippy::unwrap_used)]
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
