@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(read.occurrences, model.occurrences);
         assert_eq!(
             (read.examples, read.correct, &read.labels),
-            (40, 38, &model.labels)
+            (40, 37, &model.labels)
         );
         let (one, other) = (
             model.predict("late goal").unwrap(),

@@ -1,0 +1,121 @@
+//! The HTTP side: routes, limits, security headers, compression, traces, logs and metrics.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::Response;
+use axum::routing::get;
+use pspd_proto::business::business_service_server::BusinessServiceServer;
+use serving::trace::{Context, TRACEPARENT};
+use serving::{CancellationToken, MESSAGE_LIMIT};
+use tokio::net::TcpListener;
+use tonic::service::Routes;
+use tonic_web::GrpcWebLayer;
+use tower_http::compression::CompressionLayer;
+
+use crate::business::Business;
+use crate::metrics::Metrics;
+use crate::workflows::Workflows;
+use crate::{assets, edge};
+
+const DRAIN: Duration = Duration::from_secs(10);
+
+const SECURITY: [(HeaderName, &str); 4] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'self'; object-src 'none'; base-uri 'self'; frame-ancestors 'none'; form-action 'self'",
+    ),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+];
+
+#[derive(Clone)]
+struct Observer {
+    service: Arc<str>,
+    metrics: Arc<Metrics>,
+}
+
+/// Puts the client, the JSON edge, gRPC-Web and the operators' pages together.
+pub(crate) fn routes(
+    name: &str,
+    workflows: Workflows,
+    business: BusinessServiceServer<Business>,
+) -> Router {
+    let metrics = Arc::new(Metrics::default());
+    let rendered = metrics.clone();
+    let observer = Observer {
+        service: name.into(),
+        metrics,
+    };
+    let grpc_web = Routes::new(business)
+        .into_axum_router()
+        .reset_fallback()
+        .layer(GrpcWebLayer::new());
+    Router::new()
+        .nest("/api/v1", edge::routes(workflows))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/metrics", get(move || async move { rendered.render() }))
+        .merge(grpc_web)
+        .fallback(assets::serve)
+        .layer(DefaultBodyLimit::max(MESSAGE_LIMIT))
+        .layer(from_fn(secure))
+        .layer(from_fn_with_state(observer, observe))
+        .layer(CompressionLayer::new())
+}
+
+/// Serves until `shutdown`, then lets requests end within a deadline.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    routes: Router,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let serving = axum::serve(listener, routes.into_make_service())
+        .with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    tokio::select! {
+        outcome = async { serving.await } => outcome.context("the HTTP server failed"),
+        () = async {
+            shutdown.cancelled().await;
+            tokio::time::sleep(DRAIN).await;
+        } => {
+            tracing::warn!("HTTP requests were cut at the drain's deadline");
+            Ok(())
+        }
+    }
+}
+
+async fn secure(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    for (name, value) in SECURITY {
+        response
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+async fn observe(State(observer): State<Observer>, request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let header = request
+        .headers()
+        .get(TRACEPARENT)
+        .and_then(|value| value.to_str().ok());
+    let context = Context::begin(observer.service.clone(), header);
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or_else(|| "client".to_owned(), |path| path.as_str().to_owned());
+    let method = request.method().clone();
+    let response = context.clone().scope(next.run(request)).await;
+    let (status, took) = (response.status().as_u16(), began.elapsed());
+    observer.metrics.observe(&route, status, took);
+    let milliseconds = took.as_secs_f64() * 1e3;
+    let (service, trace_id) = (&context.service, &context.trace_id);
+    tracing::info!(%service, %method, route, status, milliseconds, trace_id, "http");
+    response
+}

@@ -1,0 +1,71 @@
+//! A gRPC status as RFC 9457 `application/problem+json`.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+use serving::{error, trace};
+use tonic::{Code, Status};
+
+/// An error of the JSON edge.
+#[derive(Debug)]
+pub(crate) struct EdgeError(pub(crate) Status);
+
+impl From<Status> for EdgeError {
+    fn from(status: Status) -> Self {
+        Self(status)
+    }
+}
+
+impl IntoResponse for EdgeError {
+    fn into_response(self) -> Response {
+        let status = http_status(self.0.code());
+        let described = error::describe(&self.0);
+        let context = trace::current();
+        let or = |value: String, default: &str| {
+            if value.is_empty() {
+                default.to_owned()
+            } else {
+                value
+            }
+        };
+        let body = json!({
+            "type": "about:blank",
+            "title": status.canonical_reason().unwrap_or("Error"),
+            "status": status.as_u16(),
+            "detail": self.0.message(),
+            "reason": or(described.reason, "UNDESCRIBED"),
+            "service": or(described.service, &context.service),
+            "trace_id": or(described.trace_id, &context.trace_id),
+        });
+        let kind = HeaderValue::from_static("application/problem+json");
+        let mut response = (status, body.to_string()).into_response();
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        if let Some(delay) = described.retry_after {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, delay.as_secs().max(1).into());
+        }
+        response
+    }
+}
+
+/// The mapping of `google.rpc.Code`'s own comments.
+fn http_status(code: Code) -> StatusCode {
+    match code {
+        Code::Ok => StatusCode::OK,
+        Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => {
+            StatusCode::BAD_REQUEST
+        }
+        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Code::PermissionDenied => StatusCode::FORBIDDEN,
+        Code::NotFound => StatusCode::NOT_FOUND,
+        Code::AlreadyExists | Code::Aborted => StatusCode::CONFLICT,
+        Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+        Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
+        Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+        Code::Cancelled | Code::Unknown | Code::Internal | Code::DataLoss => {
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
+    }
+}
