@@ -40,8 +40,12 @@ pub fn create_volume(path: &Path, size: Size) -> Result<()> {
 /// Grows a disk to a virtual size of `size`; its content stays.
 pub fn grow(path: &Path, size: Size) -> Result<()> {
     let mut command = Command::new("qemu-img");
-    command.args(["resize", "-q", "-f", "qcow2", "--"]).arg(path).arg(size.0.to_string());
-    tool::run(&mut command, "qemu-utils", b"").with_context(|| format!("growing disk `{}` to {size}", path.display()))
+    command
+        .args(["resize", "-q", "-f", "qcow2", "--"])
+        .arg(path)
+        .arg(size.0.to_string());
+    tool::run(&mut command, "qemu-utils", b"")
+        .with_context(|| format!("growing disk `{}` to {size}", path.display()))
 }
 
 fn create(path: &Path, size: Size, options: impl FnOnce(&mut Command)) -> Result<()> {

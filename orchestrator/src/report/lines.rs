@@ -1,21 +1,24 @@
 //! Progress where there is no terminal: one plain line per event that a reader of a log wants.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::event::Event;
 
+/// Between two lines on the progress of one step; what is quicker is told when it is done.
+const INTERVAL: Duration = Duration::from_secs(5);
+
 pub struct Lines {
     began: Instant,
-    /// The last tenth of a step's progress that was told.
-    tenths: BTreeMap<String, u64>,
+    /// When a step's progress was told last.
+    told: BTreeMap<String, Instant>,
 }
 
 impl Lines {
     pub fn new() -> Lines {
         Lines {
             began: Instant::now(),
-            tenths: BTreeMap::new(),
+            told: BTreeMap::new(),
         }
     }
 
@@ -40,11 +43,12 @@ impl Lines {
                 done,
                 total: Some(total),
             } if *total > 0 => {
-                let tenth = done * 10 / total;
-                if self.tenths.insert(step.clone(), tenth) == Some(tenth) {
+                let told = self.told.entry(step.clone()).or_insert_with(Instant::now);
+                if told.elapsed() < INTERVAL {
                     return None;
                 }
-                about(subject.as_deref(), &format!("{} %", tenth * 10))
+                *told = Instant::now();
+                about(subject.as_deref(), &format!("{} %", done * 100 / total))
             }
             Event::Progress { .. } => return None,
             Event::Finished {
@@ -79,18 +83,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn progress_is_told_once_a_tenth() {
+    fn progress_is_told_when_it_takes_long() {
         let mut lines = Lines::new();
-        let at = |done| Event::Progress {
+        let progress = Event::Progress {
             step: "image/debian".into(),
             subject: None,
-            done,
+            done: 42,
             total: Some(100),
         };
-        let told: Vec<_> = [1, 5, 10, 11, 100]
-            .into_iter()
-            .filter_map(|done| lines.text(&at(done)))
-            .collect();
-        assert_eq!(told, ["0 %", "10 %", "100 %"]);
+        assert_eq!(lines.text(&progress), None);
+        let Some(long_ago) = Instant::now().checked_sub(INTERVAL) else {
+            return;
+        };
+        lines.told.insert("image/debian".into(), long_ago);
+        assert_eq!(lines.text(&progress), Some("42 %".to_owned()));
     }
 }
