@@ -22,14 +22,17 @@ build: setup services
 
 # Static, so that they run in any guest; an explicit target keeps the flag away from build scripts.
 services: client
-	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --target $(GUEST) $(SERVICES:%=-p %)
+	RUSTFLAGS="-C target-feature=+crt-static" \
+		cargo build --profile guest --locked --target $(GUEST) $(SERVICES:%=-p %)
 	@mkdir -p target/services
-	@for service in $(SERVICES); do cp -u target/$(GUEST)/release/$$service target/services/; done
+	@for service in $(SERVICES); do cp -u target/$(GUEST)/guest/$$service target/services/; done
 
 client: $(CLIENT)/dist/client/browser/index.html
 
+# `npm ci` refuses a lock file without download addresses where it names other platforms' packages; `npm install`
+# takes it, and changes nothing in it.
 $(CLIENT)/dist/client/browser/index.html: $(CLIENT)/package-lock.json $(shell find $(CLIENT)/src $(CLIENT)/public -type f 2>/dev/null)
-	cd $(CLIENT) && npm ci --no-audit --no-fund && npm run build
+	cd $(CLIENT) && npm install --no-audit --no-fund --loglevel=error && npm run build
 	@touch $@
 
 image: build
