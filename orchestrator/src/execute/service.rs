@@ -7,7 +7,7 @@ use anyhow::anyhow;
 
 use super::World;
 use crate::event::Scope;
-use crate::guest::{ConnectError, Guest};
+use crate::guest::{Activated, ConnectError, Guest};
 use crate::health::{self, Health};
 use crate::spec::{Digest, Name};
 use crate::state::Deployed;
@@ -106,8 +106,14 @@ pub(super) fn activate(
     scope.stage("starting the service");
     let assembled = world.release(domain)?;
     expect_release(&assembled.digest, release, domain)?;
-    world.guest(domain)?.activate(&assembled)?;
-    Ok(())
+    let guest = world.guest(domain)?;
+    match guest.activate(&assembled)? {
+        Activated::Unchanged | Activated::Restarted => Ok(()),
+        Activated::Failed => {
+            let seen = format!("`{domain}` could not be started");
+            Err(roll_back(world, &guest, domain, &seen))
+        }
+    }
 }
 
 /// The plan's release is what the files were when it was made; a build in between makes them another's.
@@ -139,7 +145,15 @@ pub(super) fn healthy(
             "cancelled while the service was {}",
             describe(&health)
         )),
-        Err(health) => Err(roll_back(world, domain, deadline, &health)),
+        Err(health) => {
+            let waited = deadline.as_secs();
+            let seen = format!(
+                "`{domain}` did not become SERVING within {waited} s: it is {}",
+                describe(&health)
+            );
+            let guest = world.guest(domain)?;
+            Err(roll_back(world, &guest, domain, &seen))
+        }
     }
 }
 
@@ -165,16 +179,7 @@ fn describe(health: &Health) -> String {
 }
 
 /// Goes back to the release before; the error says what was seen, what the service logged, and what runs now.
-fn roll_back(world: &World, domain: &Name, deadline: Duration, health: &Health) -> anyhow::Error {
-    let seen = format!(
-        "`{domain}` did not become SERVING within {} s: it is {}",
-        deadline.as_secs(),
-        describe(health)
-    );
-    let guest = match world.guest(domain) {
-        Ok(guest) => guest,
-        Err(error) => return error.context(seen),
-    };
+fn roll_back(world: &World, guest: &Guest, domain: &Name, seen: &str) -> anyhow::Error {
     let logged = match guest.last_log_lines(domain, LOG_LINES) {
         Ok(lines) => format!(
             "its last log lines:\n{}",
@@ -183,7 +188,7 @@ fn roll_back(world: &World, domain: &Name, deadline: Duration, health: &Health) 
         Err(error) => format!("its log cannot be read: {error:#}"),
     };
     let now = match guest.roll_back(domain) {
-        Ok(Some(previous)) => match serving(world, domain, deadline) {
+        Ok(Some(previous)) => match serving(world, domain, world.patience(SERVING)) {
             Ok(Ok(())) => format!(
                 "rolled back to the release {}, which is SERVING",
                 previous.short()
@@ -193,7 +198,7 @@ fn roll_back(world: &World, domain: &Name, deadline: Duration, health: &Health) 
                 previous.short()
             ),
         },
-        Ok(None) => "there is no release before it to go back to".to_owned(),
+        Ok(None) => "it was stopped: there is no release before it to go back to".to_owned(),
         Err(error) => format!("rolling back failed: {error:#}"),
     };
     anyhow!("{seen}\n{logged}\n{now}")

@@ -4,11 +4,11 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail};
 use tokio_util::sync::CancellationToken;
 
 use super::release::{Content, Release, ReleaseFile};
-use super::{Deployed, Guest, script};
+use super::{Activated, Guest, script};
 use crate::event::Scope;
 use crate::spec::{Digest, Name};
 
@@ -80,20 +80,16 @@ impl Guest {
     }
 
     /// Switches to a pushed release and starts it; one that is in use and active stays untouched.
-    pub fn activate(&self, release: &Release) -> anyhow::Result<Deployed> {
+    pub fn activate(&self, release: &Release) -> anyhow::Result<Activated> {
         let said = self
             .session
             .script("activate the release", &script::activate(release))?;
-        let last = said.lines().last().unwrap_or_default();
-        let previous = last.strip_prefix("restarted").map(str::trim);
-        ensure!(
-            previous.is_some() || last == "unchanged",
-            "activating the release said `{last}`"
-        );
-        Ok(Deployed {
-            restarted: previous.is_some(),
-            previous: previous.and_then(|digest| Digest::parse(digest).ok()),
-        })
+        match said.lines().last().unwrap_or_default() {
+            "failed" => Ok(Activated::Failed),
+            "unchanged" => Ok(Activated::Unchanged),
+            "restarted" => Ok(Activated::Restarted),
+            other => bail!("activating the release said `{other}`"),
+        }
     }
 
     /// Switches back to the release before and restarts it; says which it is now. Where there is none, the service

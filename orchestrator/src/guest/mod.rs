@@ -32,8 +32,11 @@ pub struct Guest {
 }
 
 /// What activating a release did.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Deployed {
-    pub restarted: bool,
-    pub previous: Option<crate::spec::Digest>,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activated {
+    /// It was in use and active already.
+    Unchanged,
+    Restarted,
+    /// It is in use now, and could not be started.
+    Failed,
 }

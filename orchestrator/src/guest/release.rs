@@ -67,11 +67,10 @@ impl Release {
             ReleaseFile::text(unit::KEY, 0o640, certificate.key),
         ]);
         if !spec.domains[domain].volumes.is_empty() {
-            files.push(ReleaseFile::text(
-                unit::MOUNT_VOLUMES,
-                0o755,
-                unit::mount_volumes(&spec.domains[domain]),
-            ));
+            let script = unit::mount_volumes(&spec.domains[domain]);
+            files.push(ReleaseFile::text(unit::MOUNT_VOLUMES, 0o755, script));
+            let name = unit::volumes_file_name(domain);
+            files.push(ReleaseFile::text(name, 0o644, unit::volumes_unit(domain)));
         }
         let listed: Vec<_> = files
             .iter()

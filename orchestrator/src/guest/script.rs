@@ -97,25 +97,28 @@ manager() {{
 user() {{
     id -u {user} >/dev/null 2>&1 || printf 'u {user} - "{service}"\n' | systemd-sysusers - >/dev/null
 }}
-# Makes a release the current one; says whether its unit differs from the one before.
+# Makes a release the current one; `reload` says whether a unit of it differs from the one before.
 switch_to() {{
     chown root:{user} releases/$1/tls/key.pem
     reload=no
-    cmp -s current/{unit} releases/$1/{unit} || reload=yes
+    for unit in releases/$1/*.service; do
+        name=$(basename "$unit")
+        cmp -s "current/$name" "$unit" || reload=yes
+    done
     ln -sfn releases/$1 current.new
     mv -T current.new current
-    [ -L /etc/systemd/system/{unit} ] || {{
-        mkdir -p /etc/systemd/system/multi-user.target.wants
-        ln -sfn {home}/current/{unit} /etc/systemd/system/{unit}
-        ln -sfn /etc/systemd/system/{unit} /etc/systemd/system/multi-user.target.wants/{unit}
-        reload=yes
-    }}
+    for unit in releases/$1/*.service; do
+        name=$(basename "$unit")
+        [ -L "/etc/systemd/system/$name" ] || {{ ln -sfn "{home}/current/$name" "/etc/systemd/system/$name"; reload=yes; }}
+    done
+    mkdir -p /etc/systemd/system/multi-user.target.wants
+    ln -sfn /etc/systemd/system/{unit} /etc/systemd/system/multi-user.target.wants/{unit}
 }}
 restart() {{
     manager
     [ $reload = no ] || systemctl daemon-reload
     systemctl reset-failed {unit} 2>/dev/null || true
-    systemctl restart {unit}
+    systemctl restart {unit} 2>/dev/null || {{ echo failed; exit 0; }}
 }}
 "#
     )
@@ -142,7 +145,7 @@ before=$(basename "$(readlink previous 2>/dev/null)")
 for old in releases/*; do
     case "$(basename "$old")" in {digest} | "$before") ;; *) rm -rf "$old" ;; esac
 done
-echo "restarted $now"
+echo restarted
 "#
     ));
     script

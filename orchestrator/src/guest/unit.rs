@@ -17,6 +17,10 @@ pub(super) fn file_name(service: &Name) -> String {
     format!("{service}.service")
 }
 
+pub(super) fn volumes_file_name(service: &Name) -> String {
+    format!("{service}-volumes.service")
+}
+
 /// Where the releases of a service are.
 pub(super) fn home(service: &Name) -> String {
     format!("/opt/pspd/{service}")
@@ -36,9 +40,15 @@ pub(super) fn unit(spec: &Spec, name: &Name, service: &ServiceSpec) -> String {
     for argument in &service.arguments {
         let _ = write!(arguments, " {}", quoted(argument));
     }
+    let after = if volumes.is_empty() {
+        String::new()
+    } else {
+        format!("Requires={0}\nAfter={0}\n", volumes_file_name(name))
+    };
     let mut unit = format!(
         "[Unit]\n\
          Description={name}, deployed by pspd\n\
+         {after}\
          StartLimitIntervalSec=60\n\
          StartLimitBurst=5\n\
          \n\
@@ -51,13 +61,6 @@ pub(super) fn unit(spec: &Spec, name: &Name, service: &ServiceSpec) -> String {
          StateDirectory={name}\n\
          StateDirectoryMode=0750\n"
     );
-    if !volumes.is_empty() {
-        // Even a privileged command gets a mount namespace of its own from systemd; mounts belong into the system's.
-        let _ = writeln!(
-            unit,
-            "ExecStartPre=+/usr/bin/nsenter --target 1 --mount {home}/current/{MOUNT_VOLUMES}"
-        );
-    }
     let _ = write!(
         unit,
         "ExecStart={home}/current/{name}{arguments}\n\
@@ -96,6 +99,20 @@ pub(super) fn unit(spec: &Spec, name: &Name, service: &ServiceSpec) -> String {
     unit
 }
 
+/// The unit that mounts a service's volumes: one of its own, because a service's unit may use no disk.
+pub(super) fn volumes_unit(name: &Name) -> String {
+    let home = home(name);
+    format!(
+        "[Unit]\n\
+         Description=data volumes of {name}, mounted by pspd\n\
+         \n\
+         [Service]\n\
+         Type=oneshot\n\
+         RemainAfterExit=yes\n\
+         ExecStart={home}/current/{MOUNT_VOLUMES}\n"
+    )
+}
+
 /// A word of a command line, so that systemd takes it as it is.
 fn quoted(word: &str) -> String {
     let escaped = word
@@ -128,7 +145,7 @@ pub(super) fn environment(name: &Name, service: &ServiceSpec) -> String {
     text
 }
 
-/// Mounts a domain's volumes before its service starts; runs as root in the guest's own mount namespace.
+/// Mounts a domain's volumes before its service starts.
 ///
 /// There may be no udev in the guest, so a disk is found by its serial and not by a link. A disk is only ever
 /// formatted when it has no signature and its first MiB is zero.
