@@ -64,8 +64,9 @@ pub fn root() -> PathBuf {
         .unwrap_or_default()
 }
 
+/// The program under test: `PSPD`, else the release build.
 pub fn pspd() -> PathBuf {
-    root().join("target/release/pspd")
+    std::env::var_os("PSPD").map_or_else(|| root().join("target/release/pspd"), PathBuf::from)
 }
 
 pub fn free_port() -> anyhow::Result<u16> {
@@ -180,6 +181,12 @@ impl Deployment {
         let text = fs::read_to_string(&self.file)?;
         ensure!(text.contains(from), "the topology has no `{from}`");
         Ok(fs::write(&self.file, text.replace(from, to))?)
+    }
+
+    /// Replaces the image's source, as YAML.
+    pub fn set_image(&self, source: &str) -> anyhow::Result<()> {
+        let recipe = format!("{{recipe: {}}}", root().join("images/debian").display());
+        self.edit(&recipe, source)
     }
 
     pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {

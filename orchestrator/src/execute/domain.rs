@@ -17,8 +17,8 @@ use crate::plan::volume_file;
 use crate::spec::{Boot, Digest, DomainSpec, Name, Range, Seed, Size};
 use crate::state::remove_if_there;
 
-/// What a guest gets to shut down by itself, natively.
-const SHUTDOWN: Duration = Duration::from_secs(15);
+/// What a guest gets to shut down by itself; pspd's own take two seconds under emulation.
+const SHUTDOWN: Duration = Duration::from_secs(30);
 
 pub(super) fn define(
     world: &World,
@@ -139,7 +139,7 @@ pub(super) fn stop(world: &World, name: &Name, scope: &Scope) -> anyhow::Result<
         return Ok(());
     };
     scope.stage("shutting down");
-    match domain.shutdown(world.patience(SHUTDOWN), &world.cancel) {
+    match domain.shutdown(SHUTDOWN, &world.cancel) {
         Ok(()) => Ok(()),
         Err(error @ Error::Cancelled { .. }) => Err(error.into()),
         Err(error) => {

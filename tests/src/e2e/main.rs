@@ -39,7 +39,7 @@ fn main() -> ExitCode {
             Ok(Ok(())) => say(&format!("ok      {name} ({seconds:.1} s)")),
             Ok(Err(error)) => {
                 failed += 1;
-                say(&format!("FAILED  {name} ({seconds:.1} s)\n{error:?}"));
+                say(&format!("FAILED  {name} ({seconds:.1} s)\n{error:#}"));
             }
             Err(_) => {
                 failed += 1;
