@@ -1,7 +1,7 @@
 //! Reads the host: lab, libvirt, disks, records, and asks services for their health.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use futures::future::join_all;
@@ -19,6 +19,10 @@ use crate::state::{Home, Paths};
 
 /// A healthy service answers in milliseconds; under emulation, and with a TLS handshake, in tenths of a second.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// For a libvirtd that is being started again.
+const DAEMON: Duration = Duration::from_secs(10);
+const RETRY: Duration = Duration::from_millis(100);
 
 /// The handles through which a deployment's host is seen; what is not there (yet) is `None`.
 #[derive(Clone, Debug)]
@@ -38,10 +42,7 @@ impl Host {
         let (lab, connection) = match &spec.connection {
             spec::Connection::Lab => {
                 let lab = Lab::running(&home.lab())?;
-                let connection = lab
-                    .as_ref()
-                    .map(|lab| Connection::open(&lab.libvirt_uri()))
-                    .transpose()?;
+                let connection = lab.as_ref().map(open).transpose()?;
                 (lab, connection)
             }
             spec::Connection::Uri(uri) => (None, Some(Connection::open(uri)?)),
@@ -61,6 +62,17 @@ impl Host {
         match &spec.connection {
             spec::Connection::Lab => self.lab.clone().map(Reach::Lab),
             spec::Connection::Uri(_) => Some(Reach::Direct),
+        }
+    }
+}
+
+/// Connects to a lab's libvirtd, which its supervisor starts again within a second should it have ended.
+fn open(lab: &Lab) -> anyhow::Result<Connection> {
+    let began = Instant::now();
+    loop {
+        match Connection::open(&lab.libvirt_uri()) {
+            Err(_) if began.elapsed() < DAEMON => std::thread::sleep(RETRY),
+            opened => return Ok(opened?),
         }
     }
 }
