@@ -54,10 +54,10 @@ bootstrap() {
         --aptopt='Acquire::Languages "none"' \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
         --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/info/*' \
-        --dpkgopt='path-exclude=/usr/share/locale/*' \
+        --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/lib/x86_64-linux-gnu/gconv/*' \
         --include="$(paste -sd, "$recipe/packages")" \
         --customize-hook='export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG"; mkdir "$1/kernel" && cd "$1/kernel" &&
-            apt-get download $(apt-cache depends '"$kernel"' | sed -n "s/.*Depends: \(linux-image-[0-9].*\)/\1/p")' \
+            apt-get -qq -o APT::Sandbox::User=root download $(apt-cache depends '"$kernel"' | sed -n "s/.*Depends: \(linux-image-[0-9].*\)/\1/p")' \
         --customize-hook="sync-out /kernel $work/kernel" \
         --customize-hook='rm -r "$1/kernel"' \
         "$suite" "$work/root.tar" ${uri:+"$uri"}
@@ -117,14 +117,17 @@ driver() {
 }
 
 configure() {
-    local root=$work/root unit
+    local root=$work/root unit folder
     mkdir -p "$root/usr/lib/modules" "$root/usr/lib/pspd" "$root/boot"
     cp -r "$modules" "$root/usr/lib/modules/"
+    for folder in $unwanted_modules; do
+        rm -rf "$root/usr/lib/modules/$release/kernel/${folder:?}"
+    done
     chroot "$root" /usr/sbin/depmod "$release"
     cp "$out/vmlinuz" "$out/initrd" "$root/boot/"
     install -m 755 "$work/guest" "$root/usr/lib/pspd/guest"
     cp -r --preserve=mode "$recipe/overlay/." "$root/"
-    rm -f "$root"/etc/ssh/ssh_host_* "$root/etc/hostname" "$root/etc/hosts" "$root/etc/resolv.conf"
+    rm -f "$root"/etc/ssh/ssh_host_* "$root/etc/hostname" "$root/etc/fstab" "$root/etc/hosts" "$root/etc/resolv.conf"
     ln -s /run/pspd/hosts "$root/etc/hosts"
     ln -s /run/pspd/resolv.conf "$root/etc/resolv.conf"
     sed -i 's/^hosts:.*/hosts: files dns/' "$root/etc/nsswitch.conf"
@@ -134,6 +137,11 @@ configure() {
     while read -r unit; do
         ln -sf /dev/null "$root/etc/systemd/system/$unit"
     done <"$recipe/masked"
+    # Each costs a process at every boot, and finds nothing to generate here.
+    mkdir -p "$root/etc/systemd/system-generators"
+    for unit in "$root"/usr/lib/systemd/system-generators/*; do
+        ln -sf /dev/null "$root/etc/systemd/system-generators/${unit##*/}"
+    done
     for unit in ssh watch console grow; do
         ln -sf "/etc/systemd/system/$unit.service" "$root/etc/systemd/system/multi-user.target.wants/"
     done
@@ -211,5 +219,5 @@ build_init
 stage "installing Debian $suite"
 bootstrap
 export -f stage die assemble initramfs driver configure manifest disk grub_early bios_boot efi_boot
-export recipe out work suite kernel drivers drivers_spare epoch disk_signature root_uuid hash_seed esp_serial disk_mib esp_mib cmdline
+export recipe out work suite kernel drivers drivers_spare unwanted_modules epoch disk_signature root_uuid hash_seed esp_serial disk_mib esp_mib cmdline
 as_root bash -euo pipefail -c assemble

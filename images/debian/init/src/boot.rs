@@ -18,13 +18,15 @@ use rustix::mount::{MountFlags, mount, mount_move};
 use rustix::system::{finit_module, sethostname};
 
 use crate::identity::Identity;
-use crate::{network, root, say, smbios, sshd};
+use crate::{disks, network, root, say, smbios, sshd};
 
 /// Kernel modules of the initramfs; named so that their order is the order to load them in.
 const DRIVERS: &str = "/drivers";
 /// Loaded only where the firmware dropped the OEM strings.
 const QEMU_TABLES: &str = "/drivers-spare/qemu_fw_cfg.ko";
 const STATE: &str = "/run/pspd";
+/// Made where the disk is larger than the root file system; grow.service looks for it.
+const GROW: &str = "/run/pspd/grow";
 const NEW_ROOT: &str = "/sysroot";
 
 /// Never returns if all goes well: the process becomes systemd.
@@ -52,7 +54,8 @@ fn boot() -> Result<std::convert::Infallible> {
     {
         return serve_floor();
     }
-    root::mount(&command_line, NEW_ROOT)?;
+    said(disks::link_by_serial());
+    root::mount(&command_line, NEW_ROOT, GROW)?;
     enter_new_root()?;
     if identity.host_key.is_some() {
         said(sshd::start_early(Duration::from_secs(10)));

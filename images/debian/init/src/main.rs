@@ -5,6 +5,7 @@
 //! It configures nothing that systemd could do later without anybody waiting for it.
 
 mod boot;
+mod disks;
 mod identity;
 mod network;
 mod root;

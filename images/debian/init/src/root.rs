@@ -16,8 +16,9 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// Of the UUID in an ext4 file system (superblock at 1024, `s_uuid` at 0x68).
 const UUID_OFFSET: u64 = 1024 + 0x68;
 
-/// Mounts the file system that `root=UUID=...` of the kernel's command line names.
-pub fn mount(command_line: &str, target: &str) -> Result<()> {
+/// Mounts the file system that `root=UUID=...` of the kernel's command line names; makes the file `grow` if its disk
+/// has room left for it.
+pub fn mount(command_line: &str, target: &str, grow: &str) -> Result<()> {
     let wanted = command_line
         .split_whitespace()
         .find_map(|word| word.strip_prefix("root=UUID="))
@@ -26,7 +27,21 @@ pub fn mount(command_line: &str, target: &str) -> Result<()> {
         .with_context(|| format!("looking for the root file system `{wanted}`"))?;
     fs::create_dir_all(target).with_context(|| format!("creating `{target}`"))?;
     rustix::mount::mount(&device, target, c"ext4", MountFlags::NOATIME, None)
-        .with_context(|| format!("mounting `{}`", device.display()))
+        .with_context(|| format!("mounting `{}`", device.display()))?;
+    if has_room(&device).unwrap_or(false) {
+        fs::write(grow, "").with_context(|| format!("creating `{grow}`"))?;
+    }
+    Ok(())
+}
+
+/// Whether the disk goes on for a MiB or more behind this partition. `None` if the device is a whole disk.
+fn has_room(device: &Path) -> Option<bool> {
+    const MIB: u64 = 2048;
+    let partition =
+        fs::canonicalize(Path::new("/sys/class/block").join(device.file_name()?)).ok()?;
+    let sectors = |path: PathBuf| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    let end = sectors(partition.join("start"))? + sectors(partition.join("size"))?;
+    Some(sectors(partition.parent()?.join("size"))? >= end + MIB)
 }
 
 fn find(wanted: &str) -> Result<PathBuf> {

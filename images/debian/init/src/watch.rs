@@ -1,4 +1,4 @@
-//! Answers the hypervisor while the guest runs: the power button and new processors.
+//! Answers the hypervisor while the guest runs: the power button, and processors and disks that are plugged in.
 //!
 //! A unit of its own instead of systemd-logind and udev, which cost seconds of boot time under emulation.
 
@@ -13,7 +13,7 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::net::netlink::{self, SocketAddrNetlink};
 use rustix::net::{AddressFamily, RecvFlags, SocketType, bind, recv, socket};
 
-use crate::say;
+use crate::{disks, say};
 
 /// Kernel modules that nothing before SSH needs.
 const MODULES: [&str; 4] = ["button", "evdev", "virtio_balloon", "virtio_rng"];
@@ -46,6 +46,7 @@ pub fn run() -> Result<()> {
         if changed {
             drain(&events)?;
             online_processors();
+            disks::link_by_serial()?;
         }
     }
 }
