@@ -157,24 +157,14 @@ fn domains(connection: &Connection, spec: &Spec, observed: &mut Observed) -> any
                 continue;
             };
             let config = handle.config()?;
-            let live = handle.live()?.unwrap_or_else(|| config.clone());
-            let memory = spec::Range {
-                current: live.memory.current,
-                maximum: config.memory.maximum,
+            // The definition, and not what runs: a balloon takes a while to get where it was told to.
+            let state = DomainState {
+                owner: domain.ownership,
+                running,
+                memory: config.memory,
+                vcpus: config.vcpus,
             };
-            let vcpus = spec::Range {
-                current: live.vcpus.current,
-                maximum: config.vcpus.maximum,
-            };
-            observed.domains.insert(
-                domain.name,
-                DomainState {
-                    owner: domain.ownership,
-                    running,
-                    memory,
-                    vcpus,
-                },
-            );
+            observed.domains.insert(domain.name, state);
         } else if spec.domains.keys().any(|name| name.as_str() == domain.name) {
             let nothing = spec::Range {
                 current: spec::Size(0),

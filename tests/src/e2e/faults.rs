@@ -32,7 +32,11 @@ fn wrong_digest() -> anyhow::Result<()> {
             "64M",
         ],
     )?;
-    deployment.set_image(&format!("{{path: {}, sha256: {}}}", image.display(), "0".repeat(64)))?;
+    deployment.set_image(&format!(
+        "{{path: {}, sha256: {}}}",
+        image.display(),
+        "0".repeat(64)
+    ))?;
     deployment.run(&["up"])?.expect(1)?.says(&"0".repeat(12))?;
     deployment.remove()
 }
@@ -197,7 +201,7 @@ fn supervisor_killed(deployment: &Deployment) -> anyhow::Result<()> {
 /// A guest that answers with another key than the pinned one is refused, with every command.
 fn host_key_differs(deployment: &Deployment) -> anyhow::Result<()> {
     let swap = "ssh-keygen -q -t ed25519 -N '' -f /run/other_key && \
-        cp /run/other_key /etc/ssh/ssh_host_ed25519_key && (systemctl restart ssh || systemctl restart sshd)";
+        cp /run/other_key /run/pspd/ssh_host_ed25519_key && systemctl restart ssh";
     // The restart may take this very connection down.
     deployment.run(&["ssh", "store", "--", swap])?;
     eventually(
