@@ -39,11 +39,14 @@ pub async fn check(
     identity: &Identity,
     limit: Duration,
 ) -> Health {
-    match timeout(limit, ask(reach, spec, domain, identity, limit)).await {
-        Ok(Ok(health)) => health,
-        Ok(Err(cause)) => Health::Unreachable(cause),
-        Err(_) => Health::Unreachable(format!("no answer within {} s", limit.as_secs())),
-    }
+    let mut asker = Asker {
+        reach,
+        spec,
+        domain,
+        identity,
+        channel: None,
+    };
+    asker.ask(limit).await
 }
 
 /// Waits until the service is SERVING; the error is what was seen last.
@@ -55,49 +58,83 @@ pub async fn serving(
     deadline: Duration,
     cancel: &CancellationToken,
 ) -> Result<(), Health> {
+    let mut asker = Asker {
+        reach,
+        spec,
+        domain,
+        identity,
+        channel: None,
+    };
     let end = Instant::now() + deadline;
+    let mut seen = Health::Unreachable("it was not asked yet".into());
     loop {
         let left = end.saturating_duration_since(Instant::now());
-        let health = check(reach, spec, domain, identity, left.clamp(RETRY, QUESTION)).await;
-        if health == Health::Serving {
+        tokio::select! {
+            health = asker.ask(left.clamp(RETRY, QUESTION)) => seen = health,
+            () = cancel.cancelled() => return Err(seen),
+        }
+        if seen == Health::Serving {
             return Ok(());
         }
-        if Instant::now() >= end || cancel.is_cancelled() {
-            return Err(health);
+        if Instant::now() >= end {
+            return Err(seen);
         }
         tokio::select! {
             () = sleep(RETRY) => {}
-            () = cancel.cancelled() => {}
+            () = cancel.cancelled() => return Err(seen),
         }
     }
 }
 
-async fn ask(
-    reach: &Reach,
-    spec: &Spec,
-    domain: &Name,
-    identity: &Identity,
-    limit: Duration,
-) -> Result<Health, String> {
-    let domain = &spec.domains[domain];
-    let Some(service) = &domain.service else {
-        return Err("it has no service".into());
-    };
-    let to = SocketAddr::from((domain.address, service.port));
-    let channel = connect(reach, &spec.host_name(&domain.name), to, identity, limit).await?;
-    let request = HealthCheckRequest {
-        service: service.health.clone(),
-    };
-    match HealthClient::new(channel).check(request).await {
-        Ok(answer) if answer.get_ref().status == ServingStatus::Serving as i32 => {
-            Ok(Health::Serving)
+/// Keeps its connection between questions: a handshake costs an emulated guest more than an answer.
+struct Asker<'a> {
+    reach: &'a Reach,
+    spec: &'a Spec,
+    domain: &'a Name,
+    identity: &'a Identity,
+    channel: Option<Channel>,
+}
+
+impl Asker<'_> {
+    async fn ask(&mut self, limit: Duration) -> Health {
+        let answer = match timeout(limit, self.question(limit)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(format!("no answer within {} s", limit.as_secs())),
+        };
+        answer.unwrap_or_else(|cause| {
+            self.channel = None;
+            Health::Unreachable(cause)
+        })
+    }
+
+    async fn question(&mut self, limit: Duration) -> Result<Health, String> {
+        let domain = &self.spec.domains[self.domain];
+        let Some(service) = &domain.service else {
+            return Err("it has no service".into());
+        };
+        let channel = match &self.channel {
+            Some(channel) => channel.clone(),
+            None => {
+                let to = SocketAddr::from((domain.address, service.port));
+                let host_name = self.spec.host_name(self.domain);
+                let channel = connect(self.reach, &host_name, to, self.identity, limit).await?;
+                self.channel.insert(channel).clone()
+            }
+        };
+        let request = HealthCheckRequest {
+            service: service.health.clone(),
+        };
+        match HealthClient::new(channel).check(request).await {
+            Ok(answer) if answer.get_ref().status == ServingStatus::Serving as i32 => {
+                Ok(Health::Serving)
+            }
+            Ok(_) => Ok(Health::NotServing),
+            Err(status) if status.code() == Code::NotFound => Err(format!(
+                "it does not know the health service `{}`",
+                service.health
+            )),
+            Err(status) => Err(with_sources(&status)),
         }
-        Ok(_) => Ok(Health::NotServing),
-        Err(status) if status.code() == Code::NotFound => Err(format!(
-            "it does not know the health service `{}`",
-            service.health
-        )),
-        Err(status) => Err(with_sources(&status)),
     }
 }
 

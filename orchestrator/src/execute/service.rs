@@ -7,7 +7,7 @@ use anyhow::anyhow;
 
 use super::World;
 use crate::event::Scope;
-use crate::guest::{Activated, ConnectError, Guest};
+use crate::guest::{Activated, ConnectError, Guest, RolledBack};
 use crate::health::{self, Health};
 use crate::spec::{Digest, Name};
 use crate::state::Deployed;
@@ -188,7 +188,7 @@ fn roll_back(world: &World, guest: &Guest, domain: &Name, seen: &str) -> anyhow:
         Err(error) => format!("its log cannot be read: {error:#}"),
     };
     let now = match guest.roll_back(domain) {
-        Ok(Some(previous)) => match serving(world, domain, world.patience(SERVING)) {
+        Ok(RolledBack::To(previous)) => match serving(world, domain, world.patience(SERVING)) {
             Ok(Ok(())) => format!(
                 "rolled back to the release {}, which is SERVING",
                 previous.short()
@@ -198,7 +198,15 @@ fn roll_back(world: &World, guest: &Guest, domain: &Name, seen: &str) -> anyhow:
                 previous.short()
             ),
         },
-        Ok(None) => "it was stopped: there is no release before it to go back to".to_owned(),
+        Ok(RolledBack::Failed(previous)) => {
+            format!(
+                "rolled back to the release {}, which does not start either",
+                previous.short()
+            )
+        }
+        Ok(RolledBack::Nowhere) => {
+            "it was stopped: there is no release before it to go back to".to_owned()
+        }
         Err(error) => format!("rolling back failed: {error:#}"),
     };
     anyhow!("{seen}\n{logged}\n{now}")

@@ -17,6 +17,8 @@ use crate::spec::{Name, Spec};
 /// Short at first: a guest whose network is not up yet answers nothing, and a new try comes sooner than a retry.
 const DIAL: Duration = Duration::from_millis(700);
 const RETRY: Duration = Duration::from_millis(50);
+/// For banner and key exchange; a server that stays silent for longer is tried again.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 const KEEPALIVE_SECONDS: u32 = 30;
 const SSH: u16 = 22;
 
@@ -85,6 +87,11 @@ impl Guest {
         let inner = loop {
             let left = deadline.saturating_sub(began.elapsed());
             match handshake(reach, address, left) {
+                Ok(_) if cancel.is_cancelled() => {
+                    return Err(ConnectError::Cancelled {
+                        domain: domain.clone(),
+                    });
+                }
                 Ok(session) => break session,
                 Err(error) => {
                     if cancel.is_cancelled() {
@@ -132,7 +139,7 @@ fn handshake(reach: &Reach, address: SocketAddr, left: Duration) -> io::Result<s
     let stream = reach.dial_blocking(address, DIAL.min(left.max(RETRY)))?;
     stream.set_nodelay(true)?;
     let mut session = ssh2::Session::new()?;
-    session.set_timeout(millis(left.clamp(Duration::from_secs(1), ANSWER)));
+    session.set_timeout(millis(left.clamp(Duration::from_secs(1), HANDSHAKE)));
     session.set_tcp_stream(stream);
     session.method_pref(MethodType::HostKey, "ssh-ed25519")?;
     // Ciphers that CPUs have instructions for; pspd's own guests offer all of them.

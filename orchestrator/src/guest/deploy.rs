@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use tokio_util::sync::CancellationToken;
 
 use super::release::{Content, Release, ReleaseFile};
-use super::{Activated, Guest, script};
+use super::{Activated, Guest, RolledBack, script};
 use crate::event::Scope;
 use crate::spec::{Digest, Name};
 
@@ -92,16 +92,18 @@ impl Guest {
         }
     }
 
-    /// Switches back to the release before and restarts it; says which it is now. Where there is none, the service
-    /// is stopped.
-    pub fn roll_back(&self, service: &Name) -> anyhow::Result<Option<Digest>> {
+    /// Switches back to the release before and restarts it. Where there is none, the service is stopped.
+    pub fn roll_back(&self, service: &Name) -> anyhow::Result<RolledBack> {
         let said = self
             .session
             .script("roll the release back", &script::roll_back(service))?;
-        Ok(said
-            .lines()
-            .last()
-            .and_then(|digest| Digest::parse(digest).ok()))
+        let last = said.lines().last().unwrap_or_default();
+        match last.split_once(' ') {
+            None if last == "none" => Ok(RolledBack::Nowhere),
+            Some(("back", digest)) => Ok(RolledBack::To(Digest::parse(digest)?)),
+            Some(("failed", digest)) => Ok(RolledBack::Failed(Digest::parse(digest)?)),
+            _ => bail!("rolling the release back said `{last}`"),
+        }
     }
 
     /// The last lines that the service logged.

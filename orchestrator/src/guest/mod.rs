@@ -40,3 +40,13 @@ pub enum Activated {
     /// It is in use now, and could not be started.
     Failed,
 }
+
+/// Where rolling back led.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RolledBack {
+    /// There is no release before; the service is stopped.
+    Nowhere,
+    To(crate::spec::Digest),
+    /// It is in use again, and does not start either.
+    Failed(crate::spec::Digest),
+}

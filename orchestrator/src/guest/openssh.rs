@@ -48,6 +48,7 @@ pub fn openssh_arguments(
     arguments.extend(option("StrictHostKeyChecking", "yes"));
     arguments.extend(option("HostKeyAlias", domain.as_str()));
     arguments.extend(option("HostKeyAlgorithms", "ssh-ed25519"));
+    arguments.extend(option("PreferredAuthentications", "publickey"));
     arguments.extend(option("LogLevel", "ERROR"));
     if let Some(proxy) = proxy {
         arguments.extend(option("ProxyCommand", &proxy));

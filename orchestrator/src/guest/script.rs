@@ -58,7 +58,8 @@ pub fn receive(release: &Release, file: &ReleaseFile) -> String {
 pub fn complete(release: &Release, have: &[&ReleaseFile]) -> String {
     let home = unit::home(&release.service);
     let folder = format!("{home}/releases/{}", release.digest);
-    let mut script = format!("set -e\numask 022\nmkdir -p {folder}/tls\n");
+    // The private key is never readable by others, not even while it is written.
+    let mut script = format!("set -e\numask 022\nmkdir -p {folder}/tls\numask 077\n");
     for file in have {
         if !file.path.is_absolute() {
             let path = file.path.display();
@@ -114,17 +115,19 @@ switch_to() {{
     mkdir -p /etc/systemd/system/multi-user.target.wants
     ln -sfn /etc/systemd/system/{unit} /etc/systemd/system/multi-user.target.wants/{unit}
 }}
+# Starts what is current; a release that did start says so to later runs.
 restart() {{
-    manager
     [ $reload = no ] || systemctl daemon-reload
     systemctl reset-failed {unit} 2>/dev/null || true
-    systemctl restart {unit} 2>/dev/null || {{ echo failed; exit 0; }}
+    systemctl restart {unit} 2>/dev/null || return 1
+    touch current/.started
 }}
 "#
     )
 }
 
-/// Switches to a complete release and restarts the service; one that is current and active stays untouched.
+/// Switches to a complete release and restarts the service; one that was started and is active stays untouched.
+/// The last line of its output is `unchanged`, `restarted` or `failed`.
 pub fn activate(release: &Release) -> String {
     let digest = &release.digest;
     let unit = unit::file_name(&release.service);
@@ -132,15 +135,18 @@ pub fn activate(release: &Release) -> String {
     script.push_str(&format!(
         r#"now=$(basename "$(readlink current 2>/dev/null)")
 user
+manager
+active=no
+if systemctl is-active --quiet {unit}; then active=yes; fi
 if [ "$now" = {digest} ]; then
-    manager
-    if systemctl is-active --quiet {unit}; then echo unchanged; exit 0; fi
+    if [ $active = yes ] && [ -e current/.started ]; then echo unchanged; exit 0; fi
     reload=yes
 else
-    [ -z "$now" ] || {{ ln -sfn releases/$now previous.new; mv -T previous.new previous; }}
+    # Only what runs is worth going back to.
+    if [ $active = yes ]; then ln -sfn "releases/$now" previous.new; mv -T previous.new previous; fi
     switch_to {digest}
 fi
-restart
+restart || {{ echo failed; exit 0; }}
 before=$(basename "$(readlink previous 2>/dev/null)")
 for old in releases/*; do
     case "$(basename "$old")" in {digest} | "$before") ;; *) rm -rf "$old" ;; esac
@@ -151,22 +157,26 @@ echo restarted
     script
 }
 
-/// Goes back to the previous release; prints its digest, or nothing where there is none.
+/// Goes back to the previous release. The last line of its output is `none`, where there is none and the service
+/// was stopped, or `back DIGEST`, or `failed DIGEST` where that one does not start either.
 pub fn roll_back(service: &Name) -> String {
     let unit = unit::file_name(service);
     let mut script = head(service);
     script.push_str(&format!(
         r#"before=$(basename "$(readlink previous 2>/dev/null)")
 now=$(basename "$(readlink current 2>/dev/null)")
+manager
 if [ -z "$before" ] || [ "$before" = "$now" ]; then
     systemctl stop {unit} || true
+    rm -f current/.started
+    echo none
     exit 0
 fi
 switch_to "$before"
 rm -f previous
 rm -rf "releases/$now"
-restart
-echo "$before"
+restart || {{ echo "failed $before"; exit 0; }}
+echo "back $before"
 "#
     ));
     script

@@ -12,6 +12,9 @@ pub(super) struct Session {
     pub(super) inner: ssh2::Session,
 }
 
+/// What an SSH packet carries.
+const PACKET: usize = 32 << 10;
+
 /// What a command in the guest left.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Output {
@@ -28,9 +31,8 @@ impl Session {
             .channel_session()
             .context("failed to open a channel")?;
         channel.exec(command).context("failed to run a command")?;
-        let copied = io::copy(&mut input, &mut Blocks::new(&mut channel));
         // A command that ended early has said why; its words are better than "broken pipe".
-        let sent = copied.and_then(|_| Ok(channel.send_eof()?));
+        let sent = send(&mut channel, &mut input);
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         channel
             .read_to_end(&mut stdout)
@@ -57,7 +59,7 @@ impl Session {
     /// Runs a script that must succeed; gives its stdout.
     pub(super) fn script(&self, what: &str, script: &str) -> anyhow::Result<String> {
         let output = self
-            .exec("sh -s", script.as_bytes())
+            .exec("sh -s", whole(script).as_bytes())
             .with_context(|| format!("failed to {what}"))?;
         expect(what, output)
     }
@@ -104,6 +106,22 @@ impl Session {
     }
 }
 
+/// A script of which the shell runs nothing before it has read all: half of one could do harm.
+fn whole(script: &str) -> String {
+    format!("main() {{\n{script}\n}}\nmain\n")
+}
+
+/// Gives a command all of its input, in blocks that fill an SSH packet.
+fn send(channel: &mut ssh2::Channel, input: &mut impl Read) -> io::Result<()> {
+    let mut blocks = io::BufWriter::with_capacity(PACKET, channel);
+    io::copy(input, &mut blocks)?;
+    blocks.flush()?;
+    let channel = blocks
+        .into_inner()
+        .map_err(io::IntoInnerError::into_error)?;
+    Ok(channel.send_eof()?)
+}
+
 fn expect(what: &str, output: Output) -> anyhow::Result<String> {
     ensure!(
         output.status == 0,
@@ -112,25 +130,4 @@ fn expect(what: &str, output: Output) -> anyhow::Result<String> {
         output.stderr.trim()
     );
     Ok(output.stdout)
-}
-
-/// Writes in blocks that fill an SSH packet.
-struct Blocks<'a> {
-    channel: &'a mut ssh2::Channel,
-}
-
-impl<'a> Blocks<'a> {
-    fn new(channel: &'a mut ssh2::Channel) -> io::BufWriter<Blocks<'a>> {
-        io::BufWriter::with_capacity(32 << 10, Blocks { channel })
-    }
-}
-
-impl Write for Blocks<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.channel.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.channel.flush()
-    }
 }

@@ -40,7 +40,9 @@ impl Authority {
     pub fn load_or_create(path: &Path, deployment: &Name) -> anyhow::Result<Authority> {
         let text = store::read_or_make(path, || authority(deployment))?;
         let (certificate, key) = split(path, &text)?;
-        Ok(Authority { certificate, key })
+        let authority = Authority { certificate, key };
+        authority.issuer().with_context(|| damaged(path))?;
+        Ok(authority)
     }
 
     /// The certificate in `path` if it has these names and time left, else a new one that replaces it.
@@ -65,11 +67,14 @@ impl Authority {
         })
     }
 
+    fn issuer(&self) -> anyhow::Result<Issuer<'static, KeyPair>> {
+        let key = KeyPair::from_pem(&self.key).context("failed to read the authority's key")?;
+        Issuer::from_ca_cert_pem(&self.certificate, key)
+            .context("failed to read the authority's certificate")
+    }
+
     fn sign(&self, common_name: &str, names: &[String]) -> anyhow::Result<String> {
-        let issuer_key =
-            KeyPair::from_pem(&self.key).context("failed to read the authority's key")?;
-        let issuer = Issuer::from_ca_cert_pem(&self.certificate, issuer_key)
-            .context("failed to read the authority's certificate")?;
+        let issuer = self.issuer()?;
         let mut params = CertificateParams::new(names).context("failed to name a certificate")?;
         params
             .distinguished_name
@@ -154,18 +159,20 @@ fn valid_for(params: &mut CertificateParams, days: u32) {
     params.not_after = (now + DAY * days).into();
 }
 
+fn damaged(path: &Path) -> String {
+    format!(
+        "`{}` is damaged; remove it and run `pspd up`, which makes a new one",
+        path.display()
+    )
+}
+
 /// The two PEM blocks of a file.
 fn split(path: &Path, text: &str) -> anyhow::Result<(String, String)> {
     let at = text
         .find("-----BEGIN PRIVATE KEY-----")
         .filter(|_| text.starts_with("-----BEGIN CERTIFICATE-----"));
     let whole = text.trim_end().ends_with("-----END PRIVATE KEY-----");
-    let at = at.filter(|_| whole).ok_or_else(|| {
-        anyhow!(
-            "`{}` is damaged; remove it and run `pspd up`, which makes a new one",
-            path.display()
-        )
-    })?;
+    let at = at.filter(|_| whole).ok_or_else(|| anyhow!(damaged(path)))?;
     Ok((text[..at].to_owned(), text[at..].to_owned()))
 }
 

@@ -1,4 +1,4 @@
-/** Checks training data before it is sent: the header `text,label` and two full fields per row. */
+/** Checks training data before it is sent: the header `text,label`, and both in each row; further columns are let be. */
 
 export type CsvCheck =
   | { readonly ok: true; readonly examples: number; readonly labels: number }
@@ -57,9 +57,9 @@ export function checkCsv(text: string): CsvCheck {
   if ('unclosed' in rows) return { ok: false, reason: 'quote', line: rows.unclosed };
   const [header, ...examples] = rows;
   const names = header?.fields.map((name) => name.trim().toLowerCase()).join();
-  if (names !== 'text,label') return { ok: false, reason: 'header', line: header?.line ?? 1 };
+  if (names !== 'text,label' && !names?.startsWith('text,label,')) return { ok: false, reason: 'header', line: header?.line ?? 1 };
   const bad = examples.find(
-    ({ fields }) => fields.length !== 2 || fields.some((field) => field.trim() === ''),
+    ({ fields }) => !fields[0]?.trim() || !fields[1]?.trim() || fields.length !== header?.fields.length,
   );
   if (bad) return { ok: false, reason: 'row', line: bad.line };
   const labels = new Set(examples.map(({ fields }) => fields[1]?.trim())).size;
