@@ -125,12 +125,26 @@ impl Deployment {
         })
     }
 
-    /// Runs every later `pspd` as `user`, who owns the folder from now on.
+    /// Runs every later `pspd` as `user`, who gets a copy of all that it reads: the clone may be closed to others.
     pub fn run_as(&mut self, user: &str) -> anyhow::Result<()> {
+        let folder = self.folder.path();
+        let text = |path: &Path| path.display().to_string();
+        sh("cp", [text(&pspd()), text(&folder.join("pspd"))])?;
         sh(
-            "chown",
-            ["-R", user, &self.folder.path().display().to_string()],
+            "cp",
+            [
+                "-r".into(),
+                text(&root().join("images/debian")),
+                text(&folder.join("recipe")),
+            ],
         )?;
+        self.set_image(&format!("{{recipe: {}}}", text(&folder.join("recipe"))))?;
+        sh(
+            "cp",
+            ["-r", "/var/cache/pspd", &text(&folder.join("cache"))],
+        )
+        .context("an earlier scenario, as root, builds the image")?;
+        sh("chown", ["-R", user, &text(folder)])?;
         self.user = Some(user.to_owned());
         Ok(())
     }
@@ -194,7 +208,12 @@ impl Deployment {
             None => Command::new(pspd()),
             Some(user) => {
                 let mut command = Command::new("runuser");
-                command.args(["-u", user, "--"]).arg(pspd());
+                command
+                    .args(["-u", user, "--"])
+                    .arg(self.folder.path().join("pspd"));
+                command
+                    .arg("--cache-dir")
+                    .arg(self.folder.path().join("cache"));
                 command
             }
         };
