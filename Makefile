@@ -42,6 +42,7 @@ check: setup client
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo test --workspace --locked --lib --bins -q
+	cd $(CLIENT) && npm run --silent check && npm test --silent
 
 test:
 	./scripts/setup --test

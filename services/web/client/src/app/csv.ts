@@ -57,9 +57,11 @@ export function checkCsv(text: string): CsvCheck {
   if ('unclosed' in rows) return { ok: false, reason: 'quote', line: rows.unclosed };
   const [header, ...examples] = rows;
   const names = header?.fields.map((name) => name.trim().toLowerCase()).join();
-  if (names !== 'text,label' && !names?.startsWith('text,label,')) return { ok: false, reason: 'header', line: header?.line ?? 1 };
+  if (names !== 'text,label' && !names?.startsWith('text,label,'))
+    return { ok: false, reason: 'header', line: header?.line ?? 1 };
   const bad = examples.find(
-    ({ fields }) => !fields[0]?.trim() || !fields[1]?.trim() || fields.length !== header?.fields.length,
+    ({ fields }) =>
+      !fields[0]?.trim() || !fields[1]?.trim() || fields.length !== header?.fields.length,
   );
   if (bad) return { ok: false, reason: 'row', line: bad.line };
   const labels = new Set(examples.map(({ fields }) => fields[1]?.trim())).size;
