@@ -34,7 +34,8 @@ page.on('request', (request) => {
   if (new URL(request.url()).host !== new URL(url).host) faults.push(`request: ${request.url()}`);
 });
 
-const visit = (name) => page.getByRole('navigation', { name: 'Pages', exact: true }).getByRole('link', { name }).click();
+const visit = (name) =>
+  page.getByRole('navigation', { name: 'Pages', exact: true }).getByRole('link', { name }).click();
 /** A text that no earlier run can have stored. */
 const text = `secure shell client and network tunnel daemon ${Date.now()}`;
 
