@@ -1,5 +1,7 @@
 //! `pspd down`: takes the deployment away.
 
+use std::io::Write as _;
+
 use super::context::{Context, cancelled_by_signals, runtime};
 use super::exit::Exit;
 use super::run::{Change, change};
@@ -21,6 +23,11 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let spec = context.deployed_spec()?;
     let home = context.paths.deployment(&spec.name);
     if !home.exists() {
+        writeln!(
+            std::io::stderr(),
+            "`{}` is not here: there is nothing to take down",
+            spec.name
+        )?;
         return Ok(Exit::Done);
     }
     let exit = runtime()?.block_on(async {

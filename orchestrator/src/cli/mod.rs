@@ -44,7 +44,6 @@ struct Cli {
 struct Global {
     /// The topology file
     #[arg(
-        short,
         long,
         global = true,
         env = "PSPD_TOPOLOGY",
@@ -53,7 +52,7 @@ struct Global {
     )]
     file: PathBuf,
     /// A deployment of this host by name, as its last `up` recorded it, in place of a topology file
-    #[arg(short, long, global = true, value_name = "NAME")]
+    #[arg(long, global = true, value_name = "NAME")]
     deployment: Option<String>,
     /// Where deployments keep their state
     #[arg(
@@ -166,4 +165,14 @@ pub fn main() -> ExitCode {
         }
     });
     exit::code(result)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
 }
