@@ -30,21 +30,18 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
         )?;
         return Ok(Exit::Done);
     }
-    let exit = runtime()?.block_on(async {
+    runtime()?.block_on(async {
         let cancel = cancelled_by_signals()?;
         let change_to = Change {
             command: "down",
             json: args.json,
             no_wait: args.no_wait,
             jobs: crate::execute::JOBS,
+            forget: args.volumes,
         };
         change(context, spec, change_to, cancel, |spec, observed| {
             Ok(crate::plan::down(spec, observed, args.volumes))
         })
         .await
-    })?;
-    if exit == Exit::Done && args.volumes {
-        home.remove()?;
-    }
-    Ok(exit)
+    })
 }

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::context::Context;
 use super::exit::{Coded, Exit};
 use crate::event::Events;
-use crate::execute::{World, execute};
+use crate::execute::{Outcome, World, execute};
 use crate::observe::{Host, Observed, observe};
 use crate::plan::Plan;
 use crate::report::{self, Style};
@@ -20,6 +20,8 @@ pub struct Change {
     pub json: bool,
     pub no_wait: bool,
     pub jobs: usize,
+    /// Remove the deployment's folder with its keys after all went well.
+    pub forget: bool,
 }
 
 /// Runs a command that changes a deployment, from the lock to the summary.
@@ -31,7 +33,6 @@ pub async fn change(
     plan: impl FnOnce(&Spec, &Observed) -> anyhow::Result<Plan>,
 ) -> anyhow::Result<Exit> {
     let home = context.paths.deployment(&spec.name);
-    home.create()?;
     let (events, receiver) = Events::channel();
     let style = if change.json {
         Style::Json
@@ -40,13 +41,14 @@ pub async fn change(
     };
     let reporter = tokio::spawn(report::follow(receiver, style));
 
-    let told = async {
+    let told: anyhow::Result<Outcome> = async {
         let patience = if change.no_wait {
             Patience::Refuse
         } else {
             Patience::Wait
         };
         let _lock = take_lock(&home.lock_file(), patience, &cancel, &events).await?;
+        home.create()?;
         for step in Journal::under_way(&home.journal_file())? {
             events.note(format!(
                 "an earlier run was interrupted during `{step}`; going on from what is there"
@@ -68,7 +70,11 @@ pub async fn change(
             events.clone(),
             cancel.clone(),
         )?);
-        execute(&plan, world, &journal, change.jobs).await
+        let outcome = execute(&plan, world, &journal, change.jobs).await?;
+        if change.forget && outcome.is_success() {
+            home.remove()?;
+        }
+        Ok(outcome)
     }
     .await;
 

@@ -26,6 +26,7 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
             json: args.json,
             no_wait: args.no_wait,
             jobs: args.jobs,
+            forget: false,
         };
         change(context, spec, change_to, cancel, |spec, observed| {
             Ok(crate::plan::up(spec, observed)?)

@@ -108,8 +108,22 @@ struct Report {
 }
 
 impl Run<'_> {
+    /// Runs what can run. An error of the run itself ends it when the steps under way have ended.
     async fn drive(&mut self, jobs: usize) -> anyhow::Result<()> {
         let mut running: JoinSet<Report> = JoinSet::new();
+        let driven = self.drive_all(&mut running, jobs).await;
+        if driven.is_err() {
+            self.world.cancel.cancel();
+            while running.join_next().await.is_some() {}
+        }
+        driven
+    }
+
+    async fn drive_all(
+        &mut self,
+        running: &mut JoinSet<Report>,
+        jobs: usize,
+    ) -> anyhow::Result<()> {
         loop {
             while running.len() < jobs && !self.world.cancel.is_cancelled() {
                 let Some(index) = self
@@ -123,7 +137,7 @@ impl Run<'_> {
                 self.journal.write(&Entry::Begin {
                     step: step.id.clone(),
                 })?;
-                self.spawn(&mut running, step);
+                self.spawn(running, step);
             }
             match running.join_next().await {
                 Some(report) => self.settle(report?)?,
@@ -182,16 +196,17 @@ impl Run<'_> {
                     step: id.clone(),
                     error: text.clone(),
                 })?;
-                if !self.world.cancel.is_cancelled() {
-                    self.world.events.emit(Event::Failed {
+                if self.world.cancel.is_cancelled() && text.contains("cancelled") {
+                    self.waiting.push(step);
+                } else {
+                    let failed = Event::Failed {
                         step: id,
                         subject,
                         title,
                         error: text,
-                    });
+                    };
+                    self.world.events.emit(failed);
                     self.outcome.failed.push((step, error));
-                } else {
-                    self.waiting.push(step);
                 }
             }
         }
@@ -214,7 +229,7 @@ fn perform(world: &World, step: &Step) -> anyhow::Result<()> {
         .events
         .scope(&step.id, step.subject().map(ToString::to_string));
     match &step.action {
-        Action::StartLab => lab::start(world, &scope),
+        Action::StartLab { .. } => lab::start(world, &scope),
         Action::StopLab => lab::stop(world),
         Action::RemoveLab => lab::remove(world),
         Action::Publish { host, guest, .. } => lab::publish(world, *host, *guest),

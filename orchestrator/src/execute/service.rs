@@ -107,6 +107,8 @@ pub(super) fn activate(
     let assembled = world.release(domain)?;
     expect_release(&assembled.digest, release, domain)?;
     let guest = world.guest(domain)?;
+    // What runs from here on is known only once it is SERVING.
+    world.home.forget_deployed(domain)?;
     match guest.activate(&assembled)? {
         Activated::Unchanged | Activated::Restarted => Ok(()),
         Activated::Failed => {
@@ -189,10 +191,18 @@ fn roll_back(world: &World, guest: &Guest, domain: &Name, seen: &str) -> anyhow:
     };
     let now = match guest.roll_back(domain) {
         Ok(RolledBack::To(previous)) => match serving(world, domain, world.patience(SERVING)) {
-            Ok(Ok(())) => format!(
-                "rolled back to the release {}, which is SERVING",
-                previous.short()
-            ),
+            Ok(Ok(())) => {
+                let short = previous.short().to_owned();
+                match world
+                    .home
+                    .record_deployed(domain, &Deployed { release: previous })
+                {
+                    Ok(()) => format!("rolled back to the release {short}, which is SERVING"),
+                    Err(error) => format!(
+                        "rolled back to the release {short}, which is SERVING; not recorded: {error:#}"
+                    ),
+                }
+            }
             _ => format!(
                 "rolled back to the release {}, which is not SERVING either",
                 previous.short()

@@ -20,9 +20,11 @@ pub(super) async fn undo(
         let (world_of_step, taken) = (Arc::clone(world), step.clone());
         let result =
             tokio::task::spawn_blocking(move || take_back(&world_of_step, &taken.action)).await?;
-        journal.write(&Entry::Undo {
+        // A journal that cannot be written, on a full disk, is no reason to leave things behind.
+        let written = journal.write(&Entry::Undo {
             step: step.id.clone(),
-        })?;
+        });
+        let result = result.and(written);
         let (id, subject, title) = super::described(step);
         world.events.emit(Event::Undone {
             step: id,
@@ -47,7 +49,7 @@ fn created(step: &Step, ended: &[Ended]) -> bool {
             .iter()
             .any(|other| other.step.action == Action::StopNetwork),
         Action::Start { domain } => !stopped(domain),
-        Action::StartLab
+        Action::StartLab { .. }
         | Action::Publish { .. }
         | Action::CreateDisk { .. }
         | Action::CreateVolume { .. } => true,
@@ -58,7 +60,7 @@ fn created(step: &Step, ended: &[Ended]) -> bool {
 
 fn take_back(world: &World, action: &Action) -> anyhow::Result<()> {
     match action {
-        Action::StartLab => lab::stop(world).and_then(|()| lab::remove(world)),
+        Action::StartLab { .. } => lab::stop(world).and_then(|()| lab::remove(world)),
         Action::Publish { host, .. } => lab::unpublish(world, *host),
         Action::DefineNetwork { .. } => network::undefine(world),
         Action::StartNetwork => network::stop(world),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
@@ -32,7 +32,7 @@ pub struct World {
     relay: Mutex<Option<Relay>>,
     connection: Mutex<Option<Connection>>,
     images: Mutex<BTreeMap<String, GuestImage>>,
-    accelerator: OnceLock<Accelerator>,
+    accelerator: Mutex<Option<Accelerator>>,
     guests: Mutex<BTreeMap<Name, Arc<Guest>>>,
     releases: Mutex<BTreeMap<Name, Arc<Release>>>,
 }
@@ -65,7 +65,7 @@ impl World {
             relay: Mutex::new(host.relay),
             connection: Mutex::new(host.connection),
             images: Mutex::default(),
-            accelerator: OnceLock::new(),
+            accelerator: Mutex::default(),
             guests: Mutex::default(),
             releases: Mutex::default(),
         })
@@ -134,21 +134,22 @@ impl World {
 
     /// KVM or TCG, decided once and told once.
     pub(super) fn accelerator(&self, image: &GuestImage) -> anyhow::Result<Accelerator> {
-        if let Some(accelerator) = self.accelerator.get() {
-            return Ok(*accelerator);
+        // Held while KVM is proven: domains that are defined side by side want one proof.
+        let mut accelerator = locked(&self.accelerator);
+        if let Some(accelerator) = *accelerator {
+            return Ok(accelerator);
         }
         let proof = accel::decide(self.spec.accel, &self.cache, image.kernel.as_ref())?;
-        Ok(*self.accelerator.get_or_init(|| {
-            if self.spec.accel == spec::Accel::Auto {
-                self.events.note(proof.reason.clone());
-            }
-            proof.accelerator
-        }))
+        if self.spec.accel == spec::Accel::Auto {
+            self.events.note(proof.reason);
+        }
+        Ok(*accelerator.insert(proof.accelerator))
     }
 
-    /// Emulated guests take about ten times as long.
+    /// A deadline for what takes so long natively. Emulated guests, and those whose accelerator this run did not
+    /// need to know, get six times as long.
     pub(super) fn patience(&self, native: Duration) -> Duration {
-        match self.accelerator.get() {
+        match *locked(&self.accelerator) {
             Some(Accelerator::Kvm) => native,
             _ => native * 6,
         }

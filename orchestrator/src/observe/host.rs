@@ -134,9 +134,27 @@ fn lab_state(host: &Host, spec: &Spec) -> LabState {
 fn networks(connection: &Connection, spec: &Spec, observed: &mut Observed) -> anyhow::Result<()> {
     for network in connection.networks()? {
         if network.name == spec.network.name {
+            let ours = network
+                .ownership
+                .as_ref()
+                .is_some_and(|owner| owner.deployment == spec.name);
+            let handle = if ours {
+                connection.network(&spec.name, &network.name)?
+            } else {
+                None
+            };
+            let hosts = handle
+                .map(|handle| handle.config())
+                .transpose()?
+                .map(|config| config.hosts)
+                .unwrap_or_default();
             observed.network = Some(NetworkState {
                 owner: network.ownership,
                 active: network.active,
+                hosts: hosts
+                    .into_iter()
+                    .map(|host| (host.name, host.mac, host.address))
+                    .collect(),
             });
         } else if network.active {
             observed.strangers.insert(network.name);

@@ -1,15 +1,16 @@
-//! Host to [`Observed`]: what libvirt, the disk and the guests report, as plain data. Changes nothing.
+//! Host to [`Observed`]: what libvirt, the disk and the guests report, as plain data. Changes nothing, but for
+//! the deployment's keys, which are made when they are first looked at.
 
 mod disks;
 mod host;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
 use crate::libvirt::Ownership;
-use crate::spec::{Digest, Name, Range, Size};
+use crate::spec::{Digest, Mac, Name, Range, Size};
 
 pub use host::{Host, healths, images_in_use, observe};
 
@@ -55,6 +56,8 @@ pub enum LabState {
 pub struct NetworkState {
     pub owner: Option<Ownership>,
     pub active: bool,
+    /// Guests by name, with MAC and address.
+    pub hosts: BTreeSet<(Name, Mac, Ipv4Addr)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -20,7 +20,7 @@ fn take(action: &Action, spec: &Spec, observed: &mut Observed) {
         })
     };
     match action {
-        Action::StartLab => observed.lab = LabState::Running,
+        Action::StartLab { .. } => observed.lab = LabState::Running,
         Action::StopLab => {
             observed.lab = LabState::Stopped;
             observed.published.clear();
@@ -39,6 +39,7 @@ fn take(action: &Action, spec: &Spec, observed: &mut Observed) {
             observed.network = Some(NetworkState {
                 owner: owner(digest),
                 active,
+                hosts: super::up::hosts(spec),
             });
         }
         Action::StartNetwork => set_network(observed, true),
@@ -101,7 +102,10 @@ fn take(action: &Action, spec: &Spec, observed: &mut Observed) {
         Action::Undefine { domain } => {
             observed.domains.remove(domain.as_str());
         }
-        Action::Reach { .. } | Action::Push { .. } | Action::Activate { .. } => {}
+        Action::Reach { .. } | Action::Push { .. } => {}
+        Action::Activate { domain, .. } => {
+            observed.deployed.remove(domain);
+        }
         Action::Healthy { domain, release } => {
             observed.deployed.insert(domain.clone(), release.clone());
             observed.serving.insert(domain.clone());

@@ -10,7 +10,10 @@ use crate::spec::{Digest, Name, Range, Size};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "action", rename_all = "kebab-case")]
 pub enum Action {
-    StartLab,
+    /// `fresh`: none of its files are there.
+    StartLab {
+        fresh: bool,
+    },
     /// Builds or fetches a key of the spec's images, where it is not cached.
     EnsureImage {
         image: String,
@@ -167,7 +170,7 @@ impl Step {
             | Action::Activate { domain, .. }
             | Action::Healthy { domain, .. }
             | Action::Publish { domain, .. } => Some(domain),
-            Action::StartLab
+            Action::StartLab { .. }
             | Action::EnsureImage { .. }
             | Action::DefineNetwork { .. }
             | Action::StartNetwork
@@ -183,7 +186,7 @@ impl Step {
     /// What the step does, for people; the subject is named beside it.
     pub fn title(&self) -> String {
         match &self.action {
-            Action::StartLab => "start the lab".into(),
+            Action::StartLab { .. } => "start the lab".into(),
             Action::EnsureImage { image } => format!("get the image `{image}`"),
             Action::DefineNetwork { .. } => "define the network".into(),
             Action::StartNetwork => "start the network".into(),

@@ -1,17 +1,24 @@
 //! The plan that makes a spec true.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use super::{Action, Plan, PlanError, down};
 use crate::observe::{DomainState, LabState, Observed};
-use crate::spec::{Digest, DomainSpec, Name, Size, Spec, VolumeSpec};
+use crate::spec::{Digest, DomainSpec, Mac, Name, Size, Spec, VolumeSpec};
 
 pub fn plan(spec: &Spec, observed: &Observed) -> Result<Plan, PlanError> {
     refuse_foreign(spec, observed)?;
     let mut plan = Plan::default();
     if matches!(observed.lab, LabState::Absent | LabState::Stopped) {
-        plan.push("lab/start", Action::StartLab, &[], "it does not run");
+        plan.push(
+            "lab/start",
+            Action::StartLab {
+                fresh: observed.lab == LabState::Absent,
+            },
+            &[],
+            "it does not run",
+        );
     }
     publish(spec, observed, &mut plan);
     remove_orphans(spec, observed, &mut plan);
@@ -130,42 +137,53 @@ fn remove_orphans(spec: &Spec, observed: &Observed, plan: &mut Plan) {
             );
         }
     }
+    for name in observed
+        .disks
+        .keys()
+        .filter_map(|name| Name::new(name).ok())
+    {
+        let id = format!("{name}/delete-disk");
+        if !spec.domains.contains_key(&name) && !plan.steps.iter().any(|step| step.id == id) {
+            plan.push(
+                id,
+                Action::DeleteDisk { domain: name },
+                &[],
+                "it left the topology",
+            );
+        }
+    }
 }
 
 fn network(spec: &Spec, observed: &Observed, plan: &mut Plan) {
     let digest = network_digest(spec);
-    let lab = ["lab/start".to_owned()];
     let current = observed.network.as_ref();
-    let defined = current
-        .and_then(|network| network.owner.as_ref())
-        .is_some_and(|owner| owner.digest == digest);
+    let owner = current.and_then(|network| network.owner.as_ref());
+    let same = owner.is_some_and(|owner| owner.digest == digest);
+    let hosts = current.is_some_and(|network| network.hosts == hosts(spec));
     let active = current.is_some_and(|network| network.active);
-    if !defined {
-        let mut after = lab.to_vec();
-        let mut reason = "it is not defined";
-        if current.is_some() {
-            // A definition's addresses apply at a network's start; its domains are restarted with it.
-            reason = "its addresses or names changed";
-            if active {
-                plan.push("network/stop", Action::StopNetwork, &lab, reason);
-                after.push("network/stop".into());
-            }
+    let mut after = vec!["lab/start".to_owned()];
+    if !(same && hosts) {
+        let reason = match (current, same) {
+            (None, _) => "it is not defined",
+            (Some(_), false) => "its addresses or its DNS domain changed",
+            (Some(_), true) => "its guests changed",
+        };
+        // Guests are added and removed live; what else changes holds from a network's start.
+        if active && !same {
+            plan.push("network/stop", Action::StopNetwork, &after, reason);
+            after.push("network/stop".into());
         }
-        plan.push(
-            "network/define",
-            Action::DefineNetwork {
-                digest,
-                fresh: current.is_none(),
-            },
-            &after,
-            reason,
-        );
+        let action = Action::DefineNetwork {
+            digest,
+            fresh: current.is_none(),
+        };
+        plan.push("network/define", action, &after, reason);
     }
-    if !(defined && active) {
-        let reason = if defined {
-            "it is not active"
-        } else {
+    if !(same && active) {
+        let reason = if current.is_none() {
             "it is new"
+        } else {
+            "it is not active"
         };
         plan.push(
             "network/start",
@@ -176,14 +194,17 @@ fn network(spec: &Spec, observed: &Observed, plan: &mut Plan) {
     }
 }
 
-/// What a network's definition is made from.
-pub(crate) fn network_digest(spec: &Spec) -> Digest {
-    let hosts: Vec<_> = spec
-        .domains
+/// The guests that a network gives names and addresses to.
+pub(crate) fn hosts(spec: &Spec) -> BTreeSet<(Name, Mac, Ipv4Addr)> {
+    spec.domains
         .values()
-        .map(|domain| (&domain.name, domain.address, domain.mac))
-        .collect();
-    digest_of(&(&spec.network, hosts))
+        .map(|domain| (domain.name.clone(), domain.mac, domain.address))
+        .collect()
+}
+
+/// What a network's definition is made from, but for its guests, which libvirt itself tells.
+pub(crate) fn network_digest(spec: &Spec) -> Digest {
+    digest_of(&spec.network)
 }
 
 /// What a domain's definition is made from, but for memory and vCPUs, which libvirt itself tells.
@@ -290,8 +311,13 @@ impl Subject<'_> {
         let Some(state) = state.filter(|state| state.running) else {
             return;
         };
+        let network = self.observed.network.as_ref();
         let reason = if self.image_changed() {
             "its image changed"
+        } else if !self.observed.disks.contains_key(self.domain.name.as_str()) {
+            "its system disk is gone"
+        } else if network.is_none_or(|network| !network.active) {
+            "its network is gone"
         } else if state
             .owner
             .as_ref()
@@ -406,7 +432,8 @@ impl Subject<'_> {
             let action = Action::Define {
                 domain: domain.name.clone(),
                 digest: digest.clone(),
-                fresh: state.is_none(),
+                // A lab that does not run may have a definition of an earlier run.
+                fresh: state.is_none() && self.observed.lab != LabState::Stopped,
             };
             let mut after = vec![
                 "lab/start".into(),

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,6 +10,8 @@ use anyhow::Context as _;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use tokio_util::sync::CancellationToken;
+
+use super::create_private;
 
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -41,18 +43,16 @@ impl Lock {
         cancel: &CancellationToken,
         waiting: impl FnOnce(&str),
     ) -> anyhow::Result<Lock> {
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)
-            .with_context(|| format!("failed to open the lock `{}`", path.display()))?;
         let mut waiting = Some(waiting);
+        let mut file = open(path)?;
         loop {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => break,
+                Ok(()) if is_at(&file, path) => break,
+                Ok(()) => {
+                    // The one who held it took the whole folder away.
+                    file = open(path)?;
+                    continue;
+                }
                 Err(Errno::WOULDBLOCK) => {}
                 Err(error) => {
                     return Err(error)
@@ -70,6 +70,30 @@ impl Lock {
         }
         sign(&mut file).with_context(|| format!("failed to sign the lock `{}`", path.display()))?;
         Ok(Lock { _file: file })
+    }
+}
+
+fn open(path: &Path) -> anyhow::Result<File> {
+    if let Some(folder) = path.parent() {
+        create_private(folder)?;
+    }
+    let mut options = OpenOptions::new();
+    options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600);
+    options
+        .open(path)
+        .with_context(|| format!("failed to open the lock `{}`", path.display()))
+}
+
+/// Whether an open file is still what its path names.
+fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), std::fs::metadata(path)) {
+        (Ok(own), Ok(there)) => (own.dev(), own.ino()) == (there.dev(), there.ino()),
+        _ => false,
     }
 }
 
@@ -119,5 +143,26 @@ mod tests {
         );
         drop(first);
         Lock::take(&path, Patience::Refuse, &cancel, |_| {}).unwrap();
+    }
+
+    #[test]
+    fn a_lock_that_was_waited_for_is_the_one_at_its_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let cancel = CancellationToken::new();
+        let first = Lock::take(&path, Patience::Refuse, &cancel, |_| {}).unwrap();
+        let (told, waits) = std::sync::mpsc::channel();
+        let (there, token) = (path.clone(), cancel.clone());
+        let second = std::thread::spawn(move || {
+            Lock::take(&there, Patience::Wait, &token, |_| told.send(()).unwrap())
+        });
+        waits.recv().unwrap();
+        std::fs::remove_file(&path).unwrap();
+        drop(first);
+        let _second = second.join().unwrap().unwrap();
+        assert!(
+            Lock::take(&path, Patience::Refuse, &cancel, |_| {}).is_err(),
+            "two hold it"
+        );
     }
 }
