@@ -6,6 +6,7 @@ mod faults;
 mod interruptions;
 mod ordinary_user;
 mod reference;
+mod uri;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
         faults::SCENARIOS,
         interruptions::SCENARIOS,
         ordinary_user::SCENARIOS,
+        uri::SCENARIOS,
     ];
     let chosen: Vec<&Scenario> = groups
         .into_iter()
