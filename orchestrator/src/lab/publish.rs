@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::net::sockopt;
+use rustix::net::{Shutdown, shutdown, sockopt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -75,7 +75,11 @@ impl Published {
     }
 
     pub(super) fn unpublish(&mut self, host: SocketAddr) {
-        self.relays.remove(&host);
+        let Some(relayed) = self.relays.remove(&host) else {
+            return;
+        };
+        // Its task still holds the socket until it is scheduled again, and nobody should get in before that.
+        let _ = shutdown(&relayed.listener, Shutdown::Both);
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Pure and deterministic: no clock, file, socket or environment. Nothing else in pspd decides what to do.
 
+mod domain;
 mod down;
 mod error;
 mod step;
@@ -15,9 +16,9 @@ mod tests;
 use crate::observe::Observed;
 use crate::spec::Spec;
 
+pub(crate) use domain::volume_file;
 pub use error::PlanError;
 pub use step::{Action, Plan, Step};
-pub(crate) use up::volume_file;
 
 /// Plans what makes `spec` true on the observed host.
 pub fn up(spec: &Spec, observed: &Observed) -> Result<Plan, PlanError> {
