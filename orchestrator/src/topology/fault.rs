@@ -3,6 +3,11 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+/// More faults than these are counted, and not shown.
+const MOST: usize = 50;
+/// What is shown of a line.
+const WIDEST: usize = 160;
+
 /// A place in the text, both from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
@@ -37,6 +42,8 @@ impl Fault {
 #[derive(Debug)]
 pub struct Faults {
     file: PathBuf,
+    count: usize,
+    /// The first [`MOST`].
     rendered: Vec<String>,
 }
 
@@ -45,24 +52,29 @@ impl Faults {
     pub(super) fn of_file(file: &Path, message: String) -> Faults {
         Faults {
             file: file.to_owned(),
+            count: 1,
             rendered: vec![format!("{}: {message}\n", file.display())],
         }
     }
 
     pub(super) fn in_text(file: &Path, text: &str, mut faults: Vec<Fault>) -> Faults {
         faults.sort();
+        let count = faults.len();
+        let lines: Vec<&str> = text.lines().collect();
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         Faults {
             file: file.to_owned(),
+            count,
             rendered: faults
                 .iter()
-                .map(|fault| render(&name, text, fault))
+                .take(MOST)
+                .map(|fault| render(&name, &lines, fault))
                 .collect(),
         }
     }
 
     pub fn count(&self) -> usize {
-        self.rendered.len()
+        self.count
     }
 }
 
@@ -76,30 +88,42 @@ impl fmt::Display for Faults {
             format!("{} faults", self.count())
         };
         writeln!(f, "`{}` has {what}\n", self.file.display())?;
-        write!(f, "{}", self.rendered.join("\n"))
+        write!(f, "{}", self.rendered.join("\n"))?;
+        match self.count - self.rendered.len() {
+            0 => Ok(()),
+            more => writeln!(f, "\nand {more} more"),
+        }
     }
 }
 
 /// `file:line:column: message`, the line, and a caret with the help below it.
-fn render(file: &str, text: &str, fault: &Fault) -> String {
+fn render(file: &str, lines: &[&str], fault: &Fault) -> String {
     let Position { line, column } = fault.at;
-    let mut shown = format!("{file}:{line}:{column}: {}\n", fault.message);
+    let message: String = fault.message.chars().map(printable).collect();
+    let mut shown = format!("{file}:{line}:{column}: {message}\n");
     let number = line.to_string();
     let gutter = " ".repeat(number.len());
-    // Long lines and control characters would make the snippet harder to read than none.
-    let source: String = text
-        .lines()
-        .nth(line.saturating_sub(1))
-        .unwrap_or_default()
+    let source: String = lines
+        .get(line.saturating_sub(1))
+        .unwrap_or(&"")
         .chars()
-        .take(160)
+        .take(WIDEST)
+        .map(printable)
         .collect();
-    let source = source.replace('\t', " ");
     shown.push_str(&format!("{number} | {}\n", source.trim_end()));
-    let caret = " ".repeat(column.saturating_sub(1).min(160));
+    let caret = " ".repeat(column.saturating_sub(1).min(WIDEST));
     match &fault.help {
         Some(help) => shown.push_str(&format!("{gutter} | {caret}^ {help}\n")),
         None => shown.push_str(&format!("{gutter} | {caret}^\n")),
     }
     shown
+}
+
+/// What a terminal cannot take for a command.
+fn printable(c: char) -> char {
+    match c {
+        '\t' => ' ',
+        c if c.is_control() => '\u{fffd}',
+        c => c,
+    }
 }

@@ -224,7 +224,7 @@ pub static DOMAIN: Object = Object {
             Kind::Text {
                 example: "10.77.0.10",
             },
-            "A fixed address in the network. Default: one derived from the order of names.",
+            "A fixed address in the network. Default: one derived from the name, so that other domains rarely move it.",
         ),
         optional(
             "boot_timeout",
@@ -346,7 +346,7 @@ pub static SERVICE: Object = Object {
             Kind::Named(&Kind::Text {
                 example: "config.toml",
             }),
-            "Files beside the binary: the path in the guest (absolute, or relative to the release) to the path on this host.",
+            "Files beside the binary, its working directory: their path there, to the path on this host.",
         ),
     ],
 };

@@ -380,6 +380,21 @@ const FAULTS: &[(&str, &str, &str)] = &[
         "published twice",
     ),
     (
+        "binary: web",
+        "binary: web, files: {/etc/passwd: file}",
+        "is no path of letters",
+    ),
+    (
+        "binary: web",
+        "binary: web, files: {tls/key.pem: file}",
+        "pspd itself uses",
+    ),
+    (
+        "\"8080:80\"",
+        "\"127.0.0.1:80:80\", \"127.0.0.2:80:80\", \"127.0.0.1:80:81\"",
+        "published twice",
+    ),
+    (
         "domains:",
         "extra: 1\ndomains:",
         "a topology has no key `extra`",
@@ -449,13 +464,28 @@ domains:
   two:
     <<: *base
     vcpus: 2
+    memory: 512 MiB
+  three:
+    memory: 512 MiB
+    <<: [*base]
 ";
     let spec = read(text).unwrap();
-    let two = &spec.domains[&crate::spec::Name::new("two").unwrap()];
-    assert_eq!(
-        (two.memory.current, two.vcpus.current),
-        (crate::spec::Size::mib(256), 2)
+    for (name, vcpus) in [("two", 2), ("three", 1)] {
+        let domain = &spec.domains[&crate::spec::Name::new(name).unwrap()];
+        let own = (domain.memory.current, domain.vcpus.current);
+        assert_eq!(own, (crate::spec::Size::mib(512), vcpus), "{name}");
+    }
+}
+
+#[test]
+fn many_faults_are_counted_and_control_characters_stay_out() {
+    let unknown: String = (0..60).map(|index| format!("key{index}: 1\n")).collect();
+    let shown = shown(&format!("{VALID}{unknown}\"bell\\a\": 1\n"));
+    assert!(
+        shown.contains("61 faults") && shown.ends_with("and 11 more\n"),
+        "{shown}"
     );
+    assert!(!shown.contains('\u{7}'));
 }
 
 #[test]

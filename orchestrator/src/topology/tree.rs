@@ -183,9 +183,15 @@ impl<'a> Builder<'a> {
 
     fn map(&mut self, depth: usize) -> Result<Value, Fault> {
         let mut entries: Vec<(Key, Node)> = Vec::new();
+        let mut merged: Vec<(Key, Node)> = Vec::new();
         loop {
             let (event, at) = self.next()?;
             if matches!(event, Event::MappingEnd) {
+                for (key, node) in merged {
+                    if !entries.iter().any(|(own, _)| own.name == key.name) {
+                        entries.push((key, node));
+                    }
+                }
                 return Ok(Value::Map(entries));
             }
             let key = self.node(event, at, depth + 1)?;
@@ -196,7 +202,7 @@ impl<'a> Builder<'a> {
             let (event, value_at) = self.next()?;
             let value = self.node(event, value_at, depth + 1)?;
             if name == "<<" {
-                merge(&mut entries, value, at)?;
+                merge(&mut merged, value, at)?;
             } else {
                 entries.push((Key { at, name }, value));
             }
@@ -204,17 +210,25 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// `<<: *other`: the other mapping's entries, where this one has none of the name.
-fn merge(entries: &mut Vec<(Key, Node)>, value: Node, at: Position) -> Result<(), Fault> {
-    let Value::Map(others) = value.value else {
-        return Err(Fault::new(at, "`<<` takes the alias of a mapping"));
-    };
-    for (key, node) in others {
-        if !entries.iter().any(|(own, _)| own.name == key.name) {
-            entries.push((Key { at, name: key.name }, node));
+/// `<<: *other` or `<<: [*one, *other]`: the others' entries, the first of a name winning, an own one winning over all.
+fn merge(merged: &mut Vec<(Key, Node)>, value: Node, at: Position) -> Result<(), Fault> {
+    match value.value {
+        Value::Map(entries) => {
+            merged.extend(
+                entries
+                    .into_iter()
+                    .map(|(key, node)| (Key { at, name: key.name }, node)),
+            );
+            Ok(())
         }
+        Value::List(items) => items
+            .into_iter()
+            .try_for_each(|item| merge(merged, item, at)),
+        Value::Scalar { .. } => Err(Fault::new(
+            at,
+            "`<<` takes the alias of a mapping, or a list of such",
+        )),
     }
-    Ok(())
 }
 
 fn position(span: &Span) -> Position {

@@ -471,23 +471,11 @@ fn beside(reader: &Reader, fields: &Fields, files: &Files) -> BTreeMap<PathBuf, 
     let mut beside = BTreeMap::new();
     for (key, node) in entries {
         let path = Path::new(&key.name);
-        let plain = key
-            .name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
-        if !plain
-            || key.name.is_empty()
-            || path
-                .components()
-                .any(|part| part == std::path::Component::ParentDir)
-        {
-            reader.fault(Fault::new(
-                key.at,
-                format!(
-                    "`{}` is no path of letters, digits and ./_- in the guest",
-                    key.name
-                ),
-            ));
+        if let Err(why) = refuse_beside(path) {
+            reader.fault(
+                Fault::new(key.at, format!("`{}` {why}", key.name))
+                    .help("write it like `config.toml` or `data/words.txt`"),
+            );
         }
         if let Some(from) = files.expect(
             reader,
@@ -500,6 +488,27 @@ fn beside(reader: &Reader, fields: &Fields, files: &Files) -> BTreeMap<PathBuf, 
         }
     }
     beside
+}
+
+/// Why a path cannot be one beside the binary: what pspd itself puts there has these names.
+fn refuse_beside(path: &Path) -> Result<(), &'static str> {
+    let text = path.to_str().unwrap_or_default();
+    let plain = !text.is_empty()
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
+    let normal = path
+        .components()
+        .all(|part| matches!(part, std::path::Component::Normal(_)));
+    let own = ["environment", "mount-volumes"].contains(&text)
+        || text.starts_with("tls")
+        || text.starts_with('.')
+        || text.ends_with(".service");
+    match (plain && normal, own) {
+        (false, _) => Err("is no path of letters, digits and ./_- below the binary's folder"),
+        (true, true) => Err("is a name that pspd itself uses there"),
+        (true, false) => Ok(()),
+    }
 }
 
 fn depends_on(reader: &Reader, fields: &Fields, known: &[&str]) -> Vec<(Name, Position)> {
@@ -587,23 +596,19 @@ fn refuse_cycles(reader: &Reader, drafts: &BTreeMap<Name, Draft>, at: Position) 
 }
 
 fn refuse_shared_ports(reader: &Reader, drafts: &BTreeMap<Name, Draft>) {
-    let mut taken: BTreeMap<u16, (SocketAddr, &Name)> = BTreeMap::new();
+    let mut taken: Vec<(SocketAddr, &Name)> = Vec::new();
     for (name, draft) in drafts {
         for (publish, at) in &draft.publish {
-            let port = publish.host.port();
-            match taken.get(&port) {
-                Some((other, by))
-                    if other.ip() == publish.host.ip()
-                        || other.ip().is_unspecified()
-                        || publish.host.ip().is_unspecified() =>
-                {
-                    reader.fault(Fault::new(
-                        *at,
-                        format!("`{}` is published twice: by `{by}` too", publish.host),
-                    ));
-                }
-                _ => drop(taken.insert(port, (publish.host, name))),
+            let host = publish.host;
+            let meets = |other: &SocketAddr| {
+                let any = other.ip().is_unspecified() || host.ip().is_unspecified();
+                other.port() == host.port() && (any || other.ip() == host.ip())
+            };
+            if let Some((_, by)) = taken.iter().find(|(other, _)| meets(other)) {
+                let fault = Fault::new(*at, format!("`{host}` is published twice: by `{by}` too"));
+                reader.fault(fault.help("take another port of the host"));
             }
+            taken.push((host, name));
         }
     }
 }
