@@ -29,10 +29,9 @@ services: client
 
 client: $(CLIENT)/dist/client/browser/index.html
 
-# `npm ci` refuses a lock file without download addresses where it names other platforms' packages; `npm install`
-# takes it, and changes nothing in it.
+# `npm ci` wants the packages of every platform in the lock file, those too that no registry serves.
 $(CLIENT)/dist/client/browser/index.html: $(CLIENT)/package-lock.json $(shell find $(CLIENT)/src $(CLIENT)/public -type f 2>/dev/null)
-	cd $(CLIENT) && npm install --no-audit --no-fund --loglevel=error && npm run build
+	cd $(CLIENT) && npm install --no-save --no-audit --no-fund --loglevel=error && npm run build
 	@touch $@
 
 image: build

@@ -54,8 +54,7 @@ fn pump(console: Console) -> anyhow::Result<()> {
                 break;
             }
         }
-        // Ends the reader's side as well.
-        drop(writer);
+        writer.close();
     });
     let mut out = io::stdout();
     let mut buffer = [0; 4096];

@@ -50,6 +50,8 @@ pub(super) fn make_private(dir: &Path, sockets: &Path) -> anyhow::Result<()> {
     }
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
     mount("tmpfs", RUN, "tmpfs", flags, c"mode=0755").context("mount a private `/run`")?;
+    // libvirt keeps a console's lock file there, as `/var/lock`.
+    create(Path::new("/run/lock"))?;
     for (place, tree) in over {
         create(&place)?;
         put(tree, &place)?;

@@ -25,6 +25,7 @@ impl Bars {
         let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(RATE));
         let steps = all
             .add(ProgressBar::new(0).with_style(style("{elapsed:>5} {bar:24} {pos}/{len} steps")));
+        steps.enable_steady_tick(TICK);
         Bars {
             all,
             steps,

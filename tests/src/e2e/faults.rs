@@ -125,6 +125,8 @@ fn never_reaches_ssh() -> anyhow::Result<()> {
 fn running_deployment() -> anyhow::Result<()> {
     let deployment = Deployment::single("")?;
     deployment.run(&["up"])?.expect(0)?;
+    // Its input ends at once, and so does it: what counts is that it opens.
+    deployment.run(&["console", "store"])?.expect(0)?;
     foreign_domain(&deployment)?;
     libvirtd_killed(&deployment)?;
     supervisor_killed(&deployment)?;
