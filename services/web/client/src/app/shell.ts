@@ -46,7 +46,7 @@ import { Speech } from './speech';
         </div>
       </div>
     </header>
-    <div class="context" role="group" [attr.aria-label]="say('settings')">
+    <section class="context" [attr.aria-label]="say('settings')">
       <span class="live" role="status" [class]="live.state()">{{ say(liveName()) }}</span>
       <label>
         <span>{{ say('settings.collection') }}</span>
@@ -68,7 +68,7 @@ import { Speech } from './speech';
           (change)="choose($event, 'model')"
         />
       </label>
-    </div>
+    </section>
     <main #main id="main" tabindex="-1">
       <router-outlet />
     </main>

@@ -76,12 +76,7 @@ const LONGEST_RETRY = 15_000;
         <ul class="documents card" [attr.aria-busy]="page.isLoading()">
           @for (document of documents(); track document.id) {
             <li>
-              <button
-                type="button"
-                class="row"
-                [attr.aria-label]="say('list.open', { id: document.id }) + ': ' + text(document)"
-                (click)="editor().open(document.id)"
-              >
+              <button type="button" class="row" (click)="editor().open(document.id)">
                 <span class="text">{{ text(document) }}</span>
                 <span class="facts">
                   @if (field(document, 'label'); as label) {
