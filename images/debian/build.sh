@@ -97,13 +97,10 @@ assemble() {
 
 initramfs() {
     local tree=$work/initramfs number=10 name
-    mkdir -p "$tree/drivers" "$tree/drivers-spare"
+    mkdir -p "$tree/drivers"
     cp "$work/guest" "$tree/init"
     for name in $drivers; do
         driver "$name" >"$tree/drivers/$((number++))-$name.ko"
-    done
-    for name in $drivers_spare; do
-        driver "$name" >"$tree/drivers-spare/$name.ko"
     done
     (cd "$tree" && find . -mindepth 1 -exec touch -hd "@$epoch" {} + && find . -mindepth 1 | sort |
         cpio --quiet --create --format=newc --reproducible --owner=0:0) >"$out/initrd"

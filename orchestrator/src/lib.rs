@@ -19,6 +19,7 @@ pub mod observe;
 pub mod plan;
 pub mod reach;
 pub mod report;
+pub mod rom;
 pub mod spec;
 pub mod state;
 pub mod topology;

@@ -54,6 +54,7 @@ fn domain(deployment: &Name, domain: Name, log: &Path) -> DomainDefinition {
         disks: Vec::new(),
         interfaces: Vec::new(),
         oem_strings: vec!["io.systemd.credential:system.hostname=a,b".to_owned()],
+        fw_cfg: Vec::new(),
         serial_log: log.to_owned(),
     }
 }

@@ -14,7 +14,8 @@ use crate::libvirt::{
     Affect, Disk, DiskFormat, Domain, DomainDefinition, Error, Interface, Ownership,
 };
 use crate::plan::volume_file;
-use crate::spec::{Boot, Digest, DomainSpec, Name, Range, Seed, Size};
+use crate::rom;
+use crate::spec::{Boot, Digest, DomainSpec, Firmware, Name, Range, Seed, Size};
 use crate::state::remove_if_there;
 
 /// What a guest gets to shut down by itself; pspd's own take two seconds under emulation.
@@ -35,6 +36,9 @@ pub(super) fn define(
             Some(kernel.with_context(|| format!("the image `{}` has no kernel of its own; set `boot: disk` for `{name}`", domain.image))?.into())
         }
     };
+    if let Firmware::Rom { path, sha256 } = &domain.firmware {
+        rom::check(path, sha256)?;
+    }
     let definition = DomainDefinition {
         name: name.clone(),
         ownership: Ownership {
@@ -53,6 +57,7 @@ pub(super) fn define(
             mac: domain.mac,
         }],
         oem_strings: world.identity.oem_strings(&world.spec, name)?,
+        fw_cfg: world.identity.fw_cfg(name)?,
         serial_log: world.home.console_log(name),
     };
     world.connection()?.define_domain(&definition)?;

@@ -21,6 +21,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use ssh_key::PrivateKey;
 
+use crate::libvirt::FwCfg;
 use crate::spec::{Name, Spec};
 
 use certificate::Authority;
@@ -51,10 +52,20 @@ impl Identity {
 
     /// A guest's host key, made at first use.
     pub fn host_key(&self, domain: &Name) -> anyhow::Result<PrivateKey> {
-        ssh::load_or_create(
-            &self.folder.join("hosts").join(domain.as_str()),
-            domain.as_str(),
-        )
+        ssh::load_or_create(&self.host_key_file(domain), domain.as_str())
+    }
+
+    /// What only the guest may read, by its name in QEMU's firmware configuration and as a file.
+    pub fn fw_cfg(&self, domain: &Name) -> anyhow::Result<Vec<FwCfg>> {
+        self.host_key(domain)?;
+        Ok(vec![FwCfg {
+            name: "opt/pspd/ssh_host_ed25519_key".to_owned(),
+            file: self.host_key_file(domain),
+        }])
+    }
+
+    fn host_key_file(&self, domain: &Name) -> PathBuf {
+        self.folder.join("hosts").join(domain.as_str())
     }
 
     /// The key that guests let in.
@@ -67,7 +78,8 @@ impl Identity {
         self.folder.join("ssh")
     }
 
-    /// The systemd credentials that give a guest its name, address and keys, as SMBIOS OEM strings.
+    /// The systemd credentials that give a guest its name, address and authorized key, as SMBIOS OEM strings. Nothing
+    /// in them is secret: they are words of a process's command line.
     pub fn oem_strings(&self, spec: &Spec, domain: &Name) -> anyhow::Result<Vec<String>> {
         let network = &spec.network;
         let address = format!(
@@ -80,7 +92,6 @@ impl Identity {
             .public_key()
             .to_openssh()
             .context("failed to write the SSH key")?;
-        let host_key = ssh::to_openssh(&self.host_key(domain)?)?;
         let text = |name: &str, value: &str| format!("io.systemd.credential:{name}={value}");
         let binary = |name: &str, value: &str| {
             format!(
@@ -94,7 +105,6 @@ impl Identity {
             text("pspd.gateway", &network.gateway.to_string()),
             text("pspd.domain", &network.domain),
             binary("ssh.authorized_keys.root", &format!("{authorized}\n")),
-            binary("pspd.ssh_host_ed25519_key", &host_key),
         ])
     }
 
@@ -197,12 +207,10 @@ mod tests {
             strings[1],
             "io.systemd.credential:pspd.address=10.77.0.20/24"
         );
-        let (name, value) = strings[5].split_once('=').unwrap();
-        assert_eq!(
-            name,
-            "io.systemd.credential.binary:pspd.ssh_host_ed25519_key"
-        );
-        let key = String::from_utf8(BASE64.decode(value).unwrap()).unwrap();
+        let files = identity.fw_cfg(&Name::new("web").unwrap()).unwrap();
+        let key = fs::read_to_string(&files[0].file).unwrap();
         assert!(key.starts_with("-----BEGIN OPENSSH PRIVATE KEY-----\n") && key.ends_with('\n'));
+        let body = BASE64.encode(&key);
+        assert!(!strings.iter().any(|string| string.contains(&body)));
     }
 }

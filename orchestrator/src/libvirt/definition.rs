@@ -30,8 +30,18 @@ pub struct DomainDefinition {
     pub interfaces: Vec<Interface>,
     /// SMBIOS type 11 strings, in order.
     pub oem_strings: Vec<String>,
+    /// Files that the guest reads through QEMU's firmware configuration.
+    pub fw_cfg: Vec<FwCfg>,
     /// What the guest writes to its first serial port; appended to.
     pub serial_log: PathBuf,
+}
+
+/// A file of the host under a name of QEMU's firmware configuration, <https://www.qemu.org/docs/master/specs/fw_cfg.html>.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FwCfg {
+    /// Begins with `opt/`.
+    pub name: String,
+    pub file: PathBuf,
 }
 
 /// A kernel on the host that the hypervisor loads.

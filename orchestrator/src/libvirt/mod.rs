@@ -23,7 +23,8 @@ pub use capabilities::{Capabilities, Version, Versions};
 pub use connection::{Connection, DomainSummary, NetworkSummary};
 pub use console::{Console, ConsoleReader, ConsoleWriter};
 pub use definition::{
-    Disk, DiskFormat, DomainDefinition, Interface, KernelBoot, NetworkDefinition, NetworkHost,
+    Disk, DiskFormat, DomainDefinition, FwCfg, Interface, KernelBoot, NetworkDefinition,
+    NetworkHost,
 };
 pub use description::{
     DiskDescription, DomainDescription, InterfaceDescription, NetworkDescription,

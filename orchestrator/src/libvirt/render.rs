@@ -64,16 +64,27 @@ impl DomainDefinition {
             .to_xml()
     }
 
-    fn sysinfo(&self) -> Option<Element> {
-        let entries = self
+    fn sysinfo(&self) -> Vec<Element> {
+        let strings = self
             .oem_strings
             .iter()
             .map(|string| Element::text("entry", string));
-        (!self.oem_strings.is_empty()).then(|| {
+        let smbios = (!self.oem_strings.is_empty()).then(|| {
             Element::new("sysinfo")
                 .attribute("type", "smbios")
-                .child(Element::new("oemStrings").children(entries))
-        })
+                .child(Element::new("oemStrings").children(strings))
+        });
+        let files = self.fw_cfg.iter().map(|entry| {
+            Element::new("entry")
+                .attribute("name", &entry.name)
+                .attribute("file", entry.file.display())
+        });
+        let fw_cfg = (!self.fw_cfg.is_empty()).then(|| {
+            Element::new("sysinfo")
+                .attribute("type", "fwcfg")
+                .children(files)
+        });
+        [smbios, fw_cfg].into_iter().flatten().collect()
     }
 
     fn os(&self) -> Element {
@@ -301,7 +312,9 @@ impl NetworkHost {
 mod tests {
     use std::path::PathBuf;
 
-    use super::super::{DiskFormat, DomainDescription, KernelBoot, NetworkDescription, Ownership};
+    use super::super::{
+        DiskFormat, DomainDescription, FwCfg, KernelBoot, NetworkDescription, Ownership,
+    };
     use super::*;
     use crate::spec::{Digest, Mac, Name, Range};
 
@@ -343,6 +356,10 @@ mod tests {
                 mac: Mac([0x52, 0x54, 0, 1, 2, 3]),
             }],
             oem_strings: vec!["a=<b>&c".to_owned()],
+            fw_cfg: vec![FwCfg {
+                name: "opt/pspd/key".to_owned(),
+                file: PathBuf::from("/k/<key>"),
+            }],
             serial_log: PathBuf::from("/d/serial.log"),
         }
     }
@@ -378,6 +395,9 @@ mod tests {
             <oemStrings>
               <entry>a=&lt;b&gt;&amp;c</entry>
             </oemStrings>
+          </sysinfo>
+          <sysinfo type="fwcfg">
+            <entry name="opt/pspd/key" file="/k/&lt;key&gt;"/>
           </sysinfo>
           <os>
             <type arch="x86_64" machine="pc">hvm</type>
@@ -445,6 +465,7 @@ mod tests {
             }),
             disks: Vec::new(),
             oem_strings: Vec::new(),
+            fw_cfg: Vec::new(),
             ..domain()
         };
         let xml = definition.to_xml();

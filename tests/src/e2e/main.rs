@@ -2,6 +2,7 @@
 //!
 //! Usage: `e2e [WORD ...]` runs the scenarios whose name has one of the words; all without one.
 
+mod boots;
 mod faults;
 mod interruptions;
 mod ordinary_user;
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let groups = [
         reference::SCENARIOS,
+        boots::SCENARIOS,
         faults::SCENARIOS,
         interruptions::SCENARIOS,
         ordinary_user::SCENARIOS,

@@ -22,8 +22,8 @@ use crate::{disks, network, root, say, smbios, sshd};
 
 /// Kernel modules of the initramfs; named so that their order is the order to load them in.
 const DRIVERS: &str = "/drivers";
-/// Loaded only where the firmware dropped the OEM strings.
-const QEMU_TABLES: &str = "/drivers-spare/qemu_fw_cfg.ko";
+/// QEMU's firmware configuration, as the kernel's qemu_fw_cfg shows it.
+const SECRETS: &str = "/sys/firmware/qemu_fw_cfg/by_name/opt/pspd";
 const STATE: &str = "/run/pspd";
 /// Made where the disk is larger than the root file system; grow.service looks for it.
 const GROW: &str = "/run/pspd/grow";
@@ -39,8 +39,8 @@ pub fn run() -> ExitCode {
 fn boot() -> Result<std::convert::Infallible> {
     mount_kernel_file_systems()?;
     load_drivers()?;
-    let identity = smbios::oem_strings(|| load(QEMU_TABLES))
-        .and_then(|strings| Identity::from_strings(&strings))
+    let identity = smbios::oem_strings()
+        .and_then(|strings| Identity::from_strings(&strings)?.with_secrets(SECRETS))
         .unwrap_or_else(|error| {
             say(&format!("no identity: {error:#}"));
             Identity::default()
@@ -60,7 +60,7 @@ fn boot() -> Result<std::convert::Infallible> {
     if identity.host_key.is_some() {
         said(sshd::start_early(Duration::from_secs(10)));
     } else {
-        say("no SSH: credential `pspd.ssh_host_ed25519_key` is not given");
+        say("no SSH: `opt/pspd/ssh_host_ed25519_key` of the firmware configuration is not given");
     }
     let error = Command::new("/usr/lib/systemd/systemd")
         .env_remove("HOME")
@@ -140,9 +140,7 @@ fn enter_new_root() -> Result<()> {
             .with_context(|| format!("moving `/{directory}`"))?;
     }
     // The initramfs is memory: give it back.
-    for directory in [DRIVERS, "/drivers-spare"] {
-        said(fs::remove_dir_all(directory).context("emptying the initramfs"));
-    }
+    said(fs::remove_dir_all(DRIVERS).context("emptying the initramfs"));
     std::env::set_current_dir(NEW_ROOT).context("entering the root file system")?;
     mount_move(".", "/").context("moving the root file system")?;
     rustix::process::chroot(".").context("changing the root")?;

@@ -1,9 +1,10 @@
-//! Who this guest is: the credentials that pspd put into the OEM strings, and the files made from them.
+//! Who this guest is: the credentials in the OEM strings, the secrets in QEMU's firmware configuration, and the files
+//! made from them.
 //!
 //! The files live in `/run/pspd`, so the root file system keeps no identity of a domain.
 
 use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::Ipv4Addr;
 use std::os::unix::fs::OpenOptionsExt;
 
@@ -42,13 +43,24 @@ impl Identity {
         Ok(identity)
     }
 
+    /// Takes what only this guest may see from `directory`, one folder a secret: OEM strings can be read in the host's
+    /// list of processes.
+    pub fn with_secrets(mut self, directory: &str) -> Result<Identity> {
+        let path = format!("{directory}/ssh_host_ed25519_key/raw");
+        self.host_key = match fs::read(&path) {
+            Ok(key) => Some(key),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(error).with_context(|| format!("reading `{path}`")),
+        };
+        Ok(self)
+    }
+
     fn set(&mut self, name: &str, value: Vec<u8>) -> Result<()> {
         match name {
             "system.hostname" => self.host_name = Some(String::from_utf8(value)?),
             "pspd.address" => self.address = Some(prefixed(&String::from_utf8(value)?)?),
             "pspd.gateway" => self.gateway = Some(String::from_utf8(value)?.parse()?),
             "pspd.domain" => self.domain = Some(String::from_utf8(value)?),
-            "pspd.ssh_host_ed25519_key" => self.host_key = Some(value),
             "ssh.authorized_keys.root" => self.authorized_keys = Some(value),
             _ => {}
         }

@@ -14,16 +14,13 @@ const FROM_QEMU: &str = "/sys/firmware/qemu_fw_cfg/by_name/etc/smbios/smbios-tab
 const OEM_STRINGS: u8 = 11;
 
 /// The OEM strings, from the firmware's tables or else straight from QEMU.
-///
-/// `load_qemu` makes the kernel offer QEMU's own tables; it is called only if they are needed.
-pub fn oem_strings(load_qemu: impl FnOnce() -> Result<()>) -> Result<Vec<String>> {
+pub fn oem_strings() -> Result<Vec<String>> {
     let from_firmware = fs::read(FROM_FIRMWARE).map(|table| parse(&table));
     if let Ok(Ok(strings)) = &from_firmware
         && !strings.is_empty()
     {
         return Ok(strings.clone());
     }
-    load_qemu()?;
     let table = fs::read(FROM_QEMU).with_context(|| format!("reading `{FROM_QEMU}`"))?;
     parse(&table)
 }
