@@ -11,7 +11,7 @@ use super::World;
 use crate::event::Scope;
 use crate::image::{GuestImage, NoCloud};
 use crate::libvirt::{
-    Affect, Disk, DiskFormat, Domain, DomainDefinition, Error, Interface, Ownership,
+    Affect, Disk, DiskFormat, Domain, DomainDefinition, Error, Interface, KernelBoot, Ownership,
 };
 use crate::plan::volume_file;
 use crate::rom;
@@ -31,10 +31,7 @@ pub(super) fn define(
     let image = world.image(&domain.image, scope)?;
     let kernel = match domain.boot {
         Boot::Disk => None,
-        Boot::Kernel => {
-            let kernel = image.kernel.clone();
-            Some(kernel.with_context(|| format!("the image `{}` has no kernel of its own; set `boot: disk` for `{name}`", domain.image))?.into())
-        }
+        Boot::Kernel => Some(kernel(domain, &image)?),
     };
     if let Firmware::Rom { path, sha256 } = &domain.firmware {
         rom::check(path, sha256)?;
@@ -62,6 +59,20 @@ pub(super) fn define(
     };
     world.connection()?.define_domain(&definition)?;
     Ok(())
+}
+
+/// The image's kernel in the format that the domain's firmware starts.
+fn kernel(domain: &DomainSpec, image: &GuestImage) -> anyhow::Result<KernelBoot> {
+    let mut kernel = image.kernel.clone().with_context(|| {
+        format!(
+            "the image `{}` has no kernel of its own; set `boot: disk` for `{}`",
+            domain.image, domain.name
+        )
+    })?;
+    if domain.firmware == Firmware::Uefi {
+        kernel.kernel = kernel.bz_image();
+    }
+    Ok(kernel.into())
 }
 
 fn disks(world: &World, domain: &DomainSpec, image: &GuestImage) -> anyhow::Result<Vec<Disk>> {

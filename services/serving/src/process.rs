@@ -21,14 +21,16 @@ pub fn run<C, F>(
 where
     F: Future<Output = anyhow::Result<()>>,
 {
-    let configuration = match configure(Settings::from_process()) {
+    let mut settings = Settings::from_process();
+    let level = settings.log_level();
+    let configuration = match configure(settings) {
         Ok(configuration) => configuration,
         Err(error) => {
             report(&format!("the configuration is wrong:\n{error}"));
             return ExitCode::from(EX_CONFIG);
         }
     };
-    logs();
+    logs(level);
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -53,12 +55,8 @@ where
     }
 }
 
-/// Writes JSON log lines to stdout, at the level that `PSPD_LOG` names (`info` without it).
-pub fn logs() {
-    let level = std::env::var("PSPD_LOG")
-        .ok()
-        .and_then(|level| level.parse().ok())
-        .unwrap_or(LevelFilter::INFO);
+/// Writes JSON log lines to stdout.
+pub fn logs(level: LevelFilter) {
     // A second subscriber (tests start several services in one process) changes nothing.
     let _already_set = tracing_subscriber::fmt()
         .json()

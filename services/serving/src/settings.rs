@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use tracing_subscriber::filter::LevelFilter;
+
 use crate::channel::Dependency;
 use crate::tls::Identity;
 
@@ -94,6 +96,15 @@ impl Settings {
             self.fault(key, &format!("is `{value}`, which is not {meaning}"));
         }
         parsed
+    }
+
+    /// Reads `LOG_LEVEL`; `info` where it is not set or not a level.
+    pub fn log_level(&mut self) -> LevelFilter {
+        if self.optional("LOG_LEVEL").is_none() {
+            return LevelFilter::INFO;
+        }
+        self.parsed("LOG_LEVEL", "one of off, error, warn, info, debug, trace")
+            .unwrap_or(LevelFilter::INFO)
     }
 
     /// Notes a fault of one variable.
@@ -210,6 +221,21 @@ mod tests {
                 "`PSPD_TLS_KEY` is not set: set it to the path of the certificate's private key",
                 "`AI_DATABASE` is `http://database:1`: its scheme must be `https`",
             ]
+        );
+    }
+
+    #[test]
+    fn a_level_is_one_of_the_known() {
+        let mut settings = Settings::from_pairs([("LOG_LEVEL", "debug")]);
+        assert_eq!(settings.log_level(), LevelFilter::DEBUG);
+        let mut settings = Settings::from_pairs([("LOG_LEVEL", "loud")]);
+        assert_eq!(settings.log_level(), LevelFilter::INFO);
+        assert_eq!(
+            settings.finish(Some(())),
+            Err(ConfigError(vec![
+                "`LOG_LEVEL` is `loud`, which is not one of off, error, warn, info, debug, trace"
+                    .to_owned()
+            ]))
         );
     }
 

@@ -81,7 +81,7 @@ fn edited_while_running() -> anyhow::Result<()> {
     eventually("`up` read the topology", Duration::from_secs(30), || {
         Ok(running.stderr()?.contains(" steps"))
     })?;
-    deployment.edit("environment: {", "environment: {PSPD_LOG: debug, ")?;
+    deployment.edit("environment: {", "environment: {LOG_LEVEL: debug, ")?;
     running.wait()?.expect(0)?;
     deployment.run(&["plan"])?.expect(4)?.says("store")?;
     deployment.run(&["up"])?.expect(0)?;
