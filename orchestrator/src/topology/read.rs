@@ -59,7 +59,7 @@ impl Reader {
         };
         for (key, value) in entries {
             if known.contains(&key.name.as_str()) {
-                fields.entries.insert(&key.name, (key, value));
+                fields.entries.entry(&key.name).or_insert((key, value));
             } else {
                 let fault = Fault::new(
                     key.at,
@@ -79,7 +79,7 @@ impl Reader {
         Some(fields)
     }
 
-    /// The entries of a mapping with names of the user's own, duplicates being faults.
+    /// The entries of a mapping with names of the user's own; duplicates are faults, and in it for their own faults.
     pub fn entries<'a>(&self, node: &'a Node, what: &str) -> Option<Vec<(&'a Key, &'a Node)>> {
         let Value::Map(entries) = &node.value else {
             self.fault(Fault::new(
@@ -89,20 +89,15 @@ impl Reader {
             return None;
         };
         let mut seen: BTreeMap<&str, Position> = BTreeMap::new();
-        let mut kept = Vec::new();
-        for (key, value) in entries {
-            match seen.get(key.name.as_str()) {
-                Some(first) => {
-                    let fault = Fault::new(key.at, format!("`{}` is there twice", key.name));
-                    self.fault(fault.help(format!("the first is on line {}", first.line)));
-                }
-                None => {
-                    seen.insert(&key.name, key.at);
-                    kept.push((key, value));
-                }
+        for (key, _) in entries {
+            if let Some(first) = seen.get(key.name.as_str()) {
+                let fault = Fault::new(key.at, format!("`{}` is there twice", key.name));
+                self.fault(fault.help(format!("the first is on line {}", first.line)));
+            } else {
+                seen.insert(&key.name, key.at);
             }
         }
-        Some(kept)
+        Some(entries.iter().map(|(key, value)| (key, value)).collect())
     }
 
     pub fn list<'a>(&self, node: &'a Node, what: &str) -> &'a [Node] {

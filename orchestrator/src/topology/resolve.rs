@@ -1,8 +1,12 @@
 //! The tree to a [`Spec`]: every value checked, every default, address and MAC resolved.
 
 mod addresses;
+mod between;
+mod disks;
 mod domain;
 mod graph;
+mod hardware;
+mod service;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

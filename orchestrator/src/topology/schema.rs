@@ -41,10 +41,10 @@ fn kind(of: &Kind) -> Value {
             json!({"type": "integer", "minimum": least, "maximum": most})
         }
         Kind::Size => {
-            json!({"type": "string", "pattern": "^[0-9.]+ ?([KMGT]i?B)$", "examples": ["512 MiB"]})
+            json!({"type": "string", "pattern": r"^([0-9]+\.?[0-9]*|\.[0-9]+) *[KkMmGgTt][Ii]?[Bb]$", "examples": ["512 MiB"]})
         }
         Kind::Duration => {
-            json!({"type": "string", "pattern": "^[0-9]+ ?(s|m|min)$", "examples": ["30s"]})
+            json!({"type": "string", "pattern": "^[0-9]+ *(s|m|min)$", "examples": ["30s"]})
         }
         Kind::Scalar => json!({"type": ["string", "number", "boolean"]}),
         Kind::List(item) => json!({"type": "array", "items": kind(item)}),

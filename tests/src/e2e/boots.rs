@@ -83,7 +83,12 @@ fn edited_while_running() -> anyhow::Result<()> {
     })?;
     deployment.edit("environment: {", "environment: {LOG_LEVEL: debug, ")?;
     running.wait()?.expect(0)?;
-    deployment.run(&["plan"])?.expect(4)?.says("store")?;
+    let plan = deployment.run(&["plan"])?.expect(4)?;
+    ensure!(
+        plan.stdout.contains("store"),
+        "the edit is not planned:\n{}",
+        plan.stdout
+    );
     deployment.run(&["up"])?.expect(0)?;
     deployment.run(&["plan"])?.expect(0)?;
     deployment.remove()

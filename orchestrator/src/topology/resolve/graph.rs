@@ -4,16 +4,21 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::spec::Name;
 
-/// A cycle, its first member being the last too; `None` where there is none.
-pub fn cycle(edges: &BTreeMap<Name, BTreeSet<Name>>) -> Option<Vec<Name>> {
-    let mut done = BTreeSet::new();
-    for start in edges.keys() {
-        let mut path = Vec::new();
-        if let Some(cycle) = visit(edges, start, &mut path, &mut done) {
-            return Some(cycle);
-        }
+/// Cycles that have no domain in common, one at least wherever there is any; the first member is the last too.
+pub fn cycles(mut edges: BTreeMap<Name, BTreeSet<Name>>) -> Vec<Vec<Name>> {
+    let mut cycles = Vec::new();
+    while let Some(cycle) = cycle(&edges) {
+        edges.retain(|name, _| !cycle.contains(name));
+        cycles.push(cycle);
     }
-    None
+    cycles
+}
+
+fn cycle(edges: &BTreeMap<Name, BTreeSet<Name>>) -> Option<Vec<Name>> {
+    let mut done = BTreeSet::new();
+    edges
+        .keys()
+        .find_map(|start| visit(edges, start, &mut Vec::new(), &mut done))
 }
 
 fn visit(

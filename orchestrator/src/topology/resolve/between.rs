@@ -1,0 +1,119 @@
+//! What holds between domains: dependencies, published ports, addresses.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddr};
+
+use super::super::fault::{Fault, Position};
+use super::super::read::Reader;
+use super::domain::Draft;
+use super::{addresses, graph};
+use crate::spec::{DomainSpec, Name, NetworkSpec};
+
+/// What domains must not do to each other.
+pub fn check(reader: &Reader, drafts: &BTreeMap<Name, Draft>) {
+    refuse_endless_waits(reader, drafts);
+    refuse_cycles(reader, drafts);
+    refuse_shared_ports(reader, drafts);
+}
+
+fn refuse_endless_waits(reader: &Reader, drafts: &BTreeMap<Name, Draft>) {
+    for (name, draft) in drafts {
+        for (other, at) in &draft.depends_on {
+            if drafts.get(other).is_some_and(|other| !other.has_service) {
+                let message = format!(
+                    "`{name}` cannot wait for `{other}`, which has no service to become healthy"
+                );
+                reader.fault(
+                    Fault::new(*at, message).help("give it a `service`, or do not wait for it"),
+                );
+            }
+        }
+    }
+}
+
+fn refuse_cycles(reader: &Reader, drafts: &BTreeMap<Name, Draft>) {
+    let edges = drafts.iter().map(|(name, draft)| {
+        let to: BTreeSet<Name> = draft
+            .depends_on
+            .iter()
+            .map(|(name, _)| name.clone())
+            .collect();
+        (name.clone(), to)
+    });
+    for cycle in graph::cycles(edges.collect()) {
+        let named: Vec<&str> = cycle.iter().map(Name::as_str).collect();
+        let first = drafts[&cycle[0]].depends_on.iter();
+        let Some((_, at)) = first.clone().find(|(name, _)| *name == cycle[1]) else {
+            continue;
+        };
+        let message = format!("the dependencies go in a circle: {}", named.join(" -> "));
+        reader.fault(Fault::new(*at, message).help("remove one of them"));
+    }
+}
+
+fn refuse_shared_ports(reader: &Reader, drafts: &BTreeMap<Name, Draft>) {
+    let mut taken: Vec<(SocketAddr, &Name)> = Vec::new();
+    for (name, draft) in drafts {
+        for (publish, at) in &draft.publish {
+            let host = publish.host;
+            let meets = |other: &SocketAddr| {
+                let any = other.ip().is_unspecified() || host.ip().is_unspecified();
+                other.port() == host.port() && (any || other.ip() == host.ip())
+            };
+            if let Some((_, by)) = taken.iter().find(|(other, _)| meets(other)) {
+                let fault = Fault::new(*at, format!("`{host}` is published twice: by `{by}` too"));
+                reader.fault(fault.help("take another port of the host"));
+            }
+            taken.push((host, name));
+        }
+    }
+}
+
+/// Gives each whole draft its name, address and MAC.
+pub fn place(
+    reader: &Reader,
+    drafts: BTreeMap<Name, Draft>,
+    deployment: &Name,
+    network: &NetworkSpec,
+    at: Position,
+) -> BTreeMap<Name, DomainSpec> {
+    let mut fixed: BTreeMap<Name, Ipv4Addr> = BTreeMap::new();
+    for (name, draft) in &drafts {
+        let Some((address, at)) = draft.address else {
+            continue;
+        };
+        if let Err(message) = addresses::refuse(network.cidr, address) {
+            reader.fault(Fault::new(at, message));
+        } else if let Some((other, _)) = fixed.iter().find(|(_, taken)| **taken == address) {
+            reader.fault(Fault::new(
+                at,
+                format!("`{address}` is the address of `{other}`"),
+            ));
+        }
+        fixed.insert(name.clone(), address);
+    }
+    let Some(assigned) = addresses::assign(network.cidr, &fixed, drafts.keys()) else {
+        reader.fault(
+            Fault::new(
+                at,
+                format!(
+                    "the network `{}` is too small for {} domains",
+                    network.cidr,
+                    drafts.len()
+                ),
+            )
+            .help("take a larger one, such as 10.77.0.0/16"),
+        );
+        return BTreeMap::new();
+    };
+    let placed = drafts.into_iter().filter_map(|(name, draft)| {
+        let spec = DomainSpec {
+            address: assigned[&name],
+            mac: addresses::mac(deployment, &name),
+            name: name.clone(),
+            ..draft.spec?
+        };
+        Some((name, spec))
+    });
+    placed.collect()
+}

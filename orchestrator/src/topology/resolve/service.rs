@@ -1,0 +1,155 @@
+//! A domain's service: its binary, port, environment, arguments and files.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::super::Found;
+use super::super::fault::{Fault, Position};
+use super::super::keys;
+use super::super::read::{Fields, Reader};
+use super::super::tree::Node;
+use super::Files;
+use crate::spec::ServiceSpec;
+
+const SSH: u16 = 22;
+
+pub fn service(reader: &Reader, node: &Node, at: Position, files: &Files) -> Option<ServiceSpec> {
+    let fields = reader.object(node, at, &keys::SERVICE)?;
+    let binary = fields.get("binary").and_then(|node| {
+        files.expect(
+            reader,
+            node,
+            "binary",
+            Found::File,
+            "build it, or name the executable that is there",
+        )
+    });
+    let port = fields.get("port").and_then(|node| {
+        let port = reader.number(node, "port", 1, 65535)? as u16;
+        if port == SSH {
+            reader.fault(
+                Fault::new(node.at, "port 22 is reserved for SSH")
+                    .help("take another one, such as 50051"),
+            );
+        }
+        Some(port)
+    });
+    let health = fields
+        .get("health")
+        .and_then(|node| reader.text(node, "health"));
+    Some(ServiceSpec {
+        environment: environment(reader, &fields),
+        arguments: arguments(reader, &fields),
+        files: beside(reader, &fields, files),
+        binary: binary?,
+        port: port?,
+        health: health?.to_owned(),
+    })
+}
+
+fn environment(reader: &Reader, fields: &Fields) -> BTreeMap<String, String> {
+    let entries = fields
+        .get("environment")
+        .and_then(|node| reader.entries(node, "environment"))
+        .unwrap_or_default();
+    let mut environment = BTreeMap::new();
+    for (key, node) in entries {
+        let valid = !key.name.is_empty()
+            && key
+                .name
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || c == '_')
+            && !key.name.starts_with(|c: char| c.is_ascii_digit());
+        if !valid {
+            reader.fault(Fault::new(
+                key.at,
+                format!("`{}` is no environment variable's name", key.name),
+            ));
+        }
+        if key.name.starts_with("PSPD_") {
+            reader.fault(Fault::new(
+                key.at,
+                format!(
+                    "`{}` is reserved: pspd sets the variables of that prefix",
+                    key.name
+                ),
+            ));
+        }
+        if let Some(text) = one_line(reader, node, &key.name) {
+            environment.insert(key.name.clone(), text);
+        }
+    }
+    environment
+}
+
+fn arguments(reader: &Reader, fields: &Fields) -> Vec<String> {
+    let items = fields
+        .get("arguments")
+        .map(|node| reader.list(node, "arguments"))
+        .unwrap_or_default();
+    items
+        .iter()
+        .filter_map(|node| one_line(reader, node, "an argument"))
+        .collect()
+}
+
+/// A text that can stand in a unit file.
+fn one_line(reader: &Reader, node: &Node, what: &str) -> Option<String> {
+    reader.parsed(node, what, |text| {
+        if text.contains(['\n', '\0']) {
+            Err(format!(
+                "{what} has a line break or a NUL, which systemd cannot pass on"
+            ))
+        } else {
+            Ok(text.to_owned())
+        }
+    })
+}
+
+fn beside(reader: &Reader, fields: &Fields, files: &Files) -> BTreeMap<PathBuf, PathBuf> {
+    let entries = fields
+        .get("files")
+        .and_then(|node| reader.entries(node, "files"))
+        .unwrap_or_default();
+    let mut beside = BTreeMap::new();
+    for (key, node) in entries {
+        let path = Path::new(&key.name);
+        if let Err(why) = refuse_beside(path) {
+            reader.fault(
+                Fault::new(key.at, format!("`{}` {why}", key.name))
+                    .help("write it like `config.toml` or `data/words.txt`"),
+            );
+        }
+        if let Some(from) = files.expect(
+            reader,
+            node,
+            "files",
+            Found::File,
+            "name a file of this host",
+        ) {
+            beside.insert(path.to_owned(), from);
+        }
+    }
+    beside
+}
+
+/// Why a path cannot be one beside the binary: what pspd itself puts there has these names.
+fn refuse_beside(path: &Path) -> Result<(), &'static str> {
+    let text = path.to_str().unwrap_or_default();
+    let plain = !text.is_empty()
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
+    let normal = path
+        .components()
+        .all(|part| matches!(part, std::path::Component::Normal(_)));
+    let own = ["environment", "mount-volumes"].contains(&text)
+        || text.starts_with("tls")
+        || text.starts_with('.')
+        || text.ends_with(".service");
+    match (plain && normal, own) {
+        (false, _) => Err("is no path of letters, digits and ./_- below the binary's folder"),
+        (true, true) => Err("is a name that pspd itself uses there"),
+        (true, false) => Ok(()),
+    }
+}
