@@ -34,7 +34,7 @@ pub enum Event {
         step: String,
         subject: Option<String>,
         title: String,
-        #[serde(rename = "seconds", serialize_with = "seconds")]
+        #[serde(rename = "seconds", serialize_with = "serialize_seconds")]
         elapsed: Duration,
     },
     Failed {
@@ -54,8 +54,13 @@ pub enum Event {
     },
 }
 
-fn seconds<S: serde::Serializer>(elapsed: &Duration, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_f64((elapsed.as_secs_f64() * 1000.0).round() / 1000.0)
+fn serialize_seconds<S: serde::Serializer>(elapsed: &Duration, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_f64(seconds(*elapsed))
+}
+
+/// To the millisecond.
+pub fn seconds(elapsed: Duration) -> f64 {
+    (elapsed.as_secs_f64() * 1000.0).round() / 1000.0
 }
 
 /// The sending side; cloned to wherever work is done.

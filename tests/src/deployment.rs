@@ -339,6 +339,10 @@ impl Running {
         )
     }
 
+    pub fn stdout(&self) -> anyhow::Result<String> {
+        Ok(fs::read_to_string(self.out.path())?)
+    }
+
     pub fn stderr(&self) -> anyhow::Result<String> {
         Ok(fs::read_to_string(self.err.path())?)
     }

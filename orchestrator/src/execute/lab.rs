@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::os::unix::fs::symlink;
 
 use anyhow::Context as _;
 
@@ -11,11 +12,26 @@ use crate::event::Scope;
 use crate::lab::Lab;
 
 pub(super) fn start(world: &World, scope: &Scope) -> anyhow::Result<()> {
+    keep_libvirts_cache(world)?;
     let (lab, notes) = Lab::start(&world.home.lab())?;
     for note in notes {
         scope.note(note);
     }
     world.set_lab(Some(lab))
+}
+
+/// What libvirt learns of QEMU takes it half a second: all labs share it, and it outlives them.
+fn keep_libvirts_cache(world: &World) -> anyhow::Result<()> {
+    let (kept, link) = (world.cache.join("libvirt"), world.home.lab().join("cache"));
+    let linked = fs::create_dir_all(&kept)
+        .and_then(|()| fs::create_dir_all(world.home.lab()))
+        .and_then(|()| symlink(&kept, &link));
+    match linked {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            Err(error).with_context(|| format!("failed to link `{}`", link.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 pub(super) fn stop(world: &World) -> anyhow::Result<()> {

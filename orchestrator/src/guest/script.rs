@@ -54,12 +54,17 @@ pub fn receive(release: &Release, file: &ReleaseFile) -> String {
     )
 }
 
-/// Makes the release whole: links what the current one has, writes the texts, and marks it complete.
+/// Makes the release whole: links what the current one has, writes the texts, makes the service's user, and marks it
+/// complete.
 pub fn complete(release: &Release, have: &[&ReleaseFile]) -> String {
-    let home = unit::home(&release.service);
+    let service = &release.service;
+    let (home, user) = (unit::home(service), unit::user(service));
     let folder = format!("{home}/releases/{}", release.digest);
     // The private key is never readable by others, not even while it is written.
-    let mut script = format!("set -e\numask 022\nmkdir -p {folder}/tls\numask 077\n");
+    let mut script = format!(
+        "set -e\numask 022\nmkdir -p {folder}/tls\numask 077\n\
+         id -u {user} >/dev/null 2>&1 || printf 'u {user} - \"{service}\"\\n' | systemd-sysusers - >/dev/null\n"
+    );
     for file in have {
         if !file.path.is_absolute() {
             let path = file.path.display();
@@ -75,17 +80,24 @@ pub fn complete(release: &Release, have: &[&ReleaseFile]) -> String {
         }
         listed.push_str(&format!("{}  {}\n", file.digest, file.path.display()));
     }
-    script.push_str(&format!("cat >{folder}/.complete.new <<'END'\n{listed}END\nsync -f {folder}\nmv {folder}/.complete.new {folder}/.complete\n"));
+    script.push_str(&format!(
+        "chown root:{user} {folder}/{}\n\
+         cat >{folder}/.complete.new <<'END'\n{listed}END\n\
+         sync -f {folder}\nmv {folder}/.complete.new {folder}/.complete\n",
+        unit::KEY
+    ));
     script
 }
 
-/// Shell functions that the scripts below begin with.
+/// Shell functions that the scripts below begin with. They start few processes: each takes an emulated guest long.
 fn head(service: &Name) -> String {
-    let (home, user) = (unit::home(service), unit::user(service));
+    let home = unit::home(service);
     let unit = unit::file_name(service);
     format!(
         r#"set -e
 cd {home}
+# The digest that a link to a release names, or nothing.
+release() {{ link=$(readlink $1) && echo "${{link##*/}}" || :; }}
 # sshd may be up before systemd is: its manager answers some seconds later.
 manager() {{
     tries=0
@@ -95,32 +107,27 @@ manager() {{
         sleep 0.2
     done
 }}
-user() {{
-    id -u {user} >/dev/null 2>&1 || printf 'u {user} - "{service}"\n' | systemd-sysusers - >/dev/null
-}}
-# Makes a release the current one; `reload` says whether a unit of it differs from the one before.
+# Makes a release the current one; `reload` says whether a unit that systemd may have read differs.
 switch_to() {{
-    chown root:{user} releases/$1/tls/key.pem
     reload=no
     for unit in releases/$1/*.service; do
-        name=$(basename "$unit")
-        cmp -s "current/$name" "$unit" || reload=yes
+        name=${{unit##*/}}
+        if [ ! -L /etc/systemd/system/$name ]; then
+            ln -sfn {home}/current/$name /etc/systemd/system/$name
+        elif ! cmp -s current/$name $unit; then
+            reload=yes
+        fi
     done
     ln -sfn releases/$1 current.new
     mv -T current.new current
-    for unit in releases/$1/*.service; do
-        name=$(basename "$unit")
-        [ -L "/etc/systemd/system/$name" ] || {{ ln -sfn "{home}/current/$name" "/etc/systemd/system/$name"; reload=yes; }}
-    done
-    mkdir -p /etc/systemd/system/multi-user.target.wants
-    ln -sfn /etc/systemd/system/{unit} /etc/systemd/system/multi-user.target.wants/{unit}
+    wanted=/etc/systemd/system/multi-user.target.wants/{unit}
+    [ -L $wanted ] || {{ mkdir -p ${{wanted%/*}}; ln -sfn ../{unit} $wanted; }}
 }}
 # Starts what is current; a release that did start says so to later runs.
 restart() {{
     [ $reload = no ] || systemctl daemon-reload
-    systemctl reset-failed {unit} 2>/dev/null || true
     systemctl restart {unit} 2>/dev/null || return 1
-    touch current/.started
+    : >current/.started
 }}
 "#
     )
@@ -133,11 +140,14 @@ pub fn activate(release: &Release) -> String {
     let unit = unit::file_name(&release.service);
     let mut script = head(&release.service);
     script.push_str(&format!(
-        r#"now=$(basename "$(readlink current 2>/dev/null)")
-user
+        r#"now=$(release current)
 manager
 active=no
-if systemctl is-active --quiet {unit}; then active=yes; fi
+if [ "$now" ]; then
+    if systemctl is-active --quiet {unit}; then active=yes; fi
+    # Failures of the release before are not counted against this one.
+    systemctl reset-failed {unit} 2>/dev/null || :
+fi
 if [ "$now" = {digest} ]; then
     if [ $active = yes ] && [ -e current/.started ]; then echo unchanged; exit 0; fi
     reload=yes
@@ -147,9 +157,9 @@ else
     switch_to {digest}
 fi
 restart || {{ echo failed; exit 0; }}
-before=$(basename "$(readlink previous 2>/dev/null)")
+before=$(release previous)
 for old in releases/*; do
-    case "$(basename "$old")" in {digest} | "$before") ;; *) rm -rf "$old" ;; esac
+    case "${{old##*/}}" in {digest} | "$before") ;; *) rm -rf "$old" ;; esac
 done
 echo restarted
 "#
@@ -163,8 +173,8 @@ pub fn roll_back(service: &Name) -> String {
     let unit = unit::file_name(service);
     let mut script = head(service);
     script.push_str(&format!(
-        r#"before=$(basename "$(readlink previous 2>/dev/null)")
-now=$(basename "$(readlink current 2>/dev/null)")
+        r#"before=$(release previous)
+now=$(release current)
 manager
 if [ -z "$before" ] || [ "$before" = "$now" ]; then
     systemctl stop {unit} || true
@@ -175,6 +185,7 @@ fi
 switch_to "$before"
 rm -f previous
 rm -rf "releases/$now"
+systemctl reset-failed {unit} 2>/dev/null || :
 restart || {{ echo "failed $before"; exit 0; }}
 echo "back $before"
 "#

@@ -4,7 +4,7 @@
 //! DIR/lock             held (flock) from before a supervisor starts until its last process is gone
 //! DIR/run              the runtime directory, or a link to it: unix socket paths are short (unix(7))
 //! DIR/supervisor.log   what the supervisor and libvirtd say
-//! DIR/{etc,lib,cache,log}   libvirt's directories in the lab
+//! DIR/{etc,lib,cache,log}   libvirt's directories in the lab, or links to them
 //! ```
 
 use std::env;

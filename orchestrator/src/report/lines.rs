@@ -34,6 +34,7 @@ impl Lines {
     fn text(&mut self, event: &Event) -> Option<String> {
         Some(match event {
             Event::Planned { steps: 0 } => "nothing to do".to_owned(),
+            Event::Planned { steps: 1 } => "1 step".to_owned(),
             Event::Planned { steps } => format!("{steps} steps"),
             Event::Started { .. } => return None,
             Event::Stage { subject, stage, .. } => about(subject.as_deref(), stage),

@@ -8,10 +8,11 @@ mod plan;
 mod summary;
 
 use std::io::{IsTerminal as _, Write as _};
+use std::time::Instant;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::event::Event;
+use crate::event::{Event, seconds};
 
 pub use plan::plan;
 pub use summary::summary;
@@ -23,7 +24,7 @@ pub enum Style {
     Bars,
     /// A line per event on stderr.
     Lines,
-    /// A JSON event per line on stdout.
+    /// A JSON event per line on stdout; `at` is in seconds since the run began.
     Json,
 }
 
@@ -57,8 +58,11 @@ pub async fn follow(mut events: UnboundedReceiver<Event>, style: Style) -> anyho
             }
         }
         Style::Json => {
+            let began = Instant::now();
             while let Some(event) = events.recv().await {
-                writeln!(std::io::stdout(), "{}", serde_json::to_string(&event)?)?;
+                let mut line = serde_json::to_value(&event)?;
+                line["at"] = seconds(began.elapsed()).into();
+                writeln!(std::io::stdout(), "{line}")?;
             }
         }
     }

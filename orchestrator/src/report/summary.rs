@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::Style;
+use crate::event::seconds;
 use crate::execute::{Ended, Outcome};
 use crate::plan::Step;
 use crate::spec::Spec;
@@ -37,12 +38,11 @@ fn as_json(outcome: &Outcome, command: &str) -> serde_json::Value {
     json!({"event": "summary", "command": command, "success": outcome.is_success(), "cancelled": outcome.cancelled, "steps": steps, "failed": failed, "undone": undone, "left": left})
 }
 
-fn seconds(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1000.0).round() / 1000.0
-}
-
 fn render(outcome: &Outcome, command: &str, spec: &Spec) -> String {
-    let mut text = table(&outcome.ended);
+    let mut text = match command {
+        "up" => table(&outcome.ended),
+        _ => String::new(),
+    };
     for (step, error) in &outcome.failed {
         text.push_str(&format!("\nerror: {} failed: {error:#}\n", named(step)));
     }

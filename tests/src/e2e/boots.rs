@@ -11,6 +11,7 @@ use super::Scenario;
 
 pub const SCENARIOS: &[Scenario] = &[
     ("every firmware boots the same disk", every_firmware),
+    ("an image by its path boots", image_by_path),
     ("a topology edited while up runs", edited_while_running),
 ];
 
@@ -91,5 +92,19 @@ fn edited_while_running() -> anyhow::Result<()> {
     );
     deployment.run(&["up"])?.expect(0)?;
     deployment.run(&["plan"])?.expect(0)?;
+    deployment.remove()
+}
+
+/// The recipe's own disk, as a file that anyone could bring.
+fn image_by_path() -> anyhow::Result<()> {
+    let deployment = Deployment::single("    boot: disk\n")?;
+    let built = deployment.run(&["image", "build"])?.expect(0)?.stdout;
+    let disk = built.trim().rsplit(' ').next().unwrap_or_default();
+    let sha256 = Digest::of(&fs::read(disk)?);
+    deployment.set_image(&format!(
+        "{{path: {disk}, sha256: {sha256}, seed: credentials}}"
+    ))?;
+    deployment.run(&["up"])?.expect(0)?;
+    deployment.run(&["status"])?.expect(0)?;
     deployment.remove()
 }

@@ -3,6 +3,7 @@
 //! Usage: `e2e [WORD ...]` runs the scenarios whose name has one of the words; all without one.
 
 mod boots;
+mod commands;
 mod faults;
 mod interruptions;
 mod ordinary_user;
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
     let groups = [
         reference::SCENARIOS,
         boots::SCENARIOS,
+        commands::SCENARIOS,
         faults::SCENARIOS,
         interruptions::SCENARIOS,
         ordinary_user::SCENARIOS,

@@ -1,0 +1,107 @@
+//! The commands beside `up` and `down`, on one running domain.
+
+use std::fs;
+use std::io::Write as _;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use pspd::spec::Digest;
+use pspd_tests::deployment::{Deployment, eventually, sh};
+
+use super::Scenario;
+
+pub const SCENARIOS: &[Scenario] = &[
+    ("commands on a running domain", commands),
+    ("images are listed and pruned", images),
+];
+
+const SOON: Duration = Duration::from_secs(30);
+
+fn commands() -> anyhow::Result<()> {
+    let deployment = Deployment::single("")?;
+    deployment.run(&["logs"])?.expect(1)?.says("pspd up")?;
+    deployment.run(&["up"])?.expect(0)?;
+    deployment
+        .run(&["ssh", "store", "--", "exit 7"])?
+        .expect(7)?;
+    deployment
+        .run(&["ssh", "stroe"])?
+        .expect(1)?
+        .says("store")?;
+    lab_shell(&deployment)?;
+    logs(&deployment)?;
+    watch(&deployment)?;
+    // Its input has ended, and so does it.
+    deployment.run(&["console", "store"])?.expect(0)?;
+    deployment.remove()
+}
+
+/// A shell has the lab's network and speaks to its libvirt.
+fn lab_shell(deployment: &Deployment) -> anyhow::Result<()> {
+    let mut shell = deployment
+        .command(["lab", "shell"])
+        .env("SHELL", "/bin/sh")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut input = shell.stdin.take().context("a stdin")?;
+    input.write_all(b"ip -o -4 address show; virsh list --name\n")?;
+    drop(input);
+    let said = String::from_utf8(shell.wait_with_output()?.stdout)?;
+    ensure!(
+        said.contains("10.77.0.1/24") && said.contains("store"),
+        "the lab's shell says {said:?}"
+    );
+    Ok(())
+}
+
+fn logs(deployment: &Deployment) -> anyhow::Result<()> {
+    let seen = deployment.run(&["logs", "store"])?.expect(0)?;
+    ensure!(seen.stdout.contains("serving"), "{}", seen.stdout);
+    let following = deployment.spawn(&["logs", "-f"])?;
+    let serving = |text: String| text.matches("serving").count();
+    eventually("the log so far", SOON, || {
+        Ok(serving(following.stdout()?) > 0)
+    })?;
+    let before = serving(following.stdout()?);
+    deployment.ssh("store", "systemctl restart store")?;
+    eventually("the restart in the log", SOON, || {
+        Ok(serving(following.stdout()?) > before)
+    })?;
+    following.signal("INT")?;
+    following.wait()?.expect(130).map(drop)
+}
+
+fn watch(deployment: &Deployment) -> anyhow::Result<()> {
+    let watching = deployment.spawn(&["status", "--watch"])?;
+    eventually("the status", SOON, || {
+        Ok(watching.stdout()?.contains("healthy"))
+    })?;
+    watching.signal("INT")?;
+    watching.wait()?.expect(130).map(drop)
+}
+
+/// In a cache of its own: one that nothing is deployed from is pruned.
+fn images() -> anyhow::Result<()> {
+    let deployment = Deployment::single("")?;
+    let (disk, cache) = (
+        deployment.folder().join("disk.qcow2"),
+        deployment.folder().join("cache"),
+    );
+    let (shown, cache) = (disk.display().to_string(), cache.display().to_string());
+    sh("qemu-img", ["create", "-q", "-f", "qcow2", &shown, "1M"])?;
+    let sha256 = Digest::of(&fs::read(&disk)?);
+    deployment.set_image(&format!(
+        "{{path: {shown}, sha256: {sha256}, seed: credentials}}"
+    ))?;
+    let image =
+        |words: &[&str]| deployment.run(&[&["--cache-dir", &cache, "image"], words].concat());
+    image(&["build"])?.expect(0)?;
+    let listed = image(&["list"])?.expect(0)?.stdout;
+    ensure!(listed.contains(sha256.short()), "the list is {listed:?}");
+    image(&["prune"])?.expect(0)?;
+    let listed = image(&["list", "--json"])?.expect(0)?.stdout;
+    ensure!(!listed.contains(sha256.as_str()), "after pruning: {listed}");
+    deployment.remove()
+}
