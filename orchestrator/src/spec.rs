@@ -176,6 +176,15 @@ pub enum Connection {
     Uri(String),
 }
 
+impl fmt::Display for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Connection::Lab => f.write_str("lab"),
+            Connection::Uri(uri) => f.write_str(uri),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Accel {

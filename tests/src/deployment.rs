@@ -26,6 +26,7 @@ pub struct Deployment {
 /// A finished `pspd`.
 #[derive(Debug)]
 pub struct Ran {
+    pub command: String,
     pub code: i32,
     pub stdout: String,
     pub stderr: String,
@@ -37,7 +38,8 @@ impl Ran {
     pub fn expect(self, code: i32) -> anyhow::Result<Ran> {
         ensure!(
             self.code == code,
-            "exit code {}, expected {code}\nstdout:\n{}\nstderr:\n{}",
+            "`{}`: exit code {}, expected {code}\nstdout:\n{}\nstderr:\n{}",
+            self.command,
             self.code,
             self.stdout,
             self.stderr
@@ -49,7 +51,8 @@ impl Ran {
     pub fn says(self, text: &str) -> anyhow::Result<Ran> {
         ensure!(
             self.stderr.contains(text),
-            "stderr lacks `{text}`:\n{}",
+            "`{}`: stderr lacks `{text}`:\n{}",
+            self.command,
             self.stderr
         );
         Ok(self)
@@ -246,6 +249,7 @@ impl Deployment {
             .spawn()
             .with_context(|| format!("failed to run `{}`; run `make build`", pspd().display()))?;
         Ok(Running {
+            command: args.join(" "),
             child,
             out,
             err,
@@ -302,6 +306,7 @@ impl Drop for Deployment {
 
 /// A `pspd` that runs.
 pub struct Running {
+    command: String,
     pub child: Child,
     out: tempfile::NamedTempFile,
     err: tempfile::NamedTempFile,
@@ -325,6 +330,7 @@ impl Running {
             std::thread::sleep(Duration::from_millis(10));
         };
         Ok(Ran {
+            command: self.command,
             code: status.code().unwrap_or(-1),
             stdout: fs::read_to_string(self.out.path())?,
             stderr: fs::read_to_string(self.err.path())?,

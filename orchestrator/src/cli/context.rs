@@ -52,11 +52,9 @@ impl Context {
             return self.recorded();
         }
         let spec = self.spec()?;
-        Ok(self
-            .paths
-            .deployment(&spec.name)
-            .recorded_spec()?
-            .unwrap_or(spec))
+        let recorded = self.paths.deployment(&spec.name).recorded_spec();
+        // A damaged record is no reason to leave what is there alone.
+        Ok(recorded.ok().flatten().unwrap_or(spec))
     }
 
     fn recorded(&self) -> anyhow::Result<Spec> {

@@ -10,7 +10,7 @@ use super::exit::Exit;
 use crate::health::Health;
 use crate::libvirt::DomainState;
 use crate::observe::{Host, healths};
-use crate::spec::{Connection, Firmware, Name, Size, Spec};
+use crate::spec::{Firmware, Name, Size, Spec};
 
 /// Between two looks of `--watch`.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -121,13 +121,9 @@ async fn look(context: &Context, spec: &Spec) -> anyhow::Result<Status> {
                 .as_ref()
                 .is_none_or(|service| service.health == "serving")
     });
-    let connection = match &spec.connection {
-        Connection::Lab => "lab".to_owned(),
-        Connection::Uri(uri) => uri.clone(),
-    };
     Ok(Status {
         deployment: spec.name.clone(),
-        connection,
+        connection: spec.connection.to_string(),
         healthy,
         domains,
     })

@@ -41,6 +41,10 @@ pub(super) fn stop(world: &World) -> anyhow::Result<()> {
     lab.stop()
 }
 
+pub(super) fn stop_relay(world: &World) -> anyhow::Result<()> {
+    world.relay()?.stop()
+}
+
 pub(super) fn remove(world: &World) -> anyhow::Result<()> {
     let folder = world.home.lab();
     match fs::remove_dir_all(&folder) {

@@ -231,6 +231,7 @@ fn perform(world: &World, step: &Step) -> anyhow::Result<()> {
     match &step.action {
         Action::StartLab { .. } => lab::start(world, &scope),
         Action::StopLab => lab::stop(world),
+        Action::StopRelay => lab::stop_relay(world),
         Action::RemoveLab => lab::remove(world),
         Action::Publish { host, guest, .. } => lab::publish(world, *host, *guest),
         Action::Unpublish { host } => lab::unpublish(world, *host),

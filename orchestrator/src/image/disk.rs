@@ -1,6 +1,7 @@
 //! Disks of domains: overlays over an image, and empty volumes. qemu-img makes both.
 
 use std::fs;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -51,7 +52,9 @@ pub fn grow(path: &Path, size: Size) -> Result<()> {
 fn create(path: &Path, size: Size, options: impl FnOnce(&mut Command)) -> Result<()> {
     let context = || format!("creating disk `{}` of {size}", path.display());
     // Claims the name, so that qemu-img can't overwrite a disk with somebody's data.
-    fs::File::create_new(path).with_context(context)?;
+    let mut claim = fs::OpenOptions::new();
+    claim.write(true).create_new(true).mode(0o600);
+    claim.open(path).with_context(context)?;
     let mut command = Command::new("qemu-img");
     command.args(["create", "-q", "-f", "qcow2"]);
     options(&mut command);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use futures::future::join_all;
 
 use super::{DomainState, ImageState, LabState, NetworkState, Observed, disks};
@@ -36,9 +36,10 @@ pub struct Host {
 }
 
 impl Host {
-    /// Takes what runs; starts nothing.
+    /// Takes what runs; starts nothing. A deployment that is up on another connection than the spec's is an error.
     pub fn attach(paths: &Paths, spec: &Spec) -> anyhow::Result<Host> {
         let home = paths.deployment(&spec.name);
+        refuse_elsewhere(&home, spec)?;
         let (lab, connection) = match &spec.connection {
             spec::Connection::Lab => {
                 let lab = Lab::running(&home.lab())?;
@@ -64,6 +65,20 @@ impl Host {
             spec::Connection::Uri(_) => Some(Reach::Direct),
         }
     }
+}
+
+fn refuse_elsewhere(home: &Home, spec: &Spec) -> anyhow::Result<()> {
+    // A record that cannot be read says nothing, and `up` writes it anew.
+    let Some(before) = home.recorded_spec().ok().flatten() else {
+        return Ok(());
+    };
+    ensure!(
+        before.connection == spec.connection || disks::system(&home.disks())?.is_empty(),
+        "`{}` is up on `{}`, and the topology names another connection; run `pspd down` first",
+        spec.name,
+        before.connection
+    );
+    Ok(())
 }
 
 /// Connects to a lab's libvirtd, which its supervisor starts again within a second should it have ended.
@@ -94,6 +109,7 @@ fn observe_host(host: &Host, spec: &Spec) -> anyhow::Result<Observed> {
         volumes: disks::volumes(&host.home.volumes())?,
         ..Observed::default()
     };
+    observed.relay = host.relay.is_some() && observed.lab == LabState::Unused;
     if let Some(relay) = &host.relay {
         observed.published = relay.published()?.into_iter().collect();
     }

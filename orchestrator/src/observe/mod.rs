@@ -29,6 +29,8 @@ pub struct Observed {
     pub volumes: BTreeMap<String, Size>,
     /// The digests of the spec's images, which are known before an image is built, and whether it is cached.
     pub images: BTreeMap<String, ImageState>,
+    /// Whether a relay of a URI's published ports runs.
+    pub relay: bool,
     /// Host address to guest address.
     pub published: BTreeMap<SocketAddr, SocketAddr>,
     /// The release that each service should run.

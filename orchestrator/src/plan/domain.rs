@@ -13,17 +13,25 @@ pub(super) struct Subject<'a> {
     pub(super) plan: &'a mut Plan,
 }
 
-impl Subject<'_> {
+impl<'a> Subject<'a> {
+    /// Everything but [`Subject::stop`], which comes before.
     pub(super) fn plan(mut self) -> Result<(), PlanError> {
-        let image = &self.observed.images[&self.domain.image].digest;
-        let digest = domain_digest(self.spec, self.domain, image);
-        let state = self.observed.domains.get(self.domain.name.as_str());
-        self.stop(state, &digest);
+        let digest = self.digest();
+        let state = self.state();
         let fresh_disk = self.disks()?;
         self.define(state, &digest);
         let starts = self.start(state);
         self.service(starts, fresh_disk);
         Ok(())
+    }
+
+    fn digest(&self) -> Digest {
+        let image = &self.observed.images[&self.domain.image].digest;
+        domain_digest(self.spec, self.domain, image)
+    }
+
+    fn state(&self) -> Option<&'a DomainState> {
+        self.observed.domains.get(self.domain.name.as_str())
     }
 
     fn id(&self, step: &str) -> String {
@@ -64,9 +72,9 @@ impl Subject<'_> {
         system || domain.volumes.iter().any(volume)
     }
 
-    /// Shuts a running domain down where a change needs that.
-    fn stop(&mut self, state: Option<&DomainState>, digest: &Digest) {
-        let Some(state) = state.filter(|state| state.running) else {
+    /// Shuts a running domain down where a change needs that, after those that depend on it.
+    pub(super) fn stop(mut self) {
+        let Some(state) = self.state().filter(|state| state.running) else {
             return;
         };
         let network = self.observed.network.as_ref();
@@ -79,7 +87,7 @@ impl Subject<'_> {
         } else if state
             .owner
             .as_ref()
-            .is_some_and(|owner| owner.digest != *digest)
+            .is_some_and(|owner| owner.digest != self.digest())
         {
             "its definition changed"
         } else if self.has("network/stop") {
@@ -89,14 +97,17 @@ impl Subject<'_> {
         } else {
             return;
         };
-        self.push(
-            "stop",
-            Action::Stop {
-                domain: self.domain.name.clone(),
-            },
-            &["lab/start".into()],
-            reason,
-        );
+        let name = &self.domain.name;
+        let dependents = self.spec.domains.values();
+        let dependents = dependents.filter(|other| other.depends_on.contains(name));
+        let mut after: Vec<String> = dependents
+            .map(|other| format!("{}/stop", other.name))
+            .collect();
+        after.push("lab/start".into());
+        let action = Action::Stop {
+            domain: name.clone(),
+        };
+        self.push("stop", action, &after, reason);
     }
 
     /// Makes, grows or replaces the disks; says whether the system disk is a new one.

@@ -134,6 +134,10 @@ fn remove_network(spec: &Spec, observed: &Observed, reason: &str, plan: &mut Pla
 }
 
 fn remove_lab(spec: &Spec, observed: &Observed, reason: &str, plan: &mut Plan) {
+    if observed.relay {
+        let after: Vec<String> = plan.steps.iter().map(|step| step.id.clone()).collect();
+        plan.push("relay/stop", Action::StopRelay, &after, reason);
+    }
     if matches!(observed.lab, LabState::Unused | LabState::Absent) {
         return;
     }

@@ -21,6 +21,7 @@ fn take(action: &Action, spec: &Spec, observed: &mut Observed) {
     };
     match action {
         Action::StartLab { .. } => observed.lab = LabState::Running,
+        Action::StopRelay => observed.relay = false,
         Action::StopLab => {
             observed.lab = LabState::Stopped;
             observed.published.clear();

@@ -101,6 +101,8 @@ pub enum Action {
         host: SocketAddr,
     },
     StopLab,
+    /// Of a URI's published ports, which a lab's supervisor sees to itself.
+    StopRelay,
     /// Removes the lab's definitions, logs and sockets.
     RemoveLab,
 }
@@ -179,6 +181,7 @@ impl Step {
             | Action::DeleteVolume { .. }
             | Action::Unpublish { .. }
             | Action::StopLab
+            | Action::StopRelay
             | Action::RemoveLab => None,
         }
     }
@@ -219,6 +222,7 @@ impl Step {
             Action::Publish { host, guest, .. } => format!("publish {guest} on {host}"),
             Action::Unpublish { host } => format!("end publishing on {host}"),
             Action::StopLab => "stop the lab".into(),
+            Action::StopRelay => "stop the relay of published ports".into(),
             Action::RemoveLab => "remove the lab's files".into(),
         }
     }

@@ -231,7 +231,8 @@ fn another_image_replaces_the_system_disk_and_keeps_the_volume() {
     );
     insta::assert_snapshot!(lines(&up(&spec, &observed).unwrap()), @"
     image/debian after []: it is not cached
-    d0/stop after []: its image changed
+    d1/stop after []: its image changed
+    d0/stop after [d1/stop]: its image changed
     d0/delete-disk after [d0/stop image/debian]: its image changed
     d0/disk after [image/debian d0/delete-disk]: its image changed
     d0/define after [image/debian d0/stop d0/disk]: its definition changed
@@ -240,7 +241,6 @@ fn another_image_replaces_the_system_disk_and_keeps_the_volume() {
     d0/push after [d0/reach]: nothing is deployed
     d0/activate after [d0/push]: nothing is deployed
     d0/healthy after [d0/activate]: nothing is deployed
-    d1/stop after []: its image changed
     d1/delete-disk after [d1/stop image/debian]: its image changed
     d1/disk after [image/debian d1/delete-disk]: its image changed
     d1/define after [image/debian d1/stop d1/disk]: its definition changed
@@ -347,6 +347,18 @@ fn down_with_volumes_leaves_no_file() {
             ..nothing_at_all()
         }
     );
+}
+
+#[test]
+fn a_uris_relay_stops_with_what_it_publishes() {
+    let mut spec = two();
+    spec.connection = Connection::Uri("qemu:///system".into());
+    let mut observed = applied(&spec);
+    (observed.lab, observed.relay) = (LabState::Unused, true);
+    let plan = down(&spec, &observed, false);
+    let last = plan.steps.last().unwrap();
+    assert_eq!(last.action, Action::StopRelay);
+    assert_eq!(last.after.len(), plan.steps.len() - 1);
 }
 
 #[test]

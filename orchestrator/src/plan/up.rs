@@ -35,16 +35,28 @@ pub fn plan(spec: &Spec, observed: &Observed) -> Result<Plan, PlanError> {
         }
     }
     network(spec, observed, &mut plan);
-    for domain in in_dependency_order(spec) {
-        domain::Subject {
-            spec,
-            observed,
-            domain,
-            plan: &mut plan,
-        }
-        .plan()?;
+    let order = in_dependency_order(spec);
+    for domain in order.iter().rev() {
+        subject(spec, observed, domain, &mut plan).stop();
+    }
+    for domain in order {
+        subject(spec, observed, domain, &mut plan).plan()?;
     }
     Ok(plan)
+}
+
+fn subject<'a>(
+    spec: &'a Spec,
+    observed: &'a Observed,
+    domain: &'a DomainSpec,
+    plan: &'a mut Plan,
+) -> domain::Subject<'a> {
+    domain::Subject {
+        spec,
+        observed,
+        domain,
+        plan,
+    }
 }
 
 fn refuse_foreign(spec: &Spec, observed: &Observed) -> Result<(), PlanError> {

@@ -1,34 +1,26 @@
 //! Small files written whole or not at all.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use anyhow::Context as _;
+use tempfile::NamedTempFile;
 
 /// Writes a file through a temporary neighbour, synced, so that a reader and a crash see the old or the new content.
 pub fn write_atomically(path: &Path, content: &[u8], mode: u32) -> anyhow::Result<()> {
-    let mut neighbour = path.as_os_str().to_owned();
-    neighbour.push(format!(".{}.new", std::process::id()));
-    let neighbour = Path::new(&neighbour);
+    let folder = path.parent().unwrap_or(Path::new("/"));
     let write = || -> std::io::Result<()> {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(mode)
-            .open(neighbour)?;
-        file.set_permissions(Permissions::from_mode(mode))?;
+        let mut file = NamedTempFile::new_in(folder)?;
+        file.as_file()
+            .set_permissions(Permissions::from_mode(mode))?;
         file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(neighbour, path)?;
-        path.parent()
-            .map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        File::open(folder)?.sync_all()
     };
-    write()
-        .inspect_err(|_| drop(fs::remove_file(neighbour)))
-        .with_context(|| format!("failed to write `{}`", path.display()))
+    write().with_context(|| format!("failed to write `{}`", path.display()))
 }
 
 /// A file's content, or none where it does not exist.
@@ -50,11 +42,12 @@ pub fn remove_if_there(path: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// Makes a folder and its parents; the folder itself is closed to others.
+/// Makes a folder and its parents. Others can't look into it, and can only pass: a hypervisor that runs as a user of its
+/// own reaches the files that libvirt gives to it, all of which are of mode 0600.
 pub fn create_private(path: &Path) -> anyhow::Result<()> {
     DirBuilder::new()
         .recursive(true)
-        .mode(0o700)
+        .mode(0o711)
         .create(path)
         .with_context(|| format!("failed to create `{}`", path.display()))
 }
