@@ -53,7 +53,8 @@ pub fn measure() -> anyhow::Result<()> {
     // Of the last boot, once it is over.
     say(&deployment.ssh(
         "store",
-        "systemctl is-system-running --wait >/dev/null; systemd-analyze; systemd-analyze critical-chain --no-pager",
+        "until systemctl is-system-running --wait 2>/dev/null | grep -q running; do sleep 1; done; \
+         systemd-analyze; systemd-analyze critical-chain --no-pager",
     )?);
     deployment.remove()
 }
