@@ -27,7 +27,7 @@ import { Speech } from '../speech';
             </div>
             <p>
               <code>{{ service.name }}</code>
-              @if (service.detail) {
+              @if (!service.serving && service.detail) {
                 <span>{{ service.detail }}</span>
               }
             </p>
