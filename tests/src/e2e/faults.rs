@@ -4,8 +4,9 @@ use std::fs;
 use std::net::TcpListener;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
-use pspd_tests::deployment::{Deployment, eventually, output, processes_naming, sh};
+use anyhow::ensure;
+use pspd::spec::Digest;
+use pspd_tests::deployment::{Deployment, eventually, processes_naming, sh};
 
 use super::Scenario;
 
@@ -18,25 +19,18 @@ pub const SCENARIOS: &[Scenario] = &[
     ("faults of a running deployment", running_deployment),
 ];
 
+/// A disk with nothing on it.
+fn empty_image(deployment: &Deployment) -> anyhow::Result<String> {
+    let path = deployment.folder().join("empty.qcow2");
+    let path = path.display().to_string();
+    sh("qemu-img", ["create", "-q", "-f", "qcow2", &path, "64M"])?;
+    Ok(path)
+}
+
 fn wrong_digest() -> anyhow::Result<()> {
     let deployment = Deployment::single("")?;
-    let image = deployment.folder().join("image.qcow2");
-    sh(
-        "qemu-img",
-        [
-            "create",
-            "-q",
-            "-f",
-            "qcow2",
-            &image.display().to_string(),
-            "64M",
-        ],
-    )?;
-    deployment.set_image(&format!(
-        "{{path: {}, sha256: {}}}",
-        image.display(),
-        "0".repeat(64)
-    ))?;
+    let image = empty_image(&deployment)?;
+    deployment.set_image(&format!("{{path: {image}, sha256: {}}}", "0".repeat(64)))?;
     deployment.run(&["up"])?.expect(1)?.says(&"0".repeat(12))?;
     deployment.remove()
 }
@@ -101,21 +95,9 @@ fn full_disk() -> anyhow::Result<()> {
 
 fn never_reaches_ssh() -> anyhow::Result<()> {
     let deployment = Deployment::single("    boot: disk\n    boot_timeout: 10s\n")?;
-    let image = deployment.folder().join("empty.qcow2");
-    sh(
-        "qemu-img",
-        [
-            "create",
-            "-q",
-            "-f",
-            "qcow2",
-            &image.display().to_string(),
-            "64M",
-        ],
-    )?;
-    let digest = output(std::process::Command::new("sha256sum").arg(&image))?;
-    let digest = digest.split_whitespace().next().context("a digest")?;
-    deployment.set_image(&format!("{{path: {}, sha256: {digest}}}", image.display()))?;
+    let image = empty_image(&deployment)?;
+    let digest = Digest::of(&fs::read(&image)?);
+    deployment.set_image(&format!("{{path: {image}, sha256: {digest}}}"))?;
     let ran = deployment.run(&["up"])?.expect(1)?.says("SSH")?;
     ran.says("its serial console ends with")?;
     deployment.remove()

@@ -80,39 +80,9 @@ pub fn machine(reader: &Reader, fields: &Fields, firmware: Option<&Firmware>) ->
 
 pub fn memory(reader: &Reader, fields: &Fields) -> Option<Range<Size>> {
     let Some(node) = fields.get("memory") else {
-        return Some(Range {
-            current: MEMORY,
-            maximum: MEMORY,
-        });
+        return Some(fixed(MEMORY));
     };
-    let range = if let Value::Map(_) = node.value {
-        let own = reader.object(node, node.at, &keys::MEMORY)?;
-        let current = own
-            .get("current")
-            .and_then(|node| reader.size(node, "current"));
-        let maximum = own
-            .get("maximum")
-            .map_or(current, |node| reader.size(node, "maximum"));
-        Range {
-            current: current?,
-            maximum: maximum?,
-        }
-    } else {
-        let size = reader.size(node, "memory")?;
-        Range {
-            current: size,
-            maximum: size,
-        }
-    };
-    if range.current > range.maximum {
-        reader.fault(Fault::new(
-            node.at,
-            format!(
-                "the current memory, {}, is more than the maximum, {}",
-                range.current, range.maximum
-            ),
-        ));
-    }
+    let range = range(reader, node, "memory", &keys::MEMORY, Reader::size)?;
     if range.current < LEAST_MEMORY {
         reader.fault(Fault::new(
             node.at,
@@ -130,41 +100,45 @@ pub fn memory(reader: &Reader, fields: &Fields) -> Option<Range<Size>> {
 
 pub fn vcpus(reader: &Reader, fields: &Fields) -> Option<Range<u32>> {
     let Some(node) = fields.get("vcpus") else {
-        return Some(Range {
-            current: 1,
-            maximum: 1,
-        });
+        return Some(fixed(1));
     };
-    let count = |node: &Node, what: &str| {
-        reader
-            .number(node, what, 1, 255)
-            .map(|number| number as u32)
+    range(reader, node, "vcpus", &keys::VCPUS, |reader, node, what| {
+        let count = reader.number(node, what, 1, 255)?;
+        u32::try_from(count).ok()
+    })
+}
+
+fn fixed<T: Copy>(value: T) -> Range<T> {
+    Range {
+        current: value,
+        maximum: value,
+    }
+}
+
+/// One value that stays, or `{current, maximum}`.
+fn range<T: Copy + PartialOrd + std::fmt::Display>(
+    reader: &Reader,
+    node: &Node,
+    what: &str,
+    object: &keys::Object,
+    read: impl Fn(&Reader, &Node, &str) -> Option<T>,
+) -> Option<Range<T>> {
+    let Value::Map(_) = node.value else {
+        return read(reader, node, what).map(fixed);
     };
-    let range = if let Value::Map(_) = node.value {
-        let own = reader.object(node, node.at, &keys::VCPUS)?;
-        let current = own.get("current").and_then(|node| count(node, "current"));
-        let maximum = own
-            .get("maximum")
-            .map_or(current, |node| count(node, "maximum"));
-        Range {
-            current: current?,
-            maximum: maximum?,
-        }
-    } else {
-        let number = count(node, "vcpus")?;
-        Range {
-            current: number,
-            maximum: number,
-        }
+    let own = reader.object(node, node.at, object)?;
+    let get = |key: &str| own.get(key).map(|node| read(reader, node, key));
+    let current = get("current").flatten();
+    let range = Range {
+        maximum: get("maximum").unwrap_or(current)?,
+        current: current?,
     };
     if range.current > range.maximum {
-        reader.fault(Fault::new(
-            node.at,
-            format!(
-                "{} current vCPUs are more than the maximum, {}",
-                range.current, range.maximum
-            ),
-        ));
+        let message = format!(
+            "the current {what}, {}, is more than the maximum, {}",
+            range.current, range.maximum
+        );
+        reader.fault(Fault::new(node.at, message).help("raise `maximum`, or lower `current`"));
     }
     Some(range)
 }
