@@ -1,6 +1,7 @@
 //! `pspd status`: domains, services and addresses, as they are.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -8,6 +9,7 @@ use serde::Serialize;
 use super::context::{Context, cancelled_by_signals, runtime};
 use super::exit::Exit;
 use crate::health::Health;
+use crate::lab::Relay;
 use crate::libvirt::DomainState;
 use crate::observe::{Host, healths};
 use crate::spec::{Firmware, Name, Size, Spec};
@@ -25,6 +27,9 @@ pub struct Args {
     watch: bool,
 }
 
+/// The state of a domain that is not defined.
+const ABSENT: &str = "absent";
+
 #[derive(Debug, PartialEq, Serialize)]
 struct Status {
     deployment: Name,
@@ -36,15 +41,16 @@ struct Status {
 #[derive(Debug, PartialEq, Serialize)]
 struct DomainStatus {
     name: Name,
-    /// libvirt's word, or `absent`.
+    /// libvirt's word, or [`ABSENT`].
     state: String,
-    address: std::net::Ipv4Addr,
+    address: Ipv4Addr,
     firmware: &'static str,
     /// Bytes.
     memory: Option<Size>,
     vcpus: Option<u32>,
     service: Option<ServiceStatus>,
-    published: Vec<std::net::SocketAddr>,
+    /// Of the host, where its ports are offered now.
+    published: Vec<SocketAddr>,
 }
 
 #[derive(Debug, PartialEq, Serialize)]
@@ -86,9 +92,12 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
 
 async fn look(context: &Context, spec: &Spec) -> anyhow::Result<Status> {
     let host = Host::attach(&context.paths, spec)?;
+    let relay = host.relay.as_ref();
+    let published = relay.map(Relay::published).transpose()?.unwrap_or_default();
+    let published: Vec<SocketAddr> = published.into_iter().map(|(host, _)| host).collect();
     let mut domains = Vec::new();
     for name in spec.domains.keys() {
-        domains.push(describe(&host, spec, name)?);
+        domains.push(describe(&host, spec, name, &published)?);
     }
     let asked: Vec<&Name> = spec
         .domains
@@ -129,7 +138,12 @@ async fn look(context: &Context, spec: &Spec) -> anyhow::Result<Status> {
     })
 }
 
-fn describe(host: &Host, spec: &Spec, name: &Name) -> anyhow::Result<DomainStatus> {
+fn describe(
+    host: &Host,
+    spec: &Spec,
+    name: &Name,
+    published: &[SocketAddr],
+) -> anyhow::Result<DomainStatus> {
     let domain = &spec.domains[name];
     let handle = match &host.connection {
         Some(connection) => connection.domain(&spec.name, name.as_str())?,
@@ -147,7 +161,7 @@ fn describe(host: &Host, spec: &Spec, name: &Name) -> anyhow::Result<DomainStatu
         .map(|deployed| deployed.release.short().to_owned());
     Ok(DomainStatus {
         name: name.clone(),
-        state: state.map_or("absent", word).to_owned(),
+        state: state.map_or(ABSENT, word).to_owned(),
         address: domain.address,
         firmware: match domain.firmware {
             Firmware::Seabios => "seabios",
@@ -162,7 +176,12 @@ fn describe(host: &Host, spec: &Spec, name: &Name) -> anyhow::Result<DomainStatu
             port: service.port,
             release,
         }),
-        published: domain.publish.iter().map(|publish| publish.host).collect(),
+        published: domain
+            .publish
+            .iter()
+            .map(|publish| publish.host)
+            .filter(|host| published.contains(host))
+            .collect(),
     })
 }
 
@@ -232,17 +251,23 @@ fn render(status: &Status) -> String {
             details.push_str(&format!("{}: {detail}\n", domain.name));
         }
     }
-    let verdict = if status.healthy {
-        "healthy"
-    } else {
-        "not healthy"
-    };
     format!(
-        "{} on {}: {verdict}\n{}\n{details}",
+        "{} on {}: {}\n{}\n{details}",
         status.deployment,
         status.connection,
+        verdict(status),
         table.trim_fmt()
     )
+}
+
+fn verdict(status: &Status) -> &'static str {
+    if status.healthy {
+        "healthy"
+    } else if status.domains.iter().all(|domain| domain.state == ABSENT) {
+        "down"
+    } else {
+        "not healthy"
+    }
 }
 
 #[cfg(test)]
@@ -280,6 +305,13 @@ mod tests {
          store   running  10.77.0.10  seabios   512 MiB  1      unreachable on 50051  127.0.0.1:8080
         store: connection refused
         ");
+    }
+
+    #[test]
+    fn one_that_is_nowhere_is_down() {
+        let mut status = status();
+        status.domains[0].state = ABSENT.into();
+        assert_eq!(verdict(&status), "down");
     }
 
     #[test]
