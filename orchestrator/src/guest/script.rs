@@ -60,10 +60,23 @@ pub fn complete(release: &Release, have: &[&ReleaseFile]) -> String {
     let service = &release.service;
     let (home, user) = (unit::home(service), unit::user(service));
     let folder = format!("{home}/releases/{}", release.digest);
+    let unit = unit::file_name(service);
     // The private key is never readable by others, not even while it is written.
     let mut script = format!(
-        "set -e\numask 022\nmkdir -p {folder}/tls\numask 077\n\
-         id -u {user} >/dev/null 2>&1 || printf 'u {user} - \"{service}\"\\n' | systemd-sysusers - >/dev/null\n"
+        r#"set -e
+refuse() {{ echo "the guest has a $1 of its own; rename the domain" >&2; exit 1; }}
+own=/etc/systemd/system/{unit}
+if [ -e /usr/lib/systemd/system/{unit} ] || {{ [ -e $own ] && [ ! -L $own ]; }}; then refuse 'unit `{unit}`'; fi
+entry=$(getent passwd {user}) || :
+case "$entry" in
+    '') printf 'u {user} - "{service}, deployed by pspd"\n' | systemd-sysusers - >/dev/null ;;
+    *':{service}, deployed by pspd:'*) ;;
+    *) refuse 'user `{user}`' ;;
+esac
+umask 022
+mkdir -p {folder}/tls
+umask 077
+"#
     );
     for file in have {
         if !file.path.is_absolute() {

@@ -19,8 +19,7 @@ use anyhow::{Context, bail, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::host;
-use super::supervisor::Announcement;
-use super::wire::{self, Reply, Request, Status};
+use super::wire::{self, Announcement, Reply, Request, Status};
 
 const LONGEST_SOCKET_NAME: &str = "libvirt-admin-sock";
 /// `sun_path` of unix(7), less the final NUL.

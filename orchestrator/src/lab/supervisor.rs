@@ -20,7 +20,6 @@ use anyhow::Context;
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, WaitOptions, getrlimit, setrlimit, wait};
-use serde::{Deserialize, Serialize};
 use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::runtime::Runtime;
@@ -31,16 +30,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::daemon::{self, Daemon};
 use super::publish::Published;
 use super::start::{control_socket, libvirt_socket, runtime_directory};
-use super::wire::{self, Incoming, Reply, Request, Status};
+use super::wire::{self, Announcement, Incoming, Reply, Request, Status};
 use super::{host, namespace};
-
-/// What a supervisor tells the process that started it, as one line on its standard output.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(tag = "supervisor", rename_all = "kebab-case")]
-pub(super) enum Announcement {
-    Ready,
-    Failed { error: String },
-}
 
 /// Descriptors for the relays; the same bound as systemd's unit of libvirtd.
 const DESCRIPTORS: u64 = 8192;

@@ -18,6 +18,14 @@ use serde::{Deserialize, Serialize};
 /// The longest message that is read: more than every address that one host can publish in earnest.
 const LONGEST: usize = 256 * 1024;
 
+/// What a supervisor tells the process that started it, as one line on its standard output.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "supervisor", rename_all = "kebab-case")]
+pub(super) enum Announcement {
+    Ready,
+    Failed { error: String },
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case")]
 pub(super) enum Request {

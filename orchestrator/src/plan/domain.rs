@@ -1,6 +1,6 @@
 //! One domain's part of the plan: its disks, its definition, its power and its service.
 
-use super::up::domain_digest;
+use super::digest::domain_digest;
 use super::{Action, Plan, PlanError};
 use crate::observe::{DomainState, LabState, Observed};
 use crate::spec::{Digest, DomainSpec, Name, Size, Spec, VolumeSpec};

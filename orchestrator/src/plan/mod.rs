@@ -2,6 +2,7 @@
 //!
 //! Pure and deterministic: no clock, file, socket or environment. Nothing else in pspd decides what to do.
 
+mod digest;
 mod domain;
 mod down;
 mod error;

@@ -3,9 +3,10 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 
+use super::digest::network_digest;
 use super::{Action, Plan, PlanError, domain, down};
 use crate::observe::{LabState, Observed};
-use crate::spec::{Digest, DomainSpec, Mac, Name, Spec};
+use crate::spec::{DomainSpec, Mac, Name, Spec};
 
 pub fn plan(spec: &Spec, observed: &Observed) -> Result<Plan, PlanError> {
     refuse_foreign(spec, observed)?;
@@ -212,31 +213,6 @@ pub(crate) fn hosts(spec: &Spec) -> BTreeSet<(Name, Mac, Ipv4Addr)> {
         .values()
         .map(|domain| (domain.name.clone(), domain.mac, domain.address))
         .collect()
-}
-
-/// What a network's definition is made from, but for its guests, which libvirt itself tells.
-pub(crate) fn network_digest(spec: &Spec) -> Digest {
-    digest_of(&spec.network)
-}
-
-/// What a domain's definition is made from, but for memory and vCPUs, which libvirt itself tells.
-pub(crate) fn domain_digest(spec: &Spec, domain: &DomainSpec, image: &Digest) -> Digest {
-    let definition = (
-        &domain.name,
-        &domain.firmware,
-        domain.boot,
-        domain.machine,
-        &domain.volumes,
-        domain.address,
-        domain.mac,
-    );
-    let network = (&spec.network.name, spec.network.cidr, &spec.network.domain);
-    digest_of(&(definition, network, image, spec.accel))
-}
-
-fn digest_of(value: &impl serde::Serialize) -> Digest {
-    // Plain data of this module's own choosing: serialising it cannot fail.
-    Digest::of(&serde_json::to_vec(value).expect("plain data is serialisable"))
 }
 
 /// Domains so that each comes after those it depends on; by name where that leaves a choice.

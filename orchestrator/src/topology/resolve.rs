@@ -1,9 +1,9 @@
 //! The tree to a [`Spec`]: every value checked, every default, address and MAC resolved.
 
 mod addresses;
-mod between;
 mod disks;
 mod domain;
+mod domains;
 mod graph;
 mod hardware;
 mod service;
@@ -97,7 +97,7 @@ fn topology(reader: &Reader, tree: &Node, files: &Files) -> Option<Spec> {
     // Domains are read even where something before them is wrong, so that their faults show at once.
     let stand_in = Name::new("topology").expect("it is a DNS label");
     let network = network(reader, &fields, name.as_ref().unwrap_or(&stand_in));
-    let domains = domain::domains(
+    let domains = domains::domains(
         reader,
         &fields,
         files,

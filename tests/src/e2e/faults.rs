@@ -15,6 +15,7 @@ pub const SCENARIOS: &[Scenario] = &[
     ("a port in use is named", port_in_use),
     ("a file that is too large is refused", too_large),
     ("a full disk", full_disk),
+    ("a domain of a name that the guest uses", name_of_the_guests),
     ("a guest that never reaches SSH", never_reaches_ssh),
     ("faults of a running deployment", running_deployment),
 ];
@@ -91,6 +92,18 @@ fn full_disk() -> anyhow::Result<()> {
     }
     sh("umount", ["--lazy", &state])?;
     told
+}
+
+/// A service must replace no unit of the guest, nor run as a user that has another use.
+fn name_of_the_guests() -> anyhow::Result<()> {
+    let deployment = Deployment::single("")?;
+    deployment.edit("  store:\n", "  ssh:\n")?;
+    let ran = deployment.run(&["up"])?.expect(1)?;
+    ran.says("the guest has a unit `ssh.service` of its own; rename the domain")?;
+    deployment.edit("  ssh:\n", "  mail:\n")?;
+    let ran = deployment.run(&["up"])?.expect(1)?;
+    ran.says("the guest has a user `mail` of its own; rename the domain")?;
+    deployment.remove()
 }
 
 fn never_reaches_ssh() -> anyhow::Result<()> {

@@ -3,57 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 
-use super::super::fault::{Fault, Position};
+use super::super::fault::Position;
 use super::super::keys;
 use super::super::read::{Fields, Reader};
 use super::super::tree::Node;
-use super::{Files, between, disks, hardware, service, unknown};
-use crate::spec::{DomainSpec, Firmware, ImageSource, ImageSpec, Mac, Name, NetworkSpec, Publish};
-
-/// Its client certificate names pspd itself to the services.
-const RESERVED: &str = "pspd";
-
-type Images = BTreeMap<String, Option<ImageSpec>>;
-
-/// All domains that could be read; faults say what is wrong with the others.
-pub fn domains(
-    reader: &Reader,
-    fields: &Fields,
-    files: &Files,
-    deployment: &Name,
-    network: Option<&NetworkSpec>,
-    images: &Images,
-) -> BTreeMap<Name, DomainSpec> {
-    let Some(node) = fields.get("domains") else {
-        return BTreeMap::new();
-    };
-    let entries = reader.entries(node, "domains").unwrap_or_default();
-    if entries.is_empty() {
-        reader.fault(Fault::new(node.at, "a topology has at least one domain"));
-    }
-    let mut known: Vec<&str> = entries.iter().map(|(key, _)| key.name.as_str()).collect();
-    known.sort_unstable();
-    known.dedup();
-    let mut drafts = BTreeMap::new();
-    for (key, node) in &entries {
-        let name = reader.name(&key.name, key.at);
-        if key.name == RESERVED {
-            reader.fault(
-                Fault::new(key.at, format!("the domain name `{RESERVED}` is reserved"))
-                    .help("services know pspd itself by it"),
-            );
-        }
-        let draft = draft(reader, node, key.at, files, images, &known);
-        if let (Some(name), Some(draft)) = (name, draft) {
-            drafts.entry(name).or_insert(draft);
-        }
-    }
-    between::check(reader, &drafts);
-    let Some(network) = network else {
-        return BTreeMap::new();
-    };
-    between::place(reader, drafts, deployment, network, node.at)
-}
+use super::{Files, disks, hardware, service, unknown};
+use crate::spec::{DomainSpec, Firmware, ImageSource, ImageSpec, Mac, Name, Publish};
 
 /// What was read of a domain.
 pub struct Draft {
@@ -65,12 +20,12 @@ pub struct Draft {
     pub publish: Vec<(Publish, Position)>,
 }
 
-fn draft(
+pub fn draft(
     reader: &Reader,
     node: &Node,
     at: Position,
     files: &Files,
-    images: &Images,
+    images: &BTreeMap<String, Option<ImageSpec>>,
     known: &[&str],
 ) -> Option<Draft> {
     let fields = reader.object(node, at, &keys::DOMAIN)?;

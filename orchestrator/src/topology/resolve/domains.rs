@@ -1,16 +1,59 @@
-//! What holds between domains: dependencies, published ports, addresses.
+//! All domains, and what holds between them: dependencies, published ports, addresses.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 
 use super::super::fault::{Fault, Position};
-use super::super::read::Reader;
-use super::domain::Draft;
-use super::{addresses, graph};
-use crate::spec::{DomainSpec, Name, NetworkSpec};
+use super::super::read::{Fields, Reader};
+use super::domain::{self, Draft};
+use super::{Files, addresses, graph};
+use crate::spec::{DomainSpec, ImageSpec, Name, NetworkSpec};
+
+/// Its client certificate names pspd itself to the services.
+const RESERVED: &str = "pspd";
+
+/// All domains that could be read; faults say what is wrong with the others.
+pub fn domains(
+    reader: &Reader,
+    fields: &Fields,
+    files: &Files,
+    deployment: &Name,
+    network: Option<&NetworkSpec>,
+    images: &BTreeMap<String, Option<ImageSpec>>,
+) -> BTreeMap<Name, DomainSpec> {
+    let Some(node) = fields.get("domains") else {
+        return BTreeMap::new();
+    };
+    let entries = reader.entries(node, "domains").unwrap_or_default();
+    if entries.is_empty() {
+        reader.fault(Fault::new(node.at, "a topology has at least one domain"));
+    }
+    let mut known: Vec<&str> = entries.iter().map(|(key, _)| key.name.as_str()).collect();
+    known.sort_unstable();
+    known.dedup();
+    let mut drafts = BTreeMap::new();
+    for (key, node) in &entries {
+        let name = reader.name(&key.name, key.at);
+        if key.name == RESERVED {
+            reader.fault(
+                Fault::new(key.at, format!("the domain name `{RESERVED}` is reserved"))
+                    .help("services know pspd itself by it"),
+            );
+        }
+        let draft = domain::draft(reader, node, key.at, files, images, &known);
+        if let (Some(name), Some(draft)) = (name, draft) {
+            drafts.entry(name).or_insert(draft);
+        }
+    }
+    check(reader, &drafts);
+    let Some(network) = network else {
+        return BTreeMap::new();
+    };
+    place(reader, drafts, deployment, network, node.at)
+}
 
 /// What domains must not do to each other.
-pub fn check(reader: &Reader, drafts: &BTreeMap<Name, Draft>) {
+fn check(reader: &Reader, drafts: &BTreeMap<Name, Draft>) {
     refuse_endless_waits(reader, drafts);
     refuse_cycles(reader, drafts);
     refuse_shared_ports(reader, drafts);
@@ -70,7 +113,7 @@ fn refuse_shared_ports(reader: &Reader, drafts: &BTreeMap<Name, Draft>) {
 }
 
 /// Gives each whole draft its name, address and MAC.
-pub fn place(
+fn place(
     reader: &Reader,
     drafts: BTreeMap<Name, Draft>,
     deployment: &Name,

@@ -1,0 +1,28 @@
+//! Digests of what definitions are made from: another one means that it is to be defined anew.
+
+use crate::spec::{Digest, DomainSpec, Spec};
+
+/// What a network's definition is made from, but for its guests, which libvirt itself tells.
+pub(super) fn network_digest(spec: &Spec) -> Digest {
+    digest_of(&spec.network)
+}
+
+/// What a domain's definition is made from, but for memory and vCPUs, which libvirt itself tells.
+pub(super) fn domain_digest(spec: &Spec, domain: &DomainSpec, image: &Digest) -> Digest {
+    let definition = (
+        &domain.name,
+        &domain.firmware,
+        domain.boot,
+        domain.machine,
+        &domain.volumes,
+        domain.address,
+        domain.mac,
+    );
+    let network = (&spec.network.name, spec.network.cidr, &spec.network.domain);
+    digest_of(&(definition, network, image, spec.accel))
+}
+
+fn digest_of(value: &impl serde::Serialize) -> Digest {
+    // Plain data of this module's own choosing: serialising it cannot fail.
+    Digest::of(&serde_json::to_vec(value).expect("plain data is serialisable"))
+}
