@@ -30,7 +30,7 @@ services: client
 client: $(CLIENT)/dist/client/browser/index.html
 
 # `npm ci` wants the packages of every platform in the lock file, those too that no registry serves.
-$(CLIENT)/dist/client/browser/index.html: $(CLIENT)/package-lock.json $(shell find $(CLIENT)/src $(CLIENT)/public -type f 2>/dev/null)
+$(CLIENT)/dist/client/browser/index.html: $(CLIENT)/package-lock.json $(wildcard proto/*.proto) $(shell find $(CLIENT)/src $(CLIENT)/public -type f -not -path '*/stubs/*' 2>/dev/null)
 	cd $(CLIENT) && npm install --no-save --no-audit --no-fund --loglevel=error && npm run build
 	@touch $@
 

@@ -1,7 +1,8 @@
 #!/bin/bash
 # Builds the Debian guest image from distribution packages, as root or as an ordinary user with subordinate ids.
 #
-#   build.sh OUT    leaves disk.qcow2, vmlinux, vmlinuz, initrd, cmdline.txt and manifest.json in the folder OUT
+#   build.sh OUT [PACKAGE...]    leaves disk.qcow2, vmlinux, vmlinuz, initrd, cmdline.txt and manifest.json in the folder
+#                                OUT; packages are installed beside the recipe's own, and their services do not start
 #
 # No loop device and nothing mounted on the host: file systems are filled by mke2fs and mtools.
 # PSPD_DEBIAN_MIRROR overrides the package mirror. `STAGE: ...` lines on standard output say where it is.
@@ -9,6 +10,7 @@ set -euo pipefail
 
 recipe=$(cd "$(dirname "$0")" && pwd)
 out=$(mkdir -p "$1" && cd "$1" && pwd)
+shift
 . "$recipe/recipe.conf"
 export SOURCE_DATE_EPOCH=$epoch LC_ALL=C E2FSPROGS_FAKE_TIME=$epoch
 
@@ -55,7 +57,7 @@ bootstrap() {
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
         --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/info/*' \
         --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/lib/x86_64-linux-gnu/gconv/*' \
-        --include="$(paste -sd, "$recipe/packages")" \
+        --include="$(cat "$recipe/packages") $*" \
         --customize-hook='export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG"; mkdir "$1/kernel" && cd "$1/kernel" &&
             apt-get -qq -o APT::Sandbox::User=root download $(apt-cache depends '"$kernel"' | sed -n "s/.*Depends: \(linux-image-[0-9].*\)/\1/p")' \
         --customize-hook="sync-out /kernel $work/kernel" \
@@ -140,6 +142,9 @@ configure() {
     for unit in "$root"/usr/lib/systemd/system-generators/*; do
         ln -sf /dev/null "$root/etc/systemd/system-generators/${unit##*/}"
     done
+    # What runs is what is named here, and pspd's service: no unit that a package enables.
+    rm -rf "$root/etc/systemd/system/multi-user.target.wants"
+    mkdir "$root/etc/systemd/system/multi-user.target.wants"
     for unit in ssh watch console grow; do
         ln -sf "/etc/systemd/system/$unit.service" "$root/etc/systemd/system/multi-user.target.wants/"
     done
@@ -215,7 +220,7 @@ require
 stage "building guest-init"
 build_init
 stage "installing Debian $suite"
-bootstrap
+bootstrap "$@"
 export -f stage die assemble initramfs driver configure manifest disk grub_early bios_boot efi_boot
 export recipe out work suite kernel drivers unwanted_modules epoch disk_signature root_uuid hash_seed esp_serial disk_mib esp_mib cmdline
 as_root bash -euo pipefail -c assemble

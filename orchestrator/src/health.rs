@@ -1,9 +1,14 @@
-//! Asks services how they are, by `grpc.health.v1` over mTLS.
+//! Asks services how they are, by `grpc.health.v1` over mTLS; or by their port alone, where they speak another protocol.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
@@ -15,7 +20,7 @@ use tower::service_fn;
 
 use crate::identity::Identity;
 use crate::reach::Reach;
-use crate::spec::{Name, Spec};
+use crate::spec::{HealthCheck, Name, Spec};
 
 /// Between two questions to a service that is not there yet.
 const RETRY: Duration = Duration::from_millis(100);
@@ -74,6 +79,63 @@ pub async fn serving(
     }
 }
 
+/// Waits until a new connection to the service shows this certificate (DER); says whether that came.
+pub async fn shows(
+    reach: &Reach,
+    spec: &Spec,
+    domain: &Name,
+    identity: &Identity,
+    certificate: &[u8],
+    deadline: Duration,
+    cancel: &CancellationToken,
+) -> bool {
+    let wait = async {
+        loop {
+            match shown(reach, spec, domain, identity).await {
+                Ok(shown) if shown == certificate => return,
+                // One that is not there shows nothing, and its health tells why.
+                Ok(_) | Err(_) => sleep(RETRY).await,
+            }
+        }
+    };
+    tokio::select! {
+        waited = timeout(deadline, wait) => waited.is_ok(),
+        () = cancel.cancelled() => false,
+    }
+}
+
+/// The certificate (DER) that a service shows in a handshake.
+async fn shown(
+    reach: &Reach,
+    spec: &Spec,
+    domain: &Name,
+    identity: &Identity,
+) -> anyhow::Result<Vec<u8>> {
+    let service = spec.domains[domain].service.as_ref();
+    let port = service.context("it has no service")?.port;
+    let to = SocketAddr::from((spec.domains[domain].address, port));
+    let client = identity.client();
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(client.ca.as_bytes()) {
+        roots.add(certificate?)?;
+    }
+    let chain = CertificateDer::pem_slice_iter(client.certificate.as_bytes());
+    let chain = chain.collect::<Result<_, _>>()?;
+    let key = PrivateKeyDer::from_pem_slice(client.key.as_bytes())?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, key)?;
+    let name = ServerName::try_from(spec.host_name(domain))?;
+    let stream = reach.dial(to, QUESTION).await?;
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let stream = timeout(QUESTION, connector.connect(name, stream)).await??;
+    let shown = stream.get_ref().1.peer_certificates();
+    let shown = shown.and_then(|chain| chain.first());
+    Ok(shown.context("it showed no certificate")?.to_vec())
+}
+
 /// Keeps its connection between questions: a handshake costs an emulated guest more than an answer.
 struct Asker<'a> {
     reach: &'a Reach,
@@ -115,27 +177,32 @@ impl<'a> Asker<'a> {
         let Some(service) = &domain.service else {
             return Err("it has no service".into());
         };
+        let to = SocketAddr::from((domain.address, service.port));
+        let HealthCheck::Grpc(name) = &service.health else {
+            let dialled = self.reach.dial(to, limit).await;
+            return dialled
+                .map(|_| Health::Serving)
+                .map_err(|error| error.to_string());
+        };
         let channel = match &self.channel {
             Some(channel) => channel.clone(),
             None => {
-                let to = SocketAddr::from((domain.address, service.port));
                 let host_name = self.spec.host_name(self.domain);
                 let channel = connect(self.reach, &host_name, to, self.identity, limit).await?;
                 self.channel.insert(channel).clone()
             }
         };
         let request = HealthCheckRequest {
-            service: service.health.clone(),
+            service: name.clone(),
         };
         match HealthClient::new(channel).check(request).await {
             Ok(answer) if answer.get_ref().status == ServingStatus::Serving as i32 => {
                 Ok(Health::Serving)
             }
             Ok(_) => Ok(Health::NotServing),
-            Err(status) if status.code() == Code::NotFound => Err(format!(
-                "it does not know the health service `{}`",
-                service.health
-            )),
+            Err(status) if status.code() == Code::NotFound => {
+                Err(format!("it does not know the health service `{name}`"))
+            }
             Err(status) => Err(with_sources(&status)),
         }
     }

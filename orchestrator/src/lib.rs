@@ -5,6 +5,10 @@
 //! Everything else is one of the places that a step acts on: [`libvirt`], [`lab`], [`image`], [`guest`].
 
 pub mod accel;
+pub mod archive;
+pub mod bench;
+pub mod boot;
+pub mod cancelled;
 pub mod cli;
 pub mod doctor;
 pub mod event;

@@ -2,7 +2,10 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::time::Duration;
+
+use rustix::net::sockopt;
 
 use crate::lab::Lab;
 
@@ -42,4 +45,14 @@ impl Reach {
         stream.set_nodelay(true)?;
         tokio::net::TcpStream::from_std(stream)
     }
+}
+
+/// Has the kernel probe a connection that is silent: a guest that was killed sends no FIN, and without probes its
+/// connections would stay for ever.
+pub(crate) fn end_with_its_peer(stream: &impl AsFd) -> io::Result<()> {
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, Duration::from_secs(60))?;
+    sockopt::set_tcp_keepintvl(stream, Duration::from_secs(15))?;
+    sockopt::set_tcp_keepcnt(stream, 4)?;
+    Ok(())
 }

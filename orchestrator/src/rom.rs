@@ -1,7 +1,8 @@
-//! A firmware ROM of the user's own, checked before a domain is defined with it.
+//! A firmware ROM, checked before a domain is defined with it.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, ensure};
@@ -15,6 +16,18 @@ const MAXIMUM: u64 = 16 << 20;
 
 /// Refuses a file that no machine can map, or that is not the one that the topology names.
 pub fn check(path: &Path, sha256: &Digest) -> anyhow::Result<()> {
+    let found = digest(path)?;
+    ensure!(
+        found == *sha256,
+        "the ROM `{}` has the sha256 {found}, and the topology says {sha256}; if the file is the right one, \
+         correct the topology",
+        path.display()
+    );
+    Ok(())
+}
+
+/// The digest of a file that a machine can map.
+pub fn digest(path: &Path) -> anyhow::Result<Digest> {
     let shown = path.display();
     let mut bytes = Vec::new();
     File::open(path)
@@ -29,12 +42,30 @@ pub fn check(path: &Path, sha256: &Digest) -> anyhow::Result<()> {
         size > 0 && size.is_multiple_of(BLOCK),
         "the ROM `{shown}` is {size} bytes long; a whole ROM is a multiple of 64 KiB"
     );
-    let found = Digest::of(&bytes);
-    ensure!(
-        found == *sha256,
-        "the ROM `{shown}` has the sha256 {found}, and the topology says {sha256}; if the file is the right one, \
-         correct the topology"
-    );
+    Ok(Digest::of(&bytes))
+}
+
+/// Refuses a file that the hypervisor's own user, who is neither its owner nor of its group, cannot read.
+pub fn check_readable(path: &Path) -> anyhow::Result<()> {
+    for place in path.ancestors() {
+        let mode = fs::metadata(place)
+            .with_context(|| format!("failed to look at `{}`", place.display()))?
+            .permissions()
+            .mode();
+        let (needed, fix) = if place == path {
+            (0o004, "o+r")
+        } else {
+            (0o001, "o+x")
+        };
+        ensure!(
+            mode & needed != 0,
+            "the hypervisor's user cannot read the ROM `{}`: `{}` is closed to others; `chmod {fix} {}` opens it, or \
+             put the ROM elsewhere",
+            path.display(),
+            place.display(),
+            place.display()
+        );
+    }
     Ok(())
 }
 
@@ -56,6 +87,27 @@ mod tests {
         let path = folder.path().join("rom");
         std::fs::write(&path, [7; 2 << 16]).unwrap();
         check(&path, &Digest::of(&[7; 2 << 16])).unwrap();
+    }
+
+    #[test]
+    fn one_that_is_closed_to_others_is_told_with_the_place_that_closes_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rom");
+        fs::write(&path, "rom").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        let closed = |place: &Path| {
+            let told = check_readable(&path).unwrap_err().to_string();
+            assert!(
+                told.contains(&format!("`{}` is closed", place.display())),
+                "{told}"
+            );
+        };
+        closed(&path);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        closed(folder.path());
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711)).unwrap();
+        check_readable(&path).unwrap();
     }
 
     #[test]

@@ -69,8 +69,7 @@ impl Digest {
     /// The digest of bytes that are at hand.
     pub fn of(bytes: &[u8]) -> Digest {
         use sha2::Digest as _;
-        let hash = sha2::Sha256::digest(bytes);
-        Digest(hash.iter().map(|byte| format!("{byte:02x}")).collect())
+        Digest::from(sha2::Sha256::new_with_prefix(bytes))
     }
 
     /// Accepts 64 hexadecimal digits, in either case.
@@ -101,6 +100,15 @@ impl TryFrom<String> for Digest {
     type Error = InvalidDigest;
     fn try_from(text: String) -> Result<Digest, InvalidDigest> {
         Digest::parse(&text)
+    }
+}
+
+/// The digest of all that the hasher was given.
+impl From<sha2::Sha256> for Digest {
+    fn from(hasher: sha2::Sha256) -> Digest {
+        use sha2::Digest as _;
+        let hash = hasher.finalize();
+        Digest(hash.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 }
 
@@ -235,6 +243,9 @@ pub enum Seed {
 pub struct ImageSpec {
     pub name: String,
     pub source: ImageSource,
+    /// What a recipe installs beside its own packages; no other source has any.
+    #[serde(default)]
+    pub packages: BTreeSet<String>,
     pub seed: Seed,
 }
 
@@ -242,8 +253,42 @@ pub struct ImageSpec {
 #[serde(rename_all = "lowercase")]
 pub enum Firmware {
     Seabios,
+    /// Built by pspd, for [`Machine::Q35`].
+    Coreboot(Payload),
     Uefi,
-    Rom { path: PathBuf, sha256: Digest },
+    Rom {
+        path: PathBuf,
+        sha256: Digest,
+    },
+}
+
+/// What coreboot hands over to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Payload {
+    Seabios,
+    /// The image's kernel and initramfs, in the ROM itself.
+    Linux {
+        /// Words that follow the image's own command line.
+        cmdline: Option<String>,
+    },
+}
+
+impl Firmware {
+    /// The topology's word for it.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Firmware::Seabios => "seabios",
+            Firmware::Coreboot(_) => "coreboot",
+            Firmware::Uefi => "uefi",
+            Firmware::Rom { .. } => "rom",
+        }
+    }
+
+    /// Whether the kernel is a part of the firmware.
+    pub fn holds_kernel(&self) -> bool {
+        matches!(self, Firmware::Coreboot(Payload::Linux { .. }))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -295,19 +340,66 @@ pub struct VolumeSpec {
     pub mount: PathBuf,
 }
 
-/// A gRPC service that runs in a domain, as a systemd unit of the domain's name.
+/// A service that runs in a domain, as a systemd unit of the domain's name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceSpec {
-    /// A static executable on this host, absolute.
+    /// A static executable or a script on this host, absolute.
     pub binary: PathBuf,
-    /// Where it serves gRPC in the guest, with mTLS.
+    /// Where it serves in the guest.
     pub port: u16,
-    /// The service name that `grpc.health.v1` is asked for.
-    pub health: String,
+    pub health: HealthCheck,
     pub environment: BTreeMap<String, String>,
+    /// Environment variables that nobody but the service may read.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, Secret>,
     pub arguments: Vec<String>,
+    /// Arguments with which the executable, run beside the service, brings what it holds to its files; none without.
+    #[serde(default)]
+    pub checkpoint: Vec<String>,
     /// Guest path (absolute, or relative to the release) to host path (absolute).
     pub files: BTreeMap<PathBuf, PathBuf>,
+}
+
+/// By what a service is taken to be healthy; in files one word.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum HealthCheck {
+    /// `grpc.health.v1` says SERVING of this service name, over mTLS.
+    Grpc(String),
+    /// Its port takes connections: all that can be asked of a service that does not speak gRPC.
+    Tcp,
+}
+
+impl HealthCheck {
+    const TCP: &str = "tcp";
+}
+
+impl From<String> for HealthCheck {
+    fn from(text: String) -> HealthCheck {
+        match text.as_str() {
+            HealthCheck::TCP => HealthCheck::Tcp,
+            _ => HealthCheck::Grpc(text),
+        }
+    }
+}
+
+impl From<HealthCheck> for String {
+    fn from(health: HealthCheck) -> String {
+        match health {
+            HealthCheck::Tcp => HealthCheck::TCP.to_owned(),
+            HealthCheck::Grpc(name) => name,
+        }
+    }
+}
+
+/// Where a secret's value is from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Secret {
+    /// Made at random, and kept with the deployment's keys.
+    Generate,
+    /// A file of this host, absolute, which holds it in one line.
+    File(PathBuf),
 }
 
 /// A listening address of the host whose connections go to a port of the guest.

@@ -10,10 +10,10 @@ use std::time::Duration;
 use pspd::accel::Accelerator;
 use pspd::libvirt::{
     Affect, Connection, Console, Disk, DiskFormat, Domain, DomainDefinition, DomainState, Error,
-    Interface, Lifecycle, LifecycleChange, Network, NetworkDefinition, NetworkHost, Ownership,
-    StopReason,
+    Interface, Lifecycle, LifecycleChange, Loader, Network, NetworkDefinition, NetworkHost,
+    Ownership, StopReason,
 };
-use pspd::spec::{Digest, Firmware, Mac, Machine, Name, Range, Size};
+use pspd::spec::{Digest, Mac, Machine, Name, Range, Size};
 use tokio_util::sync::CancellationToken;
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -41,7 +41,7 @@ fn domain(deployment: &Name, domain: Name, log: &Path) -> DomainDefinition {
         ownership: ownership(deployment),
         accelerator: Accelerator::Tcg,
         machine: Machine::Pc,
-        firmware: Firmware::Seabios,
+        firmware: Loader::Seabios,
         kernel: None,
         memory: Range {
             current: Size::mib(64),
@@ -56,6 +56,7 @@ fn domain(deployment: &Name, domain: Name, log: &Path) -> DomainDefinition {
         oem_strings: vec!["io.systemd.credential:system.hostname=a,b".to_owned()],
         fw_cfg: Vec::new(),
         serial_log: log.to_owned(),
+        firmware_log: log.with_extension("firmware"),
     }
 }
 
@@ -219,11 +220,11 @@ fn a_deployment_lives_and_dies_on_a_qemu_host() {
     let logs = tempfile::tempdir().unwrap();
     let network = start_network(&connection, &deployment);
     for (machine, firmware) in [
-        (Machine::Pc, Firmware::Seabios),
-        (Machine::Q35, Firmware::Seabios),
-        (Machine::Q35, Firmware::Uefi),
+        (Machine::Pc, Loader::Seabios),
+        (Machine::Q35, Loader::Seabios),
+        (Machine::Q35, Loader::Uefi),
     ] {
-        if firmware == Firmware::Uefi && !connection.capabilities().unwrap().uefi {
+        if firmware == Loader::Uefi && !connection.capabilities().unwrap().uefi {
             eprintln!("skipped UEFI: the host offers none");
             continue;
         }

@@ -91,6 +91,30 @@ impl Deployment {
         Ok(deployment)
     }
 
+    /// An example of the project under a name, a port and a state directory of its own.
+    pub fn example(name: &str, published: u16) -> anyhow::Result<Deployment> {
+        let deployment = Deployment::empty()?;
+        let examples = root().join("examples");
+        let text = fs::read_to_string(examples.join(format!("{name}.yaml")))?
+            .replace(
+                &format!("\nname: {name}\n"),
+                &format!("\nname: {}\n", deployment.name),
+            )
+            .replace(
+                &format!("127.0.0.1:{published}:"),
+                &format!("127.0.0.1:{}:", deployment.port),
+            )
+            .replace("../target", "target")
+            .replace("../images", "images")
+            .replace(
+                "binary: postgres/",
+                &format!("binary: {}/postgres/", examples.display()),
+            );
+        deployment.write(&text)?;
+        deployment.own_services()?;
+        Ok(deployment)
+    }
+
     /// One small domain with the database service; `domain` adds lines to it.
     pub fn single(domain: &str) -> anyhow::Result<Deployment> {
         let deployment = Deployment::empty()?;
@@ -323,7 +347,8 @@ impl Running {
                 self.child.kill()?;
                 self.child.wait()?;
                 bail!(
-                    "pspd took longer than {LIMIT:?}:\n{}",
+                    "`{}` took longer than {LIMIT:?}:\n{}",
+                    self.command,
                     fs::read_to_string(self.err.path())?
                 );
             }

@@ -17,10 +17,12 @@ pub struct Args {
 
 pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let spec = context.deployed_spec()?;
-    context.identity(&spec)?.export_credentials(&args.dir)?;
+    context
+        .identity(&spec)?
+        .export_credentials(&args.dir, &spec)?;
     writeln!(
         std::io::stdout(),
-        "wrote ca.pem, client.pem and client.key to {}",
+        "wrote ca.pem, client.pem, client.key and the services' secrets to {}",
         args.dir.display()
     )?;
     Ok(Exit::Done)

@@ -1,15 +1,17 @@
-//! `pspd image`: builds, lists and removes guest images.
+//! `pspd image`: builds, lists and removes guest images and the ROMs that pspd builds.
 
 use std::io::Write as _;
+use std::path::PathBuf;
 
 use anyhow::bail;
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use super::context::{Context, cancelled_by_signals, runtime};
 use super::exit::Exit;
-use crate::event::{Event, Events};
-use crate::image;
-use crate::observe::images_in_use;
+use crate::event::{Event, Events, Scope};
+use crate::image::{self, coreboot};
+use crate::observe::{images_in_use, roms_in_use};
 use crate::report::{self, Style};
 use crate::spec::ImageSpec;
 
@@ -21,9 +23,9 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum ImageCommand {
-    /// Build or fetch the topology's images that are not cached
+    /// Build or fetch the topology's images that are not cached, or `coreboot`
     Build {
-        /// One image; all without it
+        /// One image, or `coreboot`; all of the topology's images without it
         name: Option<String>,
     },
     /// Show what is cached
@@ -44,7 +46,18 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     }
 }
 
+/// Names the ROM in place of an image.
+const COREBOOT: &str = "coreboot";
+
 fn build(context: &Context, name: Option<&str>) -> anyhow::Result<Exit> {
+    let cache = context.paths.cache.clone();
+    if name == Some(COREBOOT) {
+        let path = watched(COREBOOT, move |scope, cancel| {
+            Ok(coreboot::with_seabios(&cache, scope, cancel)?.path)
+        })?;
+        writeln!(std::io::stdout(), "{COREBOOT} {}", path.display())?;
+        return Ok(Exit::Done);
+    }
     let spec = context.spec()?;
     let chosen: Vec<&ImageSpec> = spec
         .images
@@ -60,20 +73,25 @@ fn build(context: &Context, name: Option<&str>) -> anyhow::Result<Exit> {
         );
     }
     for spec in chosen {
-        let built = watched(context, spec)?;
-        writeln!(std::io::stdout(), "{} {}", spec.name, built.disk.display())?;
+        let (cache, image) = (cache.clone(), spec.clone());
+        let disk = watched(&spec.name, move |scope, cancel| {
+            Ok(image::ensure(&cache, &image, scope, cancel)?.disk)
+        })?;
+        writeln!(std::io::stdout(), "{} {}", spec.name, disk.display())?;
     }
     Ok(Exit::Done)
 }
 
-/// Builds one image while its progress is drawn.
-fn watched(context: &Context, image: &ImageSpec) -> anyhow::Result<image::GuestImage> {
-    let (cache, image) = (context.paths.cache.clone(), image.clone());
+/// Builds one thing while its progress is drawn; gives its file.
+fn watched(
+    name: &str,
+    build: impl FnOnce(&Scope, &CancellationToken) -> anyhow::Result<PathBuf> + Send + 'static,
+) -> anyhow::Result<PathBuf> {
     runtime()?.block_on(async {
         let cancel = cancelled_by_signals()?;
         let (events, receiver) = Events::channel();
         let reporter = tokio::spawn(report::follow(receiver, Style::for_stderr()));
-        let step = format!("image {}", image.name);
+        let step = format!("image {name}");
         events.emit(Event::Started {
             step: step.clone(),
             subject: None,
@@ -81,16 +99,15 @@ fn watched(context: &Context, image: &ImageSpec) -> anyhow::Result<image::GuestI
         });
         let scope = events.scope(step, None);
         drop(events);
-        let built =
-            tokio::task::spawn_blocking(move || image::ensure(&cache, &image, &scope, &cancel))
-                .await?;
+        let built = tokio::task::spawn_blocking(move || build(&scope, &cancel)).await?;
         reporter.await??;
         built
     })
 }
 
 fn list(context: &Context, json: bool) -> anyhow::Result<Exit> {
-    let images = image::list(&context.paths.cache)?;
+    let mut images = image::list(&context.paths.cache)?;
+    images.extend(coreboot::list(&context.paths.cache)?);
     let mut out = std::io::stdout();
     if json {
         let rows: Vec<_> = images
@@ -108,7 +125,10 @@ fn list(context: &Context, json: bool) -> anyhow::Result<Exit> {
 
 fn prune(context: &Context) -> anyhow::Result<Exit> {
     let keep = images_in_use(&context.paths)?;
-    for image in image::prune(&context.paths.cache, &keep)? {
+    let mut removed = image::prune(&context.paths.cache, &keep)?;
+    let keep = roms_in_use(&context.paths)?;
+    removed.extend(image::prune_firmware(&context.paths.cache, &keep)?);
+    for image in removed {
         writeln!(
             std::io::stdout(),
             "removed {}  {}",

@@ -1,4 +1,4 @@
-//! `pspd logs`: the services' logs, merged by time.
+//! `pspd logs`: the services' logs, gathered to the host and merged by time; or one request's, by its trace.
 
 use std::io::Write as _;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -8,9 +8,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::context::{self, Context};
 use super::exit::Exit;
+use super::firmware_log;
 use crate::event::Scope;
-use crate::guest::{Guest, LogLine};
+use crate::guest::Guest;
+use crate::report;
 use crate::spec::{Name, Spec};
+use crate::state::LogLine;
 
 /// For a guest that runs; one that boots is `up`'s to wait for.
 const REACH: Duration = Duration::from_secs(15);
@@ -18,27 +21,39 @@ const REACH: Duration = Duration::from_secs(15);
 const SETTLE: Duration = Duration::from_millis(400);
 
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  pspd logs web-server -n 50 -f")]
+#[command(
+    after_help = "Examples:\n  pspd logs web-server -n 50 -f\n  pspd logs --trace 4bf92f3577b34da6a3ce929d0e0e4736\n\nWhat services log is gathered to the host by this command, and before a guest stops."
+)]
 pub struct Args {
     /// A domain; all that have a service without it
     name: Option<String>,
+    /// What the domain's firmware said at its last start, in place of the service's log
+    #[arg(long, conflicts_with_all = ["follow", "lines"])]
+    firmware: bool,
     /// Go on with what is logged, until Ctrl-C
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with = "trace")]
     follow: bool,
     /// How many lines of each service to begin with
     #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 200)]
     lines: usize,
+    /// One request alone, through all services in the order of its calls
+    #[arg(long, value_name = "ID", value_parser = trace_id)]
+    trace: Option<String>,
 }
 
-/// A line, whose it is, and when it came.
-struct Arrived {
-    domain: Name,
-    line: LogLine,
-    at: Instant,
+fn trace_id(text: &str) -> Result<String, String> {
+    let valid = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match valid {
+        true => Ok(text.to_ascii_lowercase()),
+        false => Err("a trace id is 32 hexadecimal digits; errors and log lines have it".into()),
+    }
 }
 
 pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let spec = context.deployed_spec()?;
+    if args.firmware {
+        return firmware_log::show(context, &spec, args.name.as_deref());
+    }
     let names: Vec<Name> = match &args.name {
         Some(name) => vec![context::domain(&spec, name)?],
         None => spec
@@ -48,25 +63,117 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
             .map(|domain| domain.name.clone())
             .collect(),
     };
-    let width = names
-        .iter()
-        .map(|name| name.as_str().len())
-        .max()
-        .unwrap_or(0);
+    let width = names.iter().map(|name| name.as_str().len()).max();
+    let width = width.unwrap_or(0);
+    let guests = gather(context, &spec, &names)?;
+    let home = context.paths.deployment(&spec.name);
+    let mut kept = Vec::new();
+    let mut last = Vec::new();
+    for name in &names {
+        let mut lines = Vec::new();
+        home.logbook(name)
+            .read(|line| lines.push((name.clone(), line)))?;
+        last.push(lines.last().map(|(_, line)| line.seconds));
+        if args.trace.is_none() {
+            lines.drain(..lines.len().saturating_sub(args.lines));
+        }
+        kept.append(&mut lines);
+    }
+    if kept.is_empty() && guests.iter().all(Option::is_none) {
+        // Says what does not run.
+        context.reach(&spec)?;
+    }
+    if let Some(id) = &args.trace {
+        let traced = report::trace::in_order(id, kept);
+        let found = !traced.is_empty();
+        let lines = traced
+            .into_iter()
+            .map(|one| (one.domain, one.line, one.depth));
+        print(lines, width)?;
+        anyhow::ensure!(found, "no service's log has the trace `{id}`");
+        return Ok(Exit::Done);
+    }
+    print_by_time(kept, width)?;
+    if args.follow {
+        let followed = names.into_iter().zip(last).zip(guests);
+        let followed = followed.filter_map(|((name, last), guest)| Some((name, last, guest?)));
+        follow(followed.collect(), width)?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Saves what all of them logged, side by side. One that does not answer is told and left: what it logged before is
+/// here.
+fn gather(context: &Context, spec: &Spec, names: &[Name]) -> anyhow::Result<Vec<Option<Guest>>> {
+    let Some(reach) = context.host(spec)?.reach(spec) else {
+        return Ok(names.iter().map(|_| None).collect());
+    };
+    let home = context.paths.deployment(&spec.name);
+    let connection = context.connection(spec)?;
+    let running: Vec<String> = connection
+        .domains()?
+        .into_iter()
+        .filter(|domain| domain.state.is_active())
+        .map(|domain| domain.name)
+        .collect();
+    let identity = context.identity(spec)?;
+    let one = |name: &Name| -> anyhow::Result<Guest> {
+        let (scope, cancel) = (Scope::ignored(), CancellationToken::new());
+        let guest = Guest::connect(&reach, spec, name, &identity, REACH, &scope, &cancel)?;
+        guest.gather(name, &home.logbook(name))?;
+        Ok(guest)
+    };
+    let gathered = std::thread::scope(|threads| {
+        let begun: Vec<_> = names
+            .iter()
+            .map(|name| {
+                let runs = running.iter().any(|other| other == name.as_str());
+                runs.then(|| threads.spawn(|| one(name)))
+            })
+            .collect();
+        let ended = begun
+            .into_iter()
+            .map(|thread| thread.map(|thread| thread.join()));
+        ended.collect::<Vec<_>>()
+    });
+    let mut guests = Vec::new();
+    for (name, gathered) in names.iter().zip(gathered) {
+        guests.push(match gathered {
+            None => None,
+            Some(Ok(Ok(guest))) => Some(guest),
+            Some(Ok(Err(error))) => {
+                writeln!(
+                    std::io::stderr(),
+                    "note: the log of `{name}` ends where it was gathered last: {error:#}"
+                )?;
+                None
+            }
+            Some(Err(_)) => anyhow::bail!("a log's reader panicked"),
+        });
+    }
+    Ok(guests)
+}
+
+/// A line, whose it is, and when it came.
+struct Arrived {
+    domain: Name,
+    line: LogLine,
+    at: Instant,
+}
+
+fn follow(guests: Vec<(Name, Option<f64>, Guest)>, width: usize) -> anyhow::Result<()> {
     let (sender, receiver) = channel();
     let mut readers = Vec::new();
-    for name in names {
-        let guest = connect(context, &spec, &name)?;
+    for (name, last, guest) in guests {
         let sender: Sender<Arrived> = sender.clone();
         readers.push(std::thread::spawn(move || {
-            guest.logs(&name, args.lines, args.follow, |line| {
-                sender
-                    .send(Arrived {
-                        domain: name.clone(),
-                        line,
-                        at: Instant::now(),
-                    })
-                    .is_ok()
+            guest.follow(&name, last, |line| {
+                // The last one that was printed comes once more.
+                if last.is_some_and(|last| line.seconds <= last) {
+                    return true;
+                }
+                let (domain, at) = (name.clone(), Instant::now());
+                sender.send(Arrived { domain, line, at }).is_ok()
             })
         }));
     }
@@ -81,8 +188,9 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
             Err(RecvTimeoutError::Timeout) => false,
             Err(RecvTimeoutError::Disconnected) => true,
         };
-        if ended || (args.follow && waiting.iter().any(|one| one.at.elapsed() >= SETTLE)) {
-            print(&mut waiting, width)?;
+        if ended || waiting.iter().any(|one| one.at.elapsed() >= SETTLE) {
+            let lines = waiting.drain(..).map(|one| (one.domain, one.line));
+            print_by_time(lines.collect(), width)?;
         }
         if ended {
             break;
@@ -93,28 +201,23 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
             .join()
             .map_err(|_| anyhow::anyhow!("a log's reader panicked"))??;
     }
-    Ok(Exit::Done)
+    Ok(())
 }
 
-fn connect(context: &Context, spec: &Spec, name: &Name) -> anyhow::Result<Guest> {
-    let (reach, identity) = (context.reach(spec)?, context.identity(spec)?);
-    Ok(Guest::connect(
-        &reach,
-        spec,
-        name,
-        &identity,
-        REACH,
-        &Scope::ignored(),
-        &CancellationToken::new(),
-    )?)
+fn print_by_time(mut lines: Vec<(Name, LogLine)>, width: usize) -> anyhow::Result<()> {
+    lines.sort_by(|(_, a), (_, b)| a.seconds.total_cmp(&b.seconds));
+    print(
+        lines.into_iter().map(|(domain, line)| (domain, line, 0)),
+        width,
+    )
 }
 
-fn print(waiting: &mut Vec<Arrived>, width: usize) -> anyhow::Result<()> {
-    waiting.sort_by(|a, b| a.line.seconds.total_cmp(&b.line.seconds));
+fn print(lines: impl Iterator<Item = (Name, LogLine, usize)>, width: usize) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
-    for Arrived { domain, line, .. } in waiting.drain(..) {
+    for (domain, line, depth) in lines {
         let time = jiff::Timestamp::from_microsecond((line.seconds * 1e6) as i64)?;
-        writeln!(out, "{time:.3} {domain:width$} {}", line.message)?;
+        let indent = "  ".repeat(depth);
+        writeln!(out, "{time:.3} {domain:width$} {indent}{}", line.message)?;
     }
     Ok(out.flush()?)
 }

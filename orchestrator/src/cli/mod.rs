@@ -2,6 +2,8 @@
 //!
 //! Owns arguments, exit codes and the last word on errors. Decides nothing about deployments.
 
+mod bench;
+mod boot;
 mod completions;
 mod console;
 mod context;
@@ -9,7 +11,10 @@ mod credentials;
 mod doctor;
 mod down;
 mod exit;
+mod export;
+mod firmware_log;
 mod image;
+mod import;
 mod init;
 mod lab;
 mod logs;
@@ -82,6 +87,8 @@ Examples:
   pspd status --watch          follow domains and services
   pspd ssh web-server -- uptime
   pspd logs -f                 all domains, merged by time
+  pspd export vm-export.tar.xz pack it, as it runs
+  pspd import vm-export.tar.xz make it run elsewhere
   pspd down                    take it away; data volumes stay";
 
 const EXAMPLES_AND_CODES: &str = "\
@@ -92,6 +99,8 @@ Examples:
   pspd status --watch          follow domains and services
   pspd ssh web-server -- uptime
   pspd logs -f                 all domains, merged by time
+  pspd export vm-export.tar.xz pack it, as it runs
+  pspd import vm-export.tar.xz make it run elsewhere
   pspd down                    take it away; data volumes stay
 
 Exit codes:
@@ -112,6 +121,10 @@ enum Command {
     Down(down::Args),
     /// Show what `up` would do, and why
     Plan(plan::Args),
+    /// Pack the deployment, running or stopped, into one archive
+    Export(export::Args),
+    /// Make an archive's deployment run here
+    Import(import::Args),
     /// Show domains, services and addresses
     Status(status::Args),
     /// Open a shell in a domain, or run a command there
@@ -128,6 +141,8 @@ enum Command {
     Schema,
     /// Build, list and remove guest images
     Image(image::Args),
+    /// Measure what is otherwise answered by feel
+    Bench(bench::Args),
     /// Work inside the deployment's lab
     Lab(lab::Args),
     /// Write the CA and a client certificate, for any gRPC client
@@ -149,6 +164,8 @@ pub fn main() -> ExitCode {
         Command::Up(args) => up::run(&context, args),
         Command::Down(args) => down::run(&context, args),
         Command::Plan(args) => plan::run(&context, args),
+        Command::Export(args) => export::run(&context, args),
+        Command::Import(args) => import::run(&context, args),
         Command::Status(args) => status::run(&context, args),
         Command::Ssh(args) => ssh::run(&context, args),
         Command::Logs(args) => logs::run(&context, args),
@@ -157,6 +174,7 @@ pub fn main() -> ExitCode {
         Command::Init(args) => init::run(&context, args),
         Command::Schema => schema::run(),
         Command::Image(args) => image::run(&context, args),
+        Command::Bench(args) => bench::run(&context, args),
         Command::Lab(args) => lab::run(&context, args),
         Command::Credentials(args) => credentials::run(&context, args),
         Command::Completions(args) => completions::run(args),

@@ -1,9 +1,11 @@
 //! What `up` and `down` share: lock, observe, plan, execute, tell.
 
+use std::io::Write as _;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use super::boot;
 use super::context::Context;
 use super::exit::{Coded, Exit};
 use crate::event::Events;
@@ -12,7 +14,7 @@ use crate::observe::{Host, Observed, observe};
 use crate::plan::Plan;
 use crate::report::{self, Style};
 use crate::spec::Spec;
-use crate::state::{Journal, Lock, Locked, Patience};
+use crate::state::{Home, Journal, Lock, Locked, Patience};
 
 /// How a command changes the deployment.
 pub struct Change {
@@ -33,21 +35,9 @@ pub async fn change(
     plan: impl FnOnce(&Spec, &Observed) -> anyhow::Result<Plan>,
 ) -> anyhow::Result<Exit> {
     let home = context.paths.deployment(&spec.name);
-    let (events, receiver) = Events::channel();
-    let style = if change.json {
-        Style::Json
-    } else {
-        Style::for_stderr()
-    };
-    let reporter = tokio::spawn(report::follow(receiver, style));
-
-    let told: anyhow::Result<Outcome> = async {
-        let patience = if change.no_wait {
-            Patience::Refuse
-        } else {
-            Patience::Wait
-        };
-        let _lock = take_lock(&home.lock_file(), patience, &cancel, &events).await?;
+    let style = Style::chosen(change.json);
+    let outcome = reported(style, async |events| {
+        let _lock = take_lock(&home.lock_file(), change.no_wait, &cancel, events).await?;
         home.create()?;
         for step in Journal::under_way(&home.journal_file())? {
             events.note(format!(
@@ -75,13 +65,12 @@ pub async fn change(
             home.remove()?;
         }
         Ok(outcome)
-    }
-    .await;
-
-    drop(events);
-    reporter.await??;
-    let outcome = told?;
+    })
+    .await?;
     report::summary(&outcome, change.command, &spec, style)?;
+    if style != Style::Json {
+        tell_boots(&home, &spec, &outcome)?;
+    }
     Ok(match &outcome {
         outcome if outcome.cancelled => Exit::Interrupted,
         outcome if outcome.is_success() => Exit::Done,
@@ -89,12 +78,30 @@ pub async fn change(
     })
 }
 
-async fn take_lock(
+/// Does something whose events are drawn until it ends.
+pub(super) async fn reported<T>(
+    style: Style,
+    work: impl AsyncFnOnce(&Events) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let (events, receiver) = Events::channel();
+    let reporter = tokio::spawn(report::follow(receiver, style));
+    let told = work(&events).await;
+    drop(events);
+    reporter.await??;
+    told
+}
+
+pub(super) async fn take_lock(
     path: &std::path::Path,
-    patience: Patience,
+    no_wait: bool,
     cancel: &CancellationToken,
     events: &Events,
 ) -> anyhow::Result<Lock> {
+    let patience = if no_wait {
+        Patience::Refuse
+    } else {
+        Patience::Wait
+    };
     let (path, cancel, events) = (path.to_owned(), cancel.clone(), events.clone());
     let taken = tokio::task::spawn_blocking(move || {
         Lock::take(&path, patience, &cancel, |holder| {
@@ -111,4 +118,15 @@ async fn take_lock(
             .into(),
             Err(error) => error,
         })
+}
+
+/// The stages of the boots that a run waited for.
+fn tell_boots(home: &Home, spec: &Spec, outcome: &Outcome) -> anyhow::Result<()> {
+    let mut boots = boot::recorded(home, spec)?;
+    boots.retain(|(name, _)| {
+        let id = format!("{name}/start");
+        outcome.ended.iter().any(|one| one.step.id == id)
+    });
+    let table = report::boots(boots.iter().map(|(name, boot)| (name, boot)));
+    Ok(write!(std::io::stderr(), "{table}")?)
 }

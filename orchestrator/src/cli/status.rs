@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::boot::{self, BootStatus, ReportedStatus};
 use super::context::{Context, cancelled_by_signals, runtime};
 use super::exit::Exit;
 use crate::health::Health;
 use crate::lab::Relay;
 use crate::libvirt::DomainState;
 use crate::observe::{Host, healths};
-use crate::spec::{Firmware, Name, Size, Spec};
+use crate::spec::{Name, Size, Spec};
 
 /// Between two looks of `--watch`.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -22,6 +23,9 @@ pub struct Args {
     /// Print JSON: the fields are stable
     #[arg(long)]
     json: bool,
+    /// Show the stages of each domain's last boot, too
+    #[arg(long)]
+    boot: bool,
     /// Look again every two seconds until Ctrl-C
     #[arg(long)]
     watch: bool,
@@ -44,7 +48,11 @@ struct DomainStatus {
     /// libvirt's word, or [`ABSENT`].
     state: String,
     address: Ipv4Addr,
+    /// What the topology asks for.
     firmware: &'static str,
+    /// What the guest itself reports; unknown before it was reached.
+    reported: Option<ReportedStatus>,
+    boot: Option<BootStatus>,
     /// Bytes.
     memory: Option<Size>,
     vcpus: Option<u32>,
@@ -67,6 +75,10 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
         if !args.watch {
             let status = look(context, &spec).await?;
             show(&status, args.json)?;
+            if args.boot && !args.json {
+                let home = context.paths.deployment(&spec.name);
+                write!(std::io::stdout(), "{}", boot::table(&home, &spec)?)?;
+            }
             return Ok(if status.healthy {
                 Exit::Done
             } else {
@@ -125,6 +137,7 @@ async fn look(context: &Context, spec: &Spec) -> anyhow::Result<Status> {
     }
     let healthy = domains.iter().all(|domain| {
         domain.state == "running"
+            && domain.reported.as_ref().is_none_or(|it| it.as_asked)
             && domain
                 .service
                 .as_ref()
@@ -159,15 +172,17 @@ fn describe(
         .home
         .deployed_record(name)?
         .map(|deployed| deployed.release.short().to_owned());
+    // What is off runs on no firmware.
+    let boot = host.home.boot_record(name)?.filter(|_| live.is_some());
     Ok(DomainStatus {
         name: name.clone(),
         state: state.map_or(ABSENT, word).to_owned(),
         address: domain.address,
-        firmware: match domain.firmware {
-            Firmware::Seabios => "seabios",
-            Firmware::Uefi => "uefi",
-            Firmware::Rom { .. } => "rom",
-        },
+        firmware: domain.firmware.word(),
+        reported: boot
+            .as_ref()
+            .map(|boot| ReportedStatus::of(boot, &domain.firmware)),
+        boot: boot.as_ref().map(BootStatus::of),
         memory: live.as_ref().map(|live| live.memory.current),
         vcpus: live.as_ref().map(|live| live.vcpus.current),
         service: domain.service.as_ref().map(|service| ServiceStatus {
@@ -216,6 +231,7 @@ fn render(status: &Status) -> String {
         "state",
         "address",
         "firmware",
+        "reported",
         "memory",
         "vcpus",
         "service",
@@ -233,6 +249,10 @@ fn render(status: &Status) -> String {
             domain.address.to_string(),
             domain.firmware.to_owned(),
             domain
+                .reported
+                .as_ref()
+                .map_or("-".into(), ReportedStatus::shown),
+            domain
                 .memory
                 .map_or("-".into(), |memory| memory.to_string()),
             domain.vcpus.map_or("-".into(), |vcpus| vcpus.to_string()),
@@ -249,6 +269,14 @@ fn render(status: &Status) -> String {
             .and_then(|service| service.detail.as_ref())
         {
             details.push_str(&format!("{}: {detail}\n", domain.name));
+        }
+        if let Some(reported) = domain.reported.as_ref().filter(|it| !it.as_asked) {
+            details.push_str(&format!(
+                "{}: it is to run on {}, and its guest reports {}; `pspd down` and `pspd up` make it anew\n",
+                domain.name,
+                domain.firmware,
+                reported.shown()
+            ));
         }
     }
     format!(
@@ -284,6 +312,20 @@ mod tests {
                 state: "running".into(),
                 address: [10, 77, 0, 10].into(),
                 firmware: "seabios",
+                reported: Some(ReportedStatus {
+                    vendor: "coreboot".into(),
+                    version: "4.15".into(),
+                    efi: false,
+                    coreboot: true,
+                    as_asked: false,
+                }),
+                boot: Some(BootStatus {
+                    started: Some("2026-01-01T00:00:00Z".into()),
+                    firmware: Some(0.312),
+                    kernel: Some(2.5),
+                    init: None,
+                    ssh: Some(7.0),
+                }),
                 memory: Some(Size::mib(512)),
                 vcpus: Some(1),
                 service: Some(ServiceStatus {
@@ -301,9 +343,10 @@ mod tests {
     fn people_read_a_table_and_the_details_below() {
         insta::assert_snapshot!(render(&status()), @"
         demo on lab: not healthy
-         domain  state    address     firmware  memory   vcpus  service               published
-         store   running  10.77.0.10  seabios   512 MiB  1      unreachable on 50051  127.0.0.1:8080
+         domain  state    address     firmware  reported       memory   vcpus  service               published
+         store   running  10.77.0.10  seabios   coreboot 4.15  512 MiB  1      unreachable on 50051  127.0.0.1:8080
         store: connection refused
+        store: it is to run on seabios, and its guest reports coreboot 4.15; `pspd down` and `pspd up` make it anew
         ");
     }
 
@@ -327,6 +370,20 @@ mod tests {
               "state": "running",
               "address": "10.77.0.10",
               "firmware": "seabios",
+              "reported": {
+                "vendor": "coreboot",
+                "version": "4.15",
+                "efi": false,
+                "coreboot": true,
+                "as_asked": false
+              },
+              "boot": {
+                "started": "2026-01-01T00:00:00Z",
+                "firmware": 0.312,
+                "kernel": 2.5,
+                "init": null,
+                "ssh": 7.0
+              },
               "memory": 536870912,
               "vcpus": 1,
               "service": {

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use super::World;
 use crate::event::Scope;
 use crate::image;
+use crate::libvirt::SNAPSHOT;
 use crate::spec::{Name, Size};
 use crate::state::remove_if_there;
 
@@ -36,7 +37,8 @@ pub(super) fn delete(world: &World, domain: &Name) -> anyhow::Result<()> {
     world.home.forget_deployed(domain)?;
     remove_if_there(&world.home.seed(domain))?;
     remove_if_there(&world.home.console_log(domain))?;
-    remove_if_there(&world.home.disk(domain))
+    remove_if_there(&world.home.firmware_log(domain))?;
+    delete_volume(&world.home.disk(domain))
 }
 
 pub(super) fn create_volume(path: &Path, size: Size) -> anyhow::Result<()> {
@@ -47,6 +49,8 @@ pub(super) fn grow(path: &Path, size: Size) -> anyhow::Result<()> {
     image::grow(path, size)
 }
 
+/// With the overlay that an interrupted export may have left.
 pub(super) fn delete_volume(path: &Path) -> anyhow::Result<()> {
+    remove_if_there(&path.with_extension(format!("qcow2.{SNAPSHOT}")))?;
     remove_if_there(path)
 }

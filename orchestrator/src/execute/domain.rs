@@ -7,14 +7,14 @@ use anyhow::{Context as _, anyhow};
 use ipnet::Ipv4Net;
 use ssh_key::LineEnding;
 
-use super::World;
+use super::{World, firmware};
+use crate::archive;
 use crate::event::Scope;
 use crate::image::{GuestImage, NoCloud};
 use crate::libvirt::{
     Affect, Disk, DiskFormat, Domain, DomainDefinition, Error, Interface, KernelBoot, Ownership,
 };
 use crate::plan::volume_file;
-use crate::rom;
 use crate::spec::{Boot, Digest, DomainSpec, Firmware, Name, Range, Seed, Size};
 use crate::state::remove_if_there;
 
@@ -31,11 +31,9 @@ pub(super) fn define(
     let image = world.image(&domain.image, scope)?;
     let kernel = match domain.boot {
         Boot::Disk => None,
+        Boot::Kernel if domain.firmware.holds_kernel() => None,
         Boot::Kernel => Some(kernel(domain, &image)?),
     };
-    if let Firmware::Rom { path, sha256 } = &domain.firmware {
-        rom::check(path, sha256)?;
-    }
     let definition = DomainDefinition {
         name: name.clone(),
         ownership: Ownership {
@@ -44,7 +42,7 @@ pub(super) fn define(
         },
         accelerator: world.accelerator(&image)?,
         machine: domain.machine,
-        firmware: domain.firmware.clone(),
+        firmware: firmware::loader(world, name, scope)?,
         kernel,
         memory: domain.memory,
         vcpus: domain.vcpus,
@@ -56,6 +54,7 @@ pub(super) fn define(
         oem_strings: world.identity.oem_strings(&world.spec, name)?,
         fw_cfg: world.identity.fw_cfg(name)?,
         serial_log: world.home.console_log(name),
+        firmware_log: world.home.firmware_log(name),
     };
     world.connection()?.define_domain(&definition)?;
     Ok(())
@@ -69,7 +68,8 @@ fn kernel(domain: &DomainSpec, image: &GuestImage) -> anyhow::Result<KernelBoot>
             domain.image, domain.name
         )
     })?;
-    if domain.firmware == Firmware::Uefi {
+    // The PVH entry is for QEMU's own SeaBIOS: others wait for it for ever.
+    if domain.firmware != Firmware::Seabios {
         kernel.kernel = kernel.bz_image();
     }
     Ok(kernel.into())
@@ -146,7 +146,19 @@ fn expect(world: &World, name: &Name) -> anyhow::Result<Domain> {
 }
 
 pub(super) fn start(world: &World, name: &Name) -> anyhow::Result<()> {
-    Ok(expect(world, name)?.start()?)
+    let domain = expect(world, name)?;
+    // What is known of the boot before holds no longer, also where this one fails.
+    world.home.forget_boot(name)?;
+    world.watch_boot(name)?;
+    Ok(domain.start()?)
+}
+
+pub(super) fn resume(world: &World, name: &Name) -> anyhow::Result<()> {
+    Ok(expect(world, name)?.resume()?)
+}
+
+pub(super) fn merge(world: &World, name: &Name, scope: &Scope) -> anyhow::Result<()> {
+    archive::merge(&world.connection()?, &world.home, &world.spec, name, scope)
 }
 
 /// Presses the power button, and pulls the plug where the guest does not obey.

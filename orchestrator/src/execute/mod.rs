@@ -11,8 +11,10 @@
 
 mod disk;
 mod domain;
+mod firmware;
 mod lab;
 mod network;
+mod reach;
 mod service;
 mod undo;
 mod world;
@@ -24,6 +26,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
+use crate::cancelled::Cancelled;
 use crate::event::Event;
 use crate::plan::{Action, Plan, Step};
 use crate::state::{Entry, Journal};
@@ -196,7 +199,7 @@ impl Run<'_> {
                     step: id.clone(),
                     error: text.clone(),
                 })?;
-                if self.world.cancel.is_cancelled() && text.contains("cancelled") {
+                if self.world.cancel.is_cancelled() && Cancelled::is_cause_of(&error) {
                     self.waiting.push(step);
                 } else {
                     let failed = Event::Failed {
@@ -236,6 +239,7 @@ fn perform(world: &World, step: &Step) -> anyhow::Result<()> {
         Action::Publish { host, guest, .. } => lab::publish(world, *host, *guest),
         Action::Unpublish { host } => lab::unpublish(world, *host),
         Action::EnsureImage { image } => disk::ensure_image(world, image, &scope),
+        Action::EnsureRom { domain, .. } => firmware::ensure(world, domain, &scope),
         Action::CreateDisk {
             domain,
             image,
@@ -256,6 +260,8 @@ fn perform(world: &World, step: &Step) -> anyhow::Result<()> {
         Action::UndefineNetwork => network::undefine(world),
         Action::Define { domain, digest, .. } => domain::define(world, domain, digest, &scope),
         Action::Start { domain } => domain::start(world, domain),
+        Action::Resume { domain } => domain::resume(world, domain),
+        Action::Merge { domain } => domain::merge(world, domain, &scope),
         Action::Resize {
             domain,
             memory,
@@ -263,9 +269,14 @@ fn perform(world: &World, step: &Step) -> anyhow::Result<()> {
         } => domain::resize(world, domain, *memory, *vcpus, &scope),
         Action::Stop { domain } => domain::stop(world, domain, &scope),
         Action::Undefine { domain } => domain::undefine(world, domain),
-        Action::Reach { domain } => service::reach(world, domain, &scope),
+        Action::Reach { domain } => reach::reach(world, domain, &scope),
         Action::Push { domain, release } => service::push(world, domain, release, &scope),
         Action::Activate { domain, release } => service::activate(world, domain, release, &scope),
+        Action::Gather { domain } => service::gather(world, domain, &scope),
+        Action::Renew {
+            domain,
+            certificate,
+        } => service::renew(world, domain, certificate, &scope),
         Action::Healthy { domain, release } => service::healthy(world, domain, release, &scope),
     }
 }

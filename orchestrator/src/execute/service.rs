@@ -1,85 +1,48 @@
-//! What is done in guests: reaching them, and bringing a release of their service into use.
+//! What is done in guests that were reached: bringing a release of their service into use.
 
-use std::fs;
 use std::time::Duration;
 
 use anyhow::anyhow;
 
 use super::World;
+use super::reach::{LOG_LINES, indented};
+use crate::cancelled::Cancelled;
 use crate::event::Scope;
-use crate::guest::{Activated, ConnectError, Guest, RolledBack};
+use crate::guest::{Activated, Guest, RolledBack};
 use crate::health::{self, Health};
-use crate::spec::{Digest, Name};
+use crate::spec::{Digest, HealthCheck, Name};
 use crate::state::Deployed;
 
-/// From a domain's start to its SSH banner, natively.
-const BOOT: Duration = Duration::from_secs(20);
 /// From a service's start to SERVING, natively.
 const SERVING: Duration = Duration::from_secs(10);
-const LOG_LINES: usize = 12;
+/// The same for what speaks another protocol: at its first start it may make its data, as PostgreSQL does.
+const LISTENING: Duration = Duration::from_secs(30);
+/// From a new certificate to a connection that shows it, natively.
+const SHOWN: Duration = Duration::from_secs(2);
+/// For a guest that is about to stop: one that runs answers at once.
+const GATHER: Duration = Duration::from_secs(5);
 
-pub(super) fn reach(world: &World, domain: &Name, scope: &Scope) -> anyhow::Result<()> {
-    scope.stage("waiting for SSH");
-    let deadline = world.spec.domains[domain]
-        .boot_timeout
-        .unwrap_or_else(|| world.patience(BOOT));
-    let guest = Guest::connect(
-        &world.reach()?,
-        &world.spec,
-        domain,
-        &world.identity,
-        deadline,
-        scope,
-        &world.cancel,
-    );
-    match guest {
-        Ok(guest) => {
-            world.set_guest(domain, guest);
-            Ok(())
-        }
-        Err(error @ ConnectError::NoBanner { .. }) => {
-            let console = console_end(world, domain);
-            Err(anyhow!(
-                "{error}\nits serial console ends with:\n{console}\nlook into it with `pspd console {domain}`"
-            ))
-        }
-        Err(error) => Err(error.into()),
+/// Saves what a service logged. A guest that does not answer stops all the same, with a note.
+pub(super) fn gather(world: &World, domain: &Name, scope: &Scope) -> anyhow::Result<()> {
+    scope.stage("gathering its log");
+    let gathered = || -> anyhow::Result<()> {
+        let guest = Guest::connect(
+            &world.reach()?,
+            &world.spec,
+            domain,
+            &world.identity,
+            GATHER,
+            scope,
+            &world.cancel,
+        )?;
+        guest.gather(domain, &world.home.logbook(domain))
+    };
+    if let Err(error) = gathered() {
+        scope.note(format!(
+            "what `{domain}` logged last is not kept: {error:#}"
+        ));
     }
-}
-
-/// The last lines of the serial log, indented.
-fn console_end(world: &World, domain: &Name) -> String {
-    let path = world.home.console_log(domain);
-    match fs::read(&path) {
-        Ok(bytes) => {
-            let text = String::from_utf8_lossy(&bytes);
-            let lines: Vec<&str> = text
-                .lines()
-                .map(str::trim_end)
-                .filter(|line| !line.is_empty())
-                .collect();
-            if lines.is_empty() {
-                return "  (it is silent)".to_owned();
-            }
-            indented(
-                lines
-                    .iter()
-                    .skip(lines.len().saturating_sub(LOG_LINES))
-                    .copied(),
-            )
-        }
-        Err(error) => format!("  (`{}`: {error})", path.display()),
-    }
-}
-
-/// Lines for an error's text, without the control characters that a guest may print.
-fn indented<'a>(lines: impl IntoIterator<Item = &'a str>) -> String {
-    let clean = |line: &str| line.chars().filter(|c| !c.is_control()).collect::<String>();
-    lines
-        .into_iter()
-        .map(|line| format!("  {}", clean(line)))
-        .collect::<Vec<_>>()
-        .join("\n")
+    Ok(())
 }
 
 pub(super) fn push(
@@ -135,18 +98,16 @@ pub(super) fn healthy(
     scope: &Scope,
 ) -> anyhow::Result<()> {
     scope.stage("waiting for SERVING");
-    let deadline = world.patience(SERVING);
+    let service = world.spec.domains[domain].service.as_ref();
+    let deadline = match service.map(|service| &service.health) {
+        Some(HealthCheck::Tcp) => world.patience(LISTENING),
+        _ => world.patience(SERVING),
+    };
     match serving(world, domain, deadline)? {
-        Ok(()) => world.home.record_deployed(
-            domain,
-            &Deployed {
-                release: release.clone(),
-            },
-        ),
-        Err(health) if world.cancel.is_cancelled() => Err(anyhow!(
-            "cancelled while the service was {}",
-            describe(&health)
-        )),
+        Ok(()) => record(world, domain, release.clone()),
+        Err(health) if world.cancel.is_cancelled() => {
+            Err(Cancelled::during(format_args!("the service was {}", describe(&health))).into())
+        }
         Err(health) => {
             let waited = deadline.as_secs();
             let seen = format!(
@@ -157,6 +118,47 @@ pub(super) fn healthy(
             Err(roll_back(world, &guest, domain, &seen))
         }
     }
+}
+
+fn record(world: &World, domain: &Name, release: Digest) -> anyhow::Result<()> {
+    let certificate = Some(world.release(domain)?.certificate.digest());
+    let deployed = Deployed {
+        release,
+        certificate,
+    };
+    world.home.record_deployed(domain, &deployed)
+}
+
+/// A service that does not show its new certificate while it runs is restarted.
+pub(super) fn renew(
+    world: &World,
+    domain: &Name,
+    certificate: &Digest,
+    scope: &Scope,
+) -> anyhow::Result<()> {
+    scope.stage("installing the certificate");
+    let assembled = world.release(domain)?;
+    expect_release(&assembled.certificate.digest(), certificate, domain)?;
+    let guest = world.guest(domain)?;
+    guest.certify(&assembled)?;
+    scope.stage("waiting until the service shows it");
+    let (reach, wanted) = (world.reach()?, assembled.certificate.der()?);
+    let shown = health::shows(
+        &reach,
+        &world.spec,
+        domain,
+        &world.identity,
+        &wanted,
+        world.patience(SHOWN),
+        &world.cancel,
+    );
+    if !world.runtime.block_on(shown) {
+        scope.note(format!(
+            "`{domain}` goes on with its old certificate while it runs, and is restarted"
+        ));
+        guest.restart(domain)?;
+    }
+    healthy(world, domain, &assembled.digest, scope)
 }
 
 fn serving(world: &World, domain: &Name, deadline: Duration) -> anyhow::Result<Result<(), Health>> {
@@ -193,10 +195,7 @@ fn roll_back(world: &World, guest: &Guest, domain: &Name, seen: &str) -> anyhow:
         Ok(RolledBack::To(previous)) => match serving(world, domain, world.patience(SERVING)) {
             Ok(Ok(())) => {
                 let short = previous.short().to_owned();
-                match world
-                    .home
-                    .record_deployed(domain, &Deployed { release: previous })
-                {
+                match record(world, domain, previous) {
                     Ok(()) => format!("rolled back to the release {short}, which is SERVING"),
                     Err(error) => format!(
                         "rolled back to the release {short}, which is SERVING; not recorded: {error:#}"
@@ -220,12 +219,4 @@ fn roll_back(world: &World, guest: &Guest, domain: &Name, seen: &str) -> anyhow:
         Err(error) => format!("rolling back failed: {error:#}"),
     };
     anyhow!("{seen}\n{logged}\n{now}")
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn a_guests_control_characters_do_not_reach_the_terminal() {
-        assert_eq!(super::indented(["\x1b[2Jhello", "b\r"]), "  [2Jhello\n  b");
-    }
 }

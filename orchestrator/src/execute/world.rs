@@ -9,6 +9,7 @@ use anyhow::{Context as _, anyhow};
 use tokio_util::sync::CancellationToken;
 
 use crate::accel::{self, Accelerator};
+use crate::boot::Watch;
 use crate::event::{Events, Scope};
 use crate::guest::{Guest, Release};
 use crate::identity::Identity;
@@ -35,6 +36,7 @@ pub struct World {
     accelerator: Mutex<Option<Accelerator>>,
     guests: Mutex<BTreeMap<Name, Arc<Guest>>>,
     releases: Mutex<BTreeMap<Name, Arc<Release>>>,
+    watches: Mutex<BTreeMap<Name, Watch>>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -68,6 +70,7 @@ impl World {
             accelerator: Mutex::default(),
             guests: Mutex::default(),
             releases: Mutex::default(),
+            watches: Mutex::default(),
         })
     }
 
@@ -153,6 +156,22 @@ impl World {
             Some(Accelerator::Kvm) => native,
             _ => native * 6,
         }
+    }
+
+    /// Follows a boot that is about to begin, until its guest is reached.
+    pub(super) fn watch_boot(&self, domain: &Name) -> anyhow::Result<()> {
+        let (serial, debug) = (
+            self.home.console_log(domain),
+            self.home.firmware_log(domain),
+        );
+        let watch = Watch::begin(&serial, &debug)?;
+        locked(&self.watches).insert(domain.clone(), watch);
+        Ok(())
+    }
+
+    /// The boot that this run began, if it did; it is not followed any longer.
+    pub(super) fn take_watch(&self, domain: &Name) -> Option<Watch> {
+        locked(&self.watches).remove(domain)
     }
 
     pub(super) fn guest(&self, domain: &Name) -> anyhow::Result<Arc<Guest>> {

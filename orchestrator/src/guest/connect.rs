@@ -9,9 +9,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::Guest;
 use super::session::{ANSWER, Session};
+use crate::cancelled::Cancelled;
 use crate::event::Scope;
 use crate::identity::Identity;
-use crate::reach::Reach;
+use crate::reach::{Reach, end_with_its_peer};
 use crate::spec::{Name, Spec};
 
 /// Short at first: a guest whose network is not up yet answers nothing, and a new try comes sooner than a retry.
@@ -19,7 +20,6 @@ const DIAL: Duration = Duration::from_millis(700);
 const RETRY: Duration = Duration::from_millis(50);
 /// For banner and key exchange; a server that stays silent for longer is tried again.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-const KEEPALIVE_SECONDS: u32 = 30;
 const SSH: u16 = 22;
 
 /// What connecting waited for when it failed.
@@ -45,8 +45,17 @@ pub enum ConnectError {
     },
     #[error("the host key of `{domain}` cannot be read: {cause}")]
     OwnKey { domain: Name, cause: String },
-    #[error("cancelled while `{domain}` was waited for")]
-    Cancelled { domain: Name },
+    #[error("`{domain}` was not waited for")]
+    Cancelled { domain: Name, source: Cancelled },
+}
+
+impl ConnectError {
+    fn cancelled(domain: &Name) -> ConnectError {
+        ConnectError::Cancelled {
+            domain: domain.clone(),
+            source: Cancelled::during("SSH was waited for"),
+        }
+    }
 }
 
 impl Guest {
@@ -88,16 +97,12 @@ impl Guest {
             let left = deadline.saturating_sub(began.elapsed());
             match handshake(reach, address, left) {
                 Ok(_) if cancel.is_cancelled() => {
-                    return Err(ConnectError::Cancelled {
-                        domain: domain.clone(),
-                    });
+                    return Err(ConnectError::cancelled(domain));
                 }
                 Ok(session) => break session,
                 Err(error) => {
                     if cancel.is_cancelled() {
-                        return Err(ConnectError::Cancelled {
-                            domain: domain.clone(),
-                        });
+                        return Err(ConnectError::cancelled(domain));
                     }
                     if began.elapsed() >= deadline {
                         let cause = error.to_string();
@@ -127,7 +132,6 @@ impl Guest {
             address,
             cause,
         })?;
-        inner.set_keepalive(true, KEEPALIVE_SECONDS);
         Ok(Guest {
             session: Session { inner },
         })
@@ -138,6 +142,8 @@ impl Guest {
 fn handshake(reach: &Reach, address: SocketAddr, left: Duration) -> io::Result<ssh2::Session> {
     let stream = reach.dial_blocking(address, DIAL.min(left.max(RETRY)))?;
     stream.set_nodelay(true)?;
+    // Not libssh2's own keepalive: with one, a wait that is silent until it is due fails as timed out.
+    end_with_its_peer(&stream)?;
     let mut session = ssh2::Session::new()?;
     session.set_timeout(millis(left.clamp(Duration::from_secs(1), HANDSHAKE)));
     session.set_tcp_stream(stream);

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::release::{Content, Release, ReleaseFile};
 use super::{Activated, Guest, RolledBack, script};
+use crate::cancelled::Cancelled;
 use crate::event::Scope;
 use crate::spec::{Digest, Name};
 
@@ -16,7 +17,8 @@ use crate::spec::{Digest, Name};
 const LEVEL: i32 = 3;
 
 impl Guest {
-    /// Copies what the guest lacks of a release; nothing there uses it yet. Gives the bytes that were read for it.
+    /// Copies what the guest lacks of a release, which nothing there uses yet, and puts its certificate into use. Gives
+    /// the bytes that were read for it.
     pub fn push(
         &self,
         release: &Release,
@@ -26,7 +28,15 @@ impl Guest {
         let seen = self
             .session
             .script("look at what is deployed", &script::inspect(release))?;
-        if seen.lines().any(|line| line == "complete") {
+        let is = |what: &str| seen.lines().any(|line| line == what);
+        let certify = match is("certified") {
+            true => String::new(),
+            false => script::certify(release),
+        };
+        if is("complete") {
+            if !certify.is_empty() {
+                self.session.script("install the certificate", &certify)?;
+            }
             return Ok(0);
         }
         let is_there = |file: &&ReleaseFile| {
@@ -45,9 +55,23 @@ impl Guest {
             scope.stage(format!("pushing {}", file.path.display()));
             pushed += self.send(release, file, from, scope, cancel)?;
         }
-        self.session
-            .script("complete the release", &script::complete(release, &have))?;
+        let complete = script::complete(release, &have) + &certify;
+        self.session.script("complete the release", &complete)?;
         Ok(pushed)
+    }
+
+    /// Puts a renewed certificate into use, and nothing else.
+    pub fn certify(&self, release: &Release) -> anyhow::Result<()> {
+        self.session
+            .script("install the certificate", &script::certify(release))
+            .map(drop)
+    }
+
+    /// Restarts the service as it is.
+    pub fn restart(&self, service: &Name) -> anyhow::Result<()> {
+        self.session
+            .script("restart the service", &script::restart(service))
+            .map(drop)
     }
 
     fn send(
@@ -74,9 +98,16 @@ impl Guest {
         };
         let compressed = zstd::stream::read::Encoder::new(watched, LEVEL)
             .with_context(|| format!("failed to {what}"))?;
-        self.session
-            .feed(&what, &script::receive(release, file), compressed)?;
-        Ok(size)
+        let fed = self
+            .session
+            .feed(&what, &script::receive(release, file), compressed);
+        if cancel.is_cancelled() {
+            bail!(Cancelled::during(format_args!(
+                "`{}` was pushed",
+                from.display()
+            )));
+        }
+        fed.map(|_| size)
     }
 
     /// Switches to a pushed release and starts it; one that is in use and active stays untouched.
@@ -128,8 +159,7 @@ struct Watched<'a> {
 impl Read for Watched<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.cancel.is_cancelled() {
-            // Not `Interrupted`, after which readers would go on.
-            return Err(io::Error::other("cancelled"));
+            return Err(Cancelled::during("a file was pushed").into());
         }
         let count = self.inner.read(buffer)?;
         self.done += count as u64;

@@ -1,24 +1,22 @@
 //! Services' logs, as journald has them, with the time by which those of several guests are merged.
+//!
+//! A guest's journal is in its memory. What matters is gathered to the host, in pieces: each begins where the one before
+//! ended.
 
 use super::Guest;
+use super::session::ANSWER;
 use crate::spec::Name;
+use crate::state::{LogLine, Logbook};
 
-/// One line of a service's log.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LogLine {
-    /// Since the epoch, in the guest's clock.
-    pub seconds: f64,
-    pub message: String,
-}
-
-/// What prints a service's log in a guest: the last `lines`, then with `follow` what comes.
-pub fn logs_command(service: &Name, lines: usize, follow: bool) -> String {
-    let follow = if follow { " -f" } else { "" };
-    format!("journalctl --no-pager -q -o short-unix -u {service} -n {lines}{follow}")
+/// What prints a service's log in a guest from a time on, and with `follow` what comes.
+fn logs_command(service: &Name, since: Option<f64>, follow: bool) -> String {
+    let follow = if follow { " -f -n all" } else { "" };
+    let since = since.map_or_else(String::new, |seconds| format!(" --since=@{seconds:.6}"));
+    format!("journalctl --no-pager -q -o short-unix -u {service}{since}{follow}")
 }
 
 /// Parses `short-unix`: `SECONDS.MICROS HOST IDENTIFIER[PID]: MESSAGE`.
-pub fn parse_log_line(line: &str) -> Option<LogLine> {
+fn parse_log_line(line: &str) -> Option<LogLine> {
     let (seconds, rest) = line.split_once(' ')?;
     let (_, rest) = rest.split_once(' ')?;
     let (_, message) = rest.split_once(": ")?;
@@ -29,18 +27,31 @@ pub fn parse_log_line(line: &str) -> Option<LogLine> {
 }
 
 impl Guest {
-    /// Gives a service's log line by line until it ends or `line` says that it has enough. Blocks.
-    pub fn logs(
+    /// Saves what a service logged since this was done last. Blocks.
+    pub fn gather(&self, service: &Name, book: &Logbook) -> anyhow::Result<()> {
+        let mut entries = book.write()?;
+        let mut added = Ok(());
+        let command = logs_command(service, entries.last(), false);
+        self.session.lines(&command, Some(ANSWER), |text| {
+            if let Some(line) = parse_log_line(text) {
+                added = entries.add(&line);
+            }
+            added.is_ok()
+        })?;
+        added.and_then(|()| entries.end())
+    }
+
+    /// Gives what a service logs from a time on, line by line, until `line` says that it has enough. Blocks.
+    pub fn follow(
         &self,
         service: &Name,
-        lines: usize,
-        follow: bool,
+        since: Option<f64>,
         mut line: impl FnMut(LogLine) -> bool,
     ) -> anyhow::Result<()> {
-        self.session
-            .lines(&logs_command(service, lines, follow), |text| {
-                parse_log_line(text).is_none_or(&mut line)
-            })
+        let command = logs_command(service, since, true);
+        self.session.lines(&command, None, |text| {
+            parse_log_line(text).is_none_or(&mut line)
+        })
     }
 }
 
@@ -59,5 +70,14 @@ mod tests {
             })
         );
         assert_eq!(parse_log_line("-- Boot 1 --"), None);
+    }
+
+    #[test]
+    fn gathering_begins_where_it_ended() {
+        let web = Name::new("web").unwrap();
+        assert_eq!(
+            logs_command(&web, Some(1_763_881_234.123_456), false),
+            "journalctl --no-pager -q -o short-unix -u web --since=@1763881234.123456"
+        );
     }
 }

@@ -1,9 +1,10 @@
 //! A booted guest: one SSH session, and what is done over it.
 //!
 //! ```text
-//! /opt/pspd/SERVICE/releases/DIGEST/   one release: the executable, its files, its unit, its certificate
+//! /opt/pspd/SERVICE/releases/DIGEST/   one release: the executable, its files, its unit
 //! /opt/pspd/SERVICE/current            a link to the release in use, switched by one rename
 //! /opt/pspd/SERVICE/previous           a link to the one before, for going back
+//! /opt/pspd/SERVICE/identity           a link to the certificate in use, switched by one rename without a restart
 //! /etc/systemd/system/SERVICE.service  a link to the current release's unit
 //! ```
 //! The guest is taken to be slow: each process that is started there costs tens of milliseconds, so that looking,
@@ -11,15 +12,16 @@
 
 mod connect;
 mod deploy;
+mod firmware;
 mod logs;
 mod openssh;
 mod release;
 mod script;
 mod session;
+mod tidy;
 mod unit;
 
 pub use connect::ConnectError;
-pub use logs::{LogLine, logs_command, parse_log_line};
 pub use openssh::openssh_arguments;
 pub use release::{Content, Release, ReleaseFile};
 pub use session::Output;

@@ -50,6 +50,8 @@ pub fn openssh_arguments(
     arguments.extend(option("HostKeyAlgorithms", "ssh-ed25519"));
     arguments.extend(option("PreferredAuthentications", "publickey"));
     arguments.extend(option("LogLevel", "ERROR"));
+    // A guest that is gone ends the session, after three of them without an answer.
+    arguments.extend(option("ServerAliveInterval", "15"));
     if let Some(proxy) = proxy {
         arguments.extend(option("ProxyCommand", &proxy));
     }

@@ -8,17 +8,18 @@ use anyhow::Context as _;
 use sha2::{Digest as _, Sha256};
 
 use super::unit;
-use crate::identity::Identity;
+use crate::identity::{Certificate, Identity};
 use crate::spec::{Digest, Name, Spec};
 
 /// One service's files at one content digest.
 #[derive(Clone, Debug)]
 pub struct Release {
     pub service: Name,
-    /// Covers every file's path, mode and content: binary, files, unit, environment, and the certificate, whose
-    /// renewal so restarts the service.
+    /// Covers every file's path, mode and content: binary, files, unit and environment.
     pub digest: Digest,
     pub files: Vec<ReleaseFile>,
+    /// Beside the release, because it is renewed without a restart.
+    pub certificate: Certificate,
 }
 
 #[derive(Clone, Debug)]
@@ -54,18 +55,22 @@ impl Release {
         for (path, from) in &service.files {
             files.push(ReleaseFile::host(path.clone(), 0o644, from)?);
         }
-        let certificate = identity.service(spec, domain)?;
         files.extend([
             ReleaseFile::text(
                 unit::file_name(domain),
                 0o644,
                 unit::unit(spec, domain, service),
             ),
-            ReleaseFile::text(unit::ENVIRONMENT, 0o644, unit::environment(domain, service)),
-            ReleaseFile::text(unit::CA, 0o644, certificate.ca),
-            ReleaseFile::text(unit::CERTIFICATE, 0o644, certificate.certificate),
-            ReleaseFile::text(unit::KEY, 0o640, certificate.key),
+            ReleaseFile::text(
+                unit::ENVIRONMENT,
+                0o644,
+                unit::environment(spec, domain, service),
+            ),
         ]);
+        if !service.secrets.is_empty() {
+            let secrets = unit::variables(&identity.secrets(domain, service)?);
+            files.push(ReleaseFile::text(unit::SECRETS, 0o600, secrets));
+        }
         if !spec.domains[domain].volumes.is_empty() {
             let script = unit::mount_volumes(&spec.domains[domain]);
             files.push(ReleaseFile::text(unit::MOUNT_VOLUMES, 0o755, script));
@@ -81,6 +86,7 @@ impl Release {
             service: domain.clone(),
             digest,
             files,
+            certificate: identity.service(spec, domain)?,
         }))
     }
 }
@@ -110,11 +116,5 @@ impl ReleaseFile {
 fn digest_file(path: &Path) -> anyhow::Result<Digest> {
     let mut hasher = Sha256::new();
     io::copy(&mut File::open(path)?, &mut hasher)?;
-    Ok(Digest::parse(
-        &hasher
-            .finalize()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<String>(),
-    )?)
+    Ok(Digest::from(hasher))
 }

@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::release::{Content, Release, ReleaseFile};
 use super::unit;
+use crate::identity::Certificate;
 use crate::spec::Name;
 
 /// Where a release's file goes while it is pushed.
@@ -20,15 +21,18 @@ fn target(release: &Release, file: &ReleaseFile) -> String {
     )
 }
 
-/// Prints what is there: the current and the previous release, `complete` if the wanted one is, and a line
-/// `have PATH` for each file that the current release has with the wanted digest.
+/// Prints what is there: the current release, `complete` if the wanted one is, `certified` if the wanted certificate is
+/// in use, and a line `have PATH` for each file that the current release has with the wanted digest.
 pub fn inspect(release: &Release) -> String {
     let home = unit::home(&release.service);
     let mut script = format!(
         "cd {home} 2>/dev/null || exit 0\n\
+         [ \"$(readlink {})\" = {} ] && echo certified\n\
          echo current $(basename \"$(readlink current)\")\n\
          [ -e releases/{}/.complete ] && echo complete\n\
          [ -e current/.complete ] || exit 0\n",
+        unit::IDENTITY,
+        certificate_folder(release),
         release.digest
     );
     for file in &release.files {
@@ -61,7 +65,6 @@ pub fn complete(release: &Release, have: &[&ReleaseFile]) -> String {
     let (home, user) = (unit::home(service), unit::user(service));
     let folder = format!("{home}/releases/{}", release.digest);
     let unit = unit::file_name(service);
-    // The private key is never readable by others, not even while it is written.
     let mut script = format!(
         r#"set -e
 refuse() {{ echo "the guest has a $1 of its own; rename the domain" >&2; exit 1; }}
@@ -74,7 +77,7 @@ case "$entry" in
     *) refuse 'user `{user}`' ;;
 esac
 umask 022
-mkdir -p {folder}/tls
+mkdir -p {folder}
 umask 077
 "#
     );
@@ -94,12 +97,49 @@ umask 077
         listed.push_str(&format!("{}  {}\n", file.digest, file.path.display()));
     }
     script.push_str(&format!(
-        "chown root:{user} {folder}/{}\n\
-         cat >{folder}/.complete.new <<'END'\n{listed}END\n\
-         sync -f {folder}\nmv {folder}/.complete.new {folder}/.complete\n",
-        unit::KEY
+        "cat >{folder}/.complete.new <<'END'\n{listed}END\n\
+         sync -f {folder}\nmv {folder}/.complete.new {folder}/.complete\n"
     ));
     script
+}
+
+fn certificate_folder(release: &Release) -> String {
+    format!("identities/{}", release.certificate.digest())
+}
+
+/// Puts the certificate of a release's service into use, by one rename. Services look at it with every new connection.
+pub fn certify(release: &Release) -> String {
+    let (home, user) = (unit::home(&release.service), unit::user(&release.service));
+    let (link, folder) = (unit::IDENTITY, certificate_folder(release));
+    let Certificate {
+        ca,
+        certificate,
+        key,
+    } = &release.certificate;
+    // The private key is never readable by others, not even while it is written. PEM has no quote in it.
+    let mut script = format!("set -e\ncd {home}\numask 027\nmkdir -p {folder}.new\n");
+    for (name, pem) in [
+        (unit::CA, ca),
+        (unit::CERTIFICATE, certificate),
+        (unit::KEY, key),
+    ] {
+        script.push_str(&format!("printf %s '{pem}' >{folder}.new/{name}\n"));
+    }
+    script.push_str(&format!(
+        r#"chown -R root:{user} identities
+[ -d {folder} ] || mv {folder}.new {folder}
+sync -f {folder}
+ln -sfn {folder} {link}.new
+mv -T {link}.new {link}
+for old in identities/*; do [ $old = {folder} ] || rm -rf $old; done
+"#
+    ));
+    script
+}
+
+/// Restarts a service that does not look at its certificate while it runs.
+pub fn restart(service: &Name) -> String {
+    format!("systemctl restart {}", unit::file_name(service))
 }
 
 /// Shell functions that the scripts below begin with. They start few processes: each takes an emulated guest long.

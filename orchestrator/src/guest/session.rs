@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 
 /// For anything that the other side does at once; an emulated guest that boots is slow.
-pub(super) const ANSWER: Duration = Duration::from_secs(60);
+pub(super) const ANSWER: Duration = Duration::from_secs(120);
 
 pub(super) struct Session {
     pub(super) inner: ssh2::Session,
@@ -33,6 +33,10 @@ impl Session {
         channel.exec(command).context("failed to run a command")?;
         // A command that ended early has said why; its words are better than "broken pipe".
         let sent = send(&mut channel, &mut input);
+        if sent.is_err() {
+            // Without it a command whose input broke off, because the run is cancelled, would wait for the rest.
+            let _ = channel.send_eof();
+        }
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         channel
             .read_to_end(&mut stdout)
@@ -77,10 +81,11 @@ impl Session {
         expect(what, output)
     }
 
-    /// Gives a long command's stdout line by line until it or the receiver ends.
+    /// Gives a long command's stdout line by line until it or the receiver ends, or nothing comes for `patience`.
     pub(super) fn lines(
         &self,
         command: &str,
+        patience: Option<Duration>,
         mut line: impl FnMut(&str) -> bool,
     ) -> anyhow::Result<()> {
         let mut channel = self
@@ -88,7 +93,9 @@ impl Session {
             .channel_session()
             .context("failed to open a channel")?;
         channel.exec(command).context("failed to run a command")?;
-        self.inner.set_timeout(0);
+        let patience = patience.map_or(0, |patience| patience.as_millis());
+        self.inner
+            .set_timeout(u32::try_from(patience).unwrap_or(u32::MAX));
         let mut reader = io::BufReader::new(channel);
         let mut bytes = Vec::new();
         loop {

@@ -1,13 +1,17 @@
 //! What a release has beside the user's own files: the systemd unit, its environment, and the mounting of volumes.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crate::spec::{DomainSpec, Name, ServiceSpec, Spec};
 
 pub(super) const ENVIRONMENT: &str = "environment";
-pub(super) const CA: &str = "tls/ca.pem";
-pub(super) const CERTIFICATE: &str = "tls/cert.pem";
-pub(super) const KEY: &str = "tls/key.pem";
+/// Beside the releases: a link to the certificate in use, which is renewed without a new release.
+pub(super) const IDENTITY: &str = "identity";
+pub(super) const CA: &str = "ca.pem";
+pub(super) const CERTIFICATE: &str = "cert.pem";
+pub(super) const KEY: &str = "key.pem";
+pub(super) const SECRETS: &str = "secrets";
 pub(super) const MOUNT_VOLUMES: &str = "mount-volumes";
 
 /// Linux's limit of a user name is 32 with its end.
@@ -36,14 +40,21 @@ pub(super) fn user(service: &Name) -> &str {
 pub(super) fn unit(spec: &Spec, name: &Name, service: &ServiceSpec) -> String {
     let (home, user) = (home(name), user(name));
     let volumes = &spec.domains[name].volumes;
-    let mut arguments = String::new();
-    for argument in &service.arguments {
-        let _ = write!(arguments, " {}", quoted(argument));
-    }
+    let arguments = words(&service.arguments);
+    // What makes a unit one that can be reloaded: an export does it before it reads the disks.
+    let checkpoint = match service.checkpoint.as_slice() {
+        [] => String::new(),
+        given => format!("ExecReload={home}/current/{name}{}\n", words(given)),
+    };
     let after = if volumes.is_empty() {
         String::new()
     } else {
         format!("Requires={0}\nAfter={0}\n", volumes_file_name(name))
+    };
+    // Read by systemd itself, so that the service's user needs no right to the file.
+    let secrets = match service.secrets.is_empty() {
+        true => String::new(),
+        false => format!("EnvironmentFile={home}/current/{SECRETS}\n"),
     };
     let mut unit = format!(
         "[Unit]\n\
@@ -57,6 +68,7 @@ pub(super) fn unit(spec: &Spec, name: &Name, service: &ServiceSpec) -> String {
          User={user}\n\
          Group={user}\n\
          EnvironmentFile={home}/current/{ENVIRONMENT}\n\
+         {secrets}\
          WorkingDirectory={home}/current\n\
          StateDirectory={name}\n\
          StateDirectoryMode=0750\n"
@@ -64,6 +76,7 @@ pub(super) fn unit(spec: &Spec, name: &Name, service: &ServiceSpec) -> String {
     let _ = write!(
         unit,
         "ExecStart={home}/current/{name}{arguments}\n\
+         {checkpoint}\
          Restart=on-failure\n\
          RestartSec=1\n\
          TimeoutStopSec=30\n\
@@ -113,6 +126,14 @@ pub(super) fn volumes_unit(name: &Name) -> String {
     )
 }
 
+/// Words that follow a command.
+fn words(given: &[String]) -> String {
+    given
+        .iter()
+        .map(|word| format!(" {}", quoted(word)))
+        .collect()
+}
+
 /// A word of a command line, so that systemd takes it as it is.
 fn quoted(word: &str) -> String {
     let escaped = word
@@ -124,17 +145,26 @@ fn quoted(word: &str) -> String {
 }
 
 /// The environment file: what pspd tells every service, then what the topology says.
-pub(super) fn environment(name: &Name, service: &ServiceSpec) -> String {
-    let current = format!("{}/current", home(name));
+pub(super) fn environment(spec: &Spec, name: &Name, service: &ServiceSpec) -> String {
+    let identity = format!("{}/{IDENTITY}", home(name));
     let mut text = format!(
         "PSPD_NAME={name}\n\
          PSPD_LISTEN=0.0.0.0:{}\n\
-         PSPD_TLS_CA={current}/{CA}\n\
-         PSPD_TLS_CERT={current}/{CERTIFICATE}\n\
-         PSPD_TLS_KEY={current}/{KEY}\n",
-        service.port
+         PSPD_CALLERS={}\n\
+         PSPD_TLS_CA={identity}/{CA}\n\
+         PSPD_TLS_CERT={identity}/{CERTIFICATE}\n\
+         PSPD_TLS_KEY={identity}/{KEY}\n",
+        service.port,
+        callers(spec, name)
     );
-    for (key, value) in &service.environment {
+    text.push_str(&variables(&service.environment));
+    text
+}
+
+/// Lines of an environment file.
+pub(super) fn variables(values: &BTreeMap<String, String>) -> String {
+    let mut text = String::new();
+    for (key, value) in values {
         let escaped = value
             .replace('\\', "\\\\")
             .replace('"', "\\\"")
@@ -143,6 +173,14 @@ pub(super) fn environment(name: &Name, service: &ServiceSpec) -> String {
         let _ = writeln!(text, "{key}=\"{escaped}\"");
     }
     text
+}
+
+/// Who may call a service: those that depend on it.
+fn callers(spec: &Spec, name: &Name) -> String {
+    let dependants = spec.domains.values();
+    let dependants = dependants.filter(|other| other.depends_on.contains(name));
+    let names: Vec<&str> = dependants.map(|other| other.name.as_str()).collect();
+    names.join(",")
 }
 
 /// Mounts a domain's volumes before its service starts.

@@ -11,7 +11,7 @@ use rcgen::{
 use x509_parser::pem::Pem;
 
 use super::store;
-use crate::spec::Name;
+use crate::spec::{Digest, Name};
 use crate::state::write_atomically;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -28,6 +28,20 @@ pub struct Certificate {
     pub ca: String,
     pub certificate: String,
     pub key: String,
+}
+
+impl Certificate {
+    /// Tells one certificate from the next.
+    pub fn digest(&self) -> Digest {
+        Digest::of(format!("{}{}", self.ca, self.certificate).as_bytes())
+    }
+
+    /// The certificate as TLS shows it.
+    pub fn der(&self) -> anyhow::Result<Vec<u8>> {
+        let pem = Pem::iter_from_buffer(self.certificate.as_bytes()).next();
+        let pem = pem.context("there is no certificate")?;
+        Ok(pem.context("failed to read a certificate")?.contents)
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -6,14 +6,17 @@
 //! keys/services/NAME.pem   a service's certificate and key, 30 days
 //! keys/ssh                 the key that guests let in
 //! keys/hosts/NAME          a guest's host key
+//! keys/secrets/NAME/KEY    a service's secret that was generated
 //! ```
 //! Each is one file of mode 0600 that is made whole or not at all, so that two commands at once agree on it.
 
 mod certificate;
 mod credentials;
+mod secret;
 mod ssh;
 mod store;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -22,7 +25,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use ssh_key::PrivateKey;
 
 use crate::libvirt::FwCfg;
-use crate::spec::{Name, Spec};
+use crate::spec::{Name, ServiceSpec, Spec};
+use crate::state::write_atomically;
 
 use certificate::Authority;
 pub use certificate::Certificate;
@@ -121,14 +125,38 @@ impl Identity {
         self.authority.renewed(&path, domain.as_str(), &names)
     }
 
+    /// The values of a service's secrets, made at first use where they are generated.
+    pub fn secrets(
+        &self,
+        domain: &Name,
+        service: &ServiceSpec,
+    ) -> anyhow::Result<BTreeMap<String, String>> {
+        let folder = self.folder.join("secrets").join(domain.as_str());
+        let values = service.secrets.iter();
+        let values =
+            values.map(|(key, from)| Ok((key.clone(), secret::value(&folder, key, from)?)));
+        values.collect()
+    }
+
     /// pspd's own client certificate.
     pub fn client(&self) -> &Certificate {
         &self.client
     }
 
-    /// Writes `ca.pem`, `client.pem` and `client.key`, with which any gRPC client can call the services.
-    pub fn export_credentials(&self, folder: &Path) -> anyhow::Result<()> {
-        credentials::export(&self.client, folder)
+    /// Writes `ca.pem`, `client.pem` and `client.key`, with which any gRPC client can call the services, and each secret as
+    /// `DOMAIN.KEY`.
+    pub fn export_credentials(&self, folder: &Path, spec: &Spec) -> anyhow::Result<()> {
+        credentials::export(&self.client, folder)?;
+        for domain in spec.domains.values() {
+            let Some(service) = &domain.service else {
+                continue;
+            };
+            for (key, value) in self.secrets(&domain.name, service)? {
+                let path = folder.join(format!("{}.{key}", domain.name));
+                write_atomically(&path, value.as_bytes(), 0o600)?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -19,6 +19,7 @@ use anyhow::{Context, Result, bail};
 use tokio_util::sync::CancellationToken;
 
 use super::{DirectKernel, GuestImage};
+use crate::cancelled::Cancelled;
 use crate::event::Scope;
 use crate::spec::{Digest, Seed, Size};
 
@@ -47,7 +48,15 @@ pub fn list(cache: &Path) -> Result<Vec<CachedImage>> {
 /// An image that is being made is left alone. Overlays of a removed image no longer start, so `keep` must name the
 /// images of every deployment on this host.
 pub fn prune(cache: &Path, keep: &BTreeSet<Digest>) -> Result<Vec<CachedImage>> {
-    let images = Images::at(cache);
+    prune_in(&Images::at(cache), keep)
+}
+
+/// [`prune`], of ROMs: `keep` must name those of every deployment.
+pub fn prune_firmware(cache: &Path, keep: &BTreeSet<Digest>) -> Result<Vec<CachedImage>> {
+    prune_in(&Images::firmware(cache), keep)
+}
+
+fn prune_in(images: &Images, keep: &BTreeSet<Digest>) -> Result<Vec<CachedImage>> {
     let mut removed = Vec::new();
     for image in images.list()? {
         if keep.contains(&image.digest) {
@@ -76,7 +85,12 @@ impl Images {
         Images(cache.join("images"))
     }
 
-    fn folder(&self, digest: &Digest) -> PathBuf {
+    /// The cache's folder of ROMs, kept in the same way.
+    pub fn firmware(cache: &Path) -> Images {
+        Images(cache.join("firmware"))
+    }
+
+    pub fn folder(&self, digest: &Digest) -> PathBuf {
         self.0.join(digest.as_str())
     }
 
@@ -154,10 +168,10 @@ impl Images {
                 }
             }
             if cancel.is_cancelled() {
-                bail!(
-                    "cancelled while another pspd makes image `{}`",
+                bail!(Cancelled::during(format_args!(
+                    "another pspd makes the image `{}`",
                     digest.short()
-                );
+                )));
             }
             if !waiting {
                 scope.stage("waiting for another pspd that makes this image");
@@ -180,7 +194,7 @@ impl Images {
         }))
     }
 
-    fn list(&self) -> Result<Vec<CachedImage>> {
+    pub fn list(&self) -> Result<Vec<CachedImage>> {
         let entries = match fs::read_dir(&self.0) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries.with_context(|| format!("listing `{}`", self.0.display()))?,

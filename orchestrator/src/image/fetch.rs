@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::cache::DISK;
 use super::{qcow2, tool};
+use crate::cancelled::Cancelled;
 use crate::event::Scope;
 use crate::spec::Digest;
 
@@ -117,7 +118,9 @@ fn write(
     let mut done = 0;
     loop {
         if cancel.is_cancelled() {
-            bail!("cancelled while fetching image `{name}`");
+            bail!(Cancelled::during(format_args!(
+                "the image `{name}` was fetched"
+            )));
         }
         let length = from
             .read(&mut chunk)
@@ -131,12 +134,7 @@ fn write(
         done += length as u64;
         scope.progress(done, total);
     }
-    let hex: String = hash
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    Digest::parse(&hex).context("taking the digest")
+    Ok(Digest::from(hash))
 }
 
 /// `raw` is said, never guessed: a hostile file could otherwise name other files of this host.
@@ -258,7 +256,7 @@ mod tests {
             &cancel,
         )
         .unwrap_err();
-        assert!(error.to_string().starts_with("cancelled"), "{error}");
+        assert!(Cancelled::is_cause_of(&error), "{error:#}");
     }
 
     /// Answers one request on loopback.

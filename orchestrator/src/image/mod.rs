@@ -1,11 +1,13 @@
-//! Guest images: built from recipes or fetched, cached by digest.
+//! Guest images and ROMs: built from recipes or fetched, cached by digest.
 //!
-//! Owns what is under `<cache>/images` and the files made from an image: overlays, volumes, NoCloud seeds. Where a
+//! Owns what is under `<cache>/images` and `<cache>/firmware`, and the files made from an image: overlays, volumes, NoCloud seeds. Where a
 //! deployment keeps those files, and which images it names, is the caller's.
 
 mod cache;
+pub mod coreboot;
 mod disk;
 mod fetch;
+pub mod media;
 mod nocloud;
 mod qcow2;
 mod recipe;
@@ -18,7 +20,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use tokio_util::sync::CancellationToken;
 
-pub use cache::{CachedImage, list, prune};
+pub use cache::{CachedImage, list, prune, prune_firmware};
 pub use disk::{create_overlay, create_volume, grow};
 pub use nocloud::NoCloud;
 
@@ -40,14 +42,14 @@ pub struct GuestImage {
 /// What `boot: kernel` hands to the hypervisor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirectKernel {
-    /// An ELF kernel with a PVH entry, which SeaBIOS and coreboot's SeaBIOS payload start.
+    /// An ELF kernel with a PVH entry, which QEMU's own SeaBIOS starts without unpacking it.
     pub kernel: PathBuf,
     pub initrd: Option<PathBuf>,
     pub cmdline: String,
 }
 
 impl DirectKernel {
-    /// The same kernel as bzImage, which UEFI firmware needs: it starts no ELF file.
+    /// The same kernel as bzImage, for every other firmware.
     pub fn bz_image(&self) -> PathBuf {
         self.kernel.with_file_name(cache::BZ_IMAGE)
     }
@@ -55,7 +57,7 @@ impl DirectKernel {
 
 /// The cached image, if it is there; builds and fetches nothing.
 pub fn cached(cache: &Path, image: &ImageSpec) -> Result<Option<GuestImage>> {
-    let digest = digest(&image.source)?;
+    let digest = digest(image)?;
     cache::Images::at(cache).open(&digest, image.seed)
 }
 
@@ -66,7 +68,7 @@ pub fn ensure(
     scope: &Scope,
     cancel: &CancellationToken,
 ) -> Result<GuestImage> {
-    let digest = digest(&image.source)?;
+    let digest = digest(image)?;
     let images = cache::Images::at(cache);
     if let Some(found) = images.open(&digest, image.seed)? {
         return Ok(found);
@@ -76,7 +78,17 @@ pub fn ensure(
     };
     match &image.source {
         ImageSource::Recipe(recipe) => {
-            recipe::build(recipe, partial.path(), &images.log(&digest), scope, cancel)?;
+            let log = images.log(&digest);
+            let out = partial.path();
+            recipe::build(
+                recipe,
+                &image.packages,
+                out,
+                cache::DISK,
+                &log,
+                scope,
+                cancel,
+            )?;
         }
         ImageSource::Path { path, sha256 } => {
             fetch::copy(path, sha256, partial.path(), scope, cancel)?;
@@ -89,10 +101,20 @@ pub fn ensure(
     images.require(&digest, image.seed)
 }
 
+/// Where the disk of an image of that digest is, or will be.
+pub fn place(cache: &Path, digest: &Digest) -> PathBuf {
+    cache.join("images").join(digest.as_str()).join(cache::DISK)
+}
+
 /// The digest by which an image is cached, known before it is built or fetched.
-pub fn digest(source: &ImageSource) -> Result<Digest> {
-    match source {
-        ImageSource::Recipe(recipe) => recipe::digest(recipe),
+pub fn digest(image: &ImageSpec) -> Result<Digest> {
+    match &image.source {
+        ImageSource::Recipe(recipe) if image.packages.is_empty() => recipe::digest(recipe),
+        ImageSource::Recipe(recipe) => {
+            let packages = image.packages.iter().map(|package| format!(" {package}"));
+            let inputs = recipe::digest(recipe)?.to_string() + &packages.collect::<String>();
+            Ok(Digest::of(inputs.as_bytes()))
+        }
         ImageSource::Path { sha256, .. } | ImageSource::Url { sha256, .. } => Ok(sha256.clone()),
     }
 }

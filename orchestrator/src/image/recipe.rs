@@ -1,9 +1,10 @@
 //! Builds an image from a recipe: a folder whose `build.sh` fills another folder.
 //!
-//! `build.sh OUT` leaves at least `disk.qcow2` in `OUT` and says `STAGE: ...` on standard output as it goes. Every file
-//! of the folder counts for the digest, so a recipe that changes is another image.
+//! `build.sh OUT [PACKAGE...]` leaves its result in `OUT`, such as `disk.qcow2`, and says `STAGE: ...` on standard output
+//! as it goes; packages are what to install beside the recipe's own. Every file of the folder counts for the digest, so a
+//! recipe that changes is another image.
 
-use std::collections::VecDeque;
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write, pipe};
 use std::os::unix::ffi::OsStrExt;
@@ -15,20 +16,23 @@ use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use rust_embed::RustEmbed;
 use rustix::process::{Pid, Signal, kill_process_group};
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
-use super::cache::DISK;
+use crate::cancelled::Cancelled;
 use crate::event::Scope;
 use crate::spec::Digest;
 
-const SCRIPT: &str = "build.sh";
+pub const SCRIPT: &str = "build.sh";
 const POLL: Duration = Duration::from_millis(50);
 /// How long a cancelled build may clean up after itself.
 const GRACE: Duration = Duration::from_secs(5);
 /// Lines of the log that an error shows.
 const TAIL: usize = 20;
+/// Lines from a compiler's first error on: itself, its source line and the mark below.
+const AFTER_ERROR: usize = 3;
 
 /// The digest over the names, modes and contents of a recipe's files.
 pub fn digest(recipe: &Path) -> Result<Digest> {
@@ -52,12 +56,23 @@ pub fn digest(recipe: &Path) -> Result<Digest> {
             hash.update(part);
         }
     }
-    let hex: String = hash
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    Digest::parse(&hex).context("taking the digest")
+    Ok(Digest::from(hash))
+}
+
+/// Writes out a recipe that this program carries.
+pub fn write<R: RustEmbed>(folder: &Path) -> Result<()> {
+    for name in R::iter() {
+        let path = folder.join(&*name);
+        let context = || format!("writing `{}`", path.display());
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).with_context(context)?;
+        }
+        let file = R::get(&name).expect("a listed file is there");
+        fs::write(&path, file.data).with_context(context)?;
+    }
+    let script = folder.join(SCRIPT);
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755))
+        .with_context(|| format!("making `{}` executable", script.display()))
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
@@ -84,10 +99,12 @@ fn content(path: &Path) -> Result<(&'static str, Vec<u8>)> {
     Ok((kind, fs::read(path).with_context(context)?))
 }
 
-/// Runs the recipe's script; it fills the folder `out`, and `log` keeps what it said.
+/// Runs the recipe's script; it fills the folder `out` with at least the file `made`, and `log` keeps what it said.
 pub fn build(
     recipe: &Path,
+    packages: &BTreeSet<String>,
     out: &Path,
+    made: &str,
     log: &Path,
     scope: &Scope,
     cancel: &CancellationToken,
@@ -98,6 +115,7 @@ pub fn build(
     let script = recipe.join(SCRIPT);
     let mut child = Command::new(&script)
         .arg(out)
+        .args(packages)
         .stdin(Stdio::null())
         .stdout(input.try_clone().context("sharing a pipe")?)
         .stderr(input)
@@ -111,18 +129,21 @@ pub fn build(
     // It ends with the script's last descendant, and it can only fail at writing the log.
     let _ = reader.join();
     let Some(status) = status else {
-        bail!("cancelled while building recipe `{}`", recipe.display());
+        bail!(Cancelled::during(format_args!(
+            "the recipe `{}` was built",
+            recipe.display()
+        )));
     };
     if !status.success() {
         bail!(
             "recipe `{}` failed ({status}), log `{}`:\n{}",
             recipe.display(),
             log.display(),
-            tail(log)?
+            said(log)?
         );
     }
-    if !out.join(DISK).is_file() {
-        bail!("recipe `{}` made no `{DISK}`", recipe.display());
+    if !out.join(made).is_file() {
+        bail!("recipe `{}` made no `{made}`", recipe.display());
     }
     Ok(())
 }
@@ -165,17 +186,17 @@ fn signal(child: &Child, signal: Signal) {
     }
 }
 
-fn tail(log: &Path) -> Result<String> {
-    let file = File::open(log).with_context(|| format!("opening `{}`", log.display()))?;
-    let mut lines = VecDeque::new();
-    for line in BufReader::new(file).split(b'\n') {
-        let line = line.with_context(|| format!("reading `{}`", log.display()))?;
-        lines.push_back(String::from_utf8_lossy(&line).into_owned());
-        if lines.len() > TAIL {
-            lines.pop_front();
-        }
-    }
-    Ok(Vec::from(lines).join("\n"))
+/// The first error of a compiler, where there is one that far up, and the log's end.
+fn said(log: &Path) -> Result<String> {
+    let text = fs::read(log).with_context(|| format!("reading `{}`", log.display()))?;
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    let end = lines.len().saturating_sub(TAIL);
+    let first = lines[..end]
+        .iter()
+        .position(|line| line.contains("error: "))
+        .map(|at| format!("{}\n...\n", lines[at..end.min(at + AFTER_ERROR)].join("\n")));
+    Ok(first.unwrap_or_default() + &lines[end..].join("\n"))
 }
 
 #[cfg(test)]
@@ -221,7 +242,9 @@ mod tests {
         let scope = events.scope("image", None);
         build(
             recipe.path(),
+            &BTreeSet::new(),
             out.path(),
+            "disk.qcow2",
             &log,
             &scope,
             &CancellationToken::new(),
@@ -246,7 +269,9 @@ mod tests {
         let log = out.path().join("log");
         let error = build(
             recipe.path(),
+            &BTreeSet::new(),
             out.path(),
+            "disk.qcow2",
             &log,
             &Scope::ignored(),
             &CancellationToken::new(),
@@ -261,12 +286,38 @@ mod tests {
     }
 
     #[test]
+    fn a_failure_shows_a_compilers_first_error_too() {
+        let script = "echo 'a.c:7:3: error: no such thing' >&2; echo '  thing' >&2; seq 50; echo 'b.c:1: error: second'; exit 2";
+        let (recipe, out) = (recipe(script), out());
+        let log = out.path().join("log");
+        let scope = Scope::ignored();
+        let built = build(
+            recipe.path(),
+            &BTreeSet::new(),
+            out.path(),
+            "rom",
+            &log,
+            &scope,
+            &CancellationToken::new(),
+        );
+        let error = built.unwrap_err().to_string();
+        let lines: Vec<&str> = error.lines().skip(1).take(4).collect();
+        assert_eq!(
+            lines,
+            ["a.c:7:3: error: no such thing", "  thing", "1", "..."]
+        );
+        assert!(error.ends_with("b.c:1: error: second"), "{error}");
+    }
+
+    #[test]
     fn a_recipe_that_makes_no_disk_has_failed() {
         let (recipe, out) = (recipe("true"), out());
         let log = out.path().join("log");
         let error = build(
             recipe.path(),
+            &BTreeSet::new(),
             out.path(),
+            "disk.qcow2",
             &log,
             &Scope::ignored(),
             &CancellationToken::new(),
@@ -283,8 +334,17 @@ mod tests {
         let (recipe, out) = (recipe("sleep 60 & echo $! > $1/child; wait"), out());
         let (log, cancel) = (out.path().join("log"), CancellationToken::new());
         let error = thread::scope(|scope| {
-            let build =
-                scope.spawn(|| build(recipe.path(), out.path(), &log, &Scope::ignored(), &cancel));
+            let build = scope.spawn(|| {
+                build(
+                    recipe.path(),
+                    &BTreeSet::new(),
+                    out.path(),
+                    "disk.qcow2",
+                    &log,
+                    &Scope::ignored(),
+                    &cancel,
+                )
+            });
             let child = out.path().join("child");
             let end = Instant::now() + Duration::from_secs(10);
             while fs::read_to_string(&child).unwrap_or_default().is_empty() && Instant::now() < end
@@ -294,7 +354,7 @@ mod tests {
             cancel.cancel();
             build.join().unwrap().unwrap_err()
         });
-        assert!(error.to_string().starts_with("cancelled"), "{error}");
+        assert!(Cancelled::is_cause_of(&error), "{error:#}");
         let child = fs::read_to_string(out.path().join("child")).unwrap();
         let state = fs::read_to_string(format!("/proc/{}/stat", child.trim())).unwrap_or_default();
         assert!(state.is_empty() || state.contains(") Z "), "{state}");

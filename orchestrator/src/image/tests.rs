@@ -16,6 +16,7 @@ fn recipe(folder: &Path, script: &str) -> ImageSpec {
     ImageSpec {
         name: "test".into(),
         source: ImageSource::Recipe(recipe),
+        packages: BTreeSet::new(),
         seed: Seed::Credentials,
     }
 }
@@ -57,7 +58,7 @@ fn a_failed_build_leaves_only_its_log() {
     let cache = folder.path().join("cache");
     let image = recipe(folder.path(), "touch $1/disk.qcow2; false");
     make(&cache, &image).unwrap_err();
-    let digest = digest(&image.source).unwrap();
+    let digest = digest(&image).unwrap();
     let mut left: Vec<_> = fs::read_dir(cache.join("images"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name())
@@ -83,7 +84,7 @@ fn what_a_killed_build_left_is_no_image() {
     );
     let left = cache
         .join("images")
-        .join(format!("{}.partial", digest(&image.source).unwrap()));
+        .join(format!("{}.partial", digest(&image).unwrap()));
     fs::create_dir_all(&left).unwrap();
     fs::write(left.join("disk.qcow2"), "half").unwrap();
     assert_eq!(cached(&cache, &image).unwrap(), None);
@@ -103,6 +104,7 @@ fn an_image_by_path_is_refused_or_kept_whole() {
             path: path.clone(),
             sha256: Digest::of(b"another"),
         },
+        packages: BTreeSet::new(),
         seed: Seed::Nocloud,
     };
     make(&cache, &image).unwrap_err();
@@ -141,4 +143,22 @@ fn pruning_keeps_what_is_named() {
     assert!(kept.disk.exists());
     assert!(!other.disk.exists());
     assert_eq!(prune(&cache, &BTreeSet::from([kept.digest])).unwrap(), []);
+}
+
+#[test]
+fn packages_make_another_image_and_reach_the_recipe() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("cache");
+    let plain = recipe(folder.path(), "out=$1; shift; echo \"$@\" >$out/disk.qcow2");
+    let with = |packages: &[&str]| ImageSpec {
+        packages: packages.iter().map(|&name| name.to_owned()).collect(),
+        ..plain.clone()
+    };
+    let images = [plain.clone(), with(&["a", "b"]), with(&["ab"])];
+    let said = images.each_ref().map(|image| {
+        let made = make(&cache, image).unwrap();
+        fs::read_to_string(made.disk).unwrap()
+    });
+    assert_eq!(said, ["\n", "a b\n", "ab\n"]);
+    assert_eq!(list(&cache).unwrap().len(), images.len());
 }

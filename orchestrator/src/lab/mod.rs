@@ -11,6 +11,7 @@
 
 mod daemon;
 mod host;
+mod inherited;
 mod namespace;
 mod port;
 mod publish;

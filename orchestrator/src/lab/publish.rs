@@ -6,15 +6,17 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::net::{Shutdown, shutdown, sockopt};
+use rustix::net::{Shutdown, shutdown};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
+
+use crate::reach::end_with_its_peer;
 
 /// Connections relayed at once, over all published addresses; further ones wait in the kernel's queue.
 const MOST: usize = 1024;
@@ -108,15 +110,5 @@ async fn relay(mut client: TcpStream, guest: SocketAddr) -> io::Result<()> {
         end_with_its_peer(stream)?;
     }
     tokio::io::copy_bidirectional_with_sizes(&mut client, &mut upstream, BUFFER, BUFFER).await?;
-    Ok(())
-}
-
-/// A guest that was killed sends no FIN: without probes its connections would stay for ever.
-fn end_with_its_peer(stream: &TcpStream) -> io::Result<()> {
-    let fd = stream.as_fd();
-    sockopt::set_socket_keepalive(fd, true)?;
-    sockopt::set_tcp_keepidle(fd, Duration::from_secs(60))?;
-    sockopt::set_tcp_keepintvl(fd, Duration::from_secs(15))?;
-    sockopt::set_tcp_keepcnt(fd, 4)?;
     Ok(())
 }

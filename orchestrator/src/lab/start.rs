@@ -19,6 +19,7 @@ use anyhow::{Context, bail, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::host;
+use super::inherited;
 use super::wire::{self, Announcement, Reply, Request, Status};
 
 const LONGEST_SOCKET_NAME: &str = "libvirt-admin-sock";
@@ -157,6 +158,7 @@ fn launch(program: &Path, dir: &Path, kind: Kind, lock: File) -> anyhow::Result<
     make_runtime_directory(dir)?;
     let path = dir.join("supervisor.log");
     let log = File::create(&path).with_context(|| format!("create `{}`", path.display()))?;
+    inherited::keep_from_children().context("keep open files from the lab")?;
     // Orphaned at once and in a session of its own, so that it outlives this process and its terminal.
     let mut child = command(program, dir, kind)
         .current_dir("/")

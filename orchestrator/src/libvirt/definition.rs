@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::Ownership;
 use crate::accel::Accelerator;
 use crate::image::DirectKernel;
-use crate::spec::{Firmware, Mac, Machine, Name, Range, Size};
+use crate::spec::{Mac, Machine, Name, Range, Size};
 
 /// A persistent domain, <https://libvirt.org/formatdomain.html>.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,7 +19,7 @@ pub struct DomainDefinition {
     pub ownership: Ownership,
     pub accelerator: Accelerator,
     pub machine: Machine,
-    pub firmware: Firmware,
+    pub firmware: Loader,
     /// What the hypervisor starts directly; without it the firmware boots the first disk.
     pub kernel: Option<KernelBoot>,
     /// The guest gives back what is above `current` when its balloon driver loads.
@@ -34,6 +34,21 @@ pub struct DomainDefinition {
     pub fw_cfg: Vec<FwCfg>,
     /// What the guest writes to its first serial port; appended to.
     pub serial_log: PathBuf,
+    /// What the firmware writes to QEMU's debugging port; begun anew at each start.
+    pub firmware_log: PathBuf,
+}
+
+/// What runs before the kernel, as files and not as wishes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Loader {
+    /// QEMU's own.
+    Seabios,
+    /// The host's UEFI firmware, with an NVRAM file that libvirt makes and removes.
+    Uefi,
+    Rom {
+        path: PathBuf,
+    },
 }
 
 /// A file of the host under a name of QEMU's firmware configuration, <https://www.qemu.org/docs/master/specs/fw_cfg.html>.

@@ -9,6 +9,7 @@ use virt_sys as sys;
 
 use super::error::Attempt;
 use super::{Connection, DomainDescription, Error, LifecycleChange, Result};
+use crate::cancelled::Cancelled;
 use crate::spec::Size;
 
 /// A guest that is not up yet, or whose first press came too early, ignores the power button: press it again.
@@ -138,8 +139,10 @@ impl Domain {
         let mut pressed: Option<Instant> = None;
         while self.state()?.is_active() {
             if cancel.is_cancelled() {
-                let domain = self.name.clone();
-                return Err(Error::Cancelled { domain });
+                return Err(Error::Cancelled {
+                    domain: self.name.clone(),
+                    source: Cancelled::during("it shut down"),
+                });
             }
             if began.elapsed() >= deadline {
                 return Err(Error::StillRunning {

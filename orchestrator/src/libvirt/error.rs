@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::Ownership;
+use crate::cancelled::Cancelled;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -32,8 +33,16 @@ pub enum Error {
         "domain `{domain}` still runs {waited:?} after its power button was pressed; the guest ignores it or is not up yet, force it off"
     )]
     StillRunning { domain: String, waited: Duration },
-    #[error("cancelled while waiting for domain `{domain}` to shut down")]
-    Cancelled { domain: String },
+    #[error(
+        "the disk `{disk}` of domain `{domain}` was not merged with its snapshot within {waited:?}; `pspd up` goes on with it"
+    )]
+    NotMerged {
+        domain: String,
+        disk: String,
+        waited: Duration,
+    },
+    #[error("domain `{domain}` was not waited for")]
+    Cancelled { domain: String, source: Cancelled },
 }
 
 impl Error {

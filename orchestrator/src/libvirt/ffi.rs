@@ -1,11 +1,12 @@
-//! The few libvirt calls that `virt` lacks or cannot do safely: lifecycle events, and events of streams
-//! (`virt` gives libvirt the address of a value that may move).
+//! The few libvirt calls that `virt` lacks or cannot do safely: lifecycle events, events of streams (`virt` gives
+//! libvirt the address of a value that may move), and block jobs.
 #![allow(unsafe_code)]
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{CStr, c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use virt::connect::Connect;
+use virt::domain::Domain;
 use virt::error::Error;
 use virt::stream::Stream;
 use virt_sys as sys;
@@ -63,7 +64,7 @@ unsafe extern "C" fn lifecycle(
     // SAFETY: libvirt passes a domain that lives during the call; its name lives as long, NUL-terminated.
     let name = unsafe {
         let name = sys::virDomainGetName(domain);
-        (!name.is_null()).then(|| std::ffi::CStr::from_ptr(name))
+        (!name.is_null()).then(|| CStr::from_ptr(name))
     };
     if let Some(name) = name {
         // Unwinding must not reach C; a sink only sends to a channel, which does not panic.
@@ -152,4 +153,62 @@ unsafe extern "C" fn incoming(stream: sys::virStreamPtr, events: c_int, opaque: 
 unsafe extern "C" fn free_stream(opaque: *mut c_void) {
     // SAFETY: libvirt calls this once with the pointer of `Box::into_raw` in `on_stream`.
     drop(unsafe { Box::from_raw(opaque.cast::<StreamSink>()) });
+}
+
+/// How far a block job is, in units of the driver's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct BlockJob {
+    pub done: u64,
+    pub total: u64,
+}
+
+/// Begins to write a running domain's disk into the file right below it.
+pub(super) fn commit_active(domain: &Domain, target: &CStr) -> Result<(), Error> {
+    let flags = sys::VIR_DOMAIN_BLOCK_COMMIT_ACTIVE | sys::VIR_DOMAIN_BLOCK_COMMIT_SHALLOW;
+    // SAFETY: the domain is alive; the target is NUL-terminated; null base and top mean the disk's own ends, which
+    // `SHALLOW` keeps to the file below.
+    let status = unsafe {
+        sys::virDomainBlockCommit(
+            domain.as_ptr(),
+            target.as_ptr(),
+            std::ptr::null(),
+            std::ptr::null(),
+            0,
+            flags,
+        )
+    };
+    if status < 0 {
+        Err(Error::last_error())
+    } else {
+        Ok(())
+    }
+}
+
+/// The disk's block job, if it has one.
+pub(super) fn block_job(domain: &Domain, target: &CStr) -> Result<Option<BlockJob>, Error> {
+    // SAFETY: all-zero is a valid value of this structure of numbers.
+    let mut info: sys::virDomainBlockJobInfo = unsafe { std::mem::zeroed() };
+    // SAFETY: the domain is alive; the target is NUL-terminated; `info` lives during the call.
+    let status =
+        unsafe { sys::virDomainGetBlockJobInfo(domain.as_ptr(), target.as_ptr(), &mut info, 0) };
+    match status {
+        ..0 => Err(Error::last_error()),
+        0 => Ok(None),
+        _ => Ok(Some(BlockJob {
+            done: info.cur,
+            total: info.end,
+        })),
+    }
+}
+
+/// Ends a commit that is ready: the domain goes on with the file below.
+pub(super) fn pivot(domain: &Domain, target: &CStr) -> Result<(), Error> {
+    let flags = sys::VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT;
+    // SAFETY: the domain is alive; the target is NUL-terminated.
+    let status = unsafe { sys::virDomainBlockJobAbort(domain.as_ptr(), target.as_ptr(), flags) };
+    if status < 0 {
+        Err(Error::last_error())
+    } else {
+        Ok(())
+    }
 }

@@ -17,13 +17,15 @@ mod ffi;
 mod network;
 mod ownership;
 mod render;
+mod snapshot;
+mod trial;
 mod xml;
 
 pub use capabilities::{Capabilities, Version, Versions};
 pub use connection::{Connection, DomainSummary, NetworkSummary};
 pub use console::{Console, ConsoleReader, ConsoleWriter};
 pub use definition::{
-    Disk, DiskFormat, DomainDefinition, FwCfg, Interface, KernelBoot, NetworkDefinition,
+    Disk, DiskFormat, DomainDefinition, FwCfg, Interface, KernelBoot, Loader, NetworkDefinition,
     NetworkHost,
 };
 pub use description::{
@@ -34,3 +36,5 @@ pub use error::{Cause, Error, Kind, Malformed, Owner, Result};
 pub use events::{Lifecycle, LifecycleChange, LifecycleEvent, StopReason};
 pub use network::Network;
 pub use ownership::Ownership;
+pub use snapshot::SNAPSHOT;
+pub use trial::{BootNetwork, Medium, Trial};

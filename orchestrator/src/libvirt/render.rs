@@ -1,9 +1,15 @@
 //! Definitions to libvirt's XML. What is not in a definition is chosen here, with its reason.
 
-use super::definition::{Disk, DomainDefinition, Interface, NetworkDefinition, NetworkHost};
+use super::definition::{
+    Disk, DomainDefinition, Interface, Loader, NetworkDefinition, NetworkHost,
+};
 use super::xml::Element;
 use crate::accel::Accelerator;
-use crate::spec::{Firmware, Machine, Size};
+use crate::spec::{Machine, Size};
+
+/// Of q35's root bus: before them is its host bridge, behind them what libvirt and q35 put there themselves.
+const FIRST_SLOT: u32 = 2;
+const LAST_SLOT: u32 = 0x1b;
 
 /// libvirt's word for what runs a domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +36,21 @@ impl DomainDefinition {
         self.to_xml_as(self.accelerator.into())
     }
 
+    /// The same for a person to define by hand: no mark of pspd's, a UUID of libvirt's own, and no log of the console.
+    pub fn to_plain_xml(&self) -> String {
+        self.render(self.accelerator.into(), false)
+    }
+
     pub(super) fn to_xml_as(&self, kind: DomainType) -> String {
+        self.render(kind, true)
+    }
+
+    fn render(&self, kind: DomainType, owned: bool) -> String {
+        self.tree(kind, owned, vec![no_usb()]).to_xml()
+    }
+
+    /// With `others` among the devices: what a definition does not know of.
+    pub(super) fn tree(&self, kind: DomainType, owned: bool, others: Vec<Element>) -> Element {
         let (kind, cpu) = match kind {
             DomainType::Kvm => ("kvm", "host-passthrough"),
             // Everything that TCG emulates: the default model lacks what current distributions are built for.
@@ -40,8 +60,8 @@ impl DomainDefinition {
         Element::new("domain")
             .attribute("type", kind)
             .child(Element::text("name", &self.name))
-            .child(Element::text("uuid", self.uuid()))
-            .child(self.ownership.metadata())
+            .children(owned.then(|| Element::text("uuid", self.uuid())))
+            .children(owned.then(|| self.ownership.metadata()))
             .child(memory("memory", self.memory.maximum))
             .child(memory("currentMemory", self.memory.current))
             .child(
@@ -60,8 +80,7 @@ impl DomainDefinition {
             .child(Element::text("on_poweroff", "destroy"))
             .child(Element::text("on_reboot", "restart"))
             .child(Element::text("on_crash", "destroy"))
-            .child(self.devices())
-            .to_xml()
+            .child(self.devices(owned, others))
     }
 
     fn sysinfo(&self) -> Vec<Element> {
@@ -93,8 +112,8 @@ impl DomainDefinition {
             Machine::Q35 => "q35",
         };
         let os = match self.firmware {
-            Firmware::Uefi => Element::new("os").attribute("firmware", "efi"),
-            Firmware::Seabios | Firmware::Rom { .. } => Element::new("os"),
+            Loader::Uefi => Element::new("os").attribute("firmware", "efi"),
+            Loader::Seabios | Loader::Rom { .. } => Element::new("os"),
         };
         let smbios = Element::new("smbios").attribute("mode", "sysinfo");
         os.child(
@@ -109,16 +128,16 @@ impl DomainDefinition {
 
     fn loader(&self) -> Option<Element> {
         match &self.firmware {
-            Firmware::Seabios => None,
+            Loader::Seabios => None,
             // Images are not signed for secure boot, which needs SMM besides.
-            Firmware::Uefi => Some(
+            Loader::Uefi => Some(
                 Element::new("firmware").child(
                     Element::new("feature")
                         .attribute("enabled", "no")
                         .attribute("name", "secure-boot"),
                 ),
             ),
-            Firmware::Rom { path, .. } => Some(
+            Loader::Rom { path } => Some(
                 Element::path("loader", path)
                     .attribute("readonly", "yes")
                     .attribute("type", "rom"),
@@ -142,44 +161,43 @@ impl DomainDefinition {
             .collect()
     }
 
-    fn devices(&self) -> Element {
+    fn devices(&self, logged: bool, others: Vec<Element>) -> Element {
         let boots_from_disk = self.kernel.is_none();
+        let mut slots = FIRST_SLOT..LAST_SLOT;
+        let mut placed = |device: Element| match self.machine {
+            Machine::Pc => device,
+            Machine::Q35 => device.children(slots.next().map(on_root_bus)),
+        };
         let disks = self.disks.iter().enumerate();
-        Element::new("devices")
-            .children(
-                disks.map(|(index, disk)| block_device(index, disk, boots_from_disk && index == 0)),
-            )
-            // Nothing here uses USB, and probing it costs boot time.
-            .child(
-                Element::new("controller")
-                    .attribute("type", "usb")
-                    .attribute("model", "none"),
-            )
-            .children(self.interfaces.iter().map(interface))
-            .children(self.serial_console())
-            // Gives freed memory back to the host without being asked.
-            .child(
-                Element::new("memballoon")
-                    .attribute("model", "virtio")
-                    .attribute("freePageReporting", "on"),
-            )
-            .child(
-                Element::new("rng")
-                    .attribute("model", "virtio")
-                    .child(Element::text("backend", "/dev/urandom").attribute("model", "random")),
-            )
+        let disks = disks
+            .map(|(index, disk)| placed(block_device(index, disk, boots_from_disk && index == 0)));
+        let devices = Element::new("devices").children(disks).children(others);
+        let interfaces = self.interfaces.iter().map(|one| placed(interface(one)));
+        let devices = devices
+            .children(interfaces)
+            .children(self.serial_console(logged))
+            .children(logged.then(|| self.debug_console()));
+        // Gives freed memory back to the host without being asked.
+        let balloon = Element::new("memballoon")
+            .attribute("model", "virtio")
+            .attribute("freePageReporting", "on");
+        let random = Element::new("rng")
+            .attribute("model", "virtio")
+            .child(Element::text("backend", "/dev/urandom").attribute("model", "random"));
+        devices.child(placed(balloon)).child(placed(random))
     }
 
-    /// `ttyS0`: a pty for whoever opens the console, and a log of everything in any case.
-    fn serial_console(&self) -> [Element; 2] {
+    /// `ttyS0`: a pty for whoever opens the console, and where it is `logged`, a log of everything in any case.
+    fn serial_console(&self, logged: bool) -> [Element; 2] {
+        let log = logged.then(|| {
+            Element::new("log")
+                .attribute("file", self.serial_log.display())
+                .attribute("append", "on")
+        });
         [
             Element::new("serial")
                 .attribute("type", "pty")
-                .child(
-                    Element::new("log")
-                        .attribute("file", self.serial_log.display())
-                        .attribute("append", "on"),
-                )
+                .children(log)
                 .child(
                     Element::new("target")
                         .attribute("type", "isa-serial")
@@ -192,6 +210,46 @@ impl DomainDefinition {
             ),
         ]
     }
+}
+
+impl DomainDefinition {
+    /// The port 0x402 that SeaBIOS, coreboot and debugging builds of UEFI write to.
+    fn debug_console(&self) -> Element {
+        Element::new("serial")
+            .attribute("type", "file")
+            .child(
+                Element::new("source")
+                    .attribute("path", self.firmware_log.display())
+                    .attribute("append", "off"),
+            )
+            .child(
+                Element::new("target")
+                    .attribute("type", "isa-debug")
+                    .attribute("port", 1)
+                    .child(Element::new("model").attribute("name", "isa-debugcon")),
+            )
+            .child(
+                Element::new("address")
+                    .attribute("type", "isa")
+                    .attribute("iobase", "0x402"),
+            )
+    }
+}
+
+/// On q35 libvirt would give each device a port of its own to be plugged into while the guest runs, which firmware and
+/// kernel set up at every boot; nothing here is plugged.
+fn on_root_bus(slot: u32) -> Element {
+    Element::new("address")
+        .attribute("type", "pci")
+        .attribute("bus", "0x00")
+        .attribute("slot", format_args!("{slot:#04x}"))
+}
+
+/// No machine of a topology uses USB, and probing it costs boot time.
+pub(super) fn no_usb() -> Element {
+    Element::new("controller")
+        .attribute("type", "usb")
+        .attribute("model", "none")
 }
 
 fn memory(name: &'static str, size: Size) -> Element {
@@ -254,12 +312,21 @@ fn interface(interface: &Interface) -> Element {
 impl NetworkDefinition {
     /// The XML that [`super::Connection::define_network`] defines.
     pub fn to_xml(&self) -> String {
+        self.render(true)
+    }
+
+    /// The same for a person to define by hand: no mark of pspd's, and a UUID of libvirt's own.
+    pub fn to_plain_xml(&self) -> String {
+        self.render(false)
+    }
+
+    fn render(&self, owned: bool) -> String {
         let dns_hosts = self.hosts.iter().map(|host| self.dns_host(host));
         let reservations = self.hosts.iter().map(NetworkHost::reservation);
         Element::new("network")
             .child(Element::text("name", &self.name))
-            .child(Element::text("uuid", self.uuid()))
-            .child(self.ownership.metadata())
+            .children(owned.then(|| Element::text("uuid", self.uuid())))
+            .children(owned.then(|| self.ownership.metadata()))
             .child(Element::new("forward").attribute("mode", "nat"))
             // Without a name libvirt picks a free one. One bridge has no loops to look for.
             .child(
@@ -276,7 +343,7 @@ impl NetworkDefinition {
             .child(
                 Element::new("dns")
                     .attribute("forwardPlainNames", "no")
-                    .child(self.ownership.txt_record())
+                    .children(owned.then(|| self.ownership.txt_record()))
                     .children(dns_hosts),
             )
             .child(
@@ -309,269 +376,4 @@ impl NetworkHost {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::PathBuf;
-
-    use super::super::{
-        DiskFormat, DomainDescription, FwCfg, KernelBoot, NetworkDescription, Ownership,
-    };
-    use super::*;
-    use crate::spec::{Digest, Mac, Name, Range};
-
-    fn ownership() -> Ownership {
-        Ownership {
-            deployment: Name::new("reference").unwrap(),
-            digest: Digest::of(b"spec"),
-        }
-    }
-
-    fn domain() -> DomainDefinition {
-        let disk = |path: &str, serial: &str| Disk {
-            path: PathBuf::from(path),
-            format: DiskFormat::Qcow2,
-            serial: serial.to_owned(),
-            read_only: false,
-        };
-        DomainDefinition {
-            name: Name::new("ai-server").unwrap(),
-            ownership: ownership(),
-            accelerator: Accelerator::Tcg,
-            machine: Machine::Pc,
-            firmware: Firmware::Seabios,
-            kernel: None,
-            memory: Range {
-                current: Size::mib(512),
-                maximum: Size::gib(2),
-            },
-            vcpus: Range {
-                current: 1,
-                maximum: 2,
-            },
-            disks: vec![
-                disk("/d/<system>.qcow2", "system"),
-                disk("/d/data.qcow2", "data"),
-            ],
-            interfaces: vec![Interface {
-                network: "reference".to_owned(),
-                mac: Mac([0x52, 0x54, 0, 1, 2, 3]),
-            }],
-            oem_strings: vec!["a=<b>&c".to_owned()],
-            fw_cfg: vec![FwCfg {
-                name: "opt/pspd/key".to_owned(),
-                file: PathBuf::from("/k/<key>"),
-            }],
-            serial_log: PathBuf::from("/d/serial.log"),
-        }
-    }
-
-    fn network() -> NetworkDefinition {
-        NetworkDefinition {
-            name: "reference".to_owned(),
-            ownership: ownership(),
-            cidr: "10.77.0.0/24".parse().unwrap(),
-            gateway: "10.77.0.1".parse().unwrap(),
-            domain: "pspd.internal".to_owned(),
-            hosts: vec![NetworkHost {
-                name: Name::new("ai-server").unwrap(),
-                mac: Mac([0x52, 0x54, 0, 1, 2, 3]),
-                address: "10.77.0.11".parse().unwrap(),
-            }],
-        }
-    }
-
-    #[test]
-    fn a_domain_that_boots_from_disk() {
-        insta::assert_snapshot!(domain().to_xml(), @r#"
-        <domain type="qemu">
-          <name>ai-server</name>
-          <uuid>b8931d6e-3adb-5efd-95d2-bf8f472d5bab</uuid>
-          <metadata>
-            <pspd:deployment xmlns:pspd="urn:pspd:ownership:1" name="reference" digest="d4f02eaafd1a9e9de7d10972ca8e47fa7a985825c3c9c1e249c72683cb3e4f19"/>
-          </metadata>
-          <memory unit="KiB">2097152</memory>
-          <currentMemory unit="KiB">524288</currentMemory>
-          <vcpu current="1">2</vcpu>
-          <sysinfo type="smbios">
-            <oemStrings>
-              <entry>a=&lt;b&gt;&amp;c</entry>
-            </oemStrings>
-          </sysinfo>
-          <sysinfo type="fwcfg">
-            <entry name="opt/pspd/key" file="/k/&lt;key&gt;"/>
-          </sysinfo>
-          <os>
-            <type arch="x86_64" machine="pc">hvm</type>
-            <smbios mode="sysinfo"/>
-          </os>
-          <features>
-            <acpi/>
-            <apic/>
-          </features>
-          <cpu mode="maximum"/>
-          <clock offset="utc"/>
-          <on_poweroff>destroy</on_poweroff>
-          <on_reboot>restart</on_reboot>
-          <on_crash>destroy</on_crash>
-          <devices>
-            <disk type="file" device="disk">
-              <driver name="qemu" type="qcow2" cache="writeback" discard="unmap" detect_zeroes="unmap"/>
-              <source file="/d/&lt;system&gt;.qcow2"/>
-              <target dev="vda" bus="virtio"/>
-              <serial>system</serial>
-              <boot order="1"/>
-            </disk>
-            <disk type="file" device="disk">
-              <driver name="qemu" type="qcow2" cache="writeback" discard="unmap" detect_zeroes="unmap"/>
-              <source file="/d/data.qcow2"/>
-              <target dev="vdb" bus="virtio"/>
-              <serial>data</serial>
-            </disk>
-            <controller type="usb" model="none"/>
-            <interface type="network">
-              <mac address="52:54:00:01:02:03"/>
-              <source network="reference"/>
-              <model type="virtio"/>
-              <rom enabled="no"/>
-            </interface>
-            <serial type="pty">
-              <log file="/d/serial.log" append="on"/>
-              <target type="isa-serial" port="0"/>
-            </serial>
-            <console type="pty">
-              <target type="serial" port="0"/>
-            </console>
-            <memballoon model="virtio" freePageReporting="on"/>
-            <rng model="virtio">
-              <backend model="random">/dev/urandom</backend>
-            </rng>
-          </devices>
-        </domain>
-        "#);
-    }
-
-    #[test]
-    fn a_domain_of_rom_and_kernel() {
-        let definition = DomainDefinition {
-            accelerator: Accelerator::Kvm,
-            machine: Machine::Q35,
-            firmware: Firmware::Rom {
-                path: PathBuf::from("/roms/q35.rom"),
-                sha256: Digest::of(b"rom"),
-            },
-            kernel: Some(KernelBoot {
-                kernel: PathBuf::from("/k/vmlinuz"),
-                initrd: None,
-                cmdline: "console=ttyS0 a=\"b\"".to_owned(),
-            }),
-            disks: Vec::new(),
-            oem_strings: Vec::new(),
-            fw_cfg: Vec::new(),
-            ..domain()
-        };
-        let xml = definition.to_xml();
-        let (head, _) = xml.split_once("<features>").unwrap();
-        insta::assert_snapshot!(head, @r#"
-        <domain type="kvm">
-          <name>ai-server</name>
-          <uuid>b8931d6e-3adb-5efd-95d2-bf8f472d5bab</uuid>
-          <metadata>
-            <pspd:deployment xmlns:pspd="urn:pspd:ownership:1" name="reference" digest="d4f02eaafd1a9e9de7d10972ca8e47fa7a985825c3c9c1e249c72683cb3e4f19"/>
-          </metadata>
-          <memory unit="KiB">2097152</memory>
-          <currentMemory unit="KiB">524288</currentMemory>
-          <vcpu current="1">2</vcpu>
-          <os>
-            <type arch="x86_64" machine="q35">hvm</type>
-            <loader readonly="yes" type="rom">/roms/q35.rom</loader>
-            <kernel>/k/vmlinuz</kernel>
-            <cmdline>console=ttyS0 a=&quot;b&quot;</cmdline>
-          </os>
-        "#);
-    }
-
-    #[test]
-    fn a_network() {
-        insta::assert_snapshot!(network().to_xml(), @r#"
-        <network>
-          <name>reference</name>
-          <uuid>ab315678-455f-51e7-8643-7642682741d6</uuid>
-          <metadata>
-            <pspd:deployment xmlns:pspd="urn:pspd:ownership:1" name="reference" digest="d4f02eaafd1a9e9de7d10972ca8e47fa7a985825c3c9c1e249c72683cb3e4f19"/>
-          </metadata>
-          <forward mode="nat"/>
-          <bridge stp="off" delay="0"/>
-          <domain name="pspd.internal" localOnly="yes"/>
-          <dns forwardPlainNames="no">
-            <txt name="pspd-ownership" value="reference/d4f02eaafd1a9e9de7d10972ca8e47fa7a985825c3c9c1e249c72683cb3e4f19"/>
-            <host ip="10.77.0.11">
-              <hostname>ai-server</hostname>
-              <hostname>ai-server.pspd.internal</hostname>
-            </host>
-          </dns>
-          <ip address="10.77.0.1" netmask="255.255.255.0">
-            <dhcp>
-              <host mac="52:54:00:01:02:03" name="ai-server" ip="10.77.0.11"/>
-            </dhcp>
-          </ip>
-        </network>
-        "#);
-    }
-
-    #[test]
-    fn what_is_rendered_is_read_back() {
-        let definition = domain();
-        let described = DomainDescription::from_xml(&definition.to_xml()).unwrap();
-        assert_eq!(described.uuid, definition.uuid());
-        assert_eq!(described.ownership, Some(definition.ownership));
-        assert_eq!(
-            (described.memory, described.vcpus),
-            (definition.memory, definition.vcpus)
-        );
-        let paths: Vec<_> = described
-            .disks
-            .into_iter()
-            .filter_map(|disk| disk.path)
-            .collect();
-        assert_eq!(
-            paths,
-            definition
-                .disks
-                .into_iter()
-                .map(|disk| disk.path)
-                .collect::<Vec<_>>()
-        );
-        assert_eq!(described.serial_log, Some(definition.serial_log));
-
-        let definition = network();
-        let described = NetworkDescription::from_xml(&definition.to_xml()).unwrap();
-        assert_eq!(described.hosts, definition.hosts);
-        assert_eq!(described.ownership, Some(definition.ownership));
-    }
-
-    /// libvirt before 9.7 drops a network's metadata.
-    #[test]
-    fn a_network_without_metadata_is_still_owned() {
-        let xml = network().to_xml();
-        let (head, rest) = xml.split_once("<metadata>").unwrap();
-        let (_, tail) = rest.split_once("</metadata>").unwrap();
-        assert_eq!(Ownership::find(&format!("{head}{tail}")), Some(ownership()));
-    }
-
-    #[test]
-    fn a_mark_of_another_namespace_or_place_is_none() {
-        let xml = domain().to_xml();
-        assert_eq!(
-            Ownership::find(&xml.replace("urn:pspd:", "urn:other:")),
-            None
-        );
-        assert_eq!(Ownership::find(&xml.replace("metadata>", "devices>")), None);
-    }
-
-    #[test]
-    fn targets_count_as_the_kernel_does() {
-        assert_eq!(
-            [0, 25, 26, 701, 702].map(target),
-            ["vda", "vdz", "vdaa", "vdzz", "vdaaa"]
-        );
-    }
-}
+mod tests;

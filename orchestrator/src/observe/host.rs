@@ -7,10 +7,11 @@ use anyhow::{Context as _, ensure};
 use futures::future::join_all;
 
 use super::{DomainState, ImageState, LabState, NetworkState, Observed, disks};
+use crate::archive;
 use crate::guest::Release;
 use crate::health::{self, Health};
 use crate::identity::Identity;
-use crate::image;
+use crate::image::{self, coreboot};
 use crate::lab::{Lab, Relay};
 use crate::libvirt::Connection;
 use crate::reach::Reach;
@@ -107,6 +108,7 @@ fn observe_host(host: &Host, spec: &Spec) -> anyhow::Result<Observed> {
         lab: lab_state(host, spec),
         disks: disks::system(&host.home.disks())?,
         volumes: disks::volumes(&host.home.volumes())?,
+        snapshots: archive::left_overs(&host.home, spec)?.into_iter().collect(),
         ..Observed::default()
     };
     observed.relay = host.relay.is_some() && observed.lab == LabState::Unused;
@@ -118,21 +120,30 @@ fn observe_host(host: &Host, spec: &Spec) -> anyhow::Result<Observed> {
         domains(connection, spec, &mut observed)?;
     }
     for (name, image) in &spec.images {
-        let digest = image::digest(&image.source)?;
+        let digest = image::digest(image)?;
         let cached = image::cached(&host.cache, image)?.is_some();
         observed
             .images
             .insert(name.clone(), ImageState { digest, cached });
+    }
+    for (name, digest) in roms(spec, |image| Ok(observed.images[image].digest.clone()))? {
+        let cached = coreboot::is_cached(&host.cache, &digest);
+        observed.roms.insert(name, ImageState { digest, cached });
     }
     let identity = Identity::load_or_create(&host.home.keys(), spec)?;
     for name in spec.domains.keys() {
         if let Some(release) = Release::assemble(spec, name, &identity)
             .with_context(|| format!("failed to read the service of `{name}`"))?
         {
+            let certificate = release.certificate.digest();
             observed.releases.insert(name.clone(), release.digest);
+            observed.certificates.insert(name.clone(), certificate);
         }
         if let Some(deployed) = host.home.deployed_record(name)? {
             observed.deployed.insert(name.clone(), deployed.release);
+            if let Some(certificate) = deployed.certificate {
+                observed.certified.insert(name.clone(), certificate);
+            }
         }
     }
     Ok(observed)
@@ -191,6 +202,9 @@ fn domains(connection: &Connection, spec: &Spec, observed: &mut Observed) -> any
                 continue;
             };
             let config = handle.config()?;
+            if domain.state == crate::libvirt::DomainState::Paused {
+                observed.paused.extend(spec::Name::new(&domain.name).ok());
+            }
             // The definition, and not what runs: a balloon takes a while to get where it was told to.
             let state = DomainState {
                 owner: domain.ownership,
@@ -263,6 +277,38 @@ pub async fn healths(
         )
     });
     Ok(join_all(checks).await.into_iter().collect())
+}
+
+/// The ROMs that pspd builds itself, by domain; `image` gives an image's digest.
+fn roms(
+    spec: &Spec,
+    image: impl Fn(&str) -> anyhow::Result<spec::Digest>,
+) -> anyhow::Result<BTreeMap<Name, spec::Digest>> {
+    let mut roms = BTreeMap::new();
+    for (name, domain) in &spec.domains {
+        if let spec::Firmware::Coreboot(payload) = &domain.firmware {
+            let digest = coreboot::digest(payload, &image(&domain.image)?);
+            roms.insert(name.clone(), digest);
+        }
+    }
+    Ok(roms)
+}
+
+/// The ROMs of every deployment of this host, as its last `up` recorded it.
+pub fn roms_in_use(paths: &Paths) -> anyhow::Result<BTreeSet<spec::Digest>> {
+    let mut used = BTreeSet::new();
+    for home in paths.deployments()? {
+        let Some(spec) = home.recorded_spec()? else {
+            continue;
+        };
+        let of = |image: &str| image::digest(&spec.images[image]);
+        // Without its recipe an image has no digest, and `up` makes the ROM again should the recipe come back.
+        used.extend(roms(&spec, of).unwrap_or_default().into_values());
+    }
+    if !used.is_empty() {
+        used.insert(coreboot::recipe_digest());
+    }
+    Ok(used)
 }
 
 /// The images that system disks of any deployment of this host are overlays of.

@@ -3,6 +3,7 @@
 
 mod disks;
 mod host;
+mod routes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -12,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use crate::libvirt::Ownership;
 use crate::spec::{Digest, Mac, Name, Range, Size};
 
-pub use host::{Host, healths, images_in_use, observe};
+pub use host::{Host, healths, images_in_use, observe, roms_in_use};
+pub use routes::routed_networks;
 
 /// Everything that planning looks at beside the spec.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,10 +27,16 @@ pub struct Observed {
     pub strangers: BTreeSet<String>,
     /// System disks, by the domain's name.
     pub disks: BTreeMap<String, DiskState>,
+    /// Domains whose disks have overlays that an interrupted export left.
+    pub snapshots: BTreeSet<Name>,
+    /// Domains of the deployment whose virtual CPUs are stopped.
+    pub paused: BTreeSet<Name>,
     /// Virtual sizes of data volumes, by file name.
     pub volumes: BTreeMap<String, Size>,
     /// The digests of the spec's images, which are known before an image is built, and whether it is cached.
     pub images: BTreeMap<String, ImageState>,
+    /// The ROMs that pspd builds itself, by the domain whose firmware they are.
+    pub roms: BTreeMap<Name, ImageState>,
     /// Whether a relay of a URI's published ports runs.
     pub relay: bool,
     /// Host address to guest address.
@@ -37,6 +45,10 @@ pub struct Observed {
     pub releases: BTreeMap<Name, Digest>,
     /// The release that was activated last.
     pub deployed: BTreeMap<Name, Digest>,
+    /// The certificate that each service should have.
+    pub certificates: BTreeMap<Name, Digest>,
+    /// The certificate that was put into use last.
+    pub certified: BTreeMap<Name, Digest>,
     /// Services that answered SERVING.
     pub serving: BTreeSet<Name>,
 }

@@ -8,7 +8,12 @@ pub(super) fn network_digest(spec: &Spec) -> Digest {
 }
 
 /// What a domain's definition is made from, but for memory and vCPUs, which libvirt itself tells.
-pub(super) fn domain_digest(spec: &Spec, domain: &DomainSpec, image: &Digest) -> Digest {
+pub(super) fn domain_digest(
+    spec: &Spec,
+    domain: &DomainSpec,
+    image: &Digest,
+    rom: Option<&Digest>,
+) -> Digest {
     let definition = (
         &domain.name,
         &domain.firmware,
@@ -19,7 +24,7 @@ pub(super) fn domain_digest(spec: &Spec, domain: &DomainSpec, image: &Digest) ->
         domain.mac,
     );
     let network = (&spec.network.name, spec.network.cidr, &spec.network.domain);
-    digest_of(&(definition, network, image, spec.accel))
+    digest_of(&(definition, network, image, rom, spec.accel))
 }
 
 fn digest_of(value: &impl serde::Serialize) -> Digest {

@@ -1,6 +1,7 @@
 //! One domain's part of the plan: its disks, its definition, its power and its service.
 
 use super::digest::domain_digest;
+use super::up::rom_step;
 use super::{Action, Plan, PlanError};
 use crate::observe::{DomainState, LabState, Observed};
 use crate::spec::{Digest, DomainSpec, Name, Size, Spec, VolumeSpec};
@@ -14,7 +15,23 @@ pub(super) struct Subject<'a> {
 }
 
 impl<'a> Subject<'a> {
-    /// Everything but [`Subject::stop`], which comes before.
+    /// What an export that was interrupted left of a domain, before anything else is done to it.
+    pub(super) fn recover(mut self) {
+        let name = self.domain.name.clone();
+        if self.observed.paused.contains(&name) {
+            let action = Action::Resume {
+                domain: name.clone(),
+            };
+            self.push("resume", action, &["lab/start".into()], "it is paused");
+        }
+        if self.observed.snapshots.contains(&name) {
+            let after = ["lab/start".into(), self.id("resume")];
+            let reason = "an export was interrupted";
+            self.push("merge", Action::Merge { domain: name }, &after, reason);
+        }
+    }
+
+    /// Everything but [`Subject::stop`] and [`Subject::recover`], which come before.
     pub(super) fn plan(mut self) -> Result<(), PlanError> {
         let digest = self.digest();
         let state = self.state();
@@ -27,7 +44,12 @@ impl<'a> Subject<'a> {
 
     fn digest(&self) -> Digest {
         let image = &self.observed.images[&self.domain.image].digest;
-        domain_digest(self.spec, self.domain, image)
+        domain_digest(self.spec, self.domain, image, self.rom())
+    }
+
+    fn rom(&self) -> Option<&'a Digest> {
+        let rom = self.observed.roms.get(&self.domain.name);
+        rom.map(|rom| &rom.digest)
     }
 
     fn state(&self) -> Option<&'a DomainState> {
@@ -104,6 +126,8 @@ impl<'a> Subject<'a> {
             .map(|other| format!("{}/stop", other.name))
             .collect();
         after.push("lab/start".into());
+        after.extend(gather(self.spec, self.observed, name, reason, self.plan));
+        after.extend([self.id("resume"), self.id("merge")]);
         let action = Action::Stop {
             domain: name.clone(),
         };
@@ -123,7 +147,7 @@ impl<'a> Subject<'a> {
             self.push(
                 "delete-disk",
                 action,
-                &[self.id("stop"), image.clone()],
+                &[self.id("merge"), self.id("stop"), image.clone()],
                 "its image changed",
             );
         }
@@ -139,7 +163,7 @@ impl<'a> Subject<'a> {
                     self.push(
                         "grow-disk",
                         action,
-                        &[self.id("stop")],
+                        &[self.id("merge"), self.id("stop")],
                         format!("it is {have}"),
                     );
                 }
@@ -184,7 +208,8 @@ impl<'a> Subject<'a> {
                         file,
                         size: volume.size,
                     };
-                    self.push(&step, action, &[self.id("stop")], format!("it is {have}"));
+                    let after = [self.id("merge"), self.id("stop")];
+                    self.push(&step, action, &after, format!("it is {have}"));
                 }
                 Some(_) => {}
             }
@@ -208,9 +233,11 @@ impl<'a> Subject<'a> {
                 "lab/start".into(),
                 "network/define".into(),
                 format!("image/{}", domain.image),
+                self.id("merge"),
                 self.id("stop"),
                 self.id("disk"),
             ];
+            after.extend(self.rom().map(rom_step));
             after.extend(
                 domain
                     .volumes
@@ -268,7 +295,7 @@ impl<'a> Subject<'a> {
             return false;
         }
         let mut after = vec!["lab/start".into(), "network/start".into()];
-        for step in ["disk", "grow-disk", "define", "resize", "stop"] {
+        for step in ["merge", "disk", "grow-disk", "define", "resize", "stop"] {
             after.push(self.id(step));
         }
         for volume in &self.domain.volumes {
@@ -301,7 +328,7 @@ impl<'a> Subject<'a> {
                     Action::Reach {
                         domain: name.clone(),
                     },
-                    &[self.id("start")],
+                    &[self.id("resume"), self.id("start")],
                     "it starts",
                 );
             }
@@ -320,14 +347,14 @@ impl<'a> Subject<'a> {
             }
             Some(_) if starts => "it starts".to_owned(),
             Some(_) if !serving => "it is not SERVING".to_owned(),
-            Some(_) => return,
+            Some(_) => return self.renew(),
         };
         self.push(
             "reach",
             Action::Reach {
                 domain: name.clone(),
             },
-            &[self.id("start")],
+            &[self.id("resume"), self.id("start")],
             reason.clone(),
         );
         self.push(
@@ -367,6 +394,32 @@ impl<'a> Subject<'a> {
     }
 }
 
+impl Subject<'_> {
+    /// Brings a renewed certificate to a service that runs as it should.
+    fn renew(&mut self) {
+        let name = &self.domain.name;
+        let Some(certificate) = self.observed.certificates.get(name).cloned() else {
+            return;
+        };
+        if self.observed.certified.get(name) == Some(&certificate) {
+            return;
+        }
+        let reason = "its certificate was renewed";
+        let domain = name.clone();
+        self.push(
+            "reach",
+            Action::Reach { domain },
+            &[self.id("resume")],
+            reason,
+        );
+        let action = Action::Renew {
+            domain: name.clone(),
+            certificate,
+        };
+        self.push("renew", action, &[self.id("reach")], reason);
+    }
+}
+
 fn grows(disk: &str, have: Size, want: Size) -> Result<bool, PlanError> {
     if have > want {
         return Err(PlanError::Shrinks {
@@ -376,6 +429,26 @@ fn grows(disk: &str, have: Size, want: Size) -> Result<bool, PlanError> {
         });
     }
     Ok(have < want)
+}
+
+/// Saves the log of a service that runs, before its guest stops; gives the step's id.
+pub(super) fn gather(
+    spec: &Spec,
+    observed: &Observed,
+    name: &Name,
+    reason: &str,
+    plan: &mut Plan,
+) -> Option<String> {
+    let running = observed.domains.get(name.as_str())?.running;
+    if !running || spec.domains.get(name)?.service.is_none() {
+        return None;
+    }
+    let (id, domain) = (format!("{name}/gather"), name.clone());
+    let action = Action::Gather { domain };
+    // A guest that stands still answers nothing.
+    let after = ["lab/start".into(), format!("{name}/resume")];
+    plan.push(&id, action, &after, reason);
+    Some(id)
 }
 
 /// The file of a data volume in the deployment's volumes folder.

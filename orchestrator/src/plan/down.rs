@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Action, Plan};
+use super::{Action, Plan, domain};
 use crate::observe::{LabState, Observed};
 use crate::spec::{Name, Spec};
 
@@ -20,13 +20,16 @@ pub fn plan(spec: &Spec, observed: &Observed, volumes: bool) -> Plan {
     // A stopped lab has definitions only, and they go with its files.
     if observed.lab != LabState::Stopped {
         for name in dependants_first(spec, observed) {
+            recover(observed, &name, &mut plan);
             let dependants = spec
                 .domains
                 .values()
                 .filter(|other| other.depends_on.contains(&name));
-            let after: Vec<String> = dependants
+            let mut after: Vec<String> = dependants
                 .map(|other| format!("{}/stop", other.name))
                 .collect();
+            after.extend(domain::gather(spec, observed, &name, reason, &mut plan));
+            after.extend([format!("{name}/resume"), format!("{name}/merge")]);
             remove_domain(observed, &name, &after, reason, &mut plan);
         }
         remove_network(spec, observed, reason, &mut plan);
@@ -34,6 +37,20 @@ pub fn plan(spec: &Spec, observed: &Observed, volumes: bool) -> Plan {
     remove_lab(spec, observed, reason, &mut plan);
     remove_files(observed, volumes, reason, &mut plan);
     plan
+}
+
+/// What an interrupted export left comes to its volumes before they are left alone.
+fn recover(observed: &Observed, name: &Name, plan: &mut Plan) {
+    let (resume, merge) = (format!("{name}/resume"), format!("{name}/merge"));
+    if observed.paused.contains(name) {
+        let domain = name.clone();
+        plan.push(&resume, Action::Resume { domain }, &[], "it is paused");
+    }
+    if observed.snapshots.contains(name) {
+        let domain = name.clone();
+        let reason = "an export was interrupted";
+        plan.push(merge, Action::Merge { domain }, &[resume], reason);
+    }
 }
 
 /// The domains that carry this deployment's mark, by name.

@@ -20,6 +20,7 @@ use crate::spec::Spec;
 pub(crate) use domain::volume_file;
 pub use error::PlanError;
 pub use step::{Action, Plan, Step};
+pub(crate) use up::in_dependency_order;
 
 /// Plans what makes `spec` true on the observed host.
 pub fn up(spec: &Spec, observed: &Observed) -> Result<Plan, PlanError> {

@@ -32,6 +32,11 @@ fn take(action: &Action, spec: &Spec, observed: &mut Observed) {
                 image.cached = true;
             }
         }
+        Action::EnsureRom { digest, .. } => {
+            for rom in observed.roms.values_mut() {
+                rom.cached |= rom.digest == *digest;
+            }
+        }
         Action::DefineNetwork { digest, .. } => {
             let active = observed
                 .network
@@ -95,21 +100,38 @@ fn take(action: &Action, spec: &Spec, observed: &mut Observed) {
                 (state.memory, state.vcpus) = (*memory, *vcpus);
             }
         }
+        Action::Resume { domain } => _ = observed.paused.remove(domain),
+        Action::Merge { domain } => _ = observed.snapshots.remove(domain),
         Action::Start { domain } => set_running(observed, domain.as_str(), true),
         Action::Stop { domain } => {
+            observed.paused.remove(domain);
             set_running(observed, domain.as_str(), false);
             observed.serving.remove(domain);
         }
         Action::Undefine { domain } => {
+            observed.paused.remove(domain);
             observed.domains.remove(domain.as_str());
         }
-        Action::Reach { .. } | Action::Push { .. } => {}
+        Action::Reach { .. } | Action::Push { .. } | Action::Gather { .. } => {}
         Action::Activate { domain, .. } => {
             observed.deployed.remove(domain);
         }
         Action::Healthy { domain, release } => {
             observed.deployed.insert(domain.clone(), release.clone());
             observed.serving.insert(domain.clone());
+            if let Some(certificate) = observed.certificates.get(domain) {
+                observed
+                    .certified
+                    .insert(domain.clone(), certificate.clone());
+            }
+        }
+        Action::Renew {
+            domain,
+            certificate,
+        } => {
+            observed
+                .certified
+                .insert(domain.clone(), certificate.clone());
         }
         Action::Publish { host, guest, .. } => {
             observed.published.insert(*host, *guest);

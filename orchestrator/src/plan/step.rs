@@ -18,6 +18,11 @@ pub enum Action {
     EnsureImage {
         image: String,
     },
+    /// Builds the ROM that a domain's firmware is, where it is not cached; others may share it.
+    EnsureRom {
+        domain: Name,
+        digest: Digest,
+    },
     /// `fresh`: there is none that it replaces.
     DefineNetwork {
         digest: Digest,
@@ -62,6 +67,14 @@ pub enum Action {
     Start {
         domain: Name,
     },
+    /// Lets the virtual CPUs of a paused domain go on.
+    Resume {
+        domain: Name,
+    },
+    /// Brings the overlays that an interrupted export left into the domain's disks.
+    Merge {
+        domain: Name,
+    },
     Resize {
         domain: Name,
         memory: Range<Size>,
@@ -71,6 +84,10 @@ pub enum Action {
         domain: Name,
     },
     Undefine {
+        domain: Name,
+    },
+    /// Brings what a service logged to the host, where it outlives the guest.
+    Gather {
         domain: Name,
     },
     /// Waits until the guest answers by SSH with its pinned host key.
@@ -86,6 +103,11 @@ pub enum Action {
     Activate {
         domain: Name,
         release: Digest,
+    },
+    /// Puts a renewed certificate into use while the service runs, and waits until it shows it.
+    Renew {
+        domain: Name,
+        certificate: Digest,
     },
     /// Waits until the service is SERVING; rolls the release back if it does not get there.
     Healthy {
@@ -164,6 +186,8 @@ impl Step {
             | Action::DeleteDisk { domain }
             | Action::Define { domain, .. }
             | Action::Start { domain }
+            | Action::Resume { domain }
+            | Action::Merge { domain }
             | Action::Resize { domain, .. }
             | Action::Stop { domain }
             | Action::Undefine { domain }
@@ -171,9 +195,12 @@ impl Step {
             | Action::Push { domain, .. }
             | Action::Activate { domain, .. }
             | Action::Healthy { domain, .. }
+            | Action::Renew { domain, .. }
+            | Action::Gather { domain }
             | Action::Publish { domain, .. } => Some(domain),
             Action::StartLab { .. }
             | Action::EnsureImage { .. }
+            | Action::EnsureRom { .. }
             | Action::DefineNetwork { .. }
             | Action::StartNetwork
             | Action::StopNetwork
@@ -191,6 +218,7 @@ impl Step {
         match &self.action {
             Action::StartLab { .. } => "start the lab".into(),
             Action::EnsureImage { image } => format!("get the image `{image}`"),
+            Action::EnsureRom { digest, .. } => format!("build the ROM {}", digest.short()),
             Action::DefineNetwork { .. } => "define the network".into(),
             Action::StartNetwork => "start the network".into(),
             Action::StopNetwork => "stop the network".into(),
@@ -207,6 +235,8 @@ impl Step {
             Action::DeleteVolume { file } => format!("delete the data volume `{file}`"),
             Action::Define { .. } => "define".into(),
             Action::Start { .. } => "start".into(),
+            Action::Resume { .. } => "resume".into(),
+            Action::Merge { .. } => "merge the snapshot of its disks".into(),
             Action::Resize { memory, vcpus, .. } => {
                 format!(
                     "set {} of {} and {} of {} vCPUs",
@@ -218,6 +248,8 @@ impl Step {
             Action::Reach { .. } => "wait for SSH".into(),
             Action::Push { release, .. } => format!("push the release {}", release.short()),
             Action::Activate { release, .. } => format!("activate the release {}", release.short()),
+            Action::Gather { .. } => "gather its log".into(),
+            Action::Renew { .. } => "renew the certificate".into(),
             Action::Healthy { .. } => "wait until SERVING".into(),
             Action::Publish { host, guest, .. } => format!("publish {guest} on {host}"),
             Action::Unpublish { host } => format!("end publishing on {host}"),

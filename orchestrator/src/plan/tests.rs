@@ -1,5 +1,9 @@
 //! Golden plans, and properties over many topologies and half-finished runs.
 
+mod down;
+mod left_over;
+mod roms;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -43,9 +47,11 @@ fn domain(index: u8, depends_on: &[&str], volume: bool) -> DomainSpec {
         service: Some(ServiceSpec {
             binary: PathBuf::from("/bin/service"),
             port: 50051,
-            health: "test.Service".into(),
+            health: HealthCheck::Grpc("test.Service".into()),
             environment: BTreeMap::new(),
+            secrets: BTreeMap::new(),
             arguments: Vec::new(),
+            checkpoint: Vec::new(),
             files: BTreeMap::new(),
         }),
         publish: vec![Publish {
@@ -75,6 +81,7 @@ fn spec(domains: Vec<DomainSpec>) -> Spec {
             ImageSpec {
                 name: "debian".into(),
                 source: ImageSource::Recipe("/recipe".into()),
+                packages: BTreeSet::new(),
                 seed: Seed::Credentials,
             },
         )]),
@@ -100,6 +107,11 @@ fn nothing(spec: &Spec) -> Observed {
             .domains
             .keys()
             .map(|name| (name.clone(), Digest::of(name.as_str().as_bytes())))
+            .collect(),
+        certificates: spec
+            .domains
+            .keys()
+            .map(|name| (name.clone(), Digest::of(format!("{name}'s").as_bytes())))
             .collect(),
         ..Observed::default()
     }
@@ -176,6 +188,20 @@ fn a_changed_binary_redeploys_that_service_alone() {
 }
 
 #[test]
+fn a_renewed_certificate_restarts_nothing() {
+    let spec = two();
+    let mut observed = applied(&spec);
+    observed.certificates.insert(name("d0"), Digest::of(b"new"));
+    let plan = up(&spec, &observed).unwrap();
+    insta::assert_snapshot!(lines(&plan), @"
+    d0/reach after []: its certificate was renewed
+    d0/renew after [d0/reach]: its certificate was renewed
+    ");
+    apply(&plan, usize::MAX, &spec, &mut observed);
+    assert_eq!(up(&spec, &observed), Ok(Plan::default()));
+}
+
+#[test]
 fn an_unhealthy_service_is_deployed_again() {
     let spec = two();
     let mut observed = applied(&spec);
@@ -208,7 +234,8 @@ fn another_firmware_restarts_the_domain() {
     let observed = applied(&spec);
     spec.domains.get_mut(&name("d1")).unwrap().boot = Boot::Disk;
     insta::assert_snapshot!(lines(&up(&spec, &observed).unwrap()), @"
-    d1/stop after []: its definition changed
+    d1/gather after []: its definition changed
+    d1/stop after [d1/gather]: its definition changed
     d1/define after [d1/stop]: its definition changed
     d1/start after [d1/define d1/stop]: it was shut down for the change
     d1/reach after [d1/start]: it starts
@@ -231,8 +258,10 @@ fn another_image_replaces_the_system_disk_and_keeps_the_volume() {
     );
     insta::assert_snapshot!(lines(&up(&spec, &observed).unwrap()), @"
     image/debian after []: it is not cached
-    d1/stop after []: its image changed
-    d0/stop after [d1/stop]: its image changed
+    d1/gather after []: its image changed
+    d1/stop after [d1/gather]: its image changed
+    d0/gather after []: its image changed
+    d0/stop after [d1/stop d0/gather]: its image changed
     d0/delete-disk after [d0/stop image/debian]: its image changed
     d0/disk after [image/debian d0/delete-disk]: its image changed
     d0/define after [image/debian d0/stop d0/disk]: its definition changed
@@ -308,72 +337,6 @@ fn a_disk_does_not_shrink() {
         want: Size::mib(10),
     };
     assert_eq!(up(&spec, &observed), Err(error));
-}
-
-#[test]
-fn down_takes_dependants_first_and_keeps_volumes() {
-    let spec = two();
-    insta::assert_snapshot!(lines(&down(&spec, &applied(&spec), false)), @"
-    unpublish/127.0.0.1:9000 after []: the deployment goes
-    unpublish/127.0.0.1:9001 after []: the deployment goes
-    d1/stop after []: the deployment goes
-    d1/undefine after [d1/stop]: the deployment goes
-    d1/delete-disk after [d1/undefine]: the deployment goes
-    d0/stop after [d1/stop]: the deployment goes
-    d0/undefine after [d1/stop d0/stop]: the deployment goes
-    d0/delete-disk after [d0/undefine]: the deployment goes
-    network/stop after [unpublish/127.0.0.1:9000 unpublish/127.0.0.1:9001 d1/stop d1/undefine d1/delete-disk d0/stop d0/undefine d0/delete-disk]: the deployment goes
-    network/undefine after [unpublish/127.0.0.1:9000 unpublish/127.0.0.1:9001 d1/stop d1/undefine d1/delete-disk d0/stop d0/undefine d0/delete-disk network/stop]: the deployment goes
-    lab/stop after [unpublish/127.0.0.1:9000 unpublish/127.0.0.1:9001 d1/stop d1/undefine d1/delete-disk d0/stop d0/undefine d0/delete-disk network/stop network/undefine]: the deployment goes
-    lab/remove after [unpublish/127.0.0.1:9000 unpublish/127.0.0.1:9001 d1/stop d1/undefine d1/delete-disk d0/stop d0/undefine d0/delete-disk network/stop network/undefine lab/stop]: the deployment goes
-    ");
-}
-
-#[test]
-fn down_with_volumes_leaves_no_file() {
-    let spec = two();
-    let mut observed = applied(&spec);
-    apply(
-        &down(&spec, &observed, true),
-        usize::MAX,
-        &spec,
-        &mut observed,
-    );
-    assert_eq!(
-        observed,
-        Observed {
-            images: observed.images.clone(),
-            releases: observed.releases.clone(),
-            ..nothing_at_all()
-        }
-    );
-}
-
-#[test]
-fn a_uris_relay_stops_with_what_it_publishes() {
-    let mut spec = two();
-    spec.connection = Connection::Uri("qemu:///system".into());
-    let mut observed = applied(&spec);
-    (observed.lab, observed.relay) = (LabState::Unused, true);
-    let plan = down(&spec, &observed, false);
-    let last = plan.steps.last().unwrap();
-    assert_eq!(last.action, Action::StopRelay);
-    assert_eq!(last.after.len(), plan.steps.len() - 1);
-}
-
-#[test]
-fn a_lab_with_strangers_stays() {
-    let spec = two();
-    let mut observed = applied(&spec);
-    observed.strangers.insert("other".into());
-    let plan = down(&spec, &observed, false);
-    assert!(
-        !plan
-            .steps
-            .iter()
-            .any(|step| matches!(step.action, Action::StopLab | Action::RemoveLab))
-    );
-    assert_eq!(plan.notes.len(), 1);
 }
 
 fn nothing_at_all() -> Observed {

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use super::digest::network_digest;
 use super::{Action, Plan, PlanError, domain, down};
 use crate::observe::{LabState, Observed};
-use crate::spec::{DomainSpec, Mac, Name, Spec};
+use crate::spec::{Digest, DomainSpec, Mac, Name, Spec};
 
 pub fn plan(spec: &Spec, observed: &Observed) -> Result<Plan, PlanError> {
     refuse_foreign(spec, observed)?;
@@ -35,8 +35,12 @@ pub fn plan(spec: &Spec, observed: &Observed) -> Result<Plan, PlanError> {
             );
         }
     }
+    roms(spec, observed, &mut plan);
     network(spec, observed, &mut plan);
     let order = in_dependency_order(spec);
+    for domain in &order {
+        subject(spec, observed, domain, &mut plan).recover();
+    }
     for domain in order.iter().rev() {
         subject(spec, observed, domain, &mut plan).stop();
     }
@@ -137,6 +141,31 @@ fn publish(spec: &Spec, observed: &Observed, plan: &mut Plan) {
     }
 }
 
+/// Domains with the same firmware share one ROM.
+fn roms(spec: &Spec, observed: &Observed, plan: &mut Plan) {
+    for (name, rom) in &observed.roms {
+        let id = rom_step(&rom.digest);
+        if rom.cached || plan.steps.iter().any(|step| step.id == id) {
+            continue;
+        }
+        let domain = &spec.domains[name];
+        let after = domain
+            .firmware
+            .holds_kernel()
+            .then(|| format!("image/{}", domain.image));
+        let action = Action::EnsureRom {
+            domain: name.clone(),
+            digest: rom.digest.clone(),
+        };
+        plan.push(id, action, after.as_slice(), "it is not cached");
+    }
+}
+
+/// The id of the step that builds a ROM.
+pub(super) fn rom_step(digest: &Digest) -> String {
+    format!("rom/{}", digest.short())
+}
+
 /// Domains of this deployment that left the topology.
 fn remove_orphans(spec: &Spec, observed: &Observed, plan: &mut Plan) {
     for name in down::owned_domains(spec, observed) {
@@ -216,7 +245,7 @@ pub(crate) fn hosts(spec: &Spec) -> BTreeSet<(Name, Mac, Ipv4Addr)> {
 }
 
 /// Domains so that each comes after those it depends on; by name where that leaves a choice.
-fn in_dependency_order(spec: &Spec) -> Vec<&DomainSpec> {
+pub(crate) fn in_dependency_order(spec: &Spec) -> Vec<&DomainSpec> {
     let mut ordered: Vec<&DomainSpec> = Vec::new();
     let mut waiting: VecDeque<&DomainSpec> = spec.domains.values().collect();
     let mut placed = BTreeSet::new();

@@ -118,7 +118,7 @@ impl Bars {
         if bar.length() != Some(total) {
             bar.set_length(total);
             bar.set_style(style(
-                "{elapsed:>5} {spinner} {prefix:20} {bar:24} {percent:>3} % {msg}",
+                "{elapsed:>5} {spinner} {prefix:20} {bar:24} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left, {msg}",
             ));
         }
         bar.set_position(done);

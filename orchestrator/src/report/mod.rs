@@ -3,9 +3,11 @@
 //! The one place that decides what goes to stdout and what to stderr. Meaning never depends on colour.
 
 mod bars;
+mod boots;
 mod lines;
 mod plan;
 mod summary;
+pub mod trace;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Instant;
@@ -14,6 +16,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::event::{Event, seconds};
 
+pub use boots::boots;
 pub use plan::plan;
 pub use summary::summary;
 
@@ -29,6 +32,15 @@ pub enum Style {
 }
 
 impl Style {
+    /// JSON where it is asked for, else what suits stderr.
+    pub fn chosen(json: bool) -> Style {
+        if json {
+            Style::Json
+        } else {
+            Style::for_stderr()
+        }
+    }
+
     pub fn for_stderr() -> Style {
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
         if std::io::stderr().is_terminal() && !dumb {

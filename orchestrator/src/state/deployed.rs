@@ -9,6 +9,9 @@ use crate::spec::{Digest, Name};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deployed {
     pub release: Digest,
+    /// The certificate that was put into use last.
+    #[serde(default)]
+    pub certificate: Option<Digest>,
 }
 
 impl Home {

@@ -9,15 +9,21 @@
 //!   disks/                      DOMAIN.qcow2, the system disks: overlays that a rebuild replaces
 //!   volumes/                    DOMAIN-VOLUME.qcow2, the data volumes: only `down --volumes` removes them
 //!   console/DOMAIN.log          serial consoles
+//!   logs/DOMAIN.log             what services logged, gathered from their guests
+//!   console/DOMAIN.firmware.log what the firmware said at the last start
 //!   deployed/DOMAIN.json        the release that was activated last, and in which boot
+//!   boots/DOMAIN.json           its last boot: when each stage was reached, and on what firmware
 //!   lab/                        see lab
 //! CACHE/images/DIGEST/          see image
+//! CACHE/firmware/DIGEST/        see image/coreboot
 //! ```
 
+mod boots;
 mod deployed;
 mod files;
 mod journal;
 mod lock;
+mod logbook;
 
 use std::path::{Path, PathBuf};
 
@@ -29,6 +35,7 @@ pub use deployed::Deployed;
 pub use files::{create_private, remove_if_there, write_atomically};
 pub use journal::{Entry, Journal};
 pub use lock::{Lock, Locked, Patience};
+pub use logbook::{LogLine, Logbook};
 
 /// Where pspd keeps files.
 #[derive(Clone, Debug)]
@@ -100,6 +107,8 @@ impl Home {
             self.volumes(),
             self.console(),
             self.deployed(),
+            self.0.join("logs"),
+            self.boots(),
         ] {
             files::create_private(&folder)?;
         }
@@ -149,12 +158,25 @@ impl Home {
         self.console().join(format!("{domain}.log"))
     }
 
+    /// What a domain's service logged.
+    pub fn logbook(&self, domain: &Name) -> Logbook {
+        Logbook::new(self.0.join("logs").join(format!("{domain}.log")))
+    }
+
+    pub fn firmware_log(&self, domain: &Name) -> PathBuf {
+        self.console().join(format!("{domain}.firmware.log"))
+    }
+
     pub fn keys(&self) -> PathBuf {
         self.0.join("keys")
     }
 
     pub fn lab(&self) -> PathBuf {
         self.0.join("lab")
+    }
+
+    fn boots(&self) -> PathBuf {
+        self.0.join("boots")
     }
 
     fn deployed(&self) -> PathBuf {

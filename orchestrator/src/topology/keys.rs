@@ -128,6 +128,13 @@ pub static IMAGE: Object = Object {
             "A recipe's folder: the image is built from it, and cached by the digest of its files.",
         ),
         optional(
+            "packages",
+            Kind::List(&Kind::Text {
+                example: "postgresql-17",
+            }),
+            "With `recipe`: packages of the distribution that the image has beside the recipe's own.",
+        ),
+        optional(
             "path",
             Kind::Text {
                 example: "debian.qcow2",
@@ -166,13 +173,17 @@ pub static DOMAIN: Object = Object {
         ),
         optional(
             "firmware",
-            Kind::Either(&[Kind::Word(&["seabios", "uefi"]), Kind::Object(&ROM)]),
-            "What runs before the kernel: `seabios`, `uefi`, or a ROM of your own. Default: seabios.",
+            Kind::Either(&[
+                Kind::Word(&["seabios", "coreboot", "uefi"]),
+                Kind::Object(&COREBOOT),
+                Kind::Object(&ROM),
+            ]),
+            "What runs before the kernel: `seabios`, `coreboot`, `uefi`, or a ROM of your own. Default: seabios.",
         ),
         optional(
             "boot",
             Kind::Word(&["kernel", "disk"]),
-            "`kernel`: the hypervisor starts the image's kernel directly; `disk`: the image's own boot loader does. Default: kernel for a recipe's image, else disk.",
+            "`kernel`: the hypervisor starts the image's kernel directly; `disk`: the image's own boot loader does; under coreboot with `payload: linux` the kernel is in the ROM. Default: kernel for a recipe's image, else disk.",
         ),
         optional(
             "machine",
@@ -210,7 +221,7 @@ pub static DOMAIN: Object = Object {
         optional(
             "service",
             Kind::Object(&SERVICE),
-            "The gRPC service that runs in the domain.",
+            "The service that runs in the domain.",
         ),
         optional(
             "publish",
@@ -230,6 +241,33 @@ pub static DOMAIN: Object = Object {
             "boot_timeout",
             Kind::Duration,
             "How long the guest may take to answer by SSH. Default: 20s, and 2m under emulation.",
+        ),
+    ],
+};
+
+pub static COREBOOT: Object = Object {
+    title: "a coreboot",
+    keys: &[required(
+        "coreboot",
+        Kind::Object(&PAYLOAD),
+        "coreboot, built by pspd; the word `coreboot` alone is `{coreboot: {payload: seabios}}`.",
+    )],
+};
+
+pub static PAYLOAD: Object = Object {
+    title: "coreboot's choice",
+    keys: &[
+        optional(
+            "payload",
+            Kind::Word(&["seabios", "linux"]),
+            "What coreboot hands over to: `seabios`, which boots as usual, or `linux`, the image's kernel and initramfs in the ROM itself. Default: seabios.",
+        ),
+        optional(
+            "cmdline",
+            Kind::Text {
+                example: "quiet panic=10",
+            },
+            "With `payload: linux`, words that follow the image's own command line of the kernel.",
         ),
     ],
 };
@@ -314,7 +352,7 @@ pub static SERVICE: Object = Object {
             Kind::Text {
                 example: "target/services/database-server",
             },
-            "A static executable on this host.",
+            "A static executable on this host, or a script for a program of the guest.",
         ),
         required(
             "port",
@@ -322,14 +360,14 @@ pub static SERVICE: Object = Object {
                 least: 1,
                 most: 65535,
             },
-            "Where it serves gRPC in the guest, with mutual TLS.",
+            "Where it serves in the guest: gRPC with mutual TLS, unless `health` is `tcp`.",
         ),
         required(
             "health",
             Kind::Text {
                 example: "database.DatabaseService",
             },
-            "The service name that `grpc.health.v1` is asked for.",
+            "The service name that `grpc.health.v1` is asked for; or `tcp`, for a service that does not speak gRPC: it is healthy while its port takes connections.",
         ),
         optional(
             "environment",
@@ -337,9 +375,22 @@ pub static SERVICE: Object = Object {
             "Environment variables, beside those that pspd sets (PSPD_*).",
         ),
         optional(
+            "secrets",
+            Kind::Named(&Kind::Either(&[
+                Kind::Word(&["generate"]),
+                Kind::Object(&SECRET),
+            ])),
+            "Environment variables that the service alone may read: `generate` makes a value, which `pspd credentials` writes out, and `{file: PATH}` takes that of a file. A service that asks for none can be published on loopback addresses only.",
+        ),
+        optional(
             "arguments",
             Kind::List(&Kind::Scalar),
             "Command line arguments.",
+        ),
+        optional(
+            "checkpoint",
+            Kind::List(&Kind::Scalar),
+            "Arguments with which the binary, run once more in the guest, brings what the service holds to its files: `pspd export` does so before it reads the disks.",
         ),
         optional(
             "files",
@@ -349,4 +400,15 @@ pub static SERVICE: Object = Object {
             "Files beside the binary, its working directory: their path there, to the path on this host.",
         ),
     ],
+};
+
+pub static SECRET: Object = Object {
+    title: "a secret",
+    keys: &[required(
+        "file",
+        Kind::Text {
+            example: "token.txt",
+        },
+        "A file on this host that holds the value in one line.",
+    )],
 };

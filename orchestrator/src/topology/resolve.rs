@@ -6,6 +6,7 @@ mod domain;
 mod domains;
 mod graph;
 mod hardware;
+mod image;
 mod service;
 
 use std::collections::BTreeMap;
@@ -18,7 +19,7 @@ use super::fault::Fault;
 use super::keys;
 use super::read::{Fields, Reader, meant};
 use super::tree::Node;
-use crate::spec::{Accel, Connection, ImageSource, ImageSpec, Name, NetworkSpec, Seed, Spec};
+use crate::spec::{Accel, Connection, ImageSpec, Name, NetworkSpec, Spec};
 
 const DEFAULT_CIDR: &str = "10.77.0.0/24";
 const DEFAULT_DNS_DOMAIN: &str = "pspd.internal";
@@ -93,7 +94,7 @@ fn topology(reader: &Reader, tree: &Node, files: &Files) -> Option<Spec> {
     let accel = fields
         .get("accel")
         .map_or(Some(Accel::Auto), |node| reader.word(node, "accel", &words));
-    let images = images(reader, &fields, files);
+    let images = image::images(reader, &fields, files);
     // Domains are read even where something before them is wrong, so that their faults show at once.
     let stand_in = Name::new("topology").expect("it is a DNS label");
     let network = network(reader, &fields, name.as_ref().unwrap_or(&stand_in));
@@ -194,105 +195,6 @@ fn parse_cidr(text: &str) -> Result<Ipv4Net, String> {
         ));
     }
     Ok(net)
-}
-
-/// Images by name; `None` stands for one that is there and wrong.
-fn images(reader: &Reader, fields: &Fields, files: &Files) -> BTreeMap<String, Option<ImageSpec>> {
-    let Some(node) = fields.get("images") else {
-        return BTreeMap::new();
-    };
-    let entries = reader.entries(node, "images").unwrap_or_default();
-    entries
-        .into_iter()
-        .map(|(key, node)| (key.name.clone(), image(reader, &key.name, node, files)))
-        .collect()
-}
-
-fn image(reader: &Reader, name: &str, node: &Node, files: &Files) -> Option<ImageSpec> {
-    let fields = reader.object(node, node.at, &keys::IMAGE)?;
-    let given: Vec<&str> = ["recipe", "path", "url"]
-        .into_iter()
-        .filter(|key| fields.get(key).is_some())
-        .collect();
-    let [source] = given[..] else {
-        reader.fault(Fault::new(
-            node.at,
-            format!("the image `{name}` needs one of `recipe`, `path` and `url`"),
-        ));
-        return None;
-    };
-    let from = fields.get(source)?;
-    let source = if source == "recipe" {
-        if fields.get("sha256").is_some() {
-            reader.fault(
-                Fault::new(fields.at("sha256"), "a recipe has no `sha256`")
-                    .help("its image is cached by the digest of the recipe's files"),
-            );
-        }
-        ImageSource::Recipe(files.expect(
-            reader,
-            from,
-            "recipe",
-            Found::Folder,
-            "it is a folder with a `build` script; see images/ of pspd",
-        )?)
-    } else {
-        let sha256 = match fields.get("sha256") {
-            Some(node) => reader.digest(node),
-            None => {
-                reader.fault(
-                    Fault::new(node.at, format!("the image `{name}` needs `sha256`"))
-                        .help("`sha256sum FILE` tells it"),
-                );
-                None
-            }
-        };
-        if source == "path" {
-            let path = files.expect(
-                reader,
-                from,
-                "path",
-                Found::File,
-                "name a disk image on this host",
-            );
-            ImageSource::Path {
-                path: path?,
-                sha256: sha256?,
-            }
-        } else {
-            let url = reader.parsed(from, "url", |text| {
-                let web = text.starts_with("https://") || text.starts_with("http://");
-                if web {
-                    Ok(text.to_owned())
-                } else {
-                    Err(format!(
-                        "`{text}` is no http or https URL; a file of this host is a `path`"
-                    ))
-                }
-            });
-            ImageSource::Url {
-                url: url?,
-                sha256: sha256?,
-            }
-        }
-    };
-    let words = [
-        ("credentials", Seed::Credentials),
-        ("nocloud", Seed::Nocloud),
-    ];
-    let default = if matches!(source, ImageSource::Recipe(_)) {
-        Seed::Credentials
-    } else {
-        Seed::Nocloud
-    };
-    let seed = fields
-        .get("seed")
-        .map_or(Some(default), |node| reader.word(node, "seed", &words))?;
-    Some(ImageSpec {
-        name: name.to_owned(),
-        source,
-        seed,
-    })
 }
 
 /// A fault for a name that is not there, with the nearest that is.

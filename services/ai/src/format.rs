@@ -1,45 +1,78 @@
-//! A model as bytes: a JSON header, then each bucket in use as its distance from the one before, its occurrences,
-//! and its squares and weights as the upper halves of f32 (bfloat16); all of it compressed with zstd.
+//! A model as bytes, compressed with zstd: a JSON header, then
+//!
+//! - the grams in the order of their numbers: distance from the one before, row, occurrences;
+//! - the weights by row, as the upper halves of f32 (bfloat16);
+//! - the remembered examples: label, lot, features (rows by their distance, values), alphas.
+//!
+//! Whole numbers are LEB128. Weights are rounded when a model is [`settle`]d, so that it is the same before it was
+//! stored and after.
 
 use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::features::BUCKETS;
+use crate::machine::{Example, Weights};
+use crate::memory::{Memory, ROOM};
 use crate::model::{LABELS, Model};
+use crate::trial::Trials;
+use crate::vocabulary::Vocabulary;
 
 const LEVEL: i32 = 1;
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// More than any model's decoded size: guards against a damaged document.
-const LARGEST: usize = BUCKETS * (2 * LABELS + 16) + 64 * 1024 * 1024;
+const LARGEST: usize = 128 * 1024 * 1024;
 
 #[derive(Serialize, Deserialize)]
 struct Header {
     version: u32,
     labels: Vec<String>,
     examples: u32,
-    correct: u32,
+    trials: Trials,
+    texts: u32,
+    grams: u32,
+    remembered: u32,
+    lowest_lot: u32,
+}
+
+/// Rounds a model to what its bytes hold.
+pub(crate) fn settle(model: &mut Model) {
+    for weight in &mut model.weights.values {
+        *weight = whole(half(*weight));
+    }
 }
 
 /// Writes a model.
 pub(crate) fn encode(model: &Model) -> anyhow::Result<Vec<u8>> {
+    let grams = model.vocabulary.grams();
     let header = serde_json::to_vec(&Header {
         version: VERSION,
         labels: model.labels.clone(),
         examples: model.examples,
-        correct: model.correct,
+        trials: model.trials.clone(),
+        texts: model.vocabulary.texts(),
+        grams: u32::try_from(grams.len())?,
+        remembered: u32::try_from(model.memory.examples.len())?,
+        lowest_lot: model.memory.lowest,
     })?;
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(model.weights.values.len() * 2);
     put(&mut bytes, u32::try_from(header.len())?);
     bytes.extend(header);
+    let mut sorted: Vec<(u32, u32, u32)> = (1..)
+        .zip(grams)
+        .map(|(row, (gram, occurrences))| (gram, row, occurrences))
+        .collect();
+    sorted.sort_unstable();
     let mut last = 0;
-    for bucket in (0..BUCKETS).filter(|bucket| model.occurrences[*bucket] > 0) {
-        put(&mut bytes, u32::try_from(bucket - last)?);
-        put(&mut bytes, model.occurrences[bucket]);
-        bytes.extend(half(model.squares[bucket]));
-        for weights in &model.weights {
-            bytes.extend(half(weights[bucket]));
-        }
-        last = bucket;
+    for (gram, row, occurrences) in sorted {
+        put(&mut bytes, gram - last);
+        put(&mut bytes, row);
+        put(&mut bytes, occurrences);
+        last = gram;
+    }
+    for weight in &model.weights.values {
+        bytes.extend(half(*weight));
+    }
+    for example in &model.memory.examples {
+        put_example(&mut bytes, example);
     }
     zstd::bulk::compress(&bytes, LEVEL).context("can't compress the model")
 }
@@ -50,35 +83,101 @@ pub(crate) fn decode(compressed: &[u8]) -> anyhow::Result<Model> {
         zstd::bulk::decompress(compressed, LARGEST).context("can't decompress the model")?;
     let mut rest = bytes.as_slice();
     let length = take_number(&mut rest)? as usize;
-    let header: Header =
-        serde_json::from_slice(take(&mut rest, length)?).context("its header is damaged")?;
+    let header = take(&mut rest, length)?;
+    let version: Versioned = serde_json::from_slice(header).context("its header is damaged")?;
     ensure!(
-        header.version == VERSION,
+        version.version == VERSION,
         "its format {} is not known here",
-        header.version
+        version.version
     );
-    ensure!(header.labels.len() <= LABELS, "it has too many labels");
-    let mut model = Model {
-        weights: vec![vec![0.0; BUCKETS]; header.labels.len()],
+    let header: Header = serde_json::from_slice(header).context("its header is damaged")?;
+    let labels = header.labels.len();
+    ensure!(labels <= LABELS, "it has too many labels");
+    let rows = header.grams as usize + 1;
+    let vocabulary = take_vocabulary(&mut rest, &header)?;
+    ensure!(vocabulary.rows() == rows, "it has a gram twice");
+    let values = take(&mut rest, rows * labels * 2)?
+        .chunks_exact(2)
+        .map(|bytes| whole([bytes[0], bytes[1]]))
+        .collect();
+    let examples: Vec<Example> = (0..header.remembered)
+        .map(|_| take_example(&mut rest, rows, labels))
+        .collect::<anyhow::Result<_>>()?;
+    ensure!(rest.is_empty(), "it goes on after its end");
+    Ok(Model {
         labels: header.labels,
+        vocabulary,
+        weights: Weights { labels, values },
+        memory: Memory {
+            examples,
+            lowest: header.lowest_lot,
+        },
+        trials: header.trials,
         examples: header.examples,
-        correct: header.correct,
-        ..Model::default()
-    };
-    let mut bucket = 0;
-    while !rest.is_empty() {
-        bucket += take_number(&mut rest)? as usize;
-        ensure!(bucket < BUCKETS, "it has a bucket too many");
-        model.occurrences[bucket] = take_number(&mut rest)?;
-        model.squares[bucket] = take_half(&mut rest)?;
-        for weights in &mut model.weights {
-            weights[bucket] = take_half(&mut rest)?;
-        }
-    }
-    Ok(model)
+    })
 }
 
-/// LEB128.
+#[derive(Deserialize)]
+struct Versioned {
+    version: u32,
+}
+
+fn take_vocabulary(rest: &mut &[u8], header: &Header) -> anyhow::Result<Vocabulary> {
+    let mut grams = vec![(0, 0); header.grams as usize];
+    let mut gram = 0_u32;
+    for _ in 0..header.grams {
+        gram = gram.wrapping_add(take_number(rest)?);
+        let row = take_number(rest)? as usize;
+        let place = row.checked_sub(1).and_then(|place| grams.get_mut(place));
+        *place.context("it has a row too many")? = (gram, take_number(rest)?);
+    }
+    Ok(Vocabulary::new(header.texts, grams))
+}
+
+fn put_example(bytes: &mut Vec<u8>, example: &Example) {
+    bytes.push(example.label);
+    put(bytes, example.lot);
+    put(bytes, example.features.len() as u32);
+    for (row, value) in &example.features {
+        put(bytes, *row);
+        bytes.extend(value.to_le_bytes());
+    }
+    put(bytes, example.alphas.len() as u32);
+    for (label, alpha) in &example.alphas {
+        bytes.push(*label);
+        bytes.extend(alpha.to_le_bytes());
+    }
+}
+
+fn take_example(rest: &mut &[u8], rows: usize, labels: usize) -> anyhow::Result<Example> {
+    let label = take_label(rest, labels)?;
+    let lot = take_number(rest)?;
+    let features = take_number(rest)? as usize;
+    ensure!(features <= ROOM.max(rows), "an example is too long");
+    let features = (0..features)
+        .map(|_| {
+            let row = take_number(rest)?;
+            ensure!((row as usize) < rows, "an example has a row too many");
+            Ok((row, take_float(rest)?))
+        })
+        .collect::<anyhow::Result<_>>()?;
+    let alphas = (0..take_number(rest)?)
+        .map(|_| Ok((take_label(rest, labels)?, take_float(rest)?)))
+        .collect::<anyhow::Result<_>>()?;
+    Ok(Example {
+        label,
+        features,
+        alphas,
+        lot,
+    })
+}
+
+fn take_label(rest: &mut &[u8], labels: usize) -> anyhow::Result<u8> {
+    let label = take(rest, 1)?[0];
+    ensure!(usize::from(label) < labels, "it has a label too many");
+    Ok(label)
+}
+
 fn put(bytes: &mut Vec<u8>, mut number: u32) {
     while number >= 0x80 {
         bytes.push(number as u8 | 0x80);
@@ -99,15 +198,18 @@ fn take_number(rest: &mut &[u8]) -> anyhow::Result<u32> {
     anyhow::bail!("it has a number too long")
 }
 
+fn take_float(rest: &mut &[u8]) -> anyhow::Result<f32> {
+    let bytes = take(rest, 4)?;
+    Ok(f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+}
+
 fn half(value: f32) -> [u8; 2] {
     let rounded = value.to_bits().saturating_add(0x8000);
     ((rounded >> 16) as u16).to_le_bytes()
 }
 
-fn take_half(rest: &mut &[u8]) -> anyhow::Result<f32> {
-    let bytes = take(rest, 2)?;
-    let upper = u16::from_le_bytes([bytes[0], bytes[1]]);
-    Ok(f32::from_bits(u32::from(upper) << 16))
+fn whole(half: [u8; 2]) -> f32 {
+    f32::from_bits(u32::from(u16::from_le_bytes(half)) << 16)
 }
 
 fn take<'a>(rest: &mut &'a [u8], length: usize) -> anyhow::Result<&'a [u8]> {
@@ -119,38 +221,37 @@ fn take<'a>(rest: &mut &'a [u8], length: usize) -> anyhow::Result<&'a [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::tests::news;
 
     #[test]
-    fn a_model_survives_its_bytes() {
+    fn a_settled_model_survives_its_bytes() {
         let mut model = Model::default();
-        for _ in 0..20 {
-            model
-                .learn("the striker scored a late goal", "sport")
-                .unwrap();
-            model
-                .learn("parliament passed the budget bill", "politics")
-                .unwrap();
-        }
+        model.learn(&news(20)).unwrap();
+        settle(&mut model);
         let bytes = encode(&model).unwrap();
-        let read = decode(&bytes).unwrap();
-        assert_eq!(read.occurrences, model.occurrences);
-        assert_eq!(
-            (read.examples, read.correct, &read.labels),
-            (40, 37, &model.labels)
-        );
-        let (one, other) = (
-            model.predict("late goal").unwrap(),
-            read.predict("late goal").unwrap(),
-        );
-        assert_eq!(one.label, other.label);
-        assert!((one.confidence - other.confidence).abs() < 0.01);
-        assert_eq!(encode(&read).unwrap(), bytes);
+        assert_eq!(decode(&bytes).unwrap(), model);
     }
 
     #[test]
     fn damage_is_an_error() {
-        let bytes = encode(&Model::default()).unwrap();
+        let mut model = Model::default();
+        model.learn(&news(2)).unwrap();
+        let bytes = encode(&model).unwrap();
         assert!(decode(&bytes[..bytes.len() / 2]).is_err());
-        assert!(decode(&zstd::bulk::compress(&[0xff; 9], 1).unwrap()).is_err());
+        let plain = zstd::bulk::decompress(&bytes, LARGEST).unwrap();
+        for length in 0..plain.len() {
+            let cut = zstd::bulk::compress(&plain[..length], LEVEL).unwrap();
+            assert!(decode(&cut).is_err(), "cut to {length}");
+        }
+    }
+
+    #[test]
+    fn another_format_is_told_apart() {
+        let header = br#"{"version":1,"labels":[]}"#;
+        let mut bytes = vec![header.len() as u8];
+        bytes.extend(header);
+        let bytes = zstd::bulk::compress(&bytes, LEVEL).unwrap();
+        let error = decode(&bytes).unwrap_err();
+        assert_eq!(error.to_string(), "its format 1 is not known here");
     }
 }

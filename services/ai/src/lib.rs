@@ -1,14 +1,24 @@
 //! `ai.AiService`: online text classification; models by id, kept by the database service.
 //!
-//! [`features`] and [`model`] learn, [`format`] writes models, [`shelf`] stores them, [`registry`] holds those in use,
-//! [`service`] speaks the protocol.
+//! [`features`], [`vocabulary`], [`machine`], [`memory`] and [`trial`] make up the [`model`] that learns, [`format`]
+//! writes it, [`shelf`] stores it under a [`claim`] as [`documents`], [`registry`] holds those in use, [`training`] has
+//! one learn on the thread of [`learning`], [`service`] speaks the protocol and [`request`] checks what it is given.
 
+mod claim;
+mod documents;
 mod features;
 mod format;
+mod learning;
+mod machine;
+mod memory;
 mod model;
 mod registry;
+mod request;
 mod service;
 mod shelf;
+mod training;
+mod trial;
+mod vocabulary;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +31,7 @@ use serving::{
 };
 use tokio::net::TcpListener;
 
+use crate::learning::Learning;
 use crate::registry::Registry;
 use crate::service::Ai;
 use crate::shelf::Shelf;
@@ -63,13 +74,16 @@ pub async fn serve(
     let registry = Arc::new(Registry::new(Shelf::new(&config.database)));
     let context = Context::begin(config.service.name.as_str().into(), None);
     let loading = tokio::spawn(context.scope(load(registry.clone())));
-    let ai = AiServiceServer::new(Ai::new(registry, shutdown.clone()))
+    let learning = Learning::start().context("can't start the thread that learns")?;
+    let ai = AiServiceServer::new(Ai::new(registry, learning, shutdown.clone()))
         .max_decoding_message_size(MESSAGE_LIMIT)
         .max_encoding_message_size(MESSAGE_LIMIT);
     let served = serving::serve(
         listener,
         &config.service,
-        Services::default().with(ai),
+        Services::default()
+            .with(ai)
+            .needing(&config.database, "database.DatabaseService"),
         shutdown,
     )
     .await;

@@ -1,12 +1,12 @@
-//! `database.DatabaseService` over SQLite: collections of JSON documents, durable once acknowledged.
+//! `database.DatabaseService` over SQLite or PostgreSQL: collections of JSON documents, durable once acknowledged.
 //!
-//! [`filter`] turns a query into a condition, [`store`] keeps documents, [`service`] speaks the protocol.
+//! [`query`] reads a query's text, [`store`] keeps documents, [`service`] speaks the protocol, and [`problem`] says
+//! in its terms what went wrong.
 
-mod filter;
+mod problem;
+mod query;
 mod service;
 mod store;
-
-use std::path::PathBuf;
 
 use anyhow::Context as _;
 use pspd_proto::database::database_service_server::DatabaseServiceServer;
@@ -14,32 +14,54 @@ use serving::{CancellationToken, ConfigError, MESSAGE_LIMIT, Service, Services, 
 use tokio::net::TcpListener;
 
 use crate::service::Database;
-pub use crate::store::Store;
+pub use crate::store::{Fault, Indexes, Location, Store, backup, checkpoint};
+
+/// A message over the limit by no more than this is still read, so that its field can be named.
+const MESSAGE_MARGIN: usize = 64 * 1024;
 
 /// What the service is told by its environment.
 #[derive(Debug)]
 pub struct Config {
     pub service: Service,
-    /// The database's file; it is made where it is missing.
-    pub store: PathBuf,
+    pub store: Location,
+    pub indexes: Indexes,
 }
 
 impl Config {
-    /// Reads `DATABASE_STORE` and what every service reads.
+    /// Reads `DATABASE_STORE`, `DATABASE_INDEXES`, `DATABASE_OWNERS` (`COLLECTION=CALLER,...`) and what every service
+    /// reads.
     pub fn from_settings(mut settings: Settings) -> Result<Self, ConfigError> {
         let service = settings.service();
-        let store = settings.required("DATABASE_STORE", "the path of the database's file");
-        let config = service.zip(store).map(|(service, store)| Self {
+        let owners = settings.owners("DATABASE_OWNERS");
+        let service = service.zip(owners);
+        let service = service.map(|(service, owners)| Service { owners, ..service });
+        let store = location(&mut settings);
+        let indexes = settings
+            .optional("DATABASE_INDEXES")
+            .unwrap_or_default()
+            .parse::<Indexes>()
+            .map_err(|fault| settings.fault("DATABASE_INDEXES", &fault))
+            .ok();
+        let config = service.zip(store).zip(indexes);
+        settings.finish(config.map(|((service, store), indexes)| Self {
             service,
-            store: store.into(),
-        });
-        settings.finish(config)
+            store,
+            indexes,
+        }))
     }
+}
+
+/// Reads where the store is, `DATABASE_STORE`.
+pub fn location(settings: &mut Settings) -> Option<Location> {
+    settings.parsed(
+        "DATABASE_STORE",
+        "the path of the database's file, or a `postgres://` URL",
+    )
 }
 
 /// Opens the store, binds and serves until `shutdown`.
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let store = Store::open(&config.store).await?;
+    let store = Store::open(&config.store, config.indexes).await?;
     let listener = TcpListener::bind(config.service.listen)
         .await
         .with_context(|| format!("can't listen on `{}`", config.service.listen))?;
@@ -53,8 +75,9 @@ pub async fn serve(
     store: Store,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let database = DatabaseServiceServer::new(Database::new(store.clone()))
-        .max_decoding_message_size(MESSAGE_LIMIT)
+    let database = Database::new(store.clone(), service.owners.clone(), shutdown.clone());
+    let database = DatabaseServiceServer::new(database)
+        .max_decoding_message_size(MESSAGE_LIMIT + MESSAGE_MARGIN)
         .max_encoding_message_size(MESSAGE_LIMIT);
     let served = serving::serve(
         listener,

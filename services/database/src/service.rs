@@ -1,6 +1,5 @@
-//! `database.DatabaseService`: checks requests, calls the store, describes failures.
+//! `database.DatabaseService`: checks requests and calls the store.
 
-use std::collections::VecDeque;
 use std::pin::Pin;
 
 use futures::Stream;
@@ -10,26 +9,41 @@ use pspd_proto::database::{
     CreateRequest, CreateResponse, DeleteRequest, DeleteResponse, QueryRequest, QueryResponse,
     ReadRequest, ReadResponse, UpdateRequest, UpdateResponse,
 };
-use serving::{MESSAGE_LIMIT, Problem};
+use serving::{CancellationToken, Owners};
 use tonic::{Request, Response, Status};
 
-use crate::filter::Filter;
-use crate::store::{Store, document};
+use crate::problem::{bad_query, check_collection, check_data, draining, failed, missing};
+use crate::query::Query;
+use crate::store::Store;
 
-/// Room for a message's other fields beside a document.
-const DATA_LIMIT: usize = MESSAGE_LIMIT - 1024;
-/// Bounds what one query holds in memory.
-const PAGE: u64 = 16;
-
-/// The service over one store.
+/// The service over one store; calls that come after `shutdown` are refused, those before it end as they would.
 #[derive(Debug)]
 pub(crate) struct Database {
     store: Store,
+    owners: Owners,
+    shutdown: CancellationToken,
 }
 
 impl Database {
-    pub(crate) fn new(store: Store) -> Self {
-        Self { store }
+    pub(crate) fn new(store: Store, owners: Owners, shutdown: CancellationToken) -> Self {
+        Self {
+            store,
+            owners,
+            shutdown,
+        }
+    }
+
+    /// Refuses a name that no collection has, and a collection that is another caller's own.
+    fn check_collection(&self, name: &str) -> Result<(), Status> {
+        check_collection(name)?;
+        self.owners.admit("collection", name)
+    }
+
+    fn admit<T>(&self, request: Request<T>) -> Result<T, Status> {
+        match self.shutdown.is_cancelled() {
+            true => Err(draining()),
+            false => Ok(request.into_inner()),
+        }
     }
 }
 
@@ -39,19 +53,22 @@ impl DatabaseService for Database {
         &self,
         request: Request<CreateRequest>,
     ) -> Result<Response<CreateResponse>, Status> {
-        let CreateRequest { collection, data } = request.into_inner();
-        check_collection(&collection)?;
+        let CreateRequest { collection, data } = self.admit(request)?;
+        self.check_collection(&collection)?;
         check_data(&data)?;
-        let id = self.store.create(collection, data).await.map_err(failed)?;
+        let created = self.store.create(collection, data).await;
+        let id = created.map_err(|fault| failed(fault, "data"))?;
         Ok(Response::new(CreateResponse { id, success: true }))
     }
 
     async fn read(&self, request: Request<ReadRequest>) -> Result<Response<ReadResponse>, Status> {
-        let ReadRequest { collection, id } = request.into_inner();
-        check_collection(&collection)?;
-        let data = self.store.read(&collection, &id).await.map_err(failed)?;
-        let data = data.ok_or_else(|| missing(&collection, &id))?;
-        Ok(Response::new(ReadResponse { data }))
+        let ReadRequest { collection, id } = self.admit(request)?;
+        self.check_collection(&collection)?;
+        let found = self.store.read(collection.clone(), id.clone()).await;
+        match found.map_err(|fault| failed(fault, "id"))? {
+            Some(data) => Ok(Response::new(ReadResponse { data })),
+            None => Err(missing(&collection, &id)),
+        }
     }
 
     async fn update(
@@ -62,15 +79,14 @@ impl DatabaseService for Database {
             collection,
             id,
             data,
-        } = request.into_inner();
-        check_collection(&collection)?;
+        } = self.admit(request)?;
+        self.check_collection(&collection)?;
         check_data(&data)?;
-        match self
+        let updated = self
             .store
-            .update(&collection, &id, data)
-            .await
-            .map_err(failed)?
-        {
+            .update(collection.clone(), id.clone(), data)
+            .await;
+        match updated.map_err(|fault| failed(fault, "data"))? {
             true => Ok(Response::new(UpdateResponse { success: true })),
             false => Err(missing(&collection, &id)),
         }
@@ -80,9 +96,10 @@ impl DatabaseService for Database {
         &self,
         request: Request<DeleteRequest>,
     ) -> Result<Response<DeleteResponse>, Status> {
-        let DeleteRequest { collection, id } = request.into_inner();
-        check_collection(&collection)?;
-        match self.store.delete(&collection, &id).await.map_err(failed)? {
+        let DeleteRequest { collection, id } = self.admit(request)?;
+        self.check_collection(&collection)?;
+        let deleted = self.store.delete(collection.clone(), id.clone()).await;
+        match deleted.map_err(|fault| failed(fault, "id"))? {
             true => Ok(Response::new(DeleteResponse { success: true })),
             false => Err(missing(&collection, &id)),
         }
@@ -90,115 +107,20 @@ impl DatabaseService for Database {
 
     type QueryStream = Pin<Box<dyn Stream<Item = Result<QueryResponse, Status>> + Send>>;
 
+    /// The stream is asked for the next result only when the caller has room for it.
     async fn query(
         &self,
         request: Request<QueryRequest>,
     ) -> Result<Response<Self::QueryStream>, Status> {
-        let QueryRequest { collection, query } = request.into_inner();
-        check_collection(&collection)?;
-        let filter = Filter::parse(&query).map_err(|error| {
-            Status::from(Problem::invalid("query", error.reason, error.message))
-        })?;
-        let cursor = Cursor {
-            store: self.store.clone(),
-            collection,
-            left: filter.limit.unwrap_or(u64::MAX),
-            filter,
-            last: None,
-            page: VecDeque::new(),
-            exhausted: false,
-        };
-        let results = try_unfold(cursor, |mut cursor| async move {
-            let document = cursor.next().await.map_err(failed)?;
-            Ok(document
-                .map(|document::Model { id, data, .. }| (QueryResponse { id, data }, cursor)))
+        let QueryRequest { collection, query } = self.admit(request)?;
+        self.check_collection(&collection)?;
+        let query = Query::parse(&query).map_err(bad_query)?;
+        let scan = self.store.scan(&collection, query).await;
+        let scan = scan.map_err(|fault| failed(fault, "query"))?;
+        let results = try_unfold(scan, |mut scan| async move {
+            let next = scan.next().await.map_err(|fault| failed(fault, "query"))?;
+            Ok(next.map(|(id, data)| (QueryResponse { id, data }, scan)))
         });
         Ok(Response::new(Box::pin(results)))
     }
-}
-
-/// Where a query stands; it advances as fast as the caller takes results.
-struct Cursor {
-    store: Store,
-    collection: String,
-    filter: Filter,
-    left: u64,
-    last: Option<String>,
-    page: VecDeque<document::Model>,
-    exhausted: bool,
-}
-
-impl Cursor {
-    async fn next(&mut self) -> Result<Option<document::Model>, sea_orm::DbErr> {
-        if self.page.is_empty() && !self.exhausted && self.left > 0 {
-            let size = PAGE.min(self.left);
-            self.page = self
-                .store
-                .page(&self.collection, &self.filter, self.last.as_deref(), size)
-                .await?
-                .into();
-            self.exhausted = (self.page.len() as u64) < size;
-            self.left -= self.page.len() as u64;
-            self.last = self.page.back().map(|document| document.id.clone());
-        }
-        Ok(self.page.pop_front())
-    }
-}
-
-fn check_collection(name: &str) -> Result<(), Status> {
-    let valid = (1..=64).contains(&name.len())
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
-    if valid {
-        return Ok(());
-    }
-    let message =
-        format!("`{name}` is not a collection's name: use 1 to 64 of letters, digits, `_` and `-`");
-    Err(Problem::invalid("collection", "COLLECTION_NAME_INVALID", message).into())
-}
-
-fn check_data(data: &str) -> Result<(), Status> {
-    if data.len() > DATA_LIMIT {
-        let message = format!(
-            "the document has {} bytes, more than {DATA_LIMIT}",
-            data.len()
-        );
-        return Err(Problem::invalid("data", "DOCUMENT_TOO_LARGE", message).into());
-    }
-    match serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(data) {
-        Ok(_) => Ok(()),
-        Err(error) => {
-            let offset = offset(data, error.line(), error.column());
-            let message = format!("the data is not a JSON object, at byte {offset}: {error}");
-            Err(Problem::invalid("data", "DOCUMENT_MALFORMED", message)
-                .with("offset", offset.to_string())
-                .into())
-        }
-    }
-}
-
-/// Turns a line and a column, both counted from 1, to a byte offset.
-fn offset(text: &str, line: usize, column: usize) -> usize {
-    let before: usize = text
-        .split_inclusive('\n')
-        .take(line.saturating_sub(1))
-        .map(str::len)
-        .sum();
-    (before + column.saturating_sub(1)).min(text.len())
-}
-
-fn missing(collection: &str, id: &str) -> Status {
-    let message = format!("there is no document `{id}` in `{collection}`");
-    Problem::missing(
-        "document",
-        &format!("{collection}/{id}"),
-        "DOCUMENT_NOT_FOUND",
-        message,
-    )
-    .into()
-}
-
-fn failed(error: sea_orm::DbErr) -> Status {
-    Problem::internal("the store failed", error).into()
 }

@@ -1,11 +1,20 @@
 //! Channels to other services: mutual TLS, lazy connection, keepalive, the trace passed on.
 //!
+//! A channel that connects again presents the certificate of that moment.
+//!
 //! Deadlines belong to the calls ([`deadline`]); retries belong to the callers, who know what is idempotent
 //! ([`retry`]).
 
 use std::future::Future;
+use std::io;
 use std::time::Duration;
 
+use http::uri::Scheme;
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tonic::metadata::MetadataValue;
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -18,6 +27,7 @@ use crate::trace;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEPALIVE: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+const HTTPS: u16 = 443;
 const ATTEMPTS: u32 = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
@@ -30,6 +40,25 @@ pub struct Dependency {
     /// The first label of the URL's host.
     pub name: String,
     endpoint: Endpoint,
+    /// Whom to connect to, as whom; without it in plain text.
+    tls: Option<Peer>,
+}
+
+#[derive(Debug, Clone)]
+struct Peer {
+    identity: Identity,
+    host: String,
+    port: u16,
+    name: ServerName<'static>,
+}
+
+impl Peer {
+    async fn connect(self) -> io::Result<TokioIo<TlsStream<TcpStream>>> {
+        let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        stream.set_nodelay(true)?;
+        let connector = TlsConnector::from(self.identity.client());
+        Ok(TokioIo::new(connector.connect(self.name, stream).await?))
+    }
 }
 
 impl Dependency {
@@ -51,28 +80,67 @@ impl Dependency {
                 "its host must be a loopback address while `PSPD_INSECURE_LOOPBACK` is 1",
             );
         }
-        let mut endpoint = Endpoint::from(uri)
+        let tls = match identity {
+            None => None,
+            Some(identity) => {
+                let bare = host.trim_matches(['[', ']']).to_owned();
+                let Ok(name) = ServerName::try_from(bare.clone()) else {
+                    return fault("its host is neither a DNS name nor an address");
+                };
+                let port = uri.port_u16().unwrap_or(HTTPS);
+                let host = bare;
+                Some(Peer {
+                    identity,
+                    host,
+                    port,
+                    name,
+                })
+            }
+        };
+        // The endpoint's own TLS would keep the certificate that it began with, so [`Peer`] does TLS.
+        let endpoint = Endpoint::from(plain(&uri))
+            .origin(uri)
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(KEEPALIVE)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .keep_alive_while_idle(true);
-        if let Some(identity) = identity {
-            endpoint = match endpoint.tls_config(identity.client()) {
-                Ok(endpoint) => endpoint,
-                Err(error) => return fault(&format!("TLS can't be set up for it: {error}")),
-            };
-        }
         Ok(Self {
             name: label(&host),
             endpoint,
+            tls,
         })
+    }
+
+    /// The same for a collector of traces, which may also be called in plain text wherever it is.
+    pub fn collector(url: &str, identity: Option<Identity>) -> Result<Self, String> {
+        match url.parse::<Uri>() {
+            Ok(uri) if uri.scheme_str() == Some("http") && uri.host().is_some() => Ok(Self {
+                name: label(uri.host().unwrap_or_default()),
+                endpoint: Endpoint::from(uri).connect_timeout(CONNECT_TIMEOUT),
+                tls: None,
+            }),
+            _ => Self::new(url, identity, false),
+        }
     }
 
     /// Opens the channel; it connects with the first call, and again whenever the connection is lost.
     pub fn connect(&self) -> Link {
-        InterceptedService::new(self.endpoint.connect_lazy(), Propagate)
+        let channel = match self.tls.clone() {
+            None => self.endpoint.connect_lazy(),
+            Some(peer) => self
+                .endpoint
+                .connect_with_connector_lazy(tower::service_fn(move |_| peer.clone().connect())),
+        };
+        InterceptedService::new(channel, Propagate)
     }
+}
+
+/// The same URL with the scheme of plain text.
+fn plain(uri: &Uri) -> Uri {
+    let mut parts = uri.clone().into_parts();
+    parts.scheme = Some(Scheme::HTTP);
+    Uri::from_parts(parts).unwrap_or_else(|_| uri.clone())
 }
 
 fn loopback(host: &str) -> bool {
@@ -90,15 +158,21 @@ fn label(host: &str) -> String {
     }
 }
 
-/// Adds `traceparent` to every call.
+/// Adds `traceparent`, and `tracestate` where there is one, to every call.
 #[derive(Debug, Clone, Copy)]
 pub struct Propagate;
 
 impl Interceptor for Propagate {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        let header = trace::current().child().traceparent();
-        if let Ok(value) = MetadataValue::try_from(header) {
-            request.metadata_mut().insert("traceparent", value);
+        let context = trace::current();
+        let mut add = |key, value: &str| {
+            if let Ok(value) = MetadataValue::try_from(value) {
+                request.metadata_mut().insert(key, value);
+            }
+        };
+        add(trace::TRACEPARENT, &context.traceparent());
+        if let Some(state) = &context.state {
+            add(trace::TRACESTATE, state);
         }
         Ok(request)
     }

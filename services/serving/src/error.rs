@@ -36,7 +36,7 @@ impl Problem {
         let context = trace::current();
         let metadata = HashMap::from([
             (SERVICE.to_owned(), context.service.to_string()),
-            (TRACE_ID.to_owned(), context.trace_id),
+            (TRACE_ID.to_owned(), context.trace_id.to_string()),
         ]);
         Self {
             code,
@@ -74,7 +74,8 @@ impl Problem {
 
     /// Describes a failure inside the service; the cause is logged and not sent.
     pub fn internal(message: &str, cause: impl std::fmt::Display) -> Self {
-        tracing::error!(trace_id = trace::current().trace_id, %cause, "{message}");
+        let context = trace::current();
+        tracing::error!(trace_id = &*context.trace_id, span_id = &*context.span_id, %cause, "{message}");
         Self::new(Code::Internal, "INTERNAL", message)
     }
 

@@ -1,12 +1,19 @@
-//! What the three services share: configuration from the environment, mutual TLS, health, reflection, draining,
-//! structured errors, logs and trace propagation.
+//! What the three services share: configuration from the environment, mutual TLS, the table of callers, health,
+//! reflection, limits, draining, structured errors, logs and traces.
 //!
 //! It knows no service's protocol and keeps no state of its own: every process-wide choice (service name, trace)
 //! travels in [`trace::Context`].
 
+pub mod callers;
 pub mod channel;
 pub mod error;
+pub mod export;
+mod health;
+mod incoming;
+mod memory;
 mod observe;
+mod oversized;
+mod patience;
 mod process;
 mod serve;
 pub mod settings;
@@ -15,9 +22,11 @@ pub mod testing;
 pub mod tls;
 pub mod trace;
 
+pub use callers::{Callers, Owners};
 pub use channel::{Dependency, Link};
 pub use error::Problem;
-pub use process::{logs, run, shutdown_signal};
+pub use oversized::refuse_oversized;
+pub use process::{run, shutdown_signal};
 pub use serve::{Services, serve};
 pub use settings::{ConfigError, Service, Settings};
 pub use tokio_util::sync::CancellationToken;

@@ -2,6 +2,7 @@
 //!
 //! An RPC is over when its response body is: at the trailers, or when the caller goes away.
 
+use std::fmt::Display;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,7 +15,9 @@ use pin_project_lite::pin_project;
 use tonic::Code;
 use tower::{Layer, Service};
 
-use crate::trace::{Context, TRACEPARENT};
+use crate::callers;
+use crate::export;
+use crate::trace::Context;
 
 /// Wraps a server's routes.
 #[derive(Debug, Clone)]
@@ -54,11 +57,8 @@ where
     }
 
     fn call(&mut self, request: Request<Q>) -> Self::Future {
-        let header = request
-            .headers()
-            .get(TRACEPARENT)
-            .and_then(|value| value.to_str().ok());
-        let context = Context::begin(self.service.clone(), header);
+        let mut context = Context::of_request(self.service.clone(), request.headers());
+        context.caller = callers::caller(&request);
         let mut line = Line {
             method: request.uri().path().to_owned(),
             context: context.clone(),
@@ -133,15 +133,26 @@ impl Drop for Line {
         let Some(status) = self.status.take() else {
             return;
         };
-        let milliseconds = self.began.elapsed().as_secs_f64() * 1e3;
-        let Context {
-            service, trace_id, ..
-        } = &self.context;
+        let took = self.began.elapsed();
+        let milliseconds = took.as_secs_f64() * 1e3;
+        let context = &self.context;
+        let (service, trace_id, span_id) =
+            (&context.service, &*context.trace_id, &*context.span_id);
+        let (parent_id, caller) = (context.parent_id.as_deref(), context.caller.as_deref());
         let method = self.method.trim_start_matches('/');
-        if method.starts_with("grpc.") && status == Code::Ok {
-            tracing::debug!(%service, method, ?status, milliseconds, trace_id, "rpc");
+        let quiet = method.starts_with("grpc.") && status == Code::Ok;
+        if !quiet {
+            let attributes: [(_, &dyn Display); 3] = [
+                ("rpc.system", &"grpc"),
+                ("rpc.grpc.status_code", &i32::from(status)),
+                ("enduser.id", &caller.unwrap_or_default()),
+            ];
+            export::span(&self.context, method, took, &attributes, status != Code::Ok);
+        }
+        if quiet {
+            tracing::debug!(%service, method, ?status, milliseconds, caller, trace_id, span_id, parent_id, "rpc");
         } else {
-            tracing::info!(%service, method, ?status, milliseconds, trace_id, "rpc");
+            tracing::info!(%service, method, ?status, milliseconds, caller, trace_id, span_id, parent_id, "rpc");
         }
     }
 }

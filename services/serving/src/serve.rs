@@ -1,4 +1,4 @@
-//! Serving: TLS, health per service, reflection, limits, and draining with a deadline.
+//! Serving: TLS, the table of callers, health, reflection, limits, and draining with a deadline.
 //!
 //! ```text
 //! SERVING -- shutdown --> NOT_SERVING (noticeable) -- listener closed --> calls end --> done
@@ -17,23 +17,32 @@ use tonic::server::NamedService;
 use tonic::service::RoutesBuilder;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
-use tonic_health::ServingStatus;
-use tonic_health::server::HealthReporter;
 
+use crate::callers::Admit;
+use crate::channel::Dependency;
+use crate::export;
+use crate::health::{Health, Need};
+use crate::incoming::connections;
 use crate::observe::Observe;
+use crate::oversized::Oversized;
+use crate::patience::Patience;
 use crate::settings::Service;
 
-/// How long health says NOT_SERVING before the listener closes.
-const NOTICE: Duration = Duration::from_millis(200);
-/// How long calls may go on after that.
+/// How long calls may go on after the listener closed.
 const DRAIN: Duration = Duration::from_secs(10);
 const KEEPALIVE: Duration = Duration::from_secs(30);
+/// Calls at a time on one connection; more wait for their turn at the caller's side.
+const STREAMS: u32 = 256;
+/// Then the caller is told to connect again, so that both sides' renewed certificates come into use. Calls under way go
+/// on to their end.
+const CONNECTION_AGE: Duration = Duration::from_secs(3600);
 
 /// The gRPC services that one process offers.
 #[derive(Debug, Default)]
 pub struct Services {
     routes: RoutesBuilder,
     names: Vec<&'static str>,
+    needs: Vec<(Dependency, &'static str)>,
 }
 
 impl Services {
@@ -48,8 +57,14 @@ impl Services {
             + 'static,
         S::Future: Send + 'static,
     {
-        self.routes.add_service(service);
+        self.routes.add_service(Oversized(service));
         self.names.push(S::NAME);
+        self
+    }
+
+    /// Adds a gRPC service of another process without which health says NOT_SERVING.
+    pub fn needing(mut self, dependency: &Dependency, service: &'static str) -> Self {
+        self.needs.push((dependency.clone(), service));
         self
     }
 }
@@ -61,13 +76,20 @@ pub async fn serve(
     services: Services,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let Services { mut routes, names } = services;
-    let (health, health_service) = tonic_health::server::health_reporter();
-    for name in &names {
-        health
-            .set_service_status(name, ServingStatus::Serving)
-            .await;
+    if let Some(collector) = &service.collector {
+        export::start(collector);
     }
+    let Services {
+        mut routes,
+        names,
+        needs,
+    } = services;
+    let needs: Vec<Need> = needs
+        .iter()
+        .map(|(dependency, service)| Need::new(dependency, service))
+        .collect();
+    let (reporter, health_service) = tonic_health::server::health_reporter();
+    let health = Health::new(reporter, names, &needs).await;
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(pspd_proto::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -75,58 +97,52 @@ pub async fn serve(
         .context("can't read the protocols' descriptors")?;
     routes.add_service(health_service).add_service(reflection);
 
-    let mut server = Server::builder()
+    let server = Server::builder()
         .tcp_nodelay(true)
         .http2_keepalive_interval(Some(KEEPALIVE))
+        .max_concurrent_streams(STREAMS)
+        .max_connection_age(CONNECTION_AGE)
         .layer(Observe {
             service: service.name.as_str().into(),
-        });
-    if let Some(identity) = &service.identity {
-        server = server
-            .tls_config(identity.server())
-            .context("can't set up TLS")?;
-    }
+        })
+        .layer(Admit {
+            callers: service.callers.clone().into(),
+        })
+        .layer(Patience::new()?)
+        .add_routes(routes.routes());
     let address = listener
         .local_addr()
         .context("can't read the listening address")?;
     tracing::info!(service = service.name, %address, "serving");
 
     let closing = CancellationToken::new();
-    let serving = server
-        .add_routes(routes.routes())
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            closing.clone().cancelled_owned(),
-        );
+    let serving = async {
+        let closed = closing.clone().cancelled_owned();
+        match service.identity.clone() {
+            Some(identity) => {
+                let incoming = connections(listener, identity, closing.clone());
+                server.serve_with_incoming_shutdown(incoming, closed).await
+            }
+            None => {
+                let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+                server.serve_with_incoming_shutdown(incoming, closed).await
+            }
+        }
+    };
     tokio::select! {
         outcome = serving => outcome.context("the server failed")?,
-        () = drain(&health, &names, &shutdown, &closing) => {
+        () = drain(health.follow(needs, shutdown), &closing) => {
             tracing::warn!(service = service.name, "calls were cut at the drain's deadline");
         }
     }
+    export::flush().await;
     tracing::info!(service = service.name, "stopped");
     Ok(())
 }
 
-/// Returns only when the deadline has passed.
-async fn drain(
-    health: &HealthReporter,
-    names: &[&'static str],
-    shutdown: &CancellationToken,
-    closing: &CancellationToken,
-) {
-    shutdown.cancelled().await;
-    for name in names.iter().chain(&[""]) {
-        health
-            .set_service_status(name, ServingStatus::NotServing)
-            .await;
-    }
-    tokio::time::sleep(NOTICE).await;
+/// Returns only when the deadline has passed. `noticed` ends when health has said NOT_SERVING for a moment.
+async fn drain(noticed: impl Future<Output = ()>, closing: &CancellationToken) {
+    noticed.await;
     closing.cancel();
-    // Ends the health service's watchers, which would hold their connections open.
-    for name in names.iter().chain(&[""]) {
-        let mut health = health.clone();
-        health.clear_service_status(name).await;
-    }
     tokio::time::sleep(DRAIN).await;
 }

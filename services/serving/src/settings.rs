@@ -10,8 +10,9 @@ use std::str::FromStr;
 
 use tracing_subscriber::filter::LevelFilter;
 
+use crate::callers::{Callers, Owners};
 use crate::channel::Dependency;
-use crate::tls::Identity;
+use crate::tls::{self, Identity};
 
 /// The environment as it was at start, and the faults found in it so far.
 #[derive(Debug, Default)]
@@ -40,6 +41,11 @@ pub struct Service {
     pub listen: SocketAddr,
     /// `None` only in the insecure loopback mode of tests and benchmarks.
     pub identity: Option<Identity>,
+    pub callers: Callers,
+    /// Resources of the service that belong to one caller each.
+    pub owners: Owners,
+    /// Where spans are exported to.
+    pub collector: Option<Dependency>,
 }
 
 impl Settings {
@@ -112,7 +118,7 @@ impl Settings {
         self.faults.push(format!("`{key}` {fault}"));
     }
 
-    /// Reads `PSPD_NAME`, `PSPD_LISTEN` and the TLS identity (or `PSPD_INSECURE_LOOPBACK=1`).
+    /// Reads `PSPD_NAME`, `PSPD_LISTEN`, `PSPD_CALLERS`, where spans go, and the TLS identity (or `PSPD_INSECURE_LOOPBACK=1`).
     pub fn service(&mut self) -> Option<Service> {
         let name = self.required("PSPD_NAME", "the service's domain name");
         let listen = self.parsed::<SocketAddr>("PSPD_LISTEN", "an address such as 0.0.0.0:50051");
@@ -127,11 +133,36 @@ impl Settings {
         if self.identity.is_none() && !insecure {
             return None;
         }
+        let callers = match insecure {
+            true => Callers::Anyone,
+            false => Callers::parse(self.optional("PSPD_CALLERS").unwrap_or_default()),
+        };
         Some(Service {
             name: name?,
             listen: listen?,
             identity: self.identity.clone(),
+            callers,
+            owners: Owners::default(),
+            collector: self.collector(),
         })
+    }
+
+    /// Reads `OTEL_EXPORTER_OTLP_ENDPOINT`; a collector with `https` has a certificate of the deployment.
+    fn collector(&mut self) -> Option<Dependency> {
+        let key = "OTEL_EXPORTER_OTLP_ENDPOINT";
+        let collector = Dependency::collector(self.optional(key)?, self.identity.clone());
+        collector.map_err(|fault| self.fault(key, &fault)).ok()
+    }
+
+    /// Reads which resources belong to one caller each, as `RESOURCE=CALLER,...`; none where it is not set.
+    pub fn owners(&mut self, key: &str) -> Option<Owners> {
+        match Owners::parse(self.optional(key).unwrap_or_default()) {
+            Ok(owners) => Some(owners),
+            Err(fault) => {
+                self.fault(key, &fault);
+                None
+            }
+        }
     }
 
     /// Reads the URL of another service; call after [`Settings::service`], whose identity it presents there.
@@ -159,32 +190,25 @@ impl Settings {
     }
 
     fn identity(&mut self) -> Option<Identity> {
-        let ca = self.file("PSPD_TLS_CA", "the path of the deployment's CA certificate");
-        let cert = self.file(
-            "PSPD_TLS_CERT",
+        let mut file =
+            |file: tls::File, meaning| self.required(file.variable(), meaning).map(PathBuf::from);
+        let ca = file(tls::File::Ca, "the path of the deployment's CA certificate");
+        let cert = file(
+            tls::File::Cert,
             "the path of the service's certificate chain",
         );
-        let key = self.file("PSPD_TLS_KEY", "the path of the certificate's private key");
-        match Identity::new(ca?, cert?, key?) {
+        let key = file(tls::File::Key, "the path of the certificate's private key");
+        let files = tls::Files {
+            ca: ca?,
+            cert: cert?,
+            key: key?,
+        };
+        match Identity::load(files) {
             Ok(identity) => Some(identity),
             Err(faults) => {
                 for (file, fault) in faults {
                     self.fault(file.variable(), &fault);
                 }
-                None
-            }
-        }
-    }
-
-    fn file(&mut self, key: &str, meaning: &str) -> Option<Vec<u8>> {
-        let path = PathBuf::from(self.required(key, meaning)?);
-        match std::fs::read(&path) {
-            Ok(contents) => Some(contents),
-            Err(error) => {
-                self.fault(
-                    key,
-                    &format!("names `{}`, which can't be read: {error}", path.display()),
-                );
                 None
             }
         }
@@ -216,7 +240,6 @@ mod tests {
             [
                 "`PSPD_NAME` is not set: set it to the service's domain name",
                 "`PSPD_LISTEN` is `somewhere`, which is not an address such as 0.0.0.0:50051",
-                "`PSPD_TLS_CA` names `/does/not/exist`, which can't be read: No such file or directory (os error 2)",
                 "`PSPD_TLS_CERT` is not set: set it to the path of the service's certificate chain",
                 "`PSPD_TLS_KEY` is not set: set it to the path of the certificate's private key",
                 "`AI_DATABASE` is `http://database:1`: its scheme must be `https`",

@@ -1,22 +1,21 @@
 //! The service's TLS identity: the deployment's CA, its own certificate and key, checked against each other.
 //!
-//! Both directions are mutual TLS pinned to that one CA; public roots are never consulted.
+//! Both directions are mutual TLS pinned to that one CA; public roots are never consulted. The files are looked at with
+//! every new connection and read again when they changed, so that a certificate is renewed without a restart and
+//! without a timer: connections that are open go on with the one they began with.
 
 use std::fmt;
-use std::sync::Arc;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
 use rustls::sign::CertifiedKey;
-use tonic::transport::{Certificate, ClientTlsConfig, ServerTlsConfig};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
-/// The PEM texts of an identity that was checked.
-#[derive(Clone)]
-pub struct Identity {
-    ca: Arc<[u8]>,
-    cert: Arc<[u8]>,
-    key: Arc<[u8]>,
-}
+const HTTP2: &[u8] = b"h2";
 
 /// One of the files that an identity is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,56 +36,172 @@ impl File {
     }
 }
 
+/// What is wrong with which file.
+pub type Faults = Vec<(File, String)>;
+
+/// Where an identity's PEM files are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Files {
+    pub ca: PathBuf,
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+/// An identity as its files have it now.
+#[derive(Clone)]
+pub struct Identity(Arc<Watched>);
+
+struct Watched {
+    files: Files,
+    held: Mutex<Held>,
+}
+
+struct Held {
+    stamp: Stamp,
+    tls: Tls,
+}
+
+/// Changes whenever a file is replaced or written: its inode and time of modification, where it is there.
+type Stamp = [Option<(u64, i64, i64)>; 3];
+
+/// What both directions of TLS are made from.
+#[derive(Clone)]
+struct Tls {
+    server: Arc<ServerConfig>,
+    client: Arc<ClientConfig>,
+}
+
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Identity")
+        f.debug_tuple("Identity").field(&self.0.files).finish()
     }
 }
 
 impl Identity {
-    /// Checks that the CA and the chain hold certificates, and that the key is the chain's.
-    pub fn new(ca: Vec<u8>, cert: Vec<u8>, key: Vec<u8>) -> Result<Self, Vec<(File, String)>> {
-        let mut faults = Vec::new();
-        if let Err(fault) = certificates(&ca) {
-            faults.push((File::Ca, fault));
+    /// Reads the files; checks that the CA and the chain hold certificates, and that the key is the chain's.
+    pub fn load(files: Files) -> Result<Self, Faults> {
+        let held = Mutex::new(Held {
+            stamp: files.stamp(),
+            tls: files.read()?,
+        });
+        Ok(Self(Arc::new(Watched { files, held })))
+    }
+
+    /// Serves with the certificate of this moment, and requires one of the same CA from every caller.
+    pub(crate) fn server(&self) -> Arc<ServerConfig> {
+        self.now().server
+    }
+
+    /// Presents the certificate of this moment, and trusts servers of the same CA only.
+    pub fn client(&self) -> Arc<ClientConfig> {
+        self.now().client
+    }
+
+    /// Files that are damaged, or half replaced, leave what was read before in use.
+    fn now(&self) -> Tls {
+        let Watched { files, held } = &*self.0;
+        let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+        let stamp = files.stamp();
+        if stamp != held.stamp {
+            // Before reading: a change meanwhile is seen with the next connection.
+            held.stamp = stamp;
+            match files.read() {
+                Ok(tls) => {
+                    held.tls = tls;
+                    tracing::info!(certificate = %files.cert.display(), "the certificate was read anew");
+                }
+                Err(faults) => {
+                    let faults: Vec<String> = faults
+                        .into_iter()
+                        .map(|(file, fault)| format!("{} {fault}", file.variable()))
+                        .collect();
+                    tracing::error!(
+                        ?faults,
+                        "the new certificate can't be used; going on with the old one"
+                    );
+                }
+            }
         }
-        let chain = certificates(&cert).map_err(|fault| faults.push((File::Cert, fault)));
-        let private = PrivateKeyDer::from_pem_slice(&key)
-            .map_err(|error| faults.push((File::Key, format!("holds no private key: {error}"))));
-        if let (Ok(chain), Ok(private)) = (chain, private)
-            && let Err(error) =
-                CertifiedKey::from_der(chain, private, &rustls::crypto::ring::default_provider())
-        {
-            faults.push((File::Key, format!("is not the certificate's key: {error}")));
-        }
-        if !faults.is_empty() {
-            return Err(faults);
-        }
-        Ok(Self {
-            ca: ca.into(),
-            cert: cert.into(),
-            key: key.into(),
+        held.tls.clone()
+    }
+}
+
+impl Files {
+    fn stamp(&self) -> Stamp {
+        [&self.ca, &self.cert, &self.key].map(|path| {
+            let found = std::fs::metadata(path).ok()?;
+            Some((found.ino(), found.mtime(), found.mtime_nsec()))
         })
     }
 
-    /// Serves with this certificate, and requires one of the same CA from every caller.
-    pub fn server(&self) -> ServerTlsConfig {
-        ServerTlsConfig::new()
-            .identity(self.pair())
-            .client_ca_root(Certificate::from_pem(&self.ca))
-            .client_auth_optional(false)
+    fn read(&self) -> Result<Tls, Faults> {
+        let mut faults = Faults::new();
+        let mut read = |file, path: &PathBuf| match std::fs::read(path) {
+            Ok(contents) => Some(contents),
+            Err(error) => {
+                let fault = format!("names `{}`, which can't be read: {error}", path.display());
+                faults.push((file, fault));
+                None
+            }
+        };
+        let ca = read(File::Ca, &self.ca);
+        let cert = read(File::Cert, &self.cert);
+        let key = read(File::Key, &self.key);
+        match (ca, cert, key) {
+            (Some(ca), Some(cert), Some(key)) => parse(&ca, &cert, &key),
+            _ => Err(faults),
+        }
     }
+}
 
-    /// Presents this certificate, and trusts servers of the same CA only.
-    pub fn client(&self) -> ClientTlsConfig {
-        ClientTlsConfig::new()
-            .identity(self.pair())
-            .ca_certificate(Certificate::from_pem(&self.ca))
+fn parse(ca: &[u8], cert: &[u8], key: &[u8]) -> Result<Tls, Faults> {
+    let mut faults = Faults::new();
+    let roots = roots(ca).map_err(|fault| faults.push((File::Ca, fault)));
+    let chain = certificates(cert).map_err(|fault| faults.push((File::Cert, fault)));
+    let private = PrivateKeyDer::from_pem_slice(key)
+        .map_err(|error| faults.push((File::Key, format!("holds no private key: {error}"))));
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    if let (Ok(chain), Ok(private)) = (&chain, &private)
+        && let Err(error) = CertifiedKey::from_der(chain.clone(), private.clone_key(), &provider)
+    {
+        faults.push((File::Key, format!("is not the certificate's key: {error}")));
     }
+    let (true, Ok(roots), Ok(chain), Ok(private)) = (faults.is_empty(), roots, chain, private)
+    else {
+        return Err(faults);
+    };
+    let unusable = |error: &dyn fmt::Display| vec![(File::Cert, format!("can't be used: {error}"))];
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
+        .build()
+        .map_err(|error| unusable(&error))?;
+    let mut server = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| unusable(&error))?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(chain.clone(), private.clone_key())
+        .map_err(|error| unusable(&error))?;
+    let mut client = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| unusable(&error))?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, private)
+        .map_err(|error| unusable(&error))?;
+    server.alpn_protocols = vec![HTTP2.to_vec()];
+    client.alpn_protocols = vec![HTTP2.to_vec()];
+    Ok(Tls {
+        server: Arc::new(server),
+        client: Arc::new(client),
+    })
+}
 
-    fn pair(&self) -> tonic::transport::Identity {
-        tonic::transport::Identity::from_pem(&self.cert, &self.key)
+fn roots(pem: &[u8]) -> Result<Arc<RootCertStore>, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(pem)? {
+        roots
+            .add(certificate)
+            .map_err(|error| format!("holds no authority's certificate: {error}"))?;
     }
+    Ok(Arc::new(roots))
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {

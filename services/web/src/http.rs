@@ -1,5 +1,6 @@
 //! The HTTP side: routes, limits, security headers, compression, traces, logs and metrics.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,24 +12,37 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::get;
 use pspd_proto::business::business_service_server::BusinessServiceServer;
-use serving::trace::{Context, TRACEPARENT};
+use pspd_proto::database::database_service_server::DatabaseServiceServer;
+use serving::trace::Context;
 use serving::{CancellationToken, MESSAGE_LIMIT};
 use tokio::net::TcpListener;
 use tonic::service::Routes;
 use tonic_web::GrpcWebLayer;
 use tower_http::compression::CompressionLayer;
 
+use crate::access::{Access, guard};
 use crate::business::Business;
+use crate::documents::Documents;
 use crate::metrics::Metrics;
 use crate::workflows::Workflows;
 use crate::{assets, edge};
 
 const DRAIN: Duration = Duration::from_secs(10);
 
-const SECURITY: [(HeaderName, &str); 4] = [
+/// Nothing but the client's own files runs, and it calls nobody but this server.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+    base-uri 'self'; form-action 'self'; frame-ancestors 'none'; \
+    require-trusted-types-for 'script'; trusted-types angular";
+
+const SECURITY: [(HeaderName, &str); 6] = [
+    (header::CONTENT_SECURITY_POLICY, POLICY),
     (
-        header::CONTENT_SECURITY_POLICY,
-        "default-src 'self'; object-src 'none'; base-uri 'self'; frame-ancestors 'none'; form-action 'self'",
+        HeaderName::from_static("cross-origin-opener-policy"),
+        "same-origin",
+    ),
+    (
+        HeaderName::from_static("cross-origin-resource-policy"),
+        "same-origin",
     ),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::REFERRER_POLICY, "no-referrer"),
@@ -45,25 +59,32 @@ struct Observer {
 pub(crate) fn routes(
     name: &str,
     workflows: Workflows,
+    access: Access,
     business: BusinessServiceServer<Business>,
 ) -> Router {
+    let access = Arc::new(access);
     let metrics = Arc::new(Metrics::default());
     let rendered = metrics.clone();
     let observer = Observer {
         service: name.into(),
         metrics,
     };
+    let documents = DatabaseServiceServer::new(Documents::new(workflows.clone()))
+        .max_decoding_message_size(MESSAGE_LIMIT)
+        .max_encoding_message_size(MESSAGE_LIMIT);
     let grpc_web = Routes::new(business)
+        .add_service(documents)
         .into_axum_router()
         .reset_fallback()
         .layer(GrpcWebLayer::new());
     Router::new()
-        .nest("/api/v1", edge::routes(workflows))
+        .merge(edge::routes(workflows, access.clone()))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/metrics", get(move || async move { rendered.render() }))
         .merge(grpc_web)
         .fallback(assets::serve)
         .layer(DefaultBodyLimit::max(MESSAGE_LIMIT))
+        .layer(from_fn_with_state(access, guard))
         .layer(from_fn(secure))
         .layer(from_fn_with_state(observer, observe))
         .layer(CompressionLayer::new())
@@ -101,11 +122,7 @@ async fn secure(request: Request, next: Next) -> Response {
 
 async fn observe(State(observer): State<Observer>, request: Request, next: Next) -> Response {
     let began = Instant::now();
-    let header = request
-        .headers()
-        .get(TRACEPARENT)
-        .and_then(|value| value.to_str().ok());
-    let context = Context::begin(observer.service.clone(), header);
+    let context = Context::of_request(observer.service.clone(), request.headers());
     let route = request
         .extensions()
         .get::<MatchedPath>()
@@ -115,7 +132,15 @@ async fn observe(State(observer): State<Observer>, request: Request, next: Next)
     let (status, took) = (response.status().as_u16(), began.elapsed());
     observer.metrics.observe(&route, status, took);
     let milliseconds = took.as_secs_f64() * 1e3;
-    let (service, trace_id) = (&context.service, &context.trace_id);
-    tracing::info!(%service, %method, route, status, milliseconds, trace_id, "http");
+    let (service, trace_id, span_id) = (&context.service, &*context.trace_id, &*context.span_id);
+    let parent_id = context.parent_id.as_deref();
+    let attributes: [(_, &dyn Display); 3] = [
+        ("http.request.method", &method),
+        ("http.route", &route),
+        ("http.response.status_code", &status),
+    ];
+    let name = format!("{method} {route}");
+    serving::export::span(&context, &name, took, &attributes, status >= 500);
+    tracing::info!(%service, %method, route, status, milliseconds, trace_id, span_id, parent_id, "http");
     response
 }

@@ -1,15 +1,25 @@
 //! The web server: `business.BusinessService` over mutual TLS, and over HTTP the client, gRPC-Web and a JSON edge.
 //!
-//! [`backends`] calls the other services, [`workflows`] combines them; [`business`] (gRPC) and [`edge`] (JSON) are two
-//! faces of the same workflows. [`http`] puts the HTTP side together.
+//! [`backends`] calls the other services, each a [`backend`], within a caller's [`deadline`]. [`workflows`], [`learning`]
+//! and [`summary`] combine them; [`business`] (gRPC) and [`edge`] (JSON) are two faces of that, [`documents`] is the
+//! database's own. [`http`] puts the HTTP side together, [`access`] guards it.
 
+mod access;
 mod assets;
+mod backend;
 mod backends;
 mod business;
+mod catalog;
+mod deadline;
+mod documents;
 mod edge;
 mod http;
+mod in_trace;
+mod learning;
 mod metrics;
 mod problem;
+mod summary;
+mod tally;
 mod workflows;
 
 use std::net::SocketAddr;
@@ -21,6 +31,8 @@ use serving::{
 };
 use tokio::net::TcpListener;
 
+use crate::access::Access;
+pub use crate::access::Token;
 use crate::backends::Backends;
 use crate::business::Business;
 use crate::workflows::Workflows;
@@ -33,25 +45,54 @@ pub struct Config {
     pub http: SocketAddr,
     pub database: Dependency,
     pub ai: Dependency,
+    /// What callers over HTTP must show; nothing where it is not given.
+    pub token: Option<Token>,
 }
 
 impl Config {
-    /// Reads `WEB_HTTP`, `WEB_DATABASE`, `WEB_AI` and what every service reads.
+    /// Reads `WEB_HTTP`, `WEB_DATABASE`, `WEB_AI`, `WEB_TOKEN` or `WEB_TOKEN_FILE`, and what every service reads.
     pub fn from_settings(mut settings: Settings) -> Result<Self, ConfigError> {
         let service = settings.service();
         let http = settings.parsed("WEB_HTTP", "an address such as 0.0.0.0:8080");
         let database = settings.dependency("WEB_DATABASE");
         let ai = settings.dependency("WEB_AI");
+        let token = token(&mut settings);
         let config = (|| {
             Some(Self {
                 service: service?,
                 http: http?,
                 database: database?,
                 ai: ai?,
+                token,
             })
         })();
         settings.finish(config)
     }
+}
+
+/// The token of `WEB_TOKEN`, or of the file that `WEB_TOKEN_FILE` names.
+fn token(settings: &mut Settings) -> Option<Token> {
+    let (key, text) = if let Some(path) = settings.optional("WEB_TOKEN_FILE") {
+        let read = std::fs::read_to_string(path)
+            .map_err(|error| format!("names `{path}`, which can't be read: {error}"));
+        match read {
+            Ok(text) => ("WEB_TOKEN_FILE", text),
+            Err(fault) => {
+                settings.fault("WEB_TOKEN_FILE", &fault);
+                return None;
+            }
+        }
+    } else {
+        ("WEB_TOKEN", settings.optional("WEB_TOKEN")?.to_owned())
+    };
+    let token = text.parse().ok();
+    if token.is_none() {
+        settings.fault(
+            key,
+            "is not a token: it must have 16 characters or more, none of them a space",
+        );
+    }
+    token
 }
 
 /// Binds both sides and serves until `shutdown`.
@@ -73,8 +114,12 @@ pub async fn serve(
     let business = BusinessServiceServer::new(Business::new(workflows.clone()))
         .max_decoding_message_size(MESSAGE_LIMIT)
         .max_encoding_message_size(MESSAGE_LIMIT);
-    let routes = http::routes(&config.service.name, workflows, business.clone());
-    let services = Services::default().with(business);
+    let access = Access::new(config.token.clone());
+    let routes = http::routes(&config.service.name, workflows, access, business.clone());
+    let services = Services::default()
+        .with(business)
+        .needing(&config.database, "database.DatabaseService")
+        .needing(&config.ai, "ai.AiService");
     tokio::try_join!(
         serving::serve(grpc, &config.service, services, shutdown.clone()),
         http::serve(http, routes, shutdown),

@@ -1,10 +1,27 @@
 //! A gRPC status as RFC 9457 `application/problem+json`.
 
+use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde::Serialize;
 use serving::{error, trace};
 use tonic::{Code, Status};
+use utoipa::ToSchema;
+
+/// What a caller is told of an error.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ProblemDetails {
+    r#type: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: String,
+    /// In UPPER_SNAKE_CASE, for programs.
+    reason: String,
+    /// The service that failed.
+    service: String,
+    /// To find the request in the services' logs by.
+    trace_id: String,
+}
 
 /// An error of the JSON edge.
 #[derive(Debug)]
@@ -28,17 +45,17 @@ impl IntoResponse for EdgeError {
                 value
             }
         };
-        let body = json!({
-            "type": "about:blank",
-            "title": status.canonical_reason().unwrap_or("Error"),
-            "status": status.as_u16(),
-            "detail": self.0.message(),
-            "reason": or(described.reason, "UNDESCRIBED"),
-            "service": or(described.service, &context.service),
-            "trace_id": or(described.trace_id, &context.trace_id),
-        });
+        let details = ProblemDetails {
+            r#type: "about:blank",
+            title: status.canonical_reason().unwrap_or("Error"),
+            status: status.as_u16(),
+            detail: self.0.message().to_owned(),
+            reason: or(described.reason, "UNDESCRIBED"),
+            service: or(described.service, &context.service),
+            trace_id: or(described.trace_id, &context.trace_id),
+        };
         let kind = HeaderValue::from_static("application/problem+json");
-        let mut response = (status, body.to_string()).into_response();
+        let mut response = (status, Json(details)).into_response();
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
         if let Some(delay) = described.retry_after {
             response

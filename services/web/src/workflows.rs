@@ -1,47 +1,71 @@
-//! What takes more than one backend: classify and store, train from what is stored, sum up the system.
+//! What takes more than one backend, or more than one call: classify and store, upload, ingest.
 //!
-//! Documents made here are `{"text", "label", "confidence", "model_id"}`; those used for training have at least
-//! `text` and `label`.
+//! Documents made here are `{"text", "label", "confidence", "model_id"}`.
 
-use std::collections::HashMap;
-use std::future::Future;
+use std::sync::Arc;
 
-use jiff::Timestamp;
-use pspd_proto::ai::{TrainingData, TrainingStatus};
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use pspd_proto::business::{
-    ClassifiedDocument, ClassifyRequest, Summary, TrainRequest, TrainResponse,
+    ClassifiedDocument, ClassifyRequest, Failure, IngestResult, UploadFailure, UploadRequest,
+    UploadResponse, ingest_result::Outcome,
 };
-use pspd_proto::database::QueryResponse;
-use serde::Deserialize;
 use serde_json::json;
-use serving::trace;
-use serving::{CancellationToken, Problem};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Status};
+use serving::{CancellationToken, refuse_oversized};
+use tonic::Status;
 
 use crate::backends::Backends;
+use crate::catalog::Catalog;
+use crate::deadline::Deadline;
+use crate::tally::Tallies;
 
 pub(crate) const DEFAULT_COLLECTION: &str = "documents";
 pub(crate) const DEFAULT_MODEL: &str = "default";
-const EXAMPLES_AHEAD: usize = 64;
+/// How many documents of one ingest are worked on at once; more wait in the transport's flow control.
+const INGESTED_AT_ONCE: usize = 16;
+/// Many, because the database writes what comes together in one go.
+const UPLOADED_AT_ONCE: usize = 64;
+const FAILURES_TOLD: usize = 100;
 
-/// The workflows over both backends.
+/// The workflows over both backends, on behalf of one caller or of none in particular.
 #[derive(Debug, Clone)]
 pub(crate) struct Workflows {
     pub(crate) backends: Backends,
     pub(crate) shutdown: CancellationToken,
-}
-
-#[derive(Deserialize)]
-struct Labelled {
-    text: Option<String>,
-    label: Option<String>,
+    pub(crate) tallies: Tallies,
+    pub(crate) catalog: Catalog,
+    /// The backends without any caller's deadline, for what outlives a call.
+    pub(crate) own: Arc<Backends>,
 }
 
 impl Workflows {
     pub(crate) fn new(backends: Backends, shutdown: CancellationToken) -> Self {
-        Self { backends, shutdown }
+        Self {
+            own: Arc::new(backends.clone()),
+            backends,
+            shutdown,
+            tallies: Tallies::default(),
+            catalog: Catalog::default(),
+        }
+    }
+
+    /// The same workflows for a caller with a deadline.
+    pub(crate) fn until(&self, deadline: Deadline) -> Self {
+        Self {
+            backends: self.backends.until(deadline),
+            ..self.clone()
+        }
+    }
+
+    /// Stores a document and returns its id.
+    pub(crate) async fn create(&self, collection: &str, data: String) -> Result<String, Status> {
+        let id = self.backends.create(collection, data).await?;
+        self.catalog.note(&self.own, collection);
+        Ok(id)
+    }
+
+    /// The collections that are known to hold documents.
+    pub(crate) async fn collections(&self) -> Result<Vec<String>, Status> {
+        self.catalog.list(&self.backends).await
     }
 
     /// Predicts a text's label and, if asked to, stores both.
@@ -61,7 +85,7 @@ impl Workflows {
                 "confidence": prediction.confidence,
                 "model_id": model_id,
             });
-            id = self.backends.create(&collection, data.to_string()).await?;
+            id = self.create(&collection, data.to_string()).await?;
         }
         Ok(ClassifiedDocument {
             id,
@@ -74,135 +98,70 @@ impl Workflows {
         })
     }
 
-    /// Trains a model with every stored document that has a text and a label.
-    pub(crate) async fn train_from(&self, request: TrainRequest) -> Result<TrainResponse, Status> {
-        let collection = or(request.collection, DEFAULT_COLLECTION);
-        let model_id = or(request.model_id, DEFAULT_MODEL);
-        let query = json!({"text": {"$gt": ""}, "label": {"$gt": ""}}).to_string();
-        let mut documents = self.backends.query(&collection, query).await?;
-        let Some(first) = documents.next().await? else {
-            let message = format!("`{collection}` holds no document with a `text` and a `label`");
-            return Err(Problem::new(Code::FailedPrecondition, "NO_EXAMPLES", message).into());
-        };
-        let (examples, stream) = mpsc::channel(EXAMPLES_AHEAD);
-        let keep_open = examples.clone();
-        let read = async move {
-            let mut next = Some(first);
-            let mut count = 0;
-            while let Some(document) = next {
-                if examples.send(example(&document)?).await.is_err() {
-                    break;
-                }
-                count += 1;
-                next = documents.next().await?;
+    /// Classifies and stores documents as they come. A result that nobody takes holds up the next documents.
+    pub(crate) fn ingest(
+        self,
+        documents: impl Stream<Item = Result<ClassifyRequest, Status>> + Send,
+    ) -> impl Stream<Item = Result<IngestResult, Status>> + Send {
+        let results = documents.map(move |document| {
+            let workflows = self.clone();
+            async move {
+                let document = document.map_err(refuse_oversized)?;
+                let reference = document.reference.clone();
+                let outcome = match workflows.classify(document, true).await {
+                    Ok(document) => Outcome::Document(document),
+                    Err(status) => Outcome::Failure(failure(&status)),
+                };
+                Ok(IngestResult {
+                    reference,
+                    outcome: Some(outcome),
+                })
             }
-            Ok::<i32, Status>(count)
-        };
-        let training = self.backends.train(&model_id, ReceiverStream::new(stream));
-        let (examples, status) = read_and_train(read, training, keep_open).await?;
-        Ok(TrainResponse {
-            model_id: status.model_id,
-            accuracy: status.accuracy,
-            examples,
-        })
+        });
+        results.buffer_unordered(INGESTED_AT_ONCE)
     }
 
-    /// Trains a model with given examples.
-    pub(crate) async fn train(
+    /// Stores documents as they come, and counts.
+    pub(crate) async fn upload(
         &self,
-        model_id: &str,
-        data: Vec<TrainingData>,
-    ) -> Result<TrainResponse, Status> {
-        let examples = i32::try_from(data.len()).unwrap_or(i32::MAX);
-        let status = self
-            .backends
-            .train(model_id, tokio_stream::iter(data))
-            .await?;
-        Ok(TrainResponse {
-            model_id: status.model_id,
-            accuracy: status.accuracy,
-            examples,
-        })
-    }
-
-    /// Sums up both backends; what one can't tell now is left out, and its state says why.
-    pub(crate) async fn summary(&self, collection: &str, model_id: &str) -> Summary {
-        let collection = if collection.is_empty() {
-            DEFAULT_COLLECTION
-        } else {
-            collection
-        };
-        let model_id = if model_id.is_empty() {
-            DEFAULT_MODEL
-        } else {
-            model_id
-        };
-        let (backends, counted, metrics) = tokio::join!(
-            self.backends.states(),
-            self.count(collection),
-            self.backends.metrics(model_id),
+        documents: impl Stream<Item = Result<UploadRequest, Status>> + Send,
+    ) -> Result<UploadResponse, Status> {
+        let stored = documents.map(|document| async move {
+            let UploadRequest {
+                collection,
+                data,
+                reference,
+            } = document?;
+            let collection = or(collection, DEFAULT_COLLECTION);
+            let outcome = self.create(&collection, data).await;
+            Ok::<_, Status>(outcome.err().map(|status| UploadFailure {
+                reference,
+                failure: Some(failure(&status)),
+            }))
+        });
+        let counted = stored.buffer_unordered(UPLOADED_AT_ONCE).try_fold(
+            UploadResponse::default(),
+            |mut sum, failed| async move {
+                match failed {
+                    None => sum.stored += 1,
+                    Some(failed) => {
+                        sum.failed += 1;
+                        if sum.failures.len() < FAILURES_TOLD {
+                            sum.failures.push(failed);
+                        }
+                    }
+                }
+                Ok(sum)
+            },
         );
-        let (documents, documents_by_label) = counted.unwrap_or_default();
-        let metrics = metrics.unwrap_or_default();
-        Summary {
-            backends,
-            documents,
-            documents_by_label,
-            model_accuracy: metrics.current_accuracy,
-            predictions_made: metrics.predictions_made,
-            average_confidence: metrics.average_confidence,
-            timestamp: Timestamp::now().to_string(),
-        }
-    }
-
-    async fn count(&self, collection: &str) -> Result<(u64, HashMap<String, u64>), Status> {
-        let mut documents = self.backends.query(collection, String::new()).await?;
-        let (mut total, mut by_label) = (0, HashMap::new());
-        while let Some(document) = documents.next().await? {
-            total += 1;
-            if let Ok(Labelled {
-                label: Some(label), ..
-            }) = serde_json::from_str(&document.data)
-            {
-                *by_label.entry(label).or_default() += 1;
-            }
-        }
-        Ok((total, by_label))
+        counted.await
     }
 }
 
-/// Joins the reader of examples with the training that takes them. The stream's last sender closes only once all
-/// were read: when reading fails, the call is dropped instead, and the model stays as it was.
-async fn read_and_train(
-    read: impl Future<Output = Result<i32, Status>>,
-    training: impl Future<Output = Result<TrainingStatus, Status>>,
-    keep_open: mpsc::Sender<TrainingData>,
-) -> Result<(i32, TrainingStatus), Status> {
-    let read = async {
-        let count = read.await?;
-        drop(keep_open);
-        Ok::<i32, Status>(count)
-    };
-    tokio::pin!(read, training);
-    tokio::select! {
-        biased;
-        status = &mut training => Ok((read.await.unwrap_or_default(), status?)),
-        count = &mut read => Ok((count?, training.await?)),
-    }
-}
-
-fn example(document: &QueryResponse) -> Result<TrainingData, Status> {
-    match serde_json::from_str(&document.data) {
-        Ok(Labelled {
-            text: Some(input),
-            label: Some(expected_output),
-        }) => Ok(TrainingData {
-            input,
-            expected_output,
-        }),
-        _ => Err(
-            Problem::internal("a stored document can't be read", trace::current().trace_id).into(),
-        ),
+fn failure(status: &Status) -> Failure {
+    Failure {
+        code: status.code().into(),
+        message: status.message().to_owned(),
     }
 }
 

@@ -2,16 +2,34 @@
 //!
 //! Usage: `bench [WORD ...]` runs the sections whose name has one of the words; all without one.
 
+mod ai;
+mod archive;
 mod boot;
+mod compare;
+mod database;
+mod load;
+mod memory;
+mod quality;
 mod up;
+mod wire;
 
 use std::io::Write as _;
 use std::time::Duration;
 
+use pspd_tests::loopback;
+
 /// A section's name, and what it measures.
 type Section = (&'static str, fn() -> anyhow::Result<()>);
 
-const SECTIONS: &[Section] = &[("boot", boot::measure), ("up", up::measure)];
+const SECTIONS: &[Section] = &[
+    ("boot", boot::measure),
+    ("up", up::measure),
+    ("ai", ai::measure),
+    ("quality", quality::measure),
+    ("database", database::measure),
+    ("memory", memory::measure),
+    ("archive", archive::measure),
+];
 
 fn main() -> anyhow::Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();

@@ -130,7 +130,7 @@ impl Bare {
         for name in spec.domains.keys() {
             let list = deployment.ssh(
                 name.as_str(),
-                &format!("cd /opt/pspd/{name}/current && find . -type f ! -name '.*'"),
+                &format!("cd /opt/pspd/{name} && find current/ identity/ -type f ! -name '.*'"),
             )?;
             for file in list.lines() {
                 let to = deployment
@@ -139,7 +139,7 @@ impl Bare {
                     .join(name.as_str())
                     .join(file);
                 fs::create_dir_all(to.parent().context("a folder")?)?;
-                let from = format!("/opt/pspd/{name}/current/{file}");
+                let from = format!("/opt/pspd/{name}/{file}");
                 let copied = deployment
                     .command(["ssh", name.as_str(), "--", "cat", &from])
                     .output()?;
@@ -218,14 +218,13 @@ impl Bare {
         let script = format!(
             "virsh start {name} >/dev/null
              until ssh {options} {shared} {host} true 2>/dev/null; do sleep 0.05; done
-             ssh {options} {shared} {host} mkdir -p /opt/pspd/{name}/releases
-             ssh {options} {shared} {host} 'cd /opt/pspd/{name}/releases && mkdir -p bare/tls'
+             ssh {options} {shared} {host} mkdir -p /opt/pspd/{name}/bare/current /opt/pspd/{name}/bare/identity
              (cd {bundle} && find . -type f) | while read -r file; do
-                 ssh {options} {shared} {host} \"cat > /opt/pspd/{name}/releases/bare/$file\" < {bundle}/$file
+                 ssh {options} {shared} {host} \"cat > /opt/pspd/{name}/bare/$file\" < {bundle}/$file
              done
-             ssh {options} {shared} {host} 'set -e; cd /opt/pspd/{name}; ln -sfn releases/bare current; chmod 755 current/{name};
+             ssh {options} {shared} {host} 'set -e; cd /opt/pspd/{name}; ln -sfn bare/current current; ln -sfn bare/identity identity; chmod 755 current/{name};
                  [ ! -e current/mount-volumes ] || chmod 755 current/mount-volumes
-                 printf \"u {name} -\\n\" | systemd-sysusers - 2>/dev/null; chown root:{name} current/tls/key.pem; chmod 640 current/tls/key.pem
+                 printf \"u {name} -\\n\" | systemd-sysusers - 2>/dev/null; chown root:{name} identity/key.pem; chmod 640 identity/key.pem
                  for unit in current/*.service; do ln -sfn /opt/pspd/{name}/$unit /etc/systemd/system/; done
                  until systemctl show --property=Version >/dev/null 2>&1; do sleep 0.2; done
                  systemctl daemon-reload; systemctl start {name}'",

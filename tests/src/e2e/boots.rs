@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use pspd::spec::Digest;
 use pspd_tests::deployment::{Deployment, eventually, processes_naming};
 
@@ -31,38 +31,150 @@ fn every_firmware() -> anyhow::Result<()> {
         current = next;
         edited
     };
-    // What the kernel says of how it was started: GRUB names the image, a direct kernel's command line has none.
-    for (lines, efi, from_disk) in [
-        ("boot: kernel".to_owned(), false, false),
-        ("boot: disk".to_owned(), false, true),
-        ("boot: disk\n    firmware: uefi".to_owned(), true, true),
-        ("boot: kernel\n    firmware: uefi".to_owned(), true, false),
+    for (lines, word, vendor, by) in [
+        (
+            "firmware: {coreboot: {payload: linux, cmdline: from.the=rom}}".to_owned(),
+            "coreboot",
+            "coreboot",
+            By::Rom,
+        ),
+        (
+            "boot: disk\n    firmware: coreboot".to_owned(),
+            "coreboot",
+            "coreboot",
+            By::Grub,
+        ),
+        (
+            "boot: kernel\n    firmware: coreboot".to_owned(),
+            "coreboot",
+            "coreboot",
+            By::Hypervisor,
+        ),
+        (
+            "boot: kernel".to_owned(),
+            "seabios",
+            "SeaBIOS",
+            By::Hypervisor,
+        ),
+        ("boot: disk".to_owned(), "seabios", "SeaBIOS", By::Grub),
+        (
+            "boot: disk\n    firmware: uefi".to_owned(),
+            "uefi",
+            "EFI",
+            By::Grub,
+        ),
+        (
+            "boot: kernel\n    firmware: uefi".to_owned(),
+            "uefi",
+            "EFI",
+            By::Hypervisor,
+        ),
         (
             format!("boot: disk\n    firmware: {{rom: {ROM}, sha256: {sha256}}}"),
-            false,
-            true,
+            "rom",
+            "SeaBIOS",
+            By::Grub,
         ),
     ] {
         choose(&lines)?;
-        deployment.run(&["up"])?.expect(0)?;
-        let seen = deployment.ssh(
-            "store",
-            "test -d /sys/firmware/efi && echo efi; cat /proc/cmdline",
-        )?;
+        let up = deployment.run(&["up"])?.expect(0)?;
+        seen_inside(&deployment, word, vendor, by).with_context(|| format!("with `{lines}`"))?;
         ensure!(
-            (seen.contains("efi\n"), seen.contains("BOOT_IMAGE=")) == (efi, from_disk),
-            "with `{lines}` the guest says {seen:?}"
-        );
-        let status = deployment.status()?;
-        ensure!(
-            status["domains"][0]["service"]["health"] == "serving",
-            "with `{lines}`: {status}"
+            up.stderr.contains("the guest reports"),
+            "no stages:\n{}",
+            up.stderr
         );
     }
     secrets_stay_secret(&deployment)?;
     choose(&wrong)?;
     deployment.run(&["up"])?.expect(1)?.says("sha256")?;
+    // 64 KiB of nothing: no ROM that reaches a payload.
+    let empty = deployment.folder().join("empty.rom");
+    fs::write(&empty, [0xf4; 64 << 10])?;
+    let sha256 = Digest::of(&[0xf4; 64 << 10]);
+    choose(&format!(
+        "boot_timeout: 10s\n    firmware: {{rom: {}, sha256: {sha256}}}",
+        empty.display()
+    ))?;
+    deployment
+        .run(&["up"])?
+        .expect(1)?
+        .says("it waited for the firmware's hand-over")?
+        .says("its firmware's log ends with:")?
+        .says("may be for another board")?;
     deployment.remove()
+}
+
+/// Who starts the kernel.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum By {
+    Hypervisor,
+    Grub,
+    Rom,
+}
+
+/// What the guest itself says of its firmware, against what pspd tells of it.
+fn seen_inside(deployment: &Deployment, word: &str, vendor: &str, by: By) -> anyhow::Result<()> {
+    let seen = deployment.ssh(
+        "store",
+        "cat /sys/class/dmi/id/bios_vendor /sys/class/dmi/id/bios_version /proc/cmdline; \
+         test ! -d /sys/firmware/efi || echo efi; \
+         ! grep -q COREv4 /sys/firmware/acpi/tables/* 2>/dev/null || echo tables",
+    )?;
+    let lines: Vec<&str> = seen.lines().collect();
+    ensure!(lines.len() >= 3, "the guest says {seen:?}");
+    // GRUB names the image; a direct kernel's command line has none.
+    let started_by = match (
+        lines[2].contains("BOOT_IMAGE="),
+        lines[2].contains("from.the=rom"),
+    ) {
+        (true, _) => By::Grub,
+        (_, true) => By::Rom,
+        _ => By::Hypervisor,
+    };
+    ensure!(
+        lines[0].contains(vendor)
+            && started_by == by
+            && lines.contains(&"tables") == (word == "coreboot")
+            && lines.contains(&"efi") == (word == "uefi"),
+        "the guest says {seen:?}"
+    );
+    let status = deployment.status()?;
+    let domain = &status["domains"][0];
+    let reported = &domain["reported"];
+    ensure!(
+        domain["firmware"] == word
+            && reported["vendor"] == lines[0]
+            && reported["version"] == lines[1]
+            && reported["as_asked"] == true
+            && domain["service"]["health"] == "serving",
+        "{status}"
+    );
+    let boot = &domain["boot"];
+    let stages: Vec<f64> = ["firmware", "kernel", "init", "ssh"]
+        .iter()
+        .filter_map(|stage| boot[*stage].as_f64())
+        .collect();
+    ensure!(
+        stages.len() == 4 && stages.is_sorted() && stages[0] > 0.0,
+        "the stages of the boot are {boot}"
+    );
+    if word != "uefi" {
+        let log = deployment
+            .run(&["logs", "--firmware", "store"])?
+            .expect(0)?;
+        let says = if word == "coreboot" {
+            "coreboot-4.15"
+        } else {
+            "SeaBIOS (version"
+        };
+        ensure!(
+            log.stdout.contains(says),
+            "the firmware's log is\n{}",
+            log.stdout
+        );
+    }
+    Ok(())
 }
 
 /// No word of a process's command line is a part of the guest's private key.

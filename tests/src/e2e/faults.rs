@@ -179,6 +179,13 @@ fn libvirtd_killed(deployment: &Deployment) -> anyhow::Result<()> {
 }
 
 fn supervisor_killed(deployment: &Deployment) -> anyhow::Result<()> {
+    kill_lab(deployment)?;
+    deployment.run(&["up"])?.expect(0)?;
+    deployment.run(&["plan"])?.expect(0).map(drop)
+}
+
+/// SIGKILL to a lab's supervisor, and with it to all that it has.
+pub fn kill_lab(deployment: &Deployment) -> anyhow::Result<()> {
     let home = deployment.home().display().to_string();
     for (pid, command) in processes_naming(&home)? {
         if command.contains("lab") && command.contains("supervis") {
@@ -190,9 +197,7 @@ fn supervisor_killed(deployment: &Deployment) -> anyhow::Result<()> {
         "every process of the lab ends with its supervisor",
         Duration::from_secs(20),
         || Ok(processes_naming(&home)?.is_empty()),
-    )?;
-    deployment.run(&["up"])?.expect(0)?;
-    deployment.run(&["plan"])?.expect(0).map(drop)
+    )
 }
 
 /// A guest that answers with another key than the pinned one is refused, with every command.

@@ -1,7 +1,7 @@
 //! Ends of `pspd` in the middle of its work: SIGKILL at journal positions, Ctrl-C, two at once.
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use pspd_tests::deployment::{Deployment, Running, eventually};
@@ -71,8 +71,26 @@ fn interrupted() -> anyhow::Result<()> {
         "nothing is said of the undo:\n{}",
         ran.stderr
     );
+    interrupted_while_pushing(&deployment)?;
     deployment.run(&["up"])?.expect(0)?;
     deployment.remove()
+}
+
+/// The guest's end of a push must not wait for the rest of the file.
+fn interrupted_while_pushing(deployment: &Deployment) -> anyhow::Result<()> {
+    let run = deployment.spawn(&["up"])?;
+    eventually("a file is pushed", Duration::from_secs(120), || {
+        Ok(run.stderr()?.contains("pushing store"))
+    })?;
+    run.signal("INT")?;
+    let told = Instant::now();
+    run.wait()?.expect(130)?;
+    ensure!(
+        told.elapsed() < Duration::from_secs(60),
+        "a run that was interrupted while it pushed ended after {:?}",
+        told.elapsed()
+    );
+    Ok(())
 }
 
 fn two_at_once() -> anyhow::Result<()> {

@@ -1,13 +1,17 @@
-//! End-to-end tests: real domains in labs, one scenario after the other.
+//! End-to-end tests: real domains in labs, or real servers on loopback, one scenario after the other.
 //!
 //! Usage: `e2e [WORD ...]` runs the scenarios whose name has one of the words; all without one.
 
+mod archive;
 mod boots;
 mod commands;
 mod faults;
 mod interruptions;
 mod ordinary_user;
+mod postgres;
+mod power_cut;
 mod reference;
+mod third_party;
 mod uri;
 
 use std::io::Write as _;
@@ -21,11 +25,15 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let groups = [
         reference::SCENARIOS,
+        archive::SCENARIOS,
         boots::SCENARIOS,
         commands::SCENARIOS,
         faults::SCENARIOS,
         interruptions::SCENARIOS,
         ordinary_user::SCENARIOS,
+        postgres::SCENARIOS,
+        power_cut::SCENARIOS,
+        third_party::SCENARIOS,
         uri::SCENARIOS,
     ];
     let chosen: Vec<&Scenario> = groups

@@ -9,7 +9,7 @@ use anyhow::{Context as _, ensure};
 use pspd_tests::deployment::{Deployment, eventually, output, root};
 use serde_json::{Value, json};
 
-use super::Scenario;
+use super::{Scenario, archive, third_party};
 
 pub const SCENARIOS: &[Scenario] = &[("reference deployment", reference)];
 
@@ -31,9 +31,20 @@ fn reference() -> anyhow::Result<()> {
     ensure!(planned(&deployment)? == 0, "a second up has steps");
 
     step("a third-party client");
-    third_party(&deployment)?;
+    third_party::inside(
+        &deployment,
+        &[
+            ("database-server", 50051),
+            ("ai-server", 50052),
+            ("web-server", 50053),
+        ],
+    )?;
     step("real documents through the web server");
     let stored = real_documents(&deployment)?;
+    step("one request is followed through three machines");
+    traced(&deployment, &stored)?;
+    step("callers are let in by name");
+    callers(&deployment)?;
     step("a real browser");
     browser(&deployment)?;
     step("one changed binary restarts that service alone");
@@ -61,8 +72,9 @@ fn reference() -> anyhow::Result<()> {
         "the model did not survive down and up: {label}"
     );
 
-    step("down leaves nothing");
-    deployment.remove()
+    step("down leaves nothing; its archive runs by tar and virsh alone, in another lab");
+    let path = format!("/api/v1/collections/documents/documents/{}", stored.id);
+    archive::plain_way(&deployment, &path, &stored.label)
 }
 
 fn step(name: &str) {
@@ -90,6 +102,16 @@ fn healthy(deployment: &Deployment) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The same after a restart: dependants look at what they depend on every second.
+fn healthy_again(deployment: &Deployment) -> anyhow::Result<()> {
+    let mut seen = Ok(());
+    let waited = eventually("every service is SERVING", Duration::from_secs(20), || {
+        seen = healthy(deployment);
+        Ok(seen.is_ok())
+    });
+    seen.and(waited)
+}
+
 /// How many steps `up` plans, by its events.
 fn planned(deployment: &Deployment) -> anyhow::Result<u64> {
     let ran = deployment.run(&["up", "--json"])?.expect(0)?;
@@ -103,63 +125,6 @@ fn planned(deployment: &Deployment) -> anyhow::Result<u64> {
         .find(|event| event["event"] == "planned")
         .context("up tells what it planned")?;
     planned["steps"].as_u64().context("the number of steps")
-}
-
-fn third_party(deployment: &Deployment) -> anyhow::Result<()> {
-    let python = root().join("target/third-party/bin/python");
-    let stubs = deployment.folder().join("stubs");
-    fs::create_dir_all(&stubs)?;
-    let (from, to) = (root().join("proto"), stubs.display().to_string());
-    output(
-        Command::new(&python)
-            .args(["-m", "grpc_tools.protoc", "-I"])
-            .arg(&from)
-            .args([
-                format!("--python_out={to}"),
-                format!("--grpc_python_out={to}"),
-            ])
-            .args([
-                from.join("database_service.proto"),
-                from.join("ai_service.proto"),
-            ]),
-    )?;
-    let credentials = deployment
-        .folder()
-        .join("credentials")
-        .display()
-        .to_string();
-    deployment.run(&["credentials", &credentials])?.expect(0)?;
-    let address = |domain: &str, port: u16| -> anyhow::Result<String> {
-        let status = deployment.status()?;
-        let domains = status["domains"].as_array().context("domains")?;
-        let found = domains
-            .iter()
-            .find(|entry| entry["name"] == domain)
-            .context("the domain")?;
-        Ok(format!(
-            "{domain}={}:{port}",
-            found["address"].as_str().context("its address")?
-        ))
-    };
-    let client = root()
-        .join("tests/third_party/client.py")
-        .display()
-        .to_string();
-    let examples = root().join("tests/data/train.csv").display().to_string();
-    let ran = deployment.run(&[
-        "lab",
-        "exec",
-        "--",
-        &python.display().to_string(),
-        &client,
-        &to,
-        &credentials,
-        &examples,
-        &address("database-server", 50051)?,
-        &address("ai-server", 50052)?,
-    ])?;
-    super::say(ran.stdout.trim_end());
-    ran.expect(0).map(drop)
 }
 
 struct Stored {
@@ -231,6 +196,47 @@ fn real_documents(deployment: &Deployment) -> anyhow::Result<Stored> {
     Ok(first)
 }
 
+/// Classifies with a trace id of its own, and reads the three machines' lines of it in the order of the calls.
+fn traced(deployment: &Deployment, document: &Stored) -> anyhow::Result<()> {
+    let id = format!("{:032x}", 0xabc_u128 << 96 | u128::from(std::process::id()));
+    let body = json!({"text": document.text, "model_id": "default", "collection": "traced", "store": true});
+    deployment
+        .agent()
+        .post(&deployment.url("/api/v1/classify"))
+        .header("traceparent", format!("00-{id}-00f067aa0ba902b7-01"))
+        .send_json(body)?;
+    let seen = deployment.run(&["logs", "--trace", &id])?.expect(0)?;
+    let domains: Vec<&str> = seen
+        .stdout
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(1))
+        .collect();
+    ensure!(
+        domains.first() == Some(&"web-server")
+            && domains.contains(&"ai-server")
+            && domains.contains(&"database-server"),
+        "the trace is:\n{}",
+        seen.stdout
+    );
+    super::say(seen.stdout.trim_end());
+    Ok(())
+}
+
+/// The web server asks the database for the AI service's own collection, in vain.
+fn callers(deployment: &Deployment) -> anyhow::Result<()> {
+    let agent = ureq::Agent::config_builder().http_status_as_error(false);
+    let agent = ureq::Agent::from(agent.build());
+    for collection in ["ai-models", "ai-model-parts", "ai-model-claims"] {
+        let path = format!("/api/v1/collections/{collection}/documents");
+        let status = agent.get(deployment.url(&path)).call()?.status();
+        ensure!(
+            status == 403,
+            "the web server may read `{collection}` of the AI service: {status}"
+        );
+    }
+    Ok(())
+}
+
 /// Held-out texts with their labels, in file order.
 fn held_out() -> anyhow::Result<Vec<(String, String)>> {
     let script = "import csv,json,sys; print(json.dumps([[r['text'],r['label']] for r in csv.DictReader(open(sys.argv[1],encoding='utf-8',newline=''))]))";
@@ -262,7 +268,7 @@ fn get(deployment: &Deployment, path: &str) -> anyhow::Result<Value> {
 }
 
 fn browser(deployment: &Deployment) -> anyhow::Result<()> {
-    let script = root().join("services/web/client/e2e/classify.mjs");
+    let script = root().join("services/web/client/e2e/deployment.mjs");
     let examples = root().join("tests/data/train.csv");
     let said = output(
         Command::new("node")
@@ -310,7 +316,7 @@ fn one_changed_binary(deployment: &Deployment) -> anyhow::Result<()> {
         .map(|(name, _)| *name)
         .collect();
     ensure!(restarted == ["database-server"], "restarted: {restarted:?}");
-    healthy(deployment)
+    healthy_again(deployment)
 }
 
 fn rolled_back(deployment: &Deployment) -> anyhow::Result<()> {
@@ -324,10 +330,10 @@ fn rolled_back(deployment: &Deployment) -> anyhow::Result<()> {
         .run(&["up"])?
         .expect(1)?
         .says("deliberately broken")?;
-    healthy(deployment)?;
+    healthy_again(deployment)?;
     fs::write(&binary, good)?;
     deployment.run(&["up"])?.expect(0)?;
-    healthy(deployment)
+    healthy_again(deployment)
 }
 
 fn live_memory(deployment: &Deployment) -> anyhow::Result<()> {

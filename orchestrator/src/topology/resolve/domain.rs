@@ -46,9 +46,9 @@ pub fn draft(
         .map_or(Some(Firmware::Seabios), |node| {
             hardware::firmware(reader, node, files)
         });
-    let boot = hardware::boot(reader, &fields, recipe);
+    let boot = hardware::boot(reader, &fields, firmware.as_ref(), recipe);
     let machine = hardware::machine(reader, &fields, firmware.as_ref());
-    let memory = hardware::memory(reader, &fields);
+    let memory = hardware::memory(reader, &fields, firmware.as_ref());
     let vcpus = hardware::vcpus(reader, &fields);
     let (system_disk, volumes) = disks::disks(reader, &fields);
     let depends_on = depends_on(reader, &fields, known);

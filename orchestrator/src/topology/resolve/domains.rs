@@ -7,10 +7,11 @@ use super::super::fault::{Fault, Position};
 use super::super::read::{Fields, Reader};
 use super::domain::{self, Draft};
 use super::{Files, addresses, graph};
-use crate::spec::{DomainSpec, ImageSpec, Name, NetworkSpec};
+use crate::spec::{DomainSpec, HealthCheck, ImageSpec, Name, NetworkSpec};
 
 /// Its client certificate names pspd itself to the services.
 const RESERVED: &str = "pspd";
+const SSH: u16 = 22;
 
 /// All domains that could be read; faults say what is wrong with the others.
 pub fn domains(
@@ -57,6 +58,7 @@ fn check(reader: &Reader, drafts: &BTreeMap<Name, Draft>) {
     refuse_endless_waits(reader, drafts);
     refuse_cycles(reader, drafts);
     refuse_shared_ports(reader, drafts);
+    refuse_open_doors(reader, drafts);
 }
 
 fn refuse_endless_waits(reader: &Reader, drafts: &BTreeMap<Name, Draft>) {
@@ -108,6 +110,32 @@ fn refuse_shared_ports(reader: &Reader, drafts: &BTreeMap<Name, Draft>) {
                 reader.fault(fault.help("take another port of the host"));
             }
             taken.push((host, name));
+        }
+    }
+}
+
+/// A port that other machines can reach has someone who asks who comes: SSH, mutual TLS, or a service with a secret.
+fn refuse_open_doors(reader: &Reader, drafts: &BTreeMap<Name, Draft>) {
+    for (name, draft) in drafts {
+        let Some(spec) = &draft.spec else { continue };
+        let asks = |port: u16| match &spec.service {
+            Some(service) => {
+                let mutual_tls = service.port == port && service.health != HealthCheck::Tcp;
+                port == SSH || mutual_tls || !service.secrets.is_empty()
+            }
+            None => port == SSH,
+        };
+        for (publish, at) in &draft.publish {
+            if publish.host.ip().is_loopback() || asks(publish.guest_port) {
+                continue;
+            }
+            let message = format!(
+                "`{}` lets other machines in, and `{name}` has no secret to ask them for",
+                publish.host
+            );
+            reader.fault(Fault::new(*at, message).help(
+                "give its service `secrets`, such as `{WEB_TOKEN: generate}`, or publish on 127.0.0.1",
+            ));
         }
     }
 }

@@ -6,13 +6,23 @@ use super::super::keys;
 use super::super::read::{Fields, Reader};
 use super::super::tree::{Node, Value};
 use super::Files;
-use crate::spec::{Boot, Firmware, Machine, Range, Size};
+use crate::spec::{Boot, Firmware, Machine, Payload, Range, Size};
+
+/// With one virtual CPU at most, QEMU's emulation translates locked instructions without their memory barrier, and the
+/// guest misses a disk's interrupt now and then: it waits for it for ever.
+const LEAST_VCPUS: u32 = 2;
 
 const MEMORY: Size = Size::mib(512);
 const LEAST_MEMORY: Size = Size::mib(64);
+/// coreboot puts the initramfs behind what the kernel unpacks itself into, 128 MiB up.
+const LEAST_MEMORY_OF_ROM_KERNEL: Size = Size::mib(256);
 
 pub fn firmware(reader: &Reader, node: &Node, files: &Files) -> Option<Firmware> {
-    if let Value::Map(_) = node.value {
+    if let Value::Map(entries) = &node.value {
+        if entries.iter().any(|(key, _)| key.name == "coreboot") {
+            let fields = reader.object(node, node.at, &keys::COREBOOT)?;
+            return coreboot(reader, fields.get("coreboot")?);
+        }
         let fields = reader.object(node, node.at, &keys::ROM)?;
         let path = fields
             .get("rom")
@@ -23,22 +33,49 @@ pub fn firmware(reader: &Reader, node: &Node, files: &Files) -> Option<Firmware>
             sha256: sha256?,
         });
     }
-    if reader.text(node, "firmware")? == "coreboot" {
-        reader.fault(
-            Fault::new(node.at, "pspd does not build coreboot yet")
-                .help("name a ROM that you have: {rom: FILE, sha256: DIGEST}"),
-        );
-        return None;
-    }
-    reader.word(node, "firmware", &[("seabios", ()), ("uefi", ())])?;
-    Some(if reader.text(node, "firmware")? == "uefi" {
-        Firmware::Uefi
-    } else {
-        Firmware::Seabios
+    let words = [("seabios", 0), ("coreboot", 1), ("uefi", 2)];
+    Some(match reader.word(node, "firmware", &words)? {
+        0 => Firmware::Seabios,
+        1 => Firmware::Coreboot(Payload::Seabios),
+        _ => Firmware::Uefi,
     })
 }
 
-pub fn boot(reader: &Reader, fields: &Fields, recipe: bool) -> Option<Boot> {
+fn coreboot(reader: &Reader, node: &Node) -> Option<Firmware> {
+    let fields = reader.object(node, node.at, &keys::PAYLOAD)?;
+    let words = [("seabios", false), ("linux", true)];
+    let linux = fields
+        .get("payload")
+        .map_or(Some(false), |node| reader.word(node, "payload", &words))?;
+    let cmdline = match fields.get("cmdline") {
+        Some(node) => Some(reader.text(node, "cmdline")?.to_owned()),
+        None => None,
+    };
+    if !linux && cmdline.is_some() {
+        reader.fault(
+            Fault::new(
+                fields.at("cmdline"),
+                "only `payload: linux` has a `cmdline`",
+            )
+            .help("with `seabios` the command line is the image's own"),
+        );
+    }
+    Some(Firmware::Coreboot(if linux {
+        Payload::Linux { cmdline }
+    } else {
+        Payload::Seabios
+    }))
+}
+
+pub fn boot(
+    reader: &Reader,
+    fields: &Fields,
+    firmware: Option<&Firmware>,
+    recipe: bool,
+) -> Option<Boot> {
+    if firmware.is_some_and(Firmware::holds_kernel) {
+        return boot_of_rom(reader, fields, recipe);
+    }
     let default = if recipe { Boot::Kernel } else { Boot::Disk };
     let boot = fields.get("boot").map_or(Some(default), |node| {
         reader.word(
@@ -59,6 +96,27 @@ pub fn boot(reader: &Reader, fields: &Fields, recipe: bool) -> Option<Boot> {
     Some(boot)
 }
 
+/// The kernel of `payload: linux` is in the ROM: there is nothing to choose.
+fn boot_of_rom(reader: &Reader, fields: &Fields, recipe: bool) -> Option<Boot> {
+    let fault = if !recipe {
+        Fault::new(
+            fields.at("firmware"),
+            "only a recipe's image has a kernel to put into the ROM",
+        )
+        .help("take `payload: seabios`")
+    } else if fields.get("boot").is_some() {
+        Fault::new(
+            fields.at("boot"),
+            "`boot` has no meaning under `payload: linux`, whose kernel is in the ROM",
+        )
+        .help("leave it out, or take `payload: seabios`")
+    } else {
+        return Some(Boot::Kernel);
+    };
+    reader.fault(fault);
+    None
+}
+
 pub fn machine(reader: &Reader, fields: &Fields, firmware: Option<&Firmware>) -> Option<Machine> {
     let seabios = matches!(firmware, None | Some(Firmware::Seabios));
     let default = if seabios { Machine::Pc } else { Machine::Q35 };
@@ -69,25 +127,41 @@ pub fn machine(reader: &Reader, fields: &Fields, firmware: Option<&Firmware>) ->
             &[("pc", Machine::Pc), ("q35", Machine::Q35)],
         )
     })?;
-    if machine == Machine::Pc && matches!(firmware, Some(Firmware::Uefi)) {
+    let fault = match firmware {
+        Some(Firmware::Uefi) => "uefi does not run on `pc`",
+        Some(Firmware::Coreboot(_)) => {
+            "pspd's coreboot is built for the board `q35`, and a ROM of one board hangs on another"
+        }
+        _ => return Some(machine),
+    };
+    if machine == Machine::Pc {
         reader.fault(
-            Fault::new(fields.at("machine"), "uefi does not run on `pc`")
-                .help("write `machine: q35`, or leave it out"),
+            Fault::new(fields.at("machine"), fault)
+                .help("write `machine: q35`, or leave it out; `pc` can run seabios"),
         );
     }
     Some(machine)
 }
 
-pub fn memory(reader: &Reader, fields: &Fields) -> Option<Range<Size>> {
+pub fn memory(
+    reader: &Reader,
+    fields: &Fields,
+    firmware: Option<&Firmware>,
+) -> Option<Range<Size>> {
     let Some(node) = fields.get("memory") else {
         return Some(fixed(MEMORY));
     };
     let range = range(reader, node, "memory", &keys::MEMORY, Reader::size)?;
-    if range.current < LEAST_MEMORY {
+    let least = if firmware.is_some_and(Firmware::holds_kernel) {
+        LEAST_MEMORY_OF_ROM_KERNEL
+    } else {
+        LEAST_MEMORY
+    };
+    if range.current < least {
         reader.fault(Fault::new(
             node.at,
             format!(
-                "{} is too little to boot with; give at least {LEAST_MEMORY}",
+                "{} is too little to boot with; give at least {least}",
                 range.current
             ),
         ));
@@ -99,12 +173,17 @@ pub fn memory(reader: &Reader, fields: &Fields) -> Option<Range<Size>> {
 }
 
 pub fn vcpus(reader: &Reader, fields: &Fields) -> Option<Range<u32>> {
-    let Some(node) = fields.get("vcpus") else {
-        return Some(fixed(1));
-    };
-    range(reader, node, "vcpus", &keys::VCPUS, |reader, node, what| {
+    let read = |reader: &Reader, node: &Node, what: &str| {
         let count = reader.number(node, what, 1, 255)?;
         u32::try_from(count).ok()
+    };
+    let asked = match fields.get("vcpus") {
+        Some(node) => range(reader, node, "vcpus", &keys::VCPUS, read)?,
+        None => fixed(1),
+    };
+    Some(Range {
+        maximum: asked.maximum.max(LEAST_VCPUS),
+        ..asked
     })
 }
 

@@ -7,9 +7,9 @@ use super::super::Found;
 use super::super::fault::{Fault, Position};
 use super::super::keys;
 use super::super::read::{Fields, Reader};
-use super::super::tree::Node;
+use super::super::tree::{Key, Node, Value};
 use super::Files;
-use crate::spec::ServiceSpec;
+use crate::spec::{Secret, ServiceSpec};
 
 const SSH: u16 = 22;
 
@@ -37,13 +37,16 @@ pub fn service(reader: &Reader, node: &Node, at: Position, files: &Files) -> Opt
     let health = fields
         .get("health")
         .and_then(|node| reader.text(node, "health"));
+    let environment = environment(reader, &fields);
     Some(ServiceSpec {
-        environment: environment(reader, &fields),
-        arguments: arguments(reader, &fields),
+        secrets: secrets(reader, &fields, files, &environment),
+        environment,
+        arguments: arguments(reader, &fields, "arguments"),
+        checkpoint: arguments(reader, &fields, "checkpoint"),
         files: beside(reader, &fields, files),
         binary: binary?,
         port: port?,
-        health: health?.to_owned(),
+        health: health?.to_owned().into(),
     })
 }
 
@@ -54,27 +57,7 @@ fn environment(reader: &Reader, fields: &Fields) -> BTreeMap<String, String> {
         .unwrap_or_default();
     let mut environment = BTreeMap::new();
     for (key, node) in entries {
-        let valid = !key.name.is_empty()
-            && key
-                .name
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || c == '_')
-            && !key.name.starts_with(|c: char| c.is_ascii_digit());
-        if !valid {
-            reader.fault(Fault::new(
-                key.at,
-                format!("`{}` is no environment variable's name", key.name),
-            ));
-        }
-        if key.name.starts_with("PSPD_") {
-            reader.fault(Fault::new(
-                key.at,
-                format!(
-                    "`{}` is reserved: pspd sets the variables of that prefix",
-                    key.name
-                ),
-            ));
-        }
+        check_variable(reader, key);
         if let Some(text) = one_line(reader, node, &key.name) {
             environment.insert(key.name.clone(), text);
         }
@@ -82,10 +65,71 @@ fn environment(reader: &Reader, fields: &Fields) -> BTreeMap<String, String> {
     environment
 }
 
-fn arguments(reader: &Reader, fields: &Fields) -> Vec<String> {
+/// Whether a name can be a variable's, and is not one that pspd sets.
+fn check_variable(reader: &Reader, key: &Key) {
+    let valid = !key.name.is_empty()
+        && key
+            .name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || c == '_')
+        && !key.name.starts_with(|c: char| c.is_ascii_digit());
+    if !valid {
+        reader.fault(Fault::new(
+            key.at,
+            format!("`{}` is no environment variable's name", key.name),
+        ));
+    }
+    if key.name.starts_with("PSPD_") {
+        reader.fault(Fault::new(
+            key.at,
+            format!(
+                "`{}` is reserved: pspd sets the variables of that prefix",
+                key.name
+            ),
+        ));
+    }
+}
+
+fn secrets(
+    reader: &Reader,
+    fields: &Fields,
+    files: &Files,
+    environment: &BTreeMap<String, String>,
+) -> BTreeMap<String, Secret> {
+    let entries = fields
+        .get("secrets")
+        .and_then(|node| reader.entries(node, "secrets"))
+        .unwrap_or_default();
+    let mut secrets = BTreeMap::new();
+    for (key, node) in entries {
+        check_variable(reader, key);
+        if environment.contains_key(&key.name) {
+            let fault = Fault::new(key.at, format!("`{}` is there twice", key.name));
+            reader.fault(fault.help("it is in `environment` too, which is not secret: keep one"));
+        }
+        if let Some(secret) = secret(reader, node, files) {
+            secrets.insert(key.name.clone(), secret);
+        }
+    }
+    secrets
+}
+
+fn secret(reader: &Reader, node: &Node, files: &Files) -> Option<Secret> {
+    if !matches!(node.value, Value::Map(_)) {
+        return reader
+            .word(node, "a secret", &[("generate", ())])
+            .map(|()| Secret::Generate);
+    }
+    let fields = reader.object(node, node.at, &keys::SECRET)?;
+    let help = "it holds the secret in one line";
+    let file = files.expect(reader, fields.get("file")?, "file", Found::File, help)?;
+    Some(Secret::File(file))
+}
+
+fn arguments(reader: &Reader, fields: &Fields, key: &'static str) -> Vec<String> {
     let items = fields
-        .get("arguments")
-        .map(|node| reader.list(node, "arguments"))
+        .get(key)
+        .map(|node| reader.list(node, key))
         .unwrap_or_default();
     items
         .iter()
@@ -143,7 +187,7 @@ fn refuse_beside(path: &Path) -> Result<(), &'static str> {
     let normal = path
         .components()
         .all(|part| matches!(part, std::path::Component::Normal(_)));
-    let own = ["environment", "mount-volumes"].contains(&text)
+    let own = ["environment", "secrets", "mount-volumes"].contains(&text)
         || text.starts_with("tls")
         || text.starts_with('.')
         || text.ends_with(".service");

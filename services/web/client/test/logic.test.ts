@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { checkCsv } from '../src/app/csv.ts';
+import { batches, checkCsv, examples } from '../src/app/csv.ts';
 import { dictionaries, fill, pickLanguage } from '../src/app/dictionary.ts';
-import { toFilter } from '../src/app/filter.ts';
-import { takeEvents } from '../src/app/sse.ts';
+import { batch, toFilter } from '../src/app/filter.ts';
+import { append, ceiling, path, rates, SPAN, type Sample } from '../src/app/history.ts';
 
 test('training data is checked before it is sent', () => {
   const cases: [string, ReturnType<typeof checkCsv>][] = [
@@ -30,11 +30,57 @@ test('a filter is a label or a JSON object', () => {
   for (const [typed, expected] of cases) assert.equal(toFilter(typed), expected, typed);
 });
 
-test('events are taken from the stream whole', () => {
-  assert.deepEqual(takeEvents(': hi\n\ndata: {"a":1}\r\n\r\ndata: x\ndata: y\n\ndata: {'), {
-    events: ['{"a":1}', 'x\ny'],
-    rest: 'data: {',
-  });
+test('one batch of results keeps a limit of the user', () => {
+  const cases: [string, number, string][] = [
+    ['', 0, '{"$limit":5}'],
+    ['{"a":1}', 10, '{"$limit":5,"$skip":10,"a":1}'],
+    ['{"$limit":2}', 0, '{"$limit":2}'],
+  ];
+  for (const [filter, skip, expected] of cases)
+    assert.equal(batch(filter, 5, skip), expected, filter);
+});
+
+test('examples are cut into batches that fit into a call', () => {
+  const all = examples('text,label\n"a, b", x \nc,y\n');
+  assert.deepEqual(all, [
+    { text: 'a, b', label: 'x' },
+    { text: 'c', label: 'y' },
+  ]);
+  const long = { text: 'x'.repeat(300_000), label: 'x' };
+  const sizes = [...batches([long, long, all[0]!, long])].map((batch) => batch.length);
+  assert.deepEqual(sizes, [1, 2, 1]);
+  assert.deepEqual([...batches([])], []);
+});
+
+const sample = (time: number, predictions: number | undefined): Sample => ({
+  time,
+  predictions,
+  accuracy: undefined,
+  confidence: undefined,
+  serving: {},
+});
+
+test('the history lets go of what is too old to draw', () => {
+  const samples = append([sample(0, 1), sample(1000, 2)], sample(SPAN + 500, 3));
+  assert.deepEqual(
+    samples.map(({ time }) => time),
+    [1000, SPAN + 500],
+  );
+});
+
+test('rates are between neighbours, begin anew with a counter, and have gaps', () => {
+  const samples = [sample(0, 4), sample(2000, 10), sample(4000, 2), sample(6000, undefined)];
+  assert.deepEqual(
+    rates(samples).map(({ value }) => value),
+    [3, 1, undefined],
+  );
+});
+
+test('a line has a gap where nothing is known', () => {
+  const points = [0, 1, undefined, 0.5, 1].map((value, time) => ({ time, value }));
+  const box = { from: 0, to: 4, least: 0, most: 1, width: 40, height: 10 };
+  assert.equal(path(points, box), 'M0 10L10 0M30 5L40 0');
+  assert.deepEqual([0, 0.3, 1, 3, 12, 700].map(ceiling), [1, 0.5, 1, 5, 20, 1000]);
 });
 
 test('the languages use the same places in each sentence', () => {

@@ -68,3 +68,36 @@ export function checkCsv(text: string): CsvCheck {
   if (labels < 2) return { ok: false, reason: 'few', line: header?.line ?? 1 };
   return { ok: true, examples: examples.length, labels };
 }
+
+export interface Example {
+  readonly text: string;
+  readonly label: string;
+}
+
+/** The examples of a text that `checkCsv` let pass. */
+export function examples(text: string): readonly Example[] {
+  const rows = parseCsv(text.replace(/^\uFEFF/, ''));
+  if ('unclosed' in rows) return [];
+  return rows
+    .slice(1)
+    .map(({ fields }) => ({ text: fields[0] ?? '', label: (fields[1] ?? '').trim() }));
+}
+
+/** Of a batch's characters; a call may have 4 MiB, and a character three bytes. */
+const BATCH = 500_000;
+
+/** Cuts examples into batches that each fit into one call. */
+export function* batches(all: readonly Example[]): Generator<Example[]> {
+  let batch: Example[] = [];
+  let size = 0;
+  for (const example of all) {
+    const more = example.text.length + example.label.length;
+    if (batch.length > 0 && size + more > BATCH) {
+      yield batch;
+      [batch, size] = [[], 0];
+    }
+    batch.push(example);
+    size += more;
+  }
+  if (batch.length > 0) yield batch;
+}

@@ -7,6 +7,12 @@ export function toFilter(typed: string): string | null {
   return text.startsWith('{') ? parseObject(text) && text : JSON.stringify({ label: text });
 }
 
+/** The filter for one batch of results; a `$limit` or `$skip` of the user's own stays. */
+export function batch(filter: string, limit: number, skip: number): string {
+  const own = parseObject(filter) ?? {};
+  return JSON.stringify({ $limit: limit, ...(skip > 0 ? { $skip: skip } : {}), ...own });
+}
+
 /** The JSON object that `text` holds, or null. */
 export function parseObject(text: string): Record<string, unknown> | null {
   try {

@@ -1,57 +1,71 @@
 /**
- * The live state of the deployment, from the summary stream.
+ * The live state of the deployment, from the dashboard's feed.
  *
- *   connecting -> live -> lost -> (backoff, status asked once) -> connecting ...
- *
- * While the stream is lost, the status call still tells which backends serve.
+ *   connecting -> live -> lost -> (growing pause) -> live ...
  */
 import { Injectable, computed, effect, inject, signal } from '@angular/core';
-import { Api, Problem, type Backend, type Summary } from './api';
+import type { Summary } from '../stubs/business_service_pb';
+import { Calls, NO_DEADLINE } from './calls';
+import { append, type Sample } from './history';
+import { Problem } from './problem';
+import { Session } from './session';
 import { Settings } from './settings';
-import { readEvents } from './sse';
 
+const INTERVAL = 2_000;
 const FIRST_DELAY = 1_000;
-const LONGEST_DELAY = 15_000;
-const LONGEST_SILENCE = 20_000;
+const LONGEST_DELAY = 10_000;
+const LONGEST_SILENCE = 15_000;
 const WEB = 'web-server';
+
+export interface Service {
+  readonly name: string;
+  /** `unknown` while the web server, who would know, can't be asked. */
+  readonly state: 'serving' | 'down' | 'unknown';
+  readonly detail: string;
+  readonly milliseconds: number;
+}
 
 @Injectable({ providedIn: 'root' })
 export class Live {
-  private readonly api = inject(Api);
+  private readonly calls = inject(Calls);
+  private readonly session = inject(Session);
   private readonly settings = inject(Settings);
-  private readonly known = signal<readonly Backend[]>([]);
 
   readonly state = signal<'connecting' | 'live' | 'lost'>('connecting');
   readonly summary = signal<Summary | null>(null);
   readonly problem = signal<Problem | null>(null);
+  readonly samples = signal<readonly Sample[]>([]);
 
-  /** Every service; the web server speaks for itself by answering. */
-  readonly services = computed<readonly Backend[]>(() => {
-    const known = this.known();
-    if (known.length === 0 || known.some(({ name }) => name === WEB)) return known;
-    return [...known, { name: WEB, serving: this.problem()?.status !== 0 }];
+  readonly services = computed<readonly Service[]>(() => {
+    const lost = this.state() === 'lost';
+    const known = this.summary()?.backends ?? [];
+    return known.map(({ name, serving, detail, milliseconds }) => {
+      if (!lost) return { name, state: serving ? 'serving' : 'down', detail, milliseconds };
+      return { name, state: name === WEB ? 'down' : 'unknown', detail: '', milliseconds: 0 };
+    });
   });
 
   constructor() {
     effect((onCleanup) => {
+      const [collection, model] = [this.settings.collection(), this.settings.model()];
+      if (!['open', 'in'].includes(this.session.state())) return;
       const stop = new AbortController();
       onCleanup(() => stop.abort());
-      const [collection, model] = [this.settings.collection(), this.settings.model()];
       void this.follow(collection, model, stop.signal);
     });
   }
 
   private async follow(collection: string, model: string, stop: AbortSignal): Promise<void> {
     this.state.set('connecting');
-    this.summary.set(null);
     this.problem.set(null);
+    this.samples.set([]);
     let delay = FIRST_DELAY;
     while (!stop.aborted) {
       const failure = await this.stream(collection, model, stop, () => (delay = FIRST_DELAY));
       if (stop.aborted) return;
       this.state.set('lost');
       this.problem.set(failure);
-      await this.askStatus(stop);
+      this.remember(null);
       await pause(delay * (0.75 + Math.random() / 2), stop);
       delay = Math.min(delay * 2, LONGEST_DELAY);
     }
@@ -60,24 +74,25 @@ export class Live {
   /** Follows one connection to its end and returns why it ended. */
   private async stream(
     collection: string,
-    model: string,
+    modelId: string,
     stop: AbortSignal,
     alive: () => void,
   ): Promise<Problem> {
     const silence = new AbortController();
     let timer = setTimeout(() => silence.abort(), LONGEST_SILENCE);
     try {
-      const signal = AbortSignal.any([stop, silence.signal]);
-      const response = await this.api.summary(collection, model, signal);
-      if (!response.body) return Problem.of('no body');
-      for await (const data of readEvents(response.body)) {
+      const summaries = this.calls.business.watchSummary(
+        { collection, modelId, intervalMilliseconds: INTERVAL },
+        { signal: AbortSignal.any([stop, silence.signal]), timeoutMs: NO_DEADLINE },
+      );
+      for await (const summary of summaries) {
         if (stop.aborted) break;
         clearTimeout(timer);
         timer = setTimeout(() => silence.abort(), LONGEST_SILENCE);
-        this.accept(JSON.parse(data) as Summary);
+        this.accept(summary);
         alive();
       }
-      return new Problem(0, '', '', '', '');
+      return Problem.of(new Error('the feed ended'));
     } catch (error) {
       return Problem.of(error);
     } finally {
@@ -87,20 +102,22 @@ export class Live {
 
   private accept(summary: Summary): void {
     this.summary.set(summary);
-    this.known.set(summary.backends);
     this.problem.set(null);
     this.state.set('live');
+    this.remember(summary);
   }
 
-  private async askStatus(stop: AbortSignal): Promise<void> {
-    try {
-      this.known.set((await this.api.status(stop)).backends);
-    } catch {
-      // The stream's own failure is already shown; what served is no longer known.
-      if (!stop.aborted) {
-        this.known.update((all) => all.map(({ name }) => ({ name, serving: false })));
-      }
-    }
+  /** Keeps a sample; of nothing known where the feed was lost. */
+  private remember(summary: Summary | null): void {
+    const backends = summary?.backends ?? [];
+    const sample: Sample = {
+      time: Date.now(),
+      accuracy: summary?.modelAccuracy || undefined,
+      predictions: summary?.predictionsMade,
+      confidence: summary?.predictionsMade ? summary.averageConfidence : undefined,
+      serving: Object.fromEntries(backends.map(({ name, serving }) => [name, serving])),
+    };
+    this.samples.update((samples) => append(samples, sample));
   }
 }
 

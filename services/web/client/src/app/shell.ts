@@ -3,14 +3,17 @@ import { Component, type ElementRef, inject, viewChild } from '@angular/core';
 import { takeUntilDestroyed } from '@angular/core/rxjs-interop';
 import { NavigationEnd, Router, RouterLink, RouterLinkActive, RouterOutlet } from '@angular/router';
 import { filter, skip } from 'rxjs';
+import { Collections } from './collections';
 import { languages, names } from './dictionary';
 import { Live } from './live';
+import { SignIn } from './parts/sign-in';
+import { Session } from './session';
 import { Settings } from './settings';
 import { Speech } from './speech';
 
 @Component({
   selector: 'app-root',
-  imports: [RouterLink, RouterLinkActive, RouterOutlet],
+  imports: [RouterLink, RouterLinkActive, RouterOutlet, SignIn],
   template: `
     <a class="skip" href="#main" (click)="$event.preventDefault(); focusMain()">{{
       say('skip')
@@ -21,17 +24,23 @@ import { Speech } from './speech';
           <img src="favicon.svg" alt="" width="28" height="28" />
           <span>pspd</span>
         </a>
-        <nav [attr.aria-label]="say('nav')">
-          @for (page of pages; track page.path) {
-            <a
-              [routerLink]="page.path"
-              routerLinkActive="current"
-              ariaCurrentWhenActive="page"
-              [routerLinkActiveOptions]="{ exact: true }"
-              >{{ say(page.name) }}</a
-            >
-          }
-        </nav>
+        @if (inside()) {
+          <nav [attr.aria-label]="say('nav')">
+            @for (page of pages; track page.path) {
+              <a
+                [routerLink]="page.path"
+                routerLinkActive="current"
+                ariaCurrentWhenActive="page"
+                [routerLinkActiveOptions]="{ exact: true }"
+              >
+                <svg viewBox="0 0 20 20" width="20" height="20" aria-hidden="true">
+                  <path [attr.d]="page.icon" />
+                </svg>
+                <span>{{ say(page.name) }}</span>
+              </a>
+            }
+          </nav>
+        }
         <div class="languages" role="group" [attr.aria-label]="say('language')">
           @for (language of languages; track language) {
             <button
@@ -44,47 +53,77 @@ import { Speech } from './speech';
             </button>
           }
         </div>
+        @if (session.state() === 'in') {
+          <button type="button" name="sign-out" (click)="session.signOut()">
+            {{ say('sign.out') }}
+          </button>
+        }
       </div>
     </header>
-    <section class="context" [attr.aria-label]="say('settings')">
-      <span class="live" role="status" [class]="live.state()">{{ say(liveName()) }}</span>
-      <label>
-        <span>{{ say('settings.collection') }}</span>
-        <input
-          name="collection"
-          autocomplete="off"
-          spellcheck="false"
-          [value]="settings.collection()"
-          (change)="choose($event, 'collection')"
-        />
-      </label>
-      <label>
-        <span>{{ say('settings.model') }}</span>
-        <input
-          name="model"
-          autocomplete="off"
-          spellcheck="false"
-          [value]="settings.model()"
-          (change)="choose($event, 'model')"
-        />
-      </label>
-    </section>
+    @if (inside()) {
+      <section class="context" [attr.aria-label]="say('settings')">
+        <span class="live" role="status" [class]="live.state()">{{ say(liveName()) }}</span>
+        <label>
+          <span>{{ say('settings.collection') }}</span>
+          <input
+            name="collection"
+            list="collections"
+            autocomplete="off"
+            spellcheck="false"
+            [value]="settings.collection()"
+            (focus)="collections.refresh()"
+            (change)="choose($event, 'collection')"
+          />
+        </label>
+        <datalist id="collections">
+          @for (name of collections.names(); track name) {
+            <option [value]="name"></option>
+          }
+        </datalist>
+        <label>
+          <span>{{ say('settings.model') }}</span>
+          <input
+            name="model"
+            autocomplete="off"
+            spellcheck="false"
+            [value]="settings.model()"
+            (change)="choose($event, 'model')"
+          />
+        </label>
+      </section>
+    }
     <main #main id="main" tabindex="-1">
-      <router-outlet />
+      @switch (session.state()) {
+        @case ('unknown') {}
+        @case ('out') {
+          <app-sign-in />
+        }
+        @default {
+          <router-outlet />
+        }
+      }
     </main>
   `,
 })
 export class Shell {
   protected readonly speech = inject(Speech);
   protected readonly live = inject(Live);
+  protected readonly session = inject(Session);
   protected readonly settings = inject(Settings);
+  protected readonly collections = inject(Collections);
   protected readonly say = this.speech.say;
   protected readonly languages = languages;
   protected readonly names = names;
   protected readonly pages = [
-    { path: '/', name: 'nav.overview' },
-    { path: '/documents', name: 'nav.documents' },
-    { path: '/learn', name: 'nav.learn' },
+    { path: '/', name: 'nav.overview', icon: 'M3 9l7-6 7 6v8h-5v-5H8v5H3z' },
+    {
+      path: '/documents',
+      name: 'nav.documents',
+      icon: 'M5 2.5h6l4 4v11H5zM11 2.5v4h4M7.5 11h5M7.5 14h5',
+    },
+    { path: '/classify', name: 'nav.classify', icon: 'M3 3h6l8 8-6 6-8-8zM6.5 6.5h.01' },
+    { path: '/learn', name: 'nav.learn', icon: 'M10 4L2 8l8 4 8-4zM5 10v4c2 2 8 2 10 0v-4' },
+    { path: '/monitor', name: 'nav.monitor', icon: 'M2 11h4l2-6 4 10 2-4h4' },
   ] as const;
   private readonly main = viewChild.required<ElementRef<HTMLElement>>('main');
   private readonly router = inject(Router);
@@ -93,6 +132,11 @@ export class Shell {
     const arrived = this.router.events.pipe(filter((event) => event instanceof NavigationEnd));
     // The first page keeps the browser's own focus; a later one is announced by moving it.
     arrived.pipe(skip(1), takeUntilDestroyed()).subscribe(() => this.focusMain());
+  }
+
+  /** Whether the pages may be used. */
+  protected inside(): boolean {
+    return ['open', 'in'].includes(this.session.state());
   }
 
   protected liveName(): 'live.live' | 'live.connecting' | 'live.lost' {

@@ -19,11 +19,18 @@ export class Speech {
   readonly say = (key: Key, values: Record<string, string | number> = {}): string =>
     fill(dictionaries[this.language()][key], values);
 
-  readonly number = (value: number): string => new Intl.NumberFormat(this.language()).format(value);
+  readonly number = (value: number, digits = 0): string =>
+    new Intl.NumberFormat(this.language(), { maximumFractionDigits: digits }).format(value);
 
   readonly percent = (share: number): string =>
     new Intl.NumberFormat(this.language(), { style: 'percent', maximumFractionDigits: 1 }).format(
       share,
+    );
+
+  /** A duration in one unit, such as "5 minutes". */
+  readonly unit = (value: number, unit: 'second' | 'minute'): string =>
+    new Intl.NumberFormat(this.language(), { style: 'unit', unit, unitDisplay: 'short' }).format(
+      value,
     );
 
   /** The name of a service in this language, or its own name where it has none. */

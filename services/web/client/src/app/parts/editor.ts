@@ -1,9 +1,11 @@
 /** A dialog that creates a document, or shows and replaces a stored one. */
 import { Component, type ElementRef, inject, output, signal, viewChild } from '@angular/core';
-import { Api, Problem } from '../api';
+import { Calls } from '../calls';
 import { parseObject } from '../filter';
+import { Problem } from '../problem';
 import { Settings } from '../settings';
 import { Speech } from '../speech';
+import type { StoredDocument } from '../stored';
 import { ProblemNote } from './problem';
 
 @Component({
@@ -44,8 +46,9 @@ import { ProblemNote } from './problem';
   `,
 })
 export class Editor {
-  readonly saved = output<'created' | 'saved'>();
-  private readonly api = inject(Api);
+  readonly created = output<StoredDocument>();
+  readonly saved = output<StoredDocument>();
+  private readonly documents = inject(Calls).documents;
   private readonly settings = inject(Settings);
   private readonly dialog = viewChild.required<ElementRef<HTMLDialogElement>>('dialog');
   protected readonly say = inject(Speech).say;
@@ -63,8 +66,8 @@ export class Editor {
   async open(id: string): Promise<void> {
     this.show(id, '');
     await this.attempt(async () => {
-      const { data } = await this.api.read(this.settings.collection(), id);
-      if (this.id() === id) this.json.set(JSON.stringify(data, null, 2));
+      const { data } = await this.documents.read({ collection: this.settings.collection(), id });
+      if (this.id() === id) this.json.set(JSON.stringify(JSON.parse(data), null, 2));
     });
   }
 
@@ -74,14 +77,22 @@ export class Editor {
   }
 
   protected save(): Promise<void> {
-    const data = parseObject(this.json());
-    if (!data) return Promise.resolve();
+    const object = parseObject(this.json());
+    if (!object) return Promise.resolve();
     return this.attempt(async () => {
-      const [collection, id] = [this.settings.collection(), this.id()];
-      if (id === null) await this.api.create(collection, data);
-      else await this.api.replace(collection, id, data);
+      const [collection, id, data] = [
+        this.settings.collection(),
+        this.id(),
+        JSON.stringify(object),
+      ];
+      if (id === null) {
+        const made = await this.documents.create({ collection, data });
+        this.created.emit({ id: made.id, data });
+      } else {
+        await this.documents.update({ collection, id, data });
+        this.saved.emit({ id, data });
+      }
       this.close();
-      this.saved.emit(id === null ? 'created' : 'saved');
     });
   }
 

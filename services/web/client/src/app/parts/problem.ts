@@ -1,25 +1,40 @@
-/** Shows why a call failed, and the trace id to look it up by. */
-import { Component, inject, input, output } from '@angular/core';
-import { type Problem } from '../api';
+/** Shows what failed, and the trace id to look it up by. */
+import { Component, computed, inject, input, output } from '@angular/core';
+import { Code } from '@connectrpc/connect';
+import type { Key } from '../dictionary';
+import { type Problem } from '../problem';
 import { Speech } from '../speech';
+
+const TITLES: Partial<Record<Code, Key>> = {
+  [Code.InvalidArgument]: 'problem.invalid',
+  [Code.FailedPrecondition]: 'problem.precondition',
+  [Code.NotFound]: 'problem.missing',
+  [Code.Unauthenticated]: 'problem.unauthenticated',
+  [Code.PermissionDenied]: 'problem.denied',
+  [Code.ResourceExhausted]: 'problem.exhausted',
+  [Code.DeadlineExceeded]: 'problem.late',
+  [Code.Unavailable]: 'problem.unavailable',
+};
 
 @Component({
   selector: 'app-problem',
   template: `
     <div class="problem" role="alert">
       @let failure = problem();
-      <strong>{{ failure.status === 0 ? say('problem.unreachable') : failure.title }}</strong>
-      <p>{{ failure.status === 0 ? say('problem.unreachablebody') : failure.detail }}</p>
+      <strong>{{ say(title()) }}</strong>
+      <p>{{ failure.described ? failure.detail : say('problem.unreachablebody') }}</p>
       @if (failure.service || failure.traceId) {
         <dl>
           @if (failure.service) {
             <dt>{{ say('problem.service') }}</dt>
-            <dd>{{ failure.service }}</dd>
+            <dd>
+              <code>{{ failure.service }}</code>
+            </dd>
           }
           @if (failure.traceId) {
             <dt>{{ say('problem.trace') }}</dt>
             <dd>
-              <code>{{ failure.traceId }}</code>
+              <code data-trace>{{ failure.traceId }}</code>
             </dd>
           }
         </dl>
@@ -35,4 +50,8 @@ export class ProblemNote {
   readonly retryable = input(false);
   readonly retry = output();
   protected readonly say = inject(Speech).say;
+  protected readonly title = computed<Key>(() => {
+    const { described, code } = this.problem();
+    return described ? (TITLES[code] ?? 'problem.failed') : 'problem.unreachable';
+  });
 }

@@ -1,0 +1,186 @@
+//! Compression by the file's ending. All of it is bounded in memory, and uses every core.
+
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::path::Path;
+use std::thread::available_parallelism;
+
+use anyhow::{Context as _, Result, bail};
+use flate2::bufread::MultiGzDecoder;
+use liblzma::read::XzDecoder;
+use liblzma::stream::MtStreamBuilder;
+
+use super::gzip::Members;
+use super::xz::Blocks;
+
+/// What an archive's threads may take in all, in bytes; what else pspd holds fits beside it into 512 MiB.
+pub(super) const MEMORY: u64 = 448 << 20;
+const ZSTD_LEVEL: i32 = 3;
+/// 128 MiB, the most that `zstd` and `tar` take without being told so.
+const ZSTD_WINDOW: u32 = 27;
+/// Threads of gzip: each has a block and what becomes of it.
+const MOST_GZIP: u32 = 16;
+const BUFFER: usize = 1 << 20;
+
+/// How an archive is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Tar,
+    Gz,
+    Xz,
+    Zst,
+}
+
+impl Format {
+    /// The format that a file's name says.
+    pub fn of(path: &Path) -> Result<Format> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let endings = [
+            (".tar", Format::Tar),
+            (".tar.gz", Format::Gz),
+            (".tar.xz", Format::Xz),
+            (".tar.zst", Format::Zst),
+        ];
+        let found = endings.iter().find(|(ending, _)| name.ends_with(ending));
+        match found {
+            Some((_, format)) => Ok(*format),
+            None => bail!(
+                "`{}` says no format: end it in .tar.xz (small), .tar.zst (quick), .tar.gz or .tar",
+                path.display()
+            ),
+        }
+    }
+
+    /// The format that a file's first bytes say; its name may have changed.
+    fn within(magic: &[u8]) -> Format {
+        match magic {
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Format::Xz,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Format::Zst,
+            [0x1f, 0x8b, ..] => Format::Gz,
+            _ => Format::Tar,
+        }
+    }
+}
+
+/// A compressing writer; [`Encoder::finish`] ends it.
+pub enum Encoder {
+    Tar(BufWriter<File>),
+    Gz(Members),
+    Xz(Blocks),
+    Zst(zstd::stream::write::Encoder<'static, File>),
+}
+
+impl Encoder {
+    pub fn new(format: Format, file: File) -> Result<Encoder> {
+        Ok(match format {
+            Format::Tar => Encoder::Tar(BufWriter::with_capacity(BUFFER, file)),
+            Format::Gz => Encoder::Gz(Members::new(file, cores().min(MOST_GZIP) as usize)),
+            Format::Xz => Encoder::Xz(Blocks::new(file, cores())?),
+            Format::Zst => {
+                let mut encoder = zstd::stream::write::Encoder::new(file, ZSTD_LEVEL)?;
+                encoder.include_checksum(true)?;
+                encoder.long_distance_matching(true)?;
+                encoder.window_log(ZSTD_WINDOW)?;
+                encoder.multithread(cores().min(4))?;
+                Encoder::Zst(encoder)
+            }
+        })
+    }
+
+    /// What comes next is compressed together, where the format has blocks that know nothing of each other.
+    pub fn begin_block(&mut self) -> io::Result<()> {
+        match self {
+            Encoder::Xz(blocks) => blocks.begin(),
+            // A window of zstd's reaches over blocks, and gzip's over none.
+            Encoder::Zst(_) | Encoder::Gz(_) | Encoder::Tar(_) => Ok(()),
+        }
+    }
+
+    /// Writes what is left, and gives the file back.
+    pub fn finish(self) -> io::Result<File> {
+        match self {
+            Encoder::Tar(writer) => Ok(writer.into_inner()?),
+            Encoder::Gz(encoder) => encoder.finish(),
+            Encoder::Xz(encoder) => encoder.finish(),
+            Encoder::Zst(encoder) => encoder.finish(),
+        }
+    }
+
+    fn inner(&mut self) -> &mut dyn Write {
+        match self {
+            Encoder::Tar(writer) => writer,
+            Encoder::Gz(encoder) => encoder,
+            Encoder::Xz(encoder) => encoder,
+            Encoder::Zst(encoder) => encoder,
+        }
+    }
+}
+
+impl Write for Encoder {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.inner().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner().flush()
+    }
+}
+
+fn cores() -> u32 {
+    available_parallelism().map_or(1, |count| count.get() as u32)
+}
+
+/// A decompressing reader of whatever format `from` begins as. What would take more memory than [`MEMORY`] is an error.
+pub fn decoder<'a>(from: impl Read + Send + 'a) -> Result<Box<dyn Read + Send + 'a>> {
+    let mut from = BufReader::with_capacity(BUFFER, from);
+    let magic = io::BufRead::fill_buf(&mut from).context("reading the archive")?;
+    Ok(match Format::within(magic) {
+        Format::Tar => Box::new(from),
+        Format::Gz => Box::new(MultiGzDecoder::new(from)),
+        Format::Xz => {
+            let mut builder = MtStreamBuilder::new();
+            builder
+                .threads(cores())
+                .memlimit_threading(MEMORY)
+                .memlimit_stop(MEMORY);
+            let stream = builder.decoder().context("starting xz")?;
+            Box::new(XzDecoder::new_stream(from, stream))
+        }
+        Format::Zst => {
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(from)?;
+            decoder.window_log_max(ZSTD_WINDOW)?;
+            Box::new(decoder)
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Seek as _;
+
+    use super::*;
+
+    #[test]
+    fn every_format_reads_what_it_wrote() {
+        let text: Vec<u8> = (0..3_000_000u32)
+            .flat_map(|i| (i / 7).to_le_bytes())
+            .collect();
+        for name in ["a.tar", "a.tar.gz", "a.tar.xz", "a.tar.zst"] {
+            let mut file = tempfile::tempfile().unwrap();
+            let format = Format::of(Path::new(name)).unwrap();
+            let mut encoder = Encoder::new(format, file.try_clone().unwrap()).unwrap();
+            encoder.write_all(&text).unwrap();
+            encoder.finish().unwrap();
+            file.rewind().unwrap();
+            let mut read = Vec::new();
+            decoder(file).unwrap().read_to_end(&mut read).unwrap();
+            assert!(read == text, "{name}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_ending_is_refused() {
+        let error = Format::of(Path::new("export.zip")).unwrap_err();
+        assert!(error.to_string().contains(".tar.xz"), "{error}");
+    }
+}

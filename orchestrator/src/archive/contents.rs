@@ -1,0 +1,408 @@
+//! What goes into an archive: the files in their order, and the spec that names them.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use tokio_util::sync::CancellationToken;
+
+use super::blank::Blanks;
+use super::manifest::{Content, FileName, Secret};
+use super::portable::{self, Names, Plain};
+use super::qcow2::Disk;
+use crate::accel::Accelerator;
+use crate::event::Scope;
+use crate::identity::Identity;
+use crate::image::{GuestImage, coreboot};
+use crate::plan::{in_dependency_order, volume_file};
+use crate::spec::{Digest, DomainSpec, Firmware, Name, Payload, Seed, Spec};
+use crate::state::Home;
+
+/// A file that is to be packed.
+pub struct Item {
+    pub name: FileName,
+    pub content: Content,
+    pub source: Source,
+}
+
+/// Where a file's bytes come from.
+pub enum Source {
+    Text(String),
+    /// As it is.
+    File(PathBuf),
+    /// A disk without its gaps, over a file that is beside it.
+    Disk {
+        disk: Disk,
+        over: Option<FileName>,
+        /// What is left out of it.
+        blanks: Option<Arc<Blanks>>,
+    },
+}
+
+impl Source {
+    /// Gives a file's bytes, the same each time, as long as the files of the host are.
+    pub fn write(&self, to: &mut dyn Write) -> Result<()> {
+        match self {
+            Source::Text(text) => Ok(to.write_all(text.as_bytes())?),
+            Source::File(path) => {
+                let mut file =
+                    File::open(path).with_context(|| format!("opening `{}`", path.display()))?;
+                io::copy(&mut file, to).with_context(|| format!("copying `{}`", path.display()))?;
+                Ok(())
+            }
+            Source::Disk { disk, over, blanks } => {
+                let over = over.as_ref().map(FileName::as_str);
+                disk.dense(over)?.write(to, &|cluster| {
+                    if let Some(blanks) = blanks {
+                        blanks.apply(cluster);
+                    }
+                })
+            }
+        }
+    }
+}
+
+/// What is packed, and of what.
+pub struct Contents {
+    pub items: Vec<Item>,
+    pub spec: Value,
+}
+
+/// The ROMs that domains run on; one that pspd builds is in the cache since `up`.
+pub fn roms(
+    spec: &Spec,
+    cache: &Path,
+    images: &BTreeMap<String, GuestImage>,
+    scope: &Scope,
+    cancel: &CancellationToken,
+) -> Result<BTreeMap<Name, (PathBuf, Digest)>> {
+    let mut roms = BTreeMap::new();
+    for domain in spec.domains.values() {
+        let built = match &domain.firmware {
+            Firmware::Seabios | Firmware::Uefi => continue,
+            Firmware::Rom { path, sha256 } => {
+                roms.insert(domain.name.clone(), (path.clone(), sha256.clone()));
+                continue;
+            }
+            Firmware::Coreboot(Payload::Seabios) => coreboot::with_seabios(cache, scope, cancel),
+            Firmware::Coreboot(payload @ Payload::Linux { .. }) => {
+                coreboot::with_linux(cache, &images[&domain.image], payload, scope, cancel)
+            }
+        }?;
+        roms.insert(domain.name.clone(), (built.path, built.sha256));
+    }
+    Ok(roms)
+}
+
+/// What contents are made from.
+pub struct Deployment<'a> {
+    pub spec: &'a Spec,
+    pub home: &'a Home,
+    pub identity: &'a Identity,
+    /// By the spec's keys; the domains' system disks are overlays of them.
+    pub images: &'a BTreeMap<String, GuestImage>,
+    /// ROMs of the domains that have one: the user's own, and those that pspd built.
+    pub roms: BTreeMap<Name, (PathBuf, Digest)>,
+    pub accelerator: Accelerator,
+    /// Pack private keys.
+    pub with_secrets: bool,
+    /// Self-contained system disks that were made before, by domain.
+    pub flattened: BTreeMap<Name, PathBuf>,
+}
+
+impl Deployment<'_> {
+    pub fn contents(&self) -> Result<Contents> {
+        let mut names = Names::default();
+        let blanks = self.blanks()?;
+        let mut items = self.images(&blanks, &mut names)?;
+        for domain in self.spec.domains.values() {
+            self.files(domain, &mut names, &mut items)?;
+            self.disks(domain, &blanks, &names, &mut items)?;
+        }
+        if self.with_secrets {
+            self.secrets(&mut items)?;
+        }
+        let mut plain = vec![
+            text("README", super::readme::readme(self, &items))?,
+            text("network.xml", portable::network_xml(self.spec))?,
+        ];
+        for domain in self.spec.domains.values() {
+            let name = xml_file(&domain.name);
+            plain.push(text(&name, self.domain_xml(domain, &names)?)?);
+        }
+        plain.append(&mut items);
+        Ok(Contents {
+            items: plain,
+            spec: portable::topology(self.spec, &names),
+        })
+    }
+
+    /// What is left out of system disks; nothing of an archive that has the keys anyway.
+    fn blanks(&self) -> Result<Option<Arc<Blanks>>> {
+        if self.with_secrets {
+            return Ok(None);
+        }
+        let (mut values, mut files) = (Vec::new(), Vec::new());
+        for domain in self.spec.domains.values() {
+            if let Some(service) = &domain.service {
+                values.extend(self.identity.secrets(&domain.name, service)?.into_values());
+                files.push(service.binary.as_path());
+                files.extend(service.files.values().map(PathBuf::as_path));
+            }
+        }
+        Ok(Some(Arc::new(Blanks::of(&values, &files)?)))
+    }
+
+    /// The images once each, whatever number of domains are over them.
+    fn images(&self, blanks: &Option<Arc<Blanks>>, names: &mut Names) -> Result<Vec<Item>> {
+        let mut items: Vec<Item> = Vec::new();
+        let shared = self.images.iter().filter(|(key, _)| {
+            let mut domains = self.spec.domains.values();
+            domains.any(|one| one.image == **key && !self.flattened.contains_key(&one.name))
+        });
+        let shared = shared.map(|(key, image)| (key.clone(), image.disk.clone(), None));
+        let flattened = self
+            .flattened
+            .iter()
+            .map(|(name, path)| (name.to_string(), path.clone(), Some(name)));
+        for (key, path, domain) in shared.chain(flattened) {
+            let disk = Disk::open(&path)?;
+            let virtual_size = disk.size.0;
+            // A shared image is nobody's; what was flattened is a domain's own disk.
+            let source = match domain {
+                None => Source::File(path),
+                Some(_) => Source::Disk {
+                    disk,
+                    over: None,
+                    blanks: blanks.clone(),
+                },
+            };
+            let digest = digest(&source)?;
+            let name = match domain {
+                Some(domain) => FileName::new(&format!("{domain}.qcow2"))?,
+                None => FileName::new(&format!("base.{}.qcow2", digest.short()))?,
+            };
+            names.images.insert(key, (name.clone(), digest));
+            if items.iter().any(|item| item.name == name) {
+                continue;
+            }
+            items.push(Item {
+                name,
+                content: Content::Image { virtual_size },
+                source,
+            });
+        }
+        Ok(items)
+    }
+
+    /// A domain's ROM, its service's executable and the files beside it.
+    fn files(&self, domain: &DomainSpec, names: &mut Names, items: &mut Vec<Item>) -> Result<()> {
+        let mut add = |name: String, path: &Path| -> Result<()> {
+            if names.files.contains_key(path) {
+                return Ok(());
+            }
+            let name = FileName::new(&name)?;
+            names.files.insert(path.to_owned(), name.clone());
+            items.push(Item {
+                name,
+                content: Content::File,
+                source: Source::File(path.to_owned()),
+            });
+            Ok(())
+        };
+        if let Some((path, sha256)) = self.roms.get(&domain.name) {
+            let name = format!("firmware.{}.rom", sha256.short());
+            add(name.clone(), path)?;
+            let rom = (FileName::new(&name)?, sha256.clone());
+            names.roms.insert(domain.name.clone(), rom);
+        }
+        if let Some(service) = &domain.service {
+            add(format!("{}.service", domain.name), &service.binary)?;
+            for (number, path) in service.files.values().enumerate() {
+                add(format!("{}.service.{number}", domain.name), path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn disks(
+        &self,
+        domain: &DomainSpec,
+        blanks: &Option<Arc<Blanks>>,
+        names: &Names,
+        items: &mut Vec<Item>,
+    ) -> Result<()> {
+        let name = &domain.name;
+        if !self.flattened.contains_key(name) {
+            let disk = open(&self.home.disk(name))?;
+            let (image, _) = &names.images[&domain.image];
+            items.push(Item {
+                name: FileName::new(&format!("{name}.qcow2"))?,
+                content: Content::System {
+                    domain: name.clone(),
+                    image: image.clone(),
+                    virtual_size: disk.size.0,
+                },
+                source: Source::Disk {
+                    disk,
+                    over: Some(image.clone()),
+                    blanks: blanks.clone(),
+                },
+            });
+        }
+        for volume in &domain.volumes {
+            let disk = open(&self.home.volumes().join(volume_file(name, &volume.name)))?;
+            items.push(Item {
+                name: volume_name(name, &volume.name)?,
+                content: Content::Volume {
+                    domain: name.clone(),
+                    volume: volume.name.clone(),
+                    virtual_size: disk.size.0,
+                },
+                // Its content is the user's.
+                source: Source::Disk {
+                    disk,
+                    over: None,
+                    blanks: None,
+                },
+            });
+        }
+        Ok(())
+    }
+
+    fn secrets(&self, items: &mut Vec<Item>) -> Result<()> {
+        let kept = |name: String, key: Secret| {
+            let source = Source::File(self.home.keys().join(key.path()));
+            (name, key, source)
+        };
+        let mut secrets = vec![
+            kept("secret.authority".to_owned(), Secret::Authority),
+            kept("secret.client".to_owned(), Secret::Client),
+            kept("secret.ssh".to_owned(), Secret::Ssh),
+        ];
+        for DomainSpec { name, service, .. } in self.spec.domains.values() {
+            let domain = || name.clone();
+            // Made at first use; packing is one.
+            self.identity.host_key(name)?;
+            secrets.push(kept(
+                format!("{name}.hostkey"),
+                Secret::Host { domain: domain() },
+            ));
+            let Some(service) = service else {
+                continue;
+            };
+            secrets.push(kept(
+                format!("{name}.certificate"),
+                Secret::Service { domain: domain() },
+            ));
+            // Also those from files of the user's, which the archive's spec does not name.
+            let values = self.identity.secrets(name, service)?;
+            for (number, (key, value)) in values.into_iter().enumerate() {
+                let key = Secret::Value {
+                    domain: domain(),
+                    key,
+                };
+                secrets.push((format!("{name}.secret.{number}"), key, Source::Text(value)));
+            }
+        }
+        for (name, key, source) in secrets {
+            items.push(Item {
+                name: FileName::new(&name)?,
+                source,
+                content: Content::Secret { key },
+            });
+        }
+        Ok(())
+    }
+
+    fn domain_xml(&self, domain: &DomainSpec, names: &Names) -> Result<String> {
+        let name = &domain.name;
+        let mut disks = vec![(
+            FileName::new(&format!("{name}.qcow2"))?,
+            "system".to_owned(),
+        )];
+        for volume in &domain.volumes {
+            disks.push((volume_name(name, &volume.name)?, volume.name.to_string()));
+        }
+        let seed = self.images[&domain.image].seed;
+        let host_key = (self.with_secrets && seed == Seed::Credentials)
+            .then(|| FileName::new(&format!("{name}.hostkey")))
+            .transpose()?;
+        let plain = Plain {
+            accelerator: self.accelerator,
+            oem_strings: self.identity.oem_strings(self.spec, name)?,
+            disks,
+            host_key,
+            names,
+        };
+        Ok(portable::domain_xml(self.spec, domain, plain))
+    }
+
+    /// Domains in the order to start them in.
+    pub fn start_order(&self) -> Vec<&Name> {
+        let domains = in_dependency_order(self.spec);
+        domains.into_iter().map(|domain| &domain.name).collect()
+    }
+}
+
+/// `NAME.xml`; a domain could be called `network`.
+pub fn xml_file(domain: &Name) -> String {
+    match domain.as_str() {
+        "network" => "network.domain.xml".to_owned(),
+        name => format!("{name}.xml"),
+    }
+}
+
+/// A `.` is in no name, so that no two disks get one file.
+fn volume_name(domain: &Name, volume: &Name) -> Result<FileName> {
+    FileName::new(&format!("{domain}.{volume}.qcow2"))
+}
+
+fn open(path: &Path) -> Result<Disk> {
+    Disk::open(path)
+        .context("run `pspd up` first: a deployment that was never up has nothing to export")
+}
+
+fn text(name: &str, text: String) -> Result<Item> {
+    Ok(Item {
+        name: FileName::new(name)?,
+        content: Content::Plain,
+        source: Source::Text(text),
+    })
+}
+
+fn digest(source: &Source) -> Result<Digest> {
+    let mut hashing = Hashing::default();
+    source.write(&mut hashing)?;
+    Ok(hashing.end().0)
+}
+
+/// Counts and digests what is written.
+#[derive(Default)]
+pub struct Hashing {
+    hasher: Sha256,
+    count: u64,
+}
+
+impl Hashing {
+    pub fn end(self) -> (Digest, u64) {
+        (Digest::from(self.hasher), self.count)
+    }
+}
+
+impl Write for Hashing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.hasher.update(bytes);
+        self.count += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,197 @@
+//! The tar of an archive, entry by entry: regular files of plain names, and nothing else that tar knows.
+//!
+//! The `tar` crate's iterator would follow extensions that change names and sizes; here its header alone is used.
+
+use std::io::{self, Read, Write};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use tar::{EntryType, Header};
+
+use super::FOLDER;
+use super::manifest::FileName;
+
+const BLOCK: u64 = 512;
+/// Two blocks of zeros end a tar; writers fill up to 10 KiB, and a little more is let pass.
+const LONGEST_END: u64 = 1 << 20;
+/// No archive is slower to read than 1 MiB in a second, beside this.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Writes one file's header; its content and [`padding`] follow.
+pub fn write_header(to: &mut dyn Write, name: &str, size: u64, modified: u64) -> Result<()> {
+    let mut header = Header::new_ustar();
+    header
+        .set_path(format!("{FOLDER}/{name}"))
+        .with_context(|| format!("naming `{name}`"))?;
+    header.set_entry_type(EntryType::Regular);
+    header.set_size(size);
+    header.set_mode(0o644);
+    header.set_mtime(modified);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_cksum();
+    Ok(to.write_all(header.as_bytes())?)
+}
+
+/// Fills a file's last block.
+pub fn write_padding(to: &mut dyn Write, size: u64) -> io::Result<()> {
+    let missing = size.next_multiple_of(BLOCK) - size;
+    to.write_all(&[0; BLOCK as usize][..missing as usize])
+}
+
+/// Ends the tar.
+pub fn write_end(to: &mut dyn Write) -> io::Result<()> {
+    to.write_all(&[0; 2 * BLOCK as usize])
+}
+
+/// The files of a tar, in its order. After [`Entries::next`] gave one, reading yields its content.
+pub struct Entries<R> {
+    from: R,
+    /// Of the current file.
+    left: u64,
+    padding: u64,
+    /// Of the whole tar, in bytes.
+    allowed: u64,
+    until: Instant,
+}
+
+/// One file's name and size in bytes.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Head {
+    pub name: FileName,
+    pub size: u64,
+}
+
+impl<R: Read> Entries<R> {
+    /// Reads `allowed` bytes at most; [`Entries::allow`] lets it read more.
+    pub fn new(from: R, allowed: u64) -> Entries<R> {
+        Entries {
+            from,
+            left: 0,
+            padding: 0,
+            allowed,
+            until: Instant::now() + PATIENCE,
+        }
+    }
+
+    /// Lets so many more bytes be read, with their headers, and gives the time for it.
+    pub fn allow(&mut self, bytes: u64, files: usize) {
+        let headers = 2 * BLOCK * files as u64;
+        self.allowed = bytes.saturating_add(headers + LONGEST_END);
+        self.until = Instant::now() + PATIENCE + Duration::from_secs(self.allowed >> 20);
+    }
+
+    /// The next file; the one before must have been read whole. `None` at the tar's end.
+    pub fn next(&mut self) -> Result<Option<Head>> {
+        ensure!(self.left == 0, "a file was not read whole");
+        self.zeros(self.padding, "the filling of a block")?;
+        self.padding = 0;
+        let mut header = Header::new_old();
+        self.exact(header.as_mut_bytes())?;
+        if header.as_bytes().iter().all(|byte| *byte == 0) {
+            self.end()?;
+            return Ok(None);
+        }
+        let head = head(&header)?;
+        self.left = head.size;
+        self.padding = head.size.next_multiple_of(BLOCK) - head.size;
+        Ok(Some(head))
+    }
+
+    /// The end is zeros, and behind it comes nothing.
+    fn end(&mut self) -> Result<()> {
+        let mut buffer = [0; BLOCK as usize];
+        self.exact(&mut buffer)?;
+        ensure!(buffer.iter().all(|byte| *byte == 0), "its end is damaged");
+        self.allowed = self.allowed.min(LONGEST_END);
+        loop {
+            let count = self.some(&mut buffer)?;
+            if count == 0 {
+                return Ok(());
+            }
+            ensure!(
+                buffer[..count].iter().all(|byte| *byte == 0),
+                "there is something behind its end"
+            );
+        }
+    }
+
+    fn zeros(&mut self, count: u64, what: &str) -> Result<()> {
+        let mut buffer = [0; BLOCK as usize];
+        self.exact(&mut buffer[..count as usize])?;
+        ensure!(buffer.iter().all(|byte| *byte == 0), "{what} is damaged");
+        Ok(())
+    }
+
+    fn exact(&mut self, mut buffer: &mut [u8]) -> Result<()> {
+        while !buffer.is_empty() {
+            match self.some(buffer)? {
+                0 => bail!("it is cut short"),
+                count => buffer = &mut buffer[count..],
+            }
+        }
+        Ok(())
+    }
+
+    fn some(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if Instant::now() > self.until {
+            return Err(io::Error::other(
+                "it takes too long to decompress for its size",
+            ));
+        }
+        let count = match self.from.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return self.some(buffer),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(io::Error::other("it is cut short"));
+            }
+            read => read?,
+        };
+        self.allowed = self
+            .allowed
+            .checked_sub(count as u64)
+            .ok_or_else(|| io::Error::other("it has more bytes than its manifest tells"))?;
+        Ok(count)
+    }
+}
+
+impl<R: Read> Read for Entries<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = self.left.min(buffer.len() as u64) as usize;
+        if most == 0 {
+            return Ok(0);
+        }
+        let count = self.some(&mut buffer[..most])?;
+        if count == 0 {
+            return Err(io::Error::other("it is cut short"));
+        }
+        self.left -= count as u64;
+        Ok(count)
+    }
+}
+
+fn head(header: &Header) -> Result<Head> {
+    let mut summed = header.clone();
+    summed.set_cksum();
+    ensure!(
+        header.cksum().ok() == summed.cksum().ok(),
+        "it is damaged: a header's checksum differs"
+    );
+    let path = String::from_utf8_lossy(&header.path_bytes()).into_owned();
+    let shown = path.escape_debug();
+    let kind = header.entry_type();
+    ensure!(
+        matches!(kind, EntryType::Regular),
+        "`{shown}` is no regular file (tar type `{}`); an archive has no folders, links or extensions of tar",
+        char::from(kind.as_byte()).escape_debug()
+    );
+    let name = path
+        .strip_prefix(FOLDER)
+        .and_then(|rest| rest.strip_prefix('/'))
+        .with_context(|| format!("`{shown}` is not a file of `{FOLDER}/`"))?;
+    Ok(Head {
+        name: FileName::new(name)?,
+        size: header
+            .size()
+            .with_context(|| format!("the size of `{shown}`"))?,
+    })
+}

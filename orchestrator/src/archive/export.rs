@@ -1,0 +1,234 @@
+//! Packs contents into one file, which is there whole or not at all.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use tokio_util::sync::CancellationToken;
+
+use super::compress::{Encoder, Format};
+use super::contents::{Contents, Hashing};
+use super::entries::{write_end, write_header, write_padding};
+use super::manifest::{Content, Entry, FORMAT, MANIFEST, MANIFEST_DIGEST, Manifest};
+use super::unnamed::Unnamed;
+use crate::cancelled::Cancelled;
+use crate::event::Scope;
+use crate::spec::Digest;
+
+/// What was packed.
+#[derive(Clone, Copy, Debug)]
+pub struct Packed {
+    /// Of all files, in bytes.
+    pub content: u64,
+    /// Of the archive, in bytes.
+    pub archive: u64,
+}
+
+/// Where an archive goes.
+pub struct Target {
+    pub path: PathBuf,
+    pub format: Format,
+    /// Whether a file of that name is replaced.
+    pub force: bool,
+}
+
+impl Target {
+    /// Refuses a name without a format, one in a folder that is not there, and a file that is there.
+    pub fn new(path: &Path, force: bool) -> Result<Target> {
+        let format = Format::of(path)?;
+        let folder = std::path::absolute(path)?;
+        let folder = folder.parent().unwrap_or(Path::new("/"));
+        ensure!(
+            folder.is_dir(),
+            "`{}` is no folder to write `{}` to; make it first",
+            folder.display(),
+            path.display()
+        );
+        ensure!(
+            !path.is_dir(),
+            "`{}` is a folder; name a file",
+            path.display()
+        );
+        ensure!(
+            force || !path.try_exists()?,
+            "`{}` is there already; `--force` replaces it",
+            path.display()
+        );
+        Ok(Target {
+            path: path.to_owned(),
+            format,
+            force,
+        })
+    }
+}
+
+/// Reads everything twice: first for the manifest, which comes first in the archive, so that it can be checked before
+/// anything else is unpacked.
+pub fn pack(
+    contents: &Contents,
+    target: &Target,
+    scope: &Scope,
+    cancel: &CancellationToken,
+) -> Result<Packed> {
+    scope.stage("digesting");
+    let manifest = digest(contents, scope, cancel)?;
+    scope.stage("compressing");
+    let file = Unnamed::create(&target.path)?;
+    let writing = || format!("failed to write `{}`", target.path.display());
+    let mut encoder = Encoder::new(target.format, file.handle()?)?;
+    write_tar(contents, &manifest, &mut encoder, scope, cancel).with_context(writing)?;
+    encoder.finish().with_context(writing)?;
+    let archive = file.keep(&target.path, target.force)?;
+    Ok(Packed {
+        content: manifest.total(),
+        archive,
+    })
+}
+
+fn digest(contents: &Contents, scope: &Scope, cancel: &CancellationToken) -> Result<Manifest> {
+    let mut files = Vec::new();
+    let mut done = 0;
+    for item in &contents.items {
+        let mut to = Watched::new(Hashing::default(), done, None, scope, cancel);
+        item.source.write(&mut to)?;
+        done = to.done;
+        let (sha256, size) = to.inner.end();
+        files.push(Entry {
+            name: item.name.clone(),
+            size,
+            sha256,
+            content: item.content.clone(),
+        });
+    }
+    Ok(Manifest {
+        format: FORMAT,
+        made_by: format!("pspd {}", env!("CARGO_PKG_VERSION")),
+        spec: contents.spec.clone(),
+        files,
+    })
+}
+
+fn write_tar(
+    contents: &Contents,
+    manifest: &Manifest,
+    to: &mut Encoder,
+    scope: &Scope,
+    cancel: &CancellationToken,
+) -> Result<()> {
+    let modified = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    let text = serde_json::to_vec_pretty(manifest)?;
+    let sum = format!("{}  {MANIFEST}\n", Digest::of(&text));
+    for (name, text) in [(MANIFEST_DIGEST, sum.as_bytes()), (MANIFEST, &text)] {
+        write_header(to, name, text.len() as u64, modified)?;
+        to.write_all(text)?;
+        write_padding(to, text.len() as u64)?;
+    }
+    let (mut done, total) = (0, Some(manifest.total()));
+    let mut before = &Content::Plain;
+    for (item, entry) in contents.items.iter().zip(&manifest.files) {
+        // A domain's executables are on its disk, too, and that costs nothing within a block.
+        if item.content == Content::File && *before != Content::File {
+            to.begin_block()?;
+        }
+        before = &item.content;
+        write_header(to, entry.name.as_str(), entry.size, modified)?;
+        let mut checked = Watched::new(Tee::new(to), done, total, scope, cancel);
+        item.source.write(&mut checked)?;
+        done = checked.done;
+        let found = checked.inner.hashing.end();
+        ensure!(
+            found == (entry.sha256.clone(), entry.size),
+            "`{}` changed while it was read",
+            entry.name
+        );
+        write_padding(to, entry.size)?;
+    }
+    Ok(write_end(to)?)
+}
+
+/// Digests what it passes on.
+struct Tee<'a> {
+    to: &'a mut Encoder,
+    hashing: Hashing,
+}
+
+impl<'a> Tee<'a> {
+    fn new(to: &'a mut Encoder) -> Tee<'a> {
+        Tee {
+            to,
+            hashing: Hashing::default(),
+        }
+    }
+}
+
+impl Write for Tee<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.to.write(bytes)?;
+        self.hashing.write(&bytes[..count])
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
+
+/// Tells how far it is, and ends when the run is cancelled.
+struct Watched<'a, W> {
+    inner: W,
+    done: u64,
+    total: Option<u64>,
+    scope: &'a Scope,
+    cancel: &'a CancellationToken,
+}
+
+impl<'a, W> Watched<'a, W> {
+    fn new(
+        inner: W,
+        done: u64,
+        total: Option<u64>,
+        scope: &'a Scope,
+        cancel: &'a CancellationToken,
+    ) -> Watched<'a, W> {
+        Watched {
+            inner,
+            done,
+            total,
+            scope,
+            cancel,
+        }
+    }
+}
+
+impl<W: Write> Write for Watched<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.cancel.is_cancelled() {
+            return Err(Cancelled::during("the archive was written").into());
+        }
+        let count = self.inner.write(bytes)?;
+        self.done += count as u64;
+        self.scope.progress(self.done, self.total);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+/// Makes self-contained copies of disks, each with what it has of its base.
+pub fn flatten(disk: &Path, to: &Path) -> Result<()> {
+    let output = std::process::Command::new("qemu-img")
+        // The running guest's own QEMU has the chain open, too.
+        .args(["convert", "-U", "-f", "qcow2", "-O", "qcow2", "--"])
+        .args([disk, to])
+        .output()
+        .context("failed to run `qemu-img`; install qemu-utils")?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("failed to flatten `{}`: {}", disk.display(), said.trim());
+    }
+    Ok(())
+}

@@ -1,0 +1,193 @@
+//! Reads an archive: first its manifest, checked as a whole, then its files, each against what the manifest tells.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use tokio_util::sync::CancellationToken;
+
+use super::FOLDER;
+use super::compress::decoder;
+use super::contents::Hashing;
+use super::entries::{Entries, Head};
+use super::manifest::{Entry, LONGEST_MANIFEST, MANIFEST, MANIFEST_DIGEST, Manifest};
+use crate::cancelled::Cancelled;
+use crate::event::Scope;
+use crate::spec::{Digest, Size};
+
+/// Before the manifest is known: itself, its digest, their headers, and what a decoder reads ahead.
+const BEFORE_MANIFEST: u64 = LONGEST_MANIFEST + (64 << 10);
+/// Disks that hardly anything was written to compress a hundredfold; what unpacks to more than this, times its own
+/// size, is made to fill disks.
+const LARGEST_RATIO: u64 = 1000;
+/// Smaller archives are no harm at any ratio.
+const HARMLESS: u64 = 1 << 30;
+const CHUNK: usize = 256 << 10;
+
+/// An archive whose manifest is sound; its files are still to be read.
+pub struct Opened {
+    pub manifest: Manifest,
+    path: PathBuf,
+    entries: Entries<Box<dyn Read + Send>>,
+}
+
+impl Opened {
+    pub fn open(path: &Path, scope: &Scope, cancel: &CancellationToken) -> Result<Opened> {
+        let whose = || format!("`{}` is no archive that can be imported", path.display());
+        let file =
+            File::open(path).with_context(|| format!("failed to open `{}`", path.display()))?;
+        let metadata = file.metadata().with_context(whose)?;
+        ensure!(metadata.is_file(), "`{}` is no file", path.display());
+        let packed = metadata.len();
+        let from = Told {
+            inner: file,
+            done: 0,
+            total: packed,
+            scope: scope.clone(),
+            cancel: cancel.clone(),
+        };
+        let mut entries = Entries::new(decoder(from).with_context(whose)?, BEFORE_MANIFEST);
+        let manifest = manifest(&mut entries).with_context(whose)?;
+        let total = manifest.total();
+        ensure!(
+            total <= HARMLESS || total / LARGEST_RATIO <= packed,
+            "`{}` has {} and would unpack to {}, which no export does",
+            path.display(),
+            Size(packed),
+            Size(total)
+        );
+        entries.allow(total, manifest.files.len());
+        Ok(Opened {
+            manifest,
+            path: path.to_owned(),
+            entries,
+        })
+    }
+
+    /// Reads every file; `place` says where a file's bytes go, if anywhere. Each digest is computed and compared.
+    pub fn read(mut self, mut place: impl FnMut(&Entry) -> Result<Option<File>>) -> Result<()> {
+        let whose = format!("`{}` is damaged or no export of pspd", self.path.display());
+        let files = std::mem::take(&mut self.manifest.files);
+        for entry in &files {
+            let name = &entry.name;
+            let head = self
+                .entries
+                .next()
+                .with_context(|| format!("before `{FOLDER}/{name}`"))
+                .with_context(|| whose.clone())?;
+            self.expect(entry, head).with_context(|| whose.clone())?;
+            let to = place(entry)?;
+            copy(&mut self.entries, to, entry).with_context(|| whose.clone())?;
+        }
+        let last = self
+            .entries
+            .next()
+            .context("at its end")
+            .with_context(|| whose.clone())?;
+        ensure!(
+            last.is_none(),
+            "{whose}: it has a file that its manifest does not list, `{}`",
+            last.map(|head| head.name.to_string()).unwrap_or_default()
+        );
+        Ok(())
+    }
+
+    fn expect(&self, entry: &Entry, head: Option<Head>) -> Result<()> {
+        let name = &entry.name;
+        let head = head.with_context(|| format!("`{FOLDER}/{name}` is missing"))?;
+        ensure!(
+            head.name == *name,
+            "the manifest lists `{name}` next, and there is `{}`",
+            head.name
+        );
+        ensure!(
+            head.size == entry.size,
+            "`{FOLDER}/{name}` has {} bytes, and the manifest tells {}",
+            head.size,
+            entry.size
+        );
+        Ok(())
+    }
+}
+
+/// The archive's first two files: the manifest's digest, and the manifest.
+fn manifest(entries: &mut Entries<Box<dyn Read + Send>>) -> Result<Manifest> {
+    let mut texts = Vec::new();
+    for (wanted, longest) in [(MANIFEST_DIGEST, 200), (MANIFEST, LONGEST_MANIFEST)] {
+        let begin = || format!("it does not begin with `{FOLDER}/{wanted}`");
+        let head = entries.next().with_context(begin)?;
+        let head = head.filter(|head| head.name.as_str() == wanted);
+        let head = head.with_context(begin)?;
+        ensure!(
+            head.size <= longest,
+            "`{wanted}` has {} bytes; at most {longest} are read",
+            head.size
+        );
+        let mut text = Vec::new();
+        entries
+            .read_to_end(&mut text)
+            .with_context(|| format!("reading `{wanted}`"))?;
+        texts.push(text);
+    }
+    let [sum, text] = &texts[..] else {
+        unreachable!("there is a text for each of the two names")
+    };
+    let expected = format!("{}  {MANIFEST}\n", Digest::of(text));
+    ensure!(
+        *sum == expected.as_bytes(),
+        "`{MANIFEST}` is damaged: its digest differs"
+    );
+    Manifest::parse(text)
+}
+
+fn copy(from: &mut impl Read, mut to: Option<File>, entry: &Entry) -> Result<()> {
+    let name = &entry.name;
+    let mut hashing = Hashing::default();
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        let count = match from.read(&mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            read => read.with_context(|| format!("reading `{FOLDER}/{name}`"))?,
+        };
+        if count == 0 {
+            break;
+        }
+        hashing.write_all(&buffer[..count])?;
+        if let Some(to) = &mut to {
+            to.write_all(&buffer[..count])
+                .with_context(|| format!("failed to write `{name}`"))?;
+        }
+    }
+    ensure!(
+        hashing.end() == (entry.sha256.clone(), entry.size),
+        "`{FOLDER}/{name}` is damaged: its digest is not the manifest's"
+    );
+    match to {
+        Some(to) => to
+            .sync_all()
+            .with_context(|| format!("failed to write `{name}`")),
+        None => Ok(()),
+    }
+}
+
+/// Tells how much of the archive is read, and ends when the run is cancelled.
+struct Told {
+    inner: File,
+    done: u64,
+    total: u64,
+    scope: Scope,
+    cancel: CancellationToken,
+}
+
+impl Read for Told {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.cancel.is_cancelled() {
+            return Err(Cancelled::during("the archive was read").into());
+        }
+        let count = self.inner.read(buffer)?;
+        self.done += count as u64;
+        self.scope.progress(self.done, Some(self.total));
+        Ok(count)
+    }
+}

@@ -1,0 +1,321 @@
+//! The archive's table of contents, and what must hold of it before anything else is looked at.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::spec::{Digest, ImageSource, Name, Spec};
+use crate::topology::{self, Found};
+
+/// The format that this pspd writes and the newest that it reads.
+pub const FORMAT: u32 = 1;
+/// The manifest's own file; the first of an archive after its digest.
+pub const MANIFEST: &str = "manifest.json";
+/// The manifest's digest, as `sha256sum` writes it: the first file of an archive.
+pub const MANIFEST_DIGEST: &str = "manifest.json.sha256";
+/// A deployment of a hundred domains with volumes has about 500 files.
+pub const MOST_FILES: usize = 4096;
+/// In bytes: 4096 files take about 1 MiB.
+pub const LONGEST_MANIFEST: u64 = 4 << 20;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    pub format: u32,
+    /// Such as `pspd 0.1.0`.
+    pub made_by: String,
+    /// The deployment in topology.yaml's keys, everything resolved; its paths are names of the archive's files.
+    pub spec: Value,
+    /// In the archive's order.
+    pub files: Vec<Entry>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    pub name: FileName,
+    /// In bytes.
+    pub size: u64,
+    pub sha256: Digest,
+    pub content: Content,
+}
+
+/// What a file is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Content {
+    /// For a person: the README, the XML to define by hand.
+    Plain,
+    /// A self-contained qcow2 file that `images` of the spec name.
+    Image { virtual_size: u64 },
+    /// A domain's system disk, a qcow2 overlay of an image that is named without a folder.
+    System {
+        domain: Name,
+        image: FileName,
+        virtual_size: u64,
+    },
+    /// A data volume, a self-contained qcow2 file.
+    Volume {
+        domain: Name,
+        volume: Name,
+        virtual_size: u64,
+    },
+    /// A firmware ROM, a service's executable or a file beside it, that the spec names.
+    File,
+    /// A key of the deployment, by its place in the keys' folder.
+    Secret { key: Secret },
+}
+
+/// A key of the deployment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "of", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Secret {
+    Authority,
+    Client,
+    Ssh,
+    Host {
+        domain: Name,
+    },
+    Service {
+        domain: Name,
+    },
+    /// One of the service's `secrets`.
+    Value {
+        domain: Name,
+        key: String,
+    },
+}
+
+/// The name of a file of the archive: one plain component, so that it can become a path and XML as it is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct FileName(String);
+
+impl Secret {
+    /// Where [`crate::identity`] keeps it, in the keys' folder.
+    pub fn path(&self) -> PathBuf {
+        match self {
+            Secret::Authority => "ca.pem".into(),
+            Secret::Client => "client.pem".into(),
+            Secret::Ssh => "ssh".into(),
+            Secret::Host { domain } => Path::new("hosts").join(domain.as_str()),
+            Secret::Service { domain } => Path::new("services").join(format!("{domain}.pem")),
+            Secret::Value { domain, key } => Path::new("secrets").join(domain.as_str()).join(key),
+        }
+    }
+
+    /// Whether the spec has what it is the key of.
+    fn belongs_to(&self, spec: &Spec) -> bool {
+        match self {
+            Secret::Authority | Secret::Client | Secret::Ssh => true,
+            Secret::Host { domain } | Secret::Service { domain } => {
+                spec.domains.contains_key(domain)
+            }
+            Secret::Value { domain, key } => {
+                let service = spec
+                    .domains
+                    .get(domain)
+                    .and_then(|one| one.service.as_ref());
+                service.is_some_and(|service| service.secrets.contains_key(key))
+            }
+        }
+    }
+}
+
+impl FileName {
+    /// Accepts 1 to 90 of `A-Z`, `a-z`, `0-9`, `.`, `_` and `-`, with no `.` or `-` first.
+    pub fn new(text: &str) -> Result<FileName> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        let valid = (1..=90).contains(&text.len())
+            && text.chars().all(plain)
+            && !text.starts_with(['.', '-']);
+        ensure!(
+            valid,
+            "`{}` is no name of a file of an archive",
+            text.escape_debug()
+        );
+        Ok(FileName(text.to_owned()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for FileName {
+    type Error = String;
+    fn try_from(text: String) -> Result<FileName, String> {
+        FileName::new(&text).map_err(|error| error.to_string())
+    }
+}
+
+impl From<FileName> for String {
+    fn from(name: FileName) -> String {
+        name.0
+    }
+}
+
+impl fmt::Display for FileName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Manifest {
+    /// Reads a manifest's text and checks all that can be told without the other files.
+    pub fn parse(text: &[u8]) -> Result<Manifest> {
+        #[derive(Deserialize)]
+        struct Head {
+            format: u32,
+            made_by: String,
+        }
+        // Of a newer format, these two keys are all that is known.
+        let head: Head = serde_json::from_slice(text).context("the manifest cannot be read")?;
+        ensure!(
+            head.format <= FORMAT,
+            "the archive has format {}, made by {}; this pspd reads up to {FORMAT}: use a newer one",
+            head.format,
+            head.made_by.escape_debug()
+        );
+        let manifest: Manifest =
+            serde_json::from_slice(text).context("the manifest cannot be read")?;
+        manifest.check_files()?;
+        Ok(manifest)
+    }
+
+    /// How many bytes all files have.
+    pub fn total(&self) -> u64 {
+        self.files.iter().map(|entry| entry.size).sum()
+    }
+
+    pub fn entry(&self, name: &str) -> Option<&Entry> {
+        self.files.iter().find(|entry| entry.name.as_str() == name)
+    }
+
+    fn check_files(&self) -> Result<()> {
+        ensure!(
+            self.files.len() <= MOST_FILES,
+            "the manifest lists {} files; at most {MOST_FILES} are taken",
+            self.files.len()
+        );
+        let mut seen = BTreeSet::from([MANIFEST.to_owned(), MANIFEST_DIGEST.to_owned()]);
+        let mut total = 0u64;
+        for entry in &self.files {
+            // Some file systems take names that differ in case for the same.
+            ensure!(
+                seen.insert(entry.name.as_str().to_ascii_lowercase()),
+                "the manifest lists `{}` twice",
+                entry.name
+            );
+            total = total
+                .checked_add(entry.size)
+                .filter(|total| *total < i64::MAX as u64)
+                .context("the manifest's sizes are impossible")?;
+        }
+        Ok(())
+    }
+
+    /// The spec, with its files in `folder`; everything that it and the list of files say of each other is compared.
+    pub fn spec(&self, folder: &Path) -> Result<Spec> {
+        self.spec_of(&self.spec, folder)
+    }
+
+    /// [`Manifest::spec`] of a changed text.
+    pub fn spec_of(&self, value: &Value, folder: &Path) -> Result<Spec> {
+        let text = serde_json::to_string_pretty(value)?;
+        let look = |path: &Path| {
+            let name = path.strip_prefix(folder).ok().and_then(Path::to_str);
+            match name
+                .and_then(|name| self.entry(name))
+                .map(|entry| &entry.content)
+            {
+                Some(Content::File | Content::Image { .. }) => Found::File,
+                _ => Found::Nothing,
+            }
+        };
+        let spec = topology::parse(&text, folder, &look).map_err(|faults| {
+            let faults: Vec<String> = faults.iter().map(|fault| fault.message.clone()).collect();
+            anyhow::anyhow!("the archive's spec is invalid: {}", faults.join("; "))
+        })?;
+        self.check_images(&spec, folder)?;
+        self.check_disks(&spec, folder)?;
+        Ok(spec)
+    }
+
+    fn check_images(&self, spec: &Spec, folder: &Path) -> Result<()> {
+        for image in spec.images.values() {
+            let ImageSource::Path { path, sha256 } = &image.source else {
+                bail!("the image `{}` is not a file of the archive", image.name);
+            };
+            let name = path.strip_prefix(folder).ok().and_then(Path::to_str);
+            let entry = name.and_then(|name| self.entry(name));
+            let is_it = entry.is_some_and(|entry| {
+                matches!(entry.content, Content::Image { .. }) && entry.sha256 == *sha256
+            });
+            ensure!(
+                is_it,
+                "the image `{}` is not the archive's file of that name",
+                image.name
+            );
+        }
+        Ok(())
+    }
+
+    /// Every disk has its place in the spec, and every volume of the spec its disk.
+    fn check_disks(&self, spec: &Spec, folder: &Path) -> Result<()> {
+        let mut seen = BTreeMap::new();
+        for entry in &self.files {
+            let place = match &entry.content {
+                Content::System { domain, image, .. } => {
+                    let known = spec
+                        .domains
+                        .get(domain)
+                        .map(|domain| &spec.images[&domain.image]);
+                    let base = folder.join(image.as_str());
+                    ensure!(
+                        known.is_some_and(|known| matches!(&known.source, ImageSource::Path { path, .. } if *path == base)),
+                        "`{}` is the disk of a domain of another image than `{image}`",
+                        entry.name
+                    );
+                    (domain.clone(), None)
+                }
+                Content::Volume { domain, volume, .. } => {
+                    let volumes = spec.domains.get(domain).map(|domain| &domain.volumes);
+                    ensure!(
+                        volumes.is_some_and(|all| all.iter().any(|one| one.name == *volume)),
+                        "`{}` is a volume that the spec does not have",
+                        entry.name
+                    );
+                    (domain.clone(), Some(volume.clone()))
+                }
+                Content::Secret { key } => {
+                    ensure!(
+                        key.belongs_to(spec),
+                        "`{}` is the key of something that the spec does not have",
+                        entry.name
+                    );
+                    continue;
+                }
+                _ => continue,
+            };
+            if let Some(other) = seen.insert(place, &entry.name) {
+                bail!("`{}` and `{other}` are the same disk", entry.name);
+            }
+        }
+        for domain in spec.domains.values() {
+            for volume in &domain.volumes {
+                ensure!(
+                    seen.contains_key(&(domain.name.clone(), Some(volume.name.clone()))),
+                    "the archive lacks the volume `{}` of `{}`",
+                    volume.name,
+                    domain.name
+                );
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,43 @@
+//! A deployment as one file: what `pspd export` packs, what `pspd import` takes apart, and what a person with tar and
+//! virsh can use as it is. The format is docs/archive.md's.
+//!
+//! ```text
+//! export: Spec, disks --contents--> items --manifest--> write (tar, then compress)
+//! import: read (decompress, then tar) --> manifest, checked --> unpack into a staging folder --> place, by rename
+//! ```
+//!
+//! An archive is taken for hostile: entries are iterated and compared with the manifest, nothing is created before the
+//! manifest as a whole is sound, no name becomes a path that was not checked, and every digest is computed anew.
+
+mod blank;
+mod compress;
+mod contents;
+mod entries;
+mod export;
+mod freeze;
+mod gzip;
+mod import;
+mod manifest;
+mod place;
+mod portable;
+mod qcow2;
+mod readme;
+mod staging;
+#[cfg(test)]
+mod tests;
+mod unnamed;
+mod xz;
+
+pub use compress::Format;
+pub use contents::{Contents, Deployment, roms};
+pub use export::{Packed, Target, flatten, pack};
+pub use freeze::{freeze, left_overs, merge};
+pub use import::Opened;
+pub use manifest::Manifest;
+pub use place::{Placement, TOPOLOGY, Taken, Wanted, placement};
+pub use qcow2::{Dense, Disk};
+
+/// The folder that all of an archive's files are in.
+pub const FOLDER: &str = "vm-export";
+/// Where the archive's XML expects disks and ROMs: libvirt's own folder.
+pub const IMAGES: &str = "/var/lib/libvirt/images";

@@ -1,0 +1,353 @@
+//! From a sound manifest to a deployment of this host: its files beside a topology.yaml, its disks in the state folder.
+//!
+//! ```text
+//! FOLDER/topology.yaml          what `pspd up` makes true; written last
+//! FOLDER/base.*.qcow2, ...      images, ROMs, executables: what the topology names
+//! STATE/deployments/NAME/       disks and volumes, renamed into place; `importing/` until all of it is there
+//! ```
+
+use std::fs;
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use ipnet::Ipv4Net;
+use serde_json::{Value, json};
+
+use super::import::Opened;
+use super::manifest::{Content, Entry, Manifest, Secret};
+use super::qcow2::Disk;
+use super::staging::{Staging, sync_parent};
+use crate::plan::volume_file;
+use crate::spec::{ImageSource, Name, Spec};
+use crate::state::{Home, Paths, create_private, write_atomically};
+
+/// What the topology's file is called.
+pub const TOPOLOGY: &str = "topology.yaml";
+
+/// What an import is asked for, beside the archive.
+pub struct Wanted {
+    /// The archive's own without it.
+    pub name: Option<Name>,
+    /// As topology.yaml has it.
+    pub connection: String,
+    /// Where the topology goes; a folder of the deployment's name without it.
+    pub folder: Option<PathBuf>,
+}
+
+/// What this host has taken already.
+pub struct Taken {
+    /// Networks that packets have a way to.
+    pub networks: Vec<Ipv4Net>,
+    /// Whether something listens there.
+    pub listening: fn(SocketAddr) -> bool,
+}
+
+/// Where an archive's deployment goes, and what it is there.
+pub struct Placement {
+    pub spec: Spec,
+    pub folder: PathBuf,
+    pub home: Home,
+    /// What differs from the archive, for people.
+    pub notes: Vec<String>,
+    topology: Value,
+}
+
+/// Decides what the deployment is on this host; creates nothing.
+pub fn placement(
+    manifest: &Manifest,
+    wanted: Wanted,
+    taken: &Taken,
+    paths: &Paths,
+) -> Result<Placement> {
+    let mut topology = manifest.spec.clone();
+    ensure!(topology.is_object(), "the archive's spec is no mapping");
+    let mut notes = Vec::new();
+    topology["connection"] = json!(wanted.connection);
+    if let Some(name) = &wanted.name {
+        topology["name"] = json!(name);
+    }
+    let name = topology["name"].as_str().unwrap_or_default();
+    let name =
+        Name::new(name).context("the archive's name cannot be used; give another with `--name`")?;
+    let folder = wanted
+        .folder
+        .unwrap_or_else(|| PathBuf::from(name.as_str()));
+    let folder = std::path::absolute(folder)?;
+    if wanted.connection != "lab" {
+        move_network(&mut topology, &taken.networks, &mut notes)?;
+    }
+    // Validated before a part of it is used: what follows trusts its shape.
+    manifest.spec_of(&topology, &folder)?;
+    move_ports(&mut topology, taken, &mut notes);
+    let spec = manifest.spec_of(&topology, &folder)?;
+    Ok(Placement {
+        home: paths.deployment(&name),
+        spec,
+        folder,
+        notes,
+        topology,
+    })
+}
+
+/// Takes another network where the archive's is in use, with each guest's place in it.
+fn move_network(topology: &mut Value, taken: &[Ipv4Net], notes: &mut Vec<String>) -> Result<()> {
+    let cidr = topology["network"]["cidr"].as_str().unwrap_or_default();
+    let Ok(old) = cidr.parse::<Ipv4Net>() else {
+        // The validation that follows names it.
+        return Ok(());
+    };
+    let meets = |net: &Ipv4Net| {
+        taken
+            .iter()
+            .any(|other| other.contains(net) || net.contains(other))
+    };
+    if !meets(&old) {
+        return Ok(());
+    }
+    let mut others = (64..=255).filter_map(|third| {
+        Ipv4Net::new(Ipv4Addr::new(10, third, 0, 0), old.prefix_len().max(16)).ok()
+    });
+    let new = others
+        .find(|net| !meets(net))
+        .with_context(|| format!("the network {old} is taken, and no other is free"))?;
+    let (old_base, new_base) = (u32::from(old.network()), u32::from(new.network()));
+    for domain in topology["domains"].as_object_mut().into_iter().flatten() {
+        let address = domain.1["address"]
+            .as_str()
+            .and_then(|text| text.parse::<Ipv4Addr>().ok());
+        if let Some(address) = address.filter(|address| old.contains(address)) {
+            let place = u32::from(address) - old_base;
+            domain.1["address"] = json!(Ipv4Addr::from(new_base.wrapping_add(place)));
+        }
+    }
+    topology["network"]["cidr"] = json!(new.to_string());
+    notes.push(format!(
+        "the network {old} is taken here; the deployment gets {new}"
+    ));
+    Ok(())
+}
+
+/// Publishes on another port where something listens on the archive's.
+fn move_ports(topology: &mut Value, taken: &Taken, notes: &mut Vec<String>) {
+    for (name, domain) in topology["domains"].as_object_mut().into_iter().flatten() {
+        for publish in domain["publish"].as_array_mut().into_iter().flatten() {
+            let text = publish.as_str().unwrap_or_default();
+            let Some((host, guest)) = text.rsplit_once(':') else {
+                continue;
+            };
+            let Some(host) = host
+                .parse::<SocketAddr>()
+                .ok()
+                .filter(|host| (taken.listening)(*host))
+            else {
+                continue;
+            };
+            if let Some(free) = free_port(host.ip()) {
+                notes.push(format!("{host} is in use; `{name}` is published on {free}"));
+                *publish = json!(format!("{free}:{guest}"));
+            }
+        }
+    }
+}
+
+/// A port that nothing listens on. Something else may take it before `up` does, which then says so.
+fn free_port(ip: IpAddr) -> Option<SocketAddr> {
+    std::net::TcpListener::bind((ip, 0)).ok()?.local_addr().ok()
+}
+
+impl Placement {
+    /// Refuses to touch what is there.
+    pub fn refuse_taken(&self) -> Result<()> {
+        ensure!(
+            !self.folder.try_exists()?,
+            "`{}` is there already; name another folder with `--into`",
+            self.folder.display()
+        );
+        let home = self.home.path();
+        let here = self
+            .home
+            .recorded_spec()
+            .map_or(true, |spec| spec.is_some());
+        let started = home.join("disks").exists() && !self.importing().exists();
+        ensure!(
+            !here && !started,
+            "a deployment `{}` is here already; take it down with `pspd down --volumes`, or import under another `--name`",
+            self.spec.name
+        );
+        Ok(())
+    }
+
+    /// Its presence says that an import has not come to its end.
+    fn importing(&self) -> PathBuf {
+        self.home.path().join("importing")
+    }
+
+    /// Unpacks and places all of the archive. Until the end nothing has its name, and after an error nothing is left.
+    /// The deployment's lock must be held.
+    pub fn place(&self, opened: Opened, cache: &Path) -> Result<()> {
+        create_private(self.home.path())?;
+        self.discard_unfinished()?;
+        let placed = self.fill(opened, cache);
+        if placed.is_err() {
+            // The lock's file is in the folder, and goes with it.
+            self.home.remove()?;
+        }
+        placed
+    }
+
+    /// What an import that was killed had renamed into place.
+    fn discard_unfinished(&self) -> Result<()> {
+        if !self.importing().exists() {
+            return Ok(());
+        }
+        for folder in [self.home.disks(), self.home.volumes(), self.home.keys()] {
+            match fs::remove_dir_all(&folder) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(error)
+                        .with_context(|| format!("failed to remove `{}`", folder.display()));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn fill(&self, opened: Opened, cache: &Path) -> Result<()> {
+        let hidden = format!(".{}.importing", self.spec.name);
+        let parent = self.folder.parent().unwrap_or(Path::new("/"));
+        let (own, state) = (
+            Staging::create(&parent.join(hidden))?,
+            Staging::create(&self.importing())?,
+        );
+        let files = opened.manifest.files.clone();
+        opened.read(|entry| {
+            let name = entry.name.as_str();
+            Ok(match entry.content {
+                Content::Plain => None,
+                Content::Image { .. } | Content::File => Some(own.file(name)?),
+                Content::System { .. } | Content::Volume { .. } | Content::Secret { .. } => {
+                    Some(state.file(name)?)
+                }
+            })
+        })?;
+        self.home.create()?;
+        for entry in &files {
+            let checked = check_disk(entry, &own, &state);
+            checked.with_context(|| format!("`{}` is refused", entry.name))?;
+            self.take(entry, &state, cache)?;
+        }
+        for folder in [self.home.disks(), self.home.volumes()] {
+            sync_parent(&folder.join("any"))?;
+        }
+        let mut text = own.file(TOPOLOGY)?;
+        text.write_all(self.text()?.as_bytes())
+            .and_then(|()| text.sync_all())
+            .with_context(|| format!("failed to write `{TOPOLOGY}`"))?;
+        own.keep(&self.folder)?;
+        drop(state);
+        Ok(())
+    }
+
+    /// Brings a file of the state's staging folder to its place.
+    fn take(&self, entry: &Entry, state: &Staging, cache: &Path) -> Result<()> {
+        let from = state.path(entry.name.as_str());
+        let to = match &entry.content {
+            Content::System { domain, .. } => {
+                self.rebase(&from, domain, cache)?;
+                self.home.disk(domain)
+            }
+            Content::Volume { domain, volume, .. } => {
+                self.home.volumes().join(volume_file(domain, volume))
+            }
+            Content::Secret { key } => return self.take_secret(key, &from),
+            Content::Plain | Content::Image { .. } | Content::File => return Ok(()),
+        };
+        fs::rename(&from, &to).with_context(|| format!("failed to name `{}`", to.display()))
+    }
+
+    fn take_secret(&self, key: &Secret, from: &Path) -> Result<()> {
+        let to = self.home.keys().join(key.path());
+        let text =
+            fs::read(from).with_context(|| format!("failed to read `{}`", from.display()))?;
+        create_private(to.parent().unwrap_or(Path::new("/")))?;
+        write_atomically(&to, &text, 0o600)
+    }
+
+    /// Points a system disk to its image where this host's cache has it, or will have it after `up`.
+    fn rebase(&self, disk: &Path, domain: &Name, cache: &Path) -> Result<()> {
+        let image = &self.spec.images[&self.spec.domains[domain].image];
+        let ImageSource::Path { sha256, .. } = &image.source else {
+            bail!("the image `{}` is no file", image.name);
+        };
+        let base = crate::image::place(cache, sha256);
+        let output = Command::new("qemu-img")
+            .args(["rebase", "-u", "-f", "qcow2", "-F", "qcow2", "-b"])
+            .arg(&base)
+            .arg("--")
+            .arg(disk)
+            .output()
+            .context("failed to run `qemu-img`; install qemu-utils")?;
+        ensure!(
+            output.status.success(),
+            "failed to rebase `{}`: {}",
+            disk.display(),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+        fs::File::open(disk)
+            .and_then(|file| file.sync_all())
+            .with_context(|| format!("failed to flush `{}`", disk.display()))
+    }
+
+    fn text(&self) -> Result<String> {
+        let yaml = serde_yaml::to_string(&self.topology).context("failed to write the topology")?;
+        Ok(format!(
+            "# Imported by pspd. `pspd up` beside this file makes it true; docs/topology.md explains every key.\n{yaml}"
+        ))
+    }
+}
+
+/// A disk is what the manifest says: its format, its size, and the one file that it may be over.
+fn check_disk(entry: &Entry, own: &Staging, state: &Staging) -> Result<()> {
+    let (folder, size, over) = match &entry.content {
+        Content::Image { virtual_size } => (own, *virtual_size, None),
+        Content::System {
+            image,
+            virtual_size,
+            ..
+        } => (state, *virtual_size, Some(image)),
+        Content::Volume { virtual_size, .. } => (state, *virtual_size, None),
+        Content::Plain | Content::File | Content::Secret { .. } => return Ok(()),
+    };
+    let disk = Disk::open(&folder.path(entry.name.as_str()))?;
+    ensure!(
+        disk.size.0 == size,
+        "it is a disk of {} bytes, and the manifest tells {size}",
+        disk.size.0
+    );
+    let found = disk
+        .backing
+        .as_ref()
+        .map(|(name, format)| (name.as_str(), format.as_deref()));
+    let wanted = over.map(|image| (image.as_str(), Some("qcow2")));
+    ensure!(
+        found == wanted,
+        "it is over {}, and the manifest tells {}",
+        shown(found),
+        shown(wanted)
+    );
+    disk.check()
+}
+
+fn shown(backing: Option<(&str, Option<&str>)>) -> String {
+    match backing {
+        None => "no other file".to_owned(),
+        Some((name, format)) => format!(
+            "`{}` ({})",
+            name.escape_debug(),
+            format.unwrap_or("of no stated format").escape_debug()
+        ),
+    }
+}

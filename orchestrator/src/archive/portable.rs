@@ -1,0 +1,276 @@
+//! A deployment without this host: its spec in topology.yaml's keys, and its XML as any libvirt host defines it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+
+use super::IMAGES;
+use super::manifest::FileName;
+use crate::accel::Accelerator;
+use crate::libvirt::{
+    Disk, DiskFormat, DomainDefinition, FwCfg, Interface, Loader, NetworkDefinition, NetworkHost,
+    Ownership,
+};
+use crate::spec::{
+    Accel, Digest, DomainSpec, Firmware, ImageSpec, Machine, Name, NetworkSpec, Range, Seed,
+    ServiceSpec, Size, Spec, VolumeSpec,
+};
+
+/// The archive's names of what the spec names by paths of this host.
+#[derive(Default)]
+pub struct Names {
+    /// By the image's key; a flattened domain has an image of its own.
+    pub images: BTreeMap<String, (FileName, Digest)>,
+    pub files: BTreeMap<PathBuf, FileName>,
+    /// Of the domains that have one.
+    pub roms: BTreeMap<Name, (FileName, Digest)>,
+}
+
+/// The spec in topology.yaml's keys, everything resolved, with the archive's names for paths.
+///
+/// Every field of the spec is named here, so that a new one cannot be forgotten. The connection is not part of it: where
+/// domains live is the importer's choice. Domains boot by their image's own boot loader: a kernel of the host stays there.
+pub fn topology(spec: &Spec, names: &Names) -> Value {
+    let Spec {
+        name,
+        connection: _,
+        accel,
+        network,
+        images,
+        domains,
+    } = spec;
+    let NetworkSpec {
+        name: _,
+        cidr,
+        gateway: _,
+        domain,
+    } = network;
+    let accel = match accel {
+        Accel::Auto => "auto",
+        Accel::Kvm => "kvm",
+        Accel::Tcg => "tcg",
+    };
+    let domains: Map<String, Value> = domains
+        .values()
+        .map(|domain| (domain.name.to_string(), domain_topology(domain, names)))
+        .collect();
+    let seed = |key: &String| {
+        // A flattened domain's image is of the domain's name.
+        let of = spec
+            .domains
+            .get(&Name::new(key).ok()?)
+            .map(|domain| &domain.image);
+        images.get(of.unwrap_or(key)).or_else(|| images.get(key))
+    };
+    let images: Map<String, Value> = names
+        .images
+        .iter()
+        .map(|(key, (file, sha256))| (key.clone(), image_topology(seed(key), file, sha256)))
+        .collect();
+    json!({
+        "name": name,
+        "accel": accel,
+        "network": {"cidr": cidr.to_string(), "domain": domain},
+        "images": images,
+        "domains": domains,
+    })
+}
+
+fn image_topology(image: Option<&ImageSpec>, file: &FileName, sha256: &Digest) -> Value {
+    let seed = match image.map(|image| image.seed) {
+        Some(Seed::Nocloud) => "nocloud",
+        Some(Seed::Credentials) | None => "credentials",
+    };
+    json!({"path": file, "sha256": sha256, "seed": seed})
+}
+
+fn domain_topology(domain: &DomainSpec, names: &Names) -> Value {
+    let DomainSpec {
+        name,
+        image,
+        firmware,
+        boot: _,
+        machine,
+        memory,
+        vcpus,
+        system_disk,
+        volumes,
+        depends_on,
+        service,
+        publish,
+        boot_timeout,
+        address,
+        mac: _,
+    } = domain;
+    let image = match names.images.contains_key(name.as_str()) {
+        true => name.to_string(),
+        false => image.clone(),
+    };
+    let firmware = match firmware {
+        Firmware::Seabios => json!("seabios"),
+        Firmware::Uefi => json!("uefi"),
+        // What pspd built here is not built anew elsewhere: the same ROM goes along.
+        Firmware::Coreboot(_) | Firmware::Rom { .. } => match names.roms.get(name) {
+            Some((file, sha256)) => json!({"rom": file, "sha256": sha256}),
+            None => Value::Null,
+        },
+    };
+    let machine = match machine {
+        Machine::Pc => "pc",
+        Machine::Q35 => "q35",
+    };
+    let mut disks = Map::from_iter([("system".to_owned(), json!(size(*system_disk)))]);
+    for VolumeSpec {
+        name,
+        size: bytes,
+        mount,
+    } in volumes
+    {
+        disks.insert(
+            name.to_string(),
+            json!({"size": size(*bytes), "mount": mount}),
+        );
+    }
+    let publish: Vec<String> = publish
+        .iter()
+        .map(|one| format!("{}:{}", one.host, one.guest_port))
+        .collect();
+    let mut value = json!({
+        "image": image,
+        "address": address,
+        "firmware": firmware,
+        "machine": machine,
+        "boot": "disk",
+        "memory": range(memory, |bytes| json!(size(*bytes))),
+        "vcpus": range(vcpus, |count| json!(count)),
+        "disks": disks,
+        "depends_on": depends_on,
+        "publish": publish,
+    });
+    if let Some(service) = service {
+        value["service"] = service_topology(service, names);
+    }
+    if let Some(timeout) = boot_timeout {
+        value["boot_timeout"] = json!(format!("{}s", timeout.as_secs()));
+    }
+    value
+}
+
+fn service_topology(service: &ServiceSpec, names: &Names) -> Value {
+    let ServiceSpec {
+        binary,
+        port,
+        health,
+        environment,
+        secrets,
+        arguments,
+        checkpoint,
+        files,
+    } = service;
+    let files: BTreeMap<&PathBuf, _> = files
+        .iter()
+        .map(|(guest, host)| (guest, names.files.get(host)))
+        .collect();
+    // Values are no part of it: the importer's are made anew, or come as files of their own.
+    let secrets: BTreeMap<&String, _> = secrets.keys().map(|name| (name, "generate")).collect();
+    json!({
+        "binary": names.files.get(binary),
+        "port": port,
+        "health": health,
+        "environment": environment,
+        "secrets": secrets,
+        "arguments": arguments,
+        "checkpoint": checkpoint,
+        "files": files,
+    })
+}
+
+fn range<T>(range: &Range<T>, value: impl Fn(&T) -> Value) -> Value {
+    json!({"current": value(&range.current), "maximum": value(&range.maximum)})
+}
+
+/// Exact, where [`Size`]'s own text rounds. KiB is topology.yaml's smallest unit.
+fn size(size: Size) -> String {
+    format!("{} KiB", size.0 as f64 / 1024.0)
+}
+
+/// One file of the archive in the folder that the XML names.
+pub fn placed(name: &FileName) -> PathBuf {
+    Path::new(IMAGES).join(name.as_str())
+}
+
+/// What a domain's XML needs to be told beside the spec.
+pub struct Plain<'a> {
+    pub accelerator: Accelerator,
+    pub oem_strings: Vec<String>,
+    /// System disk first, each with its serial.
+    pub disks: Vec<(FileName, String)>,
+    pub host_key: Option<FileName>,
+    pub names: &'a Names,
+}
+
+/// A domain's XML for a person's own `virsh define`: without pspd's mark, and with paths of libvirt's own folder.
+pub fn domain_xml(spec: &Spec, domain: &DomainSpec, plain: Plain<'_>) -> String {
+    let firmware = match (&domain.firmware, plain.names.roms.get(&domain.name)) {
+        (_, Some((file, _))) => Loader::Rom { path: placed(file) },
+        (Firmware::Uefi, None) => Loader::Uefi,
+        (_, None) => Loader::Seabios,
+    };
+    let disks = plain.disks.into_iter().map(|(name, serial)| Disk {
+        path: placed(&name),
+        format: DiskFormat::Qcow2,
+        serial,
+        read_only: false,
+    });
+    let key = plain.host_key.map(|name| FwCfg {
+        name: "opt/pspd/ssh_host_ed25519_key".to_owned(),
+        file: placed(&name),
+    });
+    let definition = DomainDefinition {
+        name: domain.name.clone(),
+        ownership: unmarked(spec),
+        accelerator: plain.accelerator,
+        machine: domain.machine,
+        firmware,
+        kernel: None,
+        memory: domain.memory,
+        vcpus: domain.vcpus,
+        disks: disks.collect(),
+        interfaces: vec![Interface {
+            network: spec.network.name.clone(),
+            mac: domain.mac,
+        }],
+        oem_strings: plain.oem_strings,
+        fw_cfg: key.into_iter().collect(),
+        serial_log: PathBuf::new(),
+        firmware_log: PathBuf::new(),
+    };
+    definition.to_plain_xml()
+}
+
+/// The network's XML for a person's own `virsh net-define`.
+pub fn network_xml(spec: &Spec) -> String {
+    let hosts = spec.domains.values().map(|domain| NetworkHost {
+        name: domain.name.clone(),
+        mac: domain.mac,
+        address: domain.address,
+    });
+    let definition = NetworkDefinition {
+        name: spec.network.name.clone(),
+        ownership: unmarked(spec),
+        cidr: spec.network.cidr,
+        gateway: spec.network.gateway,
+        domain: spec.network.domain.clone(),
+        hosts: hosts.collect(),
+    };
+    definition.to_plain_xml()
+}
+
+/// Plain XML carries no mark; the field wants one.
+fn unmarked(spec: &Spec) -> Ownership {
+    Ownership {
+        deployment: spec.name.clone(),
+        digest: Digest::of(b""),
+    }
+}

@@ -1,0 +1,144 @@
+//! A folder that is filled under another name. Its files cannot end up elsewhere, whatever is put there meanwhile.
+
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+
+/// A folder being filled. Dropped without [`Staging::keep`], it is removed.
+pub struct Staging {
+    path: PathBuf,
+    folder: OwnedFd,
+    kept: bool,
+}
+
+impl Staging {
+    /// Makes the folder anew; what an interrupted run left there goes.
+    pub fn create(path: &Path) -> Result<Staging> {
+        let context = || format!("failed to create `{}`", path.display());
+        match fs::remove_dir_all(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).with_context(|| {
+                    format!(
+                        "failed to remove what is left of an earlier import, `{}`",
+                        path.display()
+                    )
+                });
+            }
+            _ => {}
+        }
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(path)
+            .with_context(context)?;
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let folder = rustix::fs::open(path, flags, Mode::empty()).with_context(context)?;
+        Ok(Staging {
+            path: path.to_owned(),
+            folder,
+            kept: false,
+        })
+    }
+
+    /// Makes a file of one component's name: never through a link, never outside, never over another.
+    pub fn file(&self, name: &str) -> Result<File> {
+        let flags =
+            OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let resolve =
+            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let mode = Mode::RUSR | Mode::WUSR;
+        let file = openat2(&self.folder, name, flags, mode, resolve)
+            .with_context(|| format!("failed to create `{}`", self.path.join(name).display()))?;
+        Ok(File::from(file))
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Puts the names of its files on stable storage.
+    pub fn sync(&self) -> Result<()> {
+        rustix::fs::fsync(&self.folder)
+            .with_context(|| format!("failed to flush `{}`", self.path.display()))
+    }
+
+    /// Gives the folder its name, at once.
+    pub fn keep(mut self, path: &Path) -> Result<()> {
+        self.sync()?;
+        fs::rename(&self.path, path)
+            .with_context(|| format!("failed to name `{}`", path.display()))?;
+        self.kept = true;
+        sync_parent(path)
+    }
+}
+
+/// Puts a name's change on stable storage.
+pub fn sync_parent(path: &Path) -> Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .with_context(|| format!("failed to flush `{}`", folder.display()))
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        if !self.kept {
+            // What cannot be removed now, the next import removes or names.
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn no_file_is_made_outside_or_over_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let staging = Staging::create(&folder.path().join("staging")).unwrap();
+        symlink(folder.path(), staging.path("link")).unwrap();
+        staging.file("one").unwrap();
+        for name in ["one", "link/two", "../two", "/two", "link", ""] {
+            assert!(staging.file(name).is_err(), "{name}");
+        }
+        assert!(!folder.path().join("two").exists());
+    }
+
+    #[test]
+    fn a_folder_that_was_swapped_gets_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("staging");
+        let staging = Staging::create(&path).unwrap();
+        fs::rename(&path, folder.path().join("moved")).unwrap();
+        fs::create_dir(folder.path().join("elsewhere")).unwrap();
+        symlink(folder.path().join("elsewhere"), &path).unwrap();
+        staging.file("one").unwrap();
+        assert!(folder.path().join("moved/one").exists());
+        assert_eq!(
+            fs::read_dir(folder.path().join("elsewhere"))
+                .unwrap()
+                .count(),
+            0
+        );
+    }
+
+    #[test]
+    fn what_is_not_kept_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let staging = Staging::create(&folder.path().join("staging")).unwrap();
+        staging.file("one").unwrap();
+        drop(staging);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        let staging = Staging::create(&folder.path().join("staging")).unwrap();
+        staging.file("one").unwrap();
+        staging.keep(&folder.path().join("kept")).unwrap();
+        assert!(folder.path().join("kept/one").exists());
+    }
+}

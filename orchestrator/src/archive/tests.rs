@@ -1,0 +1,363 @@
+//! A deployment's files and a host without guests, for tests of the whole way through an archive.
+
+mod crafted;
+mod damaged;
+mod round_trip;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Result;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use tar::{EntryType, Header};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+use super::manifest::{MANIFEST, MANIFEST_DIGEST};
+use super::*;
+use crate::accel::Accelerator;
+use crate::event::Scope;
+use crate::identity::Identity;
+use crate::image::GuestImage;
+use crate::spec::{Digest, Name, Seed, Spec};
+use crate::state::{Home, Paths};
+use crate::topology::{self, Found};
+
+/// A deployment's files as `up` leaves them, without any guest.
+struct Fixture {
+    folder: TempDir,
+    paths: Paths,
+    spec: Spec,
+    home: Home,
+}
+
+fn tool(program: &str, arguments: &[&str]) {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    assert!(
+        output.status.success(),
+        "{program} {arguments:?}: {output:?}"
+    );
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+impl Fixture {
+    fn new() -> Fixture {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let paths = Paths {
+            state: at("state"),
+            cache: at("cache"),
+        };
+        let source = at("image.qcow2");
+        tool(
+            "qemu-img",
+            &["create", "-q", "-f", "qcow2", text(&source), "8M"],
+        );
+        tool(
+            "qemu-io",
+            &["-f", "qcow2", "-c", "write -P 1 0 3M", text(&source)],
+        );
+        let sha256 = Digest::of(&fs::read(&source).unwrap());
+        fs::write(at("service"), "an executable").unwrap();
+        fs::write(at("words"), "a file beside it").unwrap();
+        fs::write(at("word"), "swordfish\n").unwrap();
+        fs::write(at("rom"), vec![7; 1 << 16]).unwrap();
+        let rom = Digest::of(&[7; 1 << 16]);
+        let yaml = format!(
+            "name: demo\n\
+             images: {{debian: {{path: image.qcow2, sha256: {sha256}, seed: credentials}}}}\n\
+             domains:\n\
+             \x20 store:\n\
+             \x20   image: debian\n\
+             \x20   firmware: {{rom: rom, sha256: {rom}}}\n\
+             \x20   disks: {{system: 16 MiB, data: {{size: 4 MiB, mount: /var/lib/store}}}}\n\
+             \x20   service:\n\
+             \x20     {{binary: service, port: 50051, health: a.B, environment: {{A: \"b: 'c'\"}}, arguments: [--x], secrets: {{TOKEN: generate, WORD: {{file: word}}}}, checkpoint: [--now], files: {{words.txt: words}}}}\n\
+             \x20   publish: [\"127.0.0.1:9:50051\"]\n\
+             \x20   boot_timeout: 90s\n\
+             \x20 web: {{image: debian, depends_on: [store], memory: {{current: 384 MiB, maximum: 1 GiB}}, disks: {{system: 16 MiB}}}}\n"
+        );
+        let spec = topology::parse(&yaml, folder.path(), &|path| match path.exists() {
+            true => Found::File,
+            false => Found::Nothing,
+        })
+        .unwrap();
+        let home = paths.deployment(&spec.name);
+        home.create().unwrap();
+        let base = crate::image::place(&paths.cache, &sha256);
+        fs::create_dir_all(base.parent().unwrap()).unwrap();
+        fs::copy(&source, &base).unwrap();
+        for (index, name) in spec.domains.keys().enumerate() {
+            let disk = home.disk(name);
+            tool(
+                "qemu-img",
+                &[
+                    "create",
+                    "-q",
+                    "-f",
+                    "qcow2",
+                    "-F",
+                    "qcow2",
+                    "-b",
+                    text(&base),
+                    text(&disk),
+                    "16M",
+                ],
+            );
+            let write = format!("write -P {} 1M 1M", index + 2);
+            tool(
+                "qemu-io",
+                &[
+                    "-f",
+                    "qcow2",
+                    "-c",
+                    &write,
+                    "-c",
+                    "discard 2M 512k",
+                    text(&disk),
+                ],
+            );
+        }
+        let volume = home.volumes().join("store-data.qcow2");
+        tool(
+            "qemu-img",
+            &["create", "-q", "-f", "qcow2", text(&volume), "4M"],
+        );
+        tool(
+            "qemu-io",
+            &["-f", "qcow2", "-c", "write -P 9 64k 1M", text(&volume)],
+        );
+        Fixture {
+            folder,
+            paths,
+            spec,
+            home,
+        }
+    }
+
+    fn images(&self) -> BTreeMap<String, GuestImage> {
+        let image = &self.spec.images["debian"];
+        let cached = crate::image::cached(&self.paths.cache, image)
+            .unwrap()
+            .unwrap();
+        assert_eq!(cached.seed, Seed::Credentials);
+        BTreeMap::from([("debian".to_owned(), cached)])
+    }
+
+    fn pack(&self, file: &str, with_secrets: bool) -> PathBuf {
+        self.pack_with(file, with_secrets, BTreeMap::new())
+    }
+
+    fn pack_with(
+        &self,
+        file: &str,
+        with_secrets: bool,
+        flattened: BTreeMap<Name, PathBuf>,
+    ) -> PathBuf {
+        let to = self.folder.path().join(file);
+        let identity = Identity::load_or_create(&self.home.keys(), &self.spec).unwrap();
+        for domain in self.spec.domains.keys() {
+            identity.service(&self.spec, domain).unwrap();
+        }
+        let images = self.images();
+        let contents = Deployment {
+            spec: &self.spec,
+            home: &self.home,
+            identity: &identity,
+            images: &images,
+            roms: roms(
+                &self.spec,
+                &self.paths.cache,
+                &images,
+                &Scope::ignored(),
+                &CancellationToken::new(),
+            )
+            .unwrap(),
+            accelerator: Accelerator::Tcg,
+            with_secrets,
+            flattened,
+        }
+        .contents()
+        .unwrap();
+        let target = Target::new(&to, false).unwrap();
+        pack(
+            &contents,
+            &target,
+            &Scope::ignored(),
+            &CancellationToken::new(),
+        )
+        .unwrap();
+        to
+    }
+}
+
+impl Fixture {
+    /// A self-contained copy of a domain's disk.
+    fn flatten(&self, name: &Name) -> PathBuf {
+        let to = self.folder.path().join(format!("{name}.flat"));
+        flatten(&self.home.disk(name), &to).unwrap();
+        to
+    }
+}
+
+/// A host that nothing was imported to yet.
+struct Host {
+    folder: TempDir,
+    paths: Paths,
+}
+
+impl Host {
+    fn new() -> Host {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = Paths {
+            state: folder.path().join("state"),
+            cache: folder.path().join("cache"),
+        };
+        Host { folder, paths }
+    }
+
+    fn import(&self, archive: &Path) -> Result<Placement> {
+        self.import_to(archive, "lab", &[], |_| false)
+    }
+
+    fn import_to(
+        &self,
+        archive: &Path,
+        connection: &str,
+        networks: &[&str],
+        listening: fn(std::net::SocketAddr) -> bool,
+    ) -> Result<Placement> {
+        let opened = Opened::open(archive, &Scope::ignored(), &CancellationToken::new())?;
+        let wanted = Wanted {
+            name: Some(Name::new("copy").unwrap()),
+            connection: connection.to_owned(),
+            folder: Some(self.folder.path().join("copy")),
+        };
+        let taken = Taken {
+            networks: networks.iter().map(|net| net.parse().unwrap()).collect(),
+            listening,
+        };
+        let placement = placement(&opened.manifest, wanted, &taken, &self.paths)?;
+        placement.refuse_taken()?;
+        placement.place(opened, &self.paths.cache)?;
+        Ok(placement)
+    }
+
+    /// Imports what must be refused, and checks that nothing of it is left.
+    #[track_caller]
+    fn refuses(archive: &Path) -> String {
+        let host = Host::new();
+        let error = host
+            .import(archive)
+            .map(|_| ())
+            .expect_err("it was imported");
+        let mut left: Vec<PathBuf> = Vec::new();
+        let mut folders = vec![host.folder.path().to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap().flatten() {
+                let path = entry.path();
+                if path.is_dir() {
+                    folders.push(path)
+                } else {
+                    left.push(path)
+                }
+            }
+        }
+        assert!(left.is_empty(), "{left:?} is left after: {error:#}");
+        format!("{error:#}")
+    }
+}
+
+/// An archive taken apart, to be put together otherwise.
+#[derive(Clone)]
+struct Raw(Vec<(Header, Vec<u8>)>);
+
+impl Raw {
+    fn read(archive: &Path) -> Raw {
+        let mut tar = tar::Archive::new(fs::File::open(archive).unwrap());
+        let entries = tar.entries().unwrap().map(|entry| {
+            let mut entry = entry.unwrap();
+            let mut content = Vec::new();
+            entry.read_to_end(&mut content).unwrap();
+            (entry.header().clone(), content)
+        });
+        Raw(entries.collect())
+    }
+
+    fn at(&self, name: &str) -> usize {
+        let name = format!("{FOLDER}/{name}");
+        self.0
+            .iter()
+            .position(|(header, _)| *header.path_bytes() == *name.as_bytes())
+            .unwrap()
+    }
+
+    fn add(&mut self, path: &str, kind: EntryType, content: &[u8]) {
+        let mut header = Header::new_gnu();
+        header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
+        header.set_entry_type(kind);
+        header.set_mode(0o644);
+        header.set_size(content.len() as u64);
+        header.set_cksum();
+        self.0.push((header, content.to_vec()));
+    }
+
+    fn rename(&mut self, index: usize, path: &[u8]) {
+        let header = &mut self.0[index].0;
+        header.as_old_mut().name = [0; 100];
+        header.as_old_mut().name[..path.len()].copy_from_slice(path);
+        header.set_cksum();
+    }
+
+    fn set(&mut self, name: &str, content: Vec<u8>) {
+        let index = self.at(name);
+        self.0[index].0.set_size(content.len() as u64);
+        self.0[index].0.set_cksum();
+        self.0[index].1 = content;
+    }
+
+    /// Changes the manifest, with its digest.
+    fn manifest(&mut self, change: impl FnOnce(&mut Value)) {
+        let mut value = serde_json::from_slice(&self.0[self.at(MANIFEST)].1).unwrap();
+        change(&mut value);
+        let text = serde_json::to_vec(&value).unwrap();
+        self.set(
+            MANIFEST_DIGEST,
+            format!("{}  {MANIFEST}\n", Digest::of(&text)).into_bytes(),
+        );
+        self.set(MANIFEST, text);
+    }
+
+    /// Changes a file, and the manifest with it.
+    fn replace(&mut self, name: &str, content: Vec<u8>) {
+        let (size, sha256) = (content.len(), Digest::of(&content));
+        self.set(name, content);
+        self.manifest(|manifest| {
+            let entry = file(manifest, name);
+            entry["size"] = json!(size);
+            entry["sha256"] = json!(sha256);
+        });
+    }
+
+    fn write(&self, folder: &Path) -> PathBuf {
+        let mut tar = tar::Builder::new(Vec::new());
+        for (header, content) in &self.0 {
+            tar.append(header, &content[..]).unwrap();
+        }
+        let path = folder.join("crafted.tar");
+        fs::write(&path, tar.into_inner().unwrap()).unwrap();
+        path
+    }
+}
+
+fn file<'a>(manifest: &'a mut Value, name: &str) -> &'a mut Value {
+    let files = manifest["files"].as_array_mut().unwrap();
+    files.iter_mut().find(|file| file["name"] == name).unwrap()
+}

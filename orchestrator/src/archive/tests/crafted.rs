@@ -1,0 +1,434 @@
+//! Archives that were crafted to do harm, each with one thing wrong.
+
+use super::*;
+
+/// What is wrong with an archive, and what the refusal says.
+type Craft = (&'static str, fn(&mut Raw), &'static str);
+
+const HOSTILE: &[Craft] = &[
+    (
+        "a symbolic link",
+        |raw| raw.add("vm-export/link", EntryType::Symlink, b""),
+        "no regular file",
+    ),
+    (
+        "a hard link",
+        |raw| raw.add("vm-export/link", EntryType::Link, b""),
+        "no regular file",
+    ),
+    (
+        "a folder",
+        |raw| raw.add("vm-export/", EntryType::Directory, b""),
+        "no regular file",
+    ),
+    (
+        "a device",
+        |raw| raw.add("vm-export/null", EntryType::Char, b""),
+        "no regular file",
+    ),
+    (
+        "a sparse file",
+        |raw| raw.add("vm-export/sparse", EntryType::GNUSparse, b""),
+        "no regular file",
+    ),
+    (
+        "a PAX size",
+        |raw| {
+            raw.add("vm-export/pax", EntryType::XHeader, b"20 size=9999999999\n");
+            let pax = raw.0.pop().unwrap();
+            raw.0.insert(2, pax);
+        },
+        "no regular file",
+    ),
+    (
+        "a GNU long name",
+        |raw| raw.add("././@LongLink", EntryType::GNULongName, &[b'a'; 4096]),
+        "no regular file",
+    ),
+    (
+        "a parent path",
+        |raw| raw.rename(4, b"vm-export/../../etc/passwd"),
+        "is no name of a file",
+    ),
+    (
+        "an absolute path",
+        |raw| raw.rename(4, b"/etc/passwd"),
+        "is not a file of `vm-export/`",
+    ),
+    (
+        "a name that is no text",
+        |raw| raw.rename(4, b"vm-export/\xff\xfe"),
+        "is no name of a file",
+    ),
+    (
+        "a hidden name",
+        |raw| raw.rename(4, b"vm-export/.bashrc"),
+        "is no name of a file",
+    ),
+    (
+        "a duplicate",
+        |raw| {
+            let twice = raw.0[4].clone();
+            raw.0.insert(5, twice)
+        },
+        "the manifest lists",
+    ),
+    (
+        "a second manifest",
+        |raw| {
+            let twice = raw.0[1].clone();
+            raw.0.push(twice)
+        },
+        "`manifest.json`",
+    ),
+    (
+        "a file more",
+        |raw| raw.add("vm-export/more", EntryType::Regular, b"more"),
+        "does not list, `more`",
+    ),
+    ("a file less", |raw| drop(raw.0.pop()), "is missing"),
+    (
+        "another order",
+        |raw| raw.0.swap(3, 4),
+        "the manifest lists",
+    ),
+    (
+        "no manifest",
+        |raw| drop(raw.0.drain(..2)),
+        "does not begin with",
+    ),
+    (
+        "a manifest that was changed",
+        |raw| {
+            let at = raw.at(MANIFEST);
+            raw.0[at].1[20] ^= 1
+        },
+        "`manifest.json` is damaged",
+    ),
+    (
+        "another size",
+        |raw| {
+            let at = raw.at("README");
+            raw.0[at].1.push(b'!');
+            let size = raw.0[at].1.len() as u64;
+            raw.0[at].0.set_size(size);
+            raw.0[at].0.set_cksum()
+        },
+        "bytes, and the manifest tells",
+    ),
+    (
+        "another content",
+        |raw| {
+            let at = raw.at("store.qcow2");
+            raw.0[at].1[70_000] ^= 1
+        },
+        "`vm-export/store.qcow2` is damaged",
+    ),
+    (
+        "a newer format",
+        |raw| {
+            raw.manifest(|manifest| {
+                manifest["format"] = json!(2);
+                manifest["new"] = json!(true)
+            })
+        },
+        "reads up to 1",
+    ),
+    (
+        "an unknown key",
+        |raw| raw.manifest(|manifest| manifest["new"] = json!(true)),
+        "unknown field `new`",
+    ),
+    (
+        "a name twice in the manifest",
+        |raw| {
+            raw.manifest(|manifest| {
+                let mut twice = file(manifest, "README").clone();
+                twice["name"] = json!("readme");
+                manifest["files"].as_array_mut().unwrap().push(twice)
+            })
+        },
+        "lists `readme` twice",
+    ),
+    (
+        "the manifest in the manifest",
+        |raw| raw.manifest(|manifest| file(manifest, "README")["name"] = json!("Manifest.json")),
+        "lists `Manifest.json` twice",
+    ),
+    (
+        "a path as a name",
+        |raw| raw.manifest(|manifest| file(manifest, "README")["name"] = json!("../README")),
+        "is no name of a file",
+    ),
+    (
+        "too many files",
+        |raw| {
+            raw.manifest(|manifest| manifest["files"] = (0..5000).map(|number| json!({"name": format!("f{number}"), "size": 0, "sha256": "0".repeat(64), "content": {"kind": "plain"}})).collect())
+        },
+        "5000 files",
+    ),
+    (
+        "sizes that overflow",
+        |raw| {
+            raw.manifest(|manifest| {
+                for file in manifest["files"].as_array_mut().unwrap() {
+                    file["size"] = json!(u64::MAX / 2)
+                }
+            })
+        },
+        "sizes are impossible",
+    ),
+    (
+        "a bomb",
+        |raw| raw.manifest(|manifest| file(manifest, "README")["size"] = json!(1u64 << 50)),
+        "which no export does",
+    ),
+    (
+        "a name that is no label",
+        |raw| {
+            raw.manifest(|manifest| {
+                manifest["spec"]["domains"]["Evil/../x"] =
+                    manifest["spec"]["domains"]["web"].clone()
+            })
+        },
+        "is not a DNS label",
+    ),
+    (
+        "a binary of the host",
+        |raw| {
+            raw.manifest(|manifest| {
+                manifest["spec"]["domains"]["store"]["service"]["binary"] = json!("/etc/shadow")
+            })
+        },
+        "there is no file `/etc/shadow`",
+    ),
+    (
+        "a binary above",
+        |raw| {
+            raw.manifest(|manifest| {
+                manifest["spec"]["domains"]["store"]["service"]["binary"] =
+                    json!("../../etc/shadow")
+            })
+        },
+        "there is no file",
+    ),
+    (
+        "a ROM of the host",
+        |raw| {
+            raw.manifest(|manifest| {
+                manifest["spec"]["domains"]["store"]["firmware"]["rom"] = json!("/dev/zero")
+            })
+        },
+        "there is no file `/dev/zero`",
+    ),
+    (
+        "a disk as a binary",
+        |raw| {
+            raw.manifest(|manifest| {
+                manifest["spec"]["domains"]["store"]["service"]["binary"] = json!("web.qcow2")
+            })
+        },
+        "there is no file",
+    ),
+    (
+        "a recipe to run",
+        |raw| {
+            raw.manifest(|manifest| {
+                manifest["spec"]["images"]["debian"] = json!({"recipe": "/tmp"})
+            })
+        },
+        "there is no folder",
+    ),
+    (
+        "an image to fetch",
+        |raw| {
+            raw.manifest(|manifest| {
+                let image = &mut manifest["spec"]["images"]["debian"];
+                *image = json!({"url": "http://127.0.0.1/x", "sha256": image["sha256"]})
+            })
+        },
+        "is not a file of the archive",
+    ),
+    (
+        "an image's other digest",
+        |raw| {
+            raw.manifest(|manifest| {
+                manifest["spec"]["images"]["debian"]["sha256"] = json!("0".repeat(64))
+            })
+        },
+        "is not the archive's file",
+    ),
+    (
+        "a unit in the environment",
+        |raw| {
+            raw.manifest(|manifest| {
+                manifest["spec"]["domains"]["store"]["service"]["environment"]["A"] =
+                    json!("b\nExecStart=/bin/sh")
+            })
+        },
+        "has a line break",
+    ),
+    (
+        "XML in a name",
+        |raw| raw.manifest(|manifest| manifest["spec"]["network"]["domain"] = json!("a'/><b>")),
+        "is no DNS domain",
+    ),
+    (
+        "a volume of nobody",
+        |raw| {
+            raw.manifest(|manifest| {
+                file(manifest, "store.data.qcow2")["content"]["volume"] = json!("other")
+            })
+        },
+        "a volume that the spec does not have",
+    ),
+    (
+        "no volume",
+        |raw| {
+            raw.manifest(|manifest| {
+                file(manifest, "store.data.qcow2")["content"] = json!({"kind": "plain"})
+            })
+        },
+        "lacks the volume `data`",
+    ),
+    (
+        "one disk for two",
+        |raw| {
+            raw.manifest(|manifest| {
+                file(manifest, "web.qcow2")["content"]["domain"] = json!("store")
+            })
+        },
+        "are the same disk",
+    ),
+    (
+        "a disk of another image",
+        |raw| {
+            raw.manifest(|manifest| {
+                file(manifest, "web.qcow2")["content"]["image"] = json!("store.service")
+            })
+        },
+        "of another image",
+    ),
+    (
+        "a key of nobody",
+        |raw| {
+            raw.manifest(|manifest| {
+                file(manifest, "README")["content"] =
+                    json!({"kind": "secret", "key": {"of": "host", "domain": "nobody"}})
+            })
+        },
+        "the key of something that the spec does not have",
+    ),
+    (
+        "a secret that no service has",
+        |raw| {
+            raw.manifest(|manifest| {
+                file(manifest, "README")["content"] =
+                    json!({"kind": "secret", "key": {"of": "value", "domain": "store", "key": "../ca.pem"}})
+            })
+        },
+        "the key of something that the spec does not have",
+    ),
+    (
+        "a key elsewhere",
+        |raw| {
+            raw.manifest(|manifest| {
+                file(manifest, "README")["content"] =
+                    json!({"kind": "secret", "key": {"of": "host", "domain": "../../x"}})
+            })
+        },
+        "is not a DNS label",
+    ),
+    (
+        "a disk that is none",
+        |raw| raw.replace("web.qcow2", b"#!/bin/sh".repeat(1000)),
+        "it is no qcow2 file",
+    ),
+    (
+        "a disk over a file of the host",
+        |raw| over(raw, "web.qcow2", "/etc/shadow"),
+        "it is over `/etc/shadow`",
+    ),
+    (
+        "a volume over a file of the host",
+        |raw| over(raw, "store.data.qcow2", "/etc/shadow"),
+        "it is over `/etc/shadow`",
+    ),
+    (
+        "a disk over JSON",
+        |raw| {
+            over(
+                raw,
+                "web.qcow2",
+                "json:{\"driver\":\"file\",\"filename\":\"/etc/shadow\"}",
+            )
+        },
+        "it is over `json:",
+    ),
+    (
+        "a disk with its data elsewhere",
+        |raw| patch(raw, 72, &4u64.to_be_bytes()),
+        "keeps its data in another file",
+    ),
+    (
+        "an encrypted disk",
+        |raw| patch(raw, 32, &1u32.to_be_bytes()),
+        "it is encrypted",
+    ),
+    (
+        "a disk of another size",
+        |raw| patch(raw, 24, &(8u64 << 20).to_be_bytes()),
+        "and the manifest tells",
+    ),
+    (
+        "a disk with an endless table",
+        |raw| patch(raw, 36, &u32::MAX.to_be_bytes()),
+        "its L1 table has",
+    ),
+    (
+        "a table behind its end",
+        |raw| patch(raw, 40, &(1u64 << 60).to_be_bytes()),
+        "its L1 table is cut short",
+    ),
+    (
+        "a cluster behind its end",
+        |raw| {
+            let at = raw.at("web.qcow2");
+            let mut disk = raw.0[at].1.clone();
+            let l1 = u64::from_be_bytes(disk[40..48].try_into().unwrap()) as usize;
+            disk[l1..l1 + 8].copy_from_slice(&(1u64 << 40).to_be_bytes());
+            raw.replace("web.qcow2", disk);
+        },
+        "behind its end",
+    ),
+];
+
+/// Writes another backing file's name into a disk's header.
+fn over(raw: &mut Raw, name: &str, backing: &str) {
+    let mut disk = raw.0[raw.at(name)].1.clone();
+    let at = 512;
+    disk[8..16].copy_from_slice(&(at as u64).to_be_bytes());
+    disk[16..20].copy_from_slice(&(backing.len() as u32).to_be_bytes());
+    disk[at..at + backing.len()].copy_from_slice(backing.as_bytes());
+    raw.replace(name, disk);
+}
+
+fn patch(raw: &mut Raw, at: usize, bytes: &[u8]) {
+    let mut disk = raw.0[raw.at("web.qcow2")].1.clone();
+    disk[at..at + bytes.len()].copy_from_slice(bytes);
+    raw.replace("web.qcow2", disk);
+}
+
+#[test]
+fn hostile_archives_are_refused_and_leave_nothing() {
+    let fixture = Fixture::new();
+    let good = Raw::read(&fixture.pack("a.tar", false));
+    let folder = tempfile::tempdir().unwrap();
+    Host::new().import(&good.write(folder.path())).unwrap();
+    for (what, craft, says) in HOSTILE {
+        let mut raw = good.clone();
+        craft(&mut raw);
+        let error = Host::refuses(&raw.write(folder.path()));
+        assert!(error.contains(says), "{what}: {error}");
+    }
+}

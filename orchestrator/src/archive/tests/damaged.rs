@@ -1,0 +1,125 @@
+//! Archives cut short, endless, with a flipped bit, and bytes of all kinds.
+
+use super::*;
+
+#[test]
+fn an_archive_that_is_cut_short_is_refused() {
+    let fixture = Fixture::new();
+    for file in ["a.tar", "a.tar.xz", "a.tar.zst", "a.tar.gz"] {
+        let archive = fixture.pack(file, false);
+        let whole = fs::read(&archive).unwrap();
+        for part in [
+            0,
+            1,
+            whole.len() / 3,
+            whole.len() / 2,
+            whole.len() - 600,
+            whole.len() - 1,
+        ] {
+            fs::write(&archive, &whole[..part]).unwrap();
+            Host::refuses(&archive);
+        }
+    }
+}
+
+#[test]
+fn what_is_behind_an_archive_is_refused() {
+    let fixture = Fixture::new();
+    let archive = fixture.pack("a.tar", false);
+    let mut file = fs::OpenOptions::new().append(true).open(&archive).unwrap();
+    file.write_all(b"behind").unwrap();
+    assert!(Host::refuses(&archive).contains("behind its end"));
+}
+
+#[test]
+fn a_stream_that_wants_much_memory_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.tar.xz");
+    let mut options = liblzma::stream::LzmaOptions::new_preset(0).unwrap();
+    options.dict_size(1 << 30);
+    let mut filters = liblzma::stream::Filters::new();
+    filters.lzma2(&options);
+    let stream =
+        liblzma::stream::Stream::new_stream_encoder(&filters, liblzma::stream::Check::Crc64);
+    let file = fs::File::create(&path).unwrap();
+    let mut encoder = liblzma::write::XzEncoder::new_stream(file, stream.unwrap());
+    encoder.write_all(&[0; 1024]).unwrap();
+    encoder.finish().unwrap();
+    assert!(Host::refuses(&path).to_lowercase().contains("mem"));
+}
+
+#[test]
+fn a_stream_that_never_ends_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.tar.zst");
+    let mut raw = Vec::new();
+    entries::write_header(&mut raw, MANIFEST_DIGEST, 1 << 40, 0).unwrap();
+    raw.resize(64 << 20, b'a');
+    fs::write(&path, zstd::encode_all(&raw[..], 1).unwrap()).unwrap();
+    assert!(Host::refuses(&path).contains("at most 200 are read"));
+}
+
+/// One good archive per format, made once: each case changes some bytes of it.
+fn good() -> &'static [Vec<u8>] {
+    static GOOD: std::sync::OnceLock<Vec<Vec<u8>>> = std::sync::OnceLock::new();
+    GOOD.get_or_init(|| {
+        let fixture = Fixture::new();
+        let files = ["a.tar", "a.tar.xz", "a.tar.zst", "a.tar.gz"];
+        files
+            .iter()
+            .map(|file| fs::read(fixture.pack(file, true)).unwrap())
+            .collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Every bit counts: an archive with one flipped is refused, whatever the format.
+    #[test]
+    fn a_flipped_bit_is_found(format in 0usize..4, place in any::<prop::sample::Index>(), bit in 0u8..8) {
+        let mut bytes = good()[format].clone();
+        let at = place.index(bytes.len());
+        bytes[at] ^= 1 << bit;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("archive");
+        fs::write(&path, bytes).unwrap();
+        // Bits that no reader looks at, such as gzip's time stamp, leave the content whole: then it imports as it was.
+        if format != 3 || Host::new().import(&path).is_err() {
+            Host::refuses(&path);
+        }
+    }
+
+    /// No bytes make it panic, or leave anything.
+    #[test]
+    fn other_bytes_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..2048), magic in 0usize..4) {
+        let mut all = good()[magic][..8].to_vec();
+        all.extend(bytes);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("archive");
+        fs::write(&path, all).unwrap();
+        Host::refuses(&path);
+    }
+
+    /// Nor do parts of a real one that were moved, doubled or left out.
+    #[test]
+    fn mutated_archives_are_refused(
+        from in any::<prop::sample::Index>(), to in any::<prop::sample::Index>(), length in 1usize..4096, double in any::<bool>(),
+    ) {
+        let good = &good()[0];
+        let (from, to) = (from.index(good.len()), to.index(good.len()));
+        let part = &good[from..(from + length).min(good.len())];
+        let mut bytes = good.clone();
+        if double {
+            bytes.splice(to..to, part.iter().copied());
+        } else {
+            let end = (to + part.len()).min(bytes.len());
+            bytes[to..end].copy_from_slice(&part[..end - to]);
+        }
+        prop_assume!(bytes != *good);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("archive");
+        fs::write(&path, bytes).unwrap();
+        Host::refuses(&path);
+    }
+}

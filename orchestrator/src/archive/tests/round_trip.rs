@@ -1,0 +1,223 @@
+//! Whole round trips without guests.
+
+use super::*;
+
+#[test]
+fn what_is_exported_is_imported() {
+    let fixture = Fixture::new();
+    for file in ["a.tar.xz", "a.tar.zst", "a.tar.gz", "a.tar"] {
+        let archive = fixture.pack(file, false);
+        let host = Host::new();
+        let placement = host.import(&archive).unwrap();
+        let spec = topology::load(&placement.folder.join(TOPOLOGY)).unwrap();
+        assert_eq!(spec, placement.spec, "{file}");
+        assert_eq!(spec.name.as_str(), "copy");
+        for (name, domain) in &spec.domains {
+            let before = &fixture.spec.domains[name];
+            assert_ne!(domain.mac, before.mac);
+            assert_eq!(
+                (domain.memory, domain.vcpus, domain.address),
+                (before.memory, before.vcpus, before.address)
+            );
+            assert_eq!(
+                (domain.system_disk, &domain.volumes),
+                (before.system_disk, &before.volumes)
+            );
+            assert_eq!(
+                (domain.machine, &domain.depends_on, domain.boot_timeout),
+                (before.machine, &before.depends_on, before.boot_timeout)
+            );
+        }
+        let service = spec.domains[&Name::new("store").unwrap()]
+            .service
+            .clone()
+            .unwrap();
+        assert_eq!(
+            fs::read_to_string(&service.binary).unwrap(),
+            "an executable"
+        );
+        assert_eq!(service.environment["A"], "b: 'c'");
+        assert_eq!(service.checkpoint, ["--now"]);
+        // As `up` does it: then the disks have their base.
+        let image = crate::image::ensure(
+            &host.paths.cache,
+            &spec.images["debian"],
+            &Scope::ignored(),
+            &CancellationToken::new(),
+        )
+        .unwrap();
+        assert_eq!(image.digest, fixture.images()["debian"].digest);
+        for name in spec.domains.keys() {
+            let (ours, theirs) = (placement.home.disk(name), fixture.home.disk(name));
+            same_disk(&theirs, &ours);
+            tool("qemu-img", &["check", "-q", "-f", "qcow2", text(&ours)]);
+        }
+        let volume = "store-data.qcow2";
+        let (ours, theirs) = (
+            placement.home.volumes().join(volume),
+            fixture.home.volumes().join(volume),
+        );
+        same_disk(&theirs, &ours);
+        assert!(!placement.home.keys().exists(), "keys came along");
+    }
+}
+
+#[test]
+fn secrets_come_along_only_when_asked_for() {
+    let fixture = Fixture::new();
+    let secret = fs::read(fixture.home.keys().join("ca.pem"));
+    let host = Host::new();
+    let placement = host.import(&fixture.pack("with.tar.zst", true)).unwrap();
+    let key = |home: &Home| fs::read_to_string(home.keys().join("ca.pem")).unwrap();
+    assert_eq!(key(&placement.home), key(&fixture.home));
+    let secrets = |home: &Home, spec: &Spec| {
+        let store = &spec.domains[&Name::new("store").unwrap()];
+        let identity = Identity::load_or_create(&home.keys(), spec).unwrap();
+        let service = store.service.as_ref().unwrap();
+        identity.secrets(&store.name, service).unwrap()
+    };
+    let values = secrets(&fixture.home, &fixture.spec);
+    assert_eq!(values["WORD"], "swordfish");
+    assert_eq!(secrets(&placement.home, &placement.spec), values);
+    assert!(secret.is_err(), "it was made by packing");
+    let tar = fs::read(fixture.pack("without.tar", false)).unwrap();
+    let tar = String::from_utf8_lossy(&tar);
+    for secret in ["BEGIN", &values["WORD"], &values["TOKEN"]] {
+        assert!(!tar.contains(secret), "`{secret}` is in the archive");
+    }
+}
+
+/// A service runs with its key on its guest's system disk.
+#[test]
+fn a_key_on_a_disk_is_blanked_unless_it_is_asked_for() {
+    let fixture = Fixture::new();
+    let identity = Identity::load_or_create(&fixture.home.keys(), &fixture.spec).unwrap();
+    let store = Name::new("store").unwrap();
+    let key = identity.service(&fixture.spec, &store).unwrap().key;
+    let mut block = key.clone().into_bytes();
+    block.resize(4096, 0);
+    fs::write(fixture.folder.path().join("key"), block).unwrap();
+    let disk = fixture.home.disk(&store);
+    let write = format!(
+        "write -q -s {} 1536k 4k",
+        text(&fixture.folder.path().join("key"))
+    );
+    tool("qemu-io", &["-f", "qcow2", "-c", &write, text(&disk)]);
+    let key = key.trim_end();
+    let has = |archive: &Path| {
+        let tar = fs::read(archive).unwrap();
+        String::from_utf8_lossy(&tar).matches(key).count()
+    };
+    // On the disk, and beside it.
+    assert_eq!(has(&fixture.pack("with.tar", true)), 2);
+    let without = fixture.pack("without.tar", false);
+    assert_eq!(has(&without), 0);
+    let flattened = BTreeMap::from([(store.clone(), fixture.flatten(&store))]);
+    assert_eq!(has(&fixture.pack_with("flat.tar", false, flattened)), 0);
+    let placed = Host::new().import(&without).map(|_| ());
+    placed.unwrap();
+}
+
+#[test]
+fn flattened_disks_need_no_base() {
+    let fixture = Fixture::new();
+    let names = fixture.spec.domains.keys();
+    let flattened = names
+        .map(|name| (name.clone(), fixture.flatten(name)))
+        .collect();
+    let archive = fixture.pack_with("flat.tar.zst", false, flattened);
+    let host = Host::new();
+    let placement = host.import(&archive).unwrap();
+    assert_eq!(placement.spec.images.len(), 2);
+    for name in fixture.spec.domains.keys() {
+        assert!(!placement.home.disk(name).exists(), "it is an image now");
+        let image = placement.folder.join(format!("{name}.qcow2"));
+        same_disk(&fixture.home.disk(name), &image);
+    }
+    let volume = placement.home.volumes().join("store-data.qcow2");
+    assert!(volume.exists());
+}
+
+/// What guests see of two disks is the same.
+#[track_caller]
+fn same_disk(one: &Path, other: &Path) {
+    let formats = ["-q", "-f", "qcow2", "-F", "qcow2"];
+    let arguments = [&["compare"], &formats[..], &[text(one), text(other)]];
+    tool("qemu-img", &arguments.concat());
+}
+
+#[test]
+fn a_deployment_gets_another_network_and_port_where_they_are_taken() {
+    let fixture = Fixture::new();
+    let archive = fixture.pack("a.tar.zst", false);
+    let host = Host::new();
+    let placement = host
+        .import_to(&archive, "qemu:///system", &["10.77.0.0/16"], |address| {
+            address.port() == 9
+        })
+        .unwrap();
+    let spec = &placement.spec;
+    assert_eq!(spec.network.cidr.to_string(), "10.64.0.0/24");
+    assert!(
+        spec.domains
+            .values()
+            .all(|domain| spec.network.cidr.contains(&domain.address))
+    );
+    let store = &spec.domains[&Name::new("store").unwrap()];
+    assert_ne!(store.publish[0].host.port(), 9);
+    assert_eq!(placement.notes.len(), 2, "{:?}", placement.notes);
+}
+
+#[test]
+fn an_import_touches_nothing_that_is_there() {
+    let fixture = Fixture::new();
+    let archive = fixture.pack("a.tar.zst", false);
+    let host = Host::new();
+    let placement = host.import(&archive).unwrap();
+    let error = host.import(&archive).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("is there already"), "{error}");
+    fs::remove_dir_all(&placement.folder).unwrap();
+    let error = host.import(&archive).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("pspd down --volumes"), "{error}");
+    assert!(placement.home.disk(&Name::new("web").unwrap()).exists());
+}
+
+#[test]
+fn an_import_that_was_killed_is_begun_anew() {
+    let fixture = Fixture::new();
+    let archive = fixture.pack("a.tar.zst", false);
+    let host = Host::new();
+    let home = host.paths.deployment(&Name::new("copy").unwrap());
+    home.create().unwrap();
+    fs::create_dir_all(home.path().join("importing")).unwrap();
+    fs::write(home.path().join("importing/web.qcow2"), "half").unwrap();
+    fs::write(home.disk(&Name::new("left").unwrap()), "whole").unwrap();
+    fs::create_dir_all(host.folder.path().join(".copy.importing")).unwrap();
+    let placement = host.import(&archive).unwrap();
+    assert!(!home.disk(&Name::new("left").unwrap()).exists());
+    assert!(!home.path().join("importing").exists());
+    assert!(placement.folder.join(TOPOLOGY).exists());
+}
+
+#[test]
+fn an_export_replaces_only_when_it_is_told_to() {
+    let fixture = Fixture::new();
+    let archive = fixture.pack("a.tar", false);
+    let error = Target::new(&archive, false)
+        .map(|_| ())
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("--force"), "{error}");
+    Target::new(&archive, true).unwrap();
+    let names: Vec<_> = fs::read_dir(fixture.folder.path())
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.file_name())
+        .collect();
+    assert!(
+        !names
+            .iter()
+            .any(|name| name.to_string_lossy().contains("partial")),
+        "{names:?}"
+    );
+}

@@ -1,0 +1,323 @@
+//! What each firmware boots from: every one is started with every medium as the only one, and what comes out of its
+//! consoles decides.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::firmware::Bench;
+use crate::event::{Scope, seconds};
+use crate::image::coreboot;
+use crate::image::media::{Media, STARTED};
+use crate::libvirt::{BootNetwork, DomainDefinition, Loader, Medium, Ownership, Trial};
+use crate::spec::{Digest, Firmware, Name, Payload};
+use crate::state::remove_if_there;
+
+/// Longer than any of them takes to ask the network, also under emulation on a busy host.
+const PATIENCE: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_millis(20);
+
+/// The rows, each by the case whose firmware and board it has.
+const ROWS: [(&str, &str); 5] = [
+    ("seabios", "seabios-disk"),
+    ("seabios, q35", "seabios-q35-disk"),
+    ("coreboot", "coreboot-disk"),
+    ("coreboot, payload linux", "coreboot-linux"),
+    ("uefi", "uefi-disk"),
+];
+
+/// What firmware says that found nothing: SeaBIOS, then OVMF, then its shell, which it falls back to.
+const NOTHING_FOUND: [&str; 3] = [
+    "No bootable device.",
+    "BdsDxe: No bootable option or device was found",
+    "UEFI Interactive Shell",
+];
+const KERNEL: &str = "Linux version ";
+
+/// One firmware.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    pub firmware: String,
+    pub tries: Vec<Try>,
+}
+
+/// One start with one medium.
+#[derive(Clone, Debug, Serialize)]
+pub struct Try {
+    pub medium: Medium,
+    pub boots: bool,
+    pub reached: Reached,
+    /// From power on until that was seen.
+    pub seconds: f64,
+    /// The last words of whoever had the machine.
+    pub last_words: String,
+}
+
+/// How far a start came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reached {
+    /// The hypervisor does not start such a machine.
+    Refused,
+    /// Neither console said anything.
+    Nothing,
+    /// It runs, and came to no decision in time.
+    Firmware,
+    /// It says that there is nothing to boot from.
+    NothingFound,
+    /// Of the ROM: the medium was not asked.
+    Kernel,
+    /// The one on the medium, which has said so itself.
+    BootLoader,
+}
+
+impl Reached {
+    pub fn word(self) -> &'static str {
+        match self {
+            Reached::Refused => "refused",
+            Reached::Nothing => "silent",
+            Reached::Firmware => "firmware",
+            Reached::NothingFound => "found nothing",
+            Reached::Kernel => "own kernel",
+            Reached::BootLoader => "boot loader",
+        }
+    }
+}
+
+impl Try {
+    /// `yes`, or `no` with how far it came.
+    pub fn word(&self) -> String {
+        if self.boots {
+            format!("yes, {:.1} s", self.seconds)
+        } else {
+            format!("no: {}", self.reached.word())
+        }
+    }
+}
+
+/// What a medium says that it is.
+fn says(medium: Medium) -> &'static str {
+    match medium {
+        Medium::CdRom => "cd-rom",
+        Medium::Network => "network",
+        Medium::VirtioBlk | Medium::VirtioScsi | Medium::Sata | Medium::Usb => "disk",
+    }
+}
+
+/// What both consoles said so far, to how far that is; `None` while it may come further.
+fn decided(medium: Medium, serial: &str, debug: &str) -> Option<Reached> {
+    if serial.contains(&format!("{STARTED}{}", says(medium))) {
+        Some(Reached::BootLoader)
+    } else if serial.contains(KERNEL) {
+        Some(Reached::Kernel)
+    } else {
+        let nothing = |words: &&str| serial.contains(words) || debug.contains(words);
+        NOTHING_FOUND
+            .iter()
+            .any(nothing)
+            .then_some(Reached::NothingFound)
+    }
+}
+
+fn so_far(serial: &str, debug: &str) -> Reached {
+    match serial.is_empty() && debug.is_empty() {
+        true => Reached::Nothing,
+        false => Reached::Firmware,
+    }
+}
+
+/// Without what a terminal would obey.
+fn last_words(serial: &str, debug: &str) -> String {
+    let last = |text: &str| {
+        let clean = |line: &str| line.chars().filter(|c| !c.is_control()).collect::<String>();
+        let mut lines = text.lines().rev().map(clean);
+        lines.find(|line| !line.trim().is_empty())
+    };
+    last(serial).or_else(|| last(debug)).unwrap_or_default()
+}
+
+fn chain(error: &crate::libvirt::Error) -> String {
+    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
+    format!("{error}{}", cause.unwrap_or_default())
+}
+
+impl Bench {
+    /// Tries every firmware with every medium; those that need the network get one whose file is for them.
+    pub(super) fn compatibility(&self, media: &Media, scope: &Scope) -> anyhow::Result<Vec<Row>> {
+        let networks = [("bios", 1), ("uefi", 2)].map(|(file, number)| BootNetwork {
+            name: format!("boot-{file}"),
+            gateway: Ipv4Addr::new(10, 79, number, 1),
+            tftp: media.tftp(),
+            file: file.into(),
+        });
+        let mut started = Vec::new();
+        let tried = networks
+            .iter()
+            .try_for_each(|network| {
+                started.push(self.connection()?.start_boot_network(network)?);
+                Ok(())
+            })
+            .and_then(|()| self.try_all(media, scope));
+        // Also after a failure: a lab does not go while it has what the deployment does not own.
+        for network in started {
+            network.destroy()?;
+        }
+        tried
+    }
+
+    fn try_all(&self, media: &Media, scope: &Scope) -> anyhow::Result<Vec<Row>> {
+        let mut rows = Vec::new();
+        let here = ROWS.iter().filter(|(_, case)| self.has(case));
+        let total = (here.clone().count() * Medium::ALL.len()) as u64;
+        for (row, case) in here {
+            let mut tries = Vec::new();
+            for medium in Medium::ALL {
+                self.go_on()?;
+                scope.stage(format!("{row} from {}", medium.word()));
+                tries.push(self.attempt(&Name::new(case)?, medium, media)?);
+                let done = rows.len() * Medium::ALL.len() + tries.len();
+                scope.progress(done as u64, Some(total));
+            }
+            rows.push(Row {
+                firmware: (*row).to_owned(),
+                tries,
+            });
+        }
+        Ok(rows)
+    }
+
+    fn attempt(&self, case: &Name, medium: Medium, media: &Media) -> anyhow::Result<Try> {
+        let domain = &self.spec.domains[case];
+        let network = match domain.firmware {
+            Firmware::Uefi => "boot-uefi",
+            _ => "boot-bios",
+        };
+        let source = match medium {
+            Medium::Network => network.to_owned(),
+            Medium::CdRom => media.cd_rom().display().to_string(),
+            _ => media.disk().display().to_string(),
+        };
+        let machine = self.machine(case)?;
+        let (serial, debug) = (machine.serial_log.clone(), machine.firmware_log.clone());
+        remove_if_there(&serial)?;
+        remove_if_there(&debug)?;
+        let trial = Trial {
+            machine,
+            medium,
+            source,
+        };
+        let began = Instant::now();
+        let tried = |reached, last_words| Try {
+            medium,
+            boots: reached == Reached::BootLoader,
+            reached,
+            seconds: seconds(began.elapsed()),
+            last_words,
+        };
+        let running = match self.connection()?.start_trial(&trial) {
+            Ok(running) => running,
+            Err(error) => return Ok(tried(Reached::Refused, chain(&error))),
+        };
+        let said = |log| String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned();
+        let tried = loop {
+            let (serial, debug) = (said(&serial), said(&debug));
+            let over = began.elapsed() > PATIENCE || self.cancel.is_cancelled();
+            let reached = decided(medium, &serial, &debug);
+            if let Some(reached) = reached.or_else(|| over.then(|| so_far(&serial, &debug))) {
+                break tried(reached, last_words(&serial, &debug));
+            }
+            std::thread::sleep(LOOK);
+        };
+        running.destroy()?;
+        Ok(tried)
+    }
+
+    /// A case's board and firmware, with nothing to boot from.
+    fn machine(&self, case: &Name) -> anyhow::Result<DomainDefinition> {
+        let domain = &self.spec.domains[case];
+        let name = Name::new("trial")?;
+        Ok(DomainDefinition {
+            ownership: Ownership {
+                deployment: self.spec.name.clone(),
+                digest: Digest::of(b"trial"),
+            },
+            accelerator: self.accelerator,
+            machine: domain.machine,
+            firmware: self.loader(&domain.firmware)?,
+            kernel: None,
+            memory: domain.memory,
+            vcpus: domain.vcpus,
+            disks: Vec::new(),
+            interfaces: Vec::new(),
+            oem_strings: Vec::new(),
+            fw_cfg: Vec::new(),
+            serial_log: self.host.home.console_log(&name),
+            firmware_log: self.host.home.firmware_log(&name),
+            name,
+        })
+    }
+
+    /// Of a firmware that the cases have, whose ROM is in the cache by now.
+    fn loader(&self, firmware: &Firmware) -> anyhow::Result<Loader> {
+        let (cache, scope) = (&self.host.cache, Scope::ignored());
+        let rom = match firmware {
+            Firmware::Seabios => return Ok(Loader::Seabios),
+            Firmware::Uefi => return Ok(Loader::Uefi),
+            Firmware::Coreboot(Payload::Seabios) => {
+                coreboot::with_seabios(cache, &scope, &self.cancel)?
+            }
+            Firmware::Coreboot(linux) => {
+                coreboot::with_linux(cache, &self.image, linux, &scope, &self.cancel)?
+            }
+            Firmware::Rom { .. } => anyhow::bail!("no case has a ROM of its own"),
+        };
+        Ok(Loader::Rom { path: rom.path })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_consoles_say_decides() {
+        let disk = Medium::Sata;
+        for (medium, serial, debug, reached) in [
+            (
+                disk,
+                "GRUB\r\nstarted from disk\r\n",
+                "",
+                Some(Reached::BootLoader),
+            ),
+            // Another medium than the one that was given.
+            (Medium::CdRom, "started from disk", "", None),
+            (disk, "[ 0.0] Linux version 6", "", Some(Reached::Kernel)),
+            (
+                disk,
+                "",
+                "No bootable device.  Retrying",
+                Some(Reached::NothingFound),
+            ),
+            (
+                disk,
+                "BdsDxe: No bootable option or device was found.",
+                "",
+                Some(Reached::NothingFound),
+            ),
+            (disk, "", "SeaBIOS (version", None),
+        ] {
+            assert_eq!(decided(medium, serial, debug), reached, "{serial}{debug}");
+        }
+        assert_eq!(so_far("", ""), Reached::Nothing);
+        assert_eq!(so_far("", "SeaBIOS"), Reached::Firmware);
+    }
+
+    #[test]
+    fn last_words_are_the_serial_consoles_and_clean() {
+        assert_eq!(last_words("a\r\n\x1b[2Jb\r\n\r\n", "c"), "[2Jb");
+        assert_eq!(last_words("", "c\n"), "c");
+        assert_eq!(last_words("", ""), "");
+    }
+}

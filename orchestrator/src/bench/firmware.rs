@@ -1,0 +1,357 @@
+//! Boots one image under every firmware and boot path, in turn, and times the stages of each boot.
+
+use std::fmt::Write as _;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use tokio_util::sync::CancellationToken;
+
+use super::result::{Case, Results, Run};
+use super::settings;
+use crate::accel::{self, Accelerator};
+use crate::boot::{Times, Watch};
+use crate::cancelled::Cancelled;
+use crate::event::{Event, Events, Scope};
+use crate::execute::{JOBS, World, execute};
+use crate::guest::Guest;
+use crate::identity::Identity;
+use crate::image::media::Media;
+use crate::image::{self, GuestImage};
+use crate::lab::Lab;
+use crate::libvirt::{Connection, Domain};
+use crate::observe::{Host, observe};
+use crate::plan::{self, Action, Plan};
+use crate::spec::{Firmware, ImageSource, ImageSpec, Name, Spec};
+use crate::state::{Journal, Paths};
+use crate::topology;
+
+/// Longer than any of these boots takes, also under emulation on a busy host.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Each case's name, and its lines of a topology.
+const CASES: [(&str, &str); 8] = [
+    ("seabios-disk", "firmware: seabios, boot: disk"),
+    ("seabios-kernel", "firmware: seabios, boot: kernel"),
+    (
+        "seabios-q35-disk",
+        "firmware: seabios, boot: disk, machine: q35",
+    ),
+    ("coreboot-disk", "firmware: coreboot, boot: disk"),
+    ("coreboot-kernel", "firmware: coreboot, boot: kernel"),
+    ("coreboot-linux", "firmware: {coreboot: {payload: linux}}"),
+    ("uefi-disk", "firmware: uefi, boot: disk"),
+    ("uefi-kernel", "firmware: uefi, boot: kernel"),
+];
+
+/// Boots every case `runs` times. `folder` is for the lab alone; `cancel` ends it after the boot under way.
+pub async fn measure(
+    folder: &Path,
+    cache: &Path,
+    image: &ImageSpec,
+    runs: usize,
+    events: &Events,
+    cancel: &CancellationToken,
+) -> anyhow::Result<Results> {
+    let file = folder.join("topology.yaml");
+    fs::write(&file, cases_of(image)?).context("failed to write the cases' topology")?;
+    let mut spec = topology::load(&file)?;
+    let paths = Paths {
+        state: folder.join("state"),
+        cache: cache.to_owned(),
+    };
+    let measured = match prepare(&paths, &mut spec, events, cancel).await {
+        Ok(()) => run_all(&paths, &spec, runs, events, cancel).await,
+        Err(error) => Err(error),
+    };
+    // With a token of its own: what was made goes, also after Ctrl-C.
+    let removed = change(
+        &paths,
+        &spec,
+        events,
+        &CancellationToken::new(),
+        Change::Remove,
+    )
+    .await;
+    // Not with the plan where it holds what a try left behind; nothing in it is anybody else's.
+    if let Some(lab) = Lab::running(&paths.deployment(&spec.name).lab())? {
+        lab.stop().context("failed to stop the lab")?;
+    }
+    let results = measured?;
+    removed.context("failed to take the lab away")?;
+    Ok(results)
+}
+
+fn cases_of(image: &ImageSpec) -> anyhow::Result<String> {
+    let ImageSource::Recipe(recipe) = &image.source else {
+        anyhow::bail!(
+            "`{}` is no recipe's image, and only those boot by their kernel",
+            image.name
+        );
+    };
+    // JSON is YAML.
+    let recipe = serde_json::json!({"recipe": recipe, "packages": image.packages});
+    let mut text = format!(
+        "name: bench-firmware\nnetwork: {{cidr: 10.78.0.0/24}}\nimages: {{guest: {recipe}}}\ndomains:\n"
+    );
+    for (name, lines) in CASES {
+        writeln!(text, "  {name}: {{image: guest, memory: 512 MiB, {lines}}}")?;
+    }
+    Ok(text)
+}
+
+/// Starts the lab, and defines every case that this host has the firmware for; the others leave the spec.
+async fn prepare(
+    paths: &Paths,
+    spec: &mut Spec,
+    events: &Events,
+    cancel: &CancellationToken,
+) -> anyhow::Result<()> {
+    change(paths, spec, events, cancel, Change::StartLab).await?;
+    let host = Host::attach(paths, spec)?;
+    let connection = host.connection.as_ref().context("the lab runs")?;
+    if !connection.capabilities()?.uefi {
+        spec.domains
+            .retain(|_, domain| domain.firmware != Firmware::Uefi);
+        events.note(
+            "libvirt has no UEFI firmware to choose from here, and its cases are left out; the package is `ovmf`",
+        );
+    }
+    change(paths, spec, events, cancel, Change::Prepare).await
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Change {
+    StartLab,
+    /// Everything but starting the domains.
+    Prepare,
+    Remove,
+}
+
+async fn change(
+    paths: &Paths,
+    spec: &Spec,
+    events: &Events,
+    cancel: &CancellationToken,
+    change: Change,
+) -> anyhow::Result<()> {
+    let home = paths.deployment(&spec.name);
+    home.create()?;
+    let host = Host::attach(paths, spec)?;
+    let observed = observe(&host, spec).await?;
+    let plan = match change {
+        Change::StartLab => only(plan::up(spec, &observed)?, |action| {
+            matches!(action, Action::StartLab { .. })
+        }),
+        Change::Prepare => only(plan::up(spec, &observed)?, |action| {
+            !matches!(action, Action::Start { .. } | Action::Reach { .. })
+        }),
+        Change::Remove => plan::down(spec, &observed, true),
+    };
+    let journal = Journal::start(&home.journal_file(), "bench", plan.steps.len())?;
+    let world = World::new(host, spec.clone(), events.clone(), cancel.clone())?;
+    let outcome = execute(&plan, Arc::new(world), &journal, JOBS).await?;
+    if outcome.cancelled {
+        return Err(cancelled());
+    }
+    match outcome.failed.into_iter().next() {
+        Some((step, error)) => Err(error.context(step.title())),
+        None => Ok(()),
+    }
+}
+
+fn cancelled() -> anyhow::Error {
+    Cancelled::during("firmware was measured").into()
+}
+
+/// A part of a plan.
+fn only(mut plan: Plan, part: impl Fn(&Action) -> bool) -> Plan {
+    plan.steps.retain(|step| part(&step.action));
+    plan
+}
+
+async fn run_all(
+    paths: &Paths,
+    spec: &Spec,
+    runs: usize,
+    events: &Events,
+    cancel: &CancellationToken,
+) -> anyhow::Result<Results> {
+    let host = Host::attach(paths, spec)?;
+    let identity = Identity::load_or_create(&host.home.keys(), spec)?;
+    let image = image::cached(&paths.cache, &spec.images["guest"])?.context("the image is gone")?;
+    let proof = accel::decide(spec.accel, &paths.cache, image.kernel.as_ref())?;
+    let bench = Bench {
+        host,
+        spec: spec.clone(),
+        identity,
+        image,
+        accelerator: proof.accelerator,
+        cancel: cancel.clone(),
+    };
+    let [boots, media] = [
+        ("boots", "boot each case in turn"),
+        ("media", "start each firmware with each medium"),
+    ]
+    .map(|(step, title)| {
+        let (step, title) = (step.to_owned(), title.to_owned());
+        events.emit(Event::Started {
+            step: step.clone(),
+            subject: None,
+            title,
+        });
+        events.scope(step, None)
+    });
+    tokio::task::spawn_blocking(move || bench.run(runs, &boots, &media)).await?
+}
+
+/// A lab in which every case is defined, and off.
+pub(super) struct Bench {
+    pub(super) host: Host,
+    pub(super) spec: Spec,
+    identity: Identity,
+    pub(super) image: GuestImage,
+    pub(super) accelerator: Accelerator,
+    pub(super) cancel: CancellationToken,
+}
+
+impl Bench {
+    fn run(&self, runs: usize, boots: &Scope, media: &Scope) -> anyhow::Result<Results> {
+        let folder = tempfile::tempdir().context("failed to make a folder for the media")?;
+        // libvirt's TFTP server has a user of its own.
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o755))
+            .context("failed to open the folder of the media")?;
+        // First, so that what is missing for them is told at once.
+        let made = Media::make(folder.path(), media, &self.cancel)?;
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let accelerator = match self.accelerator {
+            Accelerator::Kvm => "KVM",
+            Accelerator::Tcg => "TCG",
+        };
+        Ok(Results {
+            host: format!(
+                "{} {}, {processors} processors, {accelerator}",
+                std::env::consts::OS,
+                std::env::consts::ARCH,
+            ),
+            cases: self.boot_all(runs, boots)?,
+            compatibility: self.compatibility(&made, media)?,
+            settings: settings::all(),
+        })
+    }
+
+    /// In turn and not one case after the other, so that a host's slow minutes fall on all alike.
+    fn boot_all(&self, runs: usize, scope: &Scope) -> anyhow::Result<Vec<Case>> {
+        let mut cases: Vec<Case> = CASES
+            .iter()
+            .filter(|(name, _)| self.has(name))
+            .map(|(name, lines)| Case::new(name, lines))
+            .collect();
+        let total = (runs * cases.len()) as u64;
+        for run in 0..runs {
+            for index in 0..cases.len() {
+                self.go_on()?;
+                let name = Name::new(&cases[index].name)?;
+                scope.stage(format!("run {} of {runs}: {name}", run + 1));
+                let booted = self.boot(&name);
+                let off = self.power_off(&name);
+                cases[index].runs.push(match booted {
+                    Ok(run) => run,
+                    Err(error) => Run::failed(&error),
+                });
+                off?;
+                scope.progress((run * cases.len() + index + 1) as u64, Some(total));
+            }
+        }
+        Ok(cases)
+    }
+
+    /// An error once the run is cancelled.
+    pub(super) fn go_on(&self) -> anyhow::Result<()> {
+        match self.cancel.is_cancelled() {
+            true => Err(cancelled()),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether this host runs the case.
+    pub(super) fn has(&self, case: &str) -> bool {
+        self.spec.domains.keys().any(|name| name.as_str() == case)
+    }
+
+    fn boot(&self, name: &Name) -> anyhow::Result<Run> {
+        let home = &self.host.home;
+        let domain = &self.spec.domains[name];
+        // A fresh overlay: each boot is the image's first.
+        let disk = home.disk(name);
+        crate::state::remove_if_there(&disk)?;
+        image::create_overlay(&self.image.disk, &disk, domain.system_disk)?;
+        let handle = self.handle(name)?;
+        let watch = Watch::begin(&home.console_log(name), &home.firmware_log(name))?;
+        handle.start()?;
+        let reach = self.host.reach(&self.spec).context("the lab runs")?;
+        let guest = Guest::connect(
+            &reach,
+            &self.spec,
+            name,
+            &self.identity,
+            PATIENCE,
+            &Scope::ignored(),
+            &self.cancel,
+        );
+        let times = Times {
+            ssh: guest.is_ok().then(|| watch.elapsed()),
+            ..watch.times()
+        };
+        let guest = guest.with_context(|| format!("it waited for {}", times.waiting_for()))?;
+        let reported = guest.firmware()?;
+        ensure!(
+            reported.fits(&domain.firmware),
+            "the guest reports {reported}"
+        );
+        Ok(Run::booted(times, &reported))
+    }
+
+    fn handle(&self, name: &Name) -> anyhow::Result<Domain> {
+        self.connection()?
+            .domain(&self.spec.name, name.as_str())?
+            .with_context(|| format!("the domain `{name}` is gone"))
+    }
+
+    pub(super) fn connection(&self) -> anyhow::Result<&Connection> {
+        self.host.connection.as_ref().context("the lab runs")
+    }
+
+    fn power_off(&self, name: &Name) -> anyhow::Result<()> {
+        Ok(self.handle(name)?.destroy()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{Seed, Size};
+
+    #[test]
+    fn every_case_is_a_valid_domain() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = ImageSpec {
+            name: "guest".into(),
+            source: ImageSource::Recipe(folder.path().to_owned()),
+            packages: Default::default(),
+            seed: Seed::Credentials,
+        };
+        let file = folder.path().join("topology.yaml");
+        fs::write(&file, cases_of(&image).unwrap()).unwrap();
+        let spec = topology::load(&file).unwrap();
+        assert_eq!(spec.domains.len(), CASES.len());
+        assert!(
+            spec.domains
+                .values()
+                .all(|domain| domain.memory.current == Size::mib(512))
+        );
+    }
+}

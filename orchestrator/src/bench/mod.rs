@@ -1,0 +1,13 @@
+//! What `pspd bench` measures, each in a lab of its own that leaves nothing behind.
+
+mod chart;
+mod compatibility;
+pub mod firmware;
+mod page;
+mod result;
+mod settings;
+mod tables;
+
+pub use page::page;
+pub use result::{Case, Results, Run, Spread};
+pub use tables::tables;

@@ -1,0 +1,132 @@
+//! `pspd bench`: answers with figures what is otherwise answered by feel.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, ensure};
+
+use super::context::{Context, cancelled_by_signals, runtime};
+use super::exit::Exit;
+use super::up::positive;
+use crate::bench::{firmware, page, tables};
+use crate::cancelled::Cancelled;
+use crate::event::Events;
+use crate::report::{self, Style};
+use crate::spec::{ImageSource, ImageSpec};
+use crate::state::write_atomically;
+
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: BenchCommand,
+}
+
+#[derive(clap::Subcommand)]
+enum BenchCommand {
+    /// Boot the topology's image under every firmware and boot path, in turn, in a lab of its own
+    Firmware(FirmwareArgs),
+}
+
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  pspd bench firmware --runs 5 --out bench")]
+struct FirmwareArgs {
+    /// How often each case is booted
+    #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = positive)]
+    runs: usize,
+    /// Where firmware.json and firmware.html are written, over those of a run before
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    out: PathBuf,
+}
+
+pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
+    match args.command {
+        BenchCommand::Firmware(args) => firmware(context, &args),
+    }
+}
+
+fn firmware(context: &Context, args: &FirmwareArgs) -> anyhow::Result<Exit> {
+    let spec = context.spec()?;
+    let recipes = |image: &&ImageSpec| matches!(image.source, ImageSource::Recipe(_));
+    let image = spec
+        .images
+        .values()
+        .find(recipes)
+        .context(
+            "the topology has no image of a recipe, and others do not boot by every path; name one under `images`, such \
+             as `debian: {recipe: images/debian}`",
+        )?;
+    make_writable(&args.out)?;
+    let folder = tempfile::Builder::new()
+        .prefix("pspd-bench-")
+        .tempdir()
+        .context("failed to make a folder for the lab")?;
+    let results = runtime()?.block_on(async {
+        let cancel = cancelled_by_signals()?;
+        let (events, receiver) = Events::channel();
+        let reporter = tokio::spawn(report::follow(receiver, Style::for_stderr()));
+        let cache = &context.paths.cache;
+        let measured =
+            firmware::measure(folder.path(), cache, image, args.runs, &events, &cancel).await;
+        drop(events);
+        reporter.await??;
+        measured
+    });
+    let results = match results {
+        Err(error) if Cancelled::is_cause_of(&error) => {
+            writeln!(std::io::stderr(), "interrupted; nothing was written")?;
+            return Ok(Exit::Interrupted);
+        }
+        results => results?,
+    };
+    let json = serde_json::to_vec_pretty(&results)?;
+    for (name, content) in [
+        ("firmware.json", json),
+        ("firmware.html", page(&results).into_bytes()),
+    ] {
+        let path = args.out.join(name);
+        write_atomically(&path, &content, 0o644)?;
+        writeln!(std::io::stderr(), "wrote {}", path.display())?;
+    }
+    write!(std::io::stdout(), "{}", tables(&results))?;
+    let whole = results
+        .cases
+        .iter()
+        .all(|case| case.runs.iter().all(|run| run.error.is_none()));
+    Ok(if whole { Exit::Done } else { Exit::Failed })
+}
+
+/// Minutes of measuring are not for a folder that takes no file.
+fn make_writable(folder: &Path) -> anyhow::Result<()> {
+    let shown = folder.display();
+    ensure!(
+        !folder.exists() || folder.is_dir(),
+        "`{shown}` is no folder; `--out` names one that is there or can be made"
+    );
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("failed to make the folder `{shown}`"))?;
+    tempfile::tempfile_in(folder)
+        .map(drop)
+        .with_context(|| format!("cannot write into the folder `{shown}` of `--out`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_for_results_is_made_or_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let deep = folder.path().join("a/b");
+        make_writable(&deep).unwrap();
+        assert_eq!(std::fs::read_dir(&deep).unwrap().count(), 0);
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let refused = make_writable(&file).unwrap_err().to_string();
+        assert!(
+            refused.ends_with("names one that is there or can be made"),
+            "{refused}"
+        );
+        assert!(make_writable(&file.join("a")).is_err());
+        assert!(make_writable(Path::new("/proc")).is_err());
+    }
+}

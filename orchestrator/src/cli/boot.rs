@@ -1,0 +1,80 @@
+//! What `status` tells of boots: the last one's stages, and the firmware that each guest reports.
+
+use serde::Serialize;
+
+use crate::boot::Boot;
+use crate::spec::{Firmware, Name, Spec};
+use crate::state::Home;
+
+/// The firmware that a guest reported when it was last reached.
+#[derive(Debug, PartialEq, Serialize)]
+pub struct ReportedStatus {
+    pub vendor: String,
+    pub version: String,
+    pub efi: bool,
+    pub coreboot: bool,
+    /// Whether it can be the one that the topology asks for.
+    pub as_asked: bool,
+}
+
+/// Seconds since power on; `null` where a stage left no trace.
+#[derive(Debug, PartialEq, Serialize)]
+pub struct BootStatus {
+    /// RFC 3339.
+    pub started: Option<String>,
+    pub firmware: Option<f64>,
+    pub kernel: Option<f64>,
+    pub init: Option<f64>,
+    pub ssh: Option<f64>,
+}
+
+impl ReportedStatus {
+    pub fn of(boot: &Boot, asked: &Firmware) -> ReportedStatus {
+        let reported = boot.reported.clone();
+        ReportedStatus {
+            as_asked: reported.fits(asked),
+            vendor: reported.vendor,
+            version: reported.version,
+            efi: reported.efi,
+            coreboot: reported.coreboot,
+        }
+    }
+
+    /// `coreboot 4.15`, beside the word of the topology.
+    pub fn shown(&self) -> String {
+        format!("{} {}", self.vendor, self.version)
+    }
+}
+
+impl BootStatus {
+    pub fn of(boot: &Boot) -> BootStatus {
+        let [firmware, kernel, init, ssh] =
+            boot.times.all().map(|time| time.map(crate::event::seconds));
+        BootStatus {
+            started: boot.started.clone(),
+            firmware,
+            kernel,
+            init,
+            ssh,
+        }
+    }
+}
+
+/// The recorded boots of a spec's domains.
+pub fn recorded(home: &Home, spec: &Spec) -> anyhow::Result<Vec<(Name, Boot)>> {
+    let mut boots = Vec::new();
+    for name in spec.domains.keys() {
+        if let Some(boot) = home.boot_record(name)? {
+            boots.push((name.clone(), boot));
+        }
+    }
+    Ok(boots)
+}
+
+/// The table of `status --boot`.
+pub fn table(home: &Home, spec: &Spec) -> anyhow::Result<String> {
+    let boots = recorded(home, spec)?;
+    Ok(crate::report::boots(
+        boots.iter().map(|(name, boot)| (name, boot)),
+    ))
+}

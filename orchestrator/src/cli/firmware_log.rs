@@ -1,0 +1,50 @@
+//! `pspd logs --firmware NAME`: what a domain's firmware said at its last start.
+
+use std::fs;
+use std::io::{ErrorKind, Write as _};
+
+use anyhow::{Context as _, bail};
+
+use super::context::{self, Context};
+use super::exit::Exit;
+use crate::spec::Spec;
+
+pub fn show(context: &Context, spec: &Spec, name: Option<&str>) -> anyhow::Result<Exit> {
+    let Some(name) = name else {
+        bail!("name a domain: `pspd logs --firmware NAME`");
+    };
+    let name = context::domain(spec, name)?;
+    let path = context.paths.deployment(&spec.name).firmware_log(&name);
+    let bytes = match fs::read(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            bail!(
+                "`{name}` was not started yet: there is no `{}`",
+                path.display()
+            )
+        }
+        read => read.with_context(|| format!("failed to read `{}`", path.display()))?,
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    let mut out = std::io::stdout().lock();
+    for line in text
+        .lines()
+        .map(str::trim_end)
+        .filter(|line| !line.is_empty())
+    {
+        // A firmware's words go to a terminal.
+        let clean: String = line.chars().filter(|c| !c.is_control()).collect();
+        writeln!(out, "{clean}")?;
+    }
+    if text.trim().is_empty() {
+        writeln!(
+            std::io::stderr(),
+            "its firmware wrote nothing to the debugging port; UEFI's words are on the serial console, `{}`",
+            context
+                .paths
+                .deployment(&spec.name)
+                .console_log(&name)
+                .display()
+        )?;
+    }
+    Ok(out.flush().map(|()| Exit::Done)?)
+}

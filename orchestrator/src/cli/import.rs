@@ -1,0 +1,169 @@
+//! `pspd import`: an exported deployment on this host; placed, then brought up like any other.
+
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use tokio_util::sync::CancellationToken;
+
+use super::context::{Context, cancelled_by_signals, runtime};
+use super::exit::{Coded, Exit};
+use super::run::{Change, change, reported, take_lock};
+use crate::archive::{Opened, Placement, TOPOLOGY, Taken, Wanted, placement};
+use crate::cancelled::Cancelled;
+use crate::event::{Event, Events};
+use crate::report::Style;
+use crate::spec::{Name, Spec};
+use crate::{observe, topology};
+
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  pspd import vm-export.tar.xz\n  pspd import vm-export.tar.xz --name copy\n  pspd import vm-export.tar.xz --dry-run\n\nThe deployment's topology.yaml and the files that it names go into a folder of its name; `pspd` commands there are\nabout it, and so they are with `--deployment NAME` anywhere."
+)]
+pub struct Args {
+    /// The archive
+    archive: PathBuf,
+    /// The deployment's name here; the archive's without it
+    #[arg(long)]
+    name: Option<String>,
+    /// Where domains live: `lab`, or a libvirt URI of this host
+    #[arg(long, default_value = "lab", value_name = "URI")]
+    connection: String,
+    /// The folder for topology.yaml and its files; without it, one of the deployment's name
+    #[arg(long, value_name = "DIR")]
+    into: Option<PathBuf>,
+    /// Check all of the archive and what it would become here; create nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Place it, and do not bring it up
+    #[arg(long)]
+    no_up: bool,
+    /// Print one JSON event per line on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+const STEP: &str = "archive/import";
+
+pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
+    runtime()?.block_on(async {
+        let cancel = cancelled_by_signals()?;
+        let told = reported(Style::chosen(args.json), async |events| {
+            import(context, &args, events, &cancel).await
+        });
+        let placement = match told.await {
+            Err(error) if Cancelled::is_cause_of(&error) => {
+                writeln!(std::io::stderr(), "interrupted; nothing was created")?;
+                return Ok(Exit::Interrupted);
+            }
+            told => told?,
+        };
+        let mut err = std::io::stderr();
+        for note in &placement.notes {
+            writeln!(err, "note: {note}")?;
+        }
+        if args.dry_run {
+            describe(&placement)?;
+            return Ok(Exit::Done);
+        }
+        writeln!(err, "imported into `{}`", placement.folder.display())?;
+        if args.no_up {
+            return Ok(Exit::Done);
+        }
+        up(context, &placement, args.json, cancel).await
+    })
+}
+
+/// Opens, checks and decides; then, under the deployment's lock, places.
+async fn import(
+    context: &Context,
+    args: &Args,
+    events: &Events,
+    cancel: &CancellationToken,
+) -> anyhow::Result<Placement> {
+    events.emit(Event::Started {
+        step: STEP.into(),
+        subject: None,
+        title: format!("read `{}`", args.archive.display()),
+    });
+    let wanted = Wanted {
+        name: args.name.as_deref().map(Name::new).transpose()?,
+        connection: args.connection.clone(),
+        folder: args.into.clone(),
+    };
+    let (scope, path) = (events.scope(STEP, None), args.archive.clone());
+    let opened = {
+        let (scope, cancel) = (scope.clone(), cancel.clone());
+        tokio::task::spawn_blocking(move || Opened::open(&path, &scope, &cancel)).await??
+    };
+    let taken = Taken {
+        networks: observe::routed_networks()?,
+        listening: |address| TcpListener::bind(address).is_err(),
+    };
+    let placement = placement(&opened.manifest, wanted, &taken, &context.paths)?;
+    placement.refuse_taken()?;
+    scope.stage("checking and unpacking");
+    if args.dry_run {
+        tokio::task::spawn_blocking(move || opened.read(|_| Ok(None))).await??;
+        return Ok(placement);
+    }
+    let _lock = take_lock(&placement.home.lock_file(), false, cancel, events).await?;
+    placement.refuse_taken()?;
+    let cache = context.paths.cache.clone();
+    tokio::task::spawn_blocking(move || {
+        placement.place(opened, &cache)?;
+        Ok(placement)
+    })
+    .await?
+}
+
+/// Says what the archive would become.
+fn describe(placement: &Placement) -> anyhow::Result<()> {
+    let spec = &placement.spec;
+    let mut out = std::io::stdout();
+    writeln!(
+        out,
+        "`{}` on {}, network {}, into `{}`",
+        spec.name,
+        spec.connection,
+        spec.network.cidr,
+        placement.folder.display()
+    )?;
+    for domain in spec.domains.values() {
+        let published: Vec<SocketAddr> = domain.publish.iter().map(|one| one.host).collect();
+        writeln!(
+            out,
+            "  {}  {}  {} of memory, {} vCPUs, published on {published:?}",
+            domain.name, domain.address, domain.memory.current, domain.vcpus.current
+        )?;
+    }
+    Ok(())
+}
+
+/// The same as `pspd up` beside the new topology.
+async fn up(
+    context: &Context,
+    placement: &Placement,
+    json: bool,
+    cancel: CancellationToken,
+) -> anyhow::Result<Exit> {
+    let file = placement.folder.join(TOPOLOGY);
+    let spec: Spec = topology::load(&file)
+        .map_err(|faults| Coded {
+            exit: Exit::InvalidTopology,
+            message: faults.to_string(),
+        })
+        .context("the imported topology")?;
+    let change_to = Change {
+        command: "up",
+        json,
+        no_wait: false,
+        jobs: crate::execute::JOBS,
+        forget: false,
+    };
+    change(context, spec, change_to, cancel, |spec, observed| {
+        Ok(crate::plan::up(spec, observed)?)
+    })
+    .await
+}

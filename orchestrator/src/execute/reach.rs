@@ -1,0 +1,142 @@
+//! Waiting for a guest: until SSH answers, with the firmware that was asked for.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{anyhow, ensure};
+
+use super::World;
+use crate::boot::{Boot, Times, Watch};
+use crate::event::Scope;
+use crate::guest::{ConnectError, Guest};
+use crate::spec::{Firmware, Name};
+
+/// From a domain's start to its SSH banner, natively.
+const BOOT: Duration = Duration::from_secs(20);
+pub(super) const LOG_LINES: usize = 12;
+
+pub(super) fn reach(world: &World, domain: &Name, scope: &Scope) -> anyhow::Result<()> {
+    scope.stage("waiting for SSH");
+    let deadline = world.spec.domains[domain]
+        .boot_timeout
+        .unwrap_or_else(|| world.patience(BOOT));
+    let guest = Guest::connect(
+        &world.reach()?,
+        &world.spec,
+        domain,
+        &world.identity,
+        deadline,
+        scope,
+        &world.cancel,
+    );
+    let watch = world.take_watch(domain);
+    match guest {
+        Ok(guest) => {
+            check_firmware(world, domain, &guest, watch)?;
+            world.set_guest(domain, guest);
+            Ok(())
+        }
+        Err(error @ ConnectError::NoBanner { .. }) => {
+            let times = watch.map(|watch| watch.times());
+            Err(anyhow!("{error}\n{}", how_far(world, domain, times)))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Records the boot; firmware that was not asked for is an error.
+fn check_firmware(
+    world: &World,
+    domain: &Name,
+    guest: &Guest,
+    watch: Option<Watch>,
+) -> anyhow::Result<()> {
+    let mut boot = match watch {
+        Some(watch) => Boot {
+            started: Some(watch.started().to_string()),
+            times: Times {
+                ssh: Some(watch.elapsed()),
+                ..watch.times()
+            },
+            ..Boot::default()
+        },
+        // It was running before.
+        None => world.home.boot_record(domain)?.unwrap_or_default(),
+    };
+    boot.reported = guest.firmware()?;
+    world.home.record_boot(domain, &boot)?;
+    let asked = &world.spec.domains[domain].firmware;
+    ensure!(
+        boot.reported.fits(asked),
+        "`{domain}` is to run on {}, and its guest reports {}; `pspd down` and `pspd up` make it anew",
+        asked.word(),
+        boot.reported
+    );
+    Ok(())
+}
+
+/// Which stage a boot did not reach, the last words of whoever had the machine then, and what to do.
+fn how_far(world: &World, domain: &Name, times: Option<Times>) -> String {
+    let waited_for = times.map_or("SSH", |times| times.waiting_for());
+    let in_firmware = times.is_some_and(|times| times.kernel.is_none());
+    let firmware = in_firmware.then(|| {
+        let said = end_of(&world.home.firmware_log(domain));
+        let hint = match &world.spec.domains[domain].firmware {
+            Firmware::Rom { path, .. } => format!(
+                "the ROM `{}` may be for another board or lack its payload; try it with the other `machine`",
+                path.display()
+            ),
+            other => format!("`firmware: {}` may not be able to boot this image", other.word()),
+        };
+        format!("its firmware's log ends with:\n{said}\n{hint}\n")
+    });
+    format!(
+        "it waited for {waited_for}\n{}its serial console ends with:\n{}\nlook into it with `pspd console {domain}` \
+         and `pspd logs --firmware {domain}`",
+        firmware.unwrap_or_default(),
+        end_of(&world.home.console_log(domain))
+    )
+}
+
+/// The last lines of a console's log, indented.
+fn end_of(log: &Path) -> String {
+    match fs::read(log) {
+        Ok(bytes) => {
+            let text = String::from_utf8_lossy(&bytes);
+            let lines: Vec<&str> = text
+                .lines()
+                .map(str::trim_end)
+                .filter(|line| !line.is_empty())
+                .collect();
+            if lines.is_empty() {
+                return "  (it is silent)".to_owned();
+            }
+            indented(
+                lines
+                    .iter()
+                    .skip(lines.len().saturating_sub(LOG_LINES))
+                    .copied(),
+            )
+        }
+        Err(error) => format!("  (`{}`: {error})", log.display()),
+    }
+}
+
+/// Lines for an error's text, without the control characters that a guest may print.
+pub(super) fn indented<'a>(lines: impl IntoIterator<Item = &'a str>) -> String {
+    let clean = |line: &str| line.chars().filter(|c| !c.is_control()).collect::<String>();
+    lines
+        .into_iter()
+        .map(|line| format!("  {}", clean(line)))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_guests_control_characters_do_not_reach_the_terminal() {
+        assert_eq!(super::indented(["\x1b[2Jhello", "b\r"]), "  [2Jhello\n  b");
+    }
+}

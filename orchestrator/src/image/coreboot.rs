@@ -1,0 +1,270 @@
+//! coreboot's ROMs: built from the recipe that this program carries, cached by the digest of their inputs.
+//!
+//! ```text
+//! <cache>/firmware/<digest>/   of the recipe: seabios.rom, linux-base.rom, cbfstool, manifest.json
+//! <cache>/firmware/<digest>/   of recipe, image and command line: linux.rom, the base with that kernel in it
+//! ```
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use rust_embed::RustEmbed;
+use tokio_util::sync::CancellationToken;
+
+use super::cache::{CachedImage, Images};
+use super::{GuestImage, cache, recipe, tool};
+use crate::event::Scope;
+use crate::rom;
+use crate::spec::{Digest, Payload};
+
+const WITH_SEABIOS: &str = "seabios.rom";
+const BASE: &str = "linux-base.rom";
+const WITH_LINUX: &str = "linux.rom";
+const TOOL: &str = "cbfstool";
+/// The kernel takes 4 KiB at a fixed place for it.
+const LONGEST_COMMAND_LINE: usize = 2047;
+
+#[derive(RustEmbed)]
+#[folder = "../images/coreboot"]
+struct Recipe;
+
+/// A ROM that is in the cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rom {
+    pub path: PathBuf,
+    /// Of the file itself.
+    pub sha256: Digest,
+}
+
+/// The digest by which a ROM is cached, known before it is built. `image` is the guest's, whose kernel may be in it.
+pub fn digest(payload: &Payload, image: &Digest) -> Digest {
+    match payload {
+        Payload::Seabios => recipe_digest(),
+        Payload::Linux { cmdline } => {
+            let words = cmdline.as_deref().unwrap_or_default();
+            Digest::of(format!("{} {image} {words}", recipe_digest()).as_bytes())
+        }
+    }
+}
+
+/// The digest of the recipe, whose ROMs all others are made from.
+pub fn recipe_digest() -> Digest {
+    let mut all = Vec::new();
+    for name in Recipe::iter() {
+        let content = content(&name);
+        // Lengths keep apart what would otherwise run together.
+        all.extend_from_slice(format!("{name} {}\n", content.len()).as_bytes());
+        all.extend_from_slice(&content);
+    }
+    Digest::of(&all)
+}
+
+fn content(name: &str) -> std::borrow::Cow<'static, [u8]> {
+    Recipe::get(name).expect("a listed file is there").data
+}
+
+/// How many options the recipe sets, of coreboot and of SeaBIOS as its payload.
+pub fn options() -> [usize; 2] {
+    ["coreboot.config", "seabios.config"].map(|name| {
+        let text = String::from_utf8_lossy(&content(name)).into_owned();
+        text.lines().filter(|line| line.contains("CONFIG_")).count()
+    })
+}
+
+/// Whether the ROM of this digest is in the cache.
+pub fn is_cached(cache: &Path, digest: &Digest) -> bool {
+    cache::Images::firmware(cache).folder(digest).is_dir()
+}
+
+/// The cached ROM with SeaBIOS as its payload, built if it is not there. Blocks; `cancel` ends it.
+pub fn with_seabios(cache: &Path, scope: &Scope, cancel: &CancellationToken) -> Result<Rom> {
+    checked(built(cache, scope, cancel)?.join(WITH_SEABIOS))
+}
+
+/// The cached ROM with an image's kernel as its payload, made if it is not there.
+pub fn with_linux(
+    cache: &Path,
+    image: &GuestImage,
+    payload: &Payload,
+    scope: &Scope,
+    cancel: &CancellationToken,
+) -> Result<Rom> {
+    let base = built(cache, scope, cancel)?;
+    let images = Images::firmware(cache);
+    let digest = digest(payload, &image.digest);
+    let rom = images.folder(&digest).join(WITH_LINUX);
+    if !rom.is_file()
+        && let Some(partial) = images.begin(&digest, scope, cancel)?
+    {
+        scope.stage("putting the kernel into the ROM");
+        add_kernel(&base, image, payload, &partial.path().join(WITH_LINUX))?;
+        partial.commit()?;
+    }
+    checked(rom)
+}
+
+/// All ROMs in the cache, by digest.
+pub fn list(cache: &Path) -> Result<Vec<CachedImage>> {
+    Images::firmware(cache).list()
+}
+
+/// The folder of the recipe's ROMs.
+fn built(cache: &Path, scope: &Scope, cancel: &CancellationToken) -> Result<PathBuf> {
+    let carried = recipe::write::<Recipe>;
+    build_from(carried, cache, &recipe_digest(), scope, cancel)
+}
+
+fn build_from(
+    write_recipe: impl FnOnce(&Path) -> Result<()>,
+    cache: &Path,
+    digest: &Digest,
+    scope: &Scope,
+    cancel: &CancellationToken,
+) -> Result<PathBuf> {
+    let images = Images::firmware(cache);
+    let folder = images.folder(digest);
+    if folder.is_dir() {
+        return Ok(folder);
+    }
+    let Some(partial) = images.begin(digest, scope, cancel)? else {
+        return Ok(folder);
+    };
+    // Beside the result and not in /tmp, which may be mounted so that no program runs from it.
+    let scripts = tempfile::Builder::new()
+        .prefix("recipe-")
+        .tempdir_in(partial.path())
+        .context("making a folder for the recipe")?;
+    write_recipe(scripts.path())?;
+    let log = images.log(digest);
+    recipe::build(
+        scripts.path(),
+        &BTreeSet::new(),
+        partial.path(),
+        WITH_SEABIOS,
+        &log,
+        scope,
+        cancel,
+    )?;
+    scripts.close().context("removing the recipe's folder")?;
+    partial.commit()?;
+    Ok(folder)
+}
+
+fn add_kernel(base: &Path, image: &GuestImage, payload: &Payload, rom: &Path) -> Result<()> {
+    let direct = image
+        .kernel
+        .as_ref()
+        .context("the image has no kernel of its own to put into a ROM")?;
+    let mut command_line = direct.cmdline.clone();
+    if let Payload::Linux {
+        cmdline: Some(words),
+    } = payload
+    {
+        command_line.push(' ');
+        command_line.push_str(words);
+    }
+    ensure!(
+        command_line.len() <= LONGEST_COMMAND_LINE,
+        "the kernel's command line has {} bytes, and {LONGEST_COMMAND_LINE} are the most",
+        command_line.len()
+    );
+    let bytes = fs::read(base.join(BASE))
+        .with_context(|| format!("reading `{}`", base.join(BASE).display()))?;
+    fs::write(rom, bytes).with_context(|| format!("writing `{}`", rom.display()))?;
+    let mut add = Command::new(base.join(TOOL));
+    add.arg(rom).args(["add-payload", "-n", "fallback/payload"]);
+    // The kernel unpacks itself: packing it once more only costs time at every boot.
+    add.args(["-c", "none", "-C", &command_line])
+        .arg("-f")
+        .arg(direct.bz_image());
+    if let Some(initrd) = &direct.initrd {
+        add.arg("-I").arg(initrd);
+    }
+    tool::run(&mut add, "build-essential", b"").context("putting the kernel into a ROM of 16 MiB")
+}
+
+fn checked(path: PathBuf) -> Result<Rom> {
+    let sha256 = rom::digest(&path)?;
+    Ok(Rom { path, sha256 })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn every_input_counts_for_the_digest() {
+        let (one, two) = (Digest::of(b"one"), Digest::of(b"two"));
+        let linux = |words: Option<&str>| Payload::Linux {
+            cmdline: words.map(str::to_owned),
+        };
+        let all = [
+            digest(&Payload::Seabios, &one),
+            digest(&linux(None), &one),
+            digest(&linux(None), &two),
+            digest(&linux(Some("quiet")), &one),
+        ];
+        let different: BTreeSet<_> = all.iter().collect();
+        assert_eq!(different.len(), all.len());
+        assert_eq!(digest(&Payload::Seabios, &two), all[0]);
+    }
+
+    #[test]
+    fn the_recipe_is_carried_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        recipe::write::<Recipe>(folder.path()).unwrap();
+        let original = Path::new(env!("CARGO_MANIFEST_DIR")).join("../images/coreboot");
+        assert_eq!(
+            recipe::digest(folder.path()).unwrap(),
+            recipe::digest(&original).unwrap()
+        );
+    }
+
+    #[test]
+    fn a_build_that_fails_shows_the_compilers_first_error_and_leaves_no_rom() {
+        let cache = tempfile::tempdir().unwrap();
+        let digest = Digest::of(b"broken");
+        // It has made one ROM when it compiles what no compiler takes, and goes on to a second error.
+        let broken = |folder: &Path| {
+            for (name, text) in [
+                (
+                    "build.sh",
+                    "#!/bin/sh\nset -e\ncd \"$(dirname \"$0\")\"\n: >\"$1/seabios.rom\"\nmake -k all\n",
+                ),
+                ("Makefile", "all: bootblock.o ramstage.o\n"),
+                ("bootblock.c", "int main(void) { return no_such_thing; }\n"),
+                ("ramstage.c", "int second = also_missing;\n"),
+            ] {
+                fs::write(folder.join(name), text)?;
+            }
+            let script = folder.join("build.sh");
+            Ok(fs::set_permissions(
+                script,
+                fs::Permissions::from_mode(0o755),
+            )?)
+        };
+        let (scope, cancel) = (Scope::ignored(), CancellationToken::new());
+        let built = build_from(broken, cache.path(), &digest, &scope, &cancel);
+        let told = built.unwrap_err().to_string();
+        let first = told.find("bootblock.c:1:").expect(&told);
+        assert!(
+            told[first..].contains("no_such_thing") && told.find("ramstage.c:1:") > Some(first),
+            "{told}"
+        );
+        assert!(!is_cached(cache.path(), &digest));
+        assert_eq!(list(cache.path()).unwrap(), []);
+        let left = fs::read_dir(cache.path().join("firmware")).unwrap();
+        let mut left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(
+            left,
+            [format!("{digest}.lock"), format!("{digest}.log")]
+                .map(Into::<std::ffi::OsString>::into)
+        );
+    }
+}

@@ -1,0 +1,143 @@
+//! Snapshots of a running domain's disks, and their merging.
+//!
+//! ```text
+//! DISK            <-- written             (before)
+//! DISK (frozen)   <-- DISK.snapshot       (snapshot: writes go to the overlay)
+//! DISK            <-- written             (merged: the overlay's content is in the disk, the domain pivoted back)
+//! ```
+//! libvirt keeps no metadata of them: the overlay's name says what it is.
+
+use std::ffi::CString;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use virt_sys as sys;
+
+use super::error::Attempt;
+use super::xml::Element;
+use super::{Domain, DomainDescription, Error, Result, ffi};
+
+/// The ending of a disk's overlay.
+pub const SNAPSHOT: &str = "snapshot";
+/// Between two looks at a merge; small ones are done at the first.
+const POLL: Duration = Duration::from_millis(20);
+/// Of a merge; what a guest writes in hours takes minutes.
+const MERGE: Duration = Duration::from_secs(600);
+
+impl Domain {
+    /// Stops its virtual CPUs; one that does not run is an error.
+    pub fn suspend(&self) -> Result<()> {
+        let attempt = || format!("pause domain `{}`", self.name());
+        self.raw().suspend().map(drop).attempt(attempt)
+    }
+
+    /// Lets its virtual CPUs go on.
+    pub fn resume(&self) -> Result<()> {
+        let attempt = || format!("resume domain `{}`", self.name());
+        self.raw().resume().map(drop).attempt(attempt)
+    }
+
+    /// Freezes its writable disks at one moment: from here on, it writes to an overlay beside each.
+    pub fn snapshot(&self, description: &DomainDescription) -> Result<()> {
+        let disks = description.disks.iter().map(|disk| {
+            let path = disk.path.as_deref().filter(|_| !disk.read_only);
+            let element = Element::new("disk").attribute("name", &disk.target);
+            match path {
+                None => element.attribute("snapshot", "no"),
+                Some(path) => element
+                    .attribute("snapshot", "external")
+                    .attribute("type", "file")
+                    .child(Element::new("driver").attribute("type", "qcow2"))
+                    .child(Element::new("source").attribute("file", overlay(path).display())),
+            }
+        });
+        let xml = Element::new("domainsnapshot")
+            .child(Element::new("disks").children(disks))
+            .to_xml();
+        let flags = sys::VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY
+            | sys::VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA
+            | sys::VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC;
+        let attempt = || format!("freeze the disks of domain `{}`", self.name());
+        self.raw()
+            .create_snapshot_xml(&xml, flags)
+            .map(drop)
+            .attempt(attempt)
+    }
+
+    /// Merges what a running domain wrote since [`Domain::snapshot`] into its disks; an earlier, interrupted merge goes
+    /// on. Disks without an overlay are left as they are. `told` hears how far each is.
+    pub fn merge(&self, told: impl Fn(u64, u64)) -> Result<()> {
+        let Some(live) = self.live()? else {
+            return Ok(());
+        };
+        for disk in live.disks {
+            if disk.path.as_deref().is_some_and(is_overlay) {
+                self.merge_disk(&disk.target, &told)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn merge_disk(&self, target: &str, told: &impl Fn(u64, u64)) -> Result<()> {
+        let attempt = || {
+            format!(
+                "merge the snapshot of disk `{target}` of domain `{}`",
+                self.name()
+            )
+        };
+        let disk = CString::new(target).unwrap_or_default();
+        if ffi::block_job(self.raw(), &disk)
+            .attempt(attempt)?
+            .is_none()
+        {
+            ffi::commit_active(self.raw(), &disk).attempt(attempt)?;
+        }
+        let began = Instant::now();
+        while began.elapsed() < MERGE {
+            let Some(job) = ffi::block_job(self.raw(), &disk).attempt(attempt)? else {
+                break;
+            };
+            told(job.done, job.total);
+            if job.done == job.total {
+                match ffi::pivot(self.raw(), &disk).attempt(attempt) {
+                    // All is copied, and QEMU has not said yet that it is ready.
+                    Err(error) if error.code() == Some(sys::VIR_ERR_BLOCK_COPY_ACTIVE) => {}
+                    pivoted => return pivoted,
+                }
+            }
+            sleep(POLL);
+        }
+        Err(Error::NotMerged {
+            domain: self.name().to_owned(),
+            disk: target.to_owned(),
+            waited: began.elapsed(),
+        })
+    }
+
+    /// Points the definition of a domain that is off to its disks again, whose overlays somebody has merged.
+    pub fn forget_overlays(&self) -> Result<()> {
+        let attempt = || format!("define domain `{}` without snapshots", self.name());
+        let flags = sys::VIR_DOMAIN_XML_INACTIVE | sys::VIR_DOMAIN_XML_SECURE;
+        let mut xml = self.raw().xml_desc(flags).attempt(attempt)?;
+        for quote in ["'", "\""] {
+            xml = xml.replace(
+                &format!(".qcow2.{SNAPSHOT}{quote}"),
+                &format!(".qcow2{quote}"),
+            );
+        }
+        let defined = self.connection().raw().define_domain_xml(&xml);
+        defined.map(drop).attempt(attempt)
+    }
+}
+
+/// Where the overlay of a disk is.
+fn overlay(disk: &Path) -> PathBuf {
+    let mut name = disk.as_os_str().to_owned();
+    name.push(format!(".{SNAPSHOT}"));
+    PathBuf::from(name)
+}
+
+pub(super) fn is_overlay(path: &Path) -> bool {
+    path.extension().is_some_and(|end| end == SNAPSHOT)
+}

@@ -1,0 +1,62 @@
+//! Boots as a table: when each stage was reached, and the firmware that the guest reports.
+
+use std::time::Duration;
+
+use crate::boot::{Boot, STAGES};
+use crate::spec::Name;
+
+/// One row for each boot; empty without one.
+pub fn boots<'a>(boots: impl IntoIterator<Item = (&'a Name, &'a Boot)>) -> String {
+    let mut table = comfy_table::Table::new();
+    table.load_preset(comfy_table::presets::NOTHING);
+    let mut head = vec!["boot of"];
+    head.extend(STAGES);
+    head.push("the guest reports");
+    table.set_header(head);
+    for (name, boot) in boots {
+        let mut row = vec![name.to_string()];
+        row.extend(boot.times.all().map(after));
+        row.push(boot.reported.to_string());
+        table.add_row(row);
+    }
+    if table.is_empty() {
+        return String::new();
+    }
+    format!("{}\n", table.trim_fmt())
+}
+
+/// Since power on.
+fn after(time: Option<Duration>) -> String {
+    time.map_or("-".into(), |time| format!("{:.2} s", time.as_secs_f64()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::boot::{Reported, Times};
+
+    #[test]
+    fn a_row_for_each_boot() {
+        let boot = Boot {
+            started: None,
+            times: Times {
+                firmware: Some(Duration::from_millis(312)),
+                kernel: Some(Duration::from_millis(2500)),
+                init: None,
+                ssh: Some(Duration::from_secs(7)),
+            },
+            reported: Reported {
+                vendor: "coreboot".into(),
+                version: "4.15".into(),
+                efi: false,
+                coreboot: true,
+            },
+        };
+        let name = Name::new("ai-server").unwrap();
+        insta::assert_snapshot!(boots([(&name, &boot)]), @"
+         boot of    firmware  kernel  init  ssh     the guest reports
+         ai-server  0.31 s    2.50 s  -     7.00 s  coreboot 4.15, coreboot's tables
+        ");
+        assert_eq!(boots([]), "");
+    }
+}

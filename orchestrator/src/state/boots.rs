@@ -1,0 +1,27 @@
+//! The last boot of each domain, so that `status` knows of it without asking the guest.
+
+use std::path::PathBuf;
+
+use super::{Home, files};
+use crate::boot::Boot;
+use crate::spec::Name;
+
+impl Home {
+    /// A damaged record counts as none.
+    pub fn boot_record(&self, domain: &Name) -> anyhow::Result<Option<Boot>> {
+        let text = files::read_if_there(&self.boot(domain))?;
+        Ok(text.and_then(|text| serde_json::from_slice(&text).ok()))
+    }
+
+    pub fn record_boot(&self, domain: &Name, boot: &Boot) -> anyhow::Result<()> {
+        files::write_atomically(&self.boot(domain), &serde_json::to_vec(boot)?, 0o600)
+    }
+
+    pub fn forget_boot(&self, domain: &Name) -> anyhow::Result<()> {
+        files::remove_if_there(&self.boot(domain))
+    }
+
+    fn boot(&self, domain: &Name) -> PathBuf {
+        self.boots().join(format!("{domain}.json"))
+    }
+}

@@ -1,0 +1,221 @@
+//! What a service logged, kept on the host: it outlives its guest and the guest's disk.
+//!
+//! ```text
+//! logs/DOMAIN.log       SECONDS.MICROS MESSAGE, one a line, in the order of the guest's clock
+//! logs/DOMAIN.log.old   what came before; the two together are at most twice [`MOST`]
+//! ```
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{
+    BufRead as _, BufReader, BufWriter, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _,
+};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use rustix::fs::{FlockOperation, flock};
+
+/// A file that has grown so far becomes the old one.
+const MOST: u64 = 64 << 20;
+/// The last line is looked for in so much of the end; journald's lines are at most 48 KiB.
+const END: u64 = 64 << 10;
+
+/// One line of a service's log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogLine {
+    /// Since the epoch, in the guest's clock.
+    pub seconds: f64,
+    pub message: String,
+}
+
+impl LogLine {
+    fn parse(line: &str) -> Option<LogLine> {
+        let (seconds, message) = line.split_once(' ')?;
+        Some(LogLine {
+            seconds: seconds.parse().ok()?,
+            message: message.to_owned(),
+        })
+    }
+}
+
+/// One service's file.
+#[derive(Clone, Debug)]
+pub struct Logbook(PathBuf);
+
+/// A logbook that is being written; nobody else writes it meanwhile.
+pub struct Entries {
+    file: BufWriter<File>,
+    last: Option<f64>,
+}
+
+impl Logbook {
+    pub(super) fn new(path: PathBuf) -> Logbook {
+        Logbook(path)
+    }
+
+    fn old(&self) -> PathBuf {
+        self.0.with_extension("log.old")
+    }
+
+    /// Opens it for writing, waiting for another writer to end.
+    pub fn write(&self) -> anyhow::Result<Entries> {
+        let open = || -> std::io::Result<Entries> {
+            if let Some(folder) = self.0.parent() {
+                fs::create_dir_all(folder)?;
+            }
+            let mut file = self.open()?;
+            if file.metadata()?.len() > MOST {
+                fs::rename(&self.0, self.old())?;
+                let last = last(&mut file)?;
+                return Ok(Entries {
+                    file: BufWriter::new(self.open()?),
+                    last,
+                });
+            }
+            let last = last(&mut file)?;
+            Ok(Entries {
+                file: BufWriter::new(file),
+                last,
+            })
+        };
+        open().with_context(|| format!("failed to write `{}`", self.0.display()))
+    }
+
+    fn open(&self) -> std::io::Result<File> {
+        let mut options = OpenOptions::new();
+        let file = options
+            .create(true)
+            .read(true)
+            .append(true)
+            .mode(0o600)
+            .open(&self.0)?;
+        flock(&file, FlockOperation::LockExclusive)?;
+        Ok(file)
+    }
+
+    /// Gives all lines that are kept, oldest first.
+    pub fn read(&self, mut line: impl FnMut(LogLine)) -> anyhow::Result<()> {
+        for path in [self.old(), self.0.clone()] {
+            read_file(&path, &mut line)
+                .with_context(|| format!("failed to read `{}`", path.display()))?;
+        }
+        Ok(())
+    }
+}
+
+fn read_file(path: &Path, line: &mut impl FnMut(LogLine)) -> std::io::Result<()> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        file => file?,
+    };
+    for text in BufReader::new(file).split(b'\n') {
+        if let Some(parsed) = LogLine::parse(&String::from_utf8_lossy(&text?)) {
+            line(parsed);
+        }
+    }
+    Ok(())
+}
+
+/// The time of the last whole line; what a crash left of another behind it is cut off.
+fn last(file: &mut File) -> std::io::Result<Option<f64>> {
+    let size = file.metadata()?.len();
+    let begin = size.saturating_sub(END);
+    file.seek(SeekFrom::Start(begin))?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    let whole = bytes
+        .iter()
+        .rposition(|byte| *byte == b'\n')
+        .map_or(0, |at| at + 1);
+    if whole < bytes.len() {
+        file.set_len(begin + whole as u64)?;
+    }
+    let text = String::from_utf8_lossy(&bytes[..whole]);
+    let mut lines = text.lines().rev();
+    Ok(lines.find_map(LogLine::parse).map(|line| line.seconds))
+}
+
+impl Entries {
+    /// The time of the last line.
+    pub fn last(&self) -> Option<f64> {
+        self.last
+    }
+
+    /// Adds a line unless one of its time, or a later, is there.
+    pub fn add(&mut self, line: &LogLine) -> anyhow::Result<()> {
+        if self.last.is_none_or(|last| line.seconds > last) {
+            writeln!(self.file, "{:.6} {}", line.seconds, line.message)?;
+        }
+        Ok(())
+    }
+
+    pub fn end(mut self) -> anyhow::Result<()> {
+        Ok(self.file.flush()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(seconds: f64, message: &str) -> LogLine {
+        LogLine {
+            seconds,
+            message: message.to_owned(),
+        }
+    }
+
+    fn all(book: &Logbook) -> Vec<LogLine> {
+        let mut lines = Vec::new();
+        book.read(|line| lines.push(line)).unwrap();
+        lines
+    }
+
+    #[test]
+    fn gathering_goes_on_after_the_last_whole_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let book = Logbook::new(folder.path().join("logs/web.log"));
+        let (first, second) = (
+            line(1_763_881_234.000_001, "a b"),
+            line(1_763_881_234.000_002, "{}"),
+        );
+        let mut entries = book.write().unwrap();
+        assert_eq!(entries.last(), None);
+        entries.add(&first).unwrap();
+        entries.end().unwrap();
+        // What a crash leaves of a line.
+        let mut file = OpenOptions::new().append(true).open(&book.0).unwrap();
+        file.write_all(b"1763881235.0 torn").unwrap();
+        let mut entries = book.write().unwrap();
+        assert_eq!(entries.last(), Some(first.seconds));
+        for one in [&first, &second] {
+            entries.add(one).unwrap();
+        }
+        entries.end().unwrap();
+        assert_eq!(all(&book), [first, second]);
+    }
+
+    #[test]
+    fn a_large_file_becomes_the_old_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let book = Logbook::new(folder.path().join("web.log"));
+        let mut entries = book.write().unwrap();
+        entries.add(&line(1.0, &"x".repeat(40 << 10))).unwrap();
+        entries.end().unwrap();
+        File::options()
+            .append(true)
+            .open(&book.0)
+            .unwrap()
+            .set_len(MOST)
+            .unwrap();
+        let mut file = File::options().append(true).open(&book.0).unwrap();
+        file.write_all(b"\n2.0 last\n").unwrap();
+        let mut entries = book.write().unwrap();
+        assert_eq!(entries.last(), Some(2.0));
+        entries.add(&line(3.0, "new")).unwrap();
+        entries.end().unwrap();
+        assert!(fs::metadata(&book.0).unwrap().len() < 100);
+        let kept: Vec<f64> = all(&book).iter().map(|line| line.seconds).collect();
+        assert_eq!(kept, [1.0, 2.0, 3.0]);
+    }
+}

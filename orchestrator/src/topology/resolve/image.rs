@@ -1,0 +1,144 @@
+//! Guest images: where each is from, and what a recipe installs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::Found;
+use super::super::fault::Fault;
+use super::super::keys;
+use super::super::read::{Fields, Reader};
+use super::super::tree::Node;
+use super::Files;
+use crate::spec::{ImageSource, ImageSpec, Seed};
+
+/// Images by name; `None` stands for one that is there and wrong.
+pub fn images(
+    reader: &Reader,
+    fields: &Fields,
+    files: &Files,
+) -> BTreeMap<String, Option<ImageSpec>> {
+    let Some(node) = fields.get("images") else {
+        return BTreeMap::new();
+    };
+    let entries = reader.entries(node, "images").unwrap_or_default();
+    entries
+        .into_iter()
+        .map(|(key, node)| (key.name.clone(), image(reader, &key.name, node, files)))
+        .collect()
+}
+
+fn image(reader: &Reader, name: &str, node: &Node, files: &Files) -> Option<ImageSpec> {
+    let fields = reader.object(node, node.at, &keys::IMAGE)?;
+    let given: Vec<&str> = ["recipe", "path", "url"]
+        .into_iter()
+        .filter(|key| fields.get(key).is_some())
+        .collect();
+    let [source] = given[..] else {
+        reader.fault(Fault::new(
+            node.at,
+            format!("the image `{name}` needs one of `recipe`, `path` and `url`"),
+        ));
+        return None;
+    };
+    let from = fields.get(source)?;
+    let packages = packages(reader, &fields, source);
+    let source = if source == "recipe" {
+        if fields.get("sha256").is_some() {
+            reader.fault(
+                Fault::new(fields.at("sha256"), "a recipe has no `sha256`")
+                    .help("its image is cached by the digest of the recipe's files"),
+            );
+        }
+        ImageSource::Recipe(files.expect(
+            reader,
+            from,
+            "recipe",
+            Found::Folder,
+            "it is a folder with a `build.sh`; see images/ of pspd",
+        )?)
+    } else {
+        let sha256 = match fields.get("sha256") {
+            Some(node) => reader.digest(node),
+            None => {
+                reader.fault(
+                    Fault::new(node.at, format!("the image `{name}` needs `sha256`"))
+                        .help("`sha256sum FILE` tells it"),
+                );
+                None
+            }
+        };
+        if source == "path" {
+            let path = files.expect(
+                reader,
+                from,
+                "path",
+                Found::File,
+                "name a disk image on this host",
+            );
+            ImageSource::Path {
+                path: path?,
+                sha256: sha256?,
+            }
+        } else {
+            let url = reader.parsed(from, "url", |text| {
+                let web = text.starts_with("https://") || text.starts_with("http://");
+                if web {
+                    Ok(text.to_owned())
+                } else {
+                    Err(format!(
+                        "`{text}` is no http or https URL; a file of this host is a `path`"
+                    ))
+                }
+            });
+            ImageSource::Url {
+                url: url?,
+                sha256: sha256?,
+            }
+        }
+    };
+    let words = [
+        ("credentials", Seed::Credentials),
+        ("nocloud", Seed::Nocloud),
+    ];
+    let default = if matches!(source, ImageSource::Recipe(_)) {
+        Seed::Credentials
+    } else {
+        Seed::Nocloud
+    };
+    let seed = fields
+        .get("seed")
+        .map_or(Some(default), |node| reader.word(node, "seed", &words))?;
+    Some(ImageSpec {
+        name: name.to_owned(),
+        source,
+        packages,
+        seed,
+    })
+}
+
+fn packages(reader: &Reader, fields: &Fields, source: &str) -> BTreeSet<String> {
+    let Some(node) = fields.get("packages") else {
+        return BTreeSet::new();
+    };
+    if source != "recipe" {
+        let message = format!("an image of a `{source}` has no `packages`");
+        let fault = Fault::new(fields.at("packages"), message);
+        reader.fault(fault.help("only a recipe installs any: make the image from one"));
+    }
+    let items = reader.list(node, "packages").iter();
+    items
+        .filter_map(|node| reader.parsed(node, "a package", parse_package))
+        .collect()
+}
+
+/// A package's name as Debian's policy (5.6.7) has it.
+fn parse_package(text: &str) -> Result<String, String> {
+    let first = text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
+    let rest = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c);
+    if text.len() >= 2 && first && text.chars().all(rest) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "`{text}` is no package's name; write it like `postgresql-17`"
+        ))
+    }
+}

@@ -1,0 +1,217 @@
+//! Wrong inputs of `pspd export` and `pspd import` as a user gives them, and what a killed export left without a lab.
+
+#![allow(clippy::unwrap_used)] // clippy's exception for tests does not reach the functions that they share
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use pspd::archive;
+use pspd::event::Events;
+use pspd::libvirt::Connection;
+use pspd::spec::{Digest, Name, Spec};
+use pspd::state::{Home, Paths};
+use pspd::topology::{self, Found};
+
+/// A folder with a topology that was never brought up.
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Place {
+        let folder = tempfile::tempdir().unwrap();
+        let topology = "name: demo\nimages: {debian: {path: disk, sha256: SHA}}\n\
+            domains: {store: {image: debian, disks: {data: {size: 64 MiB, mount: /var/lib/store}}}}\n";
+        let topology = topology.replace("SHA", Digest::of(b"").as_str());
+        fs::write(folder.path().join("topology.yaml"), topology).unwrap();
+        fs::write(folder.path().join("disk"), "").unwrap();
+        Place(folder)
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn paths(&self) -> Paths {
+        Paths {
+            state: self.at("state"),
+            cache: self.at("cache"),
+        }
+    }
+
+    fn spec(&self) -> Spec {
+        let text = fs::read_to_string(self.at("topology.yaml")).unwrap();
+        topology::parse(&text, self.0.path(), &|_| Found::File).unwrap()
+    }
+
+    /// Runs `pspd`, which must refuse; gives what it said, with the folder's own name left out.
+    #[track_caller]
+    fn refused(&self, arguments: &str) -> String {
+        let before = self.names();
+        let output = Command::new(env!("CARGO_BIN_EXE_pspd"))
+            .args(["--state-dir", "state", "--cache-dir", "cache"])
+            .args(arguments.split(' '))
+            .current_dir(self.0.path())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert_eq!(self.names(), before, "something is left after: {said}");
+        let errors = said.lines().skip_while(|line| !line.starts_with("error"));
+        let errors: Vec<&str> = errors.collect();
+        errors
+            .join("\n")
+            .replace(self.0.path().to_str().unwrap(), "FOLDER")
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.0.path()).unwrap().flatten();
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+#[test]
+fn an_export_that_cannot_be_is_refused_at_once() {
+    let place = Place::new();
+    fs::write(place.at("there.tar.xz"), "mine").unwrap();
+    fs::create_dir(place.at("folder.tar.xz")).unwrap();
+    insta::assert_snapshot!(place.refused("export a.zip"), @"error: `a.zip` says no format: end it in .tar.xz (small), .tar.zst (quick), .tar.gz or .tar");
+    insta::assert_snapshot!(place.refused("export there.tar.xz"), @"error: `there.tar.xz` is there already; `--force` replaces it");
+    insta::assert_snapshot!(place.refused("export --force folder.tar.xz"), @"error: `folder.tar.xz` is a folder; name a file");
+    insta::assert_snapshot!(place.refused("export missing/a.tar.xz"), @"error: `FOLDER/missing` is no folder to write `missing/a.tar.xz` to; make it first");
+    insta::assert_snapshot!(place.refused("export a.tar.xz"), @"error: `demo` is not here: there is nothing to export");
+    insta::assert_snapshot!(place.refused("--deployment other export a.tar.xz"), @"error: no deployment `other` was brought up here (`FOLDER/state` has none)");
+    assert_eq!(
+        fs::read_to_string(place.at("there.tar.xz")).unwrap(),
+        "mine"
+    );
+}
+
+#[test]
+fn what_is_no_archive_is_refused_with_the_reason() {
+    let place = Place::new();
+    fs::write(place.at("words.tar.xz"), "no archive at all").unwrap();
+    fs::write(place.at("empty.tar.zst"), "").unwrap();
+    fs::write(place.at("cut.tar.xz"), b"\xfd7zXZ\0\0\x04\xe6\xd6\xb4\x46").unwrap();
+    fs::write(place.at("newer.tar"), newer()).unwrap();
+    insta::assert_snapshot!(place.refused("import missing.tar.xz"), @"
+    error: failed to open `missing.tar.xz`
+      caused by: No such file or directory (os error 2)
+    ");
+    insta::assert_snapshot!(place.refused("import disk/x"), @"
+    error: failed to open `disk/x`
+      caused by: Not a directory (os error 20)
+    ");
+    insta::assert_snapshot!(place.refused("import words.tar.xz"), @"
+    error: `words.tar.xz` is no archive that can be imported
+      caused by: it does not begin with `vm-export/manifest.json.sha256`
+      caused by: it is cut short
+    ");
+    insta::assert_snapshot!(place.refused("import empty.tar.zst"), @"
+    error: `empty.tar.zst` is no archive that can be imported
+      caused by: it does not begin with `vm-export/manifest.json.sha256`
+      caused by: it is cut short
+    ");
+    insta::assert_snapshot!(place.refused("import cut.tar.xz"), @"
+    error: `cut.tar.xz` is no archive that can be imported
+      caused by: it does not begin with `vm-export/manifest.json.sha256`
+      caused by: it is cut short
+    ");
+    insta::assert_snapshot!(place.refused("import newer.tar"), @"
+    error: `newer.tar` is no archive that can be imported
+      caused by: the archive has format 9, made by pspd 9.0.0; this pspd reads up to 1: use a newer one
+    ");
+    insta::assert_snapshot!(place.refused("export --verify newer.tar"), @"
+    error: `newer.tar` is no archive that can be imported
+      caused by: the archive has format 9, made by pspd 9.0.0; this pspd reads up to 1: use a newer one
+    ");
+    insta::assert_snapshot!(place.refused("import newer.tar --name No_Name"), @"error: `No_Name` is not a DNS label: use 1 to 63 of a-z, 0-9 and -, with no - at either end");
+}
+
+/// An archive of a format that nobody has made yet.
+fn newer() -> Vec<u8> {
+    let manifest = br#"{"format": 9, "made_by": "pspd 9.0.0", "disks": "otherwise"}"#;
+    let sum = format!("{}  manifest.json\n", Digest::of(manifest));
+    let mut tar = tar::Builder::new(Vec::new());
+    for (name, text) in [
+        ("vm-export/manifest.json.sha256", sum.as_bytes()),
+        ("vm-export/manifest.json", manifest),
+    ] {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(text.len() as u64);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, name, text).unwrap();
+    }
+    tar.into_inner().unwrap()
+}
+
+/// The lab is gone with its definitions: what guests wrote last is in overlays that nothing has open.
+#[test]
+fn overlays_are_merged_without_a_domain() {
+    let place = Place::new();
+    let spec = place.spec();
+    let home = place.paths().deployment(&spec.name);
+    home.create().unwrap();
+    let store = Name::new("store").unwrap();
+    let disks = [home.disk(&store), home.volumes().join("store-data.qcow2")];
+    for disk in &disks {
+        interrupted(disk);
+    }
+    let left = archive::left_overs(&home, &spec).unwrap();
+    assert_eq!(left, std::slice::from_ref(&store));
+    merge(&home, &spec, &store);
+    for disk in &disks {
+        tool(
+            "qemu-io",
+            &["-f", "qcow2", "-c", "read -P 7 1M 64k", text(disk)],
+        );
+        tool(
+            "qemu-io",
+            &["-f", "qcow2", "-c", "read -P 5 0 64k", text(disk)],
+        );
+    }
+    assert_eq!(archive::left_overs(&home, &spec).unwrap(), []);
+    merge(&home, &spec, &store);
+}
+
+/// A disk with something written before the freeze, and its overlay with something written after.
+fn interrupted(disk: &Path) {
+    let overlay = format!("{}.snapshot", text(disk));
+    tool(
+        "qemu-img",
+        &["create", "-q", "-f", "qcow2", text(disk), "64M"],
+    );
+    tool(
+        "qemu-io",
+        &["-f", "qcow2", "-c", "write -P 5 0 64k", text(disk)],
+    );
+    let over = ["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"];
+    tool("qemu-img", &[&over[..], &[text(disk), &overlay]].concat());
+    tool(
+        "qemu-io",
+        &["-f", "qcow2", "-c", "write -P 7 1M 64k", &overlay],
+    );
+}
+
+fn merge(home: &Home, spec: &Spec, name: &Name) {
+    let connection = Connection::open("test:///default").unwrap();
+    let (events, _receiver) = Events::channel();
+    archive::merge(&connection, home, spec, name, &events.scope("merge", None)).unwrap();
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn tool(program: &str, arguments: &[&str]) {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success() && !said.contains("failed"),
+        "{program} {arguments:?}: {said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}

@@ -1,0 +1,420 @@
+//! A lab's whole life with a real libvirtd, dnsmasq and QEMU: as this user, and as an ordinary one with subordinate ids.
+//!
+//! Needs the lab's packages. The ordinary user is made when the tests run as root; it needs `/dev/net/tun` open to all.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // Clippy sees no tests in the functions that they share.
+
+mod servers;
+mod user;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use pspd::lab::{Lab, Relay};
+
+use servers::{Answering, echo_inside, exchange, exchange_on, free_address};
+use user::User;
+
+const BRIDGE_ADDRESS: &str = "10.213.0.1";
+const NETWORK: &str = "<network><name>lab-test</name><forward mode='nat'/><domain name='lab.test' localOnly='yes'/>\
+    <dns><host ip='10.213.0.10'><hostname>database</hostname></host></dns>\
+    <ip address='10.213.0.1' netmask='255.255.255.0'><dhcp><range start='10.213.0.100' end='10.213.0.200'/></dhcp></ip>\
+    </network>";
+/// Without a disk: SeaBIOS finds nothing to boot and stays, which is enough to run.
+const DOMAIN: &str = "<domain type='qemu'><name>lab-test</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>\
+    <os><type arch='x86_64' machine='pc'>hvm</type></os>\
+    <devices><interface type='network'><source network='lab-test'/><model type='virtio'/></interface>\
+    <serial type='pty'/></devices></domain>";
+
+#[test]
+fn a_lab_lives_and_ends() {
+    let home = tempfile::tempdir().unwrap();
+    whole_life(home.path());
+}
+
+/// Runs `a_lab_lives_and_ends` of this same program as another user.
+#[test]
+fn an_ordinary_user_needs_no_root() {
+    if !rustix::process::geteuid().is_root() {
+        println!(
+            "skipped: only root can make a user; the other tests run as an ordinary one already"
+        );
+        return;
+    }
+    let user = User::new();
+    let programs = tempfile::tempdir().unwrap();
+    open_to_all(programs.path());
+    let test = programs.path().join("test");
+    let pspd = programs.path().join("pspd");
+    fs::copy(std::env::current_exe().unwrap(), &test).unwrap();
+    fs::copy(program(), &pspd).unwrap();
+    open_to_all(&test);
+    open_to_all(&pspd);
+
+    let output = Command::new("setpriv")
+        .args(["--reuid", &user.0, "--regid", &user.0, "--init-groups"])
+        .arg(&test)
+        .args(["--exact", "a_lab_lives_and_ends", "--nocapture"])
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("PSPD_TEST_PROGRAM", &pspd)
+        .current_dir("/")
+        .output()
+        .unwrap();
+    println!("{}", String::from_utf8_lossy(&output.stdout));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn two_starts_make_one_lab() {
+    let home = tempfile::tempdir().unwrap();
+    let starts: Vec<_> = (0..3)
+        .map(|_| {
+            let dir = home.path().to_owned();
+            std::thread::spawn(move || Lab::start_with(&program(), &dir).unwrap().0)
+        })
+        .collect();
+    let labs: Vec<Lab> = starts.into_iter().map(|s| s.join().unwrap()).collect();
+    let pids: Vec<String> = labs.iter().map(namespace_id).collect();
+    assert!(pids.iter().all(|pid| *pid == pids[0]), "{pids:?}");
+    labs.into_iter().for_each(|lab| lab.stop().unwrap());
+}
+
+/// `flock FILE pspd up` must not leave the lock to the lab.
+#[test]
+fn what_the_caller_left_open_is_not_the_labs() {
+    let home = tempfile::tempdir().unwrap();
+    let lock = home.path().join("lock of the caller");
+    let held = fs::File::create(&lock).unwrap();
+    rustix::io::fcntl_setfd(&held, rustix::io::FdFlags::empty()).unwrap();
+    let (lab, _) = Lab::start_with(&program(), &home.path().join("lab")).unwrap();
+    let open = enter(&lab, "readlink /proc/[0-9]*/fd/* || :");
+    assert!(open.contains("lab/lock"), "{open}");
+    assert!(!open.contains("lock of the caller"), "{open}");
+    lab.stop().unwrap();
+}
+
+#[test]
+fn sockets_of_a_long_path_move_to_a_short_one() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("long".repeat(40));
+    let (lab, _) = Lab::start_with(&program(), &dir).unwrap();
+    let short = fs::read_link(dir.join("run")).unwrap();
+    assert_eq!(virsh(&lab, &["uri"]), lab.libvirt_uri());
+    lab.stop().unwrap();
+    assert!(!short.exists(), "`{}` is left", short.display());
+    assert!(Lab::running(&dir).unwrap().is_none());
+}
+
+#[test]
+fn a_relay_needs_no_lab() {
+    let home = tempfile::tempdir().unwrap();
+    let relay = Relay::start_with(&program(), home.path()).unwrap();
+    let (first, second) = (Answering::new("one"), Answering::new("two"));
+    let host = free_address();
+
+    relay.publish(host, first.0).unwrap();
+    assert_eq!(exchange(host, b"ask"), "one: ask");
+    relay.publish(host, second.0).unwrap();
+    assert_eq!(exchange(host, b"ask"), "two: ask");
+    assert_eq!(relay.published().unwrap(), [(host, second.0)]);
+
+    let down = free_address();
+    relay.publish(host, down).unwrap();
+    assert_eq!(exchange(host, b""), "");
+
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let error = relay
+        .publish(taken.local_addr().unwrap(), first.0)
+        .unwrap_err();
+    let expected = format!(
+        "listen on `{}`, which `{}` (process {}) has",
+        taken.local_addr().unwrap(),
+        fs::read_to_string("/proc/self/comm").unwrap().trim(),
+        std::process::id()
+    );
+    assert_eq!(error.to_string(), expected);
+
+    let open = TcpStream::connect(host).unwrap();
+    relay.unpublish(host).unwrap();
+    relay.unpublish(host).unwrap();
+    assert_eq!(relay.published().unwrap(), []);
+    assert!(TcpStream::connect(host).is_err());
+    drop(open);
+    relay.stop().unwrap();
+    assert!(Relay::running(home.path()).unwrap().is_none());
+}
+
+fn whole_life(home: &Path) {
+    let dir = home.join("lab");
+    assert!(Lab::running(&dir).unwrap().is_none());
+    let begun = Instant::now();
+    let (lab, notes) = Lab::start_with(&program(), &dir).unwrap();
+    println!("first start {:?}, notes {notes:?}", begun.elapsed());
+    let _guard = StopOnDrop(dir.clone());
+    assert!(Lab::running(&dir).unwrap().is_some());
+    assert!(virsh(&lab, &["version"]).contains("Running hypervisor: QEMU"));
+
+    let begun = Instant::now();
+    define(&lab, home, "net-define", NETWORK);
+    virsh(&lab, &["net-start", "lab-test"]);
+    println!("network {:?}", begun.elapsed());
+    let inside = enter(&lab, "ip -4 -o address");
+    assert!(inside.contains(BRIDGE_ADDRESS), "{inside}");
+    let outside = fs::read_to_string("/proc/net/fib_trie").unwrap();
+    assert!(!outside.contains(BRIDGE_ADDRESS), "{outside}");
+    assert_eq!(enter(&lab, "cat /proc/sys/net/ipv4/ip_forward"), "1");
+
+    let begun = Instant::now();
+    define(&lab, home, "define", DOMAIN);
+    virsh(&lab, &["start", "lab-test"]);
+    println!("domain {:?}", begun.elapsed());
+    assert_eq!(virsh(&lab, &["domstate", "lab-test"]), "running");
+
+    dials_reach_the_inside_only(&lab);
+    published_addresses_reach_the_inside(&lab);
+    libvirtd_comes_back(&lab, &dir);
+    report_memory(&lab);
+
+    let qemu = outside_processes("guest=lab-test", &dir);
+    let (again, _) = Lab::start_with(&program(), &dir).unwrap();
+    assert_eq!(namespace_id(&again), namespace_id(&lab));
+    assert_eq!(qemu.len(), 1, "{qemu:?}");
+    killed_supervisor_takes_all_with_it(&dir, &qemu);
+
+    // libvirtd then probes QEMU while it starts, in processes that the supervisor must reap.
+    fs::remove_dir_all(dir.join("cache")).unwrap();
+    let begun = Instant::now();
+    let (lab, _) = Lab::start_with(&program(), &dir).unwrap();
+    println!("second start {:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(20));
+    assert_eq!(virsh(&lab, &["list", "--all", "--name"]), "lab-test");
+    assert_eq!(virsh(&lab, &["net-list", "--all", "--name"]), "lab-test");
+    assert_eq!(virsh(&lab, &["domstate", "lab-test"]), "shut off");
+    virsh(&lab, &["net-start", "lab-test"]);
+    virsh(&lab, &["undefine", "lab-test"]);
+    let begun = Instant::now();
+    lab.stop().unwrap();
+    println!("stop {:?}", begun.elapsed());
+    assert!(Lab::running(&dir).unwrap().is_none());
+    assert!(!dir.join("run").exists());
+    // No file of another user (a subordinate id) may keep the user from this.
+    fs::remove_dir_all(&dir).unwrap();
+}
+
+fn dials_reach_the_inside_only(lab: &Lab) {
+    let address: SocketAddr = format!("{BRIDGE_ADDRESS}:7000").parse().unwrap();
+    let second = Duration::from_secs(1);
+    let refused = lab.dial(address, second).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    let begun = Instant::now();
+    let nobody = lab
+        .dial("10.213.0.77:1".parse().unwrap(), second)
+        .unwrap_err();
+    assert_eq!(nobody.kind(), std::io::ErrorKind::TimedOut);
+    assert!(begun.elapsed() < 2 * second);
+
+    let _echo = echo_inside(lab, address);
+    let mut stream = lab.dial(address, second).unwrap();
+    assert_eq!(exchange_on(&mut stream, b"dialled"), "dialled");
+}
+
+fn published_addresses_reach_the_inside(lab: &Lab) {
+    let guest: SocketAddr = format!("{BRIDGE_ADDRESS}:7001").parse().unwrap();
+    let _echo = echo_inside(lab, guest);
+    let host = free_address();
+    lab.publish(host, guest).unwrap();
+    lab.publish(host, guest).unwrap();
+    assert_eq!(lab.published().unwrap(), [(host, guest)]);
+
+    // More than every buffer on the way, so that both directions must flow at once.
+    let large: Vec<u8> = (0..8_000_000_u32).map(|n| (n % 251) as u8).collect();
+    let begun = Instant::now();
+    let stream = TcpStream::connect(host).unwrap();
+    let mut sending = stream.try_clone().unwrap();
+    let sent = large.clone();
+    let sender = std::thread::spawn(move || {
+        sending.write_all(&sent).unwrap();
+        sending.shutdown(Shutdown::Write).unwrap();
+    });
+    let mut back = Vec::new();
+    (&stream).read_to_end(&mut back).unwrap();
+    sender.join().unwrap();
+    assert!(
+        back == large,
+        "{} of {} bytes back",
+        back.len(),
+        large.len()
+    );
+    println!(
+        "8 MB echoed through a published port in {:?}",
+        begun.elapsed()
+    );
+
+    lab.unpublish(host).unwrap();
+    assert!(TcpStream::connect(host).is_err());
+}
+
+fn libvirtd_comes_back(lab: &Lab, dir: &Path) {
+    let before = enter(lab, "pidof libvirtd");
+    enter(lab, "kill -9 $(pidof libvirtd)");
+    let begun = Instant::now();
+    poll("libvirtd is back", || {
+        let now = output(lab, "pidof libvirtd && virsh domstate lab-test");
+        now.status.success()
+            && text(&now.stdout).ends_with("running")
+            && !text(&now.stdout).starts_with(&before)
+    });
+    println!("libvirtd back after {:?}", begun.elapsed());
+    let log = fs::read_to_string(dir.join("supervisor.log")).unwrap();
+    assert!(log.contains("libvirtd ended (signal 9)"), "{log}");
+    assert_eq!(enter(lab, "ps -eo stat= | grep -c '^Z' || true"), "0");
+}
+
+fn report_memory(lab: &Lab) {
+    println!("kB resident (proportional) of the lab's processes:");
+    println!(
+        "{}",
+        enter(
+            lab,
+            "for p in /proc/[0-9]*; do read -r name < $p/comm || continue; \
+             awk -v n=$name '/^Rss/{r=$2} /^Pss:/{s=$2} END{print n, r, \"(\" s \")\"}' $p/smaps_rollup; done; \
+             cat /proc/1/stat | cut -d' ' -f14,15"
+        )
+    );
+}
+
+fn killed_supervisor_takes_all_with_it(dir: &Path, qemu: &[PathBuf]) {
+    let supervisor = outside_processes("lab-supervisor", dir);
+    assert!(!supervisor.is_empty());
+    let inner = supervisor
+        .iter()
+        .find(|process| !text(&fs::read(process.join("cmdline")).unwrap()).contains("unshare"))
+        .unwrap();
+    let pid: i32 = inner
+        .file_name()
+        .unwrap()
+        .to_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    let begun = Instant::now();
+    poll("every process of the lab is gone", || {
+        qemu.iter()
+            .chain(&supervisor)
+            .all(|process| !process.exists())
+    });
+    println!("all gone after {:?}", begun.elapsed());
+    assert!(Lab::running(dir).unwrap().is_none());
+}
+
+/// Processes, as this side sees them, of the lab in `dir` with a word in their command line.
+fn outside_processes(word: &str, dir: &Path) -> Vec<PathBuf> {
+    let lab = network_of(dir);
+    fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| {
+            let line = text(&fs::read(path.join("cmdline")).unwrap_or_default());
+            line.contains(word)
+                && (line.contains(dir.to_str().unwrap())
+                    || fs::read_link(path.join("ns/net")).is_ok_and(|n| n.to_str() == Some(&lab)))
+        })
+        .collect()
+}
+
+fn network_of(dir: &Path) -> String {
+    enter(
+        &Lab::running(dir).unwrap().unwrap(),
+        "readlink /proc/1/ns/net",
+    )
+}
+
+fn namespace_id(lab: &Lab) -> String {
+    enter(lab, "readlink /proc/1/ns/pid")
+}
+
+fn define(lab: &Lab, home: &Path, command: &str, xml: &str) {
+    let file = home.join(command);
+    fs::write(&file, xml).unwrap();
+    virsh(lab, &[command, file.to_str().unwrap()]);
+}
+
+/// From outside, by the URI.
+fn virsh(lab: &Lab, arguments: &[&str]) -> String {
+    let output = Command::new("virsh")
+        .args(["--quiet", "--connect", &lab.libvirt_uri()])
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "virsh {arguments:?}: {}",
+        text(&output.stderr)
+    );
+    text(&output.stdout)
+}
+
+fn enter(lab: &Lab, script: &str) -> String {
+    let output = output(lab, script);
+    assert!(output.status.success(), "{script}: {output:?}");
+    text(&output.stdout)
+}
+
+fn output(lab: &Lab, script: &str) -> Output {
+    lab.enter(["sh", "-c", script]).unwrap().output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).trim().to_owned()
+}
+
+fn poll(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !done() {
+        assert!(Instant::now() < deadline, "not within 30 s: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn program() -> PathBuf {
+    std::env::var_os("PSPD_TEST_PROGRAM")
+        .unwrap_or_else(|| env!("CARGO_BIN_EXE_pspd").into())
+        .into()
+}
+
+fn open_to_all(path: &Path) {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// Ends the lab of a failed test.
+struct StopOnDrop(PathBuf);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        if let Ok(Some(lab)) = Lab::running(&self.0) {
+            let _ = lab.stop();
+        }
+    }
+}
+
+fn run(program: &str, arguments: &[&str]) {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    assert!(
+        output.status.success(),
+        "{program}: {}",
+        text(&output.stderr)
+    );
+}

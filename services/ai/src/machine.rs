@@ -1,0 +1,185 @@
+//! The learner: for each label a linear support vector machine with squared hinge loss, learned by dual coordinate
+//! descent.
+//!
+//! Each example has a dual variable (alpha) a label, and a label's weights are the sum of the examples times theirs.
+//! A step solves for one example's alphas while the others stand, so that there is no learning rate, steps may come in
+//! any order, and going over the same examples again approaches the one solution. Source: Hsieh, Chang, Lin, Keerthi,
+//! Sundararajan, "A Dual Coordinate Descent Method for Large-scale Linear SVM" (2008), algorithm 1 with L2 loss.
+
+use crate::vocabulary::{BIAS, Feature};
+
+/// What an error costs against the weights' length: C, as scikit-learn's LinearSVC has it by default.
+const COST: f32 = 1.0;
+/// Smaller changes of an alpha aren't worth going over the weights.
+const LEAST_CHANGE: f32 = 1e-6;
+/// A new label's bias: the score of what is surely something else.
+const OTHER: f32 = -1.0;
+
+/// An example with what was learned of it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Example {
+    pub(crate) label: u8,
+    pub(crate) features: Box<[Feature]>,
+    /// Those of the labels where it is not 0.
+    pub(crate) alphas: Box<[(u8, f32)]>,
+    /// Decides whether the example is remembered; drawn by chance, above 0.
+    pub(crate) lot: u32,
+}
+
+/// One row of weights a gram, one weight a label in each.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Weights {
+    pub(crate) labels: usize,
+    pub(crate) values: Vec<f32>,
+}
+
+impl Weights {
+    /// Makes room for so many labels and rows, and keeps what is there.
+    pub(crate) fn grow(&mut self, labels: usize, rows: usize) {
+        if labels != self.labels {
+            let before = std::mem::take(&mut self.values);
+            self.values.reserve_exact(rows * labels);
+            for row in before.chunks_exact(self.labels.max(1)) {
+                self.values.extend_from_slice(row);
+                self.values
+                    .resize(self.values.len() + labels - self.labels, 0.0);
+            }
+            self.values.resize(rows * labels, 0.0);
+            self.values[self.labels..labels].fill(OTHER);
+            self.labels = labels;
+        }
+        self.values.resize(rows * labels, 0.0);
+    }
+
+    /// Moves each row to its new place; those without one go.
+    pub(crate) fn prune(&mut self, moved: &[Option<u32>]) {
+        let kept = moved.iter().flatten().count();
+        let mut values = Vec::with_capacity(kept * self.labels);
+        for (row, place) in self.values.chunks_exact(self.labels.max(1)).zip(moved) {
+            if place.is_some() {
+                values.extend_from_slice(row);
+            }
+        }
+        self.values = values;
+    }
+
+    /// Each label's score: above 0 for what it seems to be.
+    pub(crate) fn scores(&self, features: &[Feature]) -> Vec<f32> {
+        let mut scores = self.row(BIAS).to_vec();
+        for &(row, value) in features {
+            for (score, weight) in scores.iter_mut().zip(self.row(row)) {
+                *score += value * weight;
+            }
+        }
+        scores
+    }
+
+    /// Learns from an example, be it new or known.
+    pub(crate) fn step(&mut self, example: &mut Example) {
+        let softness = 1.0 / (2.0 * COST);
+        let length = 1.0
+            + example
+                .features
+                .iter()
+                .map(|(_, value)| value * value)
+                .sum::<f32>();
+        let mut alphas = vec![0.0; self.labels];
+        for &(label, alpha) in &example.alphas {
+            alphas[usize::from(label)] = alpha;
+        }
+        let mut changes = self.scores(&example.features);
+        let mut changed = false;
+        for (label, (change, alpha)) in changes.iter_mut().zip(&mut alphas).enumerate() {
+            let sign = if label == usize::from(example.label) {
+                1.0
+            } else {
+                -1.0
+            };
+            let gradient = sign * *change - 1.0 + softness * *alpha;
+            let next = (*alpha - gradient / (length + softness)).max(0.0);
+            *change = 0.0;
+            if (next - *alpha).abs() > LEAST_CHANGE {
+                *change = sign * (next - *alpha);
+                *alpha = next;
+                changed = true;
+            }
+        }
+        if !changed {
+            return;
+        }
+        for &(row, value) in [(BIAS, 1.0)].iter().chain(&example.features) {
+            let first = row as usize * self.labels;
+            for (weight, change) in self.values[first..][..self.labels].iter_mut().zip(&changes) {
+                *weight += value * change;
+            }
+        }
+        example.alphas = (0..)
+            .zip(alphas)
+            .filter(|(_, alpha)| *alpha > 0.0)
+            .collect();
+    }
+
+    fn row(&self, row: u32) -> &[f32] {
+        &self.values[row as usize * self.labels..][..self.labels]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example(label: u8, features: &[Feature]) -> Example {
+        Example {
+            label,
+            features: features.into(),
+            alphas: Box::default(),
+            lot: 0,
+        }
+    }
+
+    /// At the solution, `alpha = 2 C max(0, 1 - sign * score)` for every example and label.
+    #[test]
+    fn passes_approach_the_solution() {
+        let mut weights = Weights::default();
+        weights.grow(2, 4);
+        let mut examples = [
+            example(0, &[(1, 0.8), (2, 0.6)]),
+            example(1, &[(2, 0.6), (3, 0.8)]),
+            example(0, &[(2, 1.0)]),
+        ];
+        for _ in 0..200 {
+            examples
+                .iter_mut()
+                .for_each(|example| weights.step(example));
+        }
+        for example in &examples {
+            let scores = weights.scores(&example.features);
+            for (label, score) in scores.iter().enumerate() {
+                let sign = if label == usize::from(example.label) {
+                    1.0
+                } else {
+                    -1.0
+                };
+                let alpha = example
+                    .alphas
+                    .iter()
+                    .find(|(of, _)| usize::from(*of) == label)
+                    .map_or(0.0, |(_, alpha)| *alpha);
+                let solution = 2.0 * COST * (1.0 - sign * score).max(0.0);
+                assert!((alpha - solution).abs() < 1e-3, "{alpha} and {solution}");
+            }
+        }
+    }
+
+    #[test]
+    fn labels_and_rows_come_and_go() {
+        let mut weights = Weights::default();
+        weights.grow(1, 3);
+        assert_eq!(weights.values, [OTHER, 0.0, 0.0]);
+        weights.values[2] = 5.0;
+        weights.grow(2, 4);
+        assert_eq!(weights.values, [OTHER, OTHER, 0.0, 0.0, 5.0, 0.0, 0.0, 0.0]);
+        weights.prune(&[Some(0), None, Some(1), None]);
+        assert_eq!(weights.values, [OTHER, OTHER, 5.0, 0.0]);
+    }
+}

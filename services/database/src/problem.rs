@@ -1,0 +1,135 @@
+//! What is told to a caller: each refusal and failure as a [`Problem`], with a reason that programs can rely on.
+
+use std::time::Duration;
+
+use serving::{MESSAGE_LIMIT, Problem};
+use tonic::{Code, Status};
+
+use crate::query;
+use crate::store::{Fault, valid_collection};
+
+/// Room for a message's other fields beside a document.
+pub(crate) const DATA_LIMIT: usize = MESSAGE_LIMIT - 1024;
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Refuses what can't name a collection.
+pub(crate) fn check_collection(name: &str) -> Result<(), Status> {
+    if valid_collection(name) {
+        return Ok(());
+    }
+    let message =
+        format!("`{name}` is not a collection's name: use 1 to 64 of letters, digits, `_` and `-`");
+    Err(Problem::invalid("collection", "COLLECTION_NAME_INVALID", message).into())
+}
+
+/// Refuses data that is not one JSON object of at most 4 MiB (less 1 KiB for the rest of a message).
+pub(crate) fn check_data(data: &str) -> Result<(), Status> {
+    if data.len() > DATA_LIMIT {
+        let message = format!(
+            "the document has {} bytes, more than {DATA_LIMIT}",
+            data.len()
+        );
+        return Err(Problem::invalid("data", "DOCUMENT_TOO_LARGE", message)
+            .with("limit", DATA_LIMIT.to_string())
+            .into());
+    }
+    match serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(data) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let offset = query::offset(data, &error);
+            let message = format!("the data is not a JSON object, at byte {offset}: {error}");
+            Err(Problem::invalid("data", "DOCUMENT_MALFORMED", message)
+                .with("offset", offset.to_string())
+                .into())
+        }
+    }
+}
+
+pub(crate) fn bad_query(fault: query::Fault) -> Status {
+    let mut problem = Problem::invalid("query", fault.reason, fault.message);
+    if let Some(operator) = fault.operator {
+        problem = problem.with("operator", operator);
+    }
+    if let Some(offset) = fault.offset {
+        problem = problem.with("offset", offset.to_string());
+    }
+    problem.into()
+}
+
+pub(crate) fn missing(collection: &str, id: &str) -> Status {
+    let message = format!("there is no document `{id}` in `{collection}`");
+    Problem::missing(
+        "document",
+        &format!("{collection}/{id}"),
+        "DOCUMENT_NOT_FOUND",
+        message,
+    )
+    .into()
+}
+
+pub(crate) fn draining() -> Status {
+    let message = "the service is about to stop: call again in a moment";
+    Problem::new(Code::Unavailable, "DRAINING", message)
+        .retry_after(RETRY_AFTER)
+        .into()
+}
+
+/// `field` is what the store may refuse.
+pub(crate) fn failed(fault: Fault, field: &str) -> Status {
+    let unavailable = |reason, fault: Fault| {
+        tracing::warn!(%fault, "the store is not available");
+        Problem::new(Code::Unavailable, reason, "the store is not available")
+            .retry_after(RETRY_AFTER)
+    };
+    match fault {
+        Fault::Full(_) => {
+            tracing::error!(%fault, "the store is full");
+            let message = "the store has no room left: nothing was changed, and reads go on";
+            Problem::new(Code::ResourceExhausted, "STORE_FULL", message)
+        }
+        Fault::Unreachable(_) => unavailable("STORE_UNREACHABLE", fault),
+        Fault::Busy(_) => unavailable("STORE_BUSY", fault),
+        Fault::Slow(_) => {
+            let message = "the store took too long: use a narrower filter, or declare an index";
+            Problem::new(Code::DeadlineExceeded, "STORE_TOO_SLOW", message)
+        }
+        Fault::Refused(cause) => {
+            let message = format!("the store can't take it: {cause}");
+            Problem::invalid(field, "STORE_REFUSED", message)
+        }
+        Fault::Damaged(_) => {
+            tracing::error!(%fault, "the store is damaged");
+            Problem::new(Code::DataLoss, "STORE_DAMAGED", "the store is damaged")
+        }
+        Fault::Failed(_) => Problem::internal("the store failed", fault),
+    }
+    .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_documents_are_checked() {
+        for name in ["a", "A_b-9", &"x".repeat(64)] {
+            assert!(check_collection(name).is_ok(), "{name}");
+        }
+        for name in ["", "a b", "a/b", "é", "a;b", &"x".repeat(65)] {
+            assert!(check_collection(name).is_err(), "{name}");
+        }
+        for data in ["{}", r#"{"a": [1, null]}"#] {
+            assert!(check_data(data).is_ok(), "{data}");
+        }
+        for data in [
+            "",
+            "1",
+            "[{}]",
+            r#"{"a": 1e999}"#,
+            "{} {}",
+            r#"{"a": "\ud800"}"#,
+        ] {
+            assert!(check_data(data).is_err(), "{data}");
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! Brings what SQLite's log holds into its file, while the service runs.
+
+use anyhow::{Context as _, ensure};
+use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
+
+use super::engine::{Connections, Location};
+
+/// Folds the log of the store into its file, so that the file alone is the store. A PostgreSQL server sees to that
+/// itself.
+pub async fn checkpoint(store: &Location) -> anyhow::Result<()> {
+    let Location::File(file) = store else {
+        return Ok(());
+    };
+    ensure!(file.is_file(), "there is no store `{store}`");
+    let connections = Connections::open(store).await?;
+    let pragma = Statement::from_string(DbBackend::Sqlite, "PRAGMA wal_checkpoint(TRUNCATE)");
+    let told = connections.writes.query_one_raw(pragma).await;
+    connections.close().await?;
+    let busy: i32 = told?
+        .context("SQLite told nothing of the checkpoint")?
+        .try_get_by_index(0)?;
+    ensure!(
+        busy == 0,
+        "the store `{store}` is being read by others for too long: its log stays beside it"
+    );
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! What can go wrong in a store, whatever its engine.
+
+use sea_orm::{DbErr, RuntimeErr, sqlx};
+
+/// Why a store did not do what it was asked; nothing was changed then.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Fault {
+    #[error("no room is left: {0}")]
+    Full(String),
+    #[error("it can't be reached: {0}")]
+    Unreachable(String),
+    #[error("others are in the way: {0}")]
+    Busy(String),
+    #[error("it takes too long: {0}")]
+    Slow(String),
+    /// The engine can't hold or evaluate what it was given.
+    #[error("it is refused: {0}")]
+    Refused(String),
+    #[error("the data is damaged: {0}")]
+    Damaged(String),
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<DbErr> for Fault {
+    fn from(error: DbErr) -> Self {
+        let text = error.to_string();
+        match &error {
+            DbErr::ConnectionAcquire(_) => Self::Unreachable(text),
+            DbErr::Conn(RuntimeErr::SqlxError(cause))
+            | DbErr::Exec(RuntimeErr::SqlxError(cause))
+            | DbErr::Query(RuntimeErr::SqlxError(cause)) => match &**cause {
+                sqlx::Error::Database(cause) => {
+                    let code = cause.code().unwrap_or_default();
+                    match code.len() {
+                        5 => postgres(&code, text),
+                        _ => sqlite(&code, text),
+                    }
+                }
+                sqlx::Error::Io(_)
+                | sqlx::Error::Tls(_)
+                | sqlx::Error::Protocol(_)
+                | sqlx::Error::PoolTimedOut
+                | sqlx::Error::PoolClosed
+                | sqlx::Error::WorkerCrashed => Self::Unreachable(text),
+                _ => Self::Failed(text),
+            },
+            _ => Self::Failed(text),
+        }
+    }
+}
+
+/// By the result code, whose low byte is the primary one: <https://sqlite.org/rescode.html>.
+fn sqlite(code: &str, text: String) -> Fault {
+    match code.parse::<u32>().map(|code| code & 0xff) {
+        Ok(5 | 6) => Fault::Busy(text),
+        Ok(11 | 26) => Fault::Damaged(text),
+        Ok(13) => Fault::Full(text),
+        _ => Fault::Failed(text),
+    }
+}
+
+/// By the class of the SQLSTATE: <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
+fn postgres(code: &str, text: String) -> Fault {
+    match (&code[..2], code) {
+        (_, "57014") => Fault::Slow(text),
+        ("08" | "57", _) => Fault::Unreachable(text),
+        ("22" | "54", _) => Fault::Refused(text),
+        ("40" | "55", _) => Fault::Busy(text),
+        ("53", "53300") => Fault::Unreachable(text),
+        ("53", _) => Fault::Full(text),
+        ("XX", _) => Fault::Damaged(text),
+        _ => Fault::Failed(text),
+    }
+}

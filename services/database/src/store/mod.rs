@@ -1,0 +1,158 @@
+//! Documents in SQLite or PostgreSQL, through SeaORM: what is acknowledged is on stable storage. It knows nothing of
+//! gRPC, and takes ids and data as they are.
+
+mod backup;
+mod checkpoint;
+mod engine;
+mod fault;
+mod indexes;
+mod lane;
+mod read;
+mod scan;
+mod schema;
+mod spool;
+mod write;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use sea_orm::DbBackend;
+use uuid::Uuid;
+
+pub use backup::backup;
+pub use checkpoint::checkpoint;
+pub use engine::Location;
+pub use fault::Fault;
+pub use indexes::Indexes;
+
+use engine::Connections;
+use lane::Lane;
+use read::Read;
+use write::Write;
+
+/// The most writes that share a transaction.
+const MOST_WRITES: usize = 256;
+
+/// The table of documents.
+pub(crate) mod document {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "documents")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: String,
+        pub collection: String,
+        pub data: String,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// An open database.
+#[derive(Debug, Clone)]
+pub struct Store {
+    engine: DbBackend,
+    connections: Connections,
+    indexes: Arc<Indexes>,
+    /// Where long lists of ids are spooled.
+    folder: PathBuf,
+    reads: Lane<Read, Option<String>>,
+    writes: Lane<Write, bool>,
+}
+
+impl Store {
+    /// Opens a store, checks it, and brings its schema and its indexes up to date.
+    pub async fn open(location: &Location, indexes: Indexes) -> anyhow::Result<Self> {
+        let connections = Connections::open(location)
+            .await
+            .with_context(|| format!("can't open the store `{location}`"))?;
+        let writes = &connections.writes;
+        schema::check(writes).await.with_context(|| {
+            format!(
+                "the store `{location}` is damaged; keep the file, and put in its place a copy that \
+                 `database-server backup` made, or what `sqlite3 FILE .recover` saves of it"
+            )
+        })?;
+        schema::migrate(writes)
+            .await
+            .with_context(|| format!("can't bring the store `{location}` up to date"))?;
+        indexes::apply(writes, &indexes)
+            .await
+            .with_context(|| format!("can't make the declared indexes of `{location}`"))?;
+        let folder = match location {
+            Location::File(path) => path.parent().map(ToOwned::to_owned),
+            Location::Postgres(_) => Some(std::env::temp_dir()),
+        };
+        let lanes = connections.lanes as usize;
+        let (reading, writing) = (connections.reads.clone(), connections.writes.clone());
+        Ok(Self {
+            engine: writing.get_database_backend(),
+            indexes: Arc::new(indexes),
+            folder: folder
+                .filter(|folder| folder.is_dir())
+                .unwrap_or_else(|| ".".into()),
+            reads: Lane::open(lanes, read::MOST, move |reads| {
+                read::together(reading.clone(), reads)
+            }),
+            writes: Lane::open(lanes, MOST_WRITES, move |writes| {
+                write::together(writing.clone(), writes)
+            }),
+            connections,
+        })
+    }
+
+    /// Closes every connection.
+    pub async fn close(self) -> Result<(), Fault> {
+        Ok(self.connections.close().await?)
+    }
+
+    /// Stores a new document and returns its id, a UUIDv7: ids sort by age.
+    pub async fn create(&self, collection: String, data: String) -> Result<String, Fault> {
+        let id = Uuid::now_v7().to_string();
+        let document = document::Model {
+            id: id.clone(),
+            collection,
+            data,
+        };
+        self.writes.call(Write::Create(document)).await?;
+        Ok(id)
+    }
+
+    /// Returns a document's data if it exists.
+    pub async fn read(&self, collection: String, id: String) -> Result<Option<String>, Fault> {
+        self.reads.call(Read { collection, id }).await
+    }
+
+    /// Replaces a document's data; returns whether it exists.
+    pub async fn update(
+        &self,
+        collection: String,
+        id: String,
+        data: String,
+    ) -> Result<bool, Fault> {
+        let document = document::Model {
+            id,
+            collection,
+            data,
+        };
+        self.writes.call(Write::Update(document)).await
+    }
+
+    /// Removes a document; returns whether it existed.
+    pub async fn delete(&self, collection: String, id: String) -> Result<bool, Fault> {
+        self.writes.call(Write::Delete { collection, id }).await
+    }
+}
+
+/// Whether a text can name a collection: 1 to 64 letters, digits, `_` and `-`.
+pub(crate) fn valid_collection(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+}

@@ -1,0 +1,56 @@
+//! Reads by id: those that wait are answered by one statement, because a trip to the engine costs more than a row.
+
+use std::collections::HashMap;
+
+use sea_orm::{ColumnTrait, DatabaseConnection, EntityTrait, QueryFilter};
+
+use super::lane::Batch;
+use super::{Fault, document};
+
+/// Numbers of ids in a statement: few, so that the engine has each prepared.
+const SIZES: [usize; 4] = [1, 4, 16, MOST];
+/// The most reads that are answered together.
+pub(super) const MOST: usize = 64;
+
+/// Which document is asked for.
+#[derive(Debug)]
+pub(super) struct Read {
+    pub(super) collection: String,
+    pub(super) id: String,
+}
+
+/// Answers reads with the data of each document that is there.
+pub(super) async fn together(connection: DatabaseConnection, batch: Batch<Read, Option<String>>) {
+    let found = find(&connection, &batch.jobs).await;
+    let answers: Vec<_> = batch
+        .jobs
+        .iter()
+        .map(|read| {
+            let document = found.as_ref().map_err(Fault::clone)?.get(&read.id);
+            let document = document.filter(|found| found.collection == read.collection);
+            Ok(document.map(|document| document.data.clone()))
+        })
+        .collect();
+    batch.answer(answers);
+}
+
+async fn find(
+    connection: &DatabaseConnection,
+    reads: &[Read],
+) -> Result<HashMap<String, document::Model>, Fault> {
+    let size = SIZES.into_iter().find(|size| *size >= reads.len());
+    let ids = reads.iter().map(|read| read.id.as_str());
+    // Filled up with the last id.
+    let last = reads.last().map(|read| read.id.as_str());
+    let ids = ids
+        .chain(last.into_iter().cycle())
+        .take(size.unwrap_or(reads.len()));
+    let documents = document::Entity::find()
+        .filter(document::Column::Id.is_in(ids))
+        .all(connection)
+        .await?;
+    Ok(documents
+        .into_iter()
+        .map(|document| (document.id.clone(), document))
+        .collect())
+}

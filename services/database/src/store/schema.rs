@@ -1,0 +1,99 @@
+//! The schema, brought up to date step by step, and the check that the data is whole.
+
+use anyhow::{Context as _, ensure};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement, TransactionTrait};
+
+/// Each entry brings the schema one version on.
+const SQLITE: &[&str] = &[
+    "CREATE TABLE documents (id TEXT PRIMARY KEY, collection TEXT NOT NULL, data TEXT NOT NULL);
+     CREATE INDEX documents_by_collection ON documents (collection, id);",
+];
+
+/// The data is kept as it came; `body` is what filters read. Ids sort by their bytes, as SQLite sorts them.
+const POSTGRES: &[&str] = &["CREATE TABLE documents (
+         id TEXT COLLATE \"C\" PRIMARY KEY,
+         collection TEXT COLLATE \"C\" NOT NULL,
+         data TEXT NOT NULL,
+         body JSONB NOT NULL GENERATED ALWAYS AS (data::jsonb) STORED
+     );
+     CREATE INDEX documents_by_collection ON documents (collection, id);"];
+
+/// Any number that only this program uses: replicas that start together wait for each other.
+const POSTGRES_LOCK: i64 = 0x7073_7064;
+
+/// Where the version is kept: SQLite has a place for it in the file's header.
+struct Version {
+    prepare: String,
+    read: &'static str,
+    write: fn(usize) -> String,
+}
+
+fn version(engine: DbBackend) -> Version {
+    if engine == DbBackend::Sqlite {
+        return Version {
+            prepare: String::new(),
+            read: "PRAGMA user_version",
+            write: |version| format!("PRAGMA user_version = {version}"),
+        };
+    }
+    Version {
+        prepare: format!(
+            "SELECT pg_advisory_xact_lock({POSTGRES_LOCK});
+             CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL);
+             INSERT INTO schema_version SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM schema_version);"
+        ),
+        read: "SELECT version FROM schema_version",
+        write: |version| format!("UPDATE schema_version SET version = {version}"),
+    }
+}
+
+/// Applies the migrations that are missing, each in a transaction of its own.
+pub(super) async fn migrate(connection: &DatabaseConnection) -> anyhow::Result<()> {
+    let engine = connection.get_database_backend();
+    let migrations = match engine {
+        DbBackend::Sqlite => SQLITE,
+        _ => POSTGRES,
+    };
+    let version = version(engine);
+    loop {
+        let transaction = connection.begin().await?;
+        if !version.prepare.is_empty() {
+            transaction.execute_unprepared(&version.prepare).await?;
+        }
+        let row = transaction
+            .query_one_raw(Statement::from_string(engine, version.read))
+            .await?
+            .context("the schema's version can't be read")?;
+        let applied: i32 = row.try_get_by_index(0)?;
+        let applied = usize::try_from(applied)?;
+        ensure!(
+            applied <= migrations.len(),
+            "its schema has version {applied}, newer than this program's {}: use a newer program",
+            migrations.len()
+        );
+        let Some(migration) = migrations.get(applied) else {
+            transaction.commit().await?;
+            return Ok(());
+        };
+        transaction.execute_unprepared(migration).await?;
+        transaction
+            .execute_unprepared(&(version.write)(applied + 1))
+            .await?;
+        transaction.commit().await?;
+    }
+}
+
+/// Checks SQLite's file as a whole; PostgreSQL checks its own pages.
+pub(super) async fn check(connection: &DatabaseConnection) -> anyhow::Result<()> {
+    let engine = connection.get_database_backend();
+    if engine != DbBackend::Sqlite {
+        return Ok(());
+    }
+    let row = connection
+        .query_one_raw(Statement::from_string(engine, "PRAGMA quick_check(1)"))
+        .await?
+        .context("the check gave no answer")?;
+    let verdict: String = row.try_get_by_index(0)?;
+    ensure!(verdict == "ok", "{verdict}");
+    Ok(())
+}

@@ -1,0 +1,183 @@
+//! The query language, each line on every store.
+
+use serde_json::{Value as Json, json};
+use tonic::Code;
+
+use crate::server::{Client, Server, place};
+
+/// A declared index must not change an answer.
+pub const INDEXES: (&str, &str) = ("DATABASE_INDEXES", "indexed:tag,tags,a.b,price,name");
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite() {
+    let (_folder, store) = place();
+    let server = Server::start(&store, &[INDEXES]);
+    story(&server.client().await, true).await;
+}
+
+fn documents() -> Vec<Json> {
+    vec![
+        json!({"n": 0, "tag": "red", "price": 5, "a": {"b": 1}, "on": true}),
+        json!({"n": 1, "tag": "Red", "price": 10.5, "a": {"b": [1, 2]}, "on": false}),
+        json!({"n": 2, "tags": ["red", "blue"], "price": "10", "a": {"b": "1"}}),
+        json!({"n": 3, "tags": [], "price": 20, "a": null, "name": "O'Neil ?"}),
+        json!({"n": 4, "tags": ["blue", 7, null], "price": -3, "name": "50% \"off\""}),
+        json!({"n": 5, "tag": null, "a": {"b": {"c": true}}, "odd ' key?": 1, "1": 1}),
+    ]
+}
+
+const FILTERS: &[(&str, &[i64])] = &[
+    ("", &[0, 1, 2, 3, 4, 5]),
+    (r#"{"tag": "red"}"#, &[0]),
+    (r#"{"tags": "red"}"#, &[2]),
+    (r#"{"tags": "blue"}"#, &[2, 4]),
+    (r#"{"tags": 7}"#, &[4]),
+    (r#"{"price": {"$gt": 10}}"#, &[1, 3]),
+    (r#"{"price": {"$gte": 5, "$lte": 10.5}}"#, &[0, 1]),
+    (r#"{"price": {"$lt": 0}}"#, &[4]),
+    (r#"{"price": "10"}"#, &[2]),
+    (r#"{"price": {"$gt": "0"}}"#, &[2]),
+    (r#"{"price": 10.5}"#, &[1]),
+    (r#"{"price": {"$in": [5, "10", 20.0]}}"#, &[0, 2, 3]),
+    (r#"{"price": {"$nin": [5, "10", 20]}}"#, &[1, 4, 5]),
+    (r#"{"price": {"$in": []}}"#, &[]),
+    (r#"{"price": {"$nin": []}}"#, &[0, 1, 2, 3, 4, 5]),
+    (r#"{"tag": {"$ne": "red"}}"#, &[1, 2, 3, 4, 5]),
+    (r#"{"tags": {"$ne": "red"}}"#, &[0, 1, 3, 4, 5]),
+    (r#"{"tag": null}"#, &[2, 3, 4, 5]),
+    (r#"{"tags": null}"#, &[0, 1, 4, 5]),
+    (r#"{"tag": {"$exists": true}}"#, &[0, 1, 5]),
+    (r#"{"tag": {"$exists": false}}"#, &[2, 3, 4]),
+    (r#"{"a.b": 1}"#, &[0, 1]),
+    (r#"{"a": {"b": 1}}"#, &[0, 1]),
+    (r#"{"a.b": {"$gt": 1}}"#, &[1]),
+    (r#"{"a.b": "1"}"#, &[2]),
+    (r#"{"a.b.c": true}"#, &[5]),
+    (r#"{"on": true}"#, &[0]),
+    (r#"{"on": {"$in": [false, null]}}"#, &[1, 2, 3, 4, 5]),
+    (r#"{"tag": {"$regex": "^r"}}"#, &[0]),
+    (r#"{"tag": {"$regex": "^r", "$options": "i"}}"#, &[0, 1]),
+    (r#"{"tags": {"$regex": "lu"}}"#, &[2, 4]),
+    (r#"{"price": {"$regex": "1"}}"#, &[2]),
+    (r#"{"name": {"$regex": "'.*[?]$"}}"#, &[3]),
+    (r#"{"name": "O'Neil ?"}"#, &[3]),
+    (r#"{"name": "50% \"off\""}"#, &[4]),
+    (r#"{"odd ' key?": 1}"#, &[5]),
+    (r#"{"1": 1}"#, &[5]),
+    (r#"{"$or": [{"tag": "red"}, {"tags": "red"}]}"#, &[0, 2]),
+    (r#"{"$and": [{"price": {"$gt": 0}}, {"on": true}]}"#, &[0]),
+    (r#"{"$not": {"price": {"$gt": 0}}}"#, &[2, 4, 5]),
+    (r#"{"price": {"$not": {"$gt": 0}}}"#, &[2, 4, 5]),
+    (
+        r#"{"$or": [{"$and": [{"n": 1}, {"n": 2}]}, {"$not": {"n": {"$lt": 5}}}]}"#,
+        &[5],
+    ),
+    (r#"{"tag": "red", "price": {"$lt": 5}}"#, &[]),
+    (r#"{"_id": "none"}"#, &[]),
+    (r#"{"_id": {"$exists": true}, "n": 1}"#, &[1]),
+    (r#"{"_id": {"$gt": "0"}, "n": {"$in": [1, 2]}}"#, &[1, 2]),
+    (r#"{"$limit": 2}"#, &[0, 1]),
+    (r#"{"$limit": 0}"#, &[]),
+    (r#"{"$skip": 4}"#, &[4, 5]),
+    (r#"{"$skip": 9}"#, &[]),
+    (r#"{"$skip": 1, "$limit": 2, "tag": null}"#, &[3, 4]),
+    (r#"{"$sort": {"_id": -1}, "$limit": 2}"#, &[5, 4]),
+    (r#"{"$sort": {"_id": -1}, "$skip": 4}"#, &[1, 0]),
+    (r#"{"$sort": {"n": -1}}"#, &[5, 4, 3, 2, 1, 0]),
+    (r#"{"$sort": {"n": -1}, "$skip": 1, "$limit": 2}"#, &[4, 3]),
+    (r#"{"$sort": {"n": -1}, "$skip": 4}"#, &[1, 0]),
+    (
+        r#"{"price": {"$lt": 30}, "$sort": {"price": 1}}"#,
+        &[4, 0, 1, 3],
+    ),
+    (
+        r#"{"price": {"$lt": 30}, "$sort": {"price": -1}}"#,
+        &[3, 1, 0, 4],
+    ),
+    (
+        r#"{"n": {"$lt": 4}, "$sort": {"name": 1, "_id": -1}}"#,
+        &[2, 1, 0, 3],
+    ),
+    (
+        r#"{"n": {"$lt": 4}, "$sort": {"name": -1, "n": 1}}"#,
+        &[3, 0, 1, 2],
+    ),
+];
+
+/// The filters with and without indexes on what they test.
+pub async fn story(client: &Client, indexed: bool) {
+    for collection in if indexed {
+        ["plain", "indexed"].as_slice()
+    } else {
+        &["plain"]
+    } {
+        for document in documents() {
+            client.create(collection, &document).await.unwrap();
+        }
+        for (query, expected) in FILTERS {
+            let found = client.numbers(collection, query).await;
+            assert_eq!(found, *expected, "{query} in {collection}");
+        }
+    }
+    ids_and_projections(client).await;
+    more_than_a_page(client).await;
+}
+
+async fn ids_and_projections(client: &Client) {
+    let found = client.query("plain", r#"{"n": 2}"#).await.unwrap();
+    let query = json!({"_id": {"$in": [found[0].0, "other"]}, "$project": {"a.b": 1, "n": 1}});
+    let projected = client.query("plain", &query.to_string()).await.unwrap();
+    assert_eq!(
+        projected,
+        [(found[0].0.clone(), json!({"a": {"b": "1"}, "n": 2}))]
+    );
+    let query = json!({"n": 2, "$project": {"tags": 0, "a": 0}});
+    let projected = client.query("plain", &query.to_string()).await.unwrap();
+    assert_eq!(projected[0].1, json!({"n": 2, "price": "10"}));
+}
+
+/// Pages by number and by size meet without a gap or a repetition, in both orders and from a spool.
+async fn more_than_a_page(client: &Client) {
+    let padding = [10, 300, 120_000];
+    for n in 0..700_i64 {
+        let text = "x".repeat(if n < 30 {
+            padding[2]
+        } else {
+            padding[n as usize % 2]
+        });
+        client
+            .create("pages", &json!({"n": n, "text": text}))
+            .await
+            .unwrap();
+    }
+    let all: Vec<i64> = (0..700).collect();
+    let reversed: Vec<i64> = all.iter().rev().copied().collect();
+    assert_eq!(client.numbers("pages", "").await, all);
+    assert_eq!(
+        client.numbers("pages", r#"{"$sort": {"_id": -1}}"#).await,
+        reversed
+    );
+    assert_eq!(client.numbers("pages", r#"{"$sort": {"n": 1}}"#).await, all);
+    assert_eq!(
+        client.numbers("pages", r#"{"$sort": {"n": -1}}"#).await,
+        reversed
+    );
+    let limited = client
+        .numbers("pages", r#"{"$skip": 100, "$limit": 300}"#)
+        .await;
+    assert_eq!(limited, all[100..400]);
+}
+
+/// What only one engine can't take is refused, not failed.
+pub async fn refused_by_postgres(client: &Client) {
+    let nul = client
+        .create_text("plain", r#"{"a": "\u0000"}"#.to_owned())
+        .await;
+    assert_eq!(nul.unwrap_err().code(), Code::InvalidArgument);
+    let pattern = client
+        .query("plain", r#"{"tag": {"$regex": "(?P<x>r)"}}"#)
+        .await;
+    assert_eq!(pattern.unwrap_err().code(), Code::InvalidArgument);
+    let long = json!({"tag": "x".repeat(100)}).to_string();
+    client.create_text("indexed", long).await.unwrap();
+}

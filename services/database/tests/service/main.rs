@@ -1,0 +1,16 @@
+//! Tests of the service's process: over SQLite, and over a PostgreSQL server of the test's own.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test's own functions fail as its body does"
+)]
+
+mod contract;
+mod durable;
+mod errors;
+mod filters;
+mod full_disk;
+mod postgres;
+mod server;
+mod streams;

@@ -1,0 +1,227 @@
+//! Who may call: the names on callers' certificates, against a table that the environment gives.
+//!
+//! ```text
+//! PSPD_CALLERS=ai-server,web-server    who may call this service; pspd derives it from the topology's `depends_on`
+//! DATABASE_OWNERS=ai-models=ai-server  resources of this service that one caller alone may touch
+//! ```
+//! The deployment's administrator, whose certificate names `pspd`, may do everything. Health is told to every caller
+//! with a certificate of the deployment; reflection is a call like any other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::task::{Context as Poller, Poll};
+
+use futures::future::{Either, Ready, ready};
+use http::{Request, Response};
+use rustls::pki_types::CertificateDer;
+use tonic::body::Body;
+use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
+use tonic::{Code, Status};
+use tower::{Layer, Service};
+
+use crate::error::Problem;
+use crate::trace;
+
+/// The name on the certificates of pspd itself and of `pspd credentials`.
+pub const ADMINISTRATOR: &str = "pspd";
+
+/// ErrorInfo's metadata key of who called.
+const CALLER: &str = "caller";
+/// On every service's certificate, so that it names nobody.
+const LOCALHOST: &str = "localhost";
+const HEALTH: &str = "/grpc.health.v1.Health/";
+
+/// Who may call a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Callers {
+    /// Without TLS there are no names; only for the insecure loopback mode of tests and benchmarks.
+    Anyone,
+    /// These, and the administrator.
+    Named(BTreeSet<String>),
+}
+
+impl Callers {
+    /// Reads names that are separated by commas.
+    pub fn parse(text: &str) -> Self {
+        let names = text.split(',').map(str::trim);
+        Self::Named(
+            names
+                .filter(|name| !name.is_empty())
+                .map(str::to_owned)
+                .collect(),
+        )
+    }
+
+    fn admit(&self, caller: Option<&str>, path: &str) -> Result<(), Status> {
+        let Self::Named(names) = self else {
+            return Ok(());
+        };
+        let known = caller.is_some_and(|name| name == ADMINISTRATOR || names.contains(name));
+        if known || path.starts_with(HEALTH) {
+            return Ok(());
+        }
+        let (caller, service) = (caller.unwrap_or("unnamed"), trace::current().service);
+        let message = format!("`{caller}` may not call `{service}`");
+        let problem = Problem::new(Code::PermissionDenied, "CALLER_NOT_ALLOWED", message);
+        Err(problem.with(CALLER, caller).into())
+    }
+}
+
+/// Resources that belong to one caller each.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Owners(BTreeMap<String, String>);
+
+impl Owners {
+    /// Reads pairs `RESOURCE=CALLER` that are separated by commas.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let pairs = text
+            .split(',')
+            .map(str::trim)
+            .filter(|pair| !pair.is_empty());
+        let pairs = pairs.map(|pair| match pair.split_once('=') {
+            Some((resource, owner)) if !resource.is_empty() && !owner.is_empty() => {
+                Ok((resource.to_owned(), owner.to_owned()))
+            }
+            _ => Err(format!("has `{pair}`, which is not like `resource=caller`")),
+        });
+        Ok(Self(pairs.collect::<Result<_, _>>()?))
+    }
+
+    /// Refuses a resource that belongs to another than who calls now; `kind` is what it is, such as `collection`.
+    pub fn admit(&self, kind: &str, resource: &str) -> Result<(), Status> {
+        let Some(owner) = self.0.get(resource) else {
+            return Ok(());
+        };
+        let Some(caller) = trace::current().caller else {
+            // No certificate, so no names: the insecure loopback mode, where everyone may call.
+            return Ok(());
+        };
+        if *caller == *ADMINISTRATOR || *caller == **owner {
+            return Ok(());
+        }
+        let message =
+            format!("the {kind} `{resource}` belongs to `{owner}`; `{caller}` may not touch it");
+        let problem = Problem::new(Code::PermissionDenied, "RESOURCE_OWNED", message);
+        Err(problem.with(CALLER, &*caller).with(kind, resource).into())
+    }
+}
+
+/// The name on the certificate of whoever sent a request: the one DNS name that is a single label.
+pub(crate) fn caller<B>(request: &Request<B>) -> Option<Arc<str>> {
+    let connection = request
+        .extensions()
+        .get::<TlsConnectInfo<TcpConnectInfo>>()?;
+    name(connection.peer_certs()?.first()?)
+}
+
+fn name(certificate: &CertificateDer<'_>) -> Option<Arc<str>> {
+    let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;
+    let mut labels = certificate
+        .valid_dns_names()
+        .filter(|name| !name.contains('.') && *name != LOCALHOST);
+    labels.next().map(Into::into)
+}
+
+/// Lets through what the callers may do.
+#[derive(Debug, Clone)]
+pub(crate) struct Admit {
+    pub(crate) callers: Arc<Callers>,
+}
+
+impl<S> Layer<S> for Admit {
+    type Service = Admitting<S>;
+
+    fn layer(&self, inner: S) -> Admitting<S> {
+        Admitting {
+            callers: self.callers.clone(),
+            inner,
+        }
+    }
+}
+
+/// The guarded routes.
+#[derive(Debug, Clone)]
+pub(crate) struct Admitting<S> {
+    callers: Arc<Callers>,
+    inner: S,
+}
+
+impl<S, Q> Service<Request<Q>> for Admitting<S>
+where
+    S: Service<Request<Q>, Response = Response<Body>>,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Either<S::Future, Ready<Result<Self::Response, S::Error>>>;
+
+    fn poll_ready(&mut self, poller: &mut Poller<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(poller)
+    }
+
+    fn call(&mut self, request: Request<Q>) -> Self::Future {
+        let caller = trace::current().caller;
+        match self.callers.admit(caller.as_deref(), request.uri().path()) {
+            Ok(()) => Either::Left(self.inner.call(request)),
+            Err(refused) => Either::Right(ready(Ok(refused.into_http()))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_of_callers() {
+        let callers = Callers::parse("ai-server, web-server,");
+        let (read, health) = (
+            "/database.DatabaseService/Read",
+            "/grpc.health.v1.Health/Check",
+        );
+        let table = [
+            (Some("web-server"), read, true),
+            (Some("ai-server"), read, true),
+            (Some("pspd"), read, true),
+            (Some("other"), read, false),
+            (None, read, false),
+            (Some("other"), health, true),
+            (
+                Some("other"),
+                "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+                false,
+            ),
+        ];
+        for (caller, path, allowed) in table {
+            assert_eq!(
+                callers.admit(caller, path).is_ok(),
+                allowed,
+                "{caller:?} {path}"
+            );
+        }
+        let nobody = Callers::parse("");
+        assert!(nobody.admit(Some("web-server"), read).is_err());
+        assert!(nobody.admit(Some("pspd"), read).is_ok());
+    }
+
+    #[test]
+    fn an_owned_resource_is_for_its_owner() {
+        let owners = Owners::parse("ai-models=ai-server").unwrap();
+        let as_caller = |caller: Option<&str>, resource: &str| {
+            let mut context = trace::Context::begin("database".into(), None);
+            context.caller = caller.map(Into::into);
+            context.enter(|| owners.admit("collection", resource))
+        };
+        assert!(as_caller(Some("ai-server"), "ai-models").is_ok());
+        assert!(as_caller(Some("pspd"), "ai-models").is_ok());
+        assert!(as_caller(Some("web-server"), "documents").is_ok());
+        let refused = as_caller(Some("web-server"), "ai-models").unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied);
+        assert_eq!(crate::error::describe(&refused).reason, "RESOURCE_OWNED");
+        assert_eq!(
+            Owners::parse("ai-models").unwrap_err(),
+            "has `ai-models`, which is not like `resource=caller`"
+        );
+    }
+}

@@ -1,0 +1,65 @@
+//! Messages that are too large to be read: gRPC answers OUT_OF_RANGE by itself, the services INVALID_ARGUMENT with the
+//! details of every other refusal.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use http::{Request, Response};
+use tonic::body::Body;
+use tonic::server::NamedService;
+use tonic::{Code, Status};
+
+use crate::MESSAGE_LIMIT;
+use crate::error::Problem;
+
+/// A generated server whose answers are looked at.
+#[derive(Debug, Clone)]
+pub(crate) struct Oversized<S>(pub(crate) S);
+
+impl<S: NamedService> NamedService for Oversized<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+impl<S> tower::Service<Request<Body>> for Oversized<S>
+where
+    S: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let answer = self.0.call(request);
+        Box::pin(async move {
+            let response = answer.await?;
+            // A refusal without a body has its status in the headers.
+            let status = response.headers().get("grpc-status");
+            if status.is_none_or(|status| Code::from_bytes(status.as_bytes()) != Code::OutOfRange) {
+                return Ok(response);
+            }
+            Ok(refusal().into_http())
+        })
+    }
+}
+
+/// The error of a message in a stream of requests, for those calls whose responses may have begun before it comes.
+pub fn refuse_oversized(status: Status) -> Status {
+    match status.code() {
+        Code::OutOfRange => refusal(),
+        _ => status,
+    }
+}
+
+fn refusal() -> Status {
+    let message = format!("the message is larger than {MESSAGE_LIMIT} bytes");
+    Problem::new(Code::InvalidArgument, "MESSAGE_TOO_LARGE", message)
+        .with("limit", MESSAGE_LIMIT.to_string())
+        .into()
+}

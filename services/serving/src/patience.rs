@@ -1,0 +1,145 @@
+//! How long a call may take at most, whatever its caller allows: until its response begins.
+//!
+//! A stream of responses may go on for as long as both sides want; it ends with the caller, or when the service drains.
+
+use std::collections::BTreeSet;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as Poller, Poll};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use http::{Request, Response};
+use prost::Message as _;
+use prost_types::FileDescriptorSet;
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tower::{Layer, Service};
+
+use crate::error::Problem;
+
+/// For calls of one request.
+const UNARY: Duration = Duration::from_secs(60);
+/// For calls whose caller streams.
+const STREAM: Duration = Duration::from_secs(600);
+
+/// Bounds calls by what their method is, as the protocols' descriptors say.
+#[derive(Debug, Clone)]
+pub(crate) struct Patience {
+    /// Paths of methods whose caller streams.
+    streaming: Arc<BTreeSet<String>>,
+    unary: Duration,
+    stream: Duration,
+}
+
+impl Patience {
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        let set = FileDescriptorSet::decode(pspd_proto::DESCRIPTORS)
+            .context("can't read the protocols' descriptors")?;
+        let mut streaming = BTreeSet::new();
+        for file in &set.file {
+            for service in &file.service {
+                for method in service.method.iter().filter(|one| one.client_streaming()) {
+                    let (package, service, name) = (file.package(), service.name(), method.name());
+                    streaming.insert(format!("/{package}.{service}/{name}"));
+                }
+            }
+        }
+        Ok(Self {
+            streaming: streaming.into(),
+            unary: UNARY,
+            stream: STREAM,
+        })
+    }
+
+    /// Streams of requests from another protocol count as unary calls, but for reflection, which begins to answer at once.
+    fn limit(&self, path: &str) -> Duration {
+        if self.streaming.contains(path) {
+            self.stream
+        } else {
+            self.unary
+        }
+    }
+}
+
+impl<S> Layer<S> for Patience {
+    type Service = Bounded<S>;
+
+    fn layer(&self, inner: S) -> Bounded<S> {
+        Bounded {
+            patience: self.clone(),
+            inner,
+        }
+    }
+}
+
+/// The bounded routes.
+#[derive(Debug, Clone)]
+pub(crate) struct Bounded<S> {
+    patience: Patience,
+    inner: S,
+}
+
+impl<S, Q> Service<Request<Q>> for Bounded<S>
+where
+    S: Service<Request<Q>, Response = Response<Body>>,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, poller: &mut Poller<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(poller)
+    }
+
+    fn call(&mut self, request: Request<Q>) -> Self::Future {
+        let limit = self.patience.limit(request.uri().path());
+        let answer = self.inner.call(request);
+        Box::pin(async move {
+            match tokio::time::timeout(limit, answer).await {
+                Ok(answer) => answer,
+                Err(_) => {
+                    let message = format!("the call took longer than {} s", limit.as_secs_f32());
+                    let problem = Problem::new(Code::DeadlineExceeded, "TOO_SLOW", message);
+                    Ok(Status::from(problem).into_http())
+                }
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_call_that_never_answers_is_ended_with_the_reason() {
+        let stuck = tower::service_fn(|_: Request<()>| {
+            std::future::pending::<Result<Response<Body>, std::convert::Infallible>>()
+        });
+        let (unary, stream) = (Duration::from_millis(20), Duration::from_millis(200));
+        let patience = Patience {
+            unary,
+            stream,
+            ..Patience::new().unwrap()
+        };
+        let mut bounded = patience.layer(stuck);
+        for (path, limit) in [
+            ("/database.DatabaseService/Read", unary),
+            ("/ai.AiService/TrainModel", stream),
+            ("/business.BusinessService/Ingest", stream),
+        ] {
+            let began = Instant::now();
+            let request = Request::builder().uri(path).body(()).unwrap();
+            let answer = bounded.call(request).await.unwrap();
+            assert!(began.elapsed() >= limit, "{path}");
+            let status = Status::from_header_map(answer.headers()).unwrap();
+            assert_eq!(status.code(), Code::DeadlineExceeded, "{path}");
+            assert_eq!(crate::error::describe(&status).reason, "TOO_SLOW");
+        }
+    }
+}

@@ -1,0 +1,295 @@
+/**
+ * Every page against three services on loopback that the test which starts this script can kill and start again.
+ *
+ * Usage: node pages.mjs URL TRAIN_CSV [SCREENSHOTS]    (started by the web server's own tests)
+ * The collection `many` holds 10,000 documents.
+ */
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { accessible, fits, launch, open, request, run, visit } from './browser.mjs';
+
+const MANY = 10_000;
+const PHONE = { width: 360, height: 740 };
+const PAGES = ['Overview', 'Documents', 'Classify', 'Learn', 'Monitor'];
+const PAGINAS = ['Visão geral', 'Documentos', 'Classificar', 'Ensinar', 'Monitorar'];
+
+const [url, examples, screenshots] = process.argv.slice(2);
+const browser = await launch();
+const { page, faults } = await open(browser, url);
+const service = (name) => page.locator('.services li').filter({ hasText: name });
+const rows = page.locator('ul.documents li');
+const count = page.locator('[data-count]');
+const choose = (name) =>
+  page.getByRole('group', { name: 'Collections' }).getByRole('button', { name }).click();
+
+async function classify(text) {
+  await page.locator('textarea[name=text]').fill(text);
+  await page.locator('button[name=classify]').click();
+}
+
+async function save(json) {
+  await page.locator('textarea[name=json]').fill(json);
+  await page.locator('button[name=save]').click();
+}
+
+/** Runs what breaks connections, which the browser reports as errors. */
+async function withBrokenConnections(check) {
+  const before = faults.length;
+  await check();
+  const others = faults.splice(before).filter((fault) => !/Failed to load resource/.test(fault));
+  assert.deepEqual(others, []);
+}
+
+await run({
+  'the overview shows three services that serve': async () => {
+    await page.getByText('Serving', { exact: true }).nth(2).waitFor();
+    assert.equal(await page.locator('.services li').count(), 3);
+  },
+  'what fails says what, where and in which trace': async () => {
+    await visit(page, 'Classify');
+    await classify('who knows');
+    const problem = page.getByRole('alert');
+    await problem.getByText('there is no model `default`').waitFor();
+    assert.equal(await problem.locator('strong').innerText(), 'Not found');
+    assert.match(await problem.innerText(), /ai-server/);
+    assert.match(await problem.locator('[data-trace]').innerText(), /^[0-9a-f]{32}$/);
+  },
+  'a CSV file that can’t train is refused before it is sent': async () => {
+    await visit(page, 'Learn');
+    await page.locator('textarea[name=csv]').fill('text,label\na,x\nb');
+    await page.getByText('Line 3 must hold a text and a label.').waitFor();
+    assert.ok(await page.locator('button[name=train]').isDisabled());
+  },
+  'the model learns from a CSV file': async () => {
+    await page.locator('input[name=file]').setInputFiles(examples);
+    await page.getByText('716 examples, 6 labels').waitFor();
+    await page.locator('button[name=train]').click();
+    const accuracy = await page.locator('[data-accuracy]').innerText();
+    assert.ok(parseFloat(accuracy) > 50, accuracy);
+    assert.equal(await page.locator('[data-examples]').innerText(), '716');
+  },
+  'a text is classified, and stored only if asked to': async () => {
+    await visit(page, 'Classify');
+    await page.locator('input[name=store]').uncheck();
+    await classify('a relational database server with transactions');
+    await page.getByText('Not stored.').waitFor();
+    assert.equal(await page.locator('[data-label]').first().innerText(), 'database');
+    await page.locator('input[name=store]').check();
+    await classify('an outline font with many weights');
+    await page.getByText('Stored in “documents” as').waitFor();
+    assert.equal(await page.locator('[data-label]').first().innerText(), 'fonts');
+  },
+  'a document is created, found, edited and deleted': async () => {
+    await visit(page, 'Documents');
+    await count.getByText('Found: 1', { exact: true }).waitFor();
+    await page.locator('button[name=new]').click();
+    await page.locator('textarea[name=json]').fill('{"text": "made by hand"');
+    await page.getByText('This is not a JSON object.').waitFor();
+    assert.ok(await page.locator('button[name=save]').isDisabled());
+    await save('{"text": "made by hand", "label": "mail"}');
+    await page.getByText('Document created.').waitFor();
+    await page.locator('input[name=filter]').fill('mail');
+    await page.keyboard.press('Enter');
+    await count.getByText('Found: 1', { exact: true }).waitFor();
+    await rows.getByText('made by hand').click();
+    await page.waitForFunction(() => !document.querySelector('textarea[name=json]').readOnly);
+    await save('{"text": "edited by hand", "label": "mail"}');
+    await page.getByText('Document saved.').waitFor();
+    await rows.filter({ hasText: 'edited by hand' }).locator('button.icon').click();
+    await page.locator('button[name=confirm-delete]').click();
+    await page.getByText('Document deleted.').waitFor();
+    await page.locator('button[name=clear]').click();
+    await count.getByText('Found: 1', { exact: true }).waitFor();
+  },
+  'a filter that the database refuses is explained': async () => {
+    await page.locator('input[name=filter]').fill('{"a": {"$nonsense": 1}}');
+    await page.keyboard.press('Enter');
+    await page.getByRole('alert').getByText('$nonsense').waitFor();
+    await page.locator('button[name=clear]').click();
+    await page.getByRole('alert').waitFor({ state: 'detached' });
+  },
+  'the model learns from stored documents': async () => {
+    await page.locator('input[name=collection]').fill('many');
+    await page.keyboard.press('Enter');
+    await visit(page, 'Learn');
+    await page.locator('input[name=model]').fill('second');
+    await page.keyboard.press('Enter');
+    await page.locator('button[name=train-from]').click();
+    await page.locator('[data-examples]').getByText('10,000').waitFor();
+    await page.locator('input[name=model]').fill('default');
+    await page.keyboard.press('Enter');
+    await page.locator('input[name=collection]').fill('documents');
+    await page.keyboard.press('Enter');
+  },
+  '10,000 documents in a list stay usable': async () => {
+    await visit(page, 'Documents');
+    const began = performance.now();
+    await choose('many');
+    await rows.first().waitFor();
+    const first = performance.now() - began;
+    await count.getByText('Found: 10,000', { exact: true }).waitFor();
+    const all = performance.now() - began;
+    const inPage = await rows.count();
+    assert.ok(inPage < 100, `${inPage} rows are in the page`);
+    await rows.first().locator('.row').focus();
+    const pressed = performance.now();
+    await page.keyboard.press('End');
+    await page.locator(`[data-index="${MANY - 1}"]:focus`).waitFor();
+    const jump = performance.now() - pressed;
+    assert.equal(
+      await page.locator(':focus').locator('xpath=..').getAttribute('aria-posinset'),
+      `${MANY}`,
+    );
+    await page.keyboard.press('ArrowUp');
+    await page.locator(`[data-index="${MANY - 2}"]:focus`).waitFor();
+    await page.keyboard.press('Home');
+    await page.locator('[data-index="0"]:focus').waitFor();
+    // A wheel through all of it: no frame may take longer than a person would notice.
+    const slowest = await page.evaluate(async () => {
+      const scroller = document.querySelector('.scroller');
+      let slowest = 0;
+      for (let step = 1; step <= 60; step++) {
+        const before = performance.now();
+        scroller.scrollTop = (scroller.scrollHeight * step) / 61;
+        await new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
+        slowest = Math.max(slowest, performance.now() - before);
+        if (
+          !document.elementsFromPoint(600, 700).some((element) => element.closest('.documents li'))
+        )
+          throw new Error(`no row is drawn at step ${step}`);
+      }
+      return slowest;
+    });
+    console.log(
+      `        first row ${first.toFixed(0)} ms, all ${all.toFixed(0)} ms, to the end ${jump.toFixed(0)} ms, slowest frame ${slowest.toFixed(0)} ms`,
+    );
+    assert.ok(first < 5_000 && all < 20_000 && jump < 1_000 && slowest < 500);
+    await choose('documents');
+  },
+  'the charts draw what the feed says': async () => {
+    await visit(page, 'Monitor');
+    await page.getByRole('img', { name: /^Model accuracy: now \d/ }).waitFor();
+    await page.getByRole('img', { name: /^Predictions: now 2,/ }).waitFor();
+    await page.waitForFunction(() =>
+      /L/.test(document.querySelector('.chart .line').getAttribute('d')),
+    );
+    await page.locator('.lane .up').nth(2).waitFor();
+  },
+  'a database that dies and comes back, with the page open': () =>
+    withBrokenConnections(async () => {
+      await visit(page, 'Overview');
+      await request('kill database-server');
+      await service('database-server').getByText('Not serving').waitFor();
+      // The classifier needs the database, and says so; the web server answers all the same.
+      assert.equal(await service('web-server').getByText('Serving', { exact: true }).count(), 1);
+      await visit(page, 'Documents');
+      const problem = page.getByRole('alert');
+      await problem
+        .getByText('`database-server`')
+        .or(problem.getByText("can't be reached"))
+        .first()
+        .waitFor();
+      assert.match(await problem.locator('[data-trace]').innerText(), /^[0-9a-f]{32}$/);
+      await request('start database-server');
+      await problem.waitFor({ state: 'detached' });
+      await count.getByText('Found: 1', { exact: true }).waitFor();
+      await visit(page, 'Overview');
+      await page.getByText('Serving', { exact: true }).nth(2).waitFor();
+    }),
+  'a web server that dies and comes back, with the page open': () =>
+    withBrokenConnections(async () => {
+      await request('kill web-server');
+      await page.getByText('Reconnecting…').waitFor();
+      await service('ai-server').getByText('Unknown').waitFor();
+      await page.getByRole('alert').getByText('The server does not answer').waitFor();
+      await request('start web-server');
+      await page.getByText('Live', { exact: true }).waitFor();
+      await page.getByText('Serving', { exact: true }).nth(2).waitFor();
+    }),
+  'the keyboard reaches everything': async () => {
+    await page.goto(url);
+    await page.keyboard.press('Tab');
+    assert.equal(await page.locator(':focus').innerText(), 'Skip to content');
+    await page.keyboard.press('Enter');
+    assert.equal(await page.locator(':focus').getAttribute('id'), 'main');
+    await page.reload();
+    await page.getByRole('link', { name: 'Documents', exact: true }).waitFor();
+    for (let press = 0; press < 4; press++) await page.keyboard.press('Tab');
+    assert.equal(await page.locator(':focus').innerText(), 'Documents');
+    await page.keyboard.press('Enter');
+    await page.getByRole('heading', { level: 1, name: 'Documents' }).waitFor();
+    await rows.first().waitFor();
+    await page.locator('button[name=apply]').focus();
+    await page.keyboard.press('Tab');
+    assert.match(await page.locator(':focus').getAttribute('class'), /row/);
+    await page.keyboard.press('Enter');
+    await page.locator('dialog[open]').waitFor();
+    await page.keyboard.press('Escape');
+    await page.locator('dialog[open]').waitFor({ state: 'detached' });
+  },
+  'axe finds no serious fault, in light and dark': async () => {
+    for (const colorScheme of ['light', 'dark']) {
+      await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' });
+      for (const name of PAGES) {
+        await visit(page, name);
+        await page.getByRole('heading', { level: 1, name }).waitFor();
+        await accessible(page, `${name}, ${colorScheme}`);
+      }
+    }
+  },
+  'a phone needs no sideways scrolling, in both languages': async () => {
+    await page.setViewportSize(PHONE);
+    for (const names of [PAGES, PAGINAS]) {
+      for (const name of names) {
+        await visit(page, name);
+        await page.getByRole('heading', { level: 1, name }).waitFor();
+        await fits(page, name);
+      }
+      await page.locator('.languages button[lang^=pt]').click();
+    }
+    await accessible(page, 'Monitorar, on a phone');
+    await page.locator('.languages button[lang=en]').click();
+  },
+  'no error, and no request to another host': async () => {
+    assert.deepEqual(faults, []);
+  },
+});
+
+// For people who work on the looks: every page, in light and dark and on a phone, with data in it.
+if (screenshots) {
+  await page.setViewportSize({ width: 1200, height: 900 });
+  await visit(page, 'Documents');
+  await choose('many');
+  await visit(page, 'Classify');
+  for (const text of ['a mail transfer agent with filters', 'a game of chess for two players']) {
+    await classify(text);
+    await page.locator('.verdicts').getByText(text).waitFor();
+  }
+  const lines = readFileSync(examples, 'utf8').split('\n').slice(1, 200);
+  await page.evaluate(async (texts) => {
+    for (const text of texts) {
+      await fetch('/api/v1/classify', {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify({ text }),
+      });
+      await new Promise((resolve) => setTimeout(resolve, 20 + 200 * Math.random()));
+    }
+  }, lines);
+  const shots = { light: [1200, 900], dark: [1200, 900], phone: [PHONE.width, PHONE.height] };
+  for (const [shot, [width, height]] of Object.entries(shots)) {
+    await page.setViewportSize({ width, height });
+    const colorScheme = shot === 'dark' ? 'dark' : 'light';
+    await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' });
+    for (const title of ['Classify', 'Overview', 'Documents', 'Learn', 'Monitor']) {
+      if (title !== 'Classify' || shot !== 'light') await visit(page, title);
+      await page.getByRole('heading', { level: 1, name: title }).waitFor();
+      if (title === 'Documents') await rows.nth(5).waitFor();
+      await page.mouse.move(0, 0);
+      const path = `${screenshots}/${shot}-${title.toLowerCase()}.png`;
+      await page.screenshot({ path, animations: 'disabled' });
+    }
+  }
+}
+await browser.close();
+process.stdin.destroy();

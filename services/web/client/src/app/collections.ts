@@ -1,0 +1,23 @@
+/** The collections that the server knows, and the one that is worked on. */
+import { Injectable, computed, inject, signal } from '@angular/core';
+import { Calls } from './calls';
+import { Settings } from './settings';
+
+@Injectable({ providedIn: 'root' })
+export class Collections {
+  private readonly calls = inject(Calls);
+  private readonly settings = inject(Settings);
+  private readonly known = signal<readonly string[]>([]);
+
+  readonly names = computed(() =>
+    [...new Set([...this.known(), this.settings.collection()])].sort((a, b) => a.localeCompare(b)),
+  );
+
+  async refresh(): Promise<void> {
+    try {
+      this.known.set((await this.calls.business.listCollections({})).collections);
+    } catch {
+      // The list is a convenience: any name can be typed, and what fails is told by the documents' own call.
+    }
+  }
+}

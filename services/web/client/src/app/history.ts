@@ -1,0 +1,72 @@
+/** What the live feed said over the last minutes, as points to draw. Pure: times are given. */
+
+export interface Sample {
+  /** In milliseconds. */
+  readonly time: number;
+  readonly accuracy: number | undefined;
+  readonly predictions: number | undefined;
+  readonly confidence: number | undefined;
+  /** Whether each service served, by its name. */
+  readonly serving: Readonly<Record<string, boolean>>;
+}
+
+/** As long as the charts look back. */
+export const SPAN = 10 * 60_000;
+
+/** Adds a sample, and lets go of those that are too old to draw. */
+export function append(samples: readonly Sample[], sample: Sample): readonly Sample[] {
+  const first = samples.findIndex(({ time }) => time >= sample.time - SPAN);
+  return [...(first < 0 ? [] : samples.slice(first)), sample];
+}
+
+export interface Point {
+  readonly time: number;
+  /** Absent where nothing is known. */
+  readonly value: number | undefined;
+}
+
+/** Predictions per second between each sample and the one before; a counter that fell began anew. */
+export function rates(samples: readonly Sample[]): readonly Point[] {
+  return samples.slice(1).map(({ time, predictions }, index) => {
+    const before = samples[index];
+    if (predictions === undefined || before?.predictions === undefined)
+      return { time, value: undefined };
+    const more = predictions - before.predictions;
+    const seconds = (time - before.time) / 1000;
+    return { time, value: (more < 0 ? predictions : more) / seconds };
+  });
+}
+
+/** The line through the known points as an SVG path, in a box of the given size; gaps stay gaps. */
+export function path(
+  points: readonly Point[],
+  box: { from: number; to: number; least: number; most: number; width: number; height: number },
+): string {
+  const span = Math.max(1, box.to - box.from);
+  const range = box.most - box.least || 1;
+  let drawing = false;
+  let line = '';
+  for (const { time, value } of points) {
+    if (value === undefined) {
+      drawing = false;
+      continue;
+    }
+    const x = (box.width * (time - box.from)) / span;
+    const y = box.height * (1 - (value - box.least) / range);
+    line += `${drawing ? 'L' : 'M'}${round(x)} ${round(y)}`;
+    drawing = true;
+  }
+  return line;
+}
+
+/** The least "round" number (1, 2 or 5 times a power of ten) that is not below `value`. */
+export function ceiling(value: number): number {
+  if (value <= 0) return 1;
+  const power = 10 ** Math.floor(Math.log10(value));
+  const step = [1, 2, 5, 10].find((step) => step * power >= value) ?? 10;
+  return step * power;
+}
+
+function round(value: number): number {
+  return Math.round(value * 10) / 10;
+}

@@ -1,0 +1,135 @@
+/** A line over time. The line is drawn; what it says is in the heading and, for screen readers, in the picture's name. */
+import { Component, computed, inject, input, signal } from '@angular/core';
+import { path, SPAN, type Point } from '../history';
+import { Speech } from '../speech';
+
+const WIDTH = 600;
+const HEIGHT = 120;
+/** Seconds that the axis has at least, so that the first points are not a steep jump. */
+const SHORTEST = 60_000;
+
+@Component({
+  selector: 'app-chart',
+  template: `
+    <figure class="card chart">
+      <figcaption>
+        <span>{{ title() }}</span>
+        <strong>{{ reading() }}</strong>
+      </figcaption>
+      <div class="plot">
+        <div class="scale" aria-hidden="true">
+          <span>{{ format()(most()) }}</span>
+          <span>{{ format()(least() + (most() - least()) / 2) }}</span>
+          <span>{{ format()(least()) }}</span>
+        </div>
+        <svg
+          role="img"
+          [attr.aria-label]="spoken()"
+          [attr.viewBox]="viewBox"
+          preserveAspectRatio="none"
+          (pointermove)="point($event)"
+          (pointerleave)="pointed.set(null)"
+        >
+          @for (y of lines; track y) {
+            <line class="grid" x1="0" [attr.x2]="width" [attr.y1]="y" [attr.y2]="y" />
+          }
+          <path class="area" [attr.d]="area()" />
+          <path class="line" [attr.d]="line()" />
+          @if (pointed(); as at) {
+            <line class="cursor" [attr.x1]="at.x" [attr.x2]="at.x" y1="0" [attr.y2]="height" />
+          }
+        </svg>
+        <div class="times" aria-hidden="true">
+          <span>{{ speech.say('monitor.ago', { time: ago() }) }}</span>
+          <span>{{ speech.say('monitor.now') }}</span>
+        </div>
+      </div>
+    </figure>
+  `,
+})
+export class Chart {
+  readonly title = input.required<string>();
+  readonly points = input.required<readonly Point[]>();
+  readonly least = input(0);
+  readonly most = input.required<number>();
+  readonly format = input.required<(value: number) => string>();
+  protected readonly speech = inject(Speech);
+  protected readonly width = WIDTH;
+  protected readonly height = HEIGHT;
+  protected readonly viewBox = `0 0 ${WIDTH} ${HEIGHT}`;
+  protected readonly lines = [0, HEIGHT / 2, HEIGHT];
+  protected readonly pointed = signal<{ x: number; value: number; time: number } | null>(null);
+
+  private readonly to = computed(() => this.points().at(-1)?.time ?? 0);
+  private readonly from = computed(() => {
+    const first = this.points()[0]?.time ?? 0;
+    return Math.max(this.to() - SPAN, Math.min(first, this.to() - SHORTEST));
+  });
+  private readonly known = computed(() =>
+    this.points().flatMap(({ value }) => (value === undefined ? [] : [value])),
+  );
+
+  protected readonly line = computed(() =>
+    path(this.points(), {
+      from: this.from(),
+      to: this.to(),
+      least: this.least(),
+      most: this.most(),
+      width: WIDTH,
+      height: HEIGHT,
+    }),
+  );
+
+  /** Each stretch of the line, closed at the bottom. */
+  protected readonly area = computed(() =>
+    this.line()
+      .split('M')
+      .filter(Boolean)
+      .map((stretch) => {
+        const first = stretch.split(' ')[0];
+        const last = stretch.split('L').at(-1)?.split(' ')[0];
+        return `M${first} ${HEIGHT}L${stretch}L${last} ${HEIGHT}Z`;
+      })
+      .join(''),
+  );
+
+  protected readonly ago = computed(() => {
+    const seconds = Math.round((this.to() - this.from()) / 1000);
+    const [value, unit] =
+      seconds < 120 ? [seconds, 'second'] : [Math.round(seconds / 60), 'minute'];
+    return this.speech.unit(value, unit as 'second' | 'minute');
+  });
+
+  protected readonly reading = computed(() => {
+    const pointed = this.pointed();
+    const value = pointed ? pointed.value : this.points().at(-1)?.value;
+    return value === undefined ? '–' : this.format()(value);
+  });
+
+  protected readonly spoken = computed(() => {
+    const known = this.known();
+    const format = this.format();
+    if (known.length === 0) return this.speech.say('monitor.nothing', { title: this.title() });
+    return this.speech.say('monitor.spoken', {
+      title: this.title(),
+      last: format(known.at(-1) ?? 0),
+      least: format(Math.min(...known)),
+      most: format(Math.max(...known)),
+    });
+  });
+
+  protected point(event: PointerEvent): void {
+    const box = (event.currentTarget as Element).getBoundingClientRect();
+    const [from, to] = [this.from(), this.to()];
+    const time = from + ((event.clientX - box.left) / box.width) * (to - from);
+    let nearest: { time: number; value: number } | null = null;
+    for (const { time: at, value } of this.points()) {
+      if (value === undefined) continue;
+      if (!nearest || Math.abs(at - time) < Math.abs(nearest.time - time))
+        nearest = { time: at, value };
+    }
+    this.pointed.set(
+      nearest && { ...nearest, x: (WIDTH * (nearest.time - from)) / Math.max(1, to - from) },
+    );
+  }
+}

@@ -1,0 +1,52 @@
+/**
+ * Whether the server wants a token, and whether this browser has signed in with it.
+ *
+ *   unknown -> open                     no token is wanted
+ *   unknown -> in <-> out               a cookie that scripts can't read carries the session
+ */
+import { Injectable, signal } from '@angular/core';
+
+const PATH = '/api/v1/session';
+
+@Injectable({ providedIn: 'root' })
+export class Session {
+  readonly state = signal<'unknown' | 'open' | 'in' | 'out'>('unknown');
+
+  constructor() {
+    void this.ask();
+  }
+
+  private async ask(): Promise<void> {
+    try {
+      const response = await fetch(PATH);
+      const { required, signed_in } = (await response.json()) as Record<string, boolean>;
+      this.state.set(required ? (signed_in ? 'in' : 'out') : 'open');
+    } catch {
+      // Without an answer nothing is known; the first call that is refused says that a token is wanted.
+      this.state.set('open');
+    }
+  }
+
+  /** Returns whether the token was right; throws where no answer came. */
+  async signIn(token: string): Promise<boolean> {
+    const headers = { 'content-type': 'application/json' };
+    const response = await fetch(PATH, {
+      method: 'POST',
+      headers,
+      body: JSON.stringify({ token }),
+    });
+    if (response.ok) this.state.set('in');
+    else if (response.status !== 401) throw new Error(`HTTP ${response.status}`);
+    return response.ok;
+  }
+
+  async signOut(): Promise<void> {
+    await fetch(PATH, { method: 'DELETE' });
+    this.state.set('out');
+  }
+
+  /** A call was refused: the session has ended, or there was none. */
+  lost(): void {
+    this.state.set('out');
+  }
+}

@@ -1,0 +1,160 @@
+//! Documents of a collection.
+
+use axum::Json;
+use axum::extract::rejection::{QueryRejection, StringRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use serving::Problem;
+use tonic::Status;
+use utoipa::{IntoParams, ToSchema};
+
+use super::{Answer, malformed};
+use crate::problem::ProblemDetails;
+use crate::workflows::Workflows;
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct Collections {
+    collections: Vec<String>,
+}
+
+/// The known collections.
+#[utoipa::path(get, path = "/collections", tag = "documents", responses(
+    (status = OK, body = Collections),
+    (status = "default", body = ProblemDetails, content_type = "application/problem+json"),
+))]
+pub(super) async fn collections(State(workflows): State<Workflows>) -> Answer<Json<Collections>> {
+    let collections = workflows.collections().await?;
+    Ok(Json(Collections { collections }))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct List {
+    /// A filter as MongoDB users know it, such as `{"label": "sport"}`; all documents without one.
+    query: Option<String>,
+    /// 50 where it is not given.
+    limit: Option<u64>,
+    skip: Option<u64>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct Documents {
+    documents: Vec<Stored>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct Stored {
+    id: String,
+    #[schema(value_type = Object)]
+    data: Value,
+}
+
+/// Documents that match a filter.
+#[utoipa::path(get, path = "/collections/{collection}/documents", tag = "documents",
+    params(("collection" = String, Path), List),
+    responses(
+        (status = OK, body = Documents),
+        (status = "default", body = ProblemDetails, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn list(
+    State(workflows): State<Workflows>,
+    Path(collection): Path<String>,
+    query: Result<Query<List>, QueryRejection>,
+) -> Answer<Json<Documents>> {
+    let Query(List { query, limit, skip }) = query.map_err(|error| malformed("query", &error))?;
+    let text = query
+        .filter(|query| !query.trim().is_empty())
+        .unwrap_or_else(|| "{}".to_owned());
+    let mut filter: Map<String, Value> =
+        serde_json::from_str(&text).map_err(|error| malformed("query", &error))?;
+    filter.insert("$limit".to_owned(), limit.unwrap_or(50).into());
+    filter.insert("$skip".to_owned(), skip.unwrap_or(0).into());
+    let mut results = workflows
+        .backends
+        .query(&collection, Value::from(filter).to_string())
+        .await?;
+    let mut documents = Vec::new();
+    while let Some(result) = results.next().await? {
+        documents.push(stored(result.id, &result.data)?);
+    }
+    Ok(Json(Documents { documents }))
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct Created {
+    id: String,
+}
+
+/// Stores a new document.
+#[utoipa::path(post, path = "/collections/{collection}/documents", tag = "documents",
+    params(("collection" = String, Path)),
+    request_body(content = Object, content_type = "application/json"),
+    responses(
+        (status = CREATED, body = Created),
+        (status = "default", body = ProblemDetails, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn create(
+    State(workflows): State<Workflows>,
+    Path(collection): Path<String>,
+    body: Result<String, StringRejection>,
+) -> Answer<(StatusCode, Json<Created>)> {
+    let body = body.map_err(|error| malformed("body", &error))?;
+    let id = workflows.create(&collection, body).await?;
+    Ok((StatusCode::CREATED, Json(Created { id })))
+}
+
+/// One document.
+#[utoipa::path(get, path = "/collections/{collection}/documents/{id}", tag = "documents",
+    params(("collection" = String, Path), ("id" = String, Path)),
+    responses(
+        (status = OK, body = Stored),
+        (status = "default", body = ProblemDetails, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn read(
+    State(workflows): State<Workflows>,
+    Path((collection, id)): Path<(String, String)>,
+) -> Answer<Json<Stored>> {
+    let data = workflows.backends.read(&collection, &id).await?;
+    Ok(Json(stored(id, &data)?))
+}
+
+/// Replaces a document.
+#[utoipa::path(put, path = "/collections/{collection}/documents/{id}", tag = "documents",
+    params(("collection" = String, Path), ("id" = String, Path)),
+    request_body(content = Object, content_type = "application/json"),
+    responses(
+        (status = NO_CONTENT),
+        (status = "default", body = ProblemDetails, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn update(
+    State(workflows): State<Workflows>,
+    Path((collection, id)): Path<(String, String)>,
+    body: Result<String, StringRejection>,
+) -> Answer<StatusCode> {
+    let body = body.map_err(|error| malformed("body", &error))?;
+    workflows.backends.update(&collection, &id, body).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Removes a document.
+#[utoipa::path(delete, path = "/collections/{collection}/documents/{id}", tag = "documents",
+    params(("collection" = String, Path), ("id" = String, Path)),
+    responses(
+        (status = NO_CONTENT),
+        (status = "default", body = ProblemDetails, content_type = "application/problem+json"),
+    ))]
+pub(super) async fn remove(
+    State(workflows): State<Workflows>,
+    Path((collection, id)): Path<(String, String)>,
+) -> Answer<StatusCode> {
+    workflows.backends.delete(&collection, &id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn stored(id: String, data: &str) -> Result<Stored, Status> {
+    let data = serde_json::from_str(data)
+        .map_err(|error| Problem::internal("a stored document can't be read", error))?;
+    Ok(Stored { id, data })
+}

@@ -1,0 +1,98 @@
+//! The JSON edge under `/api/v1`: the same operations as gRPC, for curl and scripts.
+//!
+//! Paths, parameters and shapes are declared once, on the handlers; the routes and the OpenAPI document both come of
+//! that.
+
+mod documents;
+mod models;
+mod session;
+mod system;
+
+use std::sync::Arc;
+
+use axum::routing::get;
+use axum::{Json, Router};
+use serving::Problem;
+use tonic::{Code, Status};
+use utoipa::OpenApi as _;
+use utoipa::openapi::SecurityRequirement;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::access::Access;
+use crate::problem::EdgeError;
+use crate::workflows::Workflows;
+
+pub(crate) use session::SESSION_PATH;
+
+const BASE: &str = "/api/v1";
+
+type Answer<T> = Result<T, EdgeError>;
+
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(
+        title = "pspd web server",
+        description = "Documents, text classification and the state of the reference deployment. Errors are RFC 9457 problems.",
+    ),
+    tags(
+        (name = "documents", description = "Collections of JSON documents"),
+        (name = "models", description = "Text classification"),
+        (name = "system", description = "The three services' state"),
+        (name = "session", description = "Signing in, where a token is required"),
+    ),
+)]
+struct Document;
+
+/// The routes, which are served below [`BASE`].
+pub(crate) fn routes(workflows: Workflows, access: Arc<Access>) -> Router {
+    let (router, mut document) = declared(workflows, access.clone()).split_for_parts();
+    if access.required() {
+        let scheme =
+            SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("token", scheme);
+        document.security = Some(vec![SecurityRequirement::new::<_, _, &str>("token", [])]);
+    }
+    let openapi = get(move || async move { Json(document) });
+    router
+        .route(&format!("{BASE}/openapi.json"), openapi)
+        .route(&format!("{BASE}/{{*path}}"), axum::routing::any(unknown))
+}
+
+fn declared(workflows: Workflows, access: Arc<Access>) -> OpenApiRouter {
+    let api = OpenApiRouter::new()
+        .routes(routes!(documents::collections))
+        .routes(routes!(documents::list, documents::create))
+        .routes(routes!(
+            documents::read,
+            documents::update,
+            documents::remove
+        ))
+        .routes(routes!(models::classify))
+        .routes(routes!(models::train))
+        .routes(routes!(models::train_from))
+        .routes(routes!(system::status))
+        .routes(routes!(system::summary))
+        .with_state(workflows);
+    let session = OpenApiRouter::new()
+        .routes(routes!(session::state, session::sign_in, session::sign_out))
+        .with_state(access);
+    OpenApiRouter::with_openapi(Document::openapi()).nest(BASE, api.merge(session))
+}
+
+async fn unknown() -> EdgeError {
+    let message =
+        format!("there is no such path under `{BASE}`: `{BASE}/openapi.json` has them all");
+    Status::from(Problem::new(Code::NotFound, "PATH_UNKNOWN", message)).into()
+}
+
+fn malformed(part: &str, error: &dyn std::fmt::Display) -> Status {
+    Problem::invalid(
+        part,
+        "REQUEST_MALFORMED",
+        format!("the {part} can't be read: {error}"),
+    )
+    .into()
+}

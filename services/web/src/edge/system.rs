@@ -1,0 +1,119 @@
+//! The services' state, once and as it changes.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use futures::{Stream, StreamExt as _};
+use jiff::Timestamp;
+use pspd_proto::business::{BackendState, Summary, SummaryRequest};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{Answer, malformed};
+use crate::problem::ProblemDetails;
+use crate::workflows::Workflows;
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct Status {
+    backends: Vec<Backend>,
+    timestamp: String,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct Backend {
+    name: String,
+    serving: bool,
+    detail: String,
+    /// How long its answer took.
+    milliseconds: f32,
+}
+
+/// Whether the three services serve.
+#[utoipa::path(get, path = "/status", tag = "system", responses((status = OK, body = Status)))]
+pub(super) async fn status(State(workflows): State<Workflows>) -> Json<Status> {
+    let backends = workflows.backends.states().await;
+    Json(Status {
+        backends: backends.into_iter().map(Into::into).collect(),
+        timestamp: Timestamp::now().to_string(),
+    })
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Watch {
+    /// `documents` where it is not given.
+    #[serde(default)]
+    collection: String,
+    /// `default` where it is not given.
+    #[serde(default)]
+    model_id: String,
+    /// 2000 where it is not given; 0 ends the stream after one event.
+    interval_ms: Option<u32>,
+}
+
+/// What can't be known now, because a service doesn't answer, is left out.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Dashboard {
+    backends: Vec<Backend>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    documents: Option<u64>,
+    documents_by_label: HashMap<String, u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model_accuracy: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    predictions_made: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    average_confidence: Option<f32>,
+    timestamp: String,
+}
+
+/// The live dashboard as Server-Sent Events, each a JSON object.
+#[utoipa::path(get, path = "/summary", tag = "system", params(Watch), responses(
+    (status = OK, body = Dashboard, content_type = "text/event-stream"),
+    (status = "default", body = ProblemDetails, content_type = "application/problem+json"),
+))]
+pub(super) async fn summary(
+    State(workflows): State<Workflows>,
+    query: Result<Query<Watch>, QueryRejection>,
+) -> Answer<Sse<impl Stream<Item = Result<Event, Infallible>>>> {
+    let Query(watch) = query.map_err(|error| malformed("query", &error))?;
+    let request = SummaryRequest {
+        collection: watch.collection,
+        model_id: watch.model_id,
+        interval_milliseconds: watch.interval_ms.unwrap_or(2000),
+    };
+    let events = workflows.summaries(request).map(|summary| {
+        let data = Event::default().json_data(Dashboard::from(summary));
+        Ok(data.unwrap_or_default())
+    });
+    Ok(Sse::new(events).keep_alive(KeepAlive::default()))
+}
+
+impl From<BackendState> for Backend {
+    fn from(state: BackendState) -> Self {
+        Self {
+            name: state.name,
+            serving: state.serving,
+            detail: state.detail,
+            milliseconds: state.milliseconds,
+        }
+    }
+}
+
+impl From<Summary> for Dashboard {
+    fn from(summary: Summary) -> Self {
+        Self {
+            backends: summary.backends.into_iter().map(Into::into).collect(),
+            documents: summary.documents,
+            documents_by_label: summary.documents_by_label,
+            model_accuracy: summary.model_accuracy,
+            predictions_made: summary.predictions_made,
+            average_confidence: summary.average_confidence,
+            timestamp: summary.timestamp,
+        }
+    }
+}

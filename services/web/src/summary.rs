@@ -1,0 +1,63 @@
+//! The live dashboard: both backends summed up, again and again.
+
+use std::time::Duration;
+
+use futures::{Stream, StreamExt as _, stream};
+use jiff::Timestamp;
+use pspd_proto::business::{Summary, SummaryRequest};
+use serving::trace;
+
+use crate::deadline::Deadline;
+use crate::workflows::{DEFAULT_COLLECTION, DEFAULT_MODEL, Workflows, or};
+
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(200);
+/// How long a summary waits for what a backend has to say.
+const LIMIT: Duration = Duration::from_secs(2);
+
+impl Workflows {
+    /// Sums up both backends; what one can't tell in time is left out, and its state says why.
+    pub(crate) async fn summary(&self, collection: &str, model_id: &str) -> Summary {
+        let backends = self.backends.until(Deadline::default().within(LIMIT));
+        let (states, tally, metrics) = tokio::join!(
+            backends.states(),
+            self.tallies.of(&self.own, collection, LIMIT),
+            backends.metrics(model_id),
+        );
+        if tally.as_ref().is_some_and(|tally| tally.documents > 0) {
+            self.catalog.note(&self.own, collection);
+        }
+        let metrics = metrics.ok();
+        Summary {
+            backends: states,
+            documents: tally.as_ref().map(|tally| tally.documents),
+            documents_by_label: tally
+                .map(|tally| tally.by_label.clone())
+                .unwrap_or_default(),
+            model_accuracy: metrics.as_ref().map(|metrics| metrics.current_accuracy),
+            predictions_made: metrics.as_ref().map(|metrics| metrics.predictions_made),
+            average_confidence: metrics.as_ref().map(|metrics| metrics.average_confidence),
+            timestamp: Timestamp::now().to_string(),
+        }
+    }
+
+    /// One summary at once, then one an interval until the service stops; one only where the interval is 0.
+    pub(crate) fn summaries(self, request: SummaryRequest) -> impl Stream<Item = Summary> + Send {
+        let collection = or(request.collection, DEFAULT_COLLECTION);
+        let model_id = or(request.model_id, DEFAULT_MODEL);
+        let pause = (request.interval_milliseconds > 0).then(|| {
+            Duration::from_millis(request.interval_milliseconds.into()).max(SHORTEST_INTERVAL)
+        });
+        let context = trace::current();
+        let stopped = self.shutdown.clone().cancelled_owned();
+        let summaries = stream::unfold(Some(Duration::ZERO), move |wait| {
+            let (workflows, collection, model_id) =
+                (self.clone(), collection.clone(), model_id.clone());
+            let summary = async move {
+                tokio::time::sleep(wait?).await;
+                Some((workflows.summary(&collection, &model_id).await, pause))
+            };
+            context.clone().scope(summary)
+        });
+        summaries.take_until(stopped)
+    }
+}

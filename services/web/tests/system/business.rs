@@ -1,0 +1,123 @@
+//! `business.BusinessService` over the real services: upload, learning with progress, collections, the dashboard.
+
+use std::time::Duration;
+
+use futures::{StreamExt as _, stream};
+use pspd_proto::business::business_service_client::BusinessServiceClient;
+use pspd_proto::business::{
+    LearnRequest, ListCollectionsRequest, SummaryRequest, UploadRequest, learn_request,
+};
+use serde_json::json;
+use tokio::time::{Instant, timeout};
+use tonic::Code;
+
+use crate::running::{DATABASE, System, WEB, data};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uploaded_documents_are_counted_listed_and_learned_from() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut system = System::start(&directory.path().join("store.sqlite")).await;
+    let mut business = BusinessServiceClient::new(system.dependency(WEB).connect());
+
+    let mut rows = csv::Reader::from_path(data("train.csv")).unwrap();
+    let rows: Vec<(String, String)> = rows.deserialize().collect::<Result<_, _>>().unwrap();
+    let documents = rows.len() as u64;
+    let upload = |data: String, reference: &str| UploadRequest {
+        collection: "examples".to_owned(),
+        data,
+        reference: reference.to_owned(),
+    };
+    let mut requests: Vec<_> = rows
+        .iter()
+        .map(|(text, label)| upload(json!({"text": text, "label": label}).to_string(), ""))
+        .collect();
+    requests.insert(3, upload("no json".to_owned(), "third"));
+    let uploaded = business
+        .upload(stream::iter(requests))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!((uploaded.stored, uploaded.failed), (documents, 1));
+    let failure = &uploaded.failures[0];
+    assert_eq!(failure.reference, "third");
+    let code = failure.failure.as_ref().unwrap().code;
+    assert_eq!(Code::from_i32(code), Code::InvalidArgument);
+
+    let request = LearnRequest {
+        model_id: "m".to_owned(),
+        source: Some(learn_request::Source::Collection("examples".to_owned())),
+    };
+    let progress = business.learn(request).await.unwrap().into_inner();
+    let progress: Vec<_> = progress.map(Result::unwrap).collect().await;
+    let counts: Vec<_> = progress.iter().map(|progress| progress.examples).collect();
+    assert!(counts.is_sorted(), "{counts:?}");
+    let last = progress.last().unwrap();
+    let result = last.result.as_ref().unwrap();
+    assert_eq!(
+        (last.examples as u64, result.model_id.as_str()),
+        (documents, "m")
+    );
+    assert!(result.accuracy > 0.5, "{result:?}");
+
+    // A collection is noted behind the caller's back.
+    let noted = async {
+        loop {
+            let list = business
+                .list_collections(ListCollectionsRequest {})
+                .await
+                .unwrap();
+            if list.into_inner().collections == ["examples"] {
+                break;
+            }
+        }
+    };
+    timeout(PATIENCE, noted).await.unwrap();
+
+    let request = SummaryRequest {
+        collection: "examples".to_owned(),
+        model_id: "m".to_owned(),
+        interval_milliseconds: 200,
+    };
+    let mut feed = business.watch_summary(request).await.unwrap().into_inner();
+    let summary = feed.next().await.unwrap().unwrap();
+    let sum: u64 = summary.documents_by_label.values().sum();
+    assert_eq!((summary.documents, sum), (Some(documents), documents));
+    assert!(summary.model_accuracy.unwrap() > 0.5);
+    assert!(summary.backends.iter().all(|state| state.serving));
+
+    // The feed outlives a database that dies and comes back.
+    let database = |states: &[pspd_proto::business::BackendState]| {
+        states
+            .iter()
+            .find(|state| state.name == DATABASE)
+            .unwrap()
+            .serving
+    };
+    system.kill(DATABASE);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        assert!(
+            Instant::now() < deadline,
+            "the dashboard still counts on the database"
+        );
+        let summary = feed.next().await.unwrap().unwrap();
+        if !database(&summary.backends) && summary.documents.is_none() {
+            break;
+        }
+    }
+    system.start_service(DATABASE).await;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        assert!(
+            Instant::now() < deadline,
+            "the dashboard never saw the database again"
+        );
+        let summary = feed.next().await.unwrap().unwrap();
+        if database(&summary.backends) && summary.documents == Some(documents) {
+            break;
+        }
+    }
+    system.stop().await;
+}

@@ -1,0 +1,175 @@
+//! The JSON edge, over the real services.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use futures::StreamExt as _;
+use pspd_proto::business::business_service_client::BusinessServiceClient;
+use pspd_proto::business::{ClassifyRequest, ingest_result::Outcome};
+use pspd_proto::database::CreateRequest;
+use pspd_proto::database::database_service_client::DatabaseServiceClient;
+use serde_json::{Value, json};
+use serving::testing::Authority;
+use tonic::Code;
+
+use crate::running::{DATABASE, System, WEB, data};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn documents_live_through_the_edge_and_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = directory.path().join("store.sqlite");
+    let system = System::start(&store).await;
+    let documents = "/collections/notes/documents";
+    let (status, created) = system.json("POST", documents, json!({"a": {"b": 3}})).await;
+    assert_eq!(status, StatusCode::CREATED);
+    let path = format!("{documents}/{}", created["id"].as_str().unwrap());
+    assert_eq!(
+        system.json("PUT", &path, json!({"a": {"b": 4}})).await.0,
+        StatusCode::NO_CONTENT
+    );
+    system.stop().await;
+
+    let system = System::start(&store).await;
+    let expected = json!({"id": created["id"], "data": {"a": {"b": 4}}});
+    assert_eq!(
+        system.json("GET", &path, Value::Null).await,
+        (StatusCode::OK, expected.clone())
+    );
+    for (query, found) in [
+        ("%7B%22a.b%22:%7B%22$gt%22:3%7D%7D", json!([expected])),
+        ("%7B%22a.b%22:%223%22%7D", json!([])),
+    ] {
+        let answer = system
+            .json("GET", &format!("{documents}?query={query}"), Value::Null)
+            .await;
+        assert_eq!(answer, (StatusCode::OK, json!({"documents": found})));
+    }
+    assert_eq!(
+        system.json("DELETE", &path, Value::Null).await.0,
+        StatusCode::NO_CONTENT
+    );
+    let (status, problem) = system.json("GET", &path, Value::Null).await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    assert_eq!(problem["reason"], "DOCUMENT_NOT_FOUND");
+    assert_eq!(problem["service"], "database-server");
+    assert_eq!(problem["trace_id"], "4bf92f3577b34da6a3ce929d0e0e4736");
+    let (status, problem) = system
+        .call(
+            "POST",
+            documents,
+            "application/json",
+            "{\"a\": oops}".to_owned(),
+        )
+        .await;
+    assert_eq!(
+        (status, &problem["reason"]),
+        (StatusCode::BAD_REQUEST, &json!("DOCUMENT_MALFORMED"))
+    );
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_learns_real_texts_and_survives_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = directory.path().join("store.sqlite");
+    let system = System::start(&store).await;
+    let (status, problem) = system
+        .json("POST", "/classify", json!({"text": "a chess game"}))
+        .await;
+    assert_eq!(
+        (status, &problem["reason"]),
+        (StatusCode::NOT_FOUND, &json!("MODEL_NOT_FOUND"))
+    );
+    let (status, trained) = system
+        .call(
+            "POST",
+            "/models/default/train",
+            "text/csv",
+            std::fs::read_to_string(data("train.csv")).unwrap(),
+        )
+        .await;
+    assert_eq!(
+        (status, &trained["examples"]),
+        (StatusCode::OK, &json!(716)),
+        "{trained}"
+    );
+    system.stop().await;
+
+    let system = System::start(&store).await;
+    let mut business = BusinessServiceClient::new(system.dependency(WEB).connect());
+    let held_out = std::fs::read_to_string(data("held-out.csv")).unwrap();
+    let mut rows = csv::Reader::from_reader(held_out.as_bytes());
+    let rows: Vec<(String, String, String)> = rows.deserialize().collect::<Result<_, _>>().unwrap();
+    let requests: Vec<_> = rows
+        .iter()
+        .map(|(text, label, _)| ClassifyRequest {
+            text: text.clone(),
+            reference: label.clone(),
+            ..Default::default()
+        })
+        .collect();
+    let results = business
+        .ingest(tokio_stream::iter(requests))
+        .await
+        .unwrap()
+        .into_inner();
+    let results: Vec<_> = results.map(Result::unwrap).collect().await;
+    assert_eq!(results.len(), rows.len());
+    let right = |result: &&_| {
+        let pspd_proto::business::IngestResult {
+            reference,
+            outcome: Some(Outcome::Document(document)),
+        } = result
+        else {
+            return false;
+        };
+        document.label == *reference
+    };
+    let accuracy = results.iter().filter(right).count() as f32 / rows.len() as f32;
+    eprintln!(
+        "progressive accuracy {}, held-out accuracy {accuracy}",
+        trained["accuracy"]
+    );
+    assert!(accuracy > 0.8, "held-out accuracy {accuracy}");
+
+    let (status, trained) = system
+        .json("POST", "/models/second/train-from/documents", Value::Null)
+        .await;
+    assert_eq!(
+        (status, &trained["examples"]),
+        (StatusCode::OK, &json!(rows.len())),
+        "{trained}"
+    );
+    let (status, state) = system.json("GET", "/status", Value::Null).await;
+    assert_eq!(status, StatusCode::OK);
+    let serving: Vec<_> = state["backends"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|backend| &backend["serving"])
+        .collect();
+    assert_eq!(serving, [&json!(true); 3], "{state}");
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_without_a_certificate_of_the_deployment_gets_nowhere() {
+    let directory = tempfile::tempdir().unwrap();
+    let system = System::start(&directory.path().join("store.sqlite")).await;
+    let create = || CreateRequest {
+        collection: "c".to_owned(),
+        data: "{}".to_owned(),
+    };
+    let mut known = DatabaseServiceClient::new(system.dependency(DATABASE).connect());
+    assert!(known.create(create()).await.is_ok());
+    let port = system.port(DATABASE);
+    let stranger =
+        Authority::default().dependency("database-server", (Ipv4Addr::LOCALHOST, port).into());
+    let mut stranger = DatabaseServiceClient::new(stranger.connect());
+    let refused = tokio::time::timeout(Duration::from_secs(10), stranger.create(create()))
+        .await
+        .unwrap();
+    assert_eq!(refused.unwrap_err().code(), Code::Unavailable);
+    system.stop().await;
+}

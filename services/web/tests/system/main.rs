@@ -1,0 +1,11 @@
+//! The whole reference system on loopback: three services with real TLS, real storage, and HTTP before them.
+
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+mod access;
+mod browser;
+mod business;
+mod edge;
+mod limits;
+mod openapi;
+mod running;

@@ -1,0 +1,207 @@
+//! Three services of one test, each in a runtime of its own, so that one can be killed as a process would be: all its
+//! tasks end at once and its connections break.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use axum::body::Body;
+use axum::http::{HeaderMap, Request, StatusCode, header};
+use database_server::{Indexes, Location, Store};
+use http_body_util::BodyExt as _;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use serde_json::Value;
+use serving::testing::Authority;
+use serving::{CancellationToken, Dependency};
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
+use web_server::Token;
+
+pub const DATABASE: &str = "database-server";
+pub const AI: &str = "ai-server";
+pub const WEB: &str = "web-server";
+
+pub struct System {
+    authority: Authority,
+    store: PathBuf,
+    token: Option<Token>,
+    pub http: SocketAddr,
+    addresses: HashMap<&'static str, SocketAddr>,
+    running: HashMap<&'static str, Running>,
+}
+
+struct Running {
+    runtime: Option<Runtime>,
+    shutdown: CancellationToken,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl System {
+    pub async fn start(store: &Path) -> Self {
+        Self::start_with(store, None).await
+    }
+
+    pub async fn start_with(store: &Path, token: Option<Token>) -> Self {
+        let mut system = Self::nothing(store, token);
+        for name in [DATABASE, AI, WEB] {
+            system.start_service(name).await;
+        }
+        system
+    }
+
+    /// Database and web server, and whatever of the authority's answers at `ai`.
+    pub async fn start_before(store: &Path, authority: Authority, ai: SocketAddr) -> Self {
+        let mut system = Self {
+            authority,
+            ..Self::nothing(store, None)
+        };
+        system.addresses.insert(AI, ai);
+        for name in [DATABASE, WEB] {
+            system.start_service(name).await;
+        }
+        system
+    }
+
+    fn nothing(store: &Path, token: Option<Token>) -> Self {
+        Self {
+            authority: Authority::default(),
+            store: store.to_owned(),
+            token,
+            http: (Ipv4Addr::LOCALHOST, 0).into(),
+            addresses: HashMap::new(),
+            running: HashMap::new(),
+        }
+    }
+
+    /// Starts a service on a free port, or again on the port that it had.
+    pub async fn start_service(&mut self, name: &'static str) {
+        let (mut service, mut listener) = self.authority.service(name).await;
+        if let Some(address) = self.addresses.get(name) {
+            service.listen = *address;
+            listener = TcpListener::bind(address).await.unwrap();
+        }
+        self.addresses.insert(name, service.listen);
+        let shutdown = CancellationToken::new();
+        let stop = shutdown.clone();
+        let runtime = Runtime::new().unwrap();
+        let task = match name {
+            DATABASE => {
+                let store = self.store.clone();
+                runtime.spawn(async move {
+                    let store = Store::open(&Location::File(store), Indexes::default()).await?;
+                    database_server::serve(listener, &service, store, stop).await
+                })
+            }
+            AI => {
+                let database = self.dependency(DATABASE);
+                let config = ai_server::Config { service, database };
+                runtime.spawn(async move { ai_server::serve(listener, &config, stop).await })
+            }
+            _ => {
+                let edge = TcpListener::bind(self.http).await.unwrap();
+                self.http = edge.local_addr().unwrap();
+                let config = web_server::Config {
+                    service,
+                    http: self.http,
+                    database: self.dependency(DATABASE),
+                    ai: self.dependency(AI),
+                    token: self.token.clone(),
+                };
+                runtime.spawn(async move { web_server::serve(listener, edge, &config, stop).await })
+            }
+        };
+        let running = Running {
+            runtime: Some(runtime),
+            shutdown,
+            task,
+        };
+        self.running.insert(name, running);
+    }
+
+    /// Ends a service at once, as a crash would.
+    pub fn kill(&mut self, name: &str) {
+        self.running.remove(name).unwrap();
+    }
+
+    /// Lets all services drain and end.
+    pub async fn stop(mut self) {
+        for running in self.running.values() {
+            running.shutdown.cancel();
+        }
+        for running in self.running.values_mut() {
+            (&mut running.task).await.unwrap().unwrap();
+        }
+    }
+
+    /// How to call a service of this system.
+    pub fn dependency(&self, name: &str) -> Dependency {
+        self.authority.dependency(name, self.addresses[name])
+    }
+
+    pub fn port(&self, name: &str) -> u16 {
+        self.addresses[name].port()
+    }
+
+    /// Sends a request over HTTP.
+    pub async fn send(&self, request: Request<Body>) -> (StatusCode, HeaderMap, Vec<u8>) {
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        let response = client.request(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        (parts.status, parts.headers, body.to_vec())
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.http)
+    }
+
+    pub async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        kind: &str,
+        body: String,
+    ) -> (StatusCode, Value) {
+        let request = Request::builder()
+            .method(method)
+            .uri(self.url(&format!("/api/v1{path}")))
+            .header(header::CONTENT_TYPE, kind)
+            .header(
+                "traceparent",
+                "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            )
+            .body(Body::from(body))
+            .unwrap();
+        let (status, _, bytes) = self.send(request).await;
+        (
+            status,
+            serde_json::from_slice(&bytes).unwrap_or(Value::Null),
+        )
+    }
+
+    pub async fn json(&self, method: &str, path: &str, body: Value) -> (StatusCode, Value) {
+        let body = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
+        self.call(method, path, "application/json", body).await
+    }
+}
+
+/// A file of real labelled texts.
+pub fn data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../tests/data")
+        .join(name)
+}

@@ -1,0 +1,181 @@
+//! `pspd export` and `pspd import` against what people do: `qemu-img convert` of each disk, `tar cJf`; `tar xJf`, `cp`.
+//!
+//! The old way's packing takes minutes, and is run once; everything else three times, in turn.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use pspd::archive::Disk;
+use pspd_tests::deployment::{Deployment, Ran, Running, sh};
+
+use super::{row, say};
+
+/// Of a disk that is mostly a gap.
+const SPARSE: &str = "100G";
+const ROUNDS: usize = 3;
+const MIB: f64 = 1048576.0;
+
+pub fn measure() -> anyhow::Result<()> {
+    let deployment = Deployment::reference()?;
+    deployment.run(&["up"])?.expect(0)?;
+    // Both sides get the same disks at rest.
+    let destroy = "for one in web-server ai-server database-server; do virsh destroy $one; done";
+    deployment
+        .run(&["lab", "exec", "--", "sh", "-c", destroy])?
+        .expect(0)?;
+    let folder = deployment.folder().to_owned();
+    let kinds = ["a.tar.xz", "a.tar.zst", "a.tar.gz"];
+    let mut runs = kinds.map(|_| Vec::new());
+    let mut peaks = kinds.map(|_| 0);
+    for _ in 0..ROUNDS {
+        for (index, file) in kinds.into_iter().enumerate() {
+            let ran = watched(
+                deployment.spawn(&["export", "--force", file])?,
+                &mut peaks[index],
+            )?;
+            runs[index].push(ran.expect(0)?.elapsed);
+        }
+    }
+    let began = Instant::now();
+    let plain = by_hand(&deployment, &folder)?;
+    let plain_row = row("qemu-img convert, tar cJf", &[began.elapsed()]);
+    let plain_size = fs::metadata(&plain)?.len() as f64;
+    let mut rows = Vec::new();
+    for (index, file) in kinds.into_iter().enumerate() {
+        let took = row(&format!("pspd export {file}"), &runs[index]);
+        let size = fs::metadata(folder.join(file))?.len() as f64;
+        say(&format!(
+            "pspd export {file}: {:.1} times quicker, {:.2} of the size ({:.1} of {:.1} MiB), {:.0} MiB of memory at most",
+            plain_row / took,
+            size / plain_size,
+            size / MIB,
+            plain_size / MIB,
+            peaks[index] as f64 / 1024.0
+        ));
+        rows.push(took);
+    }
+    say(&format!(
+        ".tar.zst is {:.1} times quicker than .tar.xz",
+        rows[0] / rows[1]
+    ));
+    // The processors are the import's alone.
+    deployment.remove()?;
+    import(&deployment, &folder, &plain)?;
+    sparse(&folder)
+}
+
+/// Waits for a run, looking at how much memory its process has at most, in KiB.
+fn watched(running: Running, peak: &mut u64) -> anyhow::Result<Ran> {
+    let status = format!("/proc/{}/status", running.child.id());
+    let watcher = std::thread::spawn(move || {
+        let mut most = 0;
+        while let Ok(text) = fs::read_to_string(&status) {
+            let Some(line) = text.lines().find_map(|line| line.strip_prefix("VmHWM:")) else {
+                break;
+            };
+            most = line.trim().trim_end_matches(" kB").parse().unwrap_or(most);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        most
+    });
+    let ran = running.wait()?;
+    *peak = watcher.join().unwrap_or_default().max(*peak);
+    Ok(ran)
+}
+
+fn by_hand(deployment: &Deployment, folder: &Path) -> anyhow::Result<PathBuf> {
+    let out = folder.join("plain");
+    fs::create_dir(&out)?;
+    for name in ["web-server", "ai-server", "database-server"] {
+        let from = deployment
+            .home()
+            .join("disks")
+            .join(format!("{name}.qcow2"));
+        let to = out.join(format!("{name}.qcow2"));
+        sh(
+            "qemu-img",
+            [
+                Path::new("convert"),
+                Path::new("-O"),
+                Path::new("qcow2"),
+                &from,
+                &to,
+            ],
+        )?;
+    }
+    let archive = folder.join("plain.tar.xz");
+    let (at, to) = (folder.display().to_string(), archive.display().to_string());
+    sh("tar", ["-C", &at, "-cJf", &to, "plain"])?;
+    fs::remove_dir_all(&out)?;
+    Ok(archive)
+}
+
+fn import(deployment: &Deployment, folder: &Path, plain: &Path) -> anyhow::Result<()> {
+    let kinds = ["a.tar.xz", "a.tar.zst", "a.tar.gz"];
+    let (mut by_hand, mut runs) = (Vec::new(), kinds.map(|_| Vec::new()));
+    for round in 0..ROUNDS {
+        by_hand.push(unpacked_by_hand(folder, plain)?);
+        for (index, file) in kinds.into_iter().enumerate() {
+            let name = format!("copy-{round}-{index}");
+            let ran = deployment.run(&["import", file, "--name", &name, "--no-up"])?;
+            runs[index].push(ran.expect(0)?.elapsed);
+            fs::remove_dir_all(folder.join(&name))?;
+            fs::remove_dir_all(deployment.state().join("deployments").join(&name))?;
+        }
+    }
+    let by_hand = row("tar xJf, cp", &by_hand);
+    for (index, file) in kinds.into_iter().enumerate() {
+        let took = row(&format!("pspd import {file}"), &runs[index]);
+        say(&format!(
+            "pspd import {file}: {:.1} times quicker",
+            by_hand / took
+        ));
+    }
+    Ok(())
+}
+
+fn unpacked_by_hand(folder: &Path, plain: &Path) -> anyhow::Result<Duration> {
+    let images = folder.join("images");
+    fs::create_dir(&images)?;
+    let began = Instant::now();
+    let (at, from) = (folder.display().to_string(), plain.display().to_string());
+    sh("tar", ["-C", &at, "-xJf", &from])?;
+    sh("cp", [Path::new("-r"), &folder.join("plain"), &images])?;
+    let took = began.elapsed();
+    fs::remove_dir_all(folder.join("plain"))?;
+    fs::remove_dir_all(images)?;
+    Ok(took)
+}
+
+/// A large disk with little on it, against one that is as large as what is on it.
+fn sparse(folder: &Path) -> anyhow::Result<()> {
+    let sizes = ["1G", SPARSE];
+    for size in sizes {
+        let disk = folder.join(format!("{size}.qcow2")).display().to_string();
+        sh("qemu-img", ["create", "-q", "-f", "qcow2", &disk, size])?;
+        // Not one value throughout: that would compress to nothing.
+        for part in 0..8 {
+            let write = format!("write -P {} {}M 120M", part + 1, part * 124);
+            sh("qemu-io", ["-f", "qcow2", "-c", &write, &disk])?;
+        }
+    }
+    let mut runs = sizes.map(|_| Vec::new());
+    for _ in 0..ROUNDS {
+        for (index, size) in sizes.into_iter().enumerate() {
+            let began = Instant::now();
+            let mut dense = fs::File::create(folder.join("dense"))?;
+            Disk::open(&folder.join(format!("{size}.qcow2")))?
+                .dense(None)?
+                .write(&mut dense, &|_| ())?;
+            runs[index].push(began.elapsed());
+        }
+    }
+    let rows: Vec<f64> = sizes
+        .iter()
+        .zip(&runs)
+        .map(|(size, runs)| row(&format!("a disk of {size} with 960 MiB"), runs))
+        .collect();
+    say(&format!("ratio: {:.2}", rows[1] / rows[0]));
+    Ok(())
+}

@@ -1,0 +1,377 @@
+//! Export and import: a round trip with faults on the way; and an archive by tar and virsh alone.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use pspd::health;
+use pspd::identity::Identity;
+use pspd::lab::Lab;
+use pspd::reach::Reach;
+use pspd::spec::Name;
+use pspd::state::Paths;
+use pspd_tests::deployment::{Deployment, Ran, eventually, output, pspd, sh};
+use tokio_util::sync::CancellationToken;
+
+use super::{Scenario, faults};
+
+pub const SCENARIOS: &[Scenario] = &[("export and import", round_trip)];
+
+const ARCHIVE: &str = "vm-export.tar.xz";
+const PROOF: &str = "/var/lib/store/proof";
+const SERVING: Duration = Duration::from_secs(240);
+
+fn round_trip() -> anyhow::Result<()> {
+    let deployment = Deployment::single("")?;
+    let health = "health: database.DatabaseService\n";
+    deployment.edit(health, &format!("{health}      checkpoint: [checkpoint]\n"))?;
+    deployment.run(&["up"])?.expect(0)?;
+    deployment.ssh(
+        "store",
+        &format!("echo data >{PROOF}; echo system >/root/proof"),
+    )?;
+    step("SIGKILL of an export; `up` merges its snapshot");
+    killed_export(&deployment)?;
+    step("the lab dies during an export");
+    lab_dies(&deployment)?;
+    step("a full disk");
+    full_disk(&deployment)?;
+    step("export while it runs");
+    let archive = deployment.folder().join(ARCHIVE);
+    export(&deployment)?;
+    step("a damaged archive");
+    damaged(&deployment, &archive)?;
+    deployment.run(&["down", "--volumes"])?.expect(0)?;
+    step("SIGKILL of an import; a full disk; then import under another name");
+    let copy = format!("{}-copy", deployment.name);
+    killed_import(&deployment, &copy)?;
+    full_import(&deployment)?;
+    let imported = deployment.run(&["import", ARCHIVE, "--name", &copy]);
+    // Whatever comes, the copy goes: only the first deployment goes by itself.
+    let told = imported
+        .and_then(|ran| ran.expect(0))
+        .and_then(|_| read_back(&deployment, &copy));
+    of(&deployment, &copy, &["down", "--volumes"])?.expect(0)?;
+    told?;
+    ensure!(
+        !deployment.state().join("deployments").join(&copy).exists(),
+        "the copy is left"
+    );
+    Ok(())
+}
+
+fn step(name: &str) {
+    super::say(&format!("          {name}"));
+}
+
+/// Runs `pspd` about another deployment of the same state directory.
+fn of(deployment: &Deployment, name: &str, args: &[&str]) -> anyhow::Result<Ran> {
+    let mut words = vec!["--deployment", name];
+    words.extend(args);
+    deployment.run(&words)
+}
+
+fn killed_export(deployment: &Deployment) -> anyhow::Result<()> {
+    let overlay = deployment.home().join("disks/store.qcow2.snapshot");
+    let running = deployment.spawn(&["export", ARCHIVE])?;
+    eventually(
+        "the export froze the disks",
+        Duration::from_secs(120),
+        || Ok(overlay.exists()),
+    )?;
+    running.signal("KILL")?;
+    running.wait()?;
+    ensure!(overlay.exists(), "the export ended before it was killed");
+    ensure!(
+        !deployment.folder().join(ARCHIVE).exists(),
+        "half an archive is there"
+    );
+    let plan = deployment.run(&["plan"])?.expect(4)?;
+    ensure!(
+        plan.stdout.contains("snapshot"),
+        "the overlay is not planned for:\n{}",
+        plan.stdout
+    );
+    deployment.run(&["up"])?.expect(0)?;
+    deployment.run(&["plan"])?.expect(0)?;
+    whole(deployment)
+}
+
+/// What was frozen is packed whole; what the guests wrote since is merged by `up`.
+fn lab_dies(deployment: &Deployment) -> anyhow::Result<()> {
+    let overlay = deployment.home().join("disks/store.qcow2.snapshot");
+    let file = deployment.folder().join("dying.tar.xz");
+    let running = deployment.spawn(&["export", "dying.tar.xz"])?;
+    eventually(
+        "the export froze the disks",
+        Duration::from_secs(120),
+        || Ok(overlay.exists()),
+    )?;
+    // That the guest answers says that it is not paused any more.
+    deployment.ssh("store", &format!("echo data >{PROOF}.late; sync"))?;
+    // The export stands still, so that the lab dies while it packs.
+    running.signal("STOP")?;
+    ensure!(!file.exists(), "the export ended before its lab died");
+    faults::kill_lab(deployment)?;
+    running.signal("CONT")?;
+    running.wait()?.expect(1)?.says("`pspd up` does it")?;
+    deployment
+        .run(&["export", "--verify", "dying.tar.xz"])?
+        .expect(0)?;
+    deployment.run(&["up"])?.expect(0)?;
+    let late = deployment.ssh("store", &format!("cat {PROOF}.late"))?;
+    ensure!(late == "data", "what was written during the export is lost");
+    whole(deployment)
+}
+
+/// No overlay is left, and what was written is there.
+fn whole(deployment: &Deployment) -> anyhow::Result<()> {
+    for folder in ["disks", "volumes"] {
+        for entry in fs::read_dir(deployment.home().join(folder))?.flatten() {
+            let name = entry.file_name();
+            ensure!(
+                !name.to_string_lossy().contains("snapshot"),
+                "{name:?} is left"
+            );
+        }
+    }
+    let proof = deployment.ssh("store", &format!("cat {PROOF} /root/proof"))?;
+    ensure!(proof == "data\nsystem", "the data is {proof:?}");
+    Ok(())
+}
+
+fn full_disk(deployment: &Deployment) -> anyhow::Result<()> {
+    without_space(deployment, |folder| {
+        let to = folder.join("a.tar.zst").display().to_string();
+        deployment.run(&["export", &to])
+    })?;
+    whole(deployment)
+}
+
+/// The folder's disk is full; then the state's is.
+fn full_import(deployment: &Deployment) -> anyhow::Result<()> {
+    let archive = deployment.folder().join(ARCHIVE).display().to_string();
+    without_space(deployment, |folder| {
+        let into = folder.join("full").display().to_string();
+        deployment.run(&["import", &archive, "--name", "full", "--into", &into])
+    })?;
+    let left = deployment.state().join("deployments/full");
+    ensure!(!left.exists(), "state is left");
+    let into = deployment.folder().join("full");
+    without_space(deployment, |folder| {
+        let mut import = Command::new(pspd());
+        import.arg("--state-dir").arg(folder.join("state"));
+        import.args(["import", &archive, "--name", "full", "--into"]);
+        let output = import.arg(&into).output()?;
+        fs::remove_dir(folder.join("state/deployments"))?;
+        fs::remove_dir(folder.join("state"))?;
+        Ok(Ran {
+            command: "import to a full state directory".into(),
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::new(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            elapsed: Duration::ZERO,
+        })
+    })?;
+    ensure!(!into.exists(), "a folder is left");
+    Ok(())
+}
+
+/// Runs something in a folder that soon has no space, which must say so and leave nothing there.
+fn without_space(
+    deployment: &Deployment,
+    run: impl FnOnce(&Path) -> anyhow::Result<Ran>,
+) -> anyhow::Result<()> {
+    let folder = deployment.folder().join("small");
+    fs::create_dir_all(&folder)?;
+    let path = folder.display().to_string();
+    sh(
+        "mount",
+        ["-t", "tmpfs", "-o", "size=2m", "pspd-test", &path],
+    )?;
+    let ran = run(&folder);
+    let left: Vec<_> = fs::read_dir(&folder)?.flatten().collect();
+    sh("umount", ["--lazy", &path])?;
+    ran?.expect(1)?.says("No space left on device")?;
+    ensure!(left.is_empty(), "something is left: {left:?}");
+    Ok(())
+}
+
+fn export(deployment: &Deployment) -> anyhow::Result<()> {
+    let ran = deployment.run(&["export", "--clean", ARCHIVE])?.expect(0)?;
+    ensure!(ran.stdout.contains("stood still for"), "{}", ran.stdout);
+    ensure!(!ran.stderr.contains("packed as it is"), "{}", ran.stderr);
+    let ran = ran.says("private keys are left out")?;
+    let log = deployment.ssh("store", "stat -c %s /var/lib/store/store.sqlite-wal")?;
+    ensure!(
+        log == "0",
+        "the database's log has {log} bytes after the checkpoint"
+    );
+    super::say(&format!(
+        "          {}",
+        ran.stdout.trim().replace('\n', "; ")
+    ));
+    deployment
+        .run(&["export", ARCHIVE])?
+        .expect(1)?
+        .says("--force")?;
+    deployment
+        .run(&["export", "--verify", ARCHIVE])?
+        .expect(0)?;
+    deployment.run(&["plan"])?.expect(0)?;
+    whole(deployment)
+}
+
+/// A copy with one bit flipped is refused before anything is created.
+fn damaged(deployment: &Deployment, archive: &Path) -> anyhow::Result<()> {
+    let mut bytes = fs::read(archive)?;
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(deployment.folder().join("damaged.tar.xz"), bytes)?;
+    for command in [
+        vec!["export", "--verify", "damaged.tar.xz"],
+        vec!["import", "damaged.tar.xz", "--name", "damaged"],
+    ] {
+        deployment.run(&command)?.expect(1)?.says("damaged")?;
+    }
+    ensure!(
+        !deployment.folder().join("damaged").exists(),
+        "a folder is left"
+    );
+    ensure!(
+        !deployment.state().join("deployments/damaged").exists(),
+        "state is left"
+    );
+    Ok(())
+}
+
+fn killed_import(deployment: &Deployment, copy: &str) -> anyhow::Result<()> {
+    let hidden = deployment.folder().join(format!(".{copy}.importing"));
+    let running = deployment.spawn(&["import", ARCHIVE, "--name", copy, "--no-up"])?;
+    eventually("the import unpacks", Duration::from_secs(60), || {
+        Ok(hidden.exists())
+    })?;
+    running.signal("KILL")?;
+    running.wait()?;
+    ensure!(
+        !deployment.folder().join(copy).exists(),
+        "half an import is there"
+    );
+    let dry = deployment
+        .run(&["import", ARCHIVE, "--name", copy, "--dry-run"])?
+        .expect(0)?;
+    ensure!(dry.stdout.contains("store"), "{}", dry.stdout);
+    Ok(())
+}
+
+fn read_back(deployment: &Deployment, copy: &str) -> anyhow::Result<()> {
+    let status = of(deployment, copy, &["status", "--json"])?.expect(0)?;
+    ensure!(
+        status.stdout.contains("\"health\":\"serving\""),
+        "{}",
+        status.stdout
+    );
+    let cat = format!("cat {PROOF} /root/proof");
+    let proof = of(deployment, copy, &["ssh", "store", "--", &cat])?.expect(0)?;
+    ensure!(
+        proof.stdout == "data\nsystem\n",
+        "the data is {:?}",
+        proof.stdout
+    );
+    // Its folder's topology is the deployment.
+    let file = deployment.folder().join(copy).join("topology.yaml");
+    output(
+        Command::new(pspd())
+            .arg("--file")
+            .arg(&file)
+            .arg("--state-dir")
+            .arg(deployment.state())
+            .arg("plan"),
+    )?;
+    ensure!(
+        !deployment
+            .folder()
+            .join(format!(".{copy}.importing"))
+            .exists(),
+        "a hidden folder is left"
+    );
+    Ok(())
+}
+
+/// Takes a running deployment down and does what its archive's README says, in a lab where nothing is; then asks each
+/// service with the archive's own keys, and the web server for what `path` had.
+pub fn plain_way(deployment: &Deployment, path: &str, expected: &str) -> anyhow::Result<()> {
+    deployment
+        .run(&["export", "--with-secrets", "plain.tar.zst"])?
+        .expect(0)?;
+    let home =
+        Paths::resolve(Some(deployment.state()), None)?.deployment(&Name::new(&deployment.name)?);
+    let spec = home.recorded_spec()?.context("`up` recorded its spec")?;
+    deployment.remove()?;
+    let folder = deployment.folder().join("by-hand");
+    fs::create_dir(&folder)?;
+    let at = folder.display().to_string();
+    sh(
+        "tar",
+        [
+            "-C",
+            &at,
+            "-xf",
+            &deployment
+                .folder()
+                .join("plain.tar.zst")
+                .display()
+                .to_string(),
+        ],
+    )?;
+    let unpacked = folder.join("vm-export");
+    let readme = fs::read_to_string(unpacked.join("README"))?;
+    let commands: Vec<&str> = readme
+        .lines()
+        .filter(|line| {
+            line.starts_with("cd ") || line.starts_with('(') || line.starts_with("virsh ")
+        })
+        .collect();
+    let wanted = 6 + 2 * spec.domains.len();
+    ensure!(
+        commands.len() == wanted,
+        "the README has commands:\n{readme}"
+    );
+    let keys = folder.join("keys");
+    fs::create_dir(&keys)?;
+    for (file, key) in [
+        ("authority", "ca.pem"),
+        ("client", "client.pem"),
+        ("ssh", "ssh"),
+    ] {
+        fs::rename(unpacked.join(format!("secret.{file}")), keys.join(key))?;
+    }
+    let identity = Identity::load_or_create(&keys, &spec)?;
+    let (lab, _) = Lab::start_with(&pspd(), &folder.join("lab"))?;
+    let inside = |script: &str| output(&mut lab.enter(["sh", "-exc", script])?);
+    let told = inside(&format!(
+        "mkdir -p /var/lib/libvirt/images\ncd {at}\n{}",
+        commands.join("\n")
+    ));
+    let told = told.and_then(|_| {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let running = Lab::running(&folder.join("lab"))?.context("the second lab runs")?;
+        let (reach, never) = (Reach::Lab(running), CancellationToken::new());
+        for name in spec.domains.keys() {
+            let wait = health::serving(&reach, &spec, name, &identity, SERVING, &never);
+            let healthy = runtime.block_on(wait);
+            healthy.map_err(|health| anyhow::anyhow!("`{name}` is {health:?}"))?;
+        }
+        let web = SocketAddr::from((spec.domains[&Name::new("web-server")?].address, 8080));
+        let read = inside(&format!("curl --silent --fail http://{web}{path}"))?;
+        ensure!(read.contains(expected), "the web server has {read}");
+        Ok(())
+    });
+    lab.stop()?;
+    told
+}

@@ -1,0 +1,150 @@
+//! Power cuts: a domain that is destroyed while many write loses no acknowledged write, and its store stays whole.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use pspd_proto::database::database_service_client::DatabaseServiceClient;
+use pspd_proto::database::{CreateRequest, QueryRequest};
+use pspd_tests::deployment::{Deployment, eventually};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+
+use super::Scenario;
+
+pub const SCENARIOS: &[Scenario] = &[("power cuts under load", power_cuts)];
+
+const ROUNDS: usize = 3;
+const WRITERS: usize = 64;
+/// Acknowledged in a round before the power is cut.
+const ENOUGH: usize = 200;
+const CALL: Duration = Duration::from_secs(30);
+
+fn power_cuts() -> anyhow::Result<()> {
+    let deployment = Deployment::single("")?;
+    deployment.run(&["up"])?.expect(0)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let endpoint = endpoint(&deployment, "store")?;
+    let mut acknowledged: Vec<(String, String)> = Vec::new();
+    for round in 0..ROUNDS {
+        let count = Arc::new(AtomicUsize::new(0));
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|writer| {
+                let name = format!("{round}-{writer}");
+                runtime.spawn(write(endpoint.clone(), name, count.clone()))
+            })
+            .collect();
+        eventually("many writes are acknowledged", CALL * 4, || {
+            Ok(count.load(Ordering::Relaxed) >= ENOUGH)
+        })?;
+        if round == 0 {
+            backup(&deployment)?;
+        }
+        deployment
+            .run(&["lab", "exec", "--", "virsh", "destroy", "store"])?
+            .expect(0)?;
+        for writer in writers {
+            acknowledged.extend(runtime.block_on(writer)??);
+        }
+        deployment.run(&["up"])?.expect(0)?;
+        // A store that is not whole is not served: to be SERVING is to have passed the check.
+        runtime.block_on(read_back(&endpoint, &acknowledged))?;
+    }
+    ensure!(
+        acknowledged.len() >= ROUNDS * ENOUGH,
+        "only {} writes were acknowledged",
+        acknowledged.len()
+    );
+    super::say(&format!(
+        "          {} acknowledged writes outlived {ROUNDS} power cuts",
+        acknowledged.len()
+    ));
+    deployment.remove()
+}
+
+/// How to call the service of a domain whose gRPC port is published.
+pub(super) fn endpoint(deployment: &Deployment, domain: &str) -> anyhow::Result<Endpoint> {
+    let folder = deployment.folder().join("credentials");
+    deployment
+        .run(&["credentials", &folder.display().to_string()])?
+        .expect(0)?;
+    let identity = Identity::from_pem(
+        fs::read(folder.join("client.pem"))?,
+        fs::read(folder.join("client.key"))?,
+    );
+    let tls = ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(fs::read(folder.join("ca.pem"))?))
+        .identity(identity)
+        .domain_name(domain);
+    let url = format!("https://127.0.0.1:{}", deployment.port);
+    Ok(Endpoint::from_shared(url)?
+        .tls_config(tls)?
+        .connect_timeout(CALL)
+        // What the far end can no longer answer is given up.
+        .timeout(CALL)
+        .http2_keep_alive_interval(Duration::from_secs(2))
+        .keep_alive_timeout(Duration::from_secs(5)))
+}
+
+/// Creates documents until a call fails, and returns those that were acknowledged.
+async fn write(
+    endpoint: Endpoint,
+    name: String,
+    count: Arc<AtomicUsize>,
+) -> anyhow::Result<Vec<(String, String)>> {
+    let mut client = connected(&endpoint).await?;
+    let mut kept = Vec::new();
+    loop {
+        let data = format!(r#"{{"writer":"{name}","turn":{}}}"#, kept.len());
+        let request = CreateRequest {
+            collection: "power".to_owned(),
+            data: data.clone(),
+        };
+        match client.create(request).await {
+            Ok(response) => kept.push((response.into_inner().id, data)),
+            Err(_) => return Ok(kept),
+        }
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+async fn read_back(endpoint: &Endpoint, expected: &[(String, String)]) -> anyhow::Result<()> {
+    let request = QueryRequest {
+        collection: "power".to_owned(),
+        query: String::new(),
+    };
+    let mut stored = connected(endpoint)
+        .await?
+        .query(request)
+        .await?
+        .into_inner();
+    let mut found = BTreeMap::new();
+    while let Some(document) = stored.message().await? {
+        found.insert(document.id, document.data);
+    }
+    for (id, data) in expected {
+        let read = found
+            .get(id)
+            .with_context(|| format!("the acknowledged document `{id}` ({data}) is lost"))?;
+        ensure!(read == data, "`{id}` is {read} and not {data}");
+    }
+    Ok(())
+}
+
+async fn connected(endpoint: &Endpoint) -> anyhow::Result<DatabaseServiceClient<Channel>> {
+    let channel = endpoint.connect().await.context("the published port")?;
+    Ok(DatabaseServiceClient::new(channel))
+}
+
+/// Copies the store while it is written to; the command checks the copy, and fails where it is not whole.
+fn backup(deployment: &Deployment) -> anyhow::Result<()> {
+    let command = "set -a; . /opt/pspd/store/current/environment; \
+        runuser -u store -- /opt/pspd/store/current/store backup /var/lib/store/copy.sqlite";
+    let said = deployment.ssh("store", command)?;
+    ensure!(said.contains(r#""message":"copied""#), "{said}");
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! A client that shares no code with the services, against all that their contracts say: on loopback, and in guests.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Context as _;
+use pspd_tests::deployment::{Deployment, output, root};
+use pspd_tests::loopback::Server;
+
+use super::Scenario;
+
+pub const SCENARIOS: &[Scenario] = &[
+    ("third-party client on loopback", on_loopback),
+    ("third-party client: services in trouble", in_trouble),
+];
+
+fn on_loopback() -> anyhow::Result<()> {
+    let folder = tempfile::Builder::new().prefix("pspd-test-").tempdir()?;
+    let services = Server::reference(folder.path())?;
+    let mut command = Command::new(python());
+    command.args(arguments(folder.path(), "-")?);
+    for Server { name, port, .. } in &services {
+        command.arg(format!("{name}=127.0.0.1:{port}"));
+    }
+    super::say(output(&mut command)?.trim_end());
+    Ok(())
+}
+
+/// What comes of a service's state, or of who calls: the client starts its services itself.
+fn in_trouble() -> anyhow::Result<()> {
+    let folder = tempfile::Builder::new().prefix("pspd-test-").tempdir()?;
+    let mut command = Command::new(python());
+    command
+        .arg(root().join("tests/third_party/faults.py"))
+        .arg(stubs(folder.path())?)
+        .arg(root().join("target/services"));
+    super::say(output(&mut command)?.trim_end());
+    Ok(())
+}
+
+/// Runs the client inside a deployment's network, against these domains' services.
+pub fn inside(deployment: &Deployment, services: &[(&str, u16)]) -> anyhow::Result<()> {
+    let folder = deployment.folder().join("credentials");
+    let credentials = folder.display().to_string();
+    deployment.run(&["credentials", &credentials])?.expect(0)?;
+    let status = deployment.status()?;
+    let domains = status["domains"].as_array().context("domains")?;
+    let mut arguments = arguments(deployment.folder(), &credentials)?;
+    for (name, port) in services {
+        let found = domains.iter().find(|entry| entry["name"] == *name);
+        let address = found.and_then(|entry| entry["address"].as_str());
+        let address = address.with_context(|| format!("the address of `{name}`"))?;
+        arguments.push(format!("{name}={address}:{port}"));
+    }
+    let python = python();
+    let command = ["lab", "exec", "--", &python];
+    let arguments = arguments.iter().map(String::as_str);
+    let ran = deployment.run(&command.into_iter().chain(arguments).collect::<Vec<_>>())?;
+    super::say(ran.stdout.trim_end());
+    ran.expect(0).map(drop)
+}
+
+fn python() -> String {
+    let path = root().join("target/third-party/bin/python");
+    path.display().to_string()
+}
+
+/// Generates the client's stubs in `folder`, and returns where they are.
+fn stubs(folder: &Path) -> anyhow::Result<String> {
+    let stubs = folder.join("stubs");
+    fs::create_dir_all(&stubs)?;
+    let (protos, out) = (root().join("proto"), stubs.display().to_string());
+    let services = ["database_service", "ai_service", "business_service"];
+    output(
+        Command::new(python())
+            .args(["-m", "grpc_tools.protoc", "-I"])
+            .arg(&protos)
+            .args([
+                format!("--python_out={out}"),
+                format!("--grpc_python_out={out}"),
+            ])
+            .args(services.map(|name| protos.join(format!("{name}.proto")))),
+    )?;
+    Ok(out)
+}
+
+/// What comes before the services' addresses; the stubs are made in `folder`.
+fn arguments(folder: &Path, credentials: &str) -> anyhow::Result<Vec<String>> {
+    let text = |path: &str| root().join(path).display().to_string();
+    Ok(vec![
+        text("tests/third_party/client.py"),
+        stubs(folder)?,
+        text("tests/data/train.csv"),
+        credentials.to_owned(),
+    ])
+}

@@ -1,0 +1,106 @@
+"""What a database service over PostgreSQL says of what the engine refuses, takes too long over, or when it is gone."""
+
+import contextlib
+import functools
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+
+from checks import DEADLINE_EXCEEDED, INVALID, TIMEOUT, UNAVAILABLE, at_once, refused
+from services import Process
+
+SERVICE = "database-server"
+# How PostgreSQL ends at once, with its processes.
+AT_ONCE = signal.SIGQUIT
+BLOCKED = "SELECT count(*) FROM pg_locks WHERE granted AND mode = 'AccessExclusiveLock'"
+
+
+def checks() -> dict:
+    return {
+        "PostgreSQL: what it refuses, and what takes it too long": refusals_and_patience,
+        "PostgreSQL: a server that is gone": a_server_that_is_gone,
+    }
+
+
+class Cluster(Process):
+    """A PostgreSQL server of the check's own, from the distribution's package."""
+
+    def __init__(self, services):
+        found = [path for path in pathlib.Path("/usr/lib/postgresql").glob("*/bin") if (path / "initdb").exists()]
+        assert found, "PostgreSQL is installed by `scripts/setup --test`"
+        self.programs = max(found, key=lambda path: int(path.parent.name))
+        self.folder = services.folder / "postgres"
+        self.folder.mkdir()
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = str(free.getsockname()[1])
+        unprivileged = []
+        # PostgreSQL refuses to run as root: then as the user of its package.
+        if os.geteuid() == 0:
+            unprivileged = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+            services.folder.chmod(0o755)
+            shutil.chown(self.folder, "postgres")
+        data = ["-D", self.folder / "data"]
+        initdb = [*unprivileged, self.programs / "initdb", *data, "--auth=trust", "--encoding=UTF8", "--locale=C"]
+        initdb += ["--username=test", "--no-sync"]
+        subprocess.run(initdb, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=TIMEOUT)
+        listen = ["-k", self.folder, "-c", "listen_addresses=127.0.0.1", "-p", self.port]
+        command = [*unprivileged, self.programs / "postgres", *data, *listen]
+        super().__init__(services, "postgres", command, {}, AT_ONCE)
+        self.wait_for(lambda: self.ask("SELECT 1") == "1")
+        self.url = f"postgres://test@127.0.0.1:{self.port}/postgres"
+
+    def psql(self, *arguments):
+        server = ["-h", self.folder, "-p", self.port, "-U", "test", "-d", "postgres"]
+        return [self.programs / "psql", *server, "-Atq", *arguments]
+
+    def ask(self, sql) -> str:
+        said = subprocess.run(self.psql("-c", sql), stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT)
+        return said.stdout.decode().strip()
+
+    @contextlib.contextmanager
+    def locked(self):
+        """Nobody reads or writes documents meanwhile."""
+        with subprocess.Popen(self.psql(), stdin=subprocess.PIPE) as holder:
+            try:
+                holder.stdin.write(b"BEGIN; LOCK TABLE documents;\n")
+                holder.stdin.flush()
+                self.wait_for(lambda: self.ask(BLOCKED) != "0")
+                yield
+            finally:
+                holder.kill()
+
+
+def refusals_and_patience(services):
+    cluster = Cluster(services)
+    client = services.database_client(services.database(cluster.url))
+    stored = [client.create("c", {"n": n, "fill": "x" * 1_000_000}).id for n in range(16)]
+    for call in (
+        lambda: client.create("c", {"a": "\0"}),
+        lambda: client.update("c", stored[0], {"a": "\0"}),
+    ):
+        refused(INVALID, "STORE_REFUSED", SERVICE, call, field="data")
+    named_group = {"a": {"$regex": "(?P<x>r)"}}
+    refused(INVALID, "STORE_REFUSED", SERVICE, lambda: client.query("c", named_group), field="query")
+
+    # More than is on the way while nobody reads, so that the service has to ask for the rest.
+    results = client.query("c", "", timeout=3 * TIMEOUT)
+    assert next(results).id == stored[0]
+    too_slow = functools.partial(refused, DEADLINE_EXCEEDED, "STORE_TOO_SLOW", SERVICE)
+    with cluster.locked():
+        calls = [lambda: results, lambda: client.read("c", stored[0]), lambda: client.query("c", {"$sort": {"n": 1}})]
+        at_once([functools.partial(too_slow, call) for call in calls])
+    assert [found.id for found in client.query("c", "")] == stored
+
+
+def a_server_that_is_gone(services):
+    cluster = Cluster(services)
+    client = services.database_client(services.database(cluster.url))
+    id = client.create("c", {}).id
+    cluster.end(AT_ONCE)
+    unreachable = functools.partial(refused, UNAVAILABLE, "STORE_UNREACHABLE", SERVICE, retry=True)
+    # All who wait are told together, not one after the other.
+    at_once([functools.partial(unreachable, call) for call in 4 * client.every_call("c", id)])
