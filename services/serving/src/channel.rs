@@ -1,12 +1,15 @@
 //! Channels to other services: mutual TLS, lazy connection, keepalive, the trace passed on.
 //!
-//! A channel that connects again presents the certificate of that moment.
+//! A channel that connects again presents the certificate of that moment. A call that the loss of the connection caught
+//! before it was sent is UNAVAILABLE, as one that finds no server.
 //!
 //! Deadlines belong to the calls ([`deadline`]); retries belong to the callers, who know what is idempotent
 //! ([`retry`]).
 
+use std::error::Error;
 use std::future::Future;
 use std::io;
+use std::iter;
 use std::time::Duration;
 
 use http::uri::Scheme;
@@ -18,8 +21,9 @@ use tokio_rustls::client::TlsStream;
 use tonic::metadata::MetadataValue;
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::transport::{self, Channel, Endpoint, Uri};
 use tonic::{Code, Request, Status};
+use tower::util::{MapErr, ServiceExt as _};
 
 use crate::tls::Identity;
 use crate::trace;
@@ -32,7 +36,9 @@ const ATTEMPTS: u32 = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// A channel whose calls carry the current trace.
-pub type Link = InterceptedService<Channel, Propagate>;
+pub type Link = InterceptedService<MapErr<Channel, Described>, Propagate>;
+
+type Described = fn(transport::Error) -> Status;
 
 /// Another service that this one calls.
 #[derive(Debug, Clone)]
@@ -132,8 +138,18 @@ impl Dependency {
                 .endpoint
                 .connect_with_connector_lazy(tower::service_fn(move |_| peer.clone().connect())),
         };
-        InterceptedService::new(channel, Propagate)
+        InterceptedService::new(channel.map_err(described as Described), Propagate)
     }
+}
+
+/// Says UNAVAILABLE for a call that was never sent: hyper cancels those, which alone would read as CANCELLED.
+fn described(error: transport::Error) -> Status {
+    let causes = iter::successors(Some(&error as &(dyn Error + 'static)), |&error| error.source());
+    let mut causes = causes.filter_map(|cause| cause.downcast_ref::<hyper::Error>());
+    if causes.any(hyper::Error::is_canceled) {
+        return Status::unavailable("the connection was lost");
+    }
+    Status::from_error(error.into())
 }
 
 /// The same URL with the scheme of plain text.
@@ -199,4 +215,41 @@ where
         pause *= 2;
     }
     call().await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::{Ipv4Addr, Shutdown, TcpListener};
+    use std::thread;
+
+    use tonic_health::pb::HealthCheckRequest;
+    use tonic_health::pb::health_client::HealthClient;
+
+    use super::*;
+
+    /// What a call says whose connection was closed a moment before, which nobody has noticed yet.
+    #[tokio::test]
+    async fn a_call_that_the_loss_of_its_connection_catches_is_unavailable() {
+        const NO_SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let mut health = HealthClient::new(Dependency::new(&url, None, true).unwrap().connect());
+        let mut call = async |limit| {
+            let request = deadline(HealthCheckRequest::default(), limit);
+            health.check(request).await.unwrap_err()
+        };
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(&NO_SETTINGS).unwrap();
+            let _ = stream.read(&mut [0; 256]).unwrap();
+            stream
+        });
+        call(Duration::from_millis(100)).await;
+        server.join().unwrap().shutdown(Shutdown::Both).unwrap();
+        // Nothing else runs meanwhile, so that the call and the news of the loss come together.
+        thread::sleep(Duration::from_millis(10));
+        let status = call(Duration::from_secs(5)).await;
+        assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    }
 }
