@@ -231,19 +231,22 @@ impl Deployment {
     }
 
     pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
-        let mut command = match &self.user {
-            None => Command::new(pspd()),
+        // What a shell starts in the background ignores SIGINT, and all that it starts does, too.
+        let mut command = Command::new("env");
+        command.arg("--default-signal=INT,QUIT");
+        match &self.user {
+            None => {
+                command.arg(pspd());
+            }
             Some(user) => {
-                let mut command = Command::new("runuser");
                 command
-                    .args(["-u", user, "--"])
+                    .args(["runuser", "-u", user, "--"])
                     .arg(self.folder.path().join("pspd"));
                 command
                     .arg("--cache-dir")
                     .arg(self.folder.path().join("cache"));
-                command
             }
-        };
+        }
         command
             .arg("--file")
             .arg(&self.file)
@@ -271,7 +274,7 @@ impl Deployment {
             .stdout(out.reopen()?)
             .stderr(err.reopen()?)
             .spawn()
-            .with_context(|| format!("failed to run `{}`; run `make build`", pspd().display()))?;
+            .context("failed to run `env`")?;
         Ok(Running {
             command: args.join(" "),
             child,
@@ -347,9 +350,10 @@ impl Running {
                 self.child.kill()?;
                 self.child.wait()?;
                 bail!(
-                    "`{}` took longer than {LIMIT:?}:\n{}",
+                    "`{}` took longer than {LIMIT:?}:\n{}{}",
                     self.command,
-                    fs::read_to_string(self.err.path())?
+                    self.stdout()?,
+                    self.stderr()?
                 );
             }
             std::thread::sleep(Duration::from_millis(10));

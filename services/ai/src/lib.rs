@@ -73,7 +73,7 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let registry = Arc::new(Registry::new(Shelf::new(&config.database)));
     let context = Context::begin(config.service.name.as_str().into(), None);
-    let loading = tokio::spawn(context.scope(load(registry.clone())));
+    let loading = tokio::spawn(Arc::new(context).scope(load(registry.clone())));
     let learning = Learning::start().context("can't start the thread that learns")?;
     let ai = AiServiceServer::new(Ai::new(registry, learning, shutdown.clone()))
         .max_decoding_message_size(MESSAGE_LIMIT)

@@ -3,6 +3,7 @@
 //! [`query`] reads a query's text, [`store`] keeps documents, [`service`] speaks the protocol, and [`problem`] says
 //! in its terms what went wrong.
 
+mod json;
 mod problem;
 mod query;
 mod service;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serving::{MESSAGE_LIMIT, Problem};
 use tonic::{Code, Status};
 
+use crate::json::Object;
 use crate::query;
 use crate::store::{Fault, valid_collection};
 
@@ -33,7 +34,7 @@ pub(crate) fn check_data(data: &str) -> Result<(), Status> {
             .with("limit", DATA_LIMIT.to_string())
             .into());
     }
-    match serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(data) {
+    match serde_json::from_str::<Object>(data) {
         Ok(_) => Ok(()),
         Err(error) => {
             let offset = query::offset(data, &error);

@@ -60,8 +60,8 @@ impl Callers {
         if known || path.starts_with(HEALTH) {
             return Ok(());
         }
-        let (caller, service) = (caller.unwrap_or("unnamed"), trace::current().service);
-        let message = format!("`{caller}` may not call `{service}`");
+        let caller = caller.unwrap_or("unnamed");
+        let message = format!("`{caller}` may not call `{}`", trace::current().service);
         let problem = Problem::new(Code::PermissionDenied, "CALLER_NOT_ALLOWED", message);
         Err(problem.with(CALLER, caller).into())
     }
@@ -92,34 +92,35 @@ impl Owners {
         let Some(owner) = self.0.get(resource) else {
             return Ok(());
         };
-        let Some(caller) = trace::current().caller else {
+        let context = trace::current();
+        let Some(caller) = &context.caller else {
             // No certificate, so no names: the insecure loopback mode, where everyone may call.
             return Ok(());
         };
-        if *caller == *ADMINISTRATOR || *caller == **owner {
+        if caller == ADMINISTRATOR || caller == owner {
             return Ok(());
         }
         let message =
             format!("the {kind} `{resource}` belongs to `{owner}`; `{caller}` may not touch it");
         let problem = Problem::new(Code::PermissionDenied, "RESOURCE_OWNED", message);
-        Err(problem.with(CALLER, &*caller).with(kind, resource).into())
+        Err(problem.with(CALLER, caller).with(kind, resource).into())
     }
 }
 
 /// The name on the certificate of whoever sent a request: the one DNS name that is a single label.
-pub(crate) fn caller<B>(request: &Request<B>) -> Option<Arc<str>> {
+pub(crate) fn caller<B>(request: &Request<B>) -> Option<String> {
     let connection = request
         .extensions()
         .get::<TlsConnectInfo<TcpConnectInfo>>()?;
     name(connection.peer_certs()?.first()?)
 }
 
-fn name(certificate: &CertificateDer<'_>) -> Option<Arc<str>> {
+fn name(certificate: &CertificateDer<'_>) -> Option<String> {
     let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;
     let mut labels = certificate
         .valid_dns_names()
         .filter(|name| !name.contains('.') && *name != LOCALHOST);
-    labels.next().map(Into::into)
+    labels.next().map(str::to_owned)
 }
 
 /// Lets through what the callers may do.
@@ -161,8 +162,9 @@ where
     }
 
     fn call(&mut self, request: Request<Q>) -> Self::Future {
-        let caller = trace::current().caller;
-        match self.callers.admit(caller.as_deref(), request.uri().path()) {
+        let context = trace::current();
+        let caller = context.caller.as_deref();
+        match self.callers.admit(caller, request.uri().path()) {
             Ok(()) => Either::Left(self.inner.call(request)),
             Err(refused) => Either::Right(ready(Ok(refused.into_http()))),
         }
@@ -211,7 +213,7 @@ mod tests {
         let as_caller = |caller: Option<&str>, resource: &str| {
             let mut context = trace::Context::begin("database".into(), None);
             context.caller = caller.map(Into::into);
-            context.enter(|| owners.admit("collection", resource))
+            Arc::new(context).enter(|| owners.admit("collection", resource))
         };
         assert!(as_caller(Some("ai-server"), "ai-models").is_ok());
         assert!(as_caller(Some("pspd"), "ai-models").is_ok());

@@ -144,7 +144,9 @@ impl Dependency {
 
 /// Says UNAVAILABLE for a call that was never sent: hyper cancels those, which alone would read as CANCELLED.
 fn described(error: transport::Error) -> Status {
-    let causes = iter::successors(Some(&error as &(dyn Error + 'static)), |&error| error.source());
+    let causes = iter::successors(Some(&error as &(dyn Error + 'static)), |&error| {
+        error.source()
+    });
     let mut causes = causes.filter_map(|cause| cause.downcast_ref::<hyper::Error>());
     if causes.any(hyper::Error::is_canceled) {
         return Status::unavailable("the connection was lost");

@@ -59,6 +59,7 @@ where
     fn call(&mut self, request: Request<Q>) -> Self::Future {
         let mut context = Context::of_request(self.service.clone(), request.headers());
         context.caller = callers::caller(&request);
+        let context = Arc::new(context);
         let mut line = Line {
             method: request.uri().path().to_owned(),
             context: context.clone(),
@@ -115,7 +116,7 @@ impl<B: Body> Body for ObservedBody<B> {
 #[derive(Debug)]
 struct Line {
     method: String,
-    context: Context,
+    context: Arc<Context>,
     began: Instant,
     status: Option<Code>,
 }

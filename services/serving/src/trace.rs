@@ -4,7 +4,9 @@
 //! [`Context::scope`]. Calls made meanwhile carry this request's span as their parent. Source of the format: W3C Trace
 //! Context, level 1.
 
+use std::fmt;
 use std::future::Future;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use http::HeaderMap;
@@ -18,27 +20,66 @@ pub const TRACESTATE: &str = "tracestate";
 /// What a vendor's state may be at least, says the W3C; longer ones are dropped whole.
 const LONGEST_STATE: usize = 512;
 const SAMPLED: u8 = 1;
-const SPAN_DIGITS: usize = 16;
 
 tokio::task_local! {
-    static CURRENT: Context;
+    static CURRENT: Arc<Context>;
+}
+
+/// Lower-case hexadecimal digits, so many.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Id<const DIGITS: usize>([u8; DIGITS]);
+
+pub type TraceId = Id<32>;
+pub type SpanId = Id<16>;
+
+impl<const DIGITS: usize> Id<DIGITS> {
+    /// As many of a random id's digits.
+    fn new() -> Self {
+        let mut digits = Uuid::encode_buffer();
+        Uuid::new_v4().simple().encode_lower(&mut digits);
+        Self(std::array::from_fn(|place| digits[place]))
+    }
+
+    /// An id that was sent; W3C forbids one that is all zeros.
+    fn parse(text: &str) -> Option<Self> {
+        let usable = hex(text, DIGITS) && text.bytes().any(|digit| digit != b'0');
+        text.as_bytes().try_into().ok().filter(|_| usable).map(Self)
+    }
+}
+
+impl<const DIGITS: usize> Deref for Id<DIGITS> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("digits are ASCII")
+    }
+}
+
+impl<const DIGITS: usize> fmt::Display for Id<DIGITS> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self)
+    }
+}
+
+impl<const DIGITS: usize> fmt::Debug for Id<DIGITS> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
+    }
 }
 
 /// Who handles which trace, for whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Context {
     pub service: Arc<str>,
-    /// 32 lower-case hexadecimal digits.
-    pub trace_id: Arc<str>,
-    /// 16 lower-case hexadecimal digits.
-    pub span_id: Arc<str>,
+    pub trace_id: TraceId,
+    pub span_id: SpanId,
     /// The span of whoever called; none at a trace's beginning.
-    pub parent_id: Option<Arc<str>>,
+    pub parent_id: Option<SpanId>,
     /// The header's flags; bit 0 says that the trace is recorded.
     pub flags: u8,
-    pub state: Option<Arc<str>>,
+    pub state: Option<String>,
     /// The name on the caller's certificate.
-    pub caller: Option<Arc<str>>,
+    pub caller: Option<String>,
 }
 
 impl Context {
@@ -47,12 +88,10 @@ impl Context {
         let parent = traceparent.and_then(Parent::parse);
         Self {
             service,
-            trace_id: parent
-                .as_ref()
-                .map_or_else(|| new_id()[..].into(), |parent| parent.trace_id.into()),
-            span_id: new_id()[..SPAN_DIGITS].into(),
-            flags: parent.as_ref().map_or(SAMPLED, |parent| parent.flags),
-            parent_id: parent.map(|parent| parent.span_id.into()),
+            trace_id: parent.map_or_else(Id::new, |parent| parent.trace_id),
+            span_id: Id::new(),
+            flags: parent.map_or(SAMPLED, |parent| parent.flags),
+            parent_id: parent.map(|parent| parent.span_id),
             state: None,
             caller: None,
         }
@@ -60,17 +99,18 @@ impl Context {
 
     /// Continues the trace that a request's headers carry, with its state.
     pub fn of_request(service: Arc<str>, headers: &HeaderMap) -> Self {
-        let text = |name| {
-            let values = headers.get_all(name).iter();
-            let values: Vec<&str> = values.filter_map(|value| value.to_str().ok()).collect();
-            (!values.is_empty()).then(|| values.join(","))
+        let texts = |name| {
+            let values = headers.get_all(name).into_iter();
+            values.filter_map(|value| value.to_str().ok())
         };
-        let mut context = Self::begin(service, text(TRACEPARENT).as_deref());
+        let mut parents = texts(TRACEPARENT);
+        let only = parents.next().filter(|_| parents.next().is_none());
+        let mut context = Self::begin(service, only);
         // A state belongs to the parent that it came with.
         if context.parent_id.is_some() {
-            context.state = text(TRACESTATE)
-                .filter(|state| state.len() <= LONGEST_STATE)
-                .map(Into::into);
+            let state = texts(TRACESTATE).collect::<Vec<_>>().join(",");
+            context.state =
+                Some(state).filter(|state| !state.is_empty() && state.len() <= LONGEST_STATE);
         }
         context
     }
@@ -91,50 +131,44 @@ impl Context {
     }
 
     /// Runs a future within this context.
-    pub fn scope<F: Future>(self, future: F) -> impl Future<Output = F::Output> {
+    pub fn scope<F: Future>(self: Arc<Self>, future: F) -> impl Future<Output = F::Output> {
         CURRENT.scope(self, future)
     }
 
     /// Runs a function within this context.
-    pub fn enter<T>(self, function: impl FnOnce() -> T) -> T {
+    pub fn enter<T>(self: Arc<Self>, function: impl FnOnce() -> T) -> T {
         CURRENT.sync_scope(self, function)
     }
 }
 
 /// The context of the request being handled; outside of any, a new trace of an unnamed service.
-pub fn current() -> Context {
+pub fn current() -> Arc<Context> {
     CURRENT
         .try_with(Clone::clone)
-        .unwrap_or_else(|_| Context::begin("unknown".into(), None))
-}
-
-/// A trace's id; a span's is its beginning.
-fn new_id() -> String {
-    Uuid::new_v4().simple().to_string()
+        .unwrap_or_else(|_| Context::begin("unknown".into(), None).into())
 }
 
 /// A well-formed `traceparent`.
-struct Parent<'a> {
-    trace_id: &'a str,
-    span_id: &'a str,
+#[derive(Clone, Copy)]
+struct Parent {
+    trace_id: TraceId,
+    span_id: SpanId,
     flags: u8,
 }
 
-impl<'a> Parent<'a> {
-    fn parse(header: &'a str) -> Option<Self> {
+impl Parent {
+    fn parse(header: &str) -> Option<Self> {
         let mut parts = header.split('-');
         let (version, trace_id, span_id, flags) =
             (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-        let well_formed = hex(version, 2) && hex(trace_id, 32) && hex(span_id, 16) && hex(flags, 2);
-        let zero = |id: &str| id.bytes().all(|digit| digit == b'0');
         // A later version may add parts; this one has none.
         let complete = version != "00" || parts.next().is_none();
-        let usable =
-            well_formed && complete && version != "ff" && !zero(trace_id) && !zero(span_id);
-        usable.then_some(Self {
-            trace_id,
-            span_id,
-            flags: u8::from_str_radix(flags, 16).ok()?,
+        let usable = hex(version, 2) && complete && version != "ff" && hex(flags, 2);
+        let flags = u8::from_str_radix(flags, 16).ok().filter(|_| usable)?;
+        Some(Self {
+            trace_id: Id::parse(trace_id)?,
+            span_id: Id::parse(span_id)?,
+            flags,
         })
     }
 }

@@ -123,6 +123,7 @@ async fn secure(request: Request, next: Next) -> Response {
 async fn observe(State(observer): State<Observer>, request: Request, next: Next) -> Response {
     let began = Instant::now();
     let context = Context::of_request(observer.service.clone(), request.headers());
+    let context = Arc::new(context);
     let route = request
         .extensions()
         .get::<MatchedPath>()

@@ -42,9 +42,7 @@ pub fn measure() -> anyhow::Result<()> {
         baseline.memory()?
     ));
     ensure!(idle < IDLE, "the idle service takes {idle:.0} MiB");
-    let load = load_runtime()?;
-    load.block_on(beside(&service, &baseline))?;
-    within(&load, folder.path(), &service)
+    load_runtime()?.block_on(beside(&service, &baseline))
 }
 
 /// Reads and creates, on both sides.
@@ -84,14 +82,16 @@ async fn reads(server: &Server) -> anyhow::Result<Arc<[Bytes]>> {
 
 /// Durable creates at the most callers: the service, and its engine in this process, in turn. And a call of the service
 /// that does nothing: with the engine's work, it is what a create costs at least.
-fn within(load: &Runtime, folder: &Path, service: &Server) -> anyhow::Result<()> {
+pub fn against_engine() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let service = service(folder.path())?;
     let callers = CALLERS[1];
-    let runtime = Runtime::new()?;
-    let location = Location::File(folder.join("within.sqlite"));
+    let (load, runtime) = (load_runtime()?, Runtime::new()?);
+    let location = Location::File(folder.path().join("within.sqlite"));
     let store = runtime.block_on(Store::open(&location, Indexes::default()))?;
     let documents = (0..STORED).map(create).collect();
-    let served = load.block_on(Target::open(service, CREATE, documents))?;
-    let nothing = load.block_on(Target::open(service, CHECK, [framed(&())].into()))?;
+    let served = load.block_on(Target::open(&service, CREATE, documents))?;
+    let nothing = load.block_on(Target::open(&service, CHECK, [framed(&())].into()))?;
     let (mut over_grpc, mut idle, mut alone) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         over_grpc.push(load.block_on(served.load(callers))?);

@@ -27,6 +27,7 @@ const SECTIONS: &[Section] = &[
     ("ai", ai::measure),
     ("quality", quality::measure),
     ("database", database::measure),
+    ("engine", database::against_engine),
     ("memory", memory::measure),
     ("archive", archive::measure),
 ];
