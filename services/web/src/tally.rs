@@ -2,7 +2,8 @@
 //! no counting.
 //!
 //! A count is shared by all who ask, goes on where they don't wait for its end, and is used for a while that grows with
-//! the time it took: counting stays a small part of the database's load however large the collection is.
+//! the time it took: counting stays a small part of the database's load however large the collection is. One that failed is
+//! soon begun anew.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +19,7 @@ use crate::backends::Backends;
 
 /// A count is good for this long at least.
 const FRESH: Duration = Duration::from_secs(1);
-/// And for this many times the time it took.
+/// And for this many times the time it took, unless it failed.
 const PATIENCE: u32 = 20;
 /// Labels beyond these are counted as documents only.
 const LABELS: usize = 1000;
@@ -101,11 +102,18 @@ impl Tallies {
         let counting = async move {
             let began = Instant::now();
             let tally = count_all(&backends, &collection).await.map(Arc::new);
-            let good_until = Instant::now() + (began.elapsed() * PATIENCE).max(FRESH);
+            let good_until = Instant::now() + good_for(tally.is_ok(), began.elapsed());
             tell.send_replace(Some(Ended { tally, good_until }));
         };
         tokio::spawn(trace::current().scope(counting));
         count
+    }
+}
+
+fn good_for(counted: bool, took: Duration) -> Duration {
+    match counted {
+        true => (took * PATIENCE).max(FRESH),
+        false => FRESH,
     }
 }
 
@@ -127,4 +135,18 @@ async fn count_all(backends: &Backends, collection: &str) -> Result<Tally, Statu
         }
     }
     Ok(tally)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_took_long_is_good_for_long_unless_it_failed() {
+        let short = Duration::from_millis(1);
+        let long = Duration::from_secs(10);
+        assert_eq!(good_for(true, short), FRESH);
+        assert_eq!(good_for(true, long), long * PATIENCE);
+        assert_eq!(good_for(false, long), FRESH);
+    }
 }
