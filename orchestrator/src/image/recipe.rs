@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write, pipe};
+use std::io::{self, BufRead, BufReader, Write, pipe};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -27,6 +27,8 @@ use crate::spec::Digest;
 
 pub const SCRIPT: &str = "build.sh";
 const POLL: Duration = Duration::from_millis(50);
+/// How long a script may be open for writing when it is to start.
+const BUSY: Duration = Duration::from_secs(5);
 /// How long a cancelled build may clean up after itself.
 const GRACE: Duration = Duration::from_secs(5);
 /// Lines of the log that an error shows.
@@ -113,16 +115,16 @@ pub fn build(
     // One pipe for both, so that the log has the script's own order.
     let (output, input) = pipe().context("making a pipe")?;
     let script = recipe.join(SCRIPT);
-    let mut child = Command::new(&script)
+    let mut command = Command::new(&script);
+    command
         .arg(out)
         .args(packages)
         .stdin(Stdio::null())
         .stdout(input.try_clone().context("sharing a pipe")?)
         .stderr(input)
         // Its own group, so that cancelling reaches everything that it started.
-        .process_group(0)
-        .spawn()
-        .with_context(|| format!("starting `{}`", script.display()))?;
+        .process_group(0);
+    let mut child = start(command).with_context(|| format!("starting `{}`", script.display()))?;
     let stages = scope.clone();
     let reader = thread::spawn(move || follow(BufReader::new(output), log_file, &stages));
     let status = wait(&mut child, cancel)?;
@@ -148,8 +150,24 @@ pub fn build(
     Ok(())
 }
 
+/// Starts a script that may just have been written: a child that another thread forked meanwhile has it open for writing,
+/// and so keeps it from being run, until that child runs a program of its own.
+fn start(mut command: Command) -> io::Result<Child> {
+    let began = Instant::now();
+    loop {
+        match command.spawn() {
+            Err(error)
+                if error.kind() == io::ErrorKind::ExecutableFileBusy && began.elapsed() < BUSY =>
+            {
+                sleep(POLL);
+            }
+            spawned => return spawned,
+        }
+    }
+}
+
 /// Copies the script's output to the log and its stages to the reporter.
-fn follow(output: impl BufRead, mut log: File, scope: &Scope) -> std::io::Result<()> {
+fn follow(output: impl BufRead, mut log: File, scope: &Scope) -> io::Result<()> {
     for line in output.lines() {
         let line = line?;
         writeln!(log, "{line}")?;
@@ -261,6 +279,28 @@ mod tests {
             fs::read_to_string(log).unwrap(),
             "STAGE: one\nnoise\nSTAGE: two\n"
         );
+    }
+
+    #[test]
+    fn a_script_that_is_open_for_writing_is_waited_for() {
+        let (recipe, out) = (recipe("touch $1/disk.qcow2"), out());
+        let script = recipe.path().join(SCRIPT);
+        let writer = File::options().append(true).open(script).unwrap();
+        let writing = thread::spawn(move || {
+            sleep(2 * POLL);
+            drop(writer);
+        });
+        build(
+            recipe.path(),
+            &BTreeSet::new(),
+            out.path(),
+            "disk.qcow2",
+            &out.path().join("log"),
+            &Scope::ignored(),
+            &CancellationToken::new(),
+        )
+        .unwrap();
+        writing.join().unwrap();
     }
 
     #[test]
