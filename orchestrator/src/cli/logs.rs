@@ -15,8 +15,8 @@ use crate::report;
 use crate::spec::{Name, Spec};
 use crate::state::LogLine;
 
-/// For a guest that runs; one that boots is `up`'s to wait for.
-const REACH: Duration = Duration::from_secs(15);
+/// For a guest that runs, emulated and busy with others' handshakes; one that boots is `up`'s to wait for.
+const REACH: Duration = Duration::from_secs(60);
 /// While following, lines wait so long for earlier ones of other guests.
 const SETTLE: Duration = Duration::from_millis(400);
 

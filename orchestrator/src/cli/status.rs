@@ -87,7 +87,10 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
         }
         let cancel = cancelled_by_signals()?;
         while !cancel.is_cancelled() {
-            let status = look(context, &spec).await?;
+            let status = tokio::select! {
+                status = look(context, &spec) => status?,
+                () = cancel.cancelled() => break,
+            };
             if std::io::stdout().is_terminal() && !args.json {
                 // Home, and clear to the end: one screen that changes in place.
                 write!(std::io::stdout(), "\x1b[H\x1b[J")?;

@@ -18,8 +18,8 @@ use crate::reach::Reach;
 use crate::spec::{self, Name, Spec};
 use crate::state::{Home, Paths};
 
-/// A healthy service answers in milliseconds; under emulation, and with a TLS handshake, in tenths of a second.
-const HEALTH_TIMEOUT: Duration = Duration::from_secs(3);
+/// A healthy service answers in milliseconds; in an emulated guest that is busy, with a TLS handshake, in seconds.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// For a libvirtd that is being started again.
 const DAEMON: Duration = Duration::from_secs(10);
@@ -251,6 +251,8 @@ async fn serving(host: &Host, spec: &Spec, observed: &Observed) -> anyhow::Resul
                 .get(name.as_str())
                 .is_some_and(|state| state.running)
         })
+        // A paused one answers nothing, and would be waited for.
+        .filter(|name| !observed.paused.contains(*name))
         .collect();
     let healths = healths(host, spec, &running).await?;
     Ok(healths
