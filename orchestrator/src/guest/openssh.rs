@@ -40,6 +40,8 @@ pub fn openssh_arguments(
         &format!("\"{}\"", identity.ssh_key_file().display()),
     ));
     arguments.extend(option("IdentitiesOnly", "yes"));
+    // Its keys are not asked for, and one that is stuck would hold everything up.
+    arguments.extend(option("IdentityAgent", "none"));
     arguments.extend(option(
         "UserKnownHostsFile",
         &format!("\"{}\"", known_hosts.display()),
@@ -50,6 +52,8 @@ pub fn openssh_arguments(
     arguments.extend(option("HostKeyAlgorithms", "ssh-ed25519"));
     arguments.extend(option("PreferredAuthentications", "publickey"));
     arguments.extend(option("LogLevel", "ERROR"));
+    // With a proxy, too: until the guest's banner.
+    arguments.extend(option("ConnectTimeout", "30"));
     // A guest that is gone ends the session, after three of them without an answer.
     arguments.extend(option("ServerAliveInterval", "15"));
     if let Some(proxy) = proxy {
