@@ -34,9 +34,6 @@ class Cluster(Process):
         self.programs = max(found, key=lambda path: int(path.parent.name))
         self.folder = services.folder / "postgres"
         self.folder.mkdir()
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = str(free.getsockname()[1])
         unprivileged = []
         # PostgreSQL refuses to run as root: then as the user of its package.
         if os.geteuid() == 0:
@@ -47,6 +44,10 @@ class Cluster(Process):
         initdb = [*unprivileged, self.programs / "initdb", *data, "--auth=trust", "--encoding=UTF8", "--locale=C"]
         initdb += ["--username=test", "--no-sync"]
         subprocess.run(initdb, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=TIMEOUT)
+        # As late as can be: until the server listens on it, anyone may take it.
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = str(free.getsockname()[1])
         listen = ["-k", self.folder, "-c", "listen_addresses=127.0.0.1", "-p", self.port]
         command = [*unprivileged, self.programs / "postgres", *data, *listen]
         super().__init__(services, "postgres", command, {}, AT_ONCE)

@@ -232,7 +232,7 @@ mod tests {
         tokio::spawn(async move { database_server::serve(listener, &service, store, stop).await });
         Shelf {
             documents: Documents::new(&database),
-            lease: Duration::from_secs(4),
+            lease: Duration::from_secs(20),
         }
     }
 
@@ -270,7 +270,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let shutdown = CancellationToken::new().drop_guard();
         let mut shelf = shelf(&folder, shutdown.token()).await;
-        shelf.lease = Duration::from_millis(800);
+        shelf.lease = Duration::from_secs(4);
         let claim = json!({"model": "model"});
         shelf.documents.create(CLAIMS, &claim).await.unwrap();
         let part = json!({"model": "model", "version": 1, "data": ""});

@@ -12,6 +12,9 @@ use tonic_health::ServingStatus;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
+/// Far more than it takes, for a machine that is busy.
+const LIMIT: Duration = Duration::from_secs(30);
+
 fn start(
     service: Service,
     listener: TcpListener,
@@ -31,10 +34,10 @@ async fn status(of: &Dependency) -> i32 {
 }
 
 /// Says how long it took until health said so.
-async fn until(of: &Dependency, wanted: ServingStatus, limit: Duration) -> Duration {
+async fn until(of: &Dependency, wanted: ServingStatus) -> Duration {
     let began = Instant::now();
     while status(of).await != wanted as i32 {
-        assert!(began.elapsed() < limit, "not {wanted:?} within {limit:?}");
+        assert!(began.elapsed() < LIMIT, "not {wanted:?} within {LIMIT:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     began.elapsed()
@@ -58,12 +61,10 @@ async fn health_follows_a_dependency() {
     for _ in 0..2 {
         let listener = TcpListener::bind(at).await.unwrap();
         let (shutdown, task) = start(database.clone(), listener, Services::default());
-        let limit = Duration::from_secs(3);
-        took.push(until(&asked, ServingStatus::Serving, limit).await);
+        took.push(until(&asked, ServingStatus::Serving).await);
         shutdown.cancel();
         task.await.unwrap().unwrap();
-        let limit = Duration::from_secs(6);
-        took.push(until(&asked, ServingStatus::NotServing, limit).await);
+        took.push(until(&asked, ServingStatus::NotServing).await);
     }
     eprintln!("back, gone, back, gone took {took:?}");
     ai_shutdown.cancel();

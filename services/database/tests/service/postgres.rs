@@ -35,7 +35,6 @@ impl Cluster {
             .prefix("pspd-postgres-")
             .tempdir()
             .unwrap();
-        let port = free_port();
         if root() {
             run(Command::new("chown").arg("postgres:").arg(folder.path()));
         }
@@ -55,6 +54,8 @@ impl Cluster {
                 .args(["-R", "postgres:"])
                 .arg(folder.path()));
         }
+        // As late as can be: until the server listens on it, anyone may take it.
+        let port = free_port();
         let process = unprivileged(&binaries.join("postgres"))
             .arg("-D")
             .arg(&data)

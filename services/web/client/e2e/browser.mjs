@@ -8,13 +8,14 @@ import { createInterface } from 'node:readline';
 import { createRequire } from 'node:module';
 import { chromium } from 'playwright-core';
 
-/** For a page on the same machine; guests without acceleration get more. */
-const PATIENCE = 20_000;
+/** In milliseconds, for a machine that is busy or guests without acceleration. */
+const PATIENCE = 120_000;
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 
 export async function launch() {
   return chromium.launch({
     executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+    timeout: PATIENCE,
     args: [
       ...(process.getuid() === 0 ? ['--no-sandbox'] : []),
       '--disable-gpu',
@@ -28,12 +29,12 @@ export async function launch() {
 }
 
 /** Opens a page; what goes wrong in it is collected in `faults`. */
-export async function open(browser, url, patience = PATIENCE) {
+export async function open(browser, url) {
   const page = await browser.newPage({
     locale: 'en-US',
     viewport: { width: 1200, height: 900 },
   });
-  page.setDefaultTimeout(patience);
+  page.setDefaultTimeout(PATIENCE);
   const faults = [];
   page.on('console', (message) => {
     if (message.type() === 'error') faults.push(`console: ${message.text()}`);

@@ -8,7 +8,7 @@ import { launch, open, run, visit } from './browser.mjs';
 
 const [url, examples, screenshot] = process.argv.slice(2);
 const browser = await launch();
-const { page, faults } = await open(browser, url, 60_000);
+const { page, faults } = await open(browser, url);
 
 /** A text that no earlier run can have stored. */
 const text = `secure shell client and network tunnel daemon ${Date.now()}`;

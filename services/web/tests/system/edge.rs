@@ -1,7 +1,7 @@
 //! The JSON edge, over the real services.
 
 use std::net::Ipv4Addr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use futures::StreamExt as _;
@@ -14,6 +14,8 @@ use serving::testing::Authority;
 use tonic::Code;
 
 use crate::running::{DATABASE, System, WEB, data};
+
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn documents_live_through_the_edge_and_a_restart() {
@@ -141,15 +143,19 @@ async fn a_model_learns_real_texts_and_survives_a_restart() {
         (StatusCode::OK, &json!(rows.len())),
         "{trained}"
     );
-    let (status, state) = system.json("GET", "/status", Value::Null).await;
-    assert_eq!(status, StatusCode::OK);
-    let serving: Vec<_> = state["backends"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|backend| &backend["serving"])
-        .collect();
-    assert_eq!(serving, [&json!(true); 3], "{state}");
+    let began = Instant::now();
+    loop {
+        let (status, state) = system.json("GET", "/status", Value::Null).await;
+        assert_eq!(status, StatusCode::OK);
+        let backends = state["backends"].as_array().unwrap();
+        let serving: Vec<_> = backends.iter().map(|backend| &backend["serving"]).collect();
+        if serving == [&json!(true); 3] {
+            break;
+        }
+        // One that does not answer in time is told as not serving.
+        assert!(began.elapsed() < PATIENCE, "{state}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     system.stop().await;
 }
 

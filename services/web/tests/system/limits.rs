@@ -23,7 +23,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::running::{System, WEB};
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What happened to a call at the AI service.
 #[derive(Debug, PartialEq, Eq)]
@@ -163,7 +163,7 @@ fn text(text: &str) -> ClassifyRequest {
 async fn a_callers_deadline_reaches_the_backend() {
     let mut odd = Odd::start(Manner::Hangs).await;
     let mut request = Request::new(text("x"));
-    request.set_timeout(Duration::from_millis(900));
+    request.set_timeout(Duration::from_secs(5));
     let began = Instant::now();
     let refused = odd.business().classify(request).await.unwrap_err();
     assert!(
@@ -175,7 +175,7 @@ async fn a_callers_deadline_reaches_the_backend() {
         panic!("the backend was told no deadline");
     };
     let left: u64 = told.strip_suffix('u').unwrap().parse().unwrap();
-    assert!((1..900_000).contains(&left), "{told}");
+    assert!((1..5_000_000).contains(&left), "{told}");
     assert_eq!(odd.next().await, Event::Dropped);
 }
 
@@ -257,6 +257,7 @@ async fn a_slow_backend_holds_up_no_calls_to_the_other() {
     let path = format!("{path}/{}", stored["id"].as_str().unwrap());
     let read = timeout(PATIENCE, odd.system.json("GET", &path, Value::Null));
     assert_eq!(read.await.unwrap().0, StatusCode::OK);
+    assert!(hanging.iter().all(|call| !call.is_finished()));
     // The dashboard says what it knows of the other, too.
     let mut business = odd.business();
     let request = pspd_proto::business::SummaryRequest {
@@ -273,7 +274,6 @@ async fn a_slow_backend_holds_up_no_calls_to_the_other() {
         .unwrap()
         .unwrap();
     assert_eq!((summary.documents, summary.model_accuracy), (Some(1), None));
-    assert!(hanging.iter().all(|call| !call.is_finished()));
     hanging.iter().for_each(tokio::task::JoinHandle::abort);
 }
 

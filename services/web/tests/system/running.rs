@@ -96,9 +96,11 @@ impl System {
         let runtime = Runtime::new().unwrap();
         let task = match name {
             DATABASE => {
-                let store = self.store.clone();
+                let location = Location::File(self.store.clone());
+                let opened = async move { Store::open(&location, Indexes::default()).await };
+                // Opened first: whoever calls once this has returned gives a handshake only so long.
+                let store = runtime.spawn(opened).await.unwrap().unwrap();
                 runtime.spawn(async move {
-                    let store = Store::open(&Location::File(store), Indexes::default()).await?;
                     database_server::serve(listener, &service, store, stop).await
                 })
             }
