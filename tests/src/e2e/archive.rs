@@ -110,11 +110,15 @@ fn lab_dies(deployment: &Deployment) -> anyhow::Result<()> {
         Duration::from_secs(120),
         || Ok(overlay.exists()),
     )?;
-    // That the guest answers says that it is not paused any more.
-    deployment.ssh("store", &format!("echo data >{PROOF}.late; sync"))?;
+    // It is paused from before its overlay is there until all are.
+    eventually("the guest goes on", Duration::from_secs(120), || {
+        let state = deployment.run(&["lab", "exec", "--", "virsh", "domstate", "store"])?;
+        Ok(state.expect(0)?.stdout.trim() == "running")
+    })?;
     // The export stands still, so that the lab dies while it packs.
     running.signal("STOP")?;
     ensure!(!file.exists(), "the export ended before its lab died");
+    deployment.ssh("store", &format!("echo data >{PROOF}.late; sync"))?;
     faults::kill_lab(deployment)?;
     running.signal("CONT")?;
     running.wait()?.expect(1)?.says("`pspd up` does it")?;

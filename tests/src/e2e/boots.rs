@@ -21,6 +21,7 @@ const ROM: &str = "/usr/share/seabios/bios-256k.bin";
 /// One domain, redefined from one firmware to the next; its data stays.
 fn every_firmware() -> anyhow::Result<()> {
     let deployment = Deployment::single("")?;
+    deployment.build(&["coreboot"])?;
     let rom = fs::read(ROM)?;
     let sha256 = Digest::of(&rom);
     let wrong = format!("firmware: {{rom: {ROM}, sha256: {}}}", "0".repeat(64));

@@ -24,7 +24,7 @@ fn reference() -> anyhow::Result<()> {
         "the summary names the domains:\n{}",
         fresh.stderr
     );
-    healthy(&deployment)?;
+    eventually_healthy(&deployment)?;
 
     step("a second up does nothing");
     deployment.run(&["plan"])?.expect(0)?;
@@ -57,7 +57,7 @@ fn reference() -> anyhow::Result<()> {
     step("data survives down and up");
     deployment.run(&["down"])?.expect(0)?;
     deployment.run(&["up"])?.expect(0)?;
-    healthy(&deployment)?;
+    eventually_healthy(&deployment)?;
     let read = get(
         &deployment,
         &format!("/api/v1/collections/documents/documents/{}", stored.id),
@@ -102,10 +102,10 @@ fn healthy(deployment: &Deployment) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The same after a restart: dependants look at what they depend on every second.
-fn healthy_again(deployment: &Deployment) -> anyhow::Result<()> {
+/// Waits until that is so: dependants look at what they depend on every second, and one look in a busy guest may fail.
+fn eventually_healthy(deployment: &Deployment) -> anyhow::Result<()> {
     let mut seen = Ok(());
-    let waited = eventually("every service is SERVING", Duration::from_secs(20), || {
+    let waited = eventually("every service is SERVING", Duration::from_secs(60), || {
         seen = healthy(deployment);
         Ok(seen.is_ok())
     });
@@ -316,7 +316,7 @@ fn one_changed_binary(deployment: &Deployment) -> anyhow::Result<()> {
         .map(|(name, _)| *name)
         .collect();
     ensure!(restarted == ["database-server"], "restarted: {restarted:?}");
-    healthy_again(deployment)
+    eventually_healthy(deployment)
 }
 
 fn rolled_back(deployment: &Deployment) -> anyhow::Result<()> {
@@ -330,10 +330,10 @@ fn rolled_back(deployment: &Deployment) -> anyhow::Result<()> {
         .run(&["up"])?
         .expect(1)?
         .says("deliberately broken")?;
-    healthy_again(deployment)?;
+    eventually_healthy(deployment)?;
     fs::write(&binary, good)?;
     deployment.run(&["up"])?.expect(0)?;
-    healthy_again(deployment)
+    eventually_healthy(deployment)
 }
 
 fn live_memory(deployment: &Deployment) -> anyhow::Result<()> {

@@ -100,7 +100,7 @@ fn a_disk_of_100_gib_costs_what_is_in_it() {
     let dense = read.dense(None).unwrap();
     assert!(dense.length() < 8 << 20, "{}", dense.length());
     dense.write(&mut io::sink(), &|_| ()).unwrap();
-    assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
+    assert!(began.elapsed().as_secs() < 60, "{:?}", began.elapsed());
 }
 
 #[test]
