@@ -20,9 +20,10 @@ setup:
 build: setup services
 	cargo build --release --locked -p pspd
 
-# Static, so that they run in any guest; an explicit target keeps the flag away from build scripts.
+# Static, so that they run in any guest; an explicit target keeps the flags away from build scripts. What tokio's is for, says
+# `serving::process`.
 services: client
-	RUSTFLAGS="-C target-feature=+crt-static" \
+	RUSTFLAGS="-C target-feature=+crt-static --cfg tokio_unstable" \
 		cargo build --profile guest --locked --target $(GUEST) $(SERVICES:%=-p %)
 	@mkdir -p target/services
 	@for service in $(SERVICES); do cp -u target/$(GUEST)/guest/$$service target/services/; done
@@ -56,7 +57,9 @@ test:
 e2e: build
 	tests/run
 
-bench: build
+bench:
+	./scripts/setup --bench
+	$(MAKE) build
 	tests/bench
 
 clean:

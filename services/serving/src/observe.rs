@@ -4,10 +4,11 @@
 
 use std::fmt::Display;
 use std::future::Future;
+use std::mem::take;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as Poller, Poll, ready};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use http::{HeaderMap, Request, Response};
 use http_body::{Body, Frame, SizeHint};
@@ -15,6 +16,7 @@ use pin_project_lite::pin_project;
 use tonic::Code;
 use tower::{Layer, Service};
 
+use crate::call_log::{self, Call};
 use crate::callers;
 use crate::export;
 use crate::trace::Context;
@@ -61,7 +63,7 @@ where
         context.caller = callers::caller(&request);
         let context = Arc::new(context);
         let mut line = Line {
-            method: request.uri().path().to_owned(),
+            method: request.uri().path().trim_start_matches('/').to_owned(),
             context: context.clone(),
             began: Instant::now(),
             status: Some(Code::Cancelled),
@@ -112,7 +114,7 @@ impl<B: Body> Body for ObservedBody<B> {
     }
 }
 
-/// The log line of one RPC, written when dropped.
+/// The log line of one RPC, left to be written when dropped.
 #[derive(Debug)]
 struct Line {
     method: String,
@@ -135,25 +137,30 @@ impl Drop for Line {
             return;
         };
         let took = self.began.elapsed();
-        let milliseconds = took.as_secs_f64() * 1e3;
-        let context = &self.context;
-        let (service, trace_id, span_id) =
-            (&context.service, &*context.trace_id, &*context.span_id);
-        let (parent_id, caller) = (context.parent_id.as_deref(), context.caller.as_deref());
-        let method = self.method.trim_start_matches('/');
+        let method = take(&mut self.method);
         let quiet = method.starts_with("grpc.") && status == Code::Ok;
         if !quiet {
+            let caller = self.context.caller.as_deref();
             let attributes: [(_, &dyn Display); 3] = [
                 ("rpc.system", &"grpc"),
                 ("rpc.grpc.status_code", &i32::from(status)),
                 ("enduser.id", &caller.unwrap_or_default()),
             ];
-            export::span(&self.context, method, took, &attributes, status != Code::Ok);
+            export::span(
+                &self.context,
+                &method,
+                took,
+                &attributes,
+                status != Code::Ok,
+            );
         }
-        if quiet {
-            tracing::debug!(%service, method, ?status, milliseconds, caller, trace_id, span_id, parent_id, "rpc");
-        } else {
-            tracing::info!(%service, method, ?status, milliseconds, caller, trace_id, span_id, parent_id, "rpc");
-        }
+        call_log::note(Call {
+            ended: SystemTime::now(),
+            context: self.context.clone(),
+            method,
+            status,
+            took,
+            quiet,
+        });
     }
 }

@@ -1,23 +1,20 @@
 //! A service's process: logs, runtime, signals and exit codes.
 
 use std::future::Future;
-use std::io::{BufWriter, Write, stdout};
+use std::io::Write;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::memory;
+use crate::call_log;
 use crate::settings::{ConfigError, Settings};
 
 /// `EX_CONFIG` of sysexits.h: what is wrong is the configuration.
 const EX_CONFIG: u8 = 78;
-/// Log lines that wait to be written; more make their writers wait.
-const LINES: usize = 4096;
-/// Of lines that are written together, in bytes.
-const LOG_BUFFER: usize = 64 << 10;
 
 /// Configures and runs a service until a signal ends it; the whole `main` of each of them.
 pub fn run<C, F>(
@@ -36,18 +33,11 @@ where
             return ExitCode::from(EX_CONFIG);
         }
     };
-    let returned = memory::return_large_blocks();
-    let _written_until_the_end = logs(level);
-    if !returned {
-        tracing::warn!("the allocator keeps large blocks");
-    }
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-    {
-        Ok(runtime) => runtime,
+    let started = logs(level).and_then(|writer| Ok((writer, scheduler()?)));
+    let (_written_until_the_end, runtime) = match started {
+        Ok(started) => started,
         Err(error) => {
-            report(&format!("can't start the runtime: {error}"));
+            report(&format!("{error:#}"));
             return ExitCode::FAILURE;
         }
     };
@@ -65,25 +55,28 @@ where
     }
 }
 
-/// Writes JSON log lines to stdout, on a thread of its own, so that calls share what writing costs; those that wait when the
-/// guard is dropped are written first.
-fn logs(level: LevelFilter) -> WorkerGuard {
-    let stdout = BufWriter::with_capacity(LOG_BUFFER, stdout());
-    let (writer, guard) = NonBlockingBuilder::default()
-        .lossy(false)
-        .buffered_lines_limit(LINES)
-        .thread_name("logs")
-        .finish(stdout);
-    // A second subscriber (tests start several services in one process) changes nothing.
-    let _already_set = tracing_subscriber::fmt()
-        .with_writer(writer)
+/// The runtime of all calls. A task that another wakes waits behind those that were woken before, so that the answers of
+/// one batch leave their connection together; by itself, tokio would run the connection after each.
+fn scheduler() -> anyhow::Result<Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    #[cfg(tokio_unstable)]
+    builder.disable_lifo_slot();
+    builder
+        .enable_all()
+        .build()
+        .context("can't start the runtime")
+}
+
+/// Writes JSON log lines to stdout; those of calls by a thread of their own.
+fn logs(level: LevelFilter) -> anyhow::Result<call_log::Writer> {
+    tracing_subscriber::fmt()
         .json()
         .flatten_event(true)
         .with_current_span(false)
         .with_span_list(false)
         .with_max_level(level)
-        .try_init();
-    guard
+        .init();
+    call_log::start(level)
 }
 
 /// Returns a token that SIGTERM or SIGINT cancels.

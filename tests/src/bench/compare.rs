@@ -18,7 +18,7 @@ pub const ROUNDS: usize = 3;
 const WARM: Duration = Duration::from_millis(500);
 pub const TIME: Duration = Duration::from_secs(3);
 /// As many as a service's callers usually have: each carries many calls.
-const CONNECTIONS: usize = 4;
+pub const CONNECTIONS: usize = 4;
 
 /// A server's method, and the messages that callers send to it in turn.
 pub struct Target<'a> {
@@ -75,13 +75,6 @@ pub struct Round {
     load: f64,
 }
 
-impl Round {
-    /// What one call took of processors on both ends, in seconds.
-    pub fn cost(&self) -> f64 {
-        (self.server + self.load) / self.calls.throughput()
-    }
-}
-
 impl fmt::Display for Round {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -114,7 +107,7 @@ pub async fn compare(name: &str, callers: usize, sides: [&Target<'_>; 2]) -> any
 }
 
 /// The round of median throughput.
-pub fn middle(mut rounds: Vec<Round>) -> Option<Round> {
+fn middle(mut rounds: Vec<Round>) -> Option<Round> {
     rounds.sort_by(|one, other| {
         let (one, other) = (one.calls.throughput(), other.calls.throughput());
         one.total_cmp(&other)

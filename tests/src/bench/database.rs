@@ -7,24 +7,25 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use bytes::Bytes;
-use database_server::{Indexes, Location, Store};
+use database_server::{Indexes, Location, Store, backup};
 use prost::Message as _;
 use pspd_proto::database::{CreateRequest, CreateResponse, ReadRequest};
 use pspd_tests::deployment::{output, root};
 use tokio::runtime::Runtime;
 
-use super::compare::{CALLERS, ROUNDS, TIME, Target, compare, middle};
+use super::compare::{CALLERS, CONNECTIONS, ROUNDS, TIME, Target, compare};
 use super::load::{Measured, Until, load_runtime, run};
-use super::loopback::{Server, processor};
+use super::loopback::Server;
 use super::say;
 use super::wire::{Connection, framed};
 
 const CREATE: &str = "/database.DatabaseService/Create";
-const CHECK: &str = "/grpc.health.v1.Health/Check";
 const READ: &str = "/database.DatabaseService/Read";
 const COLLECTION: &str = "bench";
+/// The service's file.
+const STORE: &str = "service.sqlite";
 /// Documents that reads choose from.
 const STORED: u64 = 1000;
 /// What a service may take when it has nothing to do, in MiB.
@@ -80,45 +81,71 @@ async fn reads(server: &Server) -> anyhow::Result<Arc<[Bytes]>> {
     Ok(messages.into())
 }
 
-/// Durable creates at the most callers: the service, and its engine in this process, in turn. And a call of the service
-/// that does nothing: with the engine's work, it is what a create costs at least.
+/// Durable creates at the most callers: the service, and its engine in this process, in turn.
 pub fn against_engine() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let service = service(folder.path())?;
     let callers = CALLERS[1];
-    let (load, runtime) = (load_runtime()?, Runtime::new()?);
+    let runtime = Runtime::new()?;
     let location = Location::File(folder.path().join("within.sqlite"));
     let store = runtime.block_on(Store::open(&location, Indexes::default()))?;
-    let documents = (0..STORED).map(create).collect();
-    let served = load.block_on(Target::open(&service, CREATE, documents))?;
-    let nothing = load.block_on(Target::open(&service, CHECK, [framed(&())].into()))?;
-    let (mut over_grpc, mut idle, mut alone) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut over_grpc, mut alone) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        over_grpc.push(load.block_on(served.load(callers))?);
-        idle.push(load.block_on(nothing.load(callers))?);
-        let before = processor("self")?;
-        let calls = runtime.block_on(engine(&store, callers))?;
-        alone.push((calls, processor("self")? - before));
+        over_grpc.push(h2load(&service, folder.path(), callers)?);
+        alone.push(runtime.block_on(engine(&store, callers))?.throughput());
     }
     runtime.block_on(store.close())?;
-    let over_grpc = middle(over_grpc).context("no round")?;
-    let idle = middle(idle).context("no round")?;
-    alone.sort_by(|(one, _), (other, _)| one.throughput().total_cmp(&other.throughput()));
-    let (alone, spent) = &alone[ROUNDS / 2];
-    let cores = spent.as_secs_f64() / alone.elapsed.as_secs_f64();
-    let most = processors()? / (idle.cost() + cores / alone.throughput());
+    let copy = folder.path().join("copy.sqlite");
+    let stored = runtime.block_on(backup(&Location::File(folder.path().join(STORE)), &copy))?;
+    let answered: u64 = over_grpc.iter().map(|(calls, _)| calls).sum();
+    let under_way = (callers * ROUNDS) as u64;
+    ensure!(
+        (answered..=answered + under_way).contains(&stored),
+        "{answered} creates were answered, and {stored} documents stored"
+    );
+    let mut over_grpc: Vec<f64> = over_grpc.iter().map(|(_, rate)| *rate).collect();
+    for side in [&mut over_grpc, &mut alone] {
+        side.sort_by(f64::total_cmp);
+    }
+    let (served, engine) = (over_grpc[ROUNDS / 2], alone[ROUNDS / 2]);
     say(&format!(
-        "Create, and the engine in one process\n  service: {over_grpc}\n  engine:  {alone}; cores: {cores:.2}\n  \
-         {:.2} of the engine's throughput\n  a call that does nothing: {idle}\n  with it and the engine's work, and all \
-         processors busy: {:.2} at most",
-        over_grpc.calls.throughput() / alone.throughput(),
-        most / alone.throughput()
+        "Create at {callers} callers, and the engine in one process\n  service: {served:.0} calls/s of {over_grpc:.0?}\n  \
+         engine:  {engine:.0} calls/s of {alone:.0?}\n  {:.2} of the engine's throughput",
+        served / engine
     ));
     Ok(())
 }
 
-fn processors() -> anyhow::Result<f64> {
-    Ok(std::thread::available_parallelism()?.get() as f64)
+/// Creates as fast as can be, by a load generator that leaves the server most of the processors; how many were answered,
+/// and how many a second. It looks at HTTP's status only.
+fn h2load(service: &Server, folder: &Path, callers: usize) -> anyhow::Result<(u64, f64)> {
+    let body = folder.join("message");
+    fs::write(&body, create(0))?;
+    let mut command = Command::new("h2load");
+    command
+        .args(["--threads=1", &format!("--clients={CONNECTIONS}")])
+        .arg(format!(
+            "--max-concurrent-streams={}",
+            callers / CONNECTIONS
+        ))
+        .arg(format!("--duration={}", TIME.as_secs()))
+        .arg(format!("--data={}", body.display()))
+        .args([
+            "--header=content-type: application/grpc",
+            "--header=te: trailers",
+        ])
+        .arg(format!("http://127.0.0.1:{}{CREATE}", service.port));
+    let told = output(&mut command).context("h2load is of the package nghttp2-client")?;
+    let number = |after: &str, before: &str| {
+        let (_, rest) = told.split_once(after)?;
+        rest.split_once(before)?.0.trim().parse::<f64>().ok()
+    };
+    let rate = number("s, ", " req/s");
+    let succeeded = number("done, ", " succeeded");
+    let (Some(rate), Some(succeeded)) = (rate, succeeded) else {
+        bail!("h2load says:\n{told}");
+    };
+    Ok((succeeded as u64, rate))
 }
 
 async fn engine(store: &Store, callers: usize) -> anyhow::Result<Measured> {
@@ -135,7 +162,7 @@ async fn engine(store: &Store, callers: usize) -> anyhow::Result<Measured> {
 
 /// The service as it is deployed.
 pub fn service(folder: &Path) -> anyhow::Result<Server> {
-    let store = folder.join("service.sqlite");
+    let store = folder.join(STORE);
     let store = store.to_str().context("the path is UTF-8")?;
     Server::service("database-server", &[("DATABASE_STORE", store)])
 }
