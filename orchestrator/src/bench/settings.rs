@@ -41,7 +41,7 @@ pub fn all() -> Vec<Settings> {
                 "firmware: {coreboot: {payload: linux, cmdline: quiet}}",
             ],
             of_its_own: format!(
-                "all of its source: board, console, drivers, payload. `images/coreboot` sets {coreboot} of coreboot's \
+                "all of its source: board, console, drivers, payload. images/coreboot sets {coreboot} of coreboot's \
                  options, {seabios} of its SeaBIOS', and has patches; the kernel's command line is part of the ROM"
             ),
             a_change_takes: "a build of the ROM; of the kernel and its command line, copying it into one, and the next \

@@ -230,6 +230,19 @@ mod tests {
         folder
     }
 
+    /// A build that nobody watches or cancels.
+    fn built(recipe: &tempfile::TempDir, out: &tempfile::TempDir) -> Result<()> {
+        build(
+            recipe.path(),
+            &BTreeSet::new(),
+            out.path(),
+            "disk.qcow2",
+            &out.path().join("log"),
+            &Scope::ignored(),
+            &CancellationToken::new(),
+        )
+    }
+
     #[test]
     fn every_file_counts_for_the_digest() {
         let folder = recipe("true");
@@ -290,33 +303,14 @@ mod tests {
             sleep(2 * POLL);
             drop(writer);
         });
-        build(
-            recipe.path(),
-            &BTreeSet::new(),
-            out.path(),
-            "disk.qcow2",
-            &out.path().join("log"),
-            &Scope::ignored(),
-            &CancellationToken::new(),
-        )
-        .unwrap();
+        built(&recipe, &out).unwrap();
         writing.join().unwrap();
     }
 
     #[test]
     fn a_failure_shows_the_end_of_the_log() {
         let (recipe, out) = (recipe("seq 100; echo no such package >&2; exit 3"), out());
-        let log = out.path().join("log");
-        let error = build(
-            recipe.path(),
-            &BTreeSet::new(),
-            out.path(),
-            "disk.qcow2",
-            &log,
-            &Scope::ignored(),
-            &CancellationToken::new(),
-        )
-        .unwrap_err();
+        let error = built(&recipe, &out).unwrap_err();
         let error = error.to_string();
         assert!(
             error.contains("exit status: 3") && error.contains("no such package"),
@@ -329,18 +323,7 @@ mod tests {
     fn a_failure_shows_a_compilers_first_error_too() {
         let script = "echo 'a.c:7:3: error: no such thing' >&2; echo '  thing' >&2; seq 50; echo 'b.c:1: error: second'; exit 2";
         let (recipe, out) = (recipe(script), out());
-        let log = out.path().join("log");
-        let scope = Scope::ignored();
-        let built = build(
-            recipe.path(),
-            &BTreeSet::new(),
-            out.path(),
-            "rom",
-            &log,
-            &scope,
-            &CancellationToken::new(),
-        );
-        let error = built.unwrap_err().to_string();
+        let error = built(&recipe, &out).unwrap_err().to_string();
         let lines: Vec<&str> = error.lines().skip(1).take(4).collect();
         assert_eq!(
             lines,
@@ -352,17 +335,7 @@ mod tests {
     #[test]
     fn a_recipe_that_makes_no_disk_has_failed() {
         let (recipe, out) = (recipe("true"), out());
-        let log = out.path().join("log");
-        let error = build(
-            recipe.path(),
-            &BTreeSet::new(),
-            out.path(),
-            "disk.qcow2",
-            &log,
-            &Scope::ignored(),
-            &CancellationToken::new(),
-        )
-        .unwrap_err();
+        let error = built(&recipe, &out).unwrap_err();
         assert!(
             error.to_string().ends_with("made no `disk.qcow2`"),
             "{error}"
