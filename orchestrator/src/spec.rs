@@ -426,3 +426,15 @@ impl Spec {
         format!("{domain}.{}", self.network.domain)
     }
 }
+
+impl VolumeSpec {
+    /// The file of this volume of a domain, in the deployment's folder of volumes.
+    pub fn file(&self, domain: &Name) -> String {
+        VolumeSpec::file_of(domain, &self.name)
+    }
+
+    /// The file of a domain's volume by their names.
+    pub fn file_of(domain: &Name, volume: &Name) -> String {
+        format!("{domain}-{volume}.qcow2")
+    }
+}

@@ -8,11 +8,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use pspd::accel::Accelerator;
+use pspd::definition::{Affect, Interface, NetworkDefinition, NetworkHost, Ownership};
 use pspd::libvirt::{
-    Affect, Connection, Console, Disk, DiskFormat, Domain, DomainDefinition, DomainState, Error,
-    Interface, Lifecycle, LifecycleChange, Loader, Network, NetworkDefinition, NetworkHost,
-    Ownership, StopReason,
+    Connection, Console, Disk, DiskFormat, Domain, DomainConfig, Error, Lifecycle, LifecycleChange,
+    Loader, Network, StopReason,
 };
+use pspd::observed::{Pause, Power};
 use pspd::spec::{Digest, Mac, Machine, Name, Range, Size};
 use tokio_util::sync::CancellationToken;
 
@@ -35,8 +36,8 @@ fn ownership(deployment: &Name) -> Ownership {
     }
 }
 
-fn domain(deployment: &Name, domain: Name, log: &Path) -> DomainDefinition {
-    DomainDefinition {
+fn domain(deployment: &Name, domain: Name, log: &Path) -> DomainConfig {
+    DomainConfig {
         name: domain,
         ownership: ownership(deployment),
         accelerator: Accelerator::Tcg,
@@ -98,11 +99,11 @@ fn a_domain_lives_and_dies_in_the_test_driver() {
     let events = connection.lifecycle();
     let mut definition = domain(&deployment, guest.clone(), Path::new("/nonexistent/log"));
     let handle = connection.define_domain(&definition).unwrap();
-    assert_eq!(handle.state().unwrap(), DomainState::Off);
+    assert_eq!(handle.power().unwrap(), Power::Off);
 
     handle.start().unwrap();
     handle.start().unwrap();
-    assert_eq!(handle.state().unwrap(), DomainState::Running);
+    assert_eq!(handle.power().unwrap(), Power::Running);
     assert_eq!(handle.live().unwrap().unwrap().vcpus, definition.vcpus);
     handle.set_memory(Size::mib(96), Affect::Config).unwrap();
     assert_eq!(handle.config().unwrap().memory.current, Size::mib(96));
@@ -192,7 +193,7 @@ fn what_the_deployment_does_not_own_is_refused_and_untouched() {
 
     let left = connection.domains().unwrap();
     let test = left.iter().find(|domain| domain.name == "test").unwrap();
-    assert_eq!((test.state, &test.ownership), (DomainState::Running, &None));
+    assert_eq!((test.power, &test.ownership), (Power::Running, &None));
 }
 
 #[test]
@@ -233,7 +234,7 @@ fn a_deployment_lives_and_dies_on_a_qemu_host() {
             network: deployment.to_string(),
             mac: host("one", 10).mac,
         };
-        let definition = DomainDefinition {
+        let definition = DomainConfig {
             machine,
             firmware,
             interfaces: vec![interface],
@@ -297,7 +298,7 @@ fn start_network(connection: &Connection, deployment: &Name) -> Network {
     handle
 }
 
-fn run_domain(connection: &Connection, definition: &DomainDefinition) {
+fn run_domain(connection: &Connection, definition: &DomainConfig) {
     let events = connection.lifecycle();
     let handle = connection.define_domain(definition).unwrap();
     let config = handle.config().unwrap();
@@ -313,8 +314,10 @@ fn run_domain(connection: &Connection, definition: &DomainDefinition) {
     );
 
     handle.start().unwrap();
-    assert!(handle.id().is_some());
-    assert!(handle.stats().unwrap().resident.unwrap() > Size::mib(1));
+    assert_eq!(handle.power().unwrap(), Power::Running);
+    handle.suspend().unwrap();
+    assert_eq!(handle.power().unwrap(), Power::Paused(Pause::User));
+    handle.resume().unwrap();
     // No guest is there to take the power button.
     let error = handle
         .shutdown(Duration::from_millis(500), &CancellationToken::new())

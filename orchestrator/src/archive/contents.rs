@@ -287,8 +287,6 @@ impl Deployment<'_> {
         ];
         for DomainSpec { name, service, .. } in self.spec.domains.values() {
             let domain = || name.clone();
-            // Made at first use; packing is one.
-            self.identity.host_key(name)?;
             secrets.push(kept(
                 format!("{name}.hostkey"),
                 Secret::Host { domain: domain() },

@@ -56,7 +56,7 @@ pub fn merge(
     let overlays = overlays(home, spec, name)?;
     scope.stage("merging its snapshot");
     match find(connection, spec, name)? {
-        Some(domain) if domain.state()?.is_active() => {
+        Some(domain) if domain.power()?.has_process() => {
             domain.merge(|done, total| scope.progress(done, Some(total)))?;
         }
         Some(domain) => {

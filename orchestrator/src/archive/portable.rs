@@ -8,10 +8,8 @@ use serde_json::{Map, Value, json};
 use super::IMAGES;
 use super::manifest::FileName;
 use crate::accel::Accelerator;
-use crate::libvirt::{
-    Disk, DiskFormat, DomainDefinition, FwCfg, Interface, Loader, NetworkDefinition, NetworkHost,
-    Ownership,
-};
+use crate::definition::{Interface, NetworkDefinition, NetworkHost, Ownership};
+use crate::libvirt::{Disk, DiskFormat, DomainConfig, FwCfg, Loader, plain_network_xml};
 use crate::spec::{
     Accel, Digest, DomainSpec, Firmware, ImageSpec, Machine, Name, NetworkSpec, Range, Seed,
     ServiceSpec, Size, Spec, VolumeSpec,
@@ -223,11 +221,8 @@ pub fn domain_xml(spec: &Spec, domain: &DomainSpec, plain: Plain<'_>) -> String 
         serial,
         read_only: false,
     });
-    let key = plain.host_key.map(|name| FwCfg {
-        name: "opt/pspd/ssh_host_ed25519_key".to_owned(),
-        file: placed(&name),
-    });
-    let definition = DomainDefinition {
+    let key = plain.host_key.map(|name| FwCfg::host_key(placed(&name)));
+    let definition = DomainConfig {
         name: domain.name.clone(),
         ownership: unmarked(spec),
         accelerator: plain.accelerator,
@@ -264,7 +259,7 @@ pub fn network_xml(spec: &Spec) -> String {
         domain: spec.network.domain.clone(),
         hosts: hosts.collect(),
     };
-    definition.to_plain_xml()
+    plain_network_xml(&definition)
 }
 
 /// Plain XML carries no mark; the field wants one.

@@ -21,7 +21,7 @@ use super::manifest::{MANIFEST, MANIFEST_DIGEST};
 use super::*;
 use crate::accel::Accelerator;
 use crate::event::Scope;
-use crate::identity::Identity;
+use crate::identity::{self, Identity};
 use crate::image::GuestImage;
 use crate::spec::{Digest, Name, Seed, Spec};
 use crate::state::{Home, Paths};
@@ -162,10 +162,7 @@ impl Fixture {
         flattened: BTreeMap<Name, PathBuf>,
     ) -> PathBuf {
         let to = self.folder.path().join(file);
-        let identity = Identity::load_or_create(&self.home.keys(), &self.spec).unwrap();
-        for domain in self.spec.domains.keys() {
-            identity.service(&self.spec, domain).unwrap();
-        }
+        let identity = created_keys(&self.home.keys(), &self.spec);
         let images = self.images();
         let contents = Deployment {
             spec: &self.spec,
@@ -360,4 +357,10 @@ impl Raw {
 fn file<'a>(manifest: &'a mut Value, name: &str) -> &'a mut Value {
     let files = manifest["files"].as_array_mut().unwrap();
     files.iter_mut().find(|file| file["name"] == name).unwrap()
+}
+
+/// The keys of a deployment, created where they are missing.
+fn created_keys(folder: &Path, spec: &Spec) -> Identity {
+    identity::create(folder, spec).unwrap();
+    Identity::load(folder).unwrap().unwrap()
 }

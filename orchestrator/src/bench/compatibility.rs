@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::firmware::Bench;
+use crate::definition::Ownership;
 use crate::event::{Scope, seconds};
 use crate::image::coreboot;
 use crate::image::media::{Media, STARTED};
-use crate::libvirt::{BootNetwork, DomainDefinition, Loader, Medium, Ownership, Trial};
+use crate::libvirt::{BootNetwork, DomainConfig, Loader, Medium, Trial};
 use crate::spec::{Digest, Firmware, Name, Payload};
 use crate::state::remove_if_there;
 
@@ -235,10 +236,10 @@ impl Bench {
     }
 
     /// A case's board and firmware, with nothing to boot from.
-    fn machine(&self, case: &Name) -> anyhow::Result<DomainDefinition> {
+    fn machine(&self, case: &Name) -> anyhow::Result<DomainConfig> {
         let domain = &self.spec.domains[case];
         let name = Name::new("trial")?;
-        Ok(DomainDefinition {
+        Ok(DomainConfig {
             ownership: Ownership {
                 deployment: self.spec.name.clone(),
                 digest: Digest::of(b"trial"),

@@ -24,7 +24,7 @@ use crate::image::{self, GuestImage};
 use crate::lab::Lab;
 use crate::libvirt::{Connection, Domain};
 use crate::observe::{Host, observe};
-use crate::plan::{self, Action, Plan};
+use crate::plan::{self, Action, Plan, Volumes};
 use crate::spec::{Firmware, ImageSource, ImageSpec, Name, Spec};
 use crate::state::{Journal, Paths};
 use crate::topology;
@@ -142,14 +142,15 @@ async fn change(
     home.create()?;
     let host = Host::attach(paths, spec)?;
     let observed = observe(&host, spec).await?;
+    let intent = home.intent()?;
     let plan = match change {
-        Change::StartLab => only(plan::up(spec, &observed)?, |action| {
-            matches!(action, Action::StartLab { .. })
+        Change::StartLab => only(plan::up(spec, &intent, &observed)?, |action| {
+            matches!(action, Action::StartLab)
         }),
-        Change::Prepare => only(plan::up(spec, &observed)?, |action| {
+        Change::Prepare => only(plan::up(spec, &intent, &observed)?, |action| {
             !matches!(action, Action::Start { .. } | Action::Reach { .. })
         }),
-        Change::Remove => plan::down(spec, &observed, true),
+        Change::Remove => plan::down(spec, &intent, &observed, Volumes::Delete),
     };
     let journal = Journal::start(&home.journal_file(), "bench", plan.steps.len())?;
     let world = World::new(host, spec.clone(), events.clone(), cancel.clone())?;
@@ -181,7 +182,7 @@ async fn run_all(
     cancel: &CancellationToken,
 ) -> anyhow::Result<Results> {
     let host = Host::attach(paths, spec)?;
-    let identity = Identity::load_or_create(&host.home.keys(), spec)?;
+    let identity = Identity::load(&host.home.keys())?.context("the deployment has no keys")?;
     let image = image::cached(&paths.cache, &spec.images["guest"])?.context("the image is gone")?;
     let proof = accel::decide(spec.accel, &paths.cache, image.kernel.as_ref())?;
     let bench = Bench {

@@ -117,7 +117,9 @@ impl Context {
     }
 
     pub fn identity(&self, spec: &Spec) -> anyhow::Result<Identity> {
-        Identity::load_or_create(&self.paths.deployment(&spec.name).keys(), spec)
+        let keys = self.paths.deployment(&spec.name).keys();
+        Identity::load(&keys)?
+            .with_context(|| format!("`{}` has no keys yet; run `pspd up` first", spec.name))
     }
 }
 

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use super::context::{Context, cancelled_by_signals, runtime};
 use super::exit::Exit;
 use super::run::{Change, change};
+use crate::plan::Volumes;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -32,6 +33,11 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     }
     runtime()?.block_on(async {
         let cancel = cancelled_by_signals()?;
+        let volumes = if args.volumes {
+            Volumes::Delete
+        } else {
+            Volumes::Keep
+        };
         let change_to = Change {
             command: "down",
             json: args.json,
@@ -39,8 +45,13 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
             jobs: crate::execute::JOBS,
             forget: args.volumes,
         };
-        change(context, spec, change_to, cancel, |spec, observed| {
-            Ok(crate::plan::down(spec, observed, args.volumes))
+        change(context, spec, change_to, cancel, |now| {
+            Ok(crate::plan::down(
+                now.spec,
+                now.intent,
+                now.observed,
+                volumes,
+            ))
         })
         .await
     })

@@ -273,7 +273,7 @@ impl Job {
         for name in self.spec.domains.keys() {
             let domain = connection.domain(&self.spec.name, name.as_str())?;
             if let Some(domain) = domain
-                && domain.state()?.is_active()
+                && domain.power()?.has_process()
             {
                 running.push(name);
             }

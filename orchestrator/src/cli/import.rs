@@ -162,8 +162,8 @@ async fn up(
         jobs: crate::execute::JOBS,
         forget: false,
     };
-    change(context, spec, change_to, cancel, |spec, observed| {
-        Ok(crate::plan::up(spec, observed)?)
+    change(context, spec, change_to, cancel, |now| {
+        Ok(crate::plan::up(now.spec, now.intent, now.observed)?)
     })
     .await
 }

@@ -113,7 +113,7 @@ fn gather(context: &Context, spec: &Spec, names: &[Name]) -> anyhow::Result<Vec<
     let running: Vec<String> = connection
         .domains()?
         .into_iter()
-        .filter(|domain| domain.state.is_active())
+        .filter(|domain| domain.power.has_process())
         .map(|domain| domain.name)
         .collect();
     let identity = context.identity(spec)?;

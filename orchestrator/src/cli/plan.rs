@@ -17,7 +17,8 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let plan = runtime()?.block_on(async {
         let host = Host::attach(&context.paths, &spec)?;
         let observed = observe(&host, &spec).await?;
-        anyhow::Ok(crate::plan::up(&spec, &observed)?)
+        let intent = host.home.intent()?;
+        anyhow::Ok(crate::plan::drift(&spec, &intent, &observed)?)
     })?;
     report::plan(&plan, args.json)?;
     Ok(if plan.is_empty() {

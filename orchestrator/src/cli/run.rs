@@ -10,8 +10,10 @@ use super::context::Context;
 use super::exit::{Coded, Exit};
 use crate::event::Events;
 use crate::execute::{Outcome, World, execute};
-use crate::observe::{Host, Observed, observe};
-use crate::plan::Plan;
+use crate::intent::Intent;
+use crate::observe::{Host, observe};
+use crate::observed::Observed;
+use crate::plan::{DomainStep, Plan, StepId};
 use crate::report::{self, Style};
 use crate::spec::Spec;
 use crate::state::{Home, Journal, Lock, Locked, Patience};
@@ -26,13 +28,20 @@ pub struct Change {
     pub forget: bool,
 }
 
+/// What a plan is made from.
+pub struct Now<'a> {
+    pub spec: &'a Spec,
+    pub intent: &'a Intent,
+    pub observed: &'a Observed,
+}
+
 /// Runs a command that changes a deployment, from the lock to the summary.
 pub async fn change(
     context: &Context,
     spec: Spec,
     change: Change,
     cancel: CancellationToken,
-    plan: impl FnOnce(&Spec, &Observed) -> anyhow::Result<Plan>,
+    plan: impl FnOnce(Now<'_>) -> anyhow::Result<Plan>,
 ) -> anyhow::Result<Exit> {
     let home = context.paths.deployment(&spec.name);
     let style = Style::chosen(change.json);
@@ -46,7 +55,11 @@ pub async fn change(
         }
         let host = Host::attach(&context.paths, &spec)?;
         let observed = observe(&host, &spec).await?;
-        let plan = plan(&spec, &observed)?;
+        let plan = plan(Now {
+            spec: &spec,
+            intent: &home.intent()?,
+            observed: &observed,
+        })?;
         if change.command == "up" {
             home.record_spec(&spec)?;
         }
@@ -124,7 +137,7 @@ pub(super) async fn take_lock(
 fn tell_boots(home: &Home, spec: &Spec, outcome: &Outcome) -> anyhow::Result<()> {
     let mut boots = boot::recorded(home, spec)?;
     boots.retain(|(name, _)| {
-        let id = format!("{name}/start");
+        let id = StepId::of(name, DomainStep::Start);
         outcome.ended.iter().any(|one| one.step.id == id)
     });
     let table = report::boots(boots.iter().map(|(name, boot)| (name, boot)));

@@ -10,9 +10,10 @@ use super::boot::{self, BootStatus, ReportedStatus};
 use super::context::{Context, cancelled_by_signals, runtime};
 use super::exit::Exit;
 use crate::health::Health;
+use crate::intent::{Intent, PowerIntent};
 use crate::lab::Relay;
-use crate::libvirt::DomainState;
 use crate::observe::{Host, healths};
+use crate::observed::Power;
 use crate::spec::{Name, Size, Spec};
 
 /// Between two looks of `--watch`.
@@ -47,6 +48,8 @@ struct DomainStatus {
     name: Name,
     /// libvirt's word, or [`ABSENT`].
     state: String,
+    /// Why it is so, where that is known.
+    detail: Option<String>,
     address: Ipv4Addr,
     /// What the topology asks for.
     firmware: &'static str,
@@ -107,12 +110,13 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
 
 async fn look(context: &Context, spec: &Spec) -> anyhow::Result<Status> {
     let host = Host::attach(&context.paths, spec)?;
+    let intent = host.home.intent()?;
     let relay = host.relay.as_ref();
     let published = relay.map(Relay::published).transpose()?.unwrap_or_default();
     let published: Vec<SocketAddr> = published.into_iter().map(|(host, _)| host).collect();
     let mut domains = Vec::new();
     for name in spec.domains.keys() {
-        domains.push(describe(&host, spec, name, &published)?);
+        domains.push(describe(&host, spec, &intent, name, &published)?);
     }
     let asked: Vec<&Name> = spec
         .domains
@@ -154,9 +158,16 @@ async fn look(context: &Context, spec: &Spec) -> anyhow::Result<Status> {
     })
 }
 
+/// What the word for a power state leaves out: the user's intent, else libvirt's reason.
+fn detail(power: Option<Power>, intent: Option<PowerIntent>) -> Option<String> {
+    let by_user = intent.map(|intent| format!("{} by the user", intent.word()));
+    by_user.or_else(|| power?.detail().map(str::to_owned))
+}
+
 fn describe(
     host: &Host,
     spec: &Spec,
+    intent: &Intent,
     name: &Name,
     published: &[SocketAddr],
 ) -> anyhow::Result<DomainStatus> {
@@ -165,7 +176,7 @@ fn describe(
         Some(connection) => connection.domain(&spec.name, name.as_str())?,
         None => None,
     };
-    let state = handle.as_ref().map(|handle| handle.state()).transpose()?;
+    let power = handle.as_ref().map(|handle| handle.power()).transpose()?;
     let live = handle
         .as_ref()
         .map(|handle| handle.live())
@@ -179,7 +190,8 @@ fn describe(
     let boot = host.home.boot_record(name)?.filter(|_| live.is_some());
     Ok(DomainStatus {
         name: name.clone(),
-        state: state.map_or(ABSENT, word).to_owned(),
+        state: power.map_or(ABSENT, Power::word).to_owned(),
+        detail: detail(power, intent.power.get(name).copied()),
         address: domain.address,
         firmware: domain.firmware.word(),
         reported: boot
@@ -201,19 +213,6 @@ fn describe(
             .filter(|host| published.contains(host))
             .collect(),
     })
-}
-
-/// libvirt's word for a state, as `virsh list` has it.
-fn word(state: DomainState) -> &'static str {
-    match state {
-        DomainState::Running => "running",
-        DomainState::Paused => "paused",
-        DomainState::ShuttingDown => "in shutdown",
-        DomainState::Off => "shut off",
-        DomainState::Crashed => "crashed",
-        DomainState::Suspended => "pmsuspended",
-        DomainState::Unknown => "unknown",
-    }
 }
 
 fn show(status: &Status, json: bool) -> anyhow::Result<()> {
@@ -266,6 +265,9 @@ fn render(status: &Status) -> String {
                 published.join(", ")
             },
         ]);
+        if let Some(detail) = &domain.detail {
+            details.push_str(&format!("{}: {detail}\n", domain.name));
+        }
         if let Some(detail) = domain
             .service
             .as_ref()
@@ -275,7 +277,7 @@ fn render(status: &Status) -> String {
         }
         if let Some(reported) = domain.reported.as_ref().filter(|it| !it.as_asked) {
             details.push_str(&format!(
-                "{}: it is to run on {}, and its guest reports {}; `pspd down` and `pspd up` make it anew\n",
+                "{}: it should run on {} but reports {}; recreate it with `pspd down && pspd up`\n",
                 domain.name,
                 domain.firmware,
                 reported.shown()
@@ -313,6 +315,7 @@ mod tests {
             domains: vec![DomainStatus {
                 name: Name::new("store").unwrap(),
                 state: "running".into(),
+                detail: None,
                 address: [10, 77, 0, 10].into(),
                 firmware: "seabios",
                 reported: Some(ReportedStatus {
@@ -349,7 +352,7 @@ mod tests {
          domain  state    address     firmware  reported       memory   vcpus  service               published
          store   running  10.77.0.10  seabios   coreboot 4.15  512 MiB  1      unreachable on 50051  127.0.0.1:8080
         store: connection refused
-        store: it is to run on seabios, and its guest reports coreboot 4.15; `pspd down` and `pspd up` make it anew
+        store: it should run on seabios but reports coreboot 4.15; recreate it with `pspd down && pspd up`
         ");
     }
 
@@ -371,6 +374,7 @@ mod tests {
             {
               "name": "store",
               "state": "running",
+              "detail": null,
               "address": "10.77.0.10",
               "firmware": "seabios",
               "reported": {

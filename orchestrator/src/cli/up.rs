@@ -28,8 +28,8 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
             jobs: args.jobs,
             forget: false,
         };
-        change(context, spec, change_to, cancel, |spec, observed| {
-            Ok(crate::plan::up(spec, observed)?)
+        change(context, spec, change_to, cancel, |now| {
+            Ok(crate::plan::up(now.spec, now.intent, now.observed)?)
         })
         .await
     })

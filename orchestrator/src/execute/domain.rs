@@ -9,94 +9,92 @@ use ssh_key::LineEnding;
 
 use super::{World, firmware};
 use crate::archive;
+use crate::definition::{Affect, DomainDefinition, KernelSource};
 use crate::event::Scope;
 use crate::image::{GuestImage, NoCloud};
-use crate::libvirt::{
-    Affect, Disk, DiskFormat, Domain, DomainDefinition, Error, Interface, KernelBoot, Ownership,
-};
-use crate::plan::volume_file;
-use crate::spec::{Boot, Digest, DomainSpec, Firmware, Name, Range, Seed, Size};
+use crate::libvirt::{Disk, DiskFormat, Domain, DomainConfig, Error, FwCfg, KernelBoot};
+use crate::plan::{SavedState, StopMode};
+use crate::spec::{DomainSpec, Name, Seed, Size};
 use crate::state::remove_if_there;
 
-/// What a guest gets to shut down by itself; pspd's own take two seconds under emulation.
+/// How long a guest may take to shut down; pspd's own images take two seconds under emulation.
 const SHUTDOWN: Duration = Duration::from_secs(30);
 
 pub(super) fn define(
     world: &World,
-    name: &Name,
-    digest: &Digest,
+    definition: &DomainDefinition,
     scope: &Scope,
 ) -> anyhow::Result<()> {
-    let domain = &world.spec.domains[name];
-    let image = world.image(&domain.image, scope)?;
-    let kernel = match domain.boot {
-        Boot::Disk => None,
-        Boot::Kernel if domain.firmware.holds_kernel() => None,
-        Boot::Kernel => Some(kernel(domain, &image)?),
-    };
-    let definition = DomainDefinition {
-        name: name.clone(),
-        ownership: Ownership {
-            deployment: world.spec.name.clone(),
-            digest: digest.clone(),
-        },
-        accelerator: world.accelerator(&image)?,
-        machine: domain.machine,
-        firmware: firmware::loader(world, name, scope)?,
-        kernel,
-        memory: domain.memory,
-        vcpus: domain.vcpus,
-        disks: disks(world, domain, &image)?,
-        interfaces: vec![Interface {
-            network: world.spec.network.name.clone(),
-            mac: domain.mac,
-        }],
-        oem_strings: world.identity.oem_strings(&world.spec, name)?,
-        fw_cfg: world.identity.fw_cfg(name)?,
-        serial_log: world.home.console_log(name),
-        firmware_log: world.home.firmware_log(name),
-    };
-    world.connection()?.define_domain(&definition)?;
+    let config = resolve(world, definition, scope)?;
+    world.connection()?.define_domain(&config)?;
     Ok(())
 }
 
-/// The image's kernel in the format that the domain's firmware starts.
-fn kernel(domain: &DomainSpec, image: &GuestImage) -> anyhow::Result<KernelBoot> {
+/// Looks up what a definition names: the image, the ROM, the keys, the accelerator.
+fn resolve(
+    world: &World,
+    definition: &DomainDefinition,
+    scope: &Scope,
+) -> anyhow::Result<DomainConfig> {
+    let name = &definition.name;
+    let identity = world.identity()?;
+    let image = world.image(&definition.image, scope)?;
+    Ok(DomainConfig {
+        name: name.clone(),
+        ownership: definition.ownership.clone(),
+        accelerator: world.accelerator(definition.accel, &image)?,
+        machine: definition.machine,
+        firmware: firmware::loader(world, definition, scope)?,
+        kernel: kernel(definition, &image)?,
+        memory: definition.memory,
+        vcpus: definition.vcpus,
+        disks: disks(world, definition, &image)?,
+        interfaces: vec![definition.interface.clone()],
+        oem_strings: identity.oem_strings(&world.spec, name)?,
+        fw_cfg: vec![FwCfg::host_key(identity.host_key_file(name))],
+        serial_log: world.home.console_log(name),
+        firmware_log: world.home.firmware_log(name),
+    })
+}
+
+/// The image's kernel in the format that the definition asks for.
+fn kernel(definition: &DomainDefinition, image: &GuestImage) -> anyhow::Result<Option<KernelBoot>> {
+    if definition.kernel == KernelSource::Guest {
+        return Ok(None);
+    }
     let mut kernel = image.kernel.clone().with_context(|| {
         format!(
             "the image `{}` has no kernel of its own; set `boot: disk` for `{}`",
-            domain.image, domain.name
+            definition.image, definition.name
         )
     })?;
-    // The PVH entry is for QEMU's own SeaBIOS: others wait for it for ever.
-    if domain.firmware != Firmware::Seabios {
+    if definition.kernel == KernelSource::HypervisorBzImage {
         kernel.kernel = kernel.bz_image();
     }
-    Ok(kernel.into())
+    Ok(Some(kernel.into()))
 }
 
-fn disks(world: &World, domain: &DomainSpec, image: &GuestImage) -> anyhow::Result<Vec<Disk>> {
+fn disks(
+    world: &World,
+    definition: &DomainDefinition,
+    image: &GuestImage,
+) -> anyhow::Result<Vec<Disk>> {
+    let name = &definition.name;
     let mut disks = vec![Disk {
-        path: world.home.disk(&domain.name),
+        path: world.home.disk(name),
         format: DiskFormat::Qcow2,
         serial: "system".into(),
         read_only: false,
     }];
-    for volume in &domain.volumes {
-        let path = world
-            .home
-            .volumes()
-            .join(volume_file(&domain.name, &volume.name));
-        disks.push(Disk {
-            path,
-            format: DiskFormat::Qcow2,
-            serial: volume.name.to_string(),
-            read_only: false,
-        });
-    }
+    disks.extend(definition.volumes.iter().map(|volume| Disk {
+        path: world.home.volumes().join(&volume.file),
+        format: DiskFormat::Qcow2,
+        serial: volume.serial.clone(),
+        read_only: false,
+    }));
     if image.seed == Seed::Nocloud {
-        let path = world.home.seed(&domain.name);
-        write_seed(world, domain, &path)?;
+        let path = world.home.seed(name);
+        write_seed(world, &world.spec.domains[name], &path)?;
         disks.push(Disk {
             path,
             format: DiskFormat::Raw,
@@ -109,13 +107,12 @@ fn disks(world: &World, domain: &DomainSpec, image: &GuestImage) -> anyhow::Resu
 
 fn write_seed(world: &World, domain: &DomainSpec, path: &Path) -> anyhow::Result<()> {
     let network = &world.spec.network;
-    let host_key = world
-        .identity
+    let identity = world.identity()?;
+    let host_key = identity
         .host_key(&domain.name)?
         .to_openssh(LineEnding::LF)
         .context("failed to write the host key")?;
-    let authorized_key = world
-        .identity
+    let authorized_key = identity
         .ssh_key()
         .public_key()
         .to_openssh()
@@ -141,14 +138,18 @@ fn find(world: &World, name: &Name) -> anyhow::Result<Option<Domain>> {
 }
 
 fn expect(world: &World, name: &Name) -> anyhow::Result<Domain> {
-    find(world, name)?
-        .ok_or_else(|| anyhow!("the domain `{name}` is gone; something undefined it meanwhile"))
+    find(world, name)?.ok_or_else(|| {
+        anyhow!("the domain `{name}` no longer exists; something undefined it meanwhile")
+    })
 }
 
-pub(super) fn start(world: &World, name: &Name) -> anyhow::Result<()> {
+pub(super) fn start(world: &World, name: &Name, saved_state: SavedState) -> anyhow::Result<()> {
     let domain = expect(world, name)?;
-    // What is known of the boot before holds no longer, also where this one fails.
+    // What is known of the last boot no longer holds, even if this one fails.
     world.home.forget_boot(name)?;
+    if saved_state == SavedState::Discard {
+        domain.discard_saved_state()?;
+    }
     world.watch_boot(name)?;
     Ok(domain.start()?)
 }
@@ -157,22 +158,34 @@ pub(super) fn resume(world: &World, name: &Name) -> anyhow::Result<()> {
     Ok(expect(world, name)?.resume()?)
 }
 
+pub(super) fn wake(world: &World, name: &Name) -> anyhow::Result<()> {
+    Ok(expect(world, name)?.wake()?)
+}
+
 pub(super) fn merge(world: &World, name: &Name, scope: &Scope) -> anyhow::Result<()> {
     archive::merge(&world.connection()?, &world.home, &world.spec, name, scope)
 }
 
-/// Presses the power button, and pulls the plug where the guest does not obey.
-pub(super) fn stop(world: &World, name: &Name, scope: &Scope) -> anyhow::Result<()> {
+/// Presses the power button, and forces the domain off if the guest does not react.
+pub(super) fn stop(
+    world: &World,
+    name: &Name,
+    mode: StopMode,
+    scope: &Scope,
+) -> anyhow::Result<()> {
     let Some(domain) = find(world, name)? else {
         return Ok(());
     };
+    if mode == StopMode::Force {
+        return Ok(domain.destroy()?);
+    }
     scope.stage("shutting down");
     match domain.shutdown(SHUTDOWN, &world.cancel) {
         Ok(()) => Ok(()),
         Err(error @ Error::Cancelled { .. }) => Err(error.into()),
         Err(error) => {
             scope.note(format!(
-                "`{name}` did not shut down by itself ({error}); its power is cut"
+                "`{name}` did not shut down ({error}); forcing it off"
             ));
             Ok(domain.destroy()?)
         }
@@ -183,50 +196,20 @@ pub(super) fn undefine(world: &World, name: &Name) -> anyhow::Result<()> {
     find(world, name)?.map_or(Ok(()), |domain| Ok(domain.undefine()?))
 }
 
-/// Cuts the power of a domain that this very run has started.
+/// Forces off a domain that this run started.
 pub(super) fn destroy(world: &World, name: &Name) -> anyhow::Result<()> {
     find(world, name)?.map_or(Ok(()), |domain| Ok(domain.destroy()?))
 }
 
-/// Sets what can be set live; a new maximum is defined, and holds from the next start.
+/// Sets memory and vCPUs, each of the definition alone or of the running domain as well.
 pub(super) fn resize(
     world: &World,
     name: &Name,
-    memory: Range<Size>,
-    vcpus: Range<u32>,
-    scope: &Scope,
+    (memory, memory_affects): (Size, Affect),
+    (vcpus, vcpus_affects): (u32, Affect),
 ) -> anyhow::Result<()> {
     let domain = expect(world, name)?;
-    let config = domain.config()?;
-    if (config.memory.maximum, config.vcpus.maximum) != (memory.maximum, vcpus.maximum) {
-        let digest = config
-            .ownership
-            .map(|owner| owner.digest)
-            .with_context(|| format!("the domain `{name}` lost its mark"))?;
-        define(world, name, &digest, scope)?;
-    }
-    let Some(live) = domain.live()? else {
-        domain.set_memory(memory.current, Affect::Config)?;
-        domain.set_vcpus(vcpus.current, Affect::Config)?;
-        return Ok(());
-    };
-    if memory.current <= live.memory.maximum {
-        domain.set_memory(memory.current, Affect::Both)?;
-    } else {
-        domain.set_memory(memory.current, Affect::Config)?;
-        scope.note(format!(
-            "`{name}` gets its {} at its next start: it runs with {} at most",
-            memory.current, live.memory.maximum
-        ));
-    }
-    if vcpus.current <= live.vcpus.maximum {
-        domain.set_vcpus(vcpus.current, Affect::Both)?;
-    } else {
-        domain.set_vcpus(vcpus.current, Affect::Config)?;
-        scope.note(format!(
-            "`{name}` gets its {} vCPUs at its next start: it runs with {} at most",
-            vcpus.current, live.vcpus.maximum
-        ));
-    }
+    domain.set_memory(memory, memory_affects)?;
+    domain.set_vcpus(vcpus, vcpus_affects)?;
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Runs a plan: bounded parallelism, a journal entry before and after each step, undo when it is interrupted.
 //!
-//! Decides nothing: a step has every value that doing it takes. The steps' deeds are in the files beside this one,
-//! one file for each kind of thing that they act on.
+//! Decides nothing: a step has all values that it needs. Each action is implemented in a sibling file, one for each
+//! kind of thing that is acted on.
 //!
 //! ```text
 //! waiting --(all of `after` ended well)--> running --+--> ended
@@ -12,6 +12,7 @@
 mod disk;
 mod domain;
 mod firmware;
+mod keys;
 mod lab;
 mod network;
 mod reach;
@@ -28,7 +29,7 @@ use tokio::task::JoinSet;
 
 use crate::cancelled::Cancelled;
 use crate::event::Event;
-use crate::plan::{Action, Plan, Step};
+use crate::plan::{Action, Plan, Step, StepId};
 use crate::state::{Entry, Journal};
 
 pub use world::World;
@@ -98,7 +99,7 @@ struct Run<'a> {
     world: Arc<World>,
     journal: &'a Journal,
     waiting: Vec<Step>,
-    well: BTreeSet<String>,
+    well: BTreeSet<StepId>,
     outcome: Outcome,
 }
 
@@ -138,7 +139,7 @@ impl Run<'_> {
                 };
                 let step = self.waiting.remove(index);
                 self.journal.write(&Entry::Begin {
-                    step: step.id.clone(),
+                    step: step.id.to_string(),
                 })?;
                 self.spawn(running, step);
             }
@@ -186,7 +187,7 @@ impl Run<'_> {
                     title,
                     elapsed,
                 });
-                self.well.insert(id);
+                self.well.insert(step.id.clone());
                 self.outcome.ended.push(Ended {
                     step,
                     started,
@@ -220,7 +221,7 @@ impl Run<'_> {
 /// A step's id, subject and title, as events carry them.
 fn described(step: &Step) -> (String, Option<String>, String) {
     (
-        step.id.clone(),
+        step.id.to_string(),
         step.subject().map(ToString::to_string),
         step.title(),
     )
@@ -230,16 +231,24 @@ fn described(step: &Step) -> (String, Option<String>, String) {
 fn perform(world: &World, step: &Step) -> anyhow::Result<()> {
     let scope = world
         .events
-        .scope(&step.id, step.subject().map(ToString::to_string));
+        .scope(step.id.to_string(), step.subject().map(ToString::to_string));
     match &step.action {
-        Action::StartLab { .. } => lab::start(world, &scope),
+        Action::CreateKeys => keys::create(world),
+        Action::RenewCertificate { owner } => keys::renew(world, owner),
+        Action::RecordIntent { intent } => world.home.record_intent(intent),
+        Action::StartLab => lab::start(world, &scope),
         Action::StopLab => lab::stop(world),
         Action::StopRelay => lab::stop_relay(world),
         Action::RemoveLab => lab::remove(world),
         Action::Publish { host, guest, .. } => lab::publish(world, *host, *guest),
         Action::Unpublish { host } => lab::unpublish(world, *host),
         Action::EnsureImage { image } => disk::ensure_image(world, image, &scope),
-        Action::EnsureRom { domain, .. } => firmware::ensure(world, domain, &scope),
+        Action::EnsureRom {
+            domain,
+            image,
+            firmware,
+            ..
+        } => firmware::ensure(world, domain, image, firmware, &scope),
         Action::CreateDisk {
             domain,
             image,
@@ -254,29 +263,49 @@ fn perform(world: &World, step: &Step) -> anyhow::Result<()> {
             disk::grow(&world.home.volumes().join(file), *size)
         }
         Action::DeleteVolume { file } => disk::delete_volume(&world.home.volumes().join(file)),
-        Action::DefineNetwork { digest, .. } => network::define(world, digest),
+        Action::DefineNetwork { definition, .. } => network::define(world, definition),
         Action::StartNetwork => network::start(world),
         Action::StopNetwork => network::stop(world),
         Action::UndefineNetwork => network::undefine(world),
-        Action::Define { domain, digest, .. } => domain::define(world, domain, digest, &scope),
-        Action::Start { domain } => domain::start(world, domain),
+        Action::Define { definition, .. } => domain::define(world, definition, &scope),
+        Action::Start {
+            domain,
+            saved_state,
+        } => domain::start(world, domain, *saved_state),
         Action::Resume { domain } => domain::resume(world, domain),
+        Action::Wake { domain } => domain::wake(world, domain),
         Action::Merge { domain } => domain::merge(world, domain, &scope),
         Action::Resize {
             domain,
             memory,
             vcpus,
-        } => domain::resize(world, domain, *memory, *vcpus, &scope),
-        Action::Stop { domain } => domain::stop(world, domain, &scope),
+            memory_affects,
+            vcpus_affects,
+            redefine,
+        } => {
+            if let Some(definition) = redefine {
+                domain::define(world, definition, &scope)?;
+            }
+            domain::resize(
+                world,
+                domain,
+                (memory.current, *memory_affects),
+                (vcpus.current, *vcpus_affects),
+            )
+        }
+        Action::Stop { domain, mode } => domain::stop(world, domain, *mode, &scope),
         Action::Undefine { domain } => domain::undefine(world, domain),
-        Action::Reach { domain } => reach::reach(world, domain, &scope),
-        Action::Push { domain, release } => service::push(world, domain, release, &scope),
-        Action::Activate { domain, release } => service::activate(world, domain, release, &scope),
-        Action::Gather { domain } => service::gather(world, domain, &scope),
-        Action::Renew {
+        Action::Reach {
             domain,
-            certificate,
-        } => service::renew(world, domain, certificate, &scope),
-        Action::Healthy { domain, release } => service::healthy(world, domain, release, &scope),
+            firmware,
+            boot_timeout,
+        } => reach::reach(world, domain, firmware, *boot_timeout, &scope),
+        Action::Push { domain, release } => service::push(world, domain, release.as_ref(), &scope),
+        Action::Activate { domain, release } => {
+            service::activate(world, domain, release.as_ref(), &scope)
+        }
+        Action::Gather { domain } => service::gather(world, domain, &scope),
+        Action::Renew { domain, health } => service::renew(world, domain, health, &scope),
+        Action::Healthy { domain, health, .. } => service::healthy(world, domain, health, &scope),
     }
 }

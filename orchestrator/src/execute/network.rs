@@ -3,34 +3,18 @@
 use anyhow::anyhow;
 
 use super::World;
-use crate::libvirt::{Network, NetworkDefinition, NetworkHost, Ownership};
-use crate::spec::Digest;
+use crate::definition::NetworkDefinition;
+use crate::libvirt::Network;
 
-pub(super) fn define(world: &World, digest: &Digest) -> anyhow::Result<()> {
-    let spec = &world.spec;
-    let hosts = spec.domains.values().map(|domain| NetworkHost {
-        name: domain.name.clone(),
-        mac: domain.mac,
-        address: domain.address,
-    });
-    world.connection()?.define_network(&NetworkDefinition {
-        name: spec.network.name.clone(),
-        ownership: Ownership {
-            deployment: spec.name.clone(),
-            digest: digest.clone(),
-        },
-        cidr: spec.network.cidr,
-        gateway: spec.network.gateway,
-        domain: spec.network.domain.clone(),
-        hosts: hosts.collect(),
-    })?;
+pub(super) fn define(world: &World, definition: &NetworkDefinition) -> anyhow::Result<()> {
+    world.connection()?.define_network(definition)?;
     Ok(())
 }
 
 pub(super) fn start(world: &World) -> anyhow::Result<()> {
     let network = find(world)?.ok_or_else(|| {
         anyhow!(
-            "the network `{}` is gone; something removed it meanwhile",
+            "the network `{}` no longer exists; something removed it meanwhile",
             world.spec.network.name
         )
     })?;

@@ -16,16 +16,20 @@ use crate::spec::{Firmware, Name};
 const BOOT: Duration = Duration::from_secs(20);
 pub(super) const LOG_LINES: usize = 12;
 
-pub(super) fn reach(world: &World, domain: &Name, scope: &Scope) -> anyhow::Result<()> {
+pub(super) fn reach(
+    world: &World,
+    domain: &Name,
+    firmware: &Firmware,
+    boot_timeout: Option<Duration>,
+    scope: &Scope,
+) -> anyhow::Result<()> {
     scope.stage("waiting for SSH");
-    let deadline = world.spec.domains[domain]
-        .boot_timeout
-        .unwrap_or_else(|| world.patience(BOOT));
+    let deadline = boot_timeout.unwrap_or_else(|| world.patience(BOOT));
     let guest = Guest::connect(
         &world.reach()?,
         &world.spec,
         domain,
-        &world.identity,
+        &*world.identity()?,
         deadline,
         scope,
         &world.cancel,
@@ -33,13 +37,16 @@ pub(super) fn reach(world: &World, domain: &Name, scope: &Scope) -> anyhow::Resu
     let watch = world.take_watch(domain);
     match guest {
         Ok(guest) => {
-            check_firmware(world, domain, &guest, watch)?;
+            check_firmware(world, domain, firmware, &guest, watch)?;
             world.set_guest(domain, guest);
             Ok(())
         }
         Err(error @ ConnectError::NoBanner { .. }) => {
             let times = watch.map(|watch| watch.times());
-            Err(anyhow!("{error}\n{}", how_far(world, domain, times)))
+            Err(anyhow!(
+                "{error}\n{}",
+                how_far(world, domain, firmware, times)
+            ))
         }
         Err(error) => Err(error.into()),
     }
@@ -49,6 +56,7 @@ pub(super) fn reach(world: &World, domain: &Name, scope: &Scope) -> anyhow::Resu
 fn check_firmware(
     world: &World,
     domain: &Name,
+    asked: &Firmware,
     guest: &Guest,
     watch: Option<Watch>,
 ) -> anyhow::Result<()> {
@@ -66,23 +74,22 @@ fn check_firmware(
     };
     boot.reported = guest.firmware()?;
     world.home.record_boot(domain, &boot)?;
-    let asked = &world.spec.domains[domain].firmware;
     ensure!(
         boot.reported.fits(asked),
-        "`{domain}` is to run on {}, and its guest reports {}; `pspd down` and `pspd up` make it anew",
+        "`{domain}` should run on {} but reports {}; recreate it with `pspd down && pspd up`",
         asked.word(),
         boot.reported
     );
     Ok(())
 }
 
-/// Which stage a boot did not reach, the last words of whoever had the machine then, and what to do.
-fn how_far(world: &World, domain: &Name, times: Option<Times>) -> String {
+/// Which stage a boot did not reach, the last console output of the stage that was running, and what to do.
+fn how_far(world: &World, domain: &Name, firmware: &Firmware, times: Option<Times>) -> String {
     let waited_for = times.map_or("SSH", |times| times.waiting_for());
     let in_firmware = times.is_some_and(|times| times.kernel.is_none());
-    let firmware = in_firmware.then(|| {
+    let of_firmware = in_firmware.then(|| {
         let said = end_of(&world.home.firmware_log(domain));
-        let hint = match &world.spec.domains[domain].firmware {
+        let hint = match firmware {
             Firmware::Rom { path, .. } => format!(
                 "the ROM `{}` may be for another board or lack its payload; try it with the other `machine`",
                 path.display()
@@ -92,9 +99,9 @@ fn how_far(world: &World, domain: &Name, times: Option<Times>) -> String {
         format!("its firmware's log ends with:\n{said}\n{hint}\n")
     });
     format!(
-        "it waited for {waited_for}\n{}its serial console ends with:\n{}\nlook into it with `pspd console {domain}` \
+        "timed out waiting for {waited_for}\n{}its serial console ends with:\n{}\ninspect it with `pspd console {domain}` \
          and `pspd logs --firmware {domain}`",
-        firmware.unwrap_or_default(),
+        of_firmware.unwrap_or_default(),
         end_of(&world.home.console_log(domain))
     )
 }
@@ -110,7 +117,7 @@ fn end_of(log: &Path) -> String {
                 .filter(|line| !line.is_empty())
                 .collect();
             if lines.is_empty() {
-                return "  (it is silent)".to_owned();
+                return "  (no output)".to_owned();
             }
             indented(
                 lines

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::anyhow;
+use anyhow::{anyhow, ensure};
 
 use super::World;
 use super::reach::{LOG_LINES, indented};
@@ -10,8 +10,8 @@ use crate::cancelled::Cancelled;
 use crate::event::Scope;
 use crate::guest::{Activated, Guest, RolledBack};
 use crate::health::{self, Health};
+use crate::observed::Deployed;
 use crate::spec::{Digest, HealthCheck, Name};
-use crate::state::Deployed;
 
 /// From a service's start to SERVING, natively.
 const SERVING: Duration = Duration::from_secs(10);
@@ -30,7 +30,7 @@ pub(super) fn gather(world: &World, domain: &Name, scope: &Scope) -> anyhow::Res
             &world.reach()?,
             &world.spec,
             domain,
-            &world.identity,
+            &*world.identity()?,
             GATHER,
             scope,
             &world.cancel,
@@ -39,7 +39,7 @@ pub(super) fn gather(world: &World, domain: &Name, scope: &Scope) -> anyhow::Res
     };
     if let Err(error) = gathered() {
         scope.note(format!(
-            "what `{domain}` logged last is not kept: {error:#}"
+            "failed to save the last logs of `{domain}`: {error:#}"
         ));
     }
     Ok(())
@@ -48,7 +48,7 @@ pub(super) fn gather(world: &World, domain: &Name, scope: &Scope) -> anyhow::Res
 pub(super) fn push(
     world: &World,
     domain: &Name,
-    release: &Digest,
+    release: Option<&Digest>,
     scope: &Scope,
 ) -> anyhow::Result<()> {
     scope.stage("pushing");
@@ -63,7 +63,7 @@ pub(super) fn push(
 pub(super) fn activate(
     world: &World,
     domain: &Name,
-    release: &Digest,
+    release: Option<&Digest>,
     scope: &Scope,
 ) -> anyhow::Result<()> {
     scope.stage("starting the service");
@@ -81,34 +81,32 @@ pub(super) fn activate(
     }
 }
 
-/// The plan's release is what the files were when it was made; a build in between makes them another's.
-fn expect_release(found: &Digest, planned: &Digest, domain: &Name) -> anyhow::Result<()> {
-    if found == planned {
-        return Ok(());
-    }
-    Err(anyhow!(
+/// The plan's release is of the files as they were when it was made; a build since then makes them another's.
+fn expect_release(found: &Digest, planned: Option<&Digest>, domain: &Name) -> anyhow::Result<()> {
+    ensure!(
+        planned.is_none_or(|planned| planned == found),
         "the files of `{domain}` changed while `up` ran; run `pspd up` again"
-    ))
+    );
+    Ok(())
 }
 
 pub(super) fn healthy(
     world: &World,
     domain: &Name,
-    release: &Digest,
+    health: &HealthCheck,
     scope: &Scope,
 ) -> anyhow::Result<()> {
     scope.stage("waiting for SERVING");
-    let service = world.spec.domains[domain].service.as_ref();
-    let deadline = match service.map(|service| &service.health) {
-        Some(HealthCheck::Tcp) => world.patience(LISTENING),
-        _ => world.patience(SERVING),
+    let deadline = match health {
+        HealthCheck::Tcp => world.patience(LISTENING),
+        HealthCheck::Grpc(_) => world.patience(SERVING),
     };
     match serving(world, domain, deadline)? {
-        Ok(()) => record(world, domain, release.clone()),
-        Err(health) if world.cancel.is_cancelled() => {
+        Health::Serving => record(world, domain, world.release(domain)?.digest.clone()),
+        health if world.cancel.is_cancelled() => {
             Err(Cancelled::during(format_args!("the service was {}", describe(&health))).into())
         }
-        Err(health) => {
+        health => {
             let waited = deadline.as_secs();
             let seen = format!(
                 "`{domain}` did not become SERVING within {waited} s: it is {}",
@@ -129,49 +127,53 @@ fn record(world: &World, domain: &Name, release: Digest) -> anyhow::Result<()> {
     world.home.record_deployed(domain, &deployed)
 }
 
-/// A service that does not show its new certificate while it runs is restarted.
+/// Installs a renewed certificate. A service that does not pick it up while it runs is restarted.
 pub(super) fn renew(
     world: &World,
     domain: &Name,
-    certificate: &Digest,
+    health: &HealthCheck,
     scope: &Scope,
 ) -> anyhow::Result<()> {
     scope.stage("installing the certificate");
-    let assembled = world.release(domain)?;
-    expect_release(&assembled.certificate.digest(), certificate, domain)?;
+    let release = world.release(domain)?;
     let guest = world.guest(domain)?;
-    guest.certify(&assembled)?;
-    scope.stage("waiting until the service shows it");
-    let (reach, wanted) = (world.reach()?, assembled.certificate.der()?);
+    guest.certify(&release)?;
+    scope.stage("waiting until the service uses it");
+    let (reach, wanted) = (world.reach()?, release.certificate.der()?);
+    let identity = world.identity()?;
     let shown = health::shows(
         &reach,
         &world.spec,
         domain,
-        &world.identity,
+        &identity,
         &wanted,
         world.patience(SHOWN),
         &world.cancel,
     );
     if !world.runtime.block_on(shown) {
         scope.note(format!(
-            "`{domain}` goes on with its old certificate while it runs, and is restarted"
+            "`{domain}` did not pick up the new certificate; restarting it"
         ));
         guest.restart(domain)?;
     }
-    healthy(world, domain, &assembled.digest, scope)
+    healthy(world, domain, health, scope)
 }
 
-fn serving(world: &World, domain: &Name, deadline: Duration) -> anyhow::Result<Result<(), Health>> {
-    let reach = world.reach()?;
+/// Waits for SERVING; gives the last health that was seen.
+fn serving(world: &World, domain: &Name, deadline: Duration) -> anyhow::Result<Health> {
+    let (reach, identity) = (world.reach()?, world.identity()?);
     let wait = health::serving(
         &reach,
         &world.spec,
         domain,
-        &world.identity,
+        &identity,
         deadline,
         &world.cancel,
     );
-    Ok(world.runtime.block_on(wait))
+    Ok(match world.runtime.block_on(wait) {
+        Ok(()) => Health::Serving,
+        Err(health) => health,
+    })
 }
 
 fn describe(health: &Health) -> String {
@@ -182,7 +184,7 @@ fn describe(health: &Health) -> String {
     }
 }
 
-/// Goes back to the release before; the error says what was seen, what the service logged, and what runs now.
+/// Goes back to the previous release; the error says what was seen, what the service logged, and what runs now.
 fn roll_back(world: &World, guest: &Guest, domain: &Name, seen: &str) -> anyhow::Error {
     let logged = match guest.last_log_lines(domain, LOG_LINES) {
         Ok(lines) => format!(
@@ -193,7 +195,7 @@ fn roll_back(world: &World, guest: &Guest, domain: &Name, seen: &str) -> anyhow:
     };
     let now = match guest.roll_back(domain) {
         Ok(RolledBack::To(previous)) => match serving(world, domain, world.patience(SERVING)) {
-            Ok(Ok(())) => {
+            Ok(Health::Serving) => {
                 let short = previous.short().to_owned();
                 match record(world, domain, previous) {
                     Ok(()) => format!("rolled back to the release {short}, which is SERVING"),
@@ -203,19 +205,17 @@ fn roll_back(world: &World, guest: &Guest, domain: &Name, seen: &str) -> anyhow:
                 }
             }
             _ => format!(
-                "rolled back to the release {}, which is not SERVING either",
+                "rolled back to the release {}, which is also not SERVING",
                 previous.short()
             ),
         },
         Ok(RolledBack::Failed(previous)) => {
             format!(
-                "rolled back to the release {}, which does not start either",
+                "rolled back to the release {}, which also fails to start",
                 previous.short()
             )
         }
-        Ok(RolledBack::Nowhere) => {
-            "it was stopped: there is no release before it to go back to".to_owned()
-        }
+        Ok(RolledBack::Nowhere) => "it was stopped: there is no previous release".to_owned(),
         Err(error) => format!("rolling back failed: {error:#}"),
     };
     anyhow!("{seen}\n{logged}\n{now}")

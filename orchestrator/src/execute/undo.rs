@@ -19,10 +19,10 @@ pub(super) async fn undo(
         }
         let (world_of_step, taken) = (Arc::clone(world), step.clone());
         let result =
-            tokio::task::spawn_blocking(move || take_back(&world_of_step, &taken.action)).await?;
+            tokio::task::spawn_blocking(move || undo_action(&world_of_step, &taken.action)).await?;
         // A journal that cannot be written, on a full disk, is no reason to leave things behind.
         let written = journal.write(&Entry::Undo {
-            step: step.id.clone(),
+            step: step.id.to_string(),
         });
         let result = result.and(written);
         let (id, subject, title) = super::described(step);
@@ -39,35 +39,36 @@ pub(super) async fn undo(
 /// Whether the step made something that was not there before this run.
 fn created(step: &Step, ended: &[Ended]) -> bool {
     let stopped = |name| {
-        ended
-            .iter()
-            .any(|other| matches!(&other.step.action, Action::Stop { domain } if domain == name))
+        ended.iter().any(
+            |other| matches!(&other.step.action, Action::Stop { domain, .. } if domain == name),
+        )
     };
     match &step.action {
         Action::DefineNetwork { fresh, .. } | Action::Define { fresh, .. } => *fresh,
         Action::StartNetwork => !ended
             .iter()
             .any(|other| other.step.action == Action::StopNetwork),
-        Action::Start { domain } => !stopped(domain),
-        Action::StartLab { .. }
+        Action::Start { domain, .. } => !stopped(domain),
+        Action::StartLab
         | Action::Publish { .. }
         | Action::CreateDisk { .. }
         | Action::CreateVolume { .. } => true,
-        // An image is the cache's, releases go with their disk, and the rest took something away or only waited.
+        // Images and ROMs stay in the cache, keys stay with the deployment, releases are deleted with their disk; the rest
+        // removed something or only waited.
         _ => false,
     }
 }
 
-fn take_back(world: &World, action: &Action) -> anyhow::Result<()> {
+fn undo_action(world: &World, action: &Action) -> anyhow::Result<()> {
     match action {
-        Action::StartLab { .. } => lab::stop(world).and_then(|()| lab::remove(world)),
+        Action::StartLab => lab::stop(world).and_then(|()| lab::remove(world)),
         Action::Publish { host, .. } => lab::unpublish(world, *host),
         Action::DefineNetwork { .. } => network::undefine(world),
         Action::StartNetwork => network::stop(world),
         Action::CreateDisk { domain, .. } => disk::delete(world, domain),
         Action::CreateVolume { file, .. } => disk::delete_volume(&world.home.volumes().join(file)),
         Action::Define { domain, .. } => domain::undefine(world, domain),
-        Action::Start { domain } => domain::destroy(world, domain),
+        Action::Start { domain, .. } => domain::destroy(world, domain),
         _ => Ok(()),
     }
 }

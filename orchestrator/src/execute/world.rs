@@ -25,10 +25,10 @@ pub struct World {
     pub spec: Spec,
     pub home: Home,
     pub cache: PathBuf,
-    pub identity: Identity,
     pub events: Events,
     pub cancel: CancellationToken,
     pub(super) runtime: tokio::runtime::Handle,
+    identity: Mutex<Option<Arc<Identity>>>,
     lab: Mutex<Option<Lab>>,
     relay: Mutex<Option<Relay>>,
     connection: Mutex<Option<Connection>>,
@@ -54,15 +54,14 @@ impl World {
         events: Events,
         cancel: CancellationToken,
     ) -> anyhow::Result<World> {
-        let identity = Identity::load_or_create(&host.home.keys(), &spec)?;
         Ok(World {
             spec,
             home: host.home,
             cache: host.cache,
-            identity,
             events,
             cancel,
             runtime: tokio::runtime::Handle::current(),
+            identity: Mutex::default(),
             lab: Mutex::new(host.lab),
             relay: Mutex::new(host.relay),
             connection: Mutex::new(host.connection),
@@ -72,6 +71,22 @@ impl World {
             releases: Mutex::default(),
             watches: Mutex::default(),
         })
+    }
+
+    /// The deployment's keys, which exist or which an earlier step created.
+    pub(super) fn identity(&self) -> anyhow::Result<Arc<Identity>> {
+        let mut identity = locked(&self.identity);
+        if let Some(identity) = &*identity {
+            return Ok(Arc::clone(identity));
+        }
+        let loaded = Identity::load(&self.home.keys())?.context("the deployment has no keys")?;
+        Ok(Arc::clone(identity.insert(Arc::new(loaded))))
+    }
+
+    /// For a step that changed keys: they are read again, and so are the releases that carry them.
+    pub(super) fn forget_identity(&self) {
+        *locked(&self.identity) = None;
+        locked(&self.releases).clear();
     }
 
     pub(super) fn lab(&self) -> anyhow::Result<Lab> {
@@ -135,15 +150,19 @@ impl World {
         Ok(image)
     }
 
-    /// KVM or TCG, decided once and told once.
-    pub(super) fn accelerator(&self, image: &GuestImage) -> anyhow::Result<Accelerator> {
+    /// KVM or TCG, decided once and reported once.
+    pub(super) fn accelerator(
+        &self,
+        accel: spec::Accel,
+        image: &GuestImage,
+    ) -> anyhow::Result<Accelerator> {
         // Held while KVM is proven: domains that are defined side by side want one proof.
         let mut accelerator = locked(&self.accelerator);
         if let Some(accelerator) = *accelerator {
             return Ok(accelerator);
         }
-        let proof = accel::decide(self.spec.accel, &self.cache, image.kernel.as_ref())?;
-        if self.spec.accel == spec::Accel::Auto {
+        let proof = accel::decide(accel, &self.cache, image.kernel.as_ref())?;
+        if accel == spec::Accel::Auto {
             self.events.note(proof.reason);
         }
         Ok(*accelerator.insert(proof.accelerator))
@@ -189,7 +208,7 @@ impl World {
         if let Some(release) = locked(&self.releases).get(domain) {
             return Ok(Arc::clone(release));
         }
-        let release = Release::assemble(&self.spec, domain, &self.identity)?
+        let release = Release::assemble(&self.spec, domain, &*self.identity()?)?
             .with_context(|| format!("`{domain}` has no service"))?;
         let release = Arc::new(release);
         locked(&self.releases).insert(domain.clone(), Arc::clone(&release));

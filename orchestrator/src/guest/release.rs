@@ -86,7 +86,7 @@ impl Release {
             service: domain.clone(),
             digest,
             files,
-            certificate: identity.service(spec, domain)?,
+            certificate: identity.service(domain)?,
         }))
     }
 }

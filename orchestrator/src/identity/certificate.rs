@@ -44,41 +44,63 @@ impl Certificate {
     }
 }
 
+/// Whom a certificate is for.
 #[derive(Clone, Debug)]
-pub struct Authority {
+pub(super) struct Names {
+    pub(super) common: String,
+    pub(super) alternative: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Authority {
     certificate: String,
     key: String,
 }
 
 impl Authority {
-    pub fn load_or_create(path: &Path, deployment: &Name) -> anyhow::Result<Authority> {
-        let text = store::read_or_make(path, || authority(deployment))?;
+    /// The authority in the file; `None` where it does not exist.
+    pub(super) fn load(path: &Path) -> anyhow::Result<Option<Authority>> {
+        let Some(text) = store::read(path)? else {
+            return Ok(None);
+        };
         let (certificate, key) = split(path, &text)?;
         let authority = Authority { certificate, key };
         authority.issuer().with_context(|| damaged(path))?;
-        Ok(authority)
+        Ok(Some(authority))
     }
 
-    /// The certificate in `path` if it has these names and time left, else a new one that replaces it.
-    pub fn renewed(
-        &self,
-        path: &Path,
-        common_name: &str,
-        names: &[String],
-    ) -> anyhow::Result<Certificate> {
-        let make = || self.sign(common_name, names);
-        let text = store::read_or_make(path, make)?;
-        let (mut certificate, mut key) = split(path, &text)?;
-        if !self.is_good(&certificate, names) {
-            let text = make()?;
-            write_atomically(path, text.as_bytes(), 0o600)?;
-            (certificate, key) = split(path, &text)?;
-        }
-        Ok(Certificate {
+    /// Creates the authority's file unless it exists.
+    pub(super) fn create(path: &Path, deployment: &Name) -> anyhow::Result<()> {
+        store::read_or_create(path, || authority(deployment)).map(drop)
+    }
+
+    /// The certificate in the file; `None` where it does not exist.
+    pub(super) fn certificate(&self, path: &Path) -> anyhow::Result<Option<Certificate>> {
+        let Some(text) = store::read(path)? else {
+            return Ok(None);
+        };
+        let (certificate, key) = split(path, &text)?;
+        Ok(Some(Certificate {
             ca: self.certificate.clone(),
             certificate,
             key,
-        })
+        }))
+    }
+
+    /// Signs a certificate with these names, unless the file has one with time left.
+    pub(super) fn renew(&self, path: &Path, names: &Names) -> anyhow::Result<()> {
+        let sign = || self.sign(&names.common, &names.alternative);
+        store::read_or_create(path, sign)?;
+        let usable = self.certificate(path)?;
+        if usable.is_none_or(|certificate| !self.is_usable(&certificate, names)) {
+            write_atomically(path, sign()?.as_bytes(), 0o600)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a certificate is this authority's, has these names, and time left.
+    pub(super) fn is_usable(&self, certificate: &Certificate, names: &Names) -> bool {
+        self.is_good(&certificate.certificate, &names.alternative)
     }
 
     fn issuer(&self) -> anyhow::Result<Issuer<'static, KeyPair>> {
@@ -198,37 +220,36 @@ mod tests {
         names.iter().map(|name| (*name).to_owned()).collect()
     }
 
+    fn authority_in(path: &Path) -> Authority {
+        Authority::create(path, &Name::new("demo").unwrap()).unwrap();
+        Authority::load(path).unwrap().unwrap()
+    }
+
     #[test]
-    fn a_certificate_is_made_anew_when_its_names_or_its_authority_change() {
+    fn a_certificate_is_replaced_when_its_names_or_its_authority_change() {
         let folder = tempfile::tempdir().unwrap();
         let (ca, path) = (folder.path().join("ca.pem"), folder.path().join("web.pem"));
-        let deployment = Name::new("demo").unwrap();
-        let authority = Authority::load_or_create(&ca, &deployment).unwrap();
-        let first = authority
-            .renewed(&path, "web", &names(&["web", "10.0.0.1"]))
-            .unwrap();
-        let same = authority
-            .renewed(&path, "web", &names(&["web", "10.0.0.1"]))
-            .unwrap();
-        assert_eq!(first.certificate, same.certificate);
-        let moved = authority
-            .renewed(&path, "web", &names(&["web", "10.0.0.2"]))
-            .unwrap();
-        assert_ne!(first.certificate, moved.certificate);
+        let renewed = |authority: &Authority, address: &str| {
+            let names = Names {
+                common: "web".into(),
+                alternative: names(&["web", address]),
+            };
+            authority.renew(&path, &names).unwrap();
+            authority.certificate(&path).unwrap().unwrap().certificate
+        };
+        let authority = authority_in(&ca);
+        let first = renewed(&authority, "10.0.0.1");
+        assert_eq!(renewed(&authority, "10.0.0.1"), first);
+        let moved = renewed(&authority, "10.0.0.2");
+        assert_ne!(moved, first);
         std::fs::remove_file(&ca).unwrap();
-        let other = Authority::load_or_create(&ca, &deployment).unwrap();
-        let resigned = other
-            .renewed(&path, "web", &names(&["web", "10.0.0.2"]))
-            .unwrap();
-        assert_ne!(moved.certificate, resigned.certificate);
+        assert_ne!(renewed(&authority_in(&ca), "10.0.0.2"), moved);
     }
 
     #[test]
     fn a_certificate_with_little_time_left_is_renewed() {
         let folder = tempfile::tempdir().unwrap();
-        let authority =
-            Authority::load_or_create(&folder.path().join("ca.pem"), &Name::new("demo").unwrap())
-                .unwrap();
+        let authority = authority_in(&folder.path().join("ca.pem"));
         let issuer = Issuer::from_ca_cert_pem(
             &authority.certificate,
             KeyPair::from_pem(&authority.key).unwrap(),

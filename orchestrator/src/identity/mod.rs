@@ -8,7 +8,8 @@
 //! keys/hosts/NAME          a guest's host key
 //! keys/secrets/NAME/KEY    a service's secret that was generated
 //! ```
-//! Each is one file of mode 0600 that is made whole or not at all, so that two commands at once agree on it.
+//! Each is one file of mode 0600 that is written completely or not at all. Loading only reads; [`create`] and [`renew`]
+//! are for steps.
 
 mod certificate;
 mod credentials;
@@ -24,12 +25,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use ssh_key::PrivateKey;
 
-use crate::libvirt::FwCfg;
-use crate::spec::{Name, ServiceSpec, Spec};
+use crate::observed::{CertificateOwner, KeysState};
+use crate::spec::{DomainSpec, Name, Secret as SecretSource, ServiceSpec, Spec};
 use crate::state::write_atomically;
 
-use certificate::Authority;
 pub use certificate::Certificate;
+use certificate::{Authority, Names};
 
 /// All key material of one deployment.
 #[derive(Clone, Debug)]
@@ -41,35 +42,30 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Reads `folder`, making what is missing.
-    pub fn load_or_create(folder: &Path, spec: &Spec) -> anyhow::Result<Identity> {
-        let authority = Authority::load_or_create(&folder.join("ca.pem"), &spec.name)?;
-        let client = authority.renewed(&folder.join("client.pem"), "pspd", &["pspd".to_owned()])?;
-        let ssh = ssh::load_or_create(&folder.join("ssh"), &format!("pspd@{}", spec.name))?;
-        Ok(Identity {
+    /// Reads the keys of a deployment; `None` before they were created.
+    pub fn load(folder: &Path) -> anyhow::Result<Option<Identity>> {
+        let Some(authority) = Authority::load(&folder.join(AUTHORITY))? else {
+            return Ok(None);
+        };
+        let client = authority.certificate(&folder.join(CLIENT))?;
+        let ssh = ssh::load(&folder.join(SSH))?;
+        Ok(client.zip(ssh).map(|(client, ssh)| Identity {
             folder: folder.to_owned(),
             authority,
             client,
             ssh,
-        })
+        }))
     }
 
-    /// A guest's host key, made at first use.
+    /// A guest's host key.
     pub fn host_key(&self, domain: &Name) -> anyhow::Result<PrivateKey> {
-        ssh::load_or_create(&self.host_key_file(domain), domain.as_str())
+        let path = self.host_key_file(domain);
+        ssh::load(&path)?.with_context(|| missing(&path))
     }
 
-    /// What only the guest may read, by its name in QEMU's firmware configuration and as a file.
-    pub fn fw_cfg(&self, domain: &Name) -> anyhow::Result<Vec<FwCfg>> {
-        self.host_key(domain)?;
-        Ok(vec![FwCfg {
-            name: "opt/pspd/ssh_host_ed25519_key".to_owned(),
-            file: self.host_key_file(domain),
-        }])
-    }
-
-    fn host_key_file(&self, domain: &Name) -> PathBuf {
-        self.folder.join("hosts").join(domain.as_str())
+    /// Where a guest's host key is, which only that guest may read.
+    pub fn host_key_file(&self, domain: &Name) -> PathBuf {
+        self.folder.join(host_key_file(domain))
     }
 
     /// The key that guests let in.
@@ -79,7 +75,7 @@ impl Identity {
 
     /// Where that key's file is, for OpenSSH.
     pub fn ssh_key_file(&self) -> PathBuf {
-        self.folder.join("ssh")
+        self.folder.join(SSH)
     }
 
     /// The systemd credentials that give a guest its name, address and authorized key, as SMBIOS OEM strings. Nothing
@@ -112,26 +108,21 @@ impl Identity {
         ])
     }
 
-    /// The certificate of a domain's service, renewed where little of its time is left. Its names are the guest's.
-    pub fn service(&self, spec: &Spec, domain: &Name) -> anyhow::Result<Certificate> {
-        let address = spec.domains[domain].address.to_string();
-        let names = [
-            spec.host_name(domain),
-            domain.to_string(),
-            address,
-            "localhost".to_owned(),
-        ];
-        let path = self.folder.join("services").join(format!("{domain}.pem"));
-        self.authority.renewed(&path, domain.as_str(), &names)
+    /// The certificate of a domain's service.
+    pub fn service(&self, domain: &Name) -> anyhow::Result<Certificate> {
+        let path = self.folder.join(service_file(domain));
+        self.authority
+            .certificate(&path)?
+            .with_context(|| missing(&path))
     }
 
-    /// The values of a service's secrets, made at first use where they are generated.
+    /// The values of a service's secrets.
     pub fn secrets(
         &self,
         domain: &Name,
         service: &ServiceSpec,
     ) -> anyhow::Result<BTreeMap<String, String>> {
-        let folder = self.folder.join("secrets").join(domain.as_str());
+        let folder = self.folder.join(secrets_folder(domain));
         let values = service.secrets.iter();
         let values =
             values.map(|(key, from)| Ok((key.clone(), secret::value(&folder, key, from)?)));
@@ -160,6 +151,131 @@ impl Identity {
     }
 }
 
+const AUTHORITY: &str = "ca.pem";
+const CLIENT: &str = "client.pem";
+const SSH: &str = "ssh";
+
+fn host_key_file(domain: &Name) -> String {
+    format!("hosts/{domain}")
+}
+
+fn service_file(domain: &Name) -> String {
+    format!("services/{domain}.pem")
+}
+
+fn secrets_folder(domain: &Name) -> String {
+    format!("secrets/{domain}")
+}
+
+fn missing(path: &Path) -> String {
+    format!("`{}` is missing; `pspd up` creates it", path.display())
+}
+
+/// Which keys the spec needs that do not exist, and which certificates must be renewed.
+pub fn state(folder: &Path, spec: &Spec) -> anyhow::Result<KeysState> {
+    let files = needed(spec).into_iter();
+    let missing = files.filter(|file| !folder.join(file).exists()).collect();
+    let mut state = KeysState {
+        missing,
+        ..KeysState::default()
+    };
+    let Some(authority) = Authority::load(&folder.join(AUTHORITY))? else {
+        return Ok(state);
+    };
+    for (owner, file, names) in certificates(spec) {
+        let certificate = authority.certificate(&folder.join(file))?;
+        if certificate.is_some_and(|certificate| !authority.is_usable(&certificate, &names)) {
+            state.expiring.insert(owner);
+        }
+    }
+    Ok(state)
+}
+
+/// Whether no key of this domain's release is missing.
+pub fn has_keys_of(state: &KeysState, domain: &Name) -> bool {
+    let secrets = format!("{}/", secrets_folder(domain));
+    let certificate = service_file(domain);
+    let mut missing = state.missing.iter();
+    !missing.any(|file| *file == certificate || file.starts_with(&secrets))
+}
+
+/// Creates every key that is missing, and signs every certificate that is missing or of another authority.
+pub fn create(folder: &Path, spec: &Spec) -> anyhow::Result<()> {
+    let path = folder.join(AUTHORITY);
+    Authority::create(&path, &spec.name)?;
+    let authority = Authority::load(&path)?.with_context(|| missing(&path))?;
+    ssh::create(&folder.join(SSH), &format!("pspd@{}", spec.name))?;
+    for (_, file, names) in certificates(spec) {
+        authority.renew(&folder.join(file), &names)?;
+    }
+    for domain in spec.domains.values() {
+        let name = &domain.name;
+        ssh::create(&folder.join(host_key_file(name)), name.as_str())?;
+        let keys = generated(domain);
+        for key in keys {
+            secret::create(&folder.join(secrets_folder(name)), key)?;
+        }
+    }
+    Ok(())
+}
+
+/// Signs a certificate that replaces one with little time left.
+pub fn renew(folder: &Path, spec: &Spec, owner: &CertificateOwner) -> anyhow::Result<()> {
+    let path = folder.join(AUTHORITY);
+    let authority = Authority::load(&path)?.with_context(|| missing(&path))?;
+    let mut all = certificates(spec).into_iter();
+    match all.find(|(other, ..)| other == owner) {
+        Some((_, file, names)) => authority.renew(&folder.join(file), &names),
+        None => Ok(()),
+    }
+}
+
+/// The files of all keys that a spec needs, relative to the folder of keys.
+fn needed(spec: &Spec) -> Vec<String> {
+    let mut files = vec![AUTHORITY.to_owned(), SSH.to_owned()];
+    files.extend(certificates(spec).into_iter().map(|(_, file, _)| file));
+    for domain in spec.domains.values() {
+        let name = &domain.name;
+        files.push(host_key_file(name));
+        let keys = generated(domain);
+        files.extend(keys.map(|key| format!("{}/{key}", secrets_folder(name))));
+    }
+    files
+}
+
+fn generated(domain: &DomainSpec) -> impl Iterator<Item = &String> {
+    let services = domain.service.iter();
+    services
+        .flat_map(|service| &service.secrets)
+        .filter(|(_, from)| **from == SecretSource::Generate)
+        .map(|(key, _)| key)
+}
+
+/// All certificates that a spec needs: whose they are, their files, and their names. A service's names are its guest's.
+fn certificates(spec: &Spec) -> Vec<(CertificateOwner, String, Names)> {
+    let client = Names {
+        common: "pspd".to_owned(),
+        alternative: vec!["pspd".to_owned()],
+    };
+    let mut all = vec![(CertificateOwner::Client, CLIENT.to_owned(), client)];
+    let services = spec.domains.values();
+    for domain in services.filter(|domain| domain.service.is_some()) {
+        let name = &domain.name;
+        let names = Names {
+            common: name.to_string(),
+            alternative: vec![
+                spec.host_name(name),
+                name.to_string(),
+                domain.address.to_string(),
+                "localhost".to_owned(),
+            ],
+        };
+        let owner = CertificateOwner::Service(name.clone());
+        all.push((owner, service_file(name), names));
+    }
+    all
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -180,29 +296,24 @@ mod tests {
         topology::parse(text, Path::new("/"), &look).unwrap()
     }
 
+    fn created(folder: &Path, spec: &Spec) -> Identity {
+        create(folder, spec).unwrap();
+        Identity::load(folder).unwrap().unwrap()
+    }
+
     #[test]
-    fn keys_are_made_once_and_closed_to_others() {
+    fn keys_are_created_once_and_closed_to_others() {
         let folder = tempfile::tempdir().unwrap();
         let (spec, web) = (spec(), Name::new("web").unwrap());
-        let first = Identity::load_or_create(folder.path(), &spec).unwrap();
-        let second = Identity::load_or_create(folder.path(), &spec).unwrap();
+        let first = created(folder.path(), &spec);
+        let second = created(folder.path(), &spec);
         assert_eq!(first.client().certificate, second.client().certificate);
         assert_eq!(
             first.host_key(&web).unwrap(),
             second.host_key(&web).unwrap()
         );
-        assert_eq!(
-            first.service(&spec, &web).unwrap().certificate,
-            second.service(&spec, &web).unwrap().certificate
-        );
-        for file in [
-            "ca.pem",
-            "client.pem",
-            "ssh",
-            "hosts/web",
-            "services/web.pem",
-        ] {
-            let mode = fs::metadata(folder.path().join(file))
+        for file in needed(&spec) {
+            let mode = fs::metadata(folder.path().join(&file))
                 .unwrap()
                 .permissions()
                 .mode();
@@ -211,10 +322,38 @@ mod tests {
     }
 
     #[test]
+    fn looking_at_keys_creates_none_and_names_each_that_is_missing() {
+        let folder = tempfile::tempdir().unwrap();
+        let (keys, spec) = (folder.path().join("keys"), spec());
+        assert!(Identity::load(&keys).unwrap().is_none());
+        let missing: Vec<String> = state(&keys, &spec).unwrap().missing.into_iter().collect();
+        assert_eq!(missing, ["ca.pem", "client.pem", "hosts/web", "ssh"]);
+        assert!(!keys.exists());
+        create(&keys, &spec).unwrap();
+        assert_eq!(state(&keys, &spec).unwrap(), KeysState::default());
+    }
+
+    #[test]
+    fn a_certificate_of_another_authority_is_renewed() {
+        let folder = tempfile::tempdir().unwrap();
+        let spec = spec();
+        create(folder.path(), &spec).unwrap();
+        fs::remove_file(folder.path().join(AUTHORITY)).unwrap();
+        Authority::create(&folder.path().join(AUTHORITY), &spec.name).unwrap();
+        let expiring = state(folder.path(), &spec).unwrap().expiring;
+        assert_eq!(
+            expiring.into_iter().collect::<Vec<_>>(),
+            [CertificateOwner::Client]
+        );
+        renew(folder.path(), &spec, &CertificateOwner::Client).unwrap();
+        assert_eq!(state(folder.path(), &spec).unwrap(), KeysState::default());
+    }
+
+    #[test]
     fn a_damaged_file_is_named_with_what_to_do() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("ca.pem"), "torn").unwrap();
-        let error = Identity::load_or_create(folder.path(), &spec()).unwrap_err();
+        let error = Identity::load(folder.path()).unwrap_err();
         let text = format!("{error:#}");
         assert!(
             text.contains("ca.pem`") && text.contains("remove"),
@@ -226,7 +365,7 @@ mod tests {
     fn a_guest_gets_its_name_address_and_keys() {
         let folder = tempfile::tempdir().unwrap();
         let spec = spec();
-        let identity = Identity::load_or_create(folder.path(), &spec).unwrap();
+        let identity = created(folder.path(), &spec);
         let strings = identity
             .oem_strings(&spec, &Name::new("web").unwrap())
             .unwrap();
@@ -235,8 +374,8 @@ mod tests {
             strings[1],
             "io.systemd.credential:pspd.address=10.77.0.20/24"
         );
-        let files = identity.fw_cfg(&Name::new("web").unwrap()).unwrap();
-        let key = fs::read_to_string(&files[0].file).unwrap();
+        let file = identity.host_key_file(&Name::new("web").unwrap());
+        let key = fs::read_to_string(file).unwrap();
         assert!(key.starts_with("-----BEGIN OPENSSH PRIVATE KEY-----\n") && key.ends_with('\n'));
         let body = BASE64.encode(&key);
         assert!(!strings.iter().any(|string| string.contains(&body)));

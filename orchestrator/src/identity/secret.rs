@@ -1,4 +1,4 @@
-//! Values of services' secrets: generated once, or taken from a file of the user's.
+//! Values of services' secrets: generated once, or read from a file of the user's.
 
 use std::fs;
 use std::path::Path;
@@ -14,14 +14,23 @@ use crate::spec::Secret;
 /// 256 bits.
 const BYTES: usize = 32;
 
-/// The value of the secret `key`; `folder` is where generated ones are kept.
-pub fn value(folder: &Path, key: &str, from: &Secret) -> anyhow::Result<String> {
+/// Generates the secret `key` in `folder` unless it exists.
+pub(super) fn create(folder: &Path, key: &str) -> anyhow::Result<()> {
+    store::read_or_create(&folder.join(key), || {
+        let mut bytes = [0; BYTES];
+        OsRng.fill_bytes(&mut bytes);
+        Ok(BASE64.encode(bytes))
+    })
+    .map(drop)
+}
+
+/// The value of the secret `key`; `folder` is where generated secrets are.
+pub(super) fn value(folder: &Path, key: &str, from: &Secret) -> anyhow::Result<String> {
     match from {
-        Secret::Generate => store::read_or_make(&folder.join(key), || {
-            let mut bytes = [0; BYTES];
-            OsRng.fill_bytes(&mut bytes);
-            Ok(BASE64.encode(bytes))
-        }),
+        Secret::Generate => {
+            let path = folder.join(key);
+            store::read(&path)?.with_context(|| super::missing(&path))
+        }
         Secret::File(path) => {
             let text = fs::read_to_string(path).with_context(|| {
                 format!(
@@ -48,10 +57,14 @@ mod tests {
     fn a_generated_secret_stays_and_a_file_has_one_line() {
         let folder = tempfile::tempdir().unwrap();
         let keys = folder.path().join("secrets/web");
-        let first = value(&keys, "WEB_TOKEN", &Secret::Generate).unwrap();
+        let generated = |key| {
+            create(&keys, key).unwrap();
+            value(&keys, key, &Secret::Generate).unwrap()
+        };
+        let first = generated("WEB_TOKEN");
         assert_eq!(first.len(), 43);
-        assert_eq!(value(&keys, "WEB_TOKEN", &Secret::Generate).unwrap(), first);
-        assert_ne!(value(&keys, "OTHER", &Secret::Generate).unwrap(), first);
+        assert_eq!(generated("WEB_TOKEN"), first);
+        assert_ne!(generated("OTHER"), first);
         let path = folder.path().join("token");
         let of_file = |text: &str| {
             fs::write(&path, text).unwrap();

@@ -8,22 +8,32 @@ use ssh_key::{Algorithm, LineEnding, PrivateKey};
 
 use super::store;
 
-pub fn load_or_create(path: &Path, comment: &str) -> anyhow::Result<PrivateKey> {
-    let text = store::read_or_make(path, || {
-        let mut key = PrivateKey::random(&mut OsRng, Algorithm::Ed25519)
-            .context("failed to make an SSH key")?;
-        key.set_comment(comment);
-        to_openssh(&key)
-    })?;
-    PrivateKey::from_openssh(&text).with_context(|| {
+/// The key in the file; `None` where it does not exist.
+pub(super) fn load(path: &Path) -> anyhow::Result<Option<PrivateKey>> {
+    let Some(text) = store::read(path)? else {
+        return Ok(None);
+    };
+    let key = PrivateKey::from_openssh(&text).with_context(|| {
         format!(
-            "`{}` is no SSH key; remove it, and `pspd down` and `pspd up` make the guests anew",
+            "`{}` is not a valid SSH key; remove it, and recreate the guests with `pspd down && pspd up`",
             path.display()
         )
-    })
+    })?;
+    Ok(Some(key))
 }
 
-pub fn to_openssh(key: &PrivateKey) -> anyhow::Result<String> {
+/// Creates the key's file unless it exists.
+pub(super) fn create(path: &Path, comment: &str) -> anyhow::Result<()> {
+    store::read_or_create(path, || {
+        let mut key = PrivateKey::random(&mut OsRng, Algorithm::Ed25519)
+            .context("failed to generate an SSH key")?;
+        key.set_comment(comment);
+        to_openssh(&key)
+    })
+    .map(drop)
+}
+
+fn to_openssh(key: &PrivateKey) -> anyhow::Result<String> {
     Ok(key
         .to_openssh(LineEnding::LF)
         .context("failed to write an SSH key")?

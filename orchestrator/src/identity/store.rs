@@ -1,4 +1,4 @@
-//! Key files: read, or made by whoever comes first.
+//! Key files: read, or created by the first process that needs them.
 
 use std::fs;
 use std::io::{ErrorKind, Write as _};
@@ -8,8 +8,18 @@ use anyhow::Context as _;
 
 use crate::state::create_private;
 
-/// The file's text; where there is none, what `make` makes, unless another process was quicker.
-pub fn read_or_make(
+/// The file's text; `None` where it does not exist.
+pub(super) fn read(path: &Path) -> anyhow::Result<Option<String>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("failed to read `{}`", path.display())),
+    }
+}
+
+/// The file's text. A file that does not exist is created with what `make` returns, unless another process creates it
+/// first.
+pub(super) fn read_or_create(
     path: &Path,
     make: impl FnOnce() -> anyhow::Result<String>,
 ) -> anyhow::Result<String> {
@@ -28,19 +38,10 @@ pub fn read_or_make(
     written.with_context(|| format!("failed to write `{}`", path.display()))?;
     match file.persist_noclobber(path) {
         Ok(_) => Ok(text),
-        Err(error) if error.error.kind() == ErrorKind::AlreadyExists => {
-            read(path)?.with_context(|| format!("`{}` came and went", path.display()))
-        }
+        Err(error) if error.error.kind() == ErrorKind::AlreadyExists => read(path)?
+            .with_context(|| format!("`{}` disappeared while it was read", path.display())),
         Err(error) => {
             Err(error.error).with_context(|| format!("failed to write `{}`", path.display()))
         }
-    }
-}
-
-fn read(path: &Path) -> anyhow::Result<Option<String>> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("failed to read `{}`", path.display())),
     }
 }

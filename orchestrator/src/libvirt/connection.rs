@@ -7,12 +7,14 @@ use virt::connect::Connect;
 use virt::network::Network as VirtNetwork;
 use virt_sys as sys;
 
-use super::definition::{DomainDefinition, NetworkDefinition};
-use super::domain::{Domain, DomainState, state_of};
+use super::definition::DomainConfig;
+use super::domain::{Domain, power_of};
 use super::error::{Attempt, Cause, Kind, Owner};
 use super::events::{self, Hub};
-use super::render::DomainType;
-use super::{Error, Network, Ownership, Result, ffi};
+use super::render::{self, DomainType};
+use super::{Error, Network, Result, ffi, ownership};
+use crate::definition::{NetworkDefinition, Ownership};
+use crate::observed::Power;
 use crate::spec::Name;
 
 /// Of libvirt's keepalive: after this many seconds of silence, this often, the connection counts as dead.
@@ -43,7 +45,7 @@ impl Drop for Open {
 pub struct DomainSummary {
     pub name: String,
     pub ownership: Option<Ownership>,
-    pub state: DomainState,
+    pub power: Power,
 }
 
 /// Any network of the host, whoever owns it.
@@ -126,7 +128,7 @@ impl Connection {
         let Some((domain, xml)) = found.attempt(attempt)? else {
             return Ok(None);
         };
-        guard(deployment, Kind::Domain, name, Ownership::find(&xml))?;
+        guard(deployment, Kind::Domain, name, ownership::find(&xml))?;
         Ok(Some(Domain::new(domain, self.clone(), name)))
     }
 
@@ -141,12 +143,12 @@ impl Connection {
         let Some((network, xml)) = found.attempt(attempt)? else {
             return Ok(None);
         };
-        guard(deployment, Kind::Network, name, Ownership::find(&xml))?;
+        guard(deployment, Kind::Network, name, ownership::find(&xml))?;
         Ok(Some(Network::new(network, name)))
     }
 
     /// Defines the domain, or changes the owned one: what runs takes the change at its next start.
-    pub fn define_domain(&self, definition: &DomainDefinition) -> Result<Domain> {
+    pub fn define_domain(&self, definition: &DomainConfig) -> Result<Domain> {
         let name = definition.name.as_str();
         self.domain(&definition.ownership.deployment, name)?;
         let attempt = || format!("define domain `{name}`");
@@ -168,7 +170,7 @@ impl Connection {
         let before = self.network(&definition.ownership.deployment, name)?;
         let network = self
             .raw()
-            .define_network_xml(&definition.to_xml())
+            .define_network_xml(&render::network_xml(definition))
             .attempt(|| format!("define network `{name}`"))?;
         let network = Network::new(network, name);
         if before.is_some() {
@@ -200,15 +202,15 @@ fn summarize_domain(domain: &virt::domain::Domain) -> Result<DomainSummary, virt
     let xml = domain.xml_desc(sys::VIR_DOMAIN_XML_INACTIVE)?;
     Ok(DomainSummary {
         name: domain.name()?,
-        ownership: Ownership::find(&xml),
-        state: state_of(domain)?,
+        ownership: ownership::find(&xml),
+        power: power_of(domain)?,
     })
 }
 
 fn summarize_network(network: &VirtNetwork) -> Result<NetworkSummary, virt::error::Error> {
     Ok(NetworkSummary {
         name: network.name()?,
-        ownership: Ownership::find(&config_xml(network)?),
+        ownership: ownership::find(&config_xml(network)?),
         active: network.is_active()?,
     })
 }

@@ -1,20 +1,18 @@
-//! What a domain or network is to be: plain, final values, complete enough that rendering makes no choices of policy.
+//! A domain as libvirt gets it: files and keys instead of names, complete enough that rendering chooses nothing.
 
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::Ownership;
 use crate::accel::Accelerator;
+use crate::definition::{Interface, NetworkDefinition, Ownership};
 use crate::image::DirectKernel;
-use crate::spec::{Mac, Machine, Name, Range, Size};
+use crate::spec::{Machine, Name, Range, Size};
 
 /// A persistent domain, <https://libvirt.org/formatdomain.html>.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DomainDefinition {
+pub struct DomainConfig {
     pub name: Name,
     pub ownership: Ownership,
     pub accelerator: Accelerator,
@@ -57,6 +55,16 @@ pub struct FwCfg {
     /// Begins with `opt/`.
     pub name: String,
     pub file: PathBuf,
+}
+
+impl FwCfg {
+    /// A guest's private host key, which pspd's own images read before their SSH server starts.
+    pub fn host_key(file: PathBuf) -> FwCfg {
+        FwCfg {
+            name: "opt/pspd/ssh_host_ed25519_key".to_owned(),
+            file,
+        }
+    }
 }
 
 /// A kernel on the host that the hypervisor loads.
@@ -103,37 +111,10 @@ impl DiskFormat {
     }
 }
 
-/// A virtio-net interface on a libvirt network.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Interface {
-    pub network: String,
-    pub mac: Mac,
-}
-
-/// A persistent NAT network, <https://libvirt.org/formatnetwork.html>; libvirt picks the bridge's name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NetworkDefinition {
-    pub name: String,
-    pub ownership: Ownership,
-    pub cidr: Ipv4Net,
-    pub gateway: Ipv4Addr,
-    /// The DNS domain, answered here only and never asked for upstream.
-    pub domain: String,
-    pub hosts: Vec<NetworkHost>,
-}
-
-/// A guest's DHCP reservation and its names, `NAME` and `NAME.domain`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NetworkHost {
-    pub name: Name,
-    pub mac: Mac,
-    pub address: Ipv4Addr,
-}
-
 /// Under which names of domains and networks become UUIDs.
 const NAMESPACE: Uuid = Uuid::from_u128(0x8c1f_5c0e_3f0b_4a53_9d0a_7c6b_2f5d_e1a4);
 
-impl DomainDefinition {
+impl DomainConfig {
     /// Of deployment and name alone, so that defining it again replaces the same domain.
     pub fn uuid(&self) -> Uuid {
         let name = format!("domain/{}/{}", self.ownership.deployment, self.name);
@@ -141,10 +122,11 @@ impl DomainDefinition {
     }
 }
 
-impl NetworkDefinition {
-    /// Of deployment and name alone, so that defining it again replaces the same network.
-    pub fn uuid(&self) -> Uuid {
-        let name = format!("network/{}/{}", self.ownership.deployment, self.name);
-        Uuid::new_v5(&NAMESPACE, name.as_bytes())
-    }
+/// Of deployment and name alone, so that defining the network again replaces the same one.
+pub(super) fn network_uuid(definition: &NetworkDefinition) -> Uuid {
+    let name = format!(
+        "network/{}/{}",
+        definition.ownership.deployment, definition.name
+    );
+    Uuid::new_v5(&NAMESPACE, name.as_bytes())
 }

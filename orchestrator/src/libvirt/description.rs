@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::error::Malformed;
-use super::{Error, NetworkHost, Ownership, Result};
+use super::{Error, Result, ownership};
 use crate::accel::Accelerator;
+use crate::definition::{NetworkHost, Ownership};
 use crate::spec::{Mac, Name, Range, Size};
 
 /// A domain as libvirt describes it, live or as it will be at the next start.
@@ -83,7 +84,7 @@ impl DomainDescription {
         Ok(DomainDescription {
             name: domain.name,
             uuid: uuid(domain.uuid)?,
-            ownership: Ownership::find(xml),
+            ownership: ownership::find(xml),
             accelerator: match domain.kind.as_str() {
                 "kvm" => Some(Accelerator::Kvm),
                 "qemu" => Some(Accelerator::Tcg),
@@ -120,7 +121,7 @@ impl NetworkDescription {
         Ok(NetworkDescription {
             name: network.name,
             uuid: uuid(network.uuid)?,
-            ownership: Ownership::find(xml),
+            ownership: ownership::find(xml),
             bridge: network.bridge.and_then(|bridge| bridge.name),
             domain: network.domain.and_then(|domain| domain.name),
             gateway,

@@ -2,14 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use virt::domain::Domain as VirtDomain;
 use virt_sys as sys;
 
 use super::error::Attempt;
-use super::{Connection, DomainDescription, Error, LifecycleChange, Result};
+use super::{Connection, DomainDescription, Error, LifecycleChange, Result, ffi};
 use crate::cancelled::Cancelled;
+use crate::definition::Affect;
+use crate::observed::{Crash, Pause, Power};
 use crate::spec::Size;
 
 /// A guest that is not up yet, or whose first press came too early, ignores the power button: press it again.
@@ -23,49 +24,6 @@ pub struct Domain {
     domain: VirtDomain,
     connection: Connection,
     name: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DomainState {
-    Running,
-    Paused,
-    ShuttingDown,
-    Off,
-    Crashed,
-    Suspended,
-    /// One that this libvirt has and pspd does not know.
-    Unknown,
-}
-
-impl DomainState {
-    /// Whether a process holds the domain's memory and disks.
-    pub fn is_active(self) -> bool {
-        !matches!(self, DomainState::Off | DomainState::Crashed)
-    }
-}
-
-/// What a change is made to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Affect {
-    /// The running domain alone.
-    Live,
-    /// What the next start takes.
-    Config,
-    Both,
-}
-
-/// What a domain takes of the host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct DomainStats {
-    /// Since it was started.
-    pub cpu_time: Duration,
-    /// What the guest has now.
-    pub memory: Size,
-    pub vcpus: u32,
-    /// What its process takes; known while it is active.
-    pub resident: Option<Size>,
 }
 
 impl Domain {
@@ -82,13 +40,8 @@ impl Domain {
         &self.name
     }
 
-    /// libvirt's number of it while it is active.
-    pub fn id(&self) -> Option<u32> {
-        self.domain.id()
-    }
-
-    pub fn state(&self) -> Result<DomainState> {
-        state_of(&self.domain).attempt(|| format!("read the state of domain `{}`", self.name))
+    pub fn power(&self) -> Result<Power> {
+        power_of(&self.domain).attempt(|| format!("read the state of domain `{}`", self.name))
     }
 
     /// What the next start takes.
@@ -98,28 +51,11 @@ impl Domain {
 
     /// What runs now.
     pub fn live(&self) -> Result<Option<DomainDescription>> {
-        match self.state()?.is_active() {
-            true => self.describe(0).map(Some),
-            false => Ok(None),
+        if self.power()?.has_process() {
+            self.describe(0).map(Some)
+        } else {
+            Ok(None)
         }
-    }
-
-    pub fn stats(&self) -> Result<DomainStats> {
-        let info = self
-            .domain
-            .info()
-            .attempt(|| format!("read the statistics of domain `{}`", self.name))?;
-        // Refused where the domain is off, or by drivers that know no such thing.
-        let memory = self.domain.memory_stats(0).unwrap_or_default();
-        let resident = memory
-            .iter()
-            .find(|stat| stat.tag == sys::VIR_DOMAIN_MEMORY_STAT_RSS);
-        Ok(DomainStats {
-            cpu_time: Duration::from_nanos(info.cpu_time),
-            memory: Size(info.memory << 10),
-            vcpus: info.nr_virt_cpu,
-            resident: resident.map(|stat| Size(stat.val << 10)),
-        })
     }
 
     /// Starts it, from its saved state if there is one; one that runs goes on.
@@ -137,7 +73,7 @@ impl Domain {
         let events = self.connection.lifecycle();
         let began = Instant::now();
         let mut pressed: Option<Instant> = None;
-        while self.state()?.is_active() {
+        while self.power()?.has_process() {
             if cancel.is_cancelled() {
                 return Err(Error::Cancelled {
                     domain: self.name.clone(),
@@ -162,20 +98,18 @@ impl Domain {
         Ok(())
     }
 
-    /// Writes its memory to the host's disk and ends it; the next start goes on from there.
-    pub fn save(&self) -> Result<()> {
-        self.domain
-            .managed_save(0)
-            .attempt(|| format!("save domain `{}`", self.name))
+    /// Wakes a guest that suspended itself to memory; any other stays as it is.
+    pub fn wake(&self) -> Result<()> {
+        if self.power()? != Power::Suspended {
+            return Ok(());
+        }
+        let attempt = || format!("wake domain `{}`", self.name);
+        self.domain.pm_wakeup(0).attempt(attempt)
     }
 
-    pub fn has_saved_state(&self) -> Result<bool> {
-        let attempt = || format!("ask for the saved state of domain `{}`", self.name);
-        self.domain.has_managed_save(0).attempt(attempt)
-    }
-
+    /// Discards the memory that a managed save left, if there is any.
     pub fn discard_saved_state(&self) -> Result<()> {
-        if !self.has_saved_state()? {
+        if self.power()? != Power::Saved {
             return Ok(());
         }
         let attempt = || format!("discard the saved state of domain `{}`", self.name);
@@ -204,7 +138,7 @@ impl Domain {
     /// Changes what the guest has; its maximum is the definition's.
     pub fn set_memory(&self, current: Size, affect: Affect) -> Result<()> {
         self.domain
-            .set_memory_flags(current.0.div_ceil(1024), affect.flags())
+            .set_memory_flags(current.0.div_ceil(1024), flags(affect))
             .attempt(|| format!("give {current} of memory to domain `{}`", self.name))
             .map(drop)
     }
@@ -212,7 +146,7 @@ impl Domain {
     /// Changes how many virtual CPUs the guest has; their maximum is the definition's.
     pub fn set_vcpus(&self, current: u32, affect: Affect) -> Result<()> {
         self.domain
-            .set_vcpus_flags(current, affect.flags())
+            .set_vcpus_flags(current, flags(affect))
             .attempt(|| format!("give {current} virtual CPUs to domain `{}`", self.name))
             .map(drop)
     }
@@ -232,7 +166,7 @@ impl Domain {
         act: impl Fn(&VirtDomain) -> Result<T, virt::error::Error>,
         verb: &str,
     ) -> Result<()> {
-        let reached = || Ok::<_, Error>(self.state()?.is_active() == active);
+        let reached = || Ok::<_, Error>(self.power()?.has_process() == active);
         if reached()? {
             return Ok(());
         }
@@ -266,25 +200,32 @@ impl Domain {
     }
 }
 
-impl Affect {
-    fn flags(self) -> u32 {
-        match self {
-            Affect::Live => sys::VIR_DOMAIN_AFFECT_LIVE,
-            Affect::Config => sys::VIR_DOMAIN_AFFECT_CONFIG,
-            Affect::Both => sys::VIR_DOMAIN_AFFECT_LIVE | sys::VIR_DOMAIN_AFFECT_CONFIG,
-        }
+fn flags(affect: Affect) -> u32 {
+    match affect {
+        Affect::Config => sys::VIR_DOMAIN_AFFECT_CONFIG,
+        Affect::Both => sys::VIR_DOMAIN_AFFECT_LIVE | sys::VIR_DOMAIN_AFFECT_CONFIG,
     }
 }
 
-/// The state by `virDomainGetInfo`: `virt` hides a failure of `virDomainGetState`.
-pub(super) fn state_of(domain: &VirtDomain) -> Result<DomainState, virt::error::Error> {
-    Ok(match domain.info()?.state.to_raw() {
-        sys::VIR_DOMAIN_RUNNING | sys::VIR_DOMAIN_BLOCKED => DomainState::Running,
-        sys::VIR_DOMAIN_PAUSED => DomainState::Paused,
-        sys::VIR_DOMAIN_SHUTDOWN => DomainState::ShuttingDown,
-        sys::VIR_DOMAIN_SHUTOFF => DomainState::Off,
-        sys::VIR_DOMAIN_CRASHED => DomainState::Crashed,
-        sys::VIR_DOMAIN_PMSUSPENDED => DomainState::Suspended,
-        _ => DomainState::Unknown,
+/// State and reason as one value. A domain that shuts down still runs.
+pub(super) fn power_of(domain: &VirtDomain) -> Result<Power, virt::error::Error> {
+    let (state, reason) = ffi::state(domain)?;
+    Ok(match state {
+        sys::VIR_DOMAIN_PAUSED => match reason {
+            sys::VIR_DOMAIN_PAUSED_USER => Power::Paused(Pause::User),
+            sys::VIR_DOMAIN_PAUSED_IOERROR => Power::Paused(Pause::IoError),
+            sys::VIR_DOMAIN_PAUSED_CRASHED => Power::Crashed(Crash::Guest),
+            _ => Power::Paused(Pause::Libvirt),
+        },
+        sys::VIR_DOMAIN_CRASHED => Power::Crashed(Crash::Guest),
+        sys::VIR_DOMAIN_PMSUSPENDED => Power::Suspended,
+        sys::VIR_DOMAIN_SHUTOFF if domain.has_managed_save(0)? => Power::Saved,
+        sys::VIR_DOMAIN_SHUTOFF => match reason {
+            sys::VIR_DOMAIN_SHUTOFF_CRASHED | sys::VIR_DOMAIN_SHUTOFF_FAILED => {
+                Power::Crashed(Crash::Process)
+            }
+            _ => Power::Off,
+        },
+        _ => Power::Running,
     })
 }

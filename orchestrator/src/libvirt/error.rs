@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::Ownership;
 use crate::cancelled::Cancelled;
+use crate::definition::Ownership;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 

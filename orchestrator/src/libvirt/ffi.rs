@@ -80,6 +80,17 @@ unsafe extern "C" fn free_lifecycle(opaque: *mut c_void) {
     drop(unsafe { Box::from_raw(opaque.cast::<LifecycleSink>()) });
 }
 
+/// A domain's `virDomainState` and its reason. `virt` hides a failure of this call.
+pub(super) fn state(domain: &Domain) -> Result<(u32, u32), Error> {
+    let (mut state, mut reason): (c_int, c_int) = (0, 0);
+    // SAFETY: the domain is alive, and libvirt writes to both integers before it returns.
+    let status = unsafe { sys::virDomainGetState(domain.as_ptr(), &mut state, &mut reason, 0) };
+    if status < 0 {
+        return Err(Error::last_error());
+    }
+    Ok((state as u32, reason as u32))
+}
+
 /// What a non-blocking stream has to say.
 pub(super) enum Incoming<'a> {
     Data(&'a [u8]),

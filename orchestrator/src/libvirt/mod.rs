@@ -24,17 +24,14 @@ mod xml;
 pub use capabilities::{Capabilities, Version, Versions};
 pub use connection::{Connection, DomainSummary, NetworkSummary};
 pub use console::{Console, ConsoleReader, ConsoleWriter};
-pub use definition::{
-    Disk, DiskFormat, DomainDefinition, FwCfg, Interface, KernelBoot, Loader, NetworkDefinition,
-    NetworkHost,
-};
+pub use definition::{Disk, DiskFormat, DomainConfig, FwCfg, KernelBoot, Loader};
 pub use description::{
     DiskDescription, DomainDescription, InterfaceDescription, NetworkDescription,
 };
-pub use domain::{Affect, Domain, DomainState, DomainStats};
+pub use domain::Domain;
 pub use error::{Cause, Error, Kind, Malformed, Owner, Result};
 pub use events::{Lifecycle, LifecycleChange, LifecycleEvent, StopReason};
 pub use network::Network;
-pub use ownership::Ownership;
+pub use render::plain_network_xml;
 pub use snapshot::SNAPSHOT;
 pub use trial::{BootNetwork, Medium, Trial};

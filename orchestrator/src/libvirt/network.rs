@@ -4,10 +4,11 @@ use virt::network::Network as VirtNetwork;
 use virt_sys as sys;
 
 use super::connection::config_xml;
-use super::definition::{NetworkDefinition, NetworkHost};
 use super::error::Attempt;
+use super::render::{dns_host, reservation};
 use super::xml::Element;
 use super::{Error, NetworkDescription, Result};
+use crate::definition::{NetworkDefinition, NetworkHost};
 
 /// A handle to an owned network.
 #[derive(Clone, Debug)]
@@ -99,8 +100,8 @@ impl Network {
         wanted: &NetworkDefinition,
         host: &NetworkHost,
     ) -> Result<()> {
-        let reservation = host.reservation();
-        let names = wanted.dns_host(host);
+        let reservation = reservation(host);
+        let names = dns_host(wanted, host);
         self.update_section(
             command,
             sys::VIR_NETWORK_SECTION_IP_DHCP_HOST,

@@ -1,10 +1,10 @@
 //! Definitions to libvirt's XML. What is not in a definition is chosen here, with its reason.
 
-use super::definition::{
-    Disk, DomainDefinition, Interface, Loader, NetworkDefinition, NetworkHost,
-};
+use super::definition::{Disk, DomainConfig, Loader, network_uuid};
+use super::ownership;
 use super::xml::Element;
 use crate::accel::Accelerator;
+use crate::definition::{Interface, NetworkDefinition, NetworkHost};
 use crate::spec::{Machine, Size};
 
 /// Of q35's root bus: before them is its host bridge, behind them what libvirt and q35 put there themselves.
@@ -30,7 +30,7 @@ impl From<Accelerator> for DomainType {
     }
 }
 
-impl DomainDefinition {
+impl DomainConfig {
     /// The XML that [`super::Connection::define_domain`] defines; any libvirt host with QEMU takes it.
     pub fn to_xml(&self) -> String {
         self.to_xml_as(self.accelerator.into())
@@ -61,7 +61,7 @@ impl DomainDefinition {
             .attribute("type", kind)
             .child(Element::text("name", &self.name))
             .children(owned.then(|| Element::text("uuid", self.uuid())))
-            .children(owned.then(|| self.ownership.metadata()))
+            .children(owned.then(|| ownership::metadata(&self.ownership)))
             .child(memory("memory", self.memory.maximum))
             .child(memory("currentMemory", self.memory.current))
             .child(
@@ -212,7 +212,7 @@ impl DomainDefinition {
     }
 }
 
-impl DomainDefinition {
+impl DomainConfig {
     /// The port 0x402 that SeaBIOS, coreboot and debugging builds of UEFI write to.
     fn debug_console(&self) -> Element {
         Element::new("serial")
@@ -309,70 +309,66 @@ fn interface(interface: &Interface) -> Element {
         .child(Element::new("rom").attribute("enabled", "no"))
 }
 
-impl NetworkDefinition {
-    /// The XML that [`super::Connection::define_network`] defines.
-    pub fn to_xml(&self) -> String {
-        self.render(true)
-    }
-
-    /// The same for a person to define by hand: no mark of pspd's, and a UUID of libvirt's own.
-    pub fn to_plain_xml(&self) -> String {
-        self.render(false)
-    }
-
-    fn render(&self, owned: bool) -> String {
-        let dns_hosts = self.hosts.iter().map(|host| self.dns_host(host));
-        let reservations = self.hosts.iter().map(NetworkHost::reservation);
-        Element::new("network")
-            .child(Element::text("name", &self.name))
-            .children(owned.then(|| Element::text("uuid", self.uuid())))
-            .children(owned.then(|| self.ownership.metadata()))
-            .child(Element::new("forward").attribute("mode", "nat"))
-            // Without a name libvirt picks a free one. One bridge has no loops to look for.
-            .child(
-                Element::new("bridge")
-                    .attribute("stp", "off")
-                    .attribute("delay", 0),
-            )
-            .child(
-                Element::new("domain")
-                    .attribute("name", &self.domain)
-                    .attribute("localOnly", "yes"),
-            )
-            // dnsmasq answers a name from DHCP only once there is a lease: so every guest is named here too.
-            .child(
-                Element::new("dns")
-                    .attribute("forwardPlainNames", "no")
-                    .children(owned.then(|| self.ownership.txt_record()))
-                    .children(dns_hosts),
-            )
-            .child(
-                Element::new("ip")
-                    .attribute("address", self.gateway)
-                    .attribute("netmask", self.cidr.netmask())
-                    .child(Element::new("dhcp").children(reservations)),
-            )
-            .to_xml()
-    }
-
-    pub(super) fn dns_host(&self, host: &NetworkHost) -> Element {
-        Element::new("host")
-            .attribute("ip", host.address)
-            .child(Element::text("hostname", &host.name))
-            .child(Element::text(
-                "hostname",
-                format!("{}.{}", host.name, self.domain),
-            ))
-    }
+/// The XML that [`super::Connection::define_network`] defines.
+pub(super) fn network_xml(network: &NetworkDefinition) -> String {
+    render_network(network, true)
 }
 
-impl NetworkHost {
-    pub(super) fn reservation(&self) -> Element {
-        Element::new("host")
-            .attribute("mac", self.mac)
-            .attribute("name", &self.name)
-            .attribute("ip", self.address)
-    }
+/// The same for a person to define by hand: no mark of pspd's, and a UUID of libvirt's own.
+pub fn plain_network_xml(network: &NetworkDefinition) -> String {
+    render_network(network, false)
+}
+
+fn render_network(network: &NetworkDefinition, owned: bool) -> String {
+    let dns_hosts = network.hosts.iter().map(|host| dns_host(network, host));
+    let reservations = network.hosts.iter().map(reservation);
+    Element::new("network")
+        .child(Element::text("name", &network.name))
+        .children(owned.then(|| Element::text("uuid", network_uuid(network))))
+        .children(owned.then(|| ownership::metadata(&network.ownership)))
+        .child(Element::new("forward").attribute("mode", "nat"))
+        // Without a name libvirt picks a free one. One bridge has no loops to look for.
+        .child(
+            Element::new("bridge")
+                .attribute("stp", "off")
+                .attribute("delay", 0),
+        )
+        .child(
+            Element::new("domain")
+                .attribute("name", &network.domain)
+                .attribute("localOnly", "yes"),
+        )
+        // dnsmasq answers a name from DHCP only once there is a lease: so every guest is named here too.
+        .child(
+            Element::new("dns")
+                .attribute("forwardPlainNames", "no")
+                .children(owned.then(|| ownership::txt_record(&network.ownership)))
+                .children(dns_hosts),
+        )
+        .child(
+            Element::new("ip")
+                .attribute("address", network.gateway)
+                .attribute("netmask", network.cidr.netmask())
+                .child(Element::new("dhcp").children(reservations)),
+        )
+        .to_xml()
+}
+
+pub(super) fn dns_host(network: &NetworkDefinition, host: &NetworkHost) -> Element {
+    Element::new("host")
+        .attribute("ip", host.address)
+        .child(Element::text("hostname", &host.name))
+        .child(Element::text(
+            "hostname",
+            format!("{}.{}", host.name, network.domain),
+        ))
+}
+
+pub(super) fn reservation(host: &NetworkHost) -> Element {
+    Element::new("host")
+        .attribute("mac", host.mac)
+        .attribute("name", &host.name)
+        .attribute("ip", host.address)
 }
 
 #[cfg(test)]

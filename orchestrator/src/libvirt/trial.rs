@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::definition::{DiskFormat, DomainDefinition};
+use super::definition::{DiskFormat, DomainConfig};
 use super::error::Attempt;
 use super::render::no_usb;
 use super::xml::Element;
@@ -29,7 +29,7 @@ pub enum Medium {
 #[derive(Clone, Debug)]
 pub struct Trial {
     /// Without kernel, disks and interfaces: the medium is all that it has.
-    pub machine: DomainDefinition,
+    pub machine: DomainConfig,
     pub medium: Medium,
     /// The medium's file; the network's name for [`Medium::Network`].
     pub source: String,
@@ -193,12 +193,13 @@ mod tests {
 
     use super::*;
     use crate::accel::Accelerator;
-    use crate::libvirt::{Loader, Ownership};
+    use crate::definition::Ownership;
+    use crate::libvirt::Loader;
     use crate::spec::{Digest, Machine, Name, Range, Size};
 
     fn trial(medium: Medium) -> String {
         let log = Path::new("/d/log").to_owned();
-        let machine = DomainDefinition {
+        let machine = DomainConfig {
             name: Name::new("trial").unwrap(),
             ownership: Ownership {
                 deployment: Name::new("bench").unwrap(),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 
-use super::DiskState;
+use crate::observed::DiskState;
 use crate::spec::{Digest, Size};
 
 const MAGIC: [u8; 4] = *b"QFI\xfb";

@@ -6,16 +6,19 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use futures::future::join_all;
 
-use super::{DomainState, ImageState, LabState, NetworkState, Observed, disks};
+use super::disks;
 use crate::archive;
 use crate::guest::Release;
 use crate::health::{self, Health};
-use crate::identity::Identity;
+use crate::identity::{self, Identity};
 use crate::image::{self, coreboot};
 use crate::lab::{Lab, Relay};
-use crate::libvirt::Connection;
+use crate::libvirt::{Connection, DomainSummary};
+use crate::observed::{
+    CacheState, CertificateOwner, Defined, LabState, NetworkState, Observed, Power, ServiceState,
+};
 use crate::reach::Reach;
-use crate::spec::{self, Name, Spec};
+use crate::spec::{self, Name, Range, Size, Spec};
 use crate::state::{Home, Paths};
 
 /// A healthy service answers in milliseconds; in an emulated guest that is busy, with a TLS handshake, in seconds.
@@ -99,18 +102,42 @@ pub async fn observe(host: &Host, spec: &Spec) -> anyhow::Result<Observed> {
         let (host, spec) = (host.clone(), spec.clone());
         tokio::task::spawn_blocking(move || observe_host(&host, &spec)).await??
     };
-    observed.serving = serving(host, spec, &observed).await?;
+    let running: Vec<&Name> = spec
+        .domains
+        .values()
+        .filter(|domain| domain.service.is_some())
+        .map(|domain| &domain.name)
+        // A paused guest answers nothing, and would be waited for.
+        .filter(|name| observed.domains[*name].power == Power::Running)
+        .collect();
+    for (name, health) in healths(host, spec, &running).await? {
+        let domain = observed.domains.get_mut(&name);
+        if let Some(service) = domain.and_then(|domain| domain.service.as_mut()) {
+            service.serving = health == Health::Serving;
+        }
+    }
     Ok(observed)
 }
 
 fn observe_host(host: &Host, spec: &Spec) -> anyhow::Result<Observed> {
     let mut observed = Observed {
         lab: lab_state(host, spec),
-        disks: disks::system(&host.home.disks())?,
+        keys: identity::state(&host.home.keys(), spec)?,
         volumes: disks::volumes(&host.home.volumes())?,
-        snapshots: archive::left_overs(&host.home, spec)?.into_iter().collect(),
         ..Observed::default()
     };
+    for name in spec.domains.keys() {
+        observed.domains.entry(name.clone()).or_default();
+    }
+    for (name, disk) in disks::system(&host.home.disks())? {
+        // A file of another name is none of a domain's.
+        if let Ok(name) = Name::new(&name) {
+            observed.domains.entry(name).or_default().disk = Some(disk);
+        }
+    }
+    for name in archive::left_overs(&host.home, spec)? {
+        observed.domains.entry(name).or_default().unmerged = true;
+    }
     observed.relay = host.relay.is_some() && observed.lab == LabState::Unused;
     if let Some(relay) = &host.relay {
         observed.published = relay.published()?.into_iter().collect();
@@ -122,31 +149,43 @@ fn observe_host(host: &Host, spec: &Spec) -> anyhow::Result<Observed> {
     for (name, image) in &spec.images {
         let digest = image::digest(image)?;
         let cached = image::cached(&host.cache, image)?.is_some();
-        observed
-            .images
-            .insert(name.clone(), ImageState { digest, cached });
+        let state = CacheState { digest, cached };
+        observed.images.insert(name.clone(), state);
     }
     for (name, digest) in roms(spec, |image| Ok(observed.images[image].digest.clone()))? {
         let cached = coreboot::is_cached(&host.cache, &digest);
-        observed.roms.insert(name, ImageState { digest, cached });
+        observed.domains.entry(name).or_default().rom = Some(CacheState { digest, cached });
     }
-    let identity = Identity::load_or_create(&host.home.keys(), spec)?;
-    for name in spec.domains.keys() {
-        if let Some(release) = Release::assemble(spec, name, &identity)
-            .with_context(|| format!("failed to read the service of `{name}`"))?
-        {
-            let certificate = release.certificate.digest();
-            observed.releases.insert(name.clone(), release.digest);
-            observed.certificates.insert(name.clone(), certificate);
+    services(host, spec, &mut observed)?;
+    Ok(observed)
+}
+
+/// What each service should run, and what was deployed last.
+fn services(host: &Host, spec: &Spec, observed: &mut Observed) -> anyhow::Result<()> {
+    let identity = Identity::load(&host.home.keys())?;
+    for (name, domain) in &mut observed.domains {
+        domain.deployed = host.home.deployed_record(name)?;
+        let of_spec = spec.domains.get(name);
+        if of_spec.is_none_or(|domain| domain.service.is_none()) {
+            continue;
         }
-        if let Some(deployed) = host.home.deployed_record(name)? {
-            observed.deployed.insert(name.clone(), deployed.release);
-            if let Some(certificate) = deployed.certificate {
-                observed.certified.insert(name.clone(), certificate);
+        let mut service = ServiceState::default();
+        // Without its keys a release is not known yet.
+        if let Some(identity) = &identity
+            && identity::has_keys_of(&observed.keys, name)
+        {
+            let release = Release::assemble(spec, name, identity)
+                .with_context(|| format!("failed to read the service of `{name}`"))?;
+            let owner = CertificateOwner::Service(name.clone());
+            if let Some(release) = release {
+                let current = !observed.keys.expiring.contains(&owner);
+                service.certificate = current.then(|| release.certificate.digest());
+                service.release = Some(release.digest);
             }
         }
+        domain.service = Some(service);
     }
-    Ok(observed)
+    Ok(())
 }
 
 fn lab_state(host: &Host, spec: &Spec) -> LabState {
@@ -161,20 +200,15 @@ fn lab_state(host: &Host, spec: &Spec) -> LabState {
 fn networks(connection: &Connection, spec: &Spec, observed: &mut Observed) -> anyhow::Result<()> {
     for network in connection.networks()? {
         if network.name == spec.network.name {
-            let ours = network
-                .ownership
-                .as_ref()
-                .is_some_and(|owner| owner.deployment == spec.name);
+            let owner = network.ownership.as_ref();
+            let ours = owner.is_some_and(|owner| owner.deployment == spec.name);
             let handle = if ours {
                 connection.network(&spec.name, &network.name)?
             } else {
                 None
             };
-            let hosts = handle
-                .map(|handle| handle.config())
-                .transpose()?
-                .map(|config| config.hosts)
-                .unwrap_or_default();
+            let config = handle.map(|handle| handle.config()).transpose()?;
+            let hosts = config.map(|config| config.hosts).unwrap_or_default();
             observed.network = Some(NetworkState {
                 owner: network.ownership,
                 active: network.active,
@@ -184,82 +218,71 @@ fn networks(connection: &Connection, spec: &Spec, observed: &mut Observed) -> an
                     .collect(),
             });
         } else if network.active {
-            observed.strangers.insert(network.name);
+            observed.foreign.insert(network.name);
         }
     }
     Ok(())
 }
 
 fn domains(connection: &Connection, spec: &Spec, observed: &mut Observed) -> anyhow::Result<()> {
-    for domain in connection.domains()? {
-        let ours = domain
-            .ownership
-            .as_ref()
-            .is_some_and(|owner| owner.deployment == spec.name);
-        let running = domain.state.is_active();
-        if ours {
-            let Some(handle) = connection.domain(&spec.name, &domain.name)? else {
-                continue;
-            };
-            let config = handle.config()?;
-            if domain.state == crate::libvirt::DomainState::Paused {
-                observed.paused.extend(spec::Name::new(&domain.name).ok());
-            }
-            // The definition, and not what runs: a balloon takes a while to get where it was told to.
-            let state = DomainState {
-                owner: domain.ownership,
-                running,
-                memory: config.memory,
-                vcpus: config.vcpus,
-            };
-            observed.domains.insert(domain.name, state);
-        } else if spec.domains.keys().any(|name| name.as_str() == domain.name) {
-            let nothing = spec::Range {
-                current: spec::Size(0),
-                maximum: spec::Size(0),
-            };
-            let vcpus = spec::Range {
-                current: 0,
-                maximum: 0,
-            };
-            observed.domains.insert(
-                domain.name.clone(),
-                DomainState {
-                    owner: domain.ownership,
-                    running,
-                    memory: nothing,
-                    vcpus,
-                },
-            );
-            observed.strangers.insert(domain.name);
-        } else {
-            observed.strangers.insert(domain.name);
+    for summary in connection.domains()? {
+        let owner = summary.ownership.as_ref();
+        let ours = owner.is_some_and(|owner| owner.deployment == spec.name);
+        if !ours {
+            observed.foreign.insert(summary.name.clone());
         }
+        let Ok(name) = Name::new(&summary.name) else {
+            continue;
+        };
+        if !ours && !spec.domains.contains_key(&name) {
+            continue;
+        }
+        let Some(defined) = defined(connection, spec, &summary, ours)? else {
+            continue;
+        };
+        let domain = observed.domains.entry(name).or_default();
+        (domain.defined, domain.power) = (Some(defined), summary.power);
     }
     Ok(())
 }
 
-async fn serving(host: &Host, spec: &Spec, observed: &Observed) -> anyhow::Result<BTreeSet<Name>> {
-    let running: Vec<&Name> = spec
-        .domains
-        .values()
-        .filter(|domain| domain.service.is_some())
-        .map(|domain| &domain.name)
-        .filter(|name| {
-            observed
-                .domains
-                .get(name.as_str())
-                .is_some_and(|state| state.running)
-        })
-        // A paused one answers nothing, and would be waited for.
-        .filter(|name| !observed.paused.contains(*name))
-        .collect();
-    let healths = healths(host, spec, &running).await?;
-    Ok(healths
-        .into_iter()
-        .filter(|(_, health)| *health == Health::Serving)
-        .map(|(name, _)| name)
-        .collect())
+/// The definition behind a summary; `None` where it disappeared meanwhile.
+fn defined(
+    connection: &Connection,
+    spec: &Spec,
+    summary: &DomainSummary,
+    ours: bool,
+) -> anyhow::Result<Option<Defined>> {
+    let owner = summary.ownership.clone();
+    if !ours {
+        // Nothing else of a foreign domain matters.
+        let (memory, vcpus) = (fixed(Size(0)), fixed(0));
+        return Ok(Some(Defined {
+            owner,
+            memory,
+            vcpus,
+            live_maximum: None,
+        }));
+    }
+    let Some(handle) = connection.domain(&spec.name, &summary.name)? else {
+        return Ok(None);
+    };
+    // What it should have, and not what it has: a balloon takes a while to get to its size.
+    let config = handle.config()?;
+    let live = handle.live()?;
+    Ok(Some(Defined {
+        owner,
+        memory: config.memory,
+        vcpus: config.vcpus,
+        live_maximum: live.map(|live| (live.memory.maximum, live.vcpus.maximum)),
+    }))
+}
+
+fn fixed<T: Copy>(value: T) -> Range<T> {
+    Range {
+        current: value,
+        maximum: value,
+    }
 }
 
 /// Asks the named domains' services all at once.
@@ -271,7 +294,9 @@ pub async fn healths(
     let Some(reach) = host.reach(spec).filter(|_| !names.is_empty()) else {
         return Ok(BTreeMap::new());
     };
-    let identity = Identity::load_or_create(&host.home.keys(), spec)?;
+    let Some(identity) = Identity::load(&host.home.keys())? else {
+        return Ok(BTreeMap::new());
+    };
     let checks = names.iter().map(|name| async {
         (
             (*name).clone(),

@@ -1,13 +1,13 @@
-//! Digests of what definitions are made from: another one means that it is to be defined anew.
+//! Digests of what definitions are made from: another one means that it is to be redefined.
 
 use crate::spec::{Digest, DomainSpec, Spec};
 
-/// What a network's definition is made from, but for its guests, which libvirt itself tells.
+/// What a network's definition is made from, but for its guests, which libvirt itself reports.
 pub(super) fn network_digest(spec: &Spec) -> Digest {
     digest_of(&spec.network)
 }
 
-/// What a domain's definition is made from, but for memory and vCPUs, which libvirt itself tells.
+/// What a domain's definition is made from, but for memory and vCPUs, which libvirt itself reports.
 pub(super) fn domain_digest(
     spec: &Spec,
     domain: &DomainSpec,

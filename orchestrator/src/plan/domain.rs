@@ -1,215 +1,207 @@
-//! One domain's part of the plan: its disks, its definition, its power and its service.
+//! One domain's part of a plan: its disks, its definition, its power and its service.
 
+use super::builder::PlanBuilder;
 use super::digest::domain_digest;
-use super::up::rom_step;
-use super::{Action, Plan, PlanError};
-use crate::observe::{DomainState, LabState, Observed};
-use crate::spec::{Digest, DomainSpec, Name, Size, Spec, VolumeSpec};
+use super::order::Order;
+use super::{Action, DomainStep, PlanError, SavedState, StepId, remove};
+use crate::definition::{
+    Affect, DomainDefinition, FirmwareSource, Interface, KernelSource, Ownership, VolumeDisk,
+};
+use crate::intent::Intent;
+use crate::observed::{
+    CertificateOwner, Crash, Defined, LabState, Observed, ObservedDomain, Power,
+};
+use crate::spec::{Boot, Digest, DomainSpec, Firmware, Range, ServiceSpec, Size, Spec};
 
-/// One domain's part of the plan.
-pub(super) struct Subject<'a> {
+/// Plans one domain of the spec.
+pub(super) struct DomainPlanner<'a> {
     pub(super) spec: &'a Spec,
+    pub(super) intent: &'a Intent,
     pub(super) observed: &'a Observed,
     pub(super) domain: &'a DomainSpec,
-    pub(super) plan: &'a mut Plan,
+    /// A service that is not SERVING is expected here.
+    pub(super) disturbed: bool,
 }
 
-impl<'a> Subject<'a> {
-    /// What an export that was interrupted left of a domain, before anything else is done to it.
-    pub(super) fn recover(mut self) {
-        let name = self.domain.name.clone();
-        if self.observed.paused.contains(&name) {
-            let action = Action::Resume {
-                domain: name.clone(),
-            };
-            self.push("resume", action, &["lab/start".into()], "it is paused");
+impl<'a> DomainPlanner<'a> {
+    /// Makes the guest react, and merges what an interrupted export left, before anything else is done to it.
+    pub(super) fn recover(&self, plan: &mut PlanBuilder) {
+        let name = &self.domain.name;
+        if !self.intent.holds_power(name) {
+            remove::rouse(name, self.power(), plan);
         }
-        if self.observed.snapshots.contains(&name) {
-            let after = ["lab/start".into(), self.id("resume")];
-            let reason = "an export was interrupted";
-            self.push("merge", Action::Merge { domain: name }, &after, reason);
-        }
+        remove::merge(name, self.observed, plan);
     }
 
-    /// Everything but [`Subject::stop`] and [`Subject::recover`], which come before.
-    pub(super) fn plan(mut self) -> Result<(), PlanError> {
-        let digest = self.digest();
-        let state = self.state();
-        let fresh_disk = self.disks()?;
-        self.define(state, &digest);
-        let starts = self.start(state);
-        self.service(starts, fresh_disk);
+    /// Stops a domain where a change needs that, after those that depend on it.
+    pub(super) fn stop(&self, order: &Order, plan: &mut PlanBuilder) {
+        let name = &self.domain.name;
+        let Some(reason) = self.reason_to_stop(plan) else {
+            return;
+        };
+        let after: Vec<StepId> = order
+            .dependents(name)
+            .map(|dependent| StepId::of(dependent, DomainStep::Stop))
+            .collect();
+        remove::stop(self.spec, self.observed, name, &after, reason, plan);
+    }
+
+    /// Everything but [`DomainPlanner::recover`] and [`DomainPlanner::stop`], which come before.
+    pub(super) fn plan(&self, plan: &mut PlanBuilder) -> Result<(), PlanError> {
+        let fresh_disk = self.system_disk(plan)?;
+        self.volumes(plan)?;
+        self.define(plan);
+        if self.intent.holds_power(&self.domain.name) {
+            return Ok(());
+        }
+        let starts = self.start(plan);
+        self.service(starts, fresh_disk, plan);
         Ok(())
     }
 
-    fn digest(&self) -> Digest {
-        let image = &self.observed.images[&self.domain.image].digest;
-        domain_digest(self.spec, self.domain, image, self.rom())
+    fn observed(&self) -> Option<&'a ObservedDomain> {
+        self.observed.domain(&self.domain.name)
+    }
+
+    fn defined(&self) -> Option<&'a Defined> {
+        self.observed()?.defined.as_ref()
+    }
+
+    fn power(&self) -> Power {
+        self.observed().map_or(Power::Off, |domain| domain.power)
     }
 
     fn rom(&self) -> Option<&'a Digest> {
-        let rom = self.observed.roms.get(&self.domain.name);
-        rom.map(|rom| &rom.digest)
+        Some(&self.observed()?.rom.as_ref()?.digest)
     }
 
-    fn state(&self) -> Option<&'a DomainState> {
-        self.observed.domains.get(self.domain.name.as_str())
+    fn image(&self) -> &'a Digest {
+        &self.observed.images[&self.domain.image].digest
     }
 
-    fn id(&self, step: &str) -> String {
-        format!("{}/{step}", self.domain.name)
+    fn id(&self, step: DomainStep) -> StepId {
+        StepId::of(&self.domain.name, step)
     }
 
-    fn push(&mut self, step: &str, action: Action, after: &[String], reason: impl Into<String>) {
-        let id = self.id(step);
-        self.plan.push(id, action, after, reason);
+    fn digest(&self) -> Digest {
+        domain_digest(self.spec, self.domain, self.image(), self.rom())
     }
 
-    fn has(&self, id: &str) -> bool {
-        self.plan.steps.iter().any(|step| step.id == id)
+    /// Whether libvirt's definition is made from something else than the spec.
+    fn definition_changed(&self) -> bool {
+        let owner = self.defined().and_then(|defined| defined.owner.as_ref());
+        owner.is_some_and(|owner| owner.digest != self.digest())
     }
 
     /// Whether the system disk is an overlay of another image than the topology's.
     fn image_changed(&self) -> bool {
-        let wanted = &self.observed.images[&self.domain.image].digest;
-        self.observed
-            .disks
-            .get(self.domain.name.as_str())
-            .is_some_and(|disk| disk.image.as_ref() != Some(wanted))
+        let disk = self.observed().and_then(|domain| domain.disk.as_ref());
+        disk.is_some_and(|disk| disk.image.as_ref() != Some(self.image()))
     }
 
     fn grows(&self) -> bool {
         let domain = self.domain;
-        let system = self
-            .observed
-            .disks
-            .get(domain.name.as_str())
-            .is_some_and(|disk| disk.size < domain.system_disk);
-        let volume = |volume: &VolumeSpec| {
-            self.observed
-                .volumes
-                .get(&volume_file(&domain.name, &volume.name))
-                .is_some_and(|have| *have < volume.size)
-        };
-        system || domain.volumes.iter().any(volume)
+        let disk = self.observed().and_then(|observed| observed.disk.as_ref());
+        let mut volumes = domain.volumes.iter();
+        disk.is_some_and(|disk| disk.size < domain.system_disk)
+            || volumes.any(|volume| {
+                let have = self.observed.volumes.get(&volume.file(&domain.name));
+                have.is_some_and(|have| *have < volume.size)
+            })
     }
 
-    /// Shuts a running domain down where a change needs that, after those that depend on it.
-    pub(super) fn stop(mut self) {
-        let Some(state) = self.state().filter(|state| state.running) else {
-            return;
-        };
+    fn reason_to_stop(&self, plan: &PlanBuilder) -> Option<&'static str> {
+        let power = self.power();
+        if !power.has_process() {
+            return None;
+        }
         let network = self.observed.network.as_ref();
-        let reason = if self.image_changed() {
+        let held = self.intent.holds_power(&self.domain.name);
+        Some(if power == Power::Crashed(Crash::Guest) && !held {
+            "the guest's kernel panicked"
+        } else if self.image_changed() {
             "its image changed"
-        } else if !self.observed.disks.contains_key(self.domain.name.as_str()) {
-            "its system disk is gone"
+        } else if self.observed()?.disk.is_none() {
+            "its system disk is missing"
         } else if network.is_none_or(|network| !network.active) {
-            "its network is gone"
-        } else if state
-            .owner
-            .as_ref()
-            .is_some_and(|owner| owner.digest != self.digest())
-        {
+            "its network is not active"
+        } else if self.definition_changed() {
             "its definition changed"
-        } else if self.has("network/stop") {
+        } else if plan.has(&StepId::StopNetwork) {
             "the network changes"
         } else if self.grows() {
             "a disk of it grows"
         } else {
-            return;
-        };
-        let name = &self.domain.name;
-        let dependents = self.spec.domains.values();
-        let dependents = dependents.filter(|other| other.depends_on.contains(name));
-        let mut after: Vec<String> = dependents
-            .map(|other| format!("{}/stop", other.name))
-            .collect();
-        after.push("lab/start".into());
-        after.extend(gather(self.spec, self.observed, name, reason, self.plan));
-        after.extend([self.id("resume"), self.id("merge")]);
-        let action = Action::Stop {
-            domain: name.clone(),
-        };
-        self.push("stop", action, &after, reason);
+            return None;
+        })
     }
 
-    /// Makes, grows or replaces the disks; says whether the system disk is a new one.
-    fn disks(&mut self) -> Result<bool, PlanError> {
+    /// Creates, grows or replaces the system disk; says whether it is a new one.
+    fn system_disk(&self, plan: &mut PlanBuilder) -> Result<bool, PlanError> {
         let name = &self.domain.name;
-        let image = format!("image/{}", self.domain.image);
-        let have = self.observed.disks.get(name.as_str()).map(|disk| disk.size);
+        let size = self.domain.system_disk;
+        let disk = self.observed().and_then(|domain| domain.disk.as_ref());
+        let image = StepId::Image(self.domain.image.clone());
         let replaced = self.image_changed();
+        if let Some(disk) = disk.filter(|_| !replaced) {
+            if grows(name.as_str(), disk.size, size)? {
+                let domain = name.clone();
+                plan.add(
+                    Action::GrowDisk { domain, size },
+                    format!("it has {}", disk.size),
+                )
+                .if_planned(self.id(DomainStep::Merge))
+                .if_planned(self.id(DomainStep::Stop));
+            }
+            return Ok(false);
+        }
         if replaced {
-            let action = Action::DeleteDisk {
-                domain: name.clone(),
-            };
-            self.push(
-                "delete-disk",
-                action,
-                &[self.id("merge"), self.id("stop"), image.clone()],
-                "its image changed",
-            );
+            let domain = name.clone();
+            plan.add(Action::DeleteDisk { domain }, "its image changed")
+                .if_planned(self.id(DomainStep::Merge))
+                .if_planned(self.id(DomainStep::Stop))
+                .if_planned(image.clone());
         }
-        let fresh = have.is_none() || replaced;
-        match have {
-            Some(have) if !replaced => {
-                let want = self.domain.system_disk;
-                if grows(name.as_str(), have, want)? {
-                    let action = Action::GrowDisk {
-                        domain: name.clone(),
-                        size: want,
-                    };
-                    self.push(
-                        "grow-disk",
-                        action,
-                        &[self.id("merge"), self.id("stop")],
-                        format!("it is {have}"),
-                    );
-                }
-            }
-            _ => {
-                let action = Action::CreateDisk {
-                    domain: name.clone(),
-                    image: self.domain.image.clone(),
-                    size: self.domain.system_disk,
-                };
-                let reason = if replaced {
-                    "its image changed"
-                } else {
-                    "it is not there"
-                };
-                self.push("disk", action, &[image, self.id("delete-disk")], reason);
-            }
-        }
-        self.volumes()?;
-        Ok(fresh)
+        let reason = if replaced {
+            "its image changed"
+        } else {
+            "it does not exist"
+        };
+        let action = Action::CreateDisk {
+            domain: name.clone(),
+            image: self.domain.image.clone(),
+            size,
+        };
+        plan.add(action, reason)
+            .if_planned(image)
+            .if_planned(self.id(DomainStep::DeleteDisk));
+        Ok(true)
     }
 
-    fn volumes(&mut self) -> Result<(), PlanError> {
-        for volume in &self.domain.volumes {
-            let domain = self.domain.name.clone();
-            let file = volume_file(&domain, &volume.name);
-            let step = format!("volume/{}", volume.name);
+    fn volumes(&self, plan: &mut PlanBuilder) -> Result<(), PlanError> {
+        for spec in &self.domain.volumes {
+            let (domain, volume) = (self.domain.name.clone(), spec.name.clone());
+            let (file, size) = (spec.file(&domain), spec.size);
             match self.observed.volumes.get(&file) {
-                None => self.push(
-                    &step,
-                    Action::CreateVolume {
+                None => {
+                    let action = Action::CreateVolume {
                         domain,
+                        volume,
                         file,
-                        size: volume.size,
-                    },
-                    &[],
-                    "it is not there",
-                ),
-                Some(have) if grows(&file, *have, volume.size)? => {
+                        size,
+                    };
+                    plan.add(action, "it does not exist");
+                }
+                Some(have) if grows(&file, *have, size)? => {
                     let action = Action::GrowVolume {
                         domain,
+                        volume,
                         file,
-                        size: volume.size,
+                        size,
                     };
-                    let after = [self.id("merge"), self.id("stop")];
-                    self.push(&step, action, &after, format!("it is {have}"));
+                    plan.add(action, format!("it has {have}"))
+                        .if_planned(self.id(DomainStep::Merge))
+                        .if_planned(self.id(DomainStep::Stop));
                 }
                 Some(_) => {}
             }
@@ -217,207 +209,285 @@ impl<'a> Subject<'a> {
         Ok(())
     }
 
-    fn define(&mut self, state: Option<&DomainState>, digest: &Digest) {
-        let domain = self.domain;
-        let current = state
-            .and_then(|state| state.owner.as_ref())
-            .is_some_and(|owner| owner.digest == *digest);
-        if !current {
-            let action = Action::Define {
-                domain: domain.name.clone(),
-                digest: digest.clone(),
-                // A lab that does not run may have a definition of an earlier run.
-                fresh: state.is_none() && self.observed.lab != LabState::Stopped,
-            };
-            let mut after = vec![
-                "lab/start".into(),
-                "network/define".into(),
-                format!("image/{}", domain.image),
-                self.id("merge"),
-                self.id("stop"),
-                self.id("disk"),
-            ];
-            after.extend(self.rom().map(rom_step));
-            after.extend(
-                domain
-                    .volumes
-                    .iter()
-                    .map(|volume| self.id(&format!("volume/{}", volume.name))),
-            );
-            self.push(
-                "define",
-                action,
-                &after,
-                if state.is_some() {
+    /// The steps that bring this domain's volumes to their size.
+    fn volume_steps(&self) -> impl Iterator<Item = StepId> {
+        let volumes = self.domain.volumes.iter();
+        volumes.map(|volume| self.id(DomainStep::Volume(volume.name.clone())))
+    }
+
+    fn define(&self, plan: &mut PlanBuilder) {
+        let defined = self.defined();
+        match defined {
+            Some(defined) if !self.definition_changed() => self.resize(defined, plan),
+            _ => {
+                let digest = self.digest();
+                let action = Action::Define {
+                    domain: self.domain.name.clone(),
+                    digest: digest.clone(),
+                    // A lab that does not run may have a definition of an earlier run.
+                    fresh: defined.is_none() && self.observed.lab != LabState::Stopped,
+                    definition: Box::new(self.definition(digest)),
+                };
+                let reason = if defined.is_some() {
                     "its definition changed"
                 } else {
                     "it is not defined"
-                },
-            );
-            return;
-        }
-        let Some(state) = state else { return };
-        if (state.memory, state.vcpus) != (domain.memory, domain.vcpus) {
-            let action = Action::Resize {
-                domain: domain.name.clone(),
-                memory: domain.memory,
-                vcpus: domain.vcpus,
-            };
-            let reason = format!(
-                "it has {} of {} and {} of {} vCPUs",
-                state.memory.current,
-                state.memory.maximum,
-                state.vcpus.current,
-                state.vcpus.maximum
-            );
-            self.push(
-                "resize",
-                action,
-                &["lab/start".into(), self.id("stop")],
-                reason,
-            );
-            if state.running
-                && (state.memory.maximum, state.vcpus.maximum)
-                    != (domain.memory.maximum, domain.vcpus.maximum)
-            {
-                self.plan.notes.push(format!(
-                    "`{}` takes its new maximum at its next start",
-                    domain.name
-                ));
+                };
+                plan.add(action, reason)
+                    .if_planned(StepId::StartLab)
+                    .if_planned(StepId::CreateKeys)
+                    .if_planned(StepId::DefineNetwork)
+                    .if_planned(StepId::Image(self.domain.image.clone()))
+                    .if_planned(self.id(DomainStep::Merge))
+                    .if_planned(self.id(DomainStep::Stop))
+                    .if_planned(self.id(DomainStep::CreateDisk))
+                    .if_any_planned(self.rom().cloned().map(StepId::Rom))
+                    .if_any_planned(self.volume_steps());
             }
         }
     }
 
+    fn definition(&self, digest: Digest) -> DomainDefinition {
+        let domain = self.domain;
+        DomainDefinition {
+            name: domain.name.clone(),
+            ownership: Ownership {
+                deployment: self.spec.name.clone(),
+                digest,
+            },
+            accel: self.spec.accel,
+            machine: domain.machine,
+            image: domain.image.clone(),
+            firmware: FirmwareSource::new(&domain.firmware, self.rom()),
+            kernel: match domain.boot {
+                Boot::Disk => KernelSource::Guest,
+                Boot::Kernel if domain.firmware.holds_kernel() => KernelSource::Guest,
+                Boot::Kernel if domain.firmware == Firmware::Seabios => KernelSource::Hypervisor,
+                Boot::Kernel => KernelSource::HypervisorBzImage,
+            },
+            memory: domain.memory,
+            vcpus: domain.vcpus,
+            volumes: domain
+                .volumes
+                .iter()
+                .map(|volume| VolumeDisk {
+                    file: volume.file(&domain.name),
+                    serial: volume.name.to_string(),
+                })
+                .collect(),
+            interface: Interface {
+                network: self.spec.network.name.clone(),
+                mac: domain.mac,
+            },
+        }
+    }
+
+    /// Memory and vCPUs change live up to the maximum that the domain was started with.
+    fn resize(&self, defined: &Defined, plan: &mut PlanBuilder) {
+        let domain = self.domain;
+        let (memory, vcpus) = (domain.memory, domain.vcpus);
+        if (defined.memory, defined.vcpus) == (memory, vcpus)
+            || self.intent.holds_memory(&domain.name)
+        {
+            return;
+        }
+        let maximum_changes =
+            (defined.memory.maximum, defined.vcpus.maximum) != (memory.maximum, vcpus.maximum);
+        let stays_on = self.power().has_process() && !plan.has(&self.id(DomainStep::Stop));
+        let live = defined.live_maximum.filter(|_| stays_on);
+        if live.is_some() && maximum_changes {
+            plan.note(format!(
+                "`{}` gets its new maximum at its next start",
+                domain.name
+            ));
+        }
+        let mut affects = |fits: bool, wanted: String, most: String| {
+            if live.is_some() && !fits {
+                plan.note(format!(
+                    "`{}` gets its {wanted} at its next start: it runs with {most} at most",
+                    domain.name
+                ));
+            }
+            if live.is_some() && fits {
+                Affect::Both
+            } else {
+                Affect::Config
+            }
+        };
+        let (most_memory, most_vcpus) = live.unwrap_or((memory.maximum, vcpus.maximum));
+        let memory_affects = affects(
+            memory.current <= most_memory,
+            memory.current.to_string(),
+            most_memory.to_string(),
+        );
+        let vcpus_affects = affects(
+            vcpus.current <= most_vcpus,
+            format!("{} vCPUs", vcpus.current),
+            most_vcpus.to_string(),
+        );
+        let reason = format!("it has {}", sizes(defined.memory, defined.vcpus));
+        let action = Action::Resize {
+            domain: domain.name.clone(),
+            memory,
+            vcpus,
+            memory_affects,
+            vcpus_affects,
+            redefine: maximum_changes.then(|| Box::new(self.definition(self.digest()))),
+        };
+        plan.add(action, reason)
+            .if_planned(StepId::StartLab)
+            .if_planned(self.id(DomainStep::Stop));
+    }
+
     /// Starts the domain where it does not run; says whether it does.
-    fn start(&mut self, state: Option<&DomainState>) -> bool {
-        let stopped = self.has(&self.id("stop"));
-        if state.is_some_and(|state| state.running) && !stopped {
+    fn start(&self, plan: &mut PlanBuilder) -> bool {
+        let stopped = plan.has(&self.id(DomainStep::Stop));
+        let power = self.power();
+        if power.has_process() && !stopped {
             return false;
         }
-        let mut after = vec!["lab/start".into(), "network/start".into()];
-        for step in ["merge", "disk", "grow-disk", "define", "resize", "stop"] {
-            after.push(self.id(step));
-        }
-        for volume in &self.domain.volumes {
-            after.push(self.id(&format!("volume/{}", volume.name)));
-        }
-        let reason = if stopped {
-            "it was shut down for the change"
+        let redefined = plan.has(&self.id(DomainStep::Define));
+        let saved_state = if power == Power::Saved && redefined {
+            SavedState::Discard
         } else {
-            "it does not run"
+            SavedState::Restore
         };
-        self.push(
-            "start",
+        let reason = match power {
+            _ if stopped => "it was stopped for the change",
+            Power::Saved if redefined => "its saved state is of another definition",
+            Power::Saved => "it is saved",
+            Power::Crashed(_) => "its process ended unexpectedly",
+            _ => "it is not running",
+        };
+        let domain = self.domain.name.clone();
+        plan.add(
             Action::Start {
-                domain: self.domain.name.clone(),
+                domain,
+                saved_state,
             },
-            &after,
             reason,
-        );
+        )
+        .if_planned(StepId::StartLab)
+        .if_planned(StepId::StartNetwork)
+        .if_any_planned(
+            [
+                DomainStep::Merge,
+                DomainStep::CreateDisk,
+                DomainStep::GrowDisk,
+                DomainStep::Define,
+                DomainStep::Resize,
+                DomainStep::Stop,
+            ]
+            .map(|step| self.id(step)),
+        )
+        .if_any_planned(self.volume_steps());
         true
     }
 
     /// Deploys what differs, and waits until a service is healthy that starts or is not.
-    fn service(&mut self, starts: bool, fresh_disk: bool) {
-        let domain = self.domain;
-        let name = &domain.name;
-        let Some(release) = self.observed.releases.get(name).cloned() else {
+    fn service(&self, starts: bool, fresh_disk: bool, plan: &mut PlanBuilder) {
+        let Some(service) = &self.domain.service else {
             if starts {
-                self.push(
-                    "reach",
-                    Action::Reach {
-                        domain: name.clone(),
-                    },
-                    &[self.id("resume"), self.id("start")],
-                    "it starts",
-                );
+                self.reach("it starts", plan);
             }
             return;
         };
-        let deployed = if fresh_disk {
-            None
-        } else {
-            self.observed.deployed.get(name)
-        };
-        let serving = self.observed.serving.contains(name);
+        let state = self.observed().and_then(|domain| domain.service.as_ref());
+        let wanted = state.and_then(|state| state.release.as_ref());
+        let deployed = self.observed().and_then(|domain| domain.deployed.as_ref());
+        let deployed = deployed.filter(|_| !fresh_disk);
+        let serving = state.is_some_and(|state| state.serving);
         let reason = match deployed {
             None => "nothing is deployed".to_owned(),
-            Some(deployed) if *deployed != release => {
-                format!("the release {} is deployed", deployed.short())
+            Some(deployed) if wanted != Some(&deployed.release) => {
+                format!("the release {} is deployed", deployed.release.short())
             }
             Some(_) if starts => "it starts".to_owned(),
+            Some(_) if !serving && self.disturbed => return,
             Some(_) if !serving => "it is not SERVING".to_owned(),
-            Some(_) => return self.renew(),
+            Some(deployed) => {
+                let certificate = state.and_then(|state| state.certificate.as_ref());
+                if certificate.is_none() || certificate != deployed.certificate.as_ref() {
+                    self.renew(service, plan);
+                }
+                return;
+            }
         };
-        self.push(
-            "reach",
-            Action::Reach {
-                domain: name.clone(),
-            },
-            &[self.id("resume"), self.id("start")],
-            reason.clone(),
-        );
-        self.push(
-            "push",
-            Action::Push {
-                domain: name.clone(),
-                release: release.clone(),
-            },
-            &[self.id("reach")],
-            reason.clone(),
-        );
-        let mut after = vec![self.id("push")];
-        after.extend(
-            domain
-                .depends_on
-                .iter()
-                .map(|other| format!("{other}/healthy")),
-        );
-        self.push(
-            "activate",
-            Action::Activate {
-                domain: name.clone(),
-                release: release.clone(),
-            },
-            &after,
-            reason.clone(),
-        );
-        self.push(
-            "healthy",
-            Action::Healthy {
-                domain: name.clone(),
-                release,
-            },
-            &[self.id("activate"), "lab/start".into()],
-            reason,
-        );
+        self.deploy(service, wanted, &reason, plan);
+    }
+
+    fn deploy(
+        &self,
+        service: &ServiceSpec,
+        release: Option<&Digest>,
+        reason: &str,
+        plan: &mut PlanBuilder,
+    ) {
+        let domain = || self.domain.name.clone();
+        let release = || release.cloned();
+        self.reach(reason, plan);
+        let push = Action::Push {
+            domain: domain(),
+            release: release(),
+        };
+        plan.add(push, reason)
+            .after(self.id(DomainStep::Reach))
+            .if_any_planned(self.certificate_steps());
+        let activate = Action::Activate {
+            domain: domain(),
+            release: release(),
+        };
+        let dependencies = self.domain.depends_on.iter();
+        plan.add(activate, reason)
+            .after(self.id(DomainStep::Push))
+            .if_any_planned(dependencies.map(|other| StepId::of(other, DomainStep::Healthy)));
+        let healthy = Action::Healthy {
+            domain: domain(),
+            release: release(),
+            health: service.health.clone(),
+        };
+        plan.add(healthy, reason)
+            .after(self.id(DomainStep::Activate))
+            .if_planned(StepId::StartLab);
+    }
+
+    fn reach(&self, reason: &str, plan: &mut PlanBuilder) {
+        let action = Action::Reach {
+            domain: self.domain.name.clone(),
+            firmware: self.domain.firmware.clone(),
+            boot_timeout: self.domain.boot_timeout,
+        };
+        plan.add(action, reason)
+            .if_planned(StepId::CreateKeys)
+            .if_any_planned(remove::roused(&self.domain.name))
+            .if_planned(self.id(DomainStep::Start));
+    }
+
+    /// Brings a renewed certificate to a service that runs as it should.
+    fn renew(&self, service: &ServiceSpec, plan: &mut PlanBuilder) {
+        let reason = "its certificate was renewed";
+        self.reach(reason, plan);
+        let action = Action::Renew {
+            domain: self.domain.name.clone(),
+            health: service.health.clone(),
+        };
+        plan.add(action, reason)
+            .after(self.id(DomainStep::Reach))
+            .if_any_planned(self.certificate_steps());
+    }
+
+    /// The steps that make the keys which a service's guest gets.
+    fn certificate_steps(&self) -> [StepId; 2] {
+        let owner = CertificateOwner::Service(self.domain.name.clone());
+        [StepId::CreateKeys, StepId::RenewCertificate(owner)]
     }
 }
 
-impl Subject<'_> {
-    /// Brings a renewed certificate to a service that runs as it should.
-    fn renew(&mut self) {
-        let name = &self.domain.name;
-        let Some(certificate) = self.observed.certificates.get(name).cloned() else {
-            return;
-        };
-        if self.observed.certified.get(name) == Some(&certificate) {
-            return;
-        }
-        let reason = "its certificate was renewed";
-        let domain = name.clone();
-        self.push(
-            "reach",
-            Action::Reach { domain },
-            &[self.id("resume")],
-            reason,
-        );
-        let action = Action::Renew {
-            domain: name.clone(),
-            certificate,
-        };
-        self.push("renew", action, &[self.id("reach")], reason);
-    }
+fn sizes(memory: Range<Size>, vcpus: Range<u32>) -> String {
+    format!(
+        "{} of {} and {} of {} vCPUs",
+        memory.current, memory.maximum, vcpus.current, vcpus.maximum
+    )
 }
 
 fn grows(disk: &str, have: Size, want: Size) -> Result<bool, PlanError> {
@@ -429,29 +499,4 @@ fn grows(disk: &str, have: Size, want: Size) -> Result<bool, PlanError> {
         });
     }
     Ok(have < want)
-}
-
-/// Saves the log of a service that runs, before its guest stops; gives the step's id.
-pub(super) fn gather(
-    spec: &Spec,
-    observed: &Observed,
-    name: &Name,
-    reason: &str,
-    plan: &mut Plan,
-) -> Option<String> {
-    let running = observed.domains.get(name.as_str())?.running;
-    if !running || spec.domains.get(name)?.service.is_none() {
-        return None;
-    }
-    let (id, domain) = (format!("{name}/gather"), name.clone());
-    let action = Action::Gather { domain };
-    // A guest that stands still answers nothing.
-    let after = ["lab/start".into(), format!("{name}/resume")];
-    plan.push(&id, action, &after, reason);
-    Some(id)
-}
-
-/// The file of a data volume in the deployment's volumes folder.
-pub(crate) fn volume_file(domain: &Name, volume: &Name) -> String {
-    format!("{domain}-{volume}.qcow2")
 }

@@ -1,201 +1,97 @@
-//! The plan for nothing: dependants stop before what they depend on, and what is owned goes.
+//! The plan that takes a deployment down: dependents stop before what they depend on, and what is owned is removed.
 
-use std::collections::BTreeSet;
+use super::builder::PlanBuilder;
+use super::order::Order;
+use super::{Action, DomainStep, Plan, StepId, Volumes, remove};
+use crate::intent::Intent;
+use crate::observed::{LabState, Observed};
+use crate::spec::Spec;
 
-use super::{Action, Plan, domain};
-use crate::observe::{LabState, Observed};
-use crate::spec::{Name, Spec};
+const REASON: &str = "the deployment is taken down";
 
-pub fn plan(spec: &Spec, observed: &Observed, volumes: bool) -> Plan {
-    let mut plan = Plan::default();
-    let reason = "the deployment goes";
+pub(super) fn plan(spec: &Spec, intent: &Intent, observed: &Observed, volumes: Volumes) -> Plan {
+    let mut plan = PlanBuilder::default();
+    if !intent.is_empty() {
+        let intent = Intent::default();
+        plan.add(Action::RecordIntent { intent }, REASON);
+    }
     for host in observed.published.keys() {
-        plan.push(
-            format!("unpublish/{host}"),
-            Action::Unpublish { host: *host },
-            &[],
-            reason,
-        );
+        plan.add(Action::Unpublish { host: *host }, REASON);
     }
-    // A stopped lab has definitions only, and they go with its files.
+    // A stopped lab has definitions only, which are removed with its files.
     if observed.lab != LabState::Stopped {
-        for name in dependants_first(spec, observed) {
-            recover(observed, &name, &mut plan);
-            let dependants = spec
-                .domains
-                .values()
-                .filter(|other| other.depends_on.contains(&name));
-            let mut after: Vec<String> = dependants
-                .map(|other| format!("{}/stop", other.name))
-                .collect();
-            after.extend(domain::gather(spec, observed, &name, reason, &mut plan));
-            after.extend([format!("{name}/resume"), format!("{name}/merge")]);
-            remove_domain(observed, &name, &after, reason, &mut plan);
+        domains(spec, observed, &mut plan);
+        network(spec, observed, &mut plan);
+    }
+    lab(spec, observed, &mut plan);
+    let after = plan.ids();
+    remove::delete_left_disks(observed, |_| false, &after, REASON, &mut plan);
+    if volumes == Volumes::Delete {
+        for file in observed.volumes.keys() {
+            let file = file.clone();
+            plan.add(Action::DeleteVolume { file }, "--volumes")
+                .if_any_planned(after.iter().cloned());
         }
-        remove_network(spec, observed, reason, &mut plan);
     }
-    remove_lab(spec, observed, reason, &mut plan);
-    remove_files(observed, volumes, reason, &mut plan);
-    plan
+    plan.finish()
 }
 
-/// What an interrupted export left comes to its volumes before they are left alone.
-fn recover(observed: &Observed, name: &Name, plan: &mut Plan) {
-    let (resume, merge) = (format!("{name}/resume"), format!("{name}/merge"));
-    if observed.paused.contains(name) {
-        let domain = name.clone();
-        plan.push(&resume, Action::Resume { domain }, &[], "it is paused");
-    }
-    if observed.snapshots.contains(name) {
-        let domain = name.clone();
-        let reason = "an export was interrupted";
-        plan.push(merge, Action::Merge { domain }, &[resume], reason);
-    }
-}
-
-/// The domains that carry this deployment's mark, by name.
-pub(super) fn owned_domains(spec: &Spec, observed: &Observed) -> Vec<Name> {
-    let owned = observed.domains.iter().filter(|(_, state)| {
-        state
-            .owner
-            .as_ref()
-            .is_some_and(|owner| owner.deployment == spec.name)
-    });
-    owned.filter_map(|(name, _)| Name::new(name).ok()).collect()
-}
-
-fn dependants_first(spec: &Spec, observed: &Observed) -> Vec<Name> {
-    let mut waiting = owned_domains(spec, observed);
-    let mut ordered = Vec::new();
-    while !waiting.is_empty() {
-        let needed: BTreeSet<&Name> = waiting
-            .iter()
-            .filter_map(|name| spec.domains.get(name))
-            .flat_map(|domain| &domain.depends_on)
+fn domains(spec: &Spec, observed: &Observed, plan: &mut PlanBuilder) {
+    let order = Order::of(spec);
+    let owned = remove::owned_domains(spec, observed).cloned();
+    for name in order.dependents_first(owned) {
+        if let Some(domain) = observed.domain(&name) {
+            remove::rouse(&name, domain.power, plan);
+        }
+        remove::merge(&name, observed, plan);
+        let after: Vec<StepId> = order
+            .dependents(&name)
+            .map(|dependent| StepId::of(dependent, DomainStep::Stop))
             .collect();
-        let (later, mut now): (Vec<Name>, Vec<Name>) = waiting
-            .iter()
-            .cloned()
-            .partition(|name| needed.contains(name));
-        if now.is_empty() {
-            // A recorded spec cannot have a cycle; were there one, its members go in name order.
-            now = later.clone();
-            waiting.clear();
-        } else {
-            waiting = later;
-        }
-        ordered.append(&mut now);
-    }
-    ordered
-}
-
-/// Shuts down, undefines and deletes the system disk of one domain that is owned.
-pub(super) fn remove_domain(
-    observed: &Observed,
-    name: &Name,
-    after: &[String],
-    reason: &str,
-    plan: &mut Plan,
-) {
-    if observed
-        .domains
-        .get(name.as_str())
-        .is_some_and(|state| state.running)
-    {
-        plan.push(
-            format!("{name}/stop"),
-            Action::Stop {
-                domain: name.clone(),
-            },
-            after,
-            reason,
-        );
-    }
-    let mut after = after.to_vec();
-    after.push(format!("{name}/stop"));
-    plan.push(
-        format!("{name}/undefine"),
-        Action::Undefine {
-            domain: name.clone(),
-        },
-        &after,
-        reason,
-    );
-    if observed.disks.contains_key(name.as_str()) {
-        let action = Action::DeleteDisk {
-            domain: name.clone(),
-        };
-        plan.push(
-            format!("{name}/delete-disk"),
-            action,
-            &[format!("{name}/undefine")],
-            reason,
-        );
+        remove::stop(spec, observed, &name, &after, REASON, plan);
+        remove::undefine(observed, &name, REASON, plan);
     }
 }
 
-fn remove_network(spec: &Spec, observed: &Observed, reason: &str, plan: &mut Plan) {
-    let owned = observed.network.as_ref().filter(|network| {
-        network
-            .owner
-            .as_ref()
-            .is_some_and(|owner| owner.deployment == spec.name)
+fn network(spec: &Spec, observed: &Observed, plan: &mut PlanBuilder) {
+    let network = observed.network.as_ref().filter(|network| {
+        let owner = network.owner.as_ref();
+        owner.is_some_and(|owner| owner.deployment == spec.name)
     });
-    let Some(network) = owned else { return };
-    let mut after: Vec<String> = plan.steps.iter().map(|step| step.id.clone()).collect();
+    let Some(network) = network else { return };
+    let after = plan.ids();
     if network.active {
-        plan.push("network/stop", Action::StopNetwork, &after, reason);
-        after.push("network/stop".into());
+        plan.add(Action::StopNetwork, REASON)
+            .if_any_planned(after.iter().cloned());
     }
-    plan.push("network/undefine", Action::UndefineNetwork, &after, reason);
+    plan.add(Action::UndefineNetwork, REASON)
+        .if_any_planned(after)
+        .if_planned(StepId::StopNetwork);
 }
 
-fn remove_lab(spec: &Spec, observed: &Observed, reason: &str, plan: &mut Plan) {
+fn lab(spec: &Spec, observed: &Observed, plan: &mut PlanBuilder) {
+    let after = plan.ids();
     if observed.relay {
-        let after: Vec<String> = plan.steps.iter().map(|step| step.id.clone()).collect();
-        plan.push("relay/stop", Action::StopRelay, &after, reason);
+        plan.add(Action::StopRelay, REASON)
+            .if_any_planned(after.iter().cloned());
     }
     if matches!(observed.lab, LabState::Unused | LabState::Absent) {
         return;
     }
-    if !observed.strangers.is_empty() {
-        let names: Vec<&str> = observed.strangers.iter().map(String::as_str).collect();
-        plan.notes.push(format!(
-            "the lab of `{}` stays, because it has what pspd did not make: {}",
+    if !observed.foreign.is_empty() {
+        let names: Vec<&str> = observed.foreign.iter().map(String::as_str).collect();
+        plan.note(format!(
+            "the lab of `{}` keeps running: it has domains or networks that pspd does not manage: {}",
             spec.name,
             names.join(", ")
         ));
         return;
     }
-    let mut after: Vec<String> = plan.steps.iter().map(|step| step.id.clone()).collect();
     if observed.lab == LabState::Running {
-        plan.push("lab/stop", Action::StopLab, &after, reason);
-        after.push("lab/stop".into());
+        plan.add(Action::StopLab, REASON)
+            .if_any_planned(after.iter().cloned());
     }
-    plan.push("lab/remove", Action::RemoveLab, &after, reason);
-}
-
-/// System disks whose domain is gone already, and the data volumes where they are to go.
-fn remove_files(observed: &Observed, volumes: bool, reason: &str, plan: &mut Plan) {
-    let after: Vec<String> = plan.steps.iter().map(|step| step.id.clone()).collect();
-    for domain in observed
-        .disks
-        .keys()
-        .filter_map(|name| Name::new(name).ok())
-    {
-        let id = format!("{domain}/delete-disk");
-        if !plan.steps.iter().any(|step| step.id == id) {
-            plan.push(id, Action::DeleteDisk { domain }, &after, reason);
-        }
-    }
-    if volumes {
-        for file in observed.volumes.keys() {
-            plan.push(
-                format!("delete-volume/{file}"),
-                Action::DeleteVolume { file: file.clone() },
-                &after,
-                "--volumes",
-            );
-        }
-    }
+    plan.add(Action::RemoveLab, REASON)
+        .if_any_planned(after)
+        .if_planned(StepId::StopLab);
 }

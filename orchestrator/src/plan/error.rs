@@ -5,7 +5,7 @@ use crate::spec::Size;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     #[error(
-        "a {kind} named `{name}` is there already and does not belong to this deployment; rename one of them, or remove that one with virsh"
+        "{kind} `{name}` already exists and is not managed by this deployment; rename one of them, or remove the existing one with virsh"
     )]
     Foreign { kind: &'static str, name: String },
     #[error(

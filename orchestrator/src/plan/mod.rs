@@ -1,33 +1,58 @@
-//! Decides: (Spec, Observed) to an ordered graph of steps with final values and a reason each.
+//! Decides: spec, intent and observed state become an ordered graph of steps, each with its values and a reason.
 //!
 //! Pure and deterministic: no clock, file, socket or environment. Nothing else in pspd decides what to do.
 
+mod builder;
 mod digest;
 mod domain;
 mod down;
 mod error;
+mod id;
+mod order;
+mod remove;
 mod step;
 mod up;
 
 #[cfg(test)]
-mod model;
-#[cfg(test)]
 mod tests;
 
-use crate::observe::Observed;
-use crate::spec::Spec;
+use crate::intent::Intent;
+use crate::observed::Observed;
+use crate::spec::{Name, Spec, VolumeSpec};
 
-pub(crate) use domain::volume_file;
 pub use error::PlanError;
-pub use step::{Action, Plan, Step};
-pub(crate) use up::in_dependency_order;
+pub use id::{DomainStep, Phase, StepId};
+pub(crate) use order::Order;
+pub use step::{Action, Plan, SavedState, Step, StopMode};
 
-/// Plans what makes `spec` true on the observed host.
-pub fn up(spec: &Spec, observed: &Observed) -> Result<Plan, PlanError> {
-    up::plan(spec, observed)
+/// What happens to the data volumes of a deployment that is taken down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Volumes {
+    Keep,
+    Delete,
 }
 
-/// Plans the same for nothing: all that the deployment owns goes, data volumes only where `volumes` is set.
-pub fn down(spec: &Spec, observed: &Observed, volumes: bool) -> Plan {
-    down::plan(spec, observed, volumes)
+/// Plans what brings the observed host to the state of `spec`, and starts what the user stopped.
+pub fn up(spec: &Spec, intent: &Intent, observed: &Observed) -> Result<Plan, PlanError> {
+    up::plan(spec, intent, observed)
+}
+
+/// Plans what differs from `spec`, but for what the user asked for: stopped domains stay stopped, faults stay active.
+pub fn drift(spec: &Spec, intent: &Intent, observed: &Observed) -> Result<Plan, PlanError> {
+    up::drift(spec, intent, observed)
+}
+
+/// Plans the removal of everything that the deployment owns.
+pub fn down(spec: &Spec, intent: &Intent, observed: &Observed, volumes: Volumes) -> Plan {
+    down::plan(spec, intent, observed, volumes)
+}
+
+/// The file of a data volume in the deployment's volumes folder.
+pub(crate) fn volume_file(domain: &Name, volume: &Name) -> String {
+    VolumeSpec::file_of(domain, volume)
+}
+
+/// Domains in dependency order.
+pub(crate) fn in_dependency_order(spec: &Spec) -> Vec<&crate::spec::DomainSpec> {
+    Order::of(spec).dependencies_first
 }

@@ -1,7 +1,11 @@
 //! Golden plans, and properties over many topologies and half-finished runs.
 
 mod down;
+mod golden;
+mod intents;
 mod left_over;
+mod model;
+mod power;
 mod roms;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,11 +13,13 @@ use std::path::PathBuf;
 
 use proptest::prelude::*;
 
-use super::model::apply;
 use super::*;
-use crate::libvirt::Ownership;
-use crate::observe::{ImageState, LabState};
+use crate::definition::Ownership;
+use crate::observed::{
+    CacheState, CertificateOwner, KeysState, LabState, ObservedDomain, Power, ServiceState,
+};
 use crate::spec::*;
+use model::World;
 
 fn name(text: &str) -> Name {
     Name::new(text).unwrap()
@@ -92,36 +98,57 @@ fn spec(domains: Vec<DomainSpec>) -> Spec {
     }
 }
 
-/// A host where nothing is.
-fn nothing(spec: &Spec) -> Observed {
-    Observed {
+/// A host that has nothing of the deployment, not even keys.
+fn nothing(spec: &Spec) -> World {
+    let domain = |name: &Name| {
+        let domain = ObservedDomain {
+            service: Some(ServiceState::default()),
+            ..ObservedDomain::default()
+        };
+        (name.clone(), domain)
+    };
+    let image = CacheState {
+        digest: Digest::of(b"image"),
+        cached: false,
+    };
+    let observed = Observed {
         lab: LabState::Absent,
-        images: BTreeMap::from([(
-            "debian".to_owned(),
-            ImageState {
-                digest: Digest::of(b"image"),
-                cached: false,
-            },
-        )]),
-        releases: spec
-            .domains
-            .keys()
-            .map(|name| (name.clone(), Digest::of(name.as_str().as_bytes())))
-            .collect(),
-        certificates: spec
-            .domains
-            .keys()
-            .map(|name| (name.clone(), Digest::of(format!("{name}'s").as_bytes())))
-            .collect(),
+        keys: KeysState {
+            missing: BTreeSet::from(["ca.pem".to_owned()]),
+            ..KeysState::default()
+        },
+        images: BTreeMap::from([("debian".to_owned(), image)]),
+        domains: spec.domains.keys().map(domain).collect(),
         ..Observed::default()
+    };
+    World {
+        observed,
+        intent: Intent::default(),
     }
 }
 
-fn applied(spec: &Spec) -> Observed {
-    let mut observed = nothing(spec);
-    let plan = up(spec, &observed).unwrap();
-    apply(&plan, usize::MAX, spec, &mut observed);
-    observed
+fn up(spec: &Spec, world: &World) -> Result<Plan, PlanError> {
+    super::up(spec, &world.intent, &world.observed)
+}
+
+fn drift(spec: &Spec, world: &World) -> Plan {
+    super::drift(spec, &world.intent, &world.observed).unwrap()
+}
+
+fn down(spec: &Spec, world: &World, volumes: Volumes) -> Plan {
+    super::down(spec, &world.intent, &world.observed, volumes)
+}
+
+fn applied(spec: &Spec) -> World {
+    let mut world = nothing(spec);
+    let plan = up(spec, &world).unwrap();
+    world.apply(&plan, usize::MAX, spec);
+    world
+}
+
+fn joined(ids: &[StepId]) -> String {
+    let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    ids.join(" ")
 }
 
 fn lines(plan: &Plan) -> String {
@@ -129,11 +156,24 @@ fn lines(plan: &Plan) -> String {
         format!(
             "{} after [{}]: {}",
             step.id,
-            step.after.join(" "),
+            joined(&step.after),
             step.reason
         )
     };
     plan.steps.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// The ids of the steps that this step waits for.
+fn after(plan: &Plan, domain: &str, step: DomainStep) -> Vec<String> {
+    let id = StepId::of(&name(domain), step);
+    let step = plan.steps.iter().find(|step| step.id == id);
+    let step = step.unwrap_or_else(|| panic!("`{id}` is not planned"));
+    step.after.iter().map(ToString::to_string).collect()
+}
+
+fn has(plan: &Plan, domain: &str, step: DomainStep) -> bool {
+    let id = StepId::of(&name(domain), step);
+    plan.steps.iter().any(|step| step.id == id)
 }
 
 fn two() -> Spec {
@@ -144,25 +184,26 @@ fn two() -> Spec {
 fn fresh() {
     let spec = two();
     insta::assert_snapshot!(lines(&up(&spec, &nothing(&spec)).unwrap()), @"
-    lab/start after []: it does not run
+    keys/create after []: `ca.pem` is missing
+    lab/start after []: it is not running
     d0/publish/127.0.0.1:9000 after [lab/start]: it is not published
     d1/publish/127.0.0.1:9001 after [lab/start]: it is not published
     image/debian after []: it is not cached
     network/define after [lab/start]: it is not defined
     network/start after [lab/start network/define]: it is new
-    d0/disk after [image/debian]: it is not there
-    d0/volume/data after []: it is not there
-    d0/define after [lab/start network/define image/debian d0/disk d0/volume/data]: it is not defined
-    d0/start after [lab/start network/start d0/disk d0/define d0/volume/data]: it does not run
-    d0/reach after [d0/start]: nothing is deployed
-    d0/push after [d0/reach]: nothing is deployed
+    d0/disk after [image/debian]: it does not exist
+    d0/volume/data after []: it does not exist
+    d0/define after [lab/start keys/create network/define image/debian d0/disk d0/volume/data]: it is not defined
+    d0/start after [lab/start network/start d0/disk d0/define d0/volume/data]: it is not running
+    d0/reach after [keys/create d0/start]: nothing is deployed
+    d0/push after [d0/reach keys/create]: nothing is deployed
     d0/activate after [d0/push]: nothing is deployed
     d0/healthy after [d0/activate lab/start]: nothing is deployed
-    d1/disk after [image/debian]: it is not there
-    d1/define after [lab/start network/define image/debian d1/disk]: it is not defined
-    d1/start after [lab/start network/start d1/disk d1/define]: it does not run
-    d1/reach after [d1/start]: nothing is deployed
-    d1/push after [d1/reach]: nothing is deployed
+    d1/disk after [image/debian]: it does not exist
+    d1/define after [lab/start keys/create network/define image/debian d1/disk]: it is not defined
+    d1/start after [lab/start network/start d1/disk d1/define]: it is not running
+    d1/reach after [keys/create d1/start]: nothing is deployed
+    d1/push after [d1/reach keys/create]: nothing is deployed
     d1/activate after [d1/push d0/healthy]: nothing is deployed
     d1/healthy after [d1/activate lab/start]: nothing is deployed
     ");
@@ -177,9 +218,9 @@ fn nothing_to_do() {
 #[test]
 fn a_changed_binary_redeploys_that_service_alone() {
     let spec = two();
-    let mut observed = applied(&spec);
-    observed.releases.insert(name("d0"), Digest::of(b"new"));
-    insta::assert_snapshot!(lines(&up(&spec, &observed).unwrap()), @"
+    let mut world = applied(&spec);
+    world.domain(&name("d0")).service.as_mut().unwrap().release = Some(Digest::of(b"new"));
+    insta::assert_snapshot!(lines(&up(&spec, &world).unwrap()), @"
     d0/reach after []: the release 0ad52e338662 is deployed
     d0/push after [d0/reach]: the release 0ad52e338662 is deployed
     d0/activate after [d0/push]: the release 0ad52e338662 is deployed
@@ -190,23 +231,31 @@ fn a_changed_binary_redeploys_that_service_alone() {
 #[test]
 fn a_renewed_certificate_restarts_nothing() {
     let spec = two();
-    let mut observed = applied(&spec);
-    observed.certificates.insert(name("d0"), Digest::of(b"new"));
-    let plan = up(&spec, &observed).unwrap();
+    let mut world = applied(&spec);
+    let owner = CertificateOwner::Service(name("d0"));
+    world.observed.keys.expiring.insert(owner);
+    world
+        .domain(&name("d0"))
+        .service
+        .as_mut()
+        .unwrap()
+        .certificate = None;
+    let plan = up(&spec, &world).unwrap();
     insta::assert_snapshot!(lines(&plan), @"
+    certificate/service/d0 after []: it expires soon, or its names changed
     d0/reach after []: its certificate was renewed
-    d0/renew after [d0/reach]: its certificate was renewed
+    d0/renew after [d0/reach certificate/service/d0]: its certificate was renewed
     ");
-    apply(&plan, usize::MAX, &spec, &mut observed);
-    assert_eq!(up(&spec, &observed), Ok(Plan::default()));
+    world.apply(&plan, usize::MAX, &spec);
+    assert_eq!(up(&spec, &world), Ok(Plan::default()));
 }
 
 #[test]
 fn an_unhealthy_service_is_deployed_again() {
     let spec = two();
-    let mut observed = applied(&spec);
-    observed.serving.remove(&name("d1"));
-    insta::assert_snapshot!(lines(&up(&spec, &observed).unwrap()), @"
+    let mut world = applied(&spec);
+    world.domain(&name("d1")).service.as_mut().unwrap().serving = false;
+    insta::assert_snapshot!(lines(&up(&spec, &world).unwrap()), @"
     d1/reach after []: it is not SERVING
     d1/push after [d1/reach]: it is not SERVING
     d1/activate after [d1/push]: it is not SERVING
@@ -217,27 +266,27 @@ fn an_unhealthy_service_is_deployed_again() {
 #[test]
 fn memory_applies_live_and_a_maximum_waits() {
     let mut spec = two();
-    let observed = applied(&spec);
+    let world = applied(&spec);
     let domain = spec.domains.get_mut(&name("d0")).unwrap();
     domain.memory = Range {
         current: Size::mib(768),
         maximum: Size::gib(2),
     };
-    let plan = up(&spec, &observed).unwrap();
+    let plan = up(&spec, &world).unwrap();
     insta::assert_snapshot!(lines(&plan), @"d0/resize after []: it has 512 MiB of 1 GiB and 1 of 2 vCPUs");
-    assert_eq!(plan.notes, ["`d0` takes its new maximum at its next start"]);
+    assert_eq!(plan.notes, ["`d0` gets its new maximum at its next start"]);
 }
 
 #[test]
 fn another_firmware_restarts_the_domain() {
     let mut spec = two();
-    let observed = applied(&spec);
+    let world = applied(&spec);
     spec.domains.get_mut(&name("d1")).unwrap().boot = Boot::Disk;
-    insta::assert_snapshot!(lines(&up(&spec, &observed).unwrap()), @"
+    insta::assert_snapshot!(lines(&up(&spec, &world).unwrap()), @"
     d1/gather after []: its definition changed
     d1/stop after [d1/gather]: its definition changed
     d1/define after [d1/stop]: its definition changed
-    d1/start after [d1/define d1/stop]: it was shut down for the change
+    d1/start after [d1/define d1/stop]: it was stopped for the change
     d1/reach after [d1/start]: it starts
     d1/push after [d1/reach]: it starts
     d1/activate after [d1/push]: it starts
@@ -248,15 +297,15 @@ fn another_firmware_restarts_the_domain() {
 #[test]
 fn another_image_replaces_the_system_disk_and_keeps_the_volume() {
     let spec = two();
-    let mut observed = applied(&spec);
-    observed.images.insert(
+    let mut world = applied(&spec);
+    world.observed.images.insert(
         "debian".into(),
-        ImageState {
+        CacheState {
             digest: Digest::of(b"new image"),
             cached: false,
         },
     );
-    insta::assert_snapshot!(lines(&up(&spec, &observed).unwrap()), @"
+    insta::assert_snapshot!(lines(&up(&spec, &world).unwrap()), @"
     image/debian after []: it is not cached
     d1/gather after []: its image changed
     d1/stop after [d1/gather]: its image changed
@@ -265,7 +314,7 @@ fn another_image_replaces_the_system_disk_and_keeps_the_volume() {
     d0/delete-disk after [d0/stop image/debian]: its image changed
     d0/disk after [image/debian d0/delete-disk]: its image changed
     d0/define after [image/debian d0/stop d0/disk]: its definition changed
-    d0/start after [d0/disk d0/define d0/stop]: it was shut down for the change
+    d0/start after [d0/disk d0/define d0/stop]: it was stopped for the change
     d0/reach after [d0/start]: nothing is deployed
     d0/push after [d0/reach]: nothing is deployed
     d0/activate after [d0/push]: nothing is deployed
@@ -273,7 +322,7 @@ fn another_image_replaces_the_system_disk_and_keeps_the_volume() {
     d1/delete-disk after [d1/stop image/debian]: its image changed
     d1/disk after [image/debian d1/delete-disk]: its image changed
     d1/define after [image/debian d1/stop d1/disk]: its definition changed
-    d1/start after [d1/disk d1/define d1/stop]: it was shut down for the change
+    d1/start after [d1/disk d1/define d1/stop]: it was stopped for the change
     d1/reach after [d1/start]: nothing is deployed
     d1/push after [d1/reach]: nothing is deployed
     d1/activate after [d1/push d0/healthy]: nothing is deployed
@@ -284,13 +333,13 @@ fn another_image_replaces_the_system_disk_and_keeps_the_volume() {
 #[test]
 fn a_domain_that_left_the_topology_goes() {
     let before = two();
-    let observed = applied(&before);
+    let world = applied(&before);
     let after = spec(vec![domain(0, &[], true)]);
-    insta::assert_snapshot!(lines(&up(&after, &observed).unwrap()), @"
+    insta::assert_snapshot!(lines(&up(&after, &world).unwrap()), @"
     unpublish/127.0.0.1:9001 after []: the topology does not publish it
-    d1/stop after []: it left the topology
-    d1/undefine after [d1/stop]: it left the topology
-    d1/delete-disk after [d1/undefine]: it left the topology
+    d1/stop after []: no longer in the topology
+    d1/undefine after [d1/stop]: no longer in the topology
+    d1/delete-disk after [d1/undefine]: no longer in the topology
     network/define after []: its guests changed
     ");
 }
@@ -305,19 +354,19 @@ fn a_foreign_object_is_an_error_that_names_it() {
             digest: Digest::of(b""),
         }),
     ] {
-        let mut observed = applied(&spec);
-        observed.domains.get_mut("d1").unwrap().owner = owner.clone();
+        let mut world = applied(&spec);
+        world.domain(&name("d1")).defined.as_mut().unwrap().owner = owner.clone();
         assert_eq!(
-            up(&spec, &observed),
+            up(&spec, &world),
             Err(PlanError::Foreign {
                 kind: "domain",
                 name: "d1".into()
             })
         );
-        let mut observed = applied(&spec);
-        observed.network.as_mut().unwrap().owner = owner;
+        let mut world = applied(&spec);
+        world.observed.network.as_mut().unwrap().owner = owner;
         assert_eq!(
-            up(&spec, &observed),
+            up(&spec, &world),
             Err(PlanError::Foreign {
                 kind: "network",
                 name: "demo".into()
@@ -329,21 +378,14 @@ fn a_foreign_object_is_an_error_that_names_it() {
 #[test]
 fn a_disk_does_not_shrink() {
     let mut spec = two();
-    let observed = applied(&spec);
+    let world = applied(&spec);
     spec.domains.get_mut(&name("d0")).unwrap().volumes[0].size = Size::mib(10);
     let error = PlanError::Shrinks {
         disk: "d0-data.qcow2".into(),
         have: Size::gib(1),
         want: Size::mib(10),
     };
-    assert_eq!(up(&spec, &observed), Err(error));
-}
-
-fn nothing_at_all() -> Observed {
-    Observed {
-        lab: LabState::Absent,
-        ..Observed::default()
-    }
+    assert_eq!(up(&spec, &world), Err(error));
 }
 
 prop_compose! {
@@ -356,6 +398,15 @@ prop_compose! {
         });
         spec(domains.collect())
     }
+}
+
+fn owns_nothing(observed: &Observed) -> bool {
+    let mut domains = observed.domains.values();
+    domains.all(|domain| domain.defined.is_none() && domain.disk.is_none())
+        && observed.lab == LabState::Absent
+        && observed.network.is_none()
+        && observed.volumes.is_empty()
+        && observed.published.is_empty()
 }
 
 fn respects_order(plan: &Plan) -> bool {
@@ -374,26 +425,25 @@ proptest! {
 
     #[test]
     fn a_half_finished_up_converges(spec in any_spec(), count in 0usize..60) {
-        let mut observed = nothing(&spec);
-        let plan = up(&spec, &observed).unwrap();
-        apply(&plan, count, &spec, &mut observed);
-        let rest = up(&spec, &observed).unwrap();
+        let mut world = nothing(&spec);
+        let plan = up(&spec, &world).unwrap();
+        world.apply(&plan, count, &spec);
+        let rest = up(&spec, &world).unwrap();
         prop_assert!(respects_order(&rest));
-        apply(&rest, usize::MAX, &spec, &mut observed);
-        prop_assert_eq!(up(&spec, &observed), Ok(Plan::default()));
+        world.apply(&rest, usize::MAX, &spec);
+        prop_assert_eq!(up(&spec, &world), Ok(Plan::default()));
     }
 
     #[test]
     fn down_after_any_part_of_up_owns_nothing(spec in any_spec(), count in 0usize..60) {
-        let mut observed = nothing(&spec);
-        let plan = up(&spec, &observed).unwrap();
-        apply(&plan, count, &spec, &mut observed);
-        let away = down(&spec, &observed, true);
-        prop_assert!(respects_order(&away));
-        apply(&away, usize::MAX, &spec, &mut observed);
-        let left = (&observed.lab, observed.domains.len(), &observed.network, observed.disks.len(), observed.volumes.len(), observed.published.len());
-        prop_assert_eq!(left, (&LabState::Absent, 0, &None, 0, 0, 0));
-        prop_assert!(down(&spec, &observed, true).is_empty());
+        let mut world = nothing(&spec);
+        let plan = up(&spec, &world).unwrap();
+        world.apply(&plan, count, &spec);
+        let removal = down(&spec, &world, Volumes::Delete);
+        prop_assert!(respects_order(&removal));
+        world.apply(&removal, usize::MAX, &spec);
+        prop_assert!(owns_nothing(&world.observed));
+        prop_assert!(down(&spec, &world, Volumes::Delete).is_empty());
     }
 
     #[test]
@@ -402,31 +452,28 @@ proptest! {
     }
 }
 
-fn starts(plan: &Plan, name: &str) -> bool {
-    plan.steps
-        .iter()
-        .any(|step| step.id == format!("{name}/start"))
-}
-
 #[test]
 fn a_domain_that_joins_or_leaves_restarts_no_other() {
     let (one, both) = (spec(vec![domain(0, &[], true)]), two());
-    assert!(!starts(&up(&both, &applied(&one)).unwrap(), "d0"), "joins");
-    assert!(!starts(&up(&one, &applied(&both)).unwrap(), "d0"), "leaves");
+    let starts = |plan: Plan| has(&plan, "d0", DomainStep::Start);
+    let mut world = applied(&one);
+    world.domain(&name("d1")).service = Some(model::service(&name("d1")));
+    assert!(!starts(up(&both, &world).unwrap()), "joins");
+    assert!(!starts(up(&one, &applied(&both)).unwrap()), "leaves");
 }
 
 #[test]
-fn domains_are_started_again_whose_network_went_away() {
+fn domains_are_restarted_when_their_network_is_not_active() {
     let spec = two();
-    let mut observed = applied(&spec);
-    observed.network.as_mut().unwrap().active = false;
-    assert!(starts(&up(&spec, &observed).unwrap(), "d0"));
+    let mut world = applied(&spec);
+    world.observed.network.as_mut().unwrap().active = false;
+    assert!(has(&up(&spec, &world).unwrap(), "d0", DomainStep::Start));
 }
 
 #[test]
-fn a_running_domain_whose_disk_is_gone_is_started_again() {
+fn a_running_domain_whose_disk_is_missing_is_restarted() {
     let spec = two();
-    let mut observed = applied(&spec);
-    observed.disks.remove("d0");
-    assert!(starts(&up(&spec, &observed).unwrap(), "d0"));
+    let mut world = applied(&spec);
+    world.domain(&name("d0")).disk = None;
+    assert!(has(&up(&spec, &world).unwrap(), "d0", DomainStep::Start));
 }

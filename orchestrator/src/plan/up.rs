@@ -1,91 +1,116 @@
-//! The plan that makes a spec true.
+//! The plan that brings a host to the state of a spec.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 
+use super::builder::PlanBuilder;
 use super::digest::network_digest;
-use super::{Action, Plan, PlanError, domain, down};
-use crate::observe::{LabState, Observed};
-use crate::spec::{Digest, DomainSpec, Mac, Name, Spec};
+use super::domain::DomainPlanner;
+use super::order::Order;
+use super::{Action, Plan, PlanError, StepId, remove};
+use crate::definition::{FirmwareSource, NetworkDefinition, NetworkHost, Ownership};
+use crate::intent::{Intent, PowerIntent};
+use crate::observed::{LabState, Observed};
+use crate::spec::{Mac, Name, Spec};
 
-pub fn plan(spec: &Spec, observed: &Observed) -> Result<Plan, PlanError> {
-    refuse_foreign(spec, observed)?;
-    let mut plan = Plan::default();
+const ORPHAN: &str = "no longer in the topology";
+
+/// The plan of `pspd up`: it starts what the user stopped.
+pub(super) fn plan(spec: &Spec, intent: &Intent, observed: &Observed) -> Result<Plan, PlanError> {
+    let next = intent.for_up(spec);
+    let mut plan = PlanBuilder::default();
+    if next != *intent {
+        let action = Action::RecordIntent {
+            intent: next.clone(),
+        };
+        plan.add(action, "`up` starts what was stopped");
+    }
+    for (name, power) in &intent.power {
+        if spec.domains.contains_key(name) {
+            plan.note(started_again(name, *power));
+        }
+    }
+    converge(spec, &next, observed, plan)
+}
+
+fn started_again(name: &Name, power: PowerIntent) -> String {
+    let verb = match power {
+        PowerIntent::Stopped => "starting",
+        PowerIntent::Paused => "resuming",
+        PowerIntent::Saved => "restoring",
+    };
+    format!("{verb} `{name}`, which the user {}", power.word())
+}
+
+/// The plan of what differs from the spec and the intent.
+pub(super) fn drift(spec: &Spec, intent: &Intent, observed: &Observed) -> Result<Plan, PlanError> {
+    converge(spec, intent, observed, PlanBuilder::default())
+}
+
+fn converge(
+    spec: &Spec,
+    intent: &Intent,
+    observed: &Observed,
+    mut plan: PlanBuilder,
+) -> Result<Plan, PlanError> {
+    reject_foreign(spec, observed)?;
+    keys(observed, &mut plan);
     if matches!(observed.lab, LabState::Absent | LabState::Stopped) {
-        plan.push(
-            "lab/start",
-            Action::StartLab {
-                fresh: observed.lab == LabState::Absent,
-            },
-            &[],
-            "it does not run",
-        );
+        plan.add(Action::StartLab, "it is not running");
     }
     publish(spec, observed, &mut plan);
     remove_orphans(spec, observed, &mut plan);
     for (name, image) in &observed.images {
         if !image.cached {
-            plan.push(
-                format!("image/{name}"),
-                Action::EnsureImage {
-                    image: name.clone(),
-                },
-                &[],
-                "it is not cached",
-            );
+            let image = name.clone();
+            plan.add(Action::EnsureImage { image }, "it is not cached");
         }
     }
     roms(spec, observed, &mut plan);
     network(spec, observed, &mut plan);
-    let order = in_dependency_order(spec);
-    for domain in &order {
-        subject(spec, observed, domain, &mut plan).recover();
-    }
-    for domain in order.iter().rev() {
-        subject(spec, observed, domain, &mut plan).stop();
-    }
-    for domain in order {
-        subject(spec, observed, domain, &mut plan).plan()?;
-    }
-    Ok(plan)
-}
-
-fn subject<'a>(
-    spec: &'a Spec,
-    observed: &'a Observed,
-    domain: &'a DomainSpec,
-    plan: &'a mut Plan,
-) -> domain::Subject<'a> {
-    domain::Subject {
+    let order = Order::of(spec);
+    let disturbed = disturbed(intent, &order);
+    let planner = |name: &Name| DomainPlanner {
         spec,
+        intent,
         observed,
-        domain,
-        plan,
+        domain: &spec.domains[name],
+        disturbed: disturbed.contains(name),
+    };
+    let names: Vec<&Name> = order
+        .dependencies_first
+        .iter()
+        .map(|domain| &domain.name)
+        .collect();
+    for name in &names {
+        planner(name).recover(&mut plan);
     }
+    for name in names.iter().rev() {
+        planner(name).stop(&order, &mut plan);
+    }
+    for name in &names {
+        planner(name).plan(&mut plan)?;
+    }
+    Ok(plan.finish())
 }
 
-fn refuse_foreign(spec: &Spec, observed: &Observed) -> Result<(), PlanError> {
-    let foreign = |owner: &Option<crate::libvirt::Ownership>| {
-        owner
-            .as_ref()
-            .is_none_or(|owner| owner.deployment != spec.name)
-    };
-    if observed
-        .network
-        .as_ref()
-        .is_some_and(|network| foreign(&network.owner))
-    {
+fn reject_foreign(spec: &Spec, observed: &Observed) -> Result<(), PlanError> {
+    let network = observed.network.as_ref();
+    let ours = network.is_none_or(|network| {
+        let owner = network.owner.as_ref();
+        owner.is_some_and(|owner| owner.deployment == spec.name)
+    });
+    if !ours {
         return Err(PlanError::Foreign {
             kind: "network",
             name: spec.network.name.clone(),
         });
     }
     for name in spec.domains.keys() {
-        if observed
-            .domains
-            .get(name.as_str())
-            .is_some_and(|domain| foreign(&domain.owner))
-        {
+        let defined = observed
+            .domain(name)
+            .and_then(|domain| domain.defined.as_ref());
+        if defined.is_some_and(|defined| !defined.belongs_to(&spec.name)) {
             return Err(PlanError::Foreign {
                 kind: "domain",
                 name: name.to_string(),
@@ -95,131 +120,147 @@ fn refuse_foreign(spec: &Spec, observed: &Observed) -> Result<(), PlanError> {
     Ok(())
 }
 
-/// Ports are taken first: one that is in use should fail before anything boots.
-fn publish(spec: &Spec, observed: &Observed, plan: &mut Plan) {
+/// Domains whose services may be down for a reason that the user knows: they, or any that they depend on, are held or
+/// have a fault.
+fn disturbed(intent: &Intent, order: &Order) -> BTreeSet<Name> {
+    let mut disturbed = BTreeSet::new();
+    for domain in &order.dependencies_first {
+        if intent.disturbs(&domain.name) || !domain.depends_on.is_disjoint(&disturbed) {
+            disturbed.insert(domain.name.clone());
+        }
+    }
+    disturbed
+}
+
+fn keys(observed: &Observed, plan: &mut PlanBuilder) {
+    let missing = &observed.keys.missing;
+    if !missing.is_empty() {
+        let count = missing.len();
+        let reason = match (missing.first(), count) {
+            (Some(file), 1) => format!("`{file}` is missing"),
+            _ => format!("{count} of its files are missing"),
+        };
+        plan.add(Action::CreateKeys, reason);
+    }
+    for owner in &observed.keys.expiring {
+        let owner = owner.clone();
+        plan.add(
+            Action::RenewCertificate { owner },
+            "it expires soon, or its names changed",
+        )
+        .if_planned(StepId::CreateKeys);
+    }
+}
+
+/// Ports come first: one that is in use should fail before anything boots.
+fn publish(spec: &Spec, observed: &Observed, plan: &mut PlanBuilder) {
     let wanted: Vec<(&Name, SocketAddr, SocketAddr)> = spec
         .domains
         .values()
         .flat_map(|domain| {
-            domain.publish.iter().map(move |one| {
-                (
-                    &domain.name,
-                    one.host,
-                    SocketAddr::from((domain.address, one.guest_port)),
-                )
+            domain.publish.iter().map(move |publish| {
+                let guest = SocketAddr::from((domain.address, publish.guest_port));
+                (&domain.name, publish.host, guest)
             })
         })
         .collect();
+    let pairs: BTreeSet<(SocketAddr, SocketAddr)> = wanted
+        .iter()
+        .map(|(_, host, guest)| (*host, *guest))
+        .collect();
     for (host, guest) in &observed.published {
-        if !wanted
-            .iter()
-            .any(|(_, wanted_host, wanted_guest)| (wanted_host, wanted_guest) == (host, guest))
-        {
-            plan.push(
-                format!("unpublish/{host}"),
+        if !pairs.contains(&(*host, *guest)) {
+            plan.add(
                 Action::Unpublish { host: *host },
-                &[],
                 "the topology does not publish it",
             );
         }
     }
     for (domain, host, guest) in wanted {
         if observed.published.get(&host) != Some(&guest) {
-            let after = ["lab/start".into(), format!("unpublish/{host}")];
+            let domain = domain.clone();
             let action = Action::Publish {
-                domain: domain.clone(),
+                domain,
                 host,
                 guest,
             };
-            plan.push(
-                format!("{domain}/publish/{host}"),
-                action,
-                &after,
-                "it is not published",
-            );
+            plan.add(action, "it is not published")
+                .if_planned(StepId::StartLab)
+                .if_planned(StepId::Unpublish(host));
         }
     }
 }
 
 /// Domains with the same firmware share one ROM.
-fn roms(spec: &Spec, observed: &Observed, plan: &mut Plan) {
-    for (name, rom) in &observed.roms {
-        let id = rom_step(&rom.digest);
-        if rom.cached || plan.steps.iter().any(|step| step.id == id) {
+fn roms(spec: &Spec, observed: &Observed, plan: &mut PlanBuilder) {
+    for (name, domain) in &spec.domains {
+        let rom = observed.domain(name).and_then(|domain| domain.rom.as_ref());
+        let Some(rom) = rom.filter(|rom| !rom.cached) else {
+            continue;
+        };
+        if plan.has(&StepId::Rom(rom.digest.clone())) {
             continue;
         }
-        let domain = &spec.domains[name];
-        let after = domain
-            .firmware
-            .holds_kernel()
-            .then(|| format!("image/{}", domain.image));
         let action = Action::EnsureRom {
             domain: name.clone(),
+            image: domain.image.clone(),
             digest: rom.digest.clone(),
+            firmware: FirmwareSource::new(&domain.firmware, Some(&rom.digest)),
         };
-        plan.push(id, action, after.as_slice(), "it is not cached");
-    }
-}
-
-/// The id of the step that builds a ROM.
-pub(super) fn rom_step(digest: &Digest) -> String {
-    format!("rom/{}", digest.short())
-}
-
-/// Domains of this deployment that left the topology.
-fn remove_orphans(spec: &Spec, observed: &Observed, plan: &mut Plan) {
-    for name in down::owned_domains(spec, observed) {
-        if !spec.domains.contains_key(&name) {
-            down::remove_domain(
-                observed,
-                &name,
-                &["lab/start".into()],
-                "it left the topology",
-                plan,
-            );
-        }
-    }
-    for name in observed
-        .disks
-        .keys()
-        .filter_map(|name| Name::new(name).ok())
-    {
-        let id = format!("{name}/delete-disk");
-        if !spec.domains.contains_key(&name) && !plan.steps.iter().any(|step| step.id == id) {
-            plan.push(
-                id,
-                Action::DeleteDisk { domain: name },
-                &[],
-                "it left the topology",
-            );
+        let edges = plan.add(action, "it is not cached");
+        if domain.firmware.holds_kernel() {
+            edges.if_planned(StepId::Image(domain.image.clone()));
         }
     }
 }
 
-fn network(spec: &Spec, observed: &Observed, plan: &mut Plan) {
+/// Removes the deployment's domains that are no longer in the topology.
+fn remove_orphans(spec: &Spec, observed: &Observed, plan: &mut PlanBuilder) {
+    for name in remove::owned_domains(spec, observed) {
+        if !spec.domains.contains_key(name) {
+            if let Some(domain) = observed.domain(name) {
+                remove::rouse(name, domain.power, plan);
+            }
+            remove::stop(spec, observed, name, &[], ORPHAN, plan);
+            remove::undefine(observed, name, ORPHAN, plan);
+        }
+    }
+    let keep = |name: &Name| spec.domains.contains_key(name);
+    remove::delete_left_disks(observed, keep, &[], ORPHAN, plan);
+}
+
+fn network(spec: &Spec, observed: &Observed, plan: &mut PlanBuilder) {
     let digest = network_digest(spec);
     let current = observed.network.as_ref();
     let owner = current.and_then(|network| network.owner.as_ref());
     let same = owner.is_some_and(|owner| owner.digest == digest);
-    let hosts = current.is_some_and(|network| network.hosts == hosts(spec));
+    let same_hosts = current.is_some_and(|network| network.hosts == hosts(spec));
     let active = current.is_some_and(|network| network.active);
-    let mut after = vec!["lab/start".to_owned()];
-    if !(same && hosts) {
+    if !(same && same_hosts) {
         let reason = match (current, same) {
             (None, _) => "it is not defined",
             (Some(_), false) => "its addresses or its DNS domain changed",
             (Some(_), true) => "its guests changed",
         };
-        // Guests are added and removed live; what else changes holds from a network's start.
+        // Guests are added and removed live; any other change needs a restart of the network.
         if active && !same {
-            plan.push("network/stop", Action::StopNetwork, &after, reason);
-            after.push("network/stop".into());
+            plan.add(Action::StopNetwork, reason)
+                .if_planned(StepId::StartLab);
         }
         let action = Action::DefineNetwork {
-            digest,
+            digest: digest.clone(),
             fresh: current.is_none(),
+            definition: definition(
+                spec,
+                Ownership {
+                    deployment: spec.name.clone(),
+                    digest,
+                },
+            ),
         };
-        plan.push("network/define", action, &after, reason);
+        plan.add(action, reason)
+            .if_planned(StepId::StartLab)
+            .if_planned(StepId::StopNetwork);
     }
     if !(same && active) {
         let reason = if current.is_none() {
@@ -227,39 +268,32 @@ fn network(spec: &Spec, observed: &Observed, plan: &mut Plan) {
         } else {
             "it is not active"
         };
-        plan.push(
-            "network/start",
-            Action::StartNetwork,
-            &["lab/start".into(), "network/define".into()],
-            reason,
-        );
+        plan.add(Action::StartNetwork, reason)
+            .if_planned(StepId::StartLab)
+            .if_planned(StepId::DefineNetwork);
+    }
+}
+
+fn definition(spec: &Spec, ownership: Ownership) -> NetworkDefinition {
+    let hosts = spec.domains.values().map(|domain| NetworkHost {
+        name: domain.name.clone(),
+        mac: domain.mac,
+        address: domain.address,
+    });
+    NetworkDefinition {
+        name: spec.network.name.clone(),
+        ownership,
+        cidr: spec.network.cidr,
+        gateway: spec.network.gateway,
+        domain: spec.network.domain.clone(),
+        hosts: hosts.collect(),
     }
 }
 
 /// The guests that a network gives names and addresses to.
-pub(crate) fn hosts(spec: &Spec) -> BTreeSet<(Name, Mac, Ipv4Addr)> {
+pub(super) fn hosts(spec: &Spec) -> BTreeSet<(Name, Mac, Ipv4Addr)> {
     spec.domains
         .values()
         .map(|domain| (domain.name.clone(), domain.mac, domain.address))
         .collect()
-}
-
-/// Domains so that each comes after those it depends on; by name where that leaves a choice.
-pub(crate) fn in_dependency_order(spec: &Spec) -> Vec<&DomainSpec> {
-    let mut ordered: Vec<&DomainSpec> = Vec::new();
-    let mut waiting: VecDeque<&DomainSpec> = spec.domains.values().collect();
-    let mut placed = BTreeSet::new();
-    let mut postponed = 0;
-    while let Some(domain) = waiting.pop_front() {
-        // A cycle is a fault of the topology; should one get here, its members come in name order.
-        if domain.depends_on.is_subset(&placed) || postponed > waiting.len() {
-            placed.insert(domain.name.clone());
-            ordered.push(domain);
-            postponed = 0;
-        } else {
-            postponed += 1;
-            waiting.push_back(domain);
-        }
-    }
-    ordered
 }

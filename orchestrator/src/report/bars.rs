@@ -137,11 +137,7 @@ impl Bars {
             bar.finish_and_clear();
             self.bars.remove(key);
         } else if idle {
-            bar.set_message(if step.ends_with("/healthy") {
-                "SERVING"
-            } else {
-                "ready"
-            });
+            bar.set_message("ready");
         }
     }
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::Style;
 use crate::event::seconds;
 use crate::execute::{Ended, Outcome};
-use crate::plan::Step;
+use crate::plan::{Phase, Step};
 use crate::spec::Spec;
 
 /// Tells how a run ended: on stderr, or with [`Style::Json`] as a last line on stdout.
@@ -88,28 +88,7 @@ fn named(step: &Step) -> String {
     }
 }
 
-/// The stages of a domain's way, by the steps that they are made of.
-const STAGES: [(&str, &[&str]); 5] = [
-    (
-        "prepare",
-        &[
-            "disk",
-            "define",
-            "grow-disk",
-            "delete-disk",
-            "resize",
-            "stop",
-            "undefine",
-            "start",
-        ],
-    ),
-    ("boot", &["reach"]),
-    ("push", &["push"]),
-    ("activate", &["activate"]),
-    ("healthy", &["healthy"]),
-];
-
-/// Seconds per stage and domain, and the total since the run began.
+/// Seconds per phase and domain, and the total since the run began.
 fn table(ended: &[Ended]) -> String {
     let mut domains: BTreeMap<&str, Vec<&Ended>> = BTreeMap::new();
     for one in ended {
@@ -123,20 +102,14 @@ fn table(ended: &[Ended]) -> String {
     let mut table = comfy_table::Table::new();
     table.load_preset(comfy_table::presets::NOTHING);
     let mut head = vec!["domain".to_owned()];
-    head.extend(STAGES.iter().map(|(name, _)| (*name).to_owned()));
+    head.extend(Phase::ALL.iter().map(|phase| phase.word().to_owned()));
     head.push("ready after".to_owned());
     table.set_header(head);
     for (name, steps) in domains {
         let mut row = vec![name.to_owned()];
-        for (_, parts) in STAGES {
-            let part = |one: &&&Ended| {
-                one.step
-                    .id
-                    .split('/')
-                    .nth(1)
-                    .is_some_and(|part| parts.contains(&part))
-            };
-            let spent: Duration = steps.iter().filter(part).map(|one| one.elapsed).sum();
+        for phase in Phase::ALL {
+            let of_phase = steps.iter().filter(|ended| ended.step.id.phase() == phase);
+            let spent: Duration = of_phase.map(|ended| ended.elapsed).sum();
             row.push(if spent.is_zero() {
                 "-".into()
             } else {

@@ -1,18 +1,8 @@
 //! What was activated last in a guest, kept on the host so that a second `up` needs no SSH connection to know.
 
-use serde::{Deserialize, Serialize};
-
 use super::{Home, files};
-use crate::spec::{Digest, Name};
-
-/// A release that was activated and became healthy.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Deployed {
-    pub release: Digest,
-    /// The certificate that was put into use last.
-    #[serde(default)]
-    pub certificate: Option<Digest>,
-}
+use crate::observed::Deployed;
+use crate::spec::Name;
 
 impl Home {
     /// Reads a domain's record; a damaged one counts as none, and `up` looks into the guest.

@@ -5,6 +5,7 @@
 //!   lock                        held while a command changes the deployment; says by whom
 //!   journal.jsonl               what the last run began and ended, one entry a line
 //!   spec.json                   the spec of the last `up`, for commands without a topology file
+//!   intent.json                 what the user asked for beside the topology: stopped domains, active faults
 //!   keys/                       see identity
 //!   disks/                      DOMAIN.qcow2, the system disks: overlays that a rebuild replaces
 //!   volumes/                    DOMAIN-VOLUME.qcow2, the data volumes: only `down --volumes` removes them
@@ -21,6 +22,7 @@
 mod boots;
 mod deployed;
 mod files;
+mod intent;
 mod journal;
 mod lock;
 mod logbook;
@@ -31,7 +33,6 @@ use anyhow::{Context as _, anyhow};
 
 use crate::spec::{Name, Spec};
 
-pub use deployed::Deployed;
 pub use files::{create_private, remove_if_there, write_atomically};
 pub use journal::{Entry, Journal};
 pub use lock::{Lock, Locked, Patience};

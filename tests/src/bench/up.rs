@@ -126,7 +126,8 @@ impl Bare {
     fn prepare(deployment: &Deployment) -> anyhow::Result<Bare> {
         let paths = Paths::resolve(Some(deployment.state()), None)?;
         let spec = pspd::topology::load(&deployment.file)?;
-        let identity = Identity::load_or_create(&paths.deployment(&spec.name).keys(), &spec)?;
+        let identity = Identity::load(&paths.deployment(&spec.name).keys())?;
+        let identity = identity.context("the deployment has no keys")?;
         for name in spec.domains.keys() {
             let list = deployment.ssh(
                 name.as_str(),

@@ -353,7 +353,7 @@ pub fn plain_way(deployment: &Deployment, path: &str, expected: &str) -> anyhow:
     ] {
         fs::rename(unpacked.join(format!("secret.{file}")), keys.join(key))?;
     }
-    let identity = Identity::load_or_create(&keys, &spec)?;
+    let identity = Identity::load(&keys)?.context("the archive has no keys")?;
     let (lab, _) = Lab::start_with(&pspd(), &folder.join("lab"))?;
     let inside = |script: &str| output(&mut lab.enter(["sh", "-exc", script])?);
     let told = inside(&format!(

@@ -72,7 +72,7 @@ fn secrets_come_along_only_when_asked_for() {
     assert_eq!(key(&placement.home), key(&fixture.home));
     let secrets = |home: &Home, spec: &Spec| {
         let store = &spec.domains[&Name::new("store").unwrap()];
-        let identity = Identity::load_or_create(&home.keys(), spec).unwrap();
+        let identity = created_keys(&home.keys(), spec);
         let service = store.service.as_ref().unwrap();
         identity.secrets(&store.name, service).unwrap()
     };
@@ -91,9 +91,9 @@ fn secrets_come_along_only_when_asked_for() {
 #[test]
 fn a_key_on_a_disk_is_blanked_unless_it_is_asked_for() {
     let fixture = Fixture::new();
-    let identity = Identity::load_or_create(&fixture.home.keys(), &fixture.spec).unwrap();
+    let identity = created_keys(&fixture.home.keys(), &fixture.spec);
     let store = Name::new("store").unwrap();
-    let key = identity.service(&fixture.spec, &store).unwrap().key;
+    let key = identity.service(&store).unwrap().key;
     let mut block = key.clone().into_bytes();
     block.resize(4096, 0);
     fs::write(fixture.folder.path().join("key"), block).unwrap();

@@ -1,9 +1,8 @@
 use std::path::PathBuf;
 
-use super::super::{
-    DiskFormat, DomainDescription, FwCfg, KernelBoot, NetworkDescription, Ownership,
-};
+use super::super::{DiskFormat, DomainDescription, FwCfg, KernelBoot, NetworkDescription};
 use super::*;
+use crate::definition::Ownership;
 use crate::spec::{Digest, Mac, Name, Range};
 
 fn ownership() -> Ownership {
@@ -13,14 +12,14 @@ fn ownership() -> Ownership {
     }
 }
 
-fn domain() -> DomainDefinition {
+fn domain() -> DomainConfig {
     let disk = |path: &str, serial: &str| Disk {
         path: PathBuf::from(path),
         format: DiskFormat::Qcow2,
         serial: serial.to_owned(),
         read_only: false,
     };
-    DomainDefinition {
+    DomainConfig {
         name: Name::new("ai-server").unwrap(),
         ownership: ownership(),
         accelerator: Accelerator::Tcg,
@@ -147,7 +146,7 @@ fn a_domain_that_boots_from_disk() {
 
 #[test]
 fn a_domain_of_rom_and_kernel() {
-    let definition = DomainDefinition {
+    let definition = DomainConfig {
         accelerator: Accelerator::Kvm,
         machine: Machine::Q35,
         firmware: Loader::Rom {
@@ -186,7 +185,7 @@ fn a_domain_of_rom_and_kernel() {
 
 #[test]
 fn on_q35_devices_are_on_the_root_bus() {
-    let definition = DomainDefinition {
+    let definition = DomainConfig {
         machine: Machine::Q35,
         ..domain()
     };
@@ -202,7 +201,7 @@ fn on_q35_devices_are_on_the_root_bus() {
 
 #[test]
 fn a_network() {
-    insta::assert_snapshot!(network().to_xml(), @r#"
+    insta::assert_snapshot!(network_xml(&network()), @r#"
     <network>
       <name>reference</name>
       <uuid>ab315678-455f-51e7-8643-7642682741d6</uuid>
@@ -254,7 +253,7 @@ fn what_is_rendered_is_read_back() {
     assert_eq!(described.serial_log, Some(definition.serial_log));
 
     let definition = network();
-    let described = NetworkDescription::from_xml(&definition.to_xml()).unwrap();
+    let described = NetworkDescription::from_xml(&network_xml(&definition)).unwrap();
     assert_eq!(described.hosts, definition.hosts);
     assert_eq!(described.ownership, Some(definition.ownership));
 }
@@ -262,20 +261,20 @@ fn what_is_rendered_is_read_back() {
 /// libvirt before 9.7 drops a network's metadata.
 #[test]
 fn a_network_without_metadata_is_still_owned() {
-    let xml = network().to_xml();
+    let xml = network_xml(&network());
     let (head, rest) = xml.split_once("<metadata>").unwrap();
     let (_, tail) = rest.split_once("</metadata>").unwrap();
-    assert_eq!(Ownership::find(&format!("{head}{tail}")), Some(ownership()));
+    assert_eq!(ownership::find(&format!("{head}{tail}")), Some(ownership()));
 }
 
 #[test]
 fn a_mark_of_another_namespace_or_place_is_none() {
     let xml = domain().to_xml();
     assert_eq!(
-        Ownership::find(&xml.replace("urn:pspd:", "urn:other:")),
+        ownership::find(&xml.replace("urn:pspd:", "urn:other:")),
         None
     );
-    assert_eq!(Ownership::find(&xml.replace("metadata>", "devices>")), None);
+    assert_eq!(ownership::find(&xml.replace("metadata>", "devices>")), None);
 }
 
 #[test]

@@ -1,0 +1,231 @@
+//! What a host looks like, as values: the planner's input beside the spec and the intent.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::definition::Ownership;
+use crate::spec::{Digest, Mac, Name, Range, Size};
+
+/// Everything that planning looks at beside the spec and the intent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Observed {
+    pub lab: LabState,
+    pub keys: KeysState,
+    pub network: Option<NetworkState>,
+    /// The spec's domains, and any other that is defined for this deployment or has a system disk.
+    pub domains: BTreeMap<Name, ObservedDomain>,
+    /// Domains and networks of the connection that belong to somebody else: the domains, and the active networks.
+    pub foreign: BTreeSet<String>,
+    /// Virtual sizes of data volumes, by file name.
+    pub volumes: BTreeMap<String, Size>,
+    /// The spec's images. Their digests are known before an image is built.
+    pub images: BTreeMap<String, CacheState>,
+    /// Whether a relay of a URI's published ports runs.
+    pub relay: bool,
+    /// Host address to guest address.
+    pub published: BTreeMap<SocketAddr, SocketAddr>,
+}
+
+impl Observed {
+    pub fn domain(&self, name: &Name) -> Option<&ObservedDomain> {
+        self.domains.get(name)
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LabState {
+    /// The connection is a URI.
+    #[default]
+    Unused,
+    /// It has no files.
+    Absent,
+    /// Its files exist, and its supervisor does not run.
+    Stopped,
+    Running,
+}
+
+/// The deployment's keys and certificates.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct KeysState {
+    /// Files that are missing, relative to the folder of keys.
+    pub missing: BTreeSet<String>,
+    /// Certificates that exist and must be renewed: little of their time is left, or their names changed.
+    pub expiring: BTreeSet<CertificateOwner>,
+}
+
+/// Whose certificate it is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CertificateOwner {
+    /// pspd's own, with which it calls services.
+    Client,
+    /// The service of this domain.
+    Service(Name),
+}
+
+impl fmt::Display for CertificateOwner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CertificateOwner::Client => f.write_str("client"),
+            CertificateOwner::Service(name) => write!(f, "service/{name}"),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NetworkState {
+    pub owner: Option<Ownership>,
+    pub active: bool,
+    /// Guests by name, with MAC and address.
+    pub hosts: BTreeSet<(Name, Mac, Ipv4Addr)>,
+}
+
+/// One domain, from every side that pspd sees it from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ObservedDomain {
+    /// libvirt's domain of this name, whoever owns it.
+    pub defined: Option<Defined>,
+    pub power: Power,
+    /// The system disk.
+    pub disk: Option<DiskState>,
+    /// Whether its disks have overlays that an interrupted export left.
+    pub unmerged: bool,
+    /// The ROM that pspd builds for it, where its firmware is one.
+    pub rom: Option<CacheState>,
+    /// What was deployed last; `None` where nothing was.
+    pub deployed: Option<Deployed>,
+    /// Its service; `None` where the spec has none for it.
+    pub service: Option<ServiceState>,
+}
+
+/// What libvirt's definition of a domain says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Defined {
+    pub owner: Option<Ownership>,
+    pub memory: Range<Size>,
+    pub vcpus: Range<u32>,
+    /// The maximum that the running domain was started with; `None` where it does not run.
+    pub live_maximum: Option<(Size, u32)>,
+}
+
+impl Defined {
+    pub fn belongs_to(&self, deployment: &Name) -> bool {
+        let owner = self.owner.as_ref();
+        owner.is_some_and(|owner| owner.deployment == *deployment)
+    }
+}
+
+/// A domain's power, and why it is so where libvirt knows.
+///
+/// States and reasons: <https://libvirt.org/html/libvirt-libvirt-domain.html#virDomainState>.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Power {
+    #[default]
+    Off,
+    Running,
+    /// The virtual CPUs are stopped; the process and the memory stay.
+    Paused(Pause),
+    /// The guest suspended itself to memory.
+    Suspended,
+    /// Its memory is on the host's disk (managed save), and the next start restores it.
+    Saved,
+    Crashed(Crash),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pause {
+    /// By a person or a program, pspd's own export among them.
+    User,
+    /// A disk of it reported an I/O error; the host's disk may be full.
+    IoError,
+    /// libvirt stopped it for a moment: a snapshot, a migration, its start.
+    Libvirt,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Crash {
+    /// The guest's kernel panicked; the process is kept.
+    Guest,
+    /// The hypervisor's process ended unexpectedly.
+    Process,
+}
+
+impl Power {
+    /// Whether a process holds the domain's memory and disks.
+    pub fn has_process(self) -> bool {
+        match self {
+            Power::Running | Power::Paused(_) | Power::Suspended | Power::Crashed(Crash::Guest) => {
+                true
+            }
+            Power::Off | Power::Saved | Power::Crashed(Crash::Process) => false,
+        }
+    }
+
+    /// `virsh list`'s word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Power::Off | Power::Saved => "shut off",
+            Power::Running => "running",
+            Power::Paused(_) => "paused",
+            Power::Suspended => "pmsuspended",
+            Power::Crashed(_) => "crashed",
+        }
+    }
+
+    /// What the word leaves out.
+    pub fn detail(self) -> Option<&'static str> {
+        match self {
+            Power::Off | Power::Running => None,
+            Power::Paused(Pause::User) => None,
+            Power::Paused(Pause::IoError) => {
+                Some("paused by a disk's I/O error; the host's disk may be full")
+            }
+            Power::Paused(Pause::Libvirt) => Some("paused by libvirt"),
+            Power::Suspended => Some("the guest suspended itself to memory"),
+            Power::Saved => Some("its memory is saved; the next start restores it"),
+            Power::Crashed(Crash::Guest) => Some("the guest's kernel panicked"),
+            Power::Crashed(Crash::Process) => Some("the hypervisor's process ended unexpectedly"),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DiskState {
+    /// Virtual.
+    pub size: Size,
+    /// The digest of the image that it is an overlay of, where that is in the cache.
+    pub image: Option<Digest>,
+}
+
+/// Something that the cache holds by the digest of what it is made from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CacheState {
+    pub digest: Digest,
+    pub cached: bool,
+}
+
+/// A release that was activated and became healthy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deployed {
+    pub release: Digest,
+    /// The certificate that was put into use last.
+    #[serde(default)]
+    pub certificate: Option<Digest>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ServiceState {
+    /// The release that should run. `None` where it has secrets that are still to be generated.
+    pub release: Option<Digest>,
+    /// The certificate that should be in use. `None` where it is still to be signed.
+    pub certificate: Option<Digest>,
+    /// Whether it answers SERVING.
+    pub serving: bool,
+}

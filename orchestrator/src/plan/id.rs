@@ -1,0 +1,194 @@
+//! What a step is called. Ids are values: only [`Display`](fmt::Display) turns them into text, and nothing parses it back.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use serde::{Serialize, Serializer};
+
+use crate::observed::CertificateOwner;
+use crate::spec::{Digest, Name};
+
+/// A step's identity: unique in a plan, and stable between runs.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StepId {
+    CreateKeys,
+    RenewCertificate(CertificateOwner),
+    RecordIntent,
+    StartLab,
+    StopLab,
+    RemoveLab,
+    StopRelay,
+    Image(String),
+    Rom(Digest),
+    DefineNetwork,
+    StartNetwork,
+    StopNetwork,
+    UndefineNetwork,
+    Unpublish(SocketAddr),
+    /// By the file's name.
+    DeleteVolume(String),
+    Domain(Name, DomainStep),
+}
+
+/// What is done to one domain.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DomainStep {
+    Resume,
+    Wake,
+    Merge,
+    Gather,
+    Stop,
+    Undefine,
+    DeleteDisk,
+    CreateDisk,
+    GrowDisk,
+    /// Creates or grows the data volume of this name.
+    Volume(Name),
+    Define,
+    Resize,
+    Start,
+    Reach,
+    Push,
+    Activate,
+    Renew,
+    Healthy,
+    Publish(SocketAddr),
+}
+
+/// The part of a run that a step belongs to, as the summary counts time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Everything before the guest runs, and after it stopped.
+    Prepare,
+    Boot,
+    Push,
+    Activate,
+    Healthy,
+}
+
+impl Phase {
+    pub const ALL: [Phase; 5] = [
+        Phase::Prepare,
+        Phase::Boot,
+        Phase::Push,
+        Phase::Activate,
+        Phase::Healthy,
+    ];
+
+    pub fn word(self) -> &'static str {
+        match self {
+            Phase::Prepare => "prepare",
+            Phase::Boot => "boot",
+            Phase::Push => "push",
+            Phase::Activate => "activate",
+            Phase::Healthy => "healthy",
+        }
+    }
+}
+
+impl StepId {
+    pub fn of(domain: &Name, step: DomainStep) -> StepId {
+        StepId::Domain(domain.clone(), step)
+    }
+
+    pub fn phase(&self) -> Phase {
+        match self {
+            StepId::Domain(_, step) => step.phase(),
+            StepId::CreateKeys
+            | StepId::RenewCertificate(_)
+            | StepId::RecordIntent
+            | StepId::StartLab
+            | StepId::StopLab
+            | StepId::RemoveLab
+            | StepId::StopRelay
+            | StepId::Image(_)
+            | StepId::Rom(_)
+            | StepId::DefineNetwork
+            | StepId::StartNetwork
+            | StepId::StopNetwork
+            | StepId::UndefineNetwork
+            | StepId::Unpublish(_)
+            | StepId::DeleteVolume(_) => Phase::Prepare,
+        }
+    }
+}
+
+impl DomainStep {
+    fn phase(&self) -> Phase {
+        match self {
+            DomainStep::Reach => Phase::Boot,
+            DomainStep::Push => Phase::Push,
+            DomainStep::Activate | DomainStep::Renew => Phase::Activate,
+            DomainStep::Healthy => Phase::Healthy,
+            DomainStep::Resume
+            | DomainStep::Wake
+            | DomainStep::Merge
+            | DomainStep::Gather
+            | DomainStep::Stop
+            | DomainStep::Undefine
+            | DomainStep::DeleteDisk
+            | DomainStep::CreateDisk
+            | DomainStep::GrowDisk
+            | DomainStep::Volume(_)
+            | DomainStep::Define
+            | DomainStep::Resize
+            | DomainStep::Start
+            | DomainStep::Publish(_) => Phase::Prepare,
+        }
+    }
+}
+
+impl fmt::Display for StepId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StepId::CreateKeys => f.write_str("keys/create"),
+            StepId::RenewCertificate(owner) => write!(f, "certificate/{owner}"),
+            StepId::RecordIntent => f.write_str("intent/record"),
+            StepId::StartLab => f.write_str("lab/start"),
+            StepId::StopLab => f.write_str("lab/stop"),
+            StepId::RemoveLab => f.write_str("lab/remove"),
+            StepId::StopRelay => f.write_str("relay/stop"),
+            StepId::Image(name) => write!(f, "image/{name}"),
+            StepId::Rom(digest) => write!(f, "rom/{}", digest.short()),
+            StepId::DefineNetwork => f.write_str("network/define"),
+            StepId::StartNetwork => f.write_str("network/start"),
+            StepId::StopNetwork => f.write_str("network/stop"),
+            StepId::UndefineNetwork => f.write_str("network/undefine"),
+            StepId::Unpublish(host) => write!(f, "unpublish/{host}"),
+            StepId::DeleteVolume(file) => write!(f, "delete-volume/{file}"),
+            StepId::Domain(name, step) => write!(f, "{name}/{step}"),
+        }
+    }
+}
+
+impl fmt::Display for DomainStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DomainStep::Resume => f.write_str("resume"),
+            DomainStep::Wake => f.write_str("wake"),
+            DomainStep::Merge => f.write_str("merge"),
+            DomainStep::Gather => f.write_str("gather"),
+            DomainStep::Stop => f.write_str("stop"),
+            DomainStep::Undefine => f.write_str("undefine"),
+            DomainStep::DeleteDisk => f.write_str("delete-disk"),
+            DomainStep::CreateDisk => f.write_str("disk"),
+            DomainStep::GrowDisk => f.write_str("grow-disk"),
+            DomainStep::Volume(name) => write!(f, "volume/{name}"),
+            DomainStep::Define => f.write_str("define"),
+            DomainStep::Resize => f.write_str("resize"),
+            DomainStep::Start => f.write_str("start"),
+            DomainStep::Reach => f.write_str("reach"),
+            DomainStep::Push => f.write_str("push"),
+            DomainStep::Activate => f.write_str("activate"),
+            DomainStep::Renew => f.write_str("renew"),
+            DomainStep::Healthy => f.write_str("healthy"),
+            DomainStep::Publish(host) => write!(f, "publish/{host}"),
+        }
+    }
+}
+
+impl Serialize for StepId {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}

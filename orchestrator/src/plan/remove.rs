@@ -1,0 +1,133 @@
+//! What stopping and removing a domain takes: shared by the plans that bring up and take down.
+
+use super::builder::PlanBuilder;
+use super::{Action, DomainStep, StepId, StopMode};
+use crate::observed::{Crash, Observed, Pause, Power};
+use crate::spec::{Name, Spec};
+
+/// The domains that libvirt has for this deployment, by name.
+pub(super) fn owned_domains<'a>(
+    spec: &'a Spec,
+    observed: &'a Observed,
+) -> impl Iterator<Item = &'a Name> {
+    observed
+        .domains
+        .iter()
+        .filter(|(_, domain)| {
+            let defined = domain.defined.as_ref();
+            defined.is_some_and(|defined| defined.belongs_to(&spec.name))
+        })
+        .map(|(name, _)| name)
+}
+
+/// Makes a guest react again: a paused one is resumed, a suspended one is woken.
+pub(super) fn rouse(name: &Name, power: Power, plan: &mut PlanBuilder) {
+    let domain = name.clone();
+    match power {
+        Power::Paused(pause) => {
+            let reason = match pause {
+                Pause::User => "it is paused",
+                Pause::IoError => "it was paused by a disk's I/O error",
+                Pause::Libvirt => "libvirt paused it",
+            };
+            plan.add(Action::Resume { domain }, reason)
+                .if_planned(StepId::StartLab);
+        }
+        Power::Suspended => {
+            plan.add(
+                Action::Wake { domain },
+                "the guest suspended itself to memory",
+            )
+            .if_planned(StepId::StartLab);
+        }
+        Power::Off | Power::Running | Power::Saved | Power::Crashed(_) => {}
+    }
+}
+
+/// Merges what an interrupted export left of a domain's disks, before anything else is done to it.
+pub(super) fn merge(name: &Name, observed: &Observed, plan: &mut PlanBuilder) {
+    if observed.domain(name).is_some_and(|domain| domain.unmerged) {
+        let domain = name.clone();
+        plan.add(Action::Merge { domain }, "an export was interrupted")
+            .if_planned(StepId::StartLab)
+            .if_any_planned(roused(name));
+    }
+}
+
+/// The steps after which a guest reacts.
+pub(super) fn roused(name: &Name) -> [StepId; 2] {
+    [DomainStep::Resume, DomainStep::Wake].map(|step| StepId::of(name, step))
+}
+
+/// Stops a domain that has a process, after its log was gathered.
+pub(super) fn stop(
+    spec: &Spec,
+    observed: &Observed,
+    name: &Name,
+    after: &[StepId],
+    reason: &str,
+    plan: &mut PlanBuilder,
+) {
+    let Some(power) = observed.domain(name).map(|domain| domain.power) else {
+        return;
+    };
+    if !power.has_process() {
+        return;
+    }
+    let mode = if power == Power::Crashed(Crash::Guest) {
+        StopMode::Force
+    } else {
+        StopMode::Shutdown
+    };
+    let serves = spec
+        .domains
+        .get(name)
+        .is_some_and(|domain| domain.service.is_some());
+    if serves && mode == StopMode::Shutdown {
+        let domain = name.clone();
+        plan.add(Action::Gather { domain }, reason)
+            .if_planned(StepId::StartLab)
+            .if_any_planned(roused(name));
+    }
+    let domain = name.clone();
+    plan.add(Action::Stop { domain, mode }, reason)
+        .if_any_planned(after.iter().cloned())
+        .if_planned(StepId::StartLab)
+        .if_planned(StepId::of(name, DomainStep::Gather))
+        .if_any_planned(roused(name))
+        .if_planned(StepId::of(name, DomainStep::Merge));
+}
+
+/// Undefines a domain that is owned, and deletes its system disk.
+pub(super) fn undefine(observed: &Observed, name: &Name, reason: &str, plan: &mut PlanBuilder) {
+    let domain = name.clone();
+    plan.add(Action::Undefine { domain }, reason)
+        .if_planned(StepId::StartLab)
+        .if_planned(StepId::of(name, DomainStep::Merge))
+        .if_planned(StepId::of(name, DomainStep::Stop));
+    if observed
+        .domain(name)
+        .is_some_and(|domain| domain.disk.is_some())
+    {
+        let domain = name.clone();
+        plan.add(Action::DeleteDisk { domain }, reason)
+            .after(StepId::of(name, DomainStep::Undefine));
+    }
+}
+
+/// Deletes the system disks of domains that libvirt no longer has; `keep` says which ones stay.
+pub(super) fn delete_left_disks(
+    observed: &Observed,
+    keep: impl Fn(&Name) -> bool,
+    after: &[StepId],
+    reason: &str,
+    plan: &mut PlanBuilder,
+) {
+    for (name, domain) in &observed.domains {
+        if domain.disk.is_some() && !keep(name) && !plan.has_domain(name, DomainStep::DeleteDisk) {
+            let domain = name.clone();
+            plan.add(Action::DeleteDisk { domain }, reason)
+                .if_any_planned(after.iter().cloned());
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! A pure model of execution: what `Observed` and `Intent` become when a plan's steps are taken.
+
+use super::*;
+use crate::definition::Affect;
+use crate::observed::*;
+
+/// A host and what the user asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct World {
+    pub observed: Observed,
+    pub intent: Intent,
+}
+
+/// The certificate that a renewal makes of one.
+pub fn renewed(name: &Name) -> Digest {
+    Digest::of(format!("the renewed certificate of {name}").as_bytes())
+}
+
+impl World {
+    /// Takes the first `count` steps.
+    pub fn apply(&mut self, plan: &Plan, count: usize, spec: &Spec) {
+        for step in plan.steps.iter().take(count) {
+            self.take(&step.action, spec);
+        }
+    }
+
+    pub fn domain(&mut self, name: &Name) -> &mut ObservedDomain {
+        self.observed.domains.entry(name.clone()).or_default()
+    }
+
+    fn take(&mut self, action: &Action, spec: &Spec) {
+        match action {
+            Action::CreateKeys => self.create_keys(spec),
+            Action::RenewCertificate { owner } => {
+                self.observed.keys.expiring.remove(owner);
+                if let CertificateOwner::Service(name) = owner {
+                    let certificate = Some(renewed(name));
+                    self.service(name).certificate = certificate;
+                }
+            }
+            Action::RecordIntent { intent } => self.intent = intent.clone(),
+            Action::EnsureImage { .. }
+            | Action::EnsureRom { .. }
+            | Action::CreateVolume { .. }
+            | Action::GrowVolume { .. }
+            | Action::DeleteVolume { .. } => self.take_of_files(action),
+            Action::StartLab
+            | Action::StopLab
+            | Action::RemoveLab
+            | Action::StopRelay
+            | Action::Publish { .. }
+            | Action::Unpublish { .. } => self.take_of_lab(action),
+            Action::DefineNetwork { definition, .. } => {
+                let active = self.observed.network.as_ref().is_some_and(|it| it.active);
+                let hosts = definition.hosts.iter();
+                self.observed.network = Some(NetworkState {
+                    owner: Some(definition.ownership.clone()),
+                    active,
+                    hosts: hosts
+                        .map(|host| (host.name.clone(), host.mac, host.address))
+                        .collect(),
+                });
+            }
+            Action::StartNetwork => self.set_network(true),
+            Action::StopNetwork => self.set_network(false),
+            Action::UndefineNetwork => self.observed.network = None,
+            Action::CreateDisk {
+                domain,
+                image,
+                size,
+            } => {
+                let image = Some(self.observed.images[image].digest.clone());
+                let domain = self.domain(domain);
+                domain.disk = Some(DiskState { size: *size, image });
+                domain.deployed = None;
+            }
+            Action::GrowDisk { domain, size } => {
+                if let Some(disk) = &mut self.domain(domain).disk {
+                    disk.size = *size;
+                }
+            }
+            Action::DeleteDisk { domain } => {
+                let domain = self.domain(domain);
+                (domain.disk, domain.deployed) = (None, None);
+            }
+            Action::Define {
+                domain, definition, ..
+            } => {
+                self.domain(domain).defined = Some(Defined {
+                    owner: Some(definition.ownership.clone()),
+                    memory: definition.memory,
+                    vcpus: definition.vcpus,
+                    live_maximum: None,
+                });
+            }
+            Action::Undefine { domain } => {
+                let domain = self.domain(domain);
+                (domain.defined, domain.power) = (None, Power::Off);
+            }
+            Action::Resize {
+                domain,
+                memory,
+                vcpus,
+                memory_affects,
+                vcpus_affects,
+                ..
+            } => {
+                let running = self.domain(domain).power.has_process();
+                if let Some(defined) = &mut self.domain(domain).defined {
+                    for affects in [memory_affects, vcpus_affects] {
+                        assert!(running || *affects == Affect::Config);
+                    }
+                    (defined.memory, defined.vcpus) = (*memory, *vcpus);
+                }
+            }
+            Action::Merge { domain } => self.domain(domain).unmerged = false,
+            Action::Start { domain, .. } => self.start(domain),
+            Action::Resume { domain } | Action::Wake { domain } => {
+                self.domain(domain).power = Power::Running;
+            }
+            Action::Stop { domain, .. } => {
+                self.domain(domain).power = Power::Off;
+                if let Some(service) = &mut self.domain(domain).service {
+                    service.serving = false;
+                }
+            }
+            Action::Reach { domain, .. } | Action::Push { domain, .. } => {
+                assert_eq!(
+                    self.domain(domain).power,
+                    Power::Running,
+                    "{domain} answers"
+                );
+            }
+            Action::Gather { domain } => {
+                assert_eq!(
+                    self.domain(domain).power,
+                    Power::Running,
+                    "{domain} answers"
+                );
+            }
+            Action::Activate { domain, .. } => self.domain(domain).deployed = None,
+            Action::Healthy {
+                domain, release, ..
+            } => {
+                let service = self.service(domain);
+                service.serving = true;
+                let (wanted, certificate) = (service.release.clone(), service.certificate.clone());
+                assert!(release.is_none() || *release == wanted);
+                self.domain(domain).deployed = wanted.map(|release| Deployed {
+                    release,
+                    certificate,
+                });
+            }
+            Action::Renew { domain, .. } => {
+                let certificate = self.service(domain).certificate.clone();
+                if let Some(deployed) = &mut self.domain(domain).deployed {
+                    deployed.certificate = certificate;
+                }
+            }
+        }
+    }
+
+    fn take_of_files(&mut self, action: &Action) {
+        match action {
+            Action::EnsureImage { image } => {
+                if let Some(image) = self.observed.images.get_mut(image) {
+                    image.cached = true;
+                }
+            }
+            Action::EnsureRom { digest, .. } => {
+                for domain in self.observed.domains.values_mut() {
+                    if let Some(rom) = &mut domain.rom {
+                        rom.cached |= rom.digest == *digest;
+                    }
+                }
+            }
+            Action::CreateVolume { file, size, .. } | Action::GrowVolume { file, size, .. } => {
+                self.observed.volumes.insert(file.clone(), *size);
+            }
+            Action::DeleteVolume { file } => _ = self.observed.volumes.remove(file),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn take_of_lab(&mut self, action: &Action) {
+        match action {
+            Action::StartLab => self.observed.lab = LabState::Running,
+            Action::StopRelay => self.observed.relay = false,
+            Action::StopLab => {
+                self.observed.lab = LabState::Stopped;
+                self.observed.published.clear();
+            }
+            Action::RemoveLab => self.observed.lab = LabState::Absent,
+            Action::Publish { host, guest, .. } => {
+                self.observed.published.insert(*host, *guest);
+            }
+            Action::Unpublish { host } => _ = self.observed.published.remove(host),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn create_keys(&mut self, spec: &Spec) {
+        self.observed.keys.missing.clear();
+        for name in spec.domains.keys() {
+            *self.service(name) = service(name);
+        }
+    }
+
+    fn service(&mut self, name: &Name) -> &mut ServiceState {
+        self.domain(name).service.as_mut().unwrap()
+    }
+
+    fn set_network(&mut self, active: bool) {
+        if let Some(network) = &mut self.observed.network {
+            network.active = active;
+        }
+    }
+
+    fn start(&mut self, name: &Name) {
+        let domain = self.domain(name);
+        domain.power = Power::Running;
+        if let Some(defined) = &mut domain.defined {
+            defined.live_maximum = Some((defined.memory.maximum, defined.vcpus.maximum));
+        }
+    }
+}
+
+/// A domain's service with keys, before it runs.
+pub fn service(name: &Name) -> ServiceState {
+    ServiceState {
+        release: Some(Digest::of(name.as_str().as_bytes())),
+        certificate: Some(Digest::of(format!("{name}'s").as_bytes())),
+        serving: false,
+    }
+}
