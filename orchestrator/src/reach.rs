@@ -49,7 +49,7 @@ impl Reach {
 
 /// Has the kernel probe a connection that is silent: a guest that was killed sends no FIN, and without probes its
 /// connections would stay for ever.
-pub(crate) fn end_with_its_peer(stream: &impl AsFd) -> io::Result<()> {
+pub(crate) fn enable_keepalive(stream: &impl AsFd) -> io::Result<()> {
     sockopt::set_socket_keepalive(stream, true)?;
     sockopt::set_tcp_keepidle(stream, Duration::from_secs(60))?;
     sockopt::set_tcp_keepintvl(stream, Duration::from_secs(15))?;

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 
 use super::context::Context;
 use super::exit::Exit;
-use crate::reach::end_with_its_peer;
+use crate::reach::enable_keepalive;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -44,7 +44,7 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
             let stream = lab
                 .dial(to, Duration::from_secs(10))
                 .with_context(|| format!("failed to dial `{to}`"))?;
-            end_with_its_peer(&stream).context("failed to have the connection probed")?;
+            enable_keepalive(&stream).context("failed to have the connection probed")?;
             pump(stream)
         }
     }

@@ -12,7 +12,7 @@ use super::session::{ANSWER, Session};
 use crate::cancelled::Cancelled;
 use crate::event::Scope;
 use crate::identity::Identity;
-use crate::reach::{Reach, end_with_its_peer};
+use crate::reach::{Reach, enable_keepalive};
 use crate::spec::{Name, Spec};
 
 /// Short at first: a guest whose network is not up yet answers nothing, and a new try comes sooner than a retry.
@@ -143,7 +143,7 @@ fn handshake(reach: &Reach, address: SocketAddr, left: Duration) -> io::Result<s
     let stream = reach.dial_blocking(address, DIAL.min(left.max(RETRY)))?;
     stream.set_nodelay(true)?;
     // Not libssh2's own keepalive: with one, a wait that is silent until it is due fails as timed out.
-    end_with_its_peer(&stream)?;
+    enable_keepalive(&stream)?;
     let mut session = ssh2::Session::new()?;
     session.set_timeout(millis(left.clamp(Duration::from_secs(1), HANDSHAKE)));
     session.set_tcp_stream(stream);

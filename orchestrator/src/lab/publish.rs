@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::reach::end_with_its_peer;
+use crate::reach::enable_keepalive;
 
 /// Connections relayed at once, over all published addresses; further ones wait in the kernel's queue.
 const MOST: usize = 1024;
@@ -107,7 +107,7 @@ async fn relay(mut client: TcpStream, guest: SocketAddr) -> io::Result<()> {
     let mut upstream = tokio::time::timeout(CONNECT, TcpStream::connect(guest)).await??;
     for stream in [&client, &upstream] {
         stream.set_nodelay(true)?;
-        end_with_its_peer(stream)?;
+        enable_keepalive(stream)?;
     }
     tokio::io::copy_bidirectional_with_sizes(&mut client, &mut upstream, BUFFER, BUFFER).await?;
     Ok(())

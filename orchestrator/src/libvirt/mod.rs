@@ -16,9 +16,9 @@ mod events;
 mod ffi;
 mod network;
 mod ownership;
+mod probe;
 mod render;
 mod snapshot;
-mod trial;
 mod xml;
 
 pub use capabilities::{Capabilities, Version, Versions};
@@ -36,5 +36,5 @@ pub use error::{Cause, Error, Kind, Malformed, Owner, Result};
 pub use events::{Lifecycle, LifecycleChange, LifecycleEvent, StopReason};
 pub use network::Network;
 pub use ownership::Ownership;
+pub use probe::{BootNetwork, Medium, Probe};
 pub use snapshot::SNAPSHOT;
-pub use trial::{BootNetwork, Medium, Trial};

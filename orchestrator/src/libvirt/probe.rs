@@ -27,7 +27,7 @@ pub enum Medium {
 
 /// A machine with one medium.
 #[derive(Clone, Debug)]
-pub struct Trial {
+pub struct Probe {
     /// Without kernel, disks and interfaces: the medium is all that it has.
     pub machine: DomainDefinition,
     pub medium: Medium,
@@ -82,11 +82,11 @@ impl Medium {
 
 impl Connection {
     /// Starts it; [`Domain::destroy`] ends and removes it.
-    pub fn start_trial(&self, trial: &Trial) -> Result<Domain> {
-        let name = trial.machine.name.as_str();
+    pub fn start_probe(&self, probe: &Probe) -> Result<Domain> {
+        let name = probe.machine.name.as_str();
         let domain = self
             .raw()
-            .create_domain_xml(&trial.to_xml(), 0)
+            .create_domain_xml(&probe.to_xml(), 0)
             .attempt(|| format!("start domain `{name}`"))?;
         Ok(Domain::new(domain, self.clone(), name))
     }
@@ -101,7 +101,7 @@ impl Connection {
     }
 }
 
-impl Trial {
+impl Probe {
     fn to_xml(&self) -> String {
         let kind = self.machine.accelerator.into();
         self.machine.tree(kind, true, self.devices()).to_xml()
@@ -196,13 +196,13 @@ mod tests {
     use crate::libvirt::{Loader, Ownership};
     use crate::spec::{Digest, Machine, Name, Range, Size};
 
-    fn trial(medium: Medium) -> String {
+    fn probe_xml(medium: Medium) -> String {
         let log = Path::new("/d/log").to_owned();
         let machine = DomainDefinition {
-            name: Name::new("trial").unwrap(),
+            name: Name::new("probe").unwrap(),
             ownership: Ownership {
                 deployment: Name::new("bench").unwrap(),
-                digest: Digest::of(b"trial"),
+                digest: Digest::of(b"probe"),
             },
             accelerator: Accelerator::Tcg,
             machine: Machine::Q35,
@@ -224,12 +224,12 @@ mod tests {
             firmware_log: log,
         };
         let source = "/m/<medium>".to_owned();
-        let trial = Trial {
+        let probe = Probe {
             machine,
             medium,
             source,
         };
-        trial.to_xml()
+        probe.to_xml()
     }
 
     #[test]
@@ -241,7 +241,7 @@ mod tests {
             (Medium::Usb, "disk", "dev=\"sda\" bus=\"usb\""),
             (Medium::CdRom, "cdrom", "dev=\"sda\" bus=\"sata\""),
         ] {
-            let xml = trial(medium);
+            let xml = probe_xml(medium);
             assert!(
                 xml.contains(&format!("device=\"{device}\"")) && xml.contains(target),
                 "{xml}"
@@ -250,7 +250,7 @@ mod tests {
             assert!(!xml.contains("<interface"), "{xml}");
             assert!(xml.contains("file=\"/m/&lt;medium&gt;\""), "{xml}");
         }
-        let xml = trial(Medium::Network);
+        let xml = probe_xml(Medium::Network);
         assert!(xml.contains("<boot order=\"1\"/>") && !xml.contains("<disk"));
         // Its boot ROM is what boots.
         assert!(!xml.contains("<rom "), "{xml}");
