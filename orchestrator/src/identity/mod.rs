@@ -4,11 +4,11 @@
 //! keys/ca.pem              the authority's certificate and key, ten years
 //! keys/client.pem          pspd's own certificate and key
 //! keys/services/NAME.pem   a service's certificate and key, 30 days
-//! keys/ssh                 the key that guests let in
+//! keys/ssh                 the SSH key that guests accept
 //! keys/hosts/NAME          a guest's host key
-//! keys/secrets/NAME/KEY    a service's secret that was generated
+//! keys/secrets/NAME/KEY    a generated secret of a service
 //! ```
-//! Each is one file of mode 0600 that is made whole or not at all, so that two commands at once agree on it.
+//! Each is one file of mode 0600, created atomically, so that two concurrent commands use the same content.
 
 mod certificate;
 mod credentials;
@@ -41,7 +41,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Reads `folder`, making what is missing.
+    /// Reads the keys in `folder`, and creates missing ones.
     pub fn load_or_create(folder: &Path, spec: &Spec) -> anyhow::Result<Identity> {
         let authority = Authority::load_or_create(&folder.join("ca.pem"), &spec.name)?;
         let client = authority.renewed(&folder.join("client.pem"), "pspd", &["pspd".to_owned()])?;
@@ -54,12 +54,12 @@ impl Identity {
         })
     }
 
-    /// A guest's host key, made at first use.
+    /// Returns a guest's host key, created at first use.
     pub fn host_key(&self, domain: &Name) -> anyhow::Result<PrivateKey> {
         ssh::load_or_create(&self.host_key_file(domain), domain.as_str())
     }
 
-    /// What only the guest may read, by its name in QEMU's firmware configuration and as a file.
+    /// Returns the files that only the guest may read, with their names in QEMU's firmware configuration.
     pub fn fw_cfg(&self, domain: &Name) -> anyhow::Result<Vec<FwCfg>> {
         self.host_key(domain)?;
         Ok(vec![FwCfg {
@@ -72,18 +72,18 @@ impl Identity {
         self.folder.join("hosts").join(domain.as_str())
     }
 
-    /// The key that guests let in.
+    /// Returns the SSH key that guests accept.
     pub fn ssh_key(&self) -> &PrivateKey {
         &self.ssh
     }
 
-    /// Where that key's file is, for OpenSSH.
+    /// Returns the file of that key, for OpenSSH.
     pub fn ssh_key_file(&self) -> PathBuf {
         self.folder.join("ssh")
     }
 
-    /// The systemd credentials that give a guest its name, address and authorized key, as SMBIOS OEM strings. Nothing
-    /// in them is secret: they are words of a process's command line.
+    /// Returns the systemd credentials with a guest's name, address and authorized key, as SMBIOS OEM strings. They are
+    /// not secret: other processes can read them in QEMU's command line.
     pub fn oem_strings(&self, spec: &Spec, domain: &Name) -> anyhow::Result<Vec<String>> {
         let network = &spec.network;
         let address = format!(
@@ -95,7 +95,7 @@ impl Identity {
             .ssh
             .public_key()
             .to_openssh()
-            .context("failed to write the SSH key")?;
+            .context("failed to encode the SSH key")?;
         let text = |name: &str, value: &str| format!("io.systemd.credential:{name}={value}");
         let binary = |name: &str, value: &str| {
             format!(
@@ -112,7 +112,7 @@ impl Identity {
         ])
     }
 
-    /// The certificate of a domain's service, renewed where little of its time is left. Its names are the guest's.
+    /// Returns the certificate of a domain's service, renewed if it expires soon. Its names are those of the guest.
     pub fn service(&self, spec: &Spec, domain: &Name) -> anyhow::Result<Certificate> {
         let address = spec.domains[domain].address.to_string();
         let names = [
@@ -125,7 +125,7 @@ impl Identity {
         self.authority.renewed(&path, domain.as_str(), &names)
     }
 
-    /// The values of a service's secrets, made at first use where they are generated.
+    /// Returns the values of a service's secrets; generated values are created at first use.
     pub fn secrets(
         &self,
         domain: &Name,
@@ -143,8 +143,8 @@ impl Identity {
         &self.client
     }
 
-    /// Writes `ca.pem`, `client.pem` and `client.key`, with which any gRPC client can call the services, and each secret as
-    /// `DOMAIN.KEY`.
+    /// Writes `ca.pem`, `client.pem` and `client.key`, which any gRPC client can use to call the services, and each
+    /// secret as `DOMAIN.KEY`.
     pub fn export_credentials(&self, folder: &Path, spec: &Spec) -> anyhow::Result<()> {
         credentials::export(&self.client, folder)?;
         for domain in spec.domains.values() {
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_made_once_and_closed_to_others() {
+    fn keys_are_created_once_and_only_their_owner_can_read_them() {
         let folder = tempfile::tempdir().unwrap();
         let (spec, web) = (spec(), Name::new("web").unwrap());
         let first = Identity::load_or_create(folder.path(), &spec).unwrap();
@@ -211,13 +211,13 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_file_is_named_with_what_to_do() {
+    fn a_damaged_file_is_reported_with_a_hint() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("ca.pem"), "torn").unwrap();
         let error = Identity::load_or_create(folder.path(), &spec()).unwrap_err();
         let text = format!("{error:#}");
         assert!(
-            text.contains("ca.pem`") && text.contains("remove"),
+            text.contains("ca.pem`") && text.contains("Remove"),
             "{text}"
         );
     }

@@ -1,4 +1,4 @@
-//! Values of services' secrets: generated once, or taken from a file of the user's.
+//! Values of services' secrets: generated once, or read from a user's file.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::spec::Secret;
 /// 256 bits.
 const BYTES: usize = 32;
 
-/// The value of the secret `key`; `folder` is where generated ones are kept.
+/// Returns the value of the secret `key`. Generated values are stored in `folder`.
 pub fn value(folder: &Path, key: &str, from: &Secret) -> anyhow::Result<String> {
     match from {
         Secret::Generate => store::read_or_make(&folder.join(key), || {
@@ -32,7 +32,7 @@ pub fn value(folder: &Path, key: &str, from: &Secret) -> anyhow::Result<String> 
             let value = text.strip_suffix('\n').unwrap_or(&text);
             ensure!(
                 !value.is_empty() && !value.contains(char::is_control),
-                "`{}` does not hold the secret `{key}` in one line",
+                "`{}` must contain the secret `{key}` in one line",
                 path.display()
             );
             Ok(value.to_owned())
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_generated_secret_stays_and_a_file_has_one_line() {
+    fn a_generated_secret_is_stable_and_a_secret_file_has_one_line() {
         let folder = tempfile::tempdir().unwrap();
         let keys = folder.path().join("secrets/web");
         let first = value(&keys, "WEB_TOKEN", &Secret::Generate).unwrap();

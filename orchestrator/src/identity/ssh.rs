@@ -11,13 +11,13 @@ use super::store;
 pub fn load_or_create(path: &Path, comment: &str) -> anyhow::Result<PrivateKey> {
     let text = store::read_or_make(path, || {
         let mut key = PrivateKey::random(&mut OsRng, Algorithm::Ed25519)
-            .context("failed to make an SSH key")?;
+            .context("failed to generate an SSH key")?;
         key.set_comment(comment);
         to_openssh(&key)
     })?;
     PrivateKey::from_openssh(&text).with_context(|| {
         format!(
-            "`{}` is no SSH key; remove it, and `pspd down` and `pspd up` make the guests anew",
+            "`{}` is not a valid SSH key. Remove it, then recreate the guests with `pspd down && pspd up`",
             path.display()
         )
     })
@@ -26,6 +26,6 @@ pub fn load_or_create(path: &Path, comment: &str) -> anyhow::Result<PrivateKey> 
 pub fn to_openssh(key: &PrivateKey) -> anyhow::Result<String> {
     Ok(key
         .to_openssh(LineEnding::LF)
-        .context("failed to write an SSH key")?
+        .context("failed to encode an SSH key")?
         .to_string())
 }

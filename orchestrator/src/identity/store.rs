@@ -1,4 +1,4 @@
-//! Key files: read, or made by whoever comes first.
+//! Key files, read or created. If several processes create one, the first wins.
 
 use std::fs;
 use std::io::{ErrorKind, Write as _};
@@ -8,7 +8,8 @@ use anyhow::Context as _;
 
 use crate::state::create_private;
 
-/// The file's text; where there is none, what `make` makes, unless another process was quicker.
+/// Returns the content of a file. If it does not exist, creates it with the result of `make`, unless another process
+/// creates it first.
 pub fn read_or_make(
     path: &Path,
     make: impl FnOnce() -> anyhow::Result<String>,
@@ -19,18 +20,17 @@ pub fn read_or_make(
     let folder = path.parent().unwrap_or(Path::new("/"));
     create_private(folder)?;
     let text = make()?;
-    // `tempfile` makes files of mode 0600, and `persist_noclobber` never replaces one.
+    // `tempfile` creates files with mode 0600, and `persist_noclobber` never replaces a file.
     let mut file = tempfile::NamedTempFile::new_in(folder)
-        .with_context(|| format!("failed to write in `{}`", folder.display()))?;
+        .with_context(|| format!("failed to create a file in `{}`", folder.display()))?;
     let written = file
         .write_all(text.as_bytes())
         .and_then(|()| file.as_file().sync_all());
     written.with_context(|| format!("failed to write `{}`", path.display()))?;
     match file.persist_noclobber(path) {
         Ok(_) => Ok(text),
-        Err(error) if error.error.kind() == ErrorKind::AlreadyExists => {
-            read(path)?.with_context(|| format!("`{}` came and went", path.display()))
-        }
+        Err(error) if error.error.kind() == ErrorKind::AlreadyExists => read(path)?
+            .with_context(|| format!("`{}` disappeared while being read", path.display())),
         Err(error) => {
             Err(error.error).with_context(|| format!("failed to write `{}`", path.display()))
         }
