@@ -1,4 +1,4 @@
-//! One domain that the deployment owns.
+//! A domain that the deployment owns.
 
 use std::time::{Duration, Instant};
 
@@ -12,9 +12,9 @@ use super::{Connection, DomainDescription, Error, LifecycleChange, Result};
 use crate::cancelled::Cancelled;
 use crate::spec::Size;
 
-/// A guest that is not up yet, or whose first press came too early, ignores the power button: press it again.
+/// A guest that is still booting ignores the power button, so it is pressed repeatedly.
 const PRESS_AGAIN: Duration = Duration::from_secs(10);
-/// How soon a cancelled wait ends.
+/// The maximum delay until a cancelled wait ends.
 const CANCEL_SLICE: Duration = Duration::from_millis(200);
 
 /// A handle to an owned domain.
@@ -34,37 +34,37 @@ pub enum DomainState {
     Off,
     Crashed,
     Suspended,
-    /// One that this libvirt has and pspd does not know.
+    /// A state that pspd does not know.
     Unknown,
 }
 
 impl DomainState {
-    /// Whether a process holds the domain's memory and disks.
+    /// Returns whether a process uses the domain's memory and disks.
     pub fn is_active(self) -> bool {
         !matches!(self, DomainState::Off | DomainState::Crashed)
     }
 }
 
-/// What a change is made to.
+/// The target of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Affect {
-    /// The running domain alone.
+    /// Only the running domain.
     Live,
-    /// What the next start takes.
+    /// The configuration of the next start.
     Config,
     Both,
 }
 
-/// What a domain takes of the host.
+/// The resources that a domain uses on the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct DomainStats {
-    /// Since it was started.
+    /// CPU time since the start.
     pub cpu_time: Duration,
-    /// What the guest has now.
+    /// The memory that the guest has now.
     pub memory: Size,
     pub vcpus: u32,
-    /// What its process takes; known while it is active.
+    /// The resident memory of its process; `None` while it is off.
     pub resident: Option<Size>,
 }
 
@@ -82,7 +82,7 @@ impl Domain {
         &self.name
     }
 
-    /// libvirt's number of it while it is active.
+    /// Returns libvirt's id while the domain is active.
     pub fn id(&self) -> Option<u32> {
         self.domain.id()
     }
@@ -91,17 +91,17 @@ impl Domain {
         state_of(&self.domain).attempt(|| format!("read the state of domain `{}`", self.name))
     }
 
-    /// What the next start takes.
+    /// Returns the configuration of the next start.
     pub fn config(&self) -> Result<DomainDescription> {
         self.describe(sys::VIR_DOMAIN_XML_INACTIVE)
     }
 
-    /// What runs now.
+    /// Returns the current configuration if the domain is active.
     pub fn live(&self) -> Result<Option<DomainDescription>> {
-        match self.state()?.is_active() {
-            true => self.describe(0).map(Some),
-            false => Ok(None),
+        if !self.state()?.is_active() {
+            return Ok(None);
         }
+        self.describe(0).map(Some)
     }
 
     pub fn stats(&self) -> Result<DomainStats> {
@@ -109,7 +109,7 @@ impl Domain {
             .domain
             .info()
             .attempt(|| format!("read the statistics of domain `{}`", self.name))?;
-        // Refused where the domain is off, or by drivers that know no such thing.
+        // An error if the domain is off, or in drivers without this call.
         let memory = self.domain.memory_stats(0).unwrap_or_default();
         let resident = memory
             .iter()
@@ -122,12 +122,12 @@ impl Domain {
         })
     }
 
-    /// Starts it, from its saved state if there is one; one that runs goes on.
+    /// Starts it, from its saved state if there is one; does nothing if it is running.
     pub fn start(&self) -> Result<()> {
         self.unless_state(true, VirtDomain::create, "start")
     }
 
-    /// Cuts its power; one that is off stays so.
+    /// Forces it off; does nothing if it is off.
     pub fn destroy(&self) -> Result<()> {
         self.unless_state(false, VirtDomain::destroy, "force off")
     }
@@ -141,7 +141,7 @@ impl Domain {
             if cancel.is_cancelled() {
                 return Err(Error::Cancelled {
                     domain: self.name.clone(),
-                    source: Cancelled::during("it shut down"),
+                    source: Cancelled::during("waiting for it to shut down"),
                 });
             }
             if began.elapsed() >= deadline {
@@ -162,7 +162,7 @@ impl Domain {
         Ok(())
     }
 
-    /// Writes its memory to the host's disk and ends it; the next start goes on from there.
+    /// Saves its memory to the host's disk and stops it; the next start restores the saved state.
     pub fn save(&self) -> Result<()> {
         self.domain
             .managed_save(0)
@@ -170,7 +170,7 @@ impl Domain {
     }
 
     pub fn has_saved_state(&self) -> Result<bool> {
-        let attempt = || format!("ask for the saved state of domain `{}`", self.name);
+        let attempt = || format!("look for a saved state of domain `{}`", self.name);
         self.domain.has_managed_save(0).attempt(attempt)
     }
 
@@ -182,38 +182,45 @@ impl Domain {
         self.domain.managed_save_remove(0).attempt(attempt)
     }
 
-    /// Removes its definition, with its NVRAM, its saved state and the metadata of snapshots and checkpoints.
+    /// Removes its definition, NVRAM, saved state, and the metadata of snapshots and checkpoints.
     pub fn undefine(self) -> Result<()> {
-        let everywhere =
+        let common =
             sys::VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA;
-        let everything = everywhere
-            | sys::VIR_DOMAIN_UNDEFINE_NVRAM
-            | sys::VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA;
-        let refused =
+        let all =
+            common | sys::VIR_DOMAIN_UNDEFINE_NVRAM | sys::VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA;
+        let unsupported =
             |error: &virt::error::Error| error.code().to_raw() == sys::VIR_ERR_INVALID_ARG;
         self.domain
-            .undefine_flags(everything)
-            // Drivers without NVRAM and checkpoints refuse to be asked to remove them.
-            .or_else(|error| match refused(&error) {
-                true => self.domain.undefine_flags(everywhere),
-                false => Err(error),
+            .undefine_flags(all)
+            // Drivers without NVRAM and checkpoints reject the flags to remove them.
+            .or_else(|error| {
+                if unsupported(&error) {
+                    self.domain.undefine_flags(common)
+                } else {
+                    Err(error)
+                }
             })
             .attempt(|| format!("undefine domain `{}`", self.name))
     }
 
-    /// Changes what the guest has; its maximum is the definition's.
+    /// Changes the current memory; the maximum is fixed in the definition.
     pub fn set_memory(&self, current: Size, affect: Affect) -> Result<()> {
         self.domain
             .set_memory_flags(current.0.div_ceil(1024), affect.flags())
-            .attempt(|| format!("give {current} of memory to domain `{}`", self.name))
+            .attempt(|| format!("set the memory of domain `{}` to {current}", self.name))
             .map(drop)
     }
 
-    /// Changes how many virtual CPUs the guest has; their maximum is the definition's.
+    /// Changes the number of virtual CPUs; the maximum is fixed in the definition.
     pub fn set_vcpus(&self, current: u32, affect: Affect) -> Result<()> {
         self.domain
             .set_vcpus_flags(current, affect.flags())
-            .attempt(|| format!("give {current} virtual CPUs to domain `{}`", self.name))
+            .attempt(|| {
+                format!(
+                    "set the virtual CPUs of domain `{}` to {current}",
+                    self.name
+                )
+            })
             .map(drop)
     }
 
@@ -225,7 +232,8 @@ impl Domain {
         &self.domain
     }
 
-    /// Acts unless the domain is as wanted, also where it became so meanwhile.
+    /// Calls `act` unless the domain already has the wanted state. An error is ignored if the domain reached that state
+    /// meanwhile.
     fn unless_state<T>(
         &self,
         active: bool,
@@ -257,7 +265,7 @@ impl Domain {
     }
 
     fn describe(&self, flags: sys::virDomainXMLFlags) -> Result<DomainDescription> {
-        let attempt = || format!("describe domain `{}`", self.name);
+        let attempt = || format!("read the definition of domain `{}`", self.name);
         let xml = self.domain.xml_desc(flags).attempt(attempt)?;
         DomainDescription::read(&xml).map_err(|source| Error::Report {
             subject: format!("domain `{}`", self.name),
@@ -276,7 +284,7 @@ impl Affect {
     }
 }
 
-/// The state by `virDomainGetInfo`: `virt` hides a failure of `virDomainGetState`.
+/// Reads the state with `virDomainGetInfo`: `virt` hides a failure of `virDomainGetState`.
 pub(super) fn state_of(domain: &VirtDomain) -> Result<DomainState, virt::error::Error> {
     Ok(match domain.info()?.state.to_raw() {
         sys::VIR_DOMAIN_RUNNING | sys::VIR_DOMAIN_BLOCKED => DomainState::Running,

@@ -1,4 +1,4 @@
-//! Whose an object is: a mark in its `<metadata>`, or in a TXT record for networks of libvirt before 9.7.
+//! The owner of an object: a mark in its `<metadata>`, or in a TXT record for networks of libvirt before 9.7.
 
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::name::{Namespace, ResolveResult};
@@ -8,16 +8,16 @@ use serde::{Deserialize, Serialize};
 use super::xml::Element;
 use crate::spec::{Digest, Name};
 
-/// The mark that pspd leaves in what it defines.
+/// The mark in objects that pspd defines.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ownership {
     pub deployment: Name,
-    /// Of what the object was made from; a difference is drift.
+    /// The digest of the object's definition; a difference is drift.
     pub digest: Digest,
 }
 
 const NAMESPACE: &str = "urn:pspd:ownership:1";
-/// libvirt before 9.7 drops a network's `<metadata>`; a TXT record it keeps, in every version.
+/// libvirt before 9.7 drops a network's `<metadata>`; all versions keep TXT records.
 const TXT_NAME: &str = "pspd-ownership";
 
 impl Ownership {
@@ -36,7 +36,7 @@ impl Ownership {
             .attribute("value", format!("{}/{}", self.deployment, self.digest))
     }
 
-    /// The mark in a domain's or network's XML. An unreadable mark is no mark: the object is foreign.
+    /// Finds the mark in the XML of a domain or network. An object with an unreadable mark is foreign.
     pub(super) fn find(xml: &str) -> Option<Ownership> {
         let mut reader = NsReader::from_str(xml);
         let mut path: Vec<String> = Vec::new();
