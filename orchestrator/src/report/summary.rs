@@ -1,4 +1,4 @@
-//! What a run did, with times per stage; what failed, was undone and was left.
+//! The summary of a run: times per stage, and the steps that failed, were undone or were not started.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::Style;
+use super::{Style, counted};
 use crate::event::seconds;
 use crate::execute::{Ended, Outcome};
 use crate::plan::Step;
 use crate::spec::Spec;
 
-/// Tells how a run ended: on stderr, or with [`Style::Json`] as a last line on stdout.
+/// Prints the result of a run on stderr, or with [`Style::Json`] as the last line on stdout.
 pub fn summary(outcome: &Outcome, command: &str, spec: &Spec, style: Style) -> anyhow::Result<()> {
     if style == Style::Json {
         writeln!(std::io::stdout(), "{}", as_json(outcome, command))?;
@@ -50,9 +50,9 @@ fn render(outcome: &Outcome, command: &str, spec: &Spec) -> String {
         text.push_str(&undone(outcome));
     }
     if !outcome.failed.is_empty() || (outcome.cancelled && outcome.undone.is_empty()) {
-        let left = outcome.left.len();
+        let left = counted(outcome.left.len(), "step");
         text.push_str(&format!(
-            "{left} steps were not begun; `pspd {command}` goes on from here, `pspd down` cleans up\n"
+            "{left} not started; `pspd {command}` resumes, `pspd down` cleans up\n"
         ));
     }
     if outcome.is_success() && command == "up" {
@@ -70,12 +70,12 @@ fn render(outcome: &Outcome, command: &str, spec: &Spec) -> String {
 fn undone(outcome: &Outcome) -> String {
     let mut text = String::from("interrupted; undone:\n");
     if outcome.undone.is_empty() {
-        text = String::from("interrupted; there was nothing to be undone\n");
+        text = String::from("interrupted; nothing to undo\n");
     }
     for (step, error) in &outcome.undone {
         text.push_str(&match error {
             None => format!("  {}\n", named(step)),
-            Some(error) => format!("  {}: could not be undone: {error:#}\n", named(step)),
+            Some(error) => format!("  {}: failed to undo: {error:#}\n", named(step)),
         });
     }
     text
@@ -88,7 +88,7 @@ fn named(step: &Step) -> String {
     }
 }
 
-/// The stages of a domain's way, by the steps that they are made of.
+/// The stages of a domain, each with the steps that belong to it.
 const STAGES: [(&str, &[&str]); 5] = [
     (
         "prepare",
@@ -109,12 +109,12 @@ const STAGES: [(&str, &[&str]); 5] = [
     ("healthy", &["healthy"]),
 ];
 
-/// Seconds per stage and domain, and the total since the run began.
+/// The table of seconds per stage and domain, and the total since the start of the run.
 fn table(ended: &[Ended]) -> String {
     let mut domains: BTreeMap<&str, Vec<&Ended>> = BTreeMap::new();
-    for one in ended {
-        if let Some(name) = one.step.subject() {
-            domains.entry(name.as_str()).or_default().push(one);
+    for step in ended {
+        if let Some(name) = step.step.subject() {
+            domains.entry(name.as_str()).or_default().push(step);
         }
     }
     if domains.is_empty() {
@@ -129,14 +129,14 @@ fn table(ended: &[Ended]) -> String {
     for (name, steps) in domains {
         let mut row = vec![name.to_owned()];
         for (_, parts) in STAGES {
-            let part = |one: &&&Ended| {
-                one.step
+            let part = |step: &&&Ended| {
+                step.step
                     .id
                     .split('/')
                     .nth(1)
                     .is_some_and(|part| parts.contains(&part))
             };
-            let spent: Duration = steps.iter().filter(part).map(|one| one.elapsed).sum();
+            let spent: Duration = steps.iter().filter(part).map(|step| step.elapsed).sum();
             row.push(if spent.is_zero() {
                 "-".into()
             } else {
@@ -145,7 +145,7 @@ fn table(ended: &[Ended]) -> String {
         }
         let ready = steps
             .iter()
-            .map(|one| one.started + one.elapsed)
+            .map(|step| step.started + step.elapsed)
             .max()
             .unwrap_or_default();
         row.push(format!("{:.1} s", ready.as_secs_f64()));
