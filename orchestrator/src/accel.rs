@@ -1,7 +1,8 @@
-//! Proves whether KVM runs guests on this host; an openable `/dev/kvm` is no proof.
+//! Tests whether KVM can run guests on this host. Access to `/dev/kvm` alone does not prove it.
 //!
-//! The proof boots the image's kernel under QEMU alone, without libvirt, disk or network, until it says its first line
-//! on the serial console. It holds for one boot of this host, one QEMU and one image, and is kept under `<cache>/accel`.
+//! The test boots the image's kernel in QEMU, without libvirt, disk or network, until it prints its first line on the
+//! serial console. The result is valid for one boot of this host, one QEMU version and one image, and is cached in
+//! `<cache>/accel`.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
@@ -19,12 +20,12 @@ use crate::spec::{Accel, Digest};
 
 const DEVICE: &str = "/dev/kvm";
 const QEMU: &str = "qemu-system-x86_64";
-/// A guest under working KVM needs a tenth of it.
+/// With working KVM, a guest needs a tenth of it.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// The start of the kernel's first line.
 const SIGN: &str = "Linux version";
 
-/// What domains run under.
+/// The accelerator of domains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Accelerator {
@@ -32,7 +33,7 @@ pub enum Accelerator {
     Tcg,
 }
 
-/// The accelerator, and in one line why it is that one.
+/// The accelerator, and the reason for the choice in one line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proof {
     pub accelerator: Accelerator,
@@ -55,9 +56,10 @@ impl Proof {
     }
 }
 
-/// Decides by `wanted`; for `auto`, boots `kernel` under KVM with a short deadline once per host boot, kernel and image.
+/// Chooses the accelerator. For `auto`, boots `kernel` under KVM with a short deadline, once per host boot, QEMU
+/// version and image.
 ///
-/// An image without a kernel of its own is proven with this host's. `kvm` is an error where the device can't be opened.
+/// Without a kernel, the host's own is used. `kvm` is an error if the device cannot be opened.
 pub fn decide(wanted: Accel, cache: &Path, kernel: Option<&DirectKernel>) -> Result<Proof> {
     match (wanted, openable(Path::new(DEVICE))) {
         (Accel::Tcg, _) => Ok(Proof::tcg("the topology asks for TCG")),
@@ -66,14 +68,14 @@ pub fn decide(wanted: Accel, cache: &Path, kernel: Option<&DirectKernel>) -> Res
         (Accel::Auto, Ok(())) => match kernel.cloned().or_else(own_kernel) {
             Some(kernel) => proven(cache, &kernel),
             None => Ok(Proof::tcg(format!(
-                "`{DEVICE}` opens, but there is no kernel to prove it with; `accel: kvm` in the topology uses it unproven"
+                "`{DEVICE}` is accessible, but there is no kernel to test it with. Set `accel: kvm` in the topology to use it untested"
             ))),
         },
         (Accel::Auto, Err(reason)) => Ok(Proof::tcg(reason)),
     }
 }
 
-/// Says in one line why the device can't be opened, and what to do.
+/// Opens the device. The error is one line with the reason and a hint.
 fn openable(device: &Path) -> Result<(), String> {
     let Err(error) = File::options().read(true).write(true).open(device) else {
         return Ok(());
@@ -81,20 +83,20 @@ fn openable(device: &Path) -> Result<(), String> {
     let device = device.display();
     Err(match error.kind() {
         ErrorKind::NotFound => format!(
-            "this host has no `{device}`: enable virtualisation in its firmware (or nesting in its hypervisor) and load kvm_intel or kvm_amd"
+            "this host has no `{device}`. Enable virtualization in its firmware (or nesting in its hypervisor), and load kvm_intel or kvm_amd"
         ),
         ErrorKind::PermissionDenied => {
             format!(
-                "`{device}` may not be opened by this user: add the user to group `kvm` and log in again"
+                "this user has no permission to open `{device}`. Add the user to group `kvm`, and log in again"
             )
         }
-        _ => format!("`{device}` can't be opened: {error}"),
+        _ => format!("failed to open `{device}`: {error}"),
     })
 }
 
-/// The kernel that this host runs, if this user may read it.
+/// Returns the running kernel of this host, if this user can read it.
 ///
-/// The firmware alone would be no proof: there are hosts where it ends under KVM and the kernel after it hangs.
+/// Firmware alone is not a sufficient test: on some hosts, it completes under KVM, and then the kernel hangs.
 fn own_kernel() -> Option<DirectKernel> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
     let release = release.trim();
@@ -112,25 +114,27 @@ fn own_kernel() -> Option<DirectKernel> {
     })
 }
 
-/// The cached proof, or a new one.
+/// Returns the cached result, or runs the test.
 fn proven(cache: &Path, kernel: &DirectKernel) -> Result<Proof> {
     let folder = cache.join("accel");
-    let path = folder.join(format!("{}.json", circumstances(kernel)?));
+    let path = folder.join(format!("{}.json", cache_key(kernel)?));
     if let Ok(text) = fs::read(&path)
         && let Ok(proof) = serde_json::from_slice(&text)
     {
         return Ok(proof);
     }
     let proof = prove(kernel)?;
-    fs::create_dir_all(&folder).with_context(|| format!("creating `{}`", folder.display()))?;
-    let text = serde_json::to_vec(&proof).context("writing the proof")?;
-    fs::write(&path, text).with_context(|| format!("writing `{}`", path.display()))?;
+    fs::create_dir_all(&folder)
+        .with_context(|| format!("failed to create `{}`", folder.display()))?;
+    let text = serde_json::to_vec(&proof).context("failed to encode the result of the KVM test")?;
+    fs::write(&path, text).with_context(|| format!("failed to write `{}`", path.display()))?;
     Ok(proof)
 }
 
-/// All that the answer depends on, as one digest. A cached image's path names its digest.
-fn circumstances(kernel: &DirectKernel) -> Result<Digest> {
-    let read = |path: &str| fs::read_to_string(path).with_context(|| format!("reading `{path}`"));
+/// Returns a digest of everything that the result depends on. The path of a cached image contains its digest.
+fn cache_key(kernel: &DirectKernel) -> Result<Digest> {
+    let read =
+        |path: &str| fs::read_to_string(path).with_context(|| format!("failed to read `{path}`"));
     let boot = read("/proc/sys/kernel/random/boot_id")?;
     let release = read("/proc/sys/kernel/osrelease")?;
     let output = Command::new(QEMU)
@@ -146,9 +150,9 @@ fn circumstances(kernel: &DirectKernel) -> Result<Digest> {
 fn missing(error: io::Error) -> anyhow::Error {
     match error.kind() {
         ErrorKind::NotFound => {
-            anyhow!("`{QEMU}` is not installed: install package `qemu-system-x86`")
+            anyhow!("`{QEMU}` is not installed. Install package `qemu-system-x86`")
         }
-        _ => anyhow!(error).context(format!("starting `{QEMU}`")),
+        _ => anyhow!(error).context(format!("failed to start `{QEMU}`")),
     }
 }
 
@@ -160,11 +164,11 @@ fn prove(kernel: &DirectKernel) -> Result<Proof> {
             start.elapsed().as_secs_f64()
         )),
         Outcome::Silent => Proof::tcg(format!(
-            "`{DEVICE}` opens, but a guest under KVM said nothing for {} s; running under TCG, which is slower",
+            "`{DEVICE}` is accessible, but a guest under KVM printed nothing for {} s; using TCG, which is slower",
             DEADLINE.as_secs()
         )),
-        Outcome::Ended(said) => Proof::tcg(format!(
-            "`{DEVICE}` opens, but QEMU runs no guest under KVM ({said}); running under TCG, which is slower"
+        Outcome::Ended(message) => Proof::tcg(format!(
+            "`{DEVICE}` is accessible, but QEMU failed to run a guest under KVM ({message}); using TCG, which is slower"
         )),
     })
 }
@@ -193,7 +197,7 @@ fn command(accelerator: &str, kernel: &DirectKernel) -> Command {
         ])
         .arg("-kernel")
         .arg(&kernel.kernel)
-        // The kernel speaks before it has drivers.
+        // The kernel prints before its drivers are loaded.
         .arg("-append")
         .arg(format!(
             "earlyprintk=serial,ttyS0,115200 {}",
@@ -209,11 +213,11 @@ fn command(accelerator: &str, kernel: &DirectKernel) -> Command {
 enum Outcome {
     Seen,
     Silent,
-    /// QEMU ended without the sign; its last words.
+    /// QEMU exited early; its last error message.
     Ended(String),
 }
 
-/// Runs QEMU until its guest says `sign`, it ends, or `deadline` passes; it is gone afterwards.
+/// Runs QEMU until its guest prints `sign`, it exits, or `deadline` passes. QEMU is stopped on return.
 fn run(mut command: Command, sign: &str, deadline: Duration) -> Result<Outcome> {
     let mut child = command
         .stdin(Stdio::null())
@@ -222,32 +226,32 @@ fn run(mut command: Command, sign: &str, deadline: Duration) -> Result<Outcome> 
         .spawn()
         .map_err(missing)?;
     let outcome = watch(&mut child, sign, deadline);
-    // Killing fails only if it is gone already.
+    // Killing fails only if QEMU has already exited.
     let _ = child.kill();
     child
         .wait()
-        .with_context(|| format!("waiting for `{QEMU}`"))?;
+        .with_context(|| format!("failed to wait for `{QEMU}`"))?;
     outcome
 }
 
 fn watch(child: &mut Child, sign: &str, deadline: Duration) -> Result<Outcome> {
     let (Some(stdout), Some(mut stderr)) = (child.stdout.take(), child.stderr.take()) else {
-        bail!("`{QEMU}` was started without pipes");
+        bail!("failed to read the output of `{QEMU}`: not a pipe");
     };
     let output = chunks(stdout);
     let end = Instant::now() + deadline;
-    let mut said = Vec::new();
+    let mut printed = Vec::new();
     loop {
         match output.recv_timeout(end.saturating_duration_since(Instant::now())) {
-            Ok(chunk) => said.extend(chunk),
+            Ok(chunk) => printed.extend(chunk),
             Err(RecvTimeoutError::Timeout) => return Ok(Outcome::Silent),
             Err(RecvTimeoutError::Disconnected) => {
-                let mut words = String::new();
+                let mut errors = String::new();
                 stderr
-                    .read_to_string(&mut words)
-                    .with_context(|| format!("reading what `{QEMU}` said"))?;
+                    .read_to_string(&mut errors)
+                    .with_context(|| format!("failed to read the errors of `{QEMU}`"))?;
                 return Ok(Outcome::Ended(
-                    words
+                    errors
                         .lines()
                         .last()
                         .unwrap_or("no message")
@@ -256,7 +260,7 @@ fn watch(child: &mut Child, sign: &str, deadline: Duration) -> Result<Outcome> {
                 ));
             }
         }
-        if said
+        if printed
             .windows(sign.len())
             .any(|window| window == sign.as_bytes())
         {
@@ -265,7 +269,7 @@ fn watch(child: &mut Child, sign: &str, deadline: Duration) -> Result<Outcome> {
     }
 }
 
-/// Reads on a thread of its own, so that waiting can have a deadline. It ends with the pipe.
+/// Reads on a separate thread, so that waiting can have a deadline. The thread ends when the pipe closes.
 fn chunks(mut from: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
     let (sender, receiver) = channel();
     thread::spawn(move || {
@@ -290,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_is_judged_by_what_it_says() {
+    fn the_result_depends_on_what_the_guest_prints() {
         let deadline = Duration::from_secs(10);
         for (script, outcome) in [
             ("echo Linux version 6; exec sleep 60", Outcome::Seen),
@@ -311,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_that_hangs_is_ended() {
+    fn a_hanging_guest_is_stopped() {
         let start = Instant::now();
         let outcome = run(
             shell("exec sleep 60"),
@@ -324,23 +328,23 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_does_not_open_says_what_to_do() {
+    fn a_device_that_cannot_be_opened_is_reported_with_a_hint() {
         let reason = openable(Path::new("/nonexistent/kvm")).unwrap_err();
         assert!(
-            reason.starts_with("this host has no `/nonexistent/kvm`: enable virtualisation"),
+            reason.starts_with("this host has no `/nonexistent/kvm`. Enable virtualization"),
             "{reason}"
         );
     }
 
     #[test]
-    fn what_the_topology_asks_for_is_taken() {
+    fn the_topology_can_choose_the_accelerator() {
         let cache = tempfile::tempdir().unwrap();
         let proof = decide(Accel::Tcg, cache.path(), None).unwrap();
         assert_eq!(proof.accelerator, Accelerator::Tcg);
     }
 
     #[test]
-    fn a_proof_is_kept_for_its_circumstances() {
+    fn a_result_is_cached() {
         let cache = tempfile::tempdir().unwrap();
         let kept = Proof::kvm("kept from before");
         let kernel = DirectKernel {
@@ -350,7 +354,7 @@ mod tests {
         };
         let folder = cache.path().join("accel");
         fs::create_dir_all(&folder).unwrap();
-        let path = folder.join(format!("{}.json", circumstances(&kernel).unwrap()));
+        let path = folder.join(format!("{}.json", cache_key(&kernel).unwrap()));
         fs::write(path, serde_json::to_vec(&kept).unwrap()).unwrap();
         assert_eq!(proven(cache.path(), &kernel).unwrap(), kept);
     }

@@ -1,11 +1,11 @@
-//! What the library tells while it works. It never prints: a reporter draws these.
+//! Events that the library emits while it works. The library never prints; a reporter draws the events.
 
 use std::time::Duration;
 
 use serde::Serialize;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-/// One thing that happened. `step` is a plan's step id; `subject` the domain it is about, if one.
+/// An event. `step` is the id of a plan's step; `subject` is its domain, if it has one.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
@@ -23,7 +23,7 @@ pub enum Event {
         subject: Option<String>,
         stage: String,
     },
-    /// Bytes or items done of a total.
+    /// The number of bytes or items done, and the total.
     Progress {
         step: String,
         subject: Option<String>,
@@ -48,7 +48,7 @@ pub enum Event {
         subject: Option<String>,
         title: String,
     },
-    /// Something that a user should know and that belongs to no step.
+    /// Information for the user that belongs to no step.
     Note {
         message: String,
     },
@@ -58,12 +58,12 @@ fn serialize_seconds<S: serde::Serializer>(elapsed: &Duration, to: S) -> Result<
     to.serialize_f64(seconds(*elapsed))
 }
 
-/// To the millisecond.
+/// Returns seconds, rounded to milliseconds.
 pub fn seconds(elapsed: Duration) -> f64 {
     (elapsed.as_secs_f64() * 1000.0).round() / 1000.0
 }
 
-/// The sending side; cloned to wherever work is done.
+/// The sending side, cloned for each task.
 #[derive(Clone, Debug, Default)]
 pub struct Events(Option<UnboundedSender<Event>>);
 
@@ -73,14 +73,14 @@ impl Events {
         (Events(Some(sender)), receiver)
     }
 
-    /// Events that nobody draws.
+    /// Returns a sender whose events are discarded.
     pub fn ignored() -> Events {
         Events(None)
     }
 
     pub fn emit(&self, event: Event) {
         if let Some(sender) = &self.0 {
-            // The reporter ends last; when it is gone, nobody is left to tell.
+            // Without a reporter, the event is discarded.
             let _ = sender.send(event);
         }
     }
@@ -100,7 +100,7 @@ impl Events {
     }
 }
 
-/// [`Events`] bound to one step, for the code that acts without knowing the plan.
+/// [`Events`] bound to one step, for code that does not know the plan.
 #[derive(Clone, Debug, Default)]
 pub struct Scope {
     events: Events,
@@ -109,7 +109,7 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// A scope whose events nobody draws.
+    /// Returns a scope whose events are discarded.
     pub fn ignored() -> Scope {
         Scope::default()
     }

@@ -1,4 +1,4 @@
-//! Asks services how they are, by `grpc.health.v1` over mTLS; or by their port alone, where they speak another protocol.
+//! Health checks of services: `grpc.health.v1` over mTLS, or a TCP connection for services without gRPC.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,21 +22,21 @@ use crate::identity::Identity;
 use crate::reach::Reach;
 use crate::spec::{HealthCheck, Name, Spec};
 
-/// Between two questions to a service that is not there yet.
+/// The time between two checks of a service that is not yet reachable.
 const RETRY: Duration = Duration::from_millis(100);
-/// For one question of a wait: a handshake in an emulated guest that is busy takes its time.
-const QUESTION: Duration = Duration::from_secs(5);
+/// The time limit of one check while waiting: a handshake in a busy emulated guest is slow.
+const CHECK: Duration = Duration::from_secs(5);
 
-/// What one health check found.
+/// The result of a health check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Health {
     Serving,
     NotServing,
-    /// No answer, with the cause.
+    /// The service did not answer; the cause.
     Unreachable(String),
 }
 
-/// Asks once.
+/// Checks once.
 pub async fn check(
     reach: &Reach,
     spec: &Spec,
@@ -44,11 +44,11 @@ pub async fn check(
     identity: &Identity,
     limit: Duration,
 ) -> Health {
-    let mut asker = Asker::new(reach, spec, domain, identity);
-    asker.ask(limit).await
+    let mut checker = Checker::new(reach, spec, domain, identity);
+    checker.check(limit).await
 }
 
-/// Waits until the service is SERVING; the error is what was seen last.
+/// Waits until the service is SERVING. The error is the last result.
 pub async fn serving(
     reach: &Reach,
     spec: &Spec,
@@ -57,29 +57,30 @@ pub async fn serving(
     deadline: Duration,
     cancel: &CancellationToken,
 ) -> Result<(), Health> {
-    let mut asker = Asker::new(reach, spec, domain, identity);
+    let mut checker = Checker::new(reach, spec, domain, identity);
     let end = Instant::now() + deadline;
-    let mut seen = Health::Unreachable("it was not asked yet".into());
+    let mut last = Health::Unreachable("not checked yet".into());
     loop {
         let left = end.saturating_duration_since(Instant::now());
         tokio::select! {
-            health = asker.ask(left.clamp(RETRY, QUESTION)) => seen = health,
-            () = cancel.cancelled() => return Err(seen),
+            health = checker.check(left.clamp(RETRY, CHECK)) => last = health,
+            () = cancel.cancelled() => return Err(last),
         }
-        if seen == Health::Serving {
+        if last == Health::Serving {
             return Ok(());
         }
         if Instant::now() >= end {
-            return Err(seen);
+            return Err(last);
         }
         tokio::select! {
             () = sleep(RETRY) => {}
-            () = cancel.cancelled() => return Err(seen),
+            () = cancel.cancelled() => return Err(last),
         }
     }
 }
 
-/// Waits until a new connection to the service shows this certificate (DER); says whether that came.
+/// Waits until the service presents this certificate (DER) on a new connection. Returns whether it did so before the
+/// deadline.
 pub async fn shows(
     reach: &Reach,
     spec: &Spec,
@@ -93,7 +94,7 @@ pub async fn shows(
         loop {
             match shown(reach, spec, domain, identity).await {
                 Ok(shown) if shown == certificate => return,
-                // One that is not there shows nothing, and its health tells why.
+                // If the service is down, its health check reports the cause.
                 Ok(_) | Err(_) => sleep(RETRY).await,
             }
         }
@@ -104,7 +105,7 @@ pub async fn shows(
     }
 }
 
-/// The certificate (DER) that a service shows in a handshake.
+/// Returns the certificate (DER) that a service presents in a handshake.
 async fn shown(
     reach: &Reach,
     spec: &Spec,
@@ -112,7 +113,7 @@ async fn shown(
     identity: &Identity,
 ) -> anyhow::Result<Vec<u8>> {
     let service = spec.domains[domain].service.as_ref();
-    let port = service.context("it has no service")?.port;
+    let port = service.context("the domain has no service")?.port;
     let to = SocketAddr::from((spec.domains[domain].address, port));
     let client = identity.client();
     let mut roots = RootCertStore::empty();
@@ -128,16 +129,18 @@ async fn shown(
         .with_root_certificates(roots)
         .with_client_auth_cert(chain, key)?;
     let name = ServerName::try_from(spec.host_name(domain))?;
-    let stream = reach.dial(to, QUESTION).await?;
+    let stream = reach.dial(to, CHECK).await?;
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-    let stream = timeout(QUESTION, connector.connect(name, stream)).await??;
+    let stream = timeout(CHECK, connector.connect(name, stream)).await??;
     let shown = stream.get_ref().1.peer_certificates();
     let shown = shown.and_then(|chain| chain.first());
-    Ok(shown.context("it showed no certificate")?.to_vec())
+    Ok(shown
+        .context("the service presented no certificate")?
+        .to_vec())
 }
 
-/// Keeps its connection between questions: a handshake costs an emulated guest more than an answer.
-struct Asker<'a> {
+/// Reuses its connection between checks: in an emulated guest, a handshake is slower than an answer.
+struct Checker<'a> {
     reach: &'a Reach,
     spec: &'a Spec,
     domain: &'a Name,
@@ -145,14 +148,14 @@ struct Asker<'a> {
     channel: Option<Channel>,
 }
 
-impl<'a> Asker<'a> {
+impl<'a> Checker<'a> {
     fn new(
         reach: &'a Reach,
         spec: &'a Spec,
         domain: &'a Name,
         identity: &'a Identity,
-    ) -> Asker<'a> {
-        Asker {
+    ) -> Checker<'a> {
+        Checker {
             reach,
             spec,
             domain,
@@ -161,8 +164,8 @@ impl<'a> Asker<'a> {
         }
     }
 
-    async fn ask(&mut self, limit: Duration) -> Health {
-        let answer = match timeout(limit, self.question(limit)).await {
+    async fn check(&mut self, limit: Duration) -> Health {
+        let answer = match timeout(limit, self.try_check(limit)).await {
             Ok(answer) => answer,
             Err(_) => Err(format!("no answer within {} s", limit.as_secs())),
         };
@@ -172,15 +175,15 @@ impl<'a> Asker<'a> {
         })
     }
 
-    async fn question(&mut self, limit: Duration) -> Result<Health, String> {
+    async fn try_check(&mut self, limit: Duration) -> Result<Health, String> {
         let domain = &self.spec.domains[self.domain];
         let Some(service) = &domain.service else {
-            return Err("it has no service".into());
+            return Err("the domain has no service".into());
         };
         let to = SocketAddr::from((domain.address, service.port));
         let HealthCheck::Grpc(name) = &service.health else {
-            let dialled = self.reach.dial(to, limit).await;
-            return dialled
+            let connected = self.reach.dial(to, limit).await;
+            return connected
                 .map(|_| Health::Serving)
                 .map_err(|error| error.to_string());
         };
@@ -201,7 +204,7 @@ impl<'a> Asker<'a> {
             }
             Ok(_) => Ok(Health::NotServing),
             Err(status) if status.code() == Code::NotFound => {
-                Err(format!("it does not know the health service `{name}`"))
+                Err(format!("unknown health service `{name}`"))
             }
             Err(status) => Err(with_sources(&status)),
         }
@@ -234,7 +237,7 @@ async fn connect(
         .map_err(|error| with_sources(&error))
 }
 
-/// An error's chain in one line: tonic's own words hide the cause.
+/// Formats an error with its sources in one line: tonic's own message hides the cause.
 fn with_sources(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

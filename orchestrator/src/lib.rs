@@ -1,8 +1,8 @@
-//! Makes one topology file true on a libvirt host.
+//! Brings a libvirt host to the state described by one topology file.
 //!
 //! The main path, in order: [`topology`] (text to [`spec::Spec`]), [`observe`] (host to `Observed`),
-//! [`plan`] (both to an ordered graph of steps), [`execute`] (the steps, with a journal and undo).
-//! Everything else is one of the places that a step acts on: [`libvirt`], [`lab`], [`image`], [`guest`].
+//! [`plan`] (both to an ordered graph of steps), [`execute`] (runs the steps, with a journal and undo).
+//! Steps act on [`libvirt`], [`lab`], [`image`] and [`guest`].
 
 pub mod accel;
 pub mod archive;

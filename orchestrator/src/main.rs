@@ -1,4 +1,4 @@
-//! The `pspd` binary: hands the command line to the library and its exit code to the system.
+//! The `pspd` binary. Everything is in the library.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! How pspd reaches guest addresses: straight, or through a lab.
+//! Connections to guest addresses: direct, or through a lab.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,12 +9,12 @@ use rustix::net::sockopt;
 
 use crate::lab::Lab;
 
-/// Where guest addresses are routable.
+/// The network namespace in which guest addresses are routable.
 #[derive(Clone, Debug)]
 pub enum Reach {
-    /// The host's own namespace has a route (a libvirt URI on this host).
+    /// The host's namespace (a libvirt URI on this host).
     Direct,
-    /// Only inside the lab's namespaces.
+    /// The lab's namespace.
     Lab(Lab),
 }
 
@@ -47,9 +47,8 @@ impl Reach {
     }
 }
 
-/// Has the kernel probe a connection that is silent: a guest that was killed sends no FIN, and without probes its
-/// connections would stay for ever.
-pub(crate) fn end_with_its_peer(stream: &impl AsFd) -> io::Result<()> {
+/// Enables TCP keepalive: a killed guest sends no FIN, and without probes its connections would never close.
+pub(crate) fn enable_keepalive(stream: &impl AsFd) -> io::Result<()> {
     sockopt::set_socket_keepalive(stream, true)?;
     sockopt::set_tcp_keepidle(stream, Duration::from_secs(60))?;
     sockopt::set_tcp_keepintvl(stream, Duration::from_secs(15))?;

@@ -1,6 +1,6 @@
-//! The validated topology: every default, address and MAC resolved; the one input of planning.
+//! The validated topology, with all defaults, addresses and MACs resolved: the input of planning.
 //!
-//! Owns the types and their invariants. How text becomes a [`Spec`] is [`crate::topology`]'s.
+//! Owns the types and their invariants. [`crate::topology`] parses text to a [`Spec`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -36,7 +36,7 @@ impl Name {
     }
 }
 
-/// What [`Name::new`] refuses.
+/// The error of [`Name::new`].
 #[derive(Debug, thiserror::Error)]
 #[error("`{0}` is not a DNS label: use 1 to 63 of a-z, 0-9 and -, with no - at either end")]
 pub struct InvalidName(String);
@@ -66,7 +66,7 @@ impl fmt::Display for Name {
 pub struct Digest(String);
 
 impl Digest {
-    /// The digest of bytes that are at hand.
+    /// Returns the digest of bytes in memory.
     pub fn of(bytes: &[u8]) -> Digest {
         use sha2::Digest as _;
         Digest::from(sha2::Sha256::new_with_prefix(bytes))
@@ -91,9 +91,9 @@ impl Digest {
     }
 }
 
-/// What [`Digest::parse`] refuses.
+/// The error of [`Digest::parse`].
 #[derive(Debug, thiserror::Error)]
-#[error("a SHA-256 is 64 hexadecimal digits")]
+#[error("a SHA-256 digest has 64 hexadecimal digits")]
 pub struct InvalidDigest;
 
 impl TryFrom<String> for Digest {
@@ -103,7 +103,7 @@ impl TryFrom<String> for Digest {
     }
 }
 
-/// The digest of all that the hasher was given.
+/// Finishes the hasher.
 impl From<sha2::Sha256> for Digest {
     fn from(hasher: sha2::Sha256) -> Digest {
         use sha2::Digest as _;
@@ -167,14 +167,14 @@ impl fmt::Display for Mac {
     }
 }
 
-/// What is there now, and how far it can grow without a restart.
+/// The current amount, and the maximum to which it can grow without a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Range<T> {
     pub current: T,
     pub maximum: T,
 }
 
-/// Where domains live.
+/// The libvirt connection of a deployment's domains.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Connection {
@@ -196,19 +196,19 @@ impl fmt::Display for Connection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Accel {
-    /// KVM where it is proven to run the guest, else TCG.
+    /// KVM if a test shows that it can run the guest, else TCG.
     Auto,
     Kvm,
     Tcg,
 }
 
-/// The one network of a deployment.
+/// The network of a deployment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkSpec {
-    /// libvirt's name of it: the deployment's name.
+    /// The name in libvirt, which is the deployment's name.
     pub name: String,
     pub cidr: Ipv4Net,
-    /// The host's address in it: the first usable one. DNS and DHCP answer there.
+    /// The host's address in the network: the first usable address. DNS and DHCP listen on it.
     pub gateway: Ipv4Addr,
     /// The DNS domain of the guests' names.
     pub domain: String,
@@ -217,7 +217,7 @@ pub struct NetworkSpec {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ImageSource {
-    /// A recipe's folder, absolute.
+    /// The absolute path of a recipe's directory.
     Recipe(PathBuf),
     Path {
         path: PathBuf,
@@ -229,13 +229,13 @@ pub enum ImageSource {
     },
 }
 
-/// How a guest made from the image learns its name, address and keys.
+/// How a guest of this image receives its name, address and keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Seed {
-    /// systemd credentials in SMBIOS OEM strings; what pspd's own images read.
+    /// systemd credentials in SMBIOS OEM strings, for pspd's own images.
     Credentials,
-    /// A NoCloud volume for cloud-init; what stock cloud images read.
+    /// A NoCloud volume for cloud-init, for stock cloud images.
     Nocloud,
 }
 
@@ -243,7 +243,7 @@ pub enum Seed {
 pub struct ImageSpec {
     pub name: String,
     pub source: ImageSource,
-    /// What a recipe installs beside its own packages; no other source has any.
+    /// Additional packages that a recipe installs; empty for other sources.
     #[serde(default)]
     pub packages: BTreeSet<String>,
     pub seed: Seed,
@@ -262,20 +262,20 @@ pub enum Firmware {
     },
 }
 
-/// What coreboot hands over to.
+/// The payload that coreboot starts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Payload {
     Seabios,
-    /// The image's kernel and initramfs, in the ROM itself.
+    /// The image's kernel and initramfs, stored in the ROM.
     Linux {
-        /// Words that follow the image's own command line.
+        /// Arguments appended to the image's kernel command line.
         cmdline: Option<String>,
     },
 }
 
 impl Firmware {
-    /// The topology's word for it.
+    /// The value in the topology file.
     pub fn word(&self) -> &'static str {
         match self {
             Firmware::Seabios => "seabios",
@@ -285,7 +285,7 @@ impl Firmware {
         }
     }
 
-    /// Whether the kernel is a part of the firmware.
+    /// Whether the ROM contains the kernel.
     pub fn holds_kernel(&self) -> bool {
         matches!(self, Firmware::Coreboot(Payload::Linux { .. }))
     }
@@ -294,9 +294,9 @@ impl Firmware {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Boot {
-    /// By the image's own boot loader.
+    /// The image's boot loader.
     Disk,
-    /// The image's kernel, started by the hypervisor.
+    /// The image's kernel, loaded by the hypervisor.
     Kernel,
 }
 
@@ -318,14 +318,14 @@ pub struct DomainSpec {
     pub machine: Machine,
     pub memory: Range<Size>,
     pub vcpus: Range<u32>,
-    /// Virtual size of the system disk, an overlay over the image.
+    /// The virtual size of the system disk, which is an overlay on the image.
     pub system_disk: Size,
-    /// Data volumes, which outlive rebuilds of the system disk.
+    /// Data volumes, which are kept when the system disk is rebuilt.
     pub volumes: Vec<VolumeSpec>,
     pub depends_on: BTreeSet<Name>,
     pub service: Option<ServiceSpec>,
     pub publish: Vec<Publish>,
-    /// How long the guest may take to answer by SSH; a default that suits the accelerator without one.
+    /// The deadline for the guest's first SSH answer; `None` for the default of the accelerator.
     pub boot_timeout: Option<Duration>,
     pub address: Ipv4Addr,
     pub mac: Mac,
@@ -333,40 +333,40 @@ pub struct DomainSpec {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VolumeSpec {
-    /// Also the disk's serial in the guest, by which it is found; at most 20 characters.
+    /// Also the serial number that identifies the disk in the guest; at most 20 characters.
     pub name: Name,
     pub size: Size,
-    /// Where the guest mounts it, absolute.
+    /// The absolute mount point in the guest.
     pub mount: PathBuf,
 }
 
-/// A service that runs in a domain, as a systemd unit of the domain's name.
+/// A service in a domain, run as a systemd unit with the domain's name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceSpec {
-    /// A static executable or a script on this host, absolute.
+    /// The absolute path of a static executable or script on this host.
     pub binary: PathBuf,
-    /// Where it serves in the guest.
+    /// The TCP port in the guest.
     pub port: u16,
     pub health: HealthCheck,
     pub environment: BTreeMap<String, String>,
-    /// Environment variables that nobody but the service may read.
+    /// Environment variables that only the service can read.
     #[serde(default)]
     pub secrets: BTreeMap<String, Secret>,
     pub arguments: Vec<String>,
-    /// Arguments with which the executable, run beside the service, brings what it holds to its files; none without.
+    /// Arguments that make the executable write the running service's data to its files; empty if not supported.
     #[serde(default)]
     pub checkpoint: Vec<String>,
     /// Guest path (absolute, or relative to the release) to host path (absolute).
     pub files: BTreeMap<PathBuf, PathBuf>,
 }
 
-/// By what a service is taken to be healthy; in files one word.
+/// The health check of a service. Serialized as a string.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub enum HealthCheck {
-    /// `grpc.health.v1` says SERVING of this service name, over mTLS.
+    /// `grpc.health.v1` over mTLS must report SERVING for this service name.
     Grpc(String),
-    /// Its port takes connections: all that can be asked of a service that does not speak gRPC.
+    /// The port must accept connections, for services without gRPC.
     Tcp,
 }
 
@@ -392,17 +392,17 @@ impl From<HealthCheck> for String {
     }
 }
 
-/// Where a secret's value is from.
+/// The source of a secret's value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Secret {
-    /// Made at random, and kept with the deployment's keys.
+    /// A random value, stored with the deployment's keys.
     Generate,
-    /// A file of this host, absolute, which holds it in one line.
+    /// The absolute path of a file on this host that contains the value in one line.
     File(PathBuf),
 }
 
-/// A listening address of the host whose connections go to a port of the guest.
+/// A listening address on the host that is forwarded to a port of the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Publish {
     pub host: SocketAddr,
@@ -415,7 +415,7 @@ pub struct Spec {
     pub connection: Connection,
     pub accel: Accel,
     pub network: NetworkSpec,
-    /// Only those that a domain uses.
+    /// The images that domains use.
     pub images: BTreeMap<String, ImageSpec>,
     pub domains: BTreeMap<Name, DomainSpec>,
 }

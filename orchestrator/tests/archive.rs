@@ -82,8 +82,8 @@ fn an_export_that_cannot_be_is_refused_at_once() {
     insta::assert_snapshot!(place.refused("export there.tar.xz"), @"error: `there.tar.xz` is there already; `--force` replaces it");
     insta::assert_snapshot!(place.refused("export --force folder.tar.xz"), @"error: `folder.tar.xz` is a folder; name a file");
     insta::assert_snapshot!(place.refused("export missing/a.tar.xz"), @"error: `FOLDER/missing` is no folder to write `missing/a.tar.xz` to; make it first");
-    insta::assert_snapshot!(place.refused("export a.tar.xz"), @"error: `demo` is not here: there is nothing to export");
-    insta::assert_snapshot!(place.refused("--deployment other export a.tar.xz"), @"error: no deployment `other` was brought up here (`FOLDER/state` has none)");
+    insta::assert_snapshot!(place.refused("export a.tar.xz"), @"error: deployment `demo` does not exist on this host; nothing to export");
+    insta::assert_snapshot!(place.refused("--deployment other export a.tar.xz"), @"error: deployment `other` does not exist on this host (no record in `FOLDER/state`)");
     assert_eq!(
         fs::read_to_string(place.at("there.tar.xz")).unwrap(),
         "mine"

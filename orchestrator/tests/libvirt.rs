@@ -173,7 +173,7 @@ fn what_the_deployment_does_not_own_is_refused_and_untouched() {
     let deployment = name("mine");
     let definition = domain(&deployment, name("test"), Path::new("/nonexistent/log"));
     let error = connection.define_domain(&definition).unwrap_err();
-    insta::assert_snapshot!(error, @"domain `test` belongs to no deployment: pspd does not touch it; rename one of the two or remove that domain");
+    insta::assert_snapshot!(error, @"domain `test` already exists and is managed by another program. Rename one of them, or remove the existing domain");
     let definition = NetworkDefinition {
         name: "default".to_owned(),
         ..network(&deployment)
@@ -188,7 +188,7 @@ fn what_the_deployment_does_not_own_is_refused_and_untouched() {
         .domain(&name("other"), guest.as_str())
         .unwrap_err();
     let error = error.to_string().replace(guest.as_str(), "GUEST");
-    insta::assert_snapshot!(error, @"domain `GUEST` belongs to deployment `mine`: pspd does not touch it; rename one of the two or remove that domain");
+    insta::assert_snapshot!(error, @"domain `GUEST` already exists and is managed by deployment `mine`. Rename one of them, or remove the existing domain");
     theirs.undefine().unwrap();
 
     let left = connection.domains().unwrap();
@@ -204,7 +204,7 @@ fn an_unreachable_libvirt_is_named_with_what_to_do() {
         .map(|cause| cause.to_string())
         .collect();
     insta::assert_snapshot!(chain.join("\n"), @"
-    cannot connect to libvirt at `qemu:///system?socket=/nonexistent/socket`; check that the libvirtd behind that socket is running
+    failed to connect to libvirt at `qemu:///system?socket=/nonexistent/socket`. Check that the libvirtd of this socket is running
     Failed to connect socket to '/nonexistent/socket': No such file or directory (libvirt error 38)
     ");
 }

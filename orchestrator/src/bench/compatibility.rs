@@ -12,7 +12,7 @@ use crate::definition::Ownership;
 use crate::event::{Scope, seconds};
 use crate::image::coreboot;
 use crate::image::media::{Media, STARTED};
-use crate::libvirt::{BootNetwork, DomainConfig, Loader, Medium, Trial};
+use crate::libvirt::{BootNetwork, DomainConfig, Loader, Medium, Probe};
 use crate::spec::{Digest, Firmware, Name, Payload};
 use crate::state::remove_if_there;
 
@@ -204,7 +204,7 @@ impl Bench {
         let (serial, debug) = (machine.serial_log.clone(), machine.firmware_log.clone());
         remove_if_there(&serial)?;
         remove_if_there(&debug)?;
-        let trial = Trial {
+        let probe = Probe {
             machine,
             medium,
             source,
@@ -217,7 +217,7 @@ impl Bench {
             seconds: seconds(began.elapsed()),
             last_words,
         };
-        let running = match self.connection()?.start_trial(&trial) {
+        let running = match self.connection()?.start_probe(&probe) {
             Ok(running) => running,
             Err(error) => return Ok(tried(Reached::Refused, chain(&error))),
         };
@@ -238,11 +238,11 @@ impl Bench {
     /// A case's board and firmware, with nothing to boot from.
     fn machine(&self, case: &Name) -> anyhow::Result<DomainConfig> {
         let domain = &self.spec.domains[case];
-        let name = Name::new("trial")?;
+        let name = Name::new("probe")?;
         Ok(DomainConfig {
             ownership: Ownership {
                 deployment: self.spec.name.clone(),
-                digest: Digest::of(b"trial"),
+                digest: Digest::of(b"probe"),
             },
             accelerator: self.accelerator,
             machine: domain.machine,

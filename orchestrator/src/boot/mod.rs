@@ -1,6 +1,6 @@
-//! A domain's way from power to SSH: what its consoles say and when, and which firmware its guest says that it runs on.
+//! The boot of a domain, from power on to SSH: when each stage was reached, and the firmware that the guest reports.
 //!
-//! Owns neither the domain nor the session: it reads two files that the hypervisor writes, and compares words.
+//! Owns neither the domain nor the SSH session: it reads two console logs that the hypervisor writes.
 
 mod reported;
 mod stages;
@@ -12,10 +12,10 @@ pub use reported::{Reported, SCRIPT as FIRMWARE_SCRIPT};
 pub use stages::{Console, Reader, STAGES, Times};
 pub use watch::Watch;
 
-/// The last boot of a domain that pspd saw.
+/// The last boot of a domain that pspd observed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Boot {
-    /// When its power was switched on, in RFC 3339; unknown where pspd did not do that.
+    /// When the domain was started, in RFC 3339; `None` if pspd did not start it.
     pub started: Option<String>,
     pub times: Times,
     pub reported: Reported,

@@ -1,4 +1,4 @@
-//! What a guest reports of its firmware, beside what was asked for.
+//! The firmware that a guest reports, and whether it matches the topology.
 
 use std::fmt;
 
@@ -6,19 +6,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::spec::Firmware;
 
-/// From SMBIOS (type 0), ACPI and EFI, as the guest's kernel shows them.
+/// The firmware according to SMBIOS (type 0), ACPI and EFI, as exposed by the guest's kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reported {
     pub vendor: String,
     pub version: String,
-    /// Whether the kernel runs on EFI's services.
+    /// Whether the kernel was booted by EFI.
     pub efi: bool,
-    /// Whether coreboot left tables of its own.
+    /// Whether coreboot's ACPI tables are present.
     pub coreboot: bool,
 }
 
-/// Prints what [`Reported::parse`] takes; no process beside the shell, for a guest that boots is slow. coreboot names itself
-/// as the maker of an ACPI table of this kind.
+/// Prints the input of [`Reported::parse`]. It starts no process besides the shell, because a booting guest is slow.
+/// coreboot names itself as the creator of an SSDT.
 pub const SCRIPT: &str = r#"cd /sys/class/dmi/id
 read -r line <bios_vendor && echo "vendor $line"
 read -r line <bios_version && echo "version $line"
@@ -33,8 +33,8 @@ impl Reported {
     pub fn parse(text: &str) -> Reported {
         let mut reported = Reported::default();
         for line in text.lines() {
-            // A guest's words go to a terminal.
-            let clean = |word: &str| word.chars().filter(|c| !c.is_control()).collect();
+            // The output may be a terminal, which control characters would change.
+            let clean = |text: &str| text.chars().filter(|c| !c.is_control()).collect();
             match line.split_once(' ') {
                 Some(("vendor", vendor)) => reported.vendor = clean(vendor),
                 Some(("version", version)) => reported.version = clean(version),
@@ -47,7 +47,7 @@ impl Reported {
         reported
     }
 
-    /// Whether this can be the firmware that was asked for. Of a ROM of the user's own nothing is known.
+    /// Returns whether this can be the firmware that the topology asks for. A user's own ROM always matches.
     pub fn fits(&self, asked: &Firmware) -> bool {
         match asked {
             Firmware::Seabios => self.vendor == "SeaBIOS" && !self.efi && !self.coreboot,
@@ -77,7 +77,7 @@ mod tests {
     use crate::spec::Payload;
 
     #[test]
-    fn only_what_was_asked_for_fits() {
+    fn only_the_firmware_of_the_topology_matches() {
         let seabios = "vendor SeaBIOS\nversion 1.16.3-debian-1.16.3-2\n";
         let coreboot = "vendor coreboot\nversion 4.15\ncoreboot\n";
         let uefi = "vendor EFI Development Kit II / OVMF\nversion 0.0.0\nefi\n";

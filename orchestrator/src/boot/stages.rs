@@ -1,33 +1,33 @@
-//! What a boot's consoles say, to the times at which its stages were reached. Pure: times come with the text.
+//! Derives the times of a boot's stages from its console output. Pure: the caller passes the time of each text.
 //!
 //! ```text
 //! power on ─> firmware done ─> kernel's first line ─> init ─> SSH
-//!  start()    debugging port,   serial console, both of it    connect()
-//!             or UEFI's word
+//!  start()    debug port, or    both on the serial console    connect()
+//!             UEFI's message
 //! ```
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Which console a text is from.
+/// The console that a text was written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Console {
-    /// The firmware's debugging port.
+    /// The firmware's debug port.
     Debug,
     Serial,
 }
 
-/// Since power on; `None` where a stage was not reached or left no trace.
+/// Times since power on; `None` if a stage was not reached or not detected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Times {
-    /// The firmware handed over, to a boot loader or to the kernel.
+    /// The firmware started a boot loader or the kernel.
     pub firmware: Option<Duration>,
-    /// The kernel's first line came out of the serial port.
+    /// The kernel printed its first line on the serial port.
     pub kernel: Option<Duration>,
     /// The kernel started process 1.
     pub init: Option<Duration>,
-    /// SSH answered, and its host key was the pinned one.
+    /// SSH answered with the pinned host key.
     pub ssh: Option<Duration>,
 }
 
@@ -40,7 +40,7 @@ impl Times {
         [self.firmware, self.kernel, self.init, self.ssh]
     }
 
-    /// What was waited for when nothing more came.
+    /// Returns the stage that was not reached.
     pub fn waiting_for(&self) -> &'static str {
         match self {
             Times {
@@ -55,9 +55,9 @@ impl Times {
     }
 }
 
-/// What a firmware says last: SeaBIOS, coreboot with another payload, UEFI (on the serial console).
-const HANDS_OVER: [&str; 3] = ["Booting from ", "Jumping to boot code", "BdsDxe: starting "];
-/// What a kernel says first that UEFI started without a boot loader; nobody else tells of that hand-over.
+/// The last messages of firmware: SeaBIOS, coreboot with another payload, UEFI (on the serial console).
+const LAST_MESSAGES: [&str; 3] = ["Booting from ", "Jumping to boot code", "BdsDxe: starting "];
+/// The first message of a kernel that UEFI started without a boot loader. UEFI itself prints nothing then.
 const EFI_STUB: &str = "EFI stub: ";
 const KERNEL: &str = "Linux version ";
 const INIT: [&str; 2] = [
@@ -65,25 +65,25 @@ const INIT: [&str; 2] = [
     "] Run /sbin/init as init process",
 ];
 
-/// Collects both consoles' text of one boot.
+/// Collects the output of both consoles during one boot.
 #[derive(Debug, Default)]
 pub struct Reader {
     times: Times,
-    /// The last words of any kind, for a firmware whose words are not known.
+    /// The time of the last output, for firmware with unknown messages.
     last_debug: Option<Duration>,
-    told: bool,
+    handed_over: bool,
     unfinished: [String; 2],
 }
 
 impl Reader {
-    /// Takes what a console wrote until `at`, since power on.
+    /// Processes the text that a console printed until `at`, the time since power on.
     pub fn take(&mut self, console: Console, text: &str, at: Duration) {
         if self.times.kernel.is_none() && console == Console::Debug && !text.is_empty() {
             self.last_debug = Some(at);
         }
         let mut pending = std::mem::take(&mut self.unfinished[console as usize]);
         pending.push_str(text);
-        // A firmware's last line need not end: what it has of it is looked at as well.
+        // The last line of firmware may be incomplete: check it, too.
         let complete = pending.rfind('\n').map_or(0, |end| end + 1);
         for line in pending.lines() {
             self.line(line, at);
@@ -93,17 +93,17 @@ impl Reader {
 
     fn line(&mut self, line: &str, at: Duration) {
         let before_kernel = self.times.kernel.is_none();
-        let handed_over = HANDS_OVER.iter().any(|words| line.contains(words))
-            || (!self.told && line.contains(EFI_STUB));
+        let handed_over = LAST_MESSAGES.iter().any(|message| line.contains(message))
+            || (!self.handed_over && line.contains(EFI_STUB));
         if before_kernel && handed_over {
             self.times.firmware = Some(at);
-            self.told = true;
+            self.handed_over = true;
         } else if before_kernel && line.contains(KERNEL) {
             self.times.kernel = Some(at);
-            if !self.told {
+            if !self.handed_over {
                 self.times.firmware = self.last_debug;
             }
-        } else if self.times.init.is_none() && INIT.iter().any(|words| line.contains(words)) {
+        } else if self.times.init.is_none() && INIT.iter().any(|message| line.contains(message)) {
             self.times.init = Some(at);
         }
     }
@@ -132,12 +132,12 @@ mod tests {
     }
 
     #[test]
-    fn each_firmwares_last_word_ends_it() {
+    fn the_last_message_of_each_firmware_ends_its_stage() {
         use Console::{Debug, Serial};
         let kernel = (Serial, "\r\n[    0.000000] Linux version 6.12\r\n");
         let init = (Serial, "[    2.1] Run /init as init process\n");
         for (parts, times) in [
-            // The first medium has none: the last attempt counts.
+            // The first medium is not bootable: the last attempt counts.
             (
                 vec![
                     (Debug, "SeaBIOS\nBooting from DVD"),
@@ -180,7 +180,7 @@ mod tests {
                 ],
                 [Some(0), Some(2), None],
             ),
-            // Words that are not known, and words after the kernel's.
+            // Unknown messages, and messages after the kernel's start.
             (
                 vec![
                     (Debug, "hello\n"),
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_waited_for_is_the_first_stage_that_is_missing() {
+    fn the_first_missing_stage_is_waited_for() {
         let mut times = Times::default();
         assert_eq!(times.waiting_for(), "the firmware's hand-over");
         times.firmware = Some(Duration::ZERO);

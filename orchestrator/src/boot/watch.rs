@@ -1,4 +1,4 @@
-//! Follows a boot's two consoles on a thread, so that each stage has the time at which it was seen.
+//! Follows the two consoles of a boot on a thread, to record the time of each stage.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -11,12 +11,12 @@ use anyhow::Context as _;
 
 use super::stages::{Console, Reader, Times};
 
-/// How exact a stage's time is.
-const LOOK: Duration = Duration::from_millis(10);
-/// Longer than any boot: a watch whose boot nobody waits for ends by itself.
+/// The polling interval, and thus the precision of a stage's time.
+const POLL: Duration = Duration::from_millis(10);
+/// Longer than any boot: afterwards, the thread ends even if the watch is not dropped.
 const LIMIT: Duration = Duration::from_secs(600);
 
-/// A boot that is being followed, until this is dropped.
+/// A boot that is followed until this is dropped.
 #[derive(Debug)]
 pub struct Watch {
     began: Instant,
@@ -31,7 +31,7 @@ struct Shared {
 }
 
 impl Watch {
-    /// To be called right before the power is switched on. The firmware's log of the boot before is removed.
+    /// Must be called right before the domain is started. Removes the firmware's log of the previous boot.
     pub fn begin(serial: &Path, debug: &Path) -> anyhow::Result<Watch> {
         crate::state::remove_if_there(debug)?;
         let watch = Watch {
@@ -40,7 +40,7 @@ impl Watch {
             shared: Arc::default(),
         };
         let (shared, began) = (Arc::clone(&watch.shared), watch.began);
-        // The serial log goes on from boot to boot.
+        // The serial log is appended to at each boot.
         let serial = Tail {
             read: fs::metadata(serial).map_or(0, |file| file.len()),
             path: serial.to_owned(),
@@ -58,7 +58,7 @@ impl Watch {
                     began,
                 )
             })
-            .context("failed to start a thread")?;
+            .context("failed to start the boot watch thread")?;
         Ok(watch)
     }
 
@@ -70,7 +70,7 @@ impl Watch {
         self.began.elapsed()
     }
 
-    /// What was seen so far.
+    /// Returns the stages that were detected so far.
     pub fn times(&self) -> Times {
         locked(&self.shared).reader.times()
     }
@@ -83,7 +83,7 @@ impl Drop for Watch {
 }
 
 fn locked(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
-    // A reader that panicked has whole times all the same.
+    // The times are valid even if a thread panicked.
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -98,18 +98,18 @@ fn follow(mut tails: [(Console, Tail); 2], shared: &Mutex<Shared>, began: Instan
         if locked(shared).ended {
             return;
         }
-        thread::sleep(LOOK);
+        thread::sleep(POLL);
     }
 }
 
-/// A file that grows, and how far it was read.
+/// A growing file, and the number of bytes read.
 struct Tail {
     path: PathBuf,
     read: u64,
 }
 
 impl Tail {
-    /// What was appended since; nothing where the file is not there yet.
+    /// Returns the text appended since the last call; empty if the file does not exist.
     fn new_text(&mut self) -> String {
         let mut bytes = Vec::new();
         let appended = File::open(&self.path).and_then(|mut file| {
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_boot_is_followed_from_where_its_logs_begin() {
+    fn only_the_current_boots_part_of_the_logs_is_read() {
         let folder = tempfile::tempdir().unwrap();
         let (serial, debug) = (folder.path().join("serial"), folder.path().join("debug"));
         fs::write(&serial, "[0.0] Linux version of the boot before\n").unwrap();
@@ -157,7 +157,7 @@ mod tests {
                 "{:?}",
                 watch.times()
             );
-            thread::sleep(LOOK);
+            thread::sleep(POLL);
         }
     }
 }

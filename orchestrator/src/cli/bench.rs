@@ -1,4 +1,4 @@
-//! `pspd bench`: answers with figures what is otherwise answered by feel.
+//! `pspd bench`: runs benchmarks.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -23,17 +23,17 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum BenchCommand {
-    /// Boot the topology's image under every firmware and boot path, in turn, in a lab of its own
+    /// Boot the topology's image with each firmware and boot path in turn, in a separate lab
     Firmware(FirmwareArgs),
 }
 
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  pspd bench firmware --runs 5 --out bench")]
 struct FirmwareArgs {
-    /// How often each case is booted
+    /// The number of boots of each case
     #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = positive)]
     runs: usize,
-    /// Where firmware.json and firmware.html are written, over those of a run before
+    /// The directory for firmware.json and firmware.html; existing files are overwritten
     #[arg(long, value_name = "DIR", default_value = ".")]
     out: PathBuf,
 }
@@ -52,14 +52,14 @@ fn firmware(context: &Context, args: &FirmwareArgs) -> anyhow::Result<Exit> {
         .values()
         .find(recipes)
         .context(
-            "the topology has no image of a recipe, and others do not boot by every path; name one under `images`, such \
-             as `debian: {recipe: images/debian}`",
+            "the topology has no image built from a recipe; other images do not support every boot path. Add one under \
+             `images`, such as `debian: {recipe: images/debian}`",
         )?;
     make_writable(&args.out)?;
     let folder = tempfile::Builder::new()
         .prefix("pspd-bench-")
         .tempdir()
-        .context("failed to make a folder for the lab")?;
+        .context("failed to create a temporary directory for the lab")?;
     let results = runtime()?.block_on(async {
         let cancel = cancelled_by_signals()?;
         let (events, receiver) = Events::channel();
@@ -73,7 +73,7 @@ fn firmware(context: &Context, args: &FirmwareArgs) -> anyhow::Result<Exit> {
     });
     let results = match results {
         Err(error) if Cancelled::is_cause_of(&error) => {
-            writeln!(std::io::stderr(), "interrupted; nothing was written")?;
+            writeln!(std::io::stderr(), "interrupted; no results were written")?;
             return Ok(Exit::Interrupted);
         }
         results => results?,
@@ -88,25 +88,25 @@ fn firmware(context: &Context, args: &FirmwareArgs) -> anyhow::Result<Exit> {
         writeln!(std::io::stderr(), "wrote {}", path.display())?;
     }
     write!(std::io::stdout(), "{}", tables(&results))?;
-    let whole = results
+    let complete = results
         .cases
         .iter()
         .all(|case| case.runs.iter().all(|run| run.error.is_none()));
-    Ok(if whole { Exit::Done } else { Exit::Failed })
+    Ok(if complete { Exit::Done } else { Exit::Failed })
 }
 
-/// Minutes of measuring are not for a folder that takes no file.
+/// Checks that `--out` is writable, before measuring for minutes.
 fn make_writable(folder: &Path) -> anyhow::Result<()> {
     let shown = folder.display();
     ensure!(
         !folder.exists() || folder.is_dir(),
-        "`{shown}` is no folder; `--out` names one that is there or can be made"
+        "`{shown}` is not a directory. Pass a directory with `--out`; it is created if missing"
     );
     std::fs::create_dir_all(folder)
-        .with_context(|| format!("failed to make the folder `{shown}`"))?;
+        .with_context(|| format!("failed to create directory `{shown}`"))?;
     tempfile::tempfile_in(folder)
         .map(drop)
-        .with_context(|| format!("cannot write into the folder `{shown}` of `--out`"))
+        .with_context(|| format!("failed to write to directory `{shown}` (`--out`)"))
 }
 
 #[cfg(test)]
@@ -114,18 +114,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_for_results_is_made_or_refused() {
+    fn the_results_directory_is_created_or_rejected() {
         let folder = tempfile::tempdir().unwrap();
         let deep = folder.path().join("a/b");
         make_writable(&deep).unwrap();
         assert_eq!(std::fs::read_dir(&deep).unwrap().count(), 0);
         let file = folder.path().join("file");
         std::fs::write(&file, "").unwrap();
-        let refused = make_writable(&file).unwrap_err().to_string();
-        assert!(
-            refused.ends_with("names one that is there or can be made"),
-            "{refused}"
-        );
+        let error = make_writable(&file).unwrap_err().to_string();
+        assert!(error.contains("is not a directory"), "{error}");
         assert!(make_writable(&file.join("a")).is_err());
         assert!(make_writable(Path::new("/proc")).is_err());
     }

@@ -1,4 +1,4 @@
-//! What `status` tells of boots: the last one's stages, and the firmware that each guest reports.
+//! The boot information in `status`: the stages of the last boot, and the firmware that each guest reports.
 
 use serde::Serialize;
 
@@ -13,11 +13,11 @@ pub struct ReportedStatus {
     pub version: String,
     pub efi: bool,
     pub coreboot: bool,
-    /// Whether it can be the one that the topology asks for.
+    /// Whether it matches the firmware that the topology asks for.
     pub as_asked: bool,
 }
 
-/// Seconds since power on; `null` where a stage left no trace.
+/// Seconds since power on; `null` if the stage was not detected.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct BootStatus {
     /// RFC 3339.
@@ -40,7 +40,7 @@ impl ReportedStatus {
         }
     }
 
-    /// `coreboot 4.15`, beside the word of the topology.
+    /// For the table, such as `coreboot 4.15`.
     pub fn shown(&self) -> String {
         format!("{} {}", self.vendor, self.version)
     }

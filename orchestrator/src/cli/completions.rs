@@ -1,4 +1,4 @@
-//! `pspd completions`: completion scripts for shells.
+//! `pspd completions`: prints completion scripts for shells.
 
 use clap::CommandFactory as _;
 
@@ -6,6 +6,7 @@ use super::exit::Exit;
 
 #[derive(clap::Args)]
 pub struct Args {
+    /// The shell
     shell: clap_complete::Shell,
 }
 

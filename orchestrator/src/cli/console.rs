@@ -1,4 +1,4 @@
-//! `pspd console`: a domain's serial console, until Ctrl-].
+//! `pspd console`: connects the terminal to a domain's serial console, until Ctrl-].
 
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 
@@ -16,7 +16,7 @@ const LEAVE: u8 = 0x1d;
 pub struct Args {
     /// The domain
     name: String,
-    /// Take the console over from another session
+    /// Disconnect another session from the console, if there is one
     #[arg(long)]
     force: bool,
 }
@@ -27,7 +27,7 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let connection = context.connection(&spec)?;
     let domain = connection
         .domain(&spec.name, name.as_str())?
-        .with_context(|| format!("the domain `{name}` is not defined; `pspd up` defines it"))?;
+        .with_context(|| format!("domain `{name}` is not defined. Run `pspd up` to define it"))?;
     let console = domain.console(args.force)?;
     let raw = RawTerminal::enter()?;
     if raw.is_some() {
@@ -39,7 +39,7 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Moves bytes both ways until the user leaves or the console ends.
+/// Copies bytes in both directions until the user leaves or the console closes.
 fn pump(console: Console) -> anyhow::Result<()> {
     let Console {
         mut reader,
@@ -70,7 +70,7 @@ fn pump(console: Console) -> anyhow::Result<()> {
     }
 }
 
-/// The terminal without line editing and signals; as it was again when dropped.
+/// The terminal without line editing and signals. Dropping it restores the previous mode.
 struct RawTerminal(Termios);
 
 impl RawTerminal {
@@ -79,7 +79,7 @@ impl RawTerminal {
         if !stdin.is_terminal() {
             return Ok(None);
         }
-        let before = tcgetattr(&stdin).context("failed to ask for the terminal's mode")?;
+        let before = tcgetattr(&stdin).context("failed to read the terminal's mode")?;
         let mut raw = before.clone();
         raw.make_raw();
         tcsetattr(&stdin, OptionalActions::Now, &raw)
@@ -90,7 +90,7 @@ impl RawTerminal {
 
 impl Drop for RawTerminal {
     fn drop(&mut self) {
-        // A terminal that is gone needs no mode.
+        // A closed terminal needs no mode.
         let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.0);
     }
 }

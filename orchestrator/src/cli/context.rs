@@ -1,4 +1,4 @@
-//! What every command starts from: the paths, and the spec that it is about.
+//! The input of every command: the paths, and the spec of the deployment.
 
 use std::path::PathBuf;
 
@@ -32,7 +32,7 @@ impl Context {
         })
     }
 
-    /// The spec that a topology file makes: what `up` and `plan` need.
+    /// The spec of the topology file, which `up` and `plan` use.
     pub fn spec(&self) -> anyhow::Result<Spec> {
         if self.deployment.is_some() {
             return self.recorded();
@@ -46,14 +46,14 @@ impl Context {
         })
     }
 
-    /// The spec of what is there: as the last `up` recorded it, else the topology file's.
+    /// The spec that the last `up` recorded, or else that of the topology file.
     pub fn deployed_spec(&self) -> anyhow::Result<Spec> {
         if self.deployment.is_some() {
             return self.recorded();
         }
         let spec = self.spec()?;
         let recorded = self.paths.deployment(&spec.name).recorded_spec();
-        // A damaged record is no reason to leave what is there alone.
+        // With a damaged record, the topology file still allows the command to work.
         Ok(recorded.ok().flatten().unwrap_or(spec))
     }
 
@@ -64,7 +64,7 @@ impl Context {
             .recorded_spec()?
             .with_context(|| {
                 format!(
-                    "no deployment `{name}` was brought up here (`{}` has none)",
+                    "deployment `{name}` does not exist on this host (no record in `{}`)",
                     self.paths.state.display()
                 )
             })
@@ -78,7 +78,7 @@ impl Context {
     pub fn lab(&self, spec: &Spec) -> anyhow::Result<Lab> {
         Lab::running(&self.paths.deployment(&spec.name).lab())?.with_context(|| {
             format!(
-                "the lab of `{}` does not run; `pspd up` starts it",
+                "the lab of `{}` is not running. Run `pspd up` to start it",
                 spec.name
             )
         })
@@ -87,7 +87,7 @@ impl Context {
     pub fn connection(&self, spec: &Spec) -> anyhow::Result<Connection> {
         self.host(spec)?.connection.with_context(|| {
             format!(
-                "the lab of `{}` does not run; `pspd up` starts it",
+                "the lab of `{}` is not running. Run `pspd up` to start it",
                 spec.name
             )
         })
@@ -96,15 +96,16 @@ impl Context {
     pub fn reach(&self, spec: &Spec) -> anyhow::Result<Reach> {
         self.host(spec)?.reach(spec).with_context(|| {
             format!(
-                "the lab of `{}` does not run; `pspd up` starts it",
+                "the lab of `{}` is not running. Run `pspd up` to start it",
                 spec.name
             )
         })
     }
 
-    /// A command line that connects to a guest's port through the lab, for a shell to run.
+    /// A shell command that connects stdin and stdout to a guest's port through the lab.
     pub fn dial_command(&self, spec: &Spec, to: std::net::SocketAddr) -> anyhow::Result<String> {
-        let program = std::env::current_exe().context("failed to find this program's own path")?;
+        let program =
+            std::env::current_exe().context("failed to find the path of the pspd program")?;
         let quote = |text: &std::path::Path| {
             format!("'{}'", text.display().to_string().replace('\'', r"'\''"))
         };
@@ -131,13 +132,13 @@ pub fn domain(spec: &Spec, name: &str) -> anyhow::Result<Name> {
     }
     let known: Vec<&str> = spec.domains.keys().map(Name::as_str).collect();
     bail!(
-        "`{}` has no domain `{name}`; it has: {}",
+        "deployment `{}` has no domain `{name}`. Its domains: {}",
         spec.name,
         known.join(", ")
     )
 }
 
-/// A runtime for one command: its own thread for the network, others for what blocks.
+/// Creates the runtime of one command: one thread for asynchronous work, others for blocking calls.
 pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -145,7 +146,8 @@ pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .context("failed to start the asynchronous runtime")
 }
 
-/// Cancelled at the first Ctrl-C or SIGTERM; a second one ends the process at once. Must be called on a runtime.
+/// Returns a token that the first Ctrl-C or SIGTERM cancels; the second ends the process immediately. Must be called
+/// in a runtime.
 pub fn cancelled_by_signals() -> anyhow::Result<CancellationToken> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut interrupt, mut terminate) = (

@@ -1,4 +1,4 @@
-//! `pspd credentials`: what any gRPC client needs to talk to the services.
+//! `pspd credentials`: writes the files that a gRPC client needs to call the services.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use super::exit::Exit;
     after_help = "Example:\n  pspd credentials secrets\n  pspd lab exec -- grpcurl -cacert secrets/ca.pem -cert secrets/client.pem -key secrets/client.key \\\n    -authority database-server.pspd.internal 10.77.0.11:50051 list"
 )]
 pub struct Args {
-    /// A folder, made where it is not there; its files are readable by you alone
+    /// The directory for the files, created if missing; only you can read them
     dir: PathBuf,
 }
 
@@ -22,7 +22,7 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
         .export_credentials(&args.dir, &spec)?;
     writeln!(
         std::io::stdout(),
-        "wrote ca.pem, client.pem, client.key and the services' secrets to {}",
+        "wrote ca.pem, client.pem, client.key and the secrets of the services to {}",
         args.dir.display()
     )?;
     Ok(Exit::Done)

@@ -1,4 +1,4 @@
-//! `pspd doctor`: every precondition, each with its fix.
+//! `pspd doctor`: checks the prerequisites of this host, and suggests fixes.
 
 use std::io::Write as _;
 

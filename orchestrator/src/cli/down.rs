@@ -1,4 +1,4 @@
-//! `pspd down`: takes the deployment away.
+//! `pspd down`: tears a deployment down.
 
 use std::io::Write as _;
 
@@ -9,13 +9,13 @@ use crate::plan::Volumes;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Remove the data volumes and the keys, too
+    /// Also delete data volumes and keys
     #[arg(long)]
     volumes: bool,
     /// Print one JSON event per line on stdout
     #[arg(long)]
     json: bool,
-    /// Fail with exit code 5 when another pspd works on this deployment, rather than wait
+    /// Fail with exit code 5 instead of waiting while another pspd process works on this deployment
     #[arg(long)]
     no_wait: bool,
 }
@@ -26,7 +26,7 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     if !home.exists() {
         writeln!(
             std::io::stderr(),
-            "`{}` is not here: there is nothing to take down",
+            "deployment `{}` does not exist on this host; nothing to do",
             spec.name
         )?;
         return Ok(Exit::Done);

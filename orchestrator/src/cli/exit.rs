@@ -1,9 +1,9 @@
-//! Exit codes, and the one place where an error is printed.
+//! Exit codes, and the only place where errors are printed.
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
-/// How a command ended; the numbers are documented in `pspd --help` and stable.
+/// The exit codes of a command. The numbers are stable and documented in `pspd --help`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     Done = 0,
@@ -16,7 +16,7 @@ pub enum Exit {
     Interrupted = 130,
 }
 
-/// An error that has an exit code of its own.
+/// An error with its own exit code.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Coded {
@@ -24,13 +24,13 @@ pub struct Coded {
     pub message: String,
 }
 
-/// Turns a command's result into the process's, printing the error's chain once.
+/// Turns a command's result into the exit code of the process, and prints an error with its causes.
 pub fn code(result: anyhow::Result<Exit>) -> ExitCode {
     let exit = result.unwrap_or_else(|error| {
         let exit = error
             .downcast_ref::<Coded>()
             .map_or(Exit::Failed, |coded| coded.exit);
-        // When stderr is gone, the exit code is what is left to say.
+        // Without stderr, the exit code is the only way to report the error.
         let _ = writeln!(std::io::stderr(), "{}", render(&error));
         exit
     });

@@ -1,4 +1,4 @@
-//! `pspd export`: the deployment, running or stopped, as one file.
+//! `pspd export`: packs a deployment, running or stopped, into one file.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -24,80 +24,81 @@ use crate::spec::{Name, Size, Spec};
 
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  pspd export vm-export.tar.xz         small\n  pspd export vm-export.tar.zst        quick\n  pspd export --verify vm-export.tar.xz\n\nThe archive is one for `pspd import`, and for tar and virsh alone: see the README in it."
+    after_help = "Examples:\n  pspd export vm-export.tar.xz         smallest\n  pspd export vm-export.tar.zst        fastest\n  pspd export --verify vm-export.tar.xz\n\n`pspd import` reads the archive. It also works with only tar and virsh: see the README in it."
 )]
 pub struct Args {
-    /// The archive; its ending says the format: .tar.xz, .tar.zst, .tar.gz or .tar
+    /// The archive; the extension selects the format: .tar.xz, .tar.zst, .tar.gz or .tar
     archive: PathBuf,
-    /// Check an archive, and write nothing
+    /// Check an existing archive; write nothing
     #[arg(long, conflicts_with_all = ["flatten", "clean", "with_secrets", "force"])]
     verify: bool,
-    /// Replace the file if it is there
+    /// Overwrite an existing file
     #[arg(long)]
     force: bool,
-    /// Give each domain a self-contained disk rather than an overlay over a shared base
+    /// Pack a self-contained disk for each domain instead of an overlay on a shared base image
     #[arg(long)]
     flatten: bool,
-    /// Leave out caches and old logs of running guests
+    /// Delete caches and old logs in running guests before packing
     #[arg(long)]
     clean: bool,
-    /// Pack the private keys, too: pspd's own, and those that services have on their disks
+    /// Include private keys: those of pspd, and those of the services on the guests' disks
     #[arg(long)]
     with_secrets: bool,
     /// Print one JSON event per line on stdout
     #[arg(long)]
     json: bool,
-    /// Fail with exit code 5 when another pspd works on this deployment, rather than wait
+    /// Fail with exit code 5 instead of waiting while another pspd process works on this deployment
     #[arg(long)]
     no_wait: bool,
 }
 
-/// For a guest that runs already.
+/// The deadline for SSH to a guest that is already running.
 const SSH: Duration = Duration::from_secs(30);
 const STEP: &str = "archive/export";
 
-/// What an export came to.
+/// The result of an export.
 struct Done {
     packed: Packed,
-    stood_still: Option<Duration>,
+    /// How long the running domains were paused.
+    paused: Option<Duration>,
 }
 
 pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     runtime()?.block_on(async {
         let cancel = cancelled_by_signals()?;
         let began = Instant::now();
-        let told = reported(Style::chosen(args.json), async |events| {
+        let result = reported(Style::chosen(args.json), async |events| {
             if args.verify {
                 verify(&args, events, &cancel).await.map(|()| None)
             } else {
                 export(context, &args, events, &cancel).await.map(Some)
             }
         });
-        match told.await {
+        match result.await {
             Err(error) if Cancelled::is_cause_of(&error) => {
                 writeln!(std::io::stderr(), "interrupted; no archive was written")?;
                 Ok(Exit::Interrupted)
             }
             Err(error) => Err(error),
             Ok(done) => {
-                tell(&args, done, began.elapsed())?;
+                print_result(&args, done, began.elapsed())?;
                 Ok(Exit::Done)
             }
         }
     })
 }
 
-fn tell(args: &Args, done: Option<Done>, elapsed: Duration) -> anyhow::Result<()> {
+fn print_result(args: &Args, done: Option<Done>, elapsed: Duration) -> anyhow::Result<()> {
     let path = args.archive.display();
     let mut out = std::io::stdout();
     let Some(done) = done else {
-        return Ok(writeln!(out, "`{path}` is whole")?);
+        return Ok(writeln!(out, "`{path}`: OK")?);
     };
     let Packed { content, archive } = done.packed;
     if args.json {
         let summary = json!({
             "event": "summary", "command": "export", "success": true, "archive": archive, "content": content,
-            "seconds": seconds(elapsed), "stood_still": done.stood_still.map(seconds),
+            "seconds": seconds(elapsed), "stood_still": done.paused.map(seconds),
         });
         return Ok(writeln!(out, "{summary}")?);
     }
@@ -108,11 +109,11 @@ fn tell(args: &Args, done: Option<Done>, elapsed: Duration) -> anyhow::Result<()
         Size(content),
         elapsed.as_secs_f64()
     )?;
-    if let Some(still) = done.stood_still {
+    if let Some(paused) = done.paused {
         writeln!(
             out,
-            "the running domains stood still for {:.2} s",
-            still.as_secs_f64()
+            "running domains were paused for {:.2} s",
+            paused.as_secs_f64()
         )?;
     }
     Ok(())
@@ -145,7 +146,7 @@ async fn export(
     let home = context.paths.deployment(&spec.name);
     ensure!(
         home.exists(),
-        "`{}` is not here: there is nothing to export",
+        "deployment `{}` does not exist on this host; nothing to export",
         spec.name
     );
     let _lock = take_lock(&home.lock_file(), args.no_wait, cancel, events).await?;
@@ -156,8 +157,8 @@ async fn export(
     });
     if !args.with_secrets && spec.domains.values().any(|domain| domain.service.is_some()) {
         events.note(
-            "private keys are left out, on the disks too: `pspd import` makes new ones; for tar and virsh alone, export with \
-             `--with-secrets`",
+            "private keys are not included, and are removed from the packed disks; `pspd import` creates new ones. To use the \
+             archive without pspd, export with `--with-secrets`",
         );
     }
     let job = Job {
@@ -185,7 +186,7 @@ struct Job {
 }
 
 impl Job {
-    /// Freezes what runs, packs, and brings everything back, however the packing went.
+    /// Freezes the running domains, packs, and merges the snapshots, even if packing fails.
     fn run(&self, target: &Target) -> anyhow::Result<Done> {
         self.recover()?;
         let images = self.images()?;
@@ -200,7 +201,7 @@ impl Job {
             let packed = self.pack(&images, target)?;
             return Ok(Done {
                 packed,
-                stood_still: None,
+                paused: None,
             });
         };
         let frozen = archive::freeze(connection, &self.spec, &running);
@@ -209,11 +210,11 @@ impl Job {
             Err(_) => Err(anyhow::anyhow!("nothing was packed")),
         };
         let merged: Vec<anyhow::Result<()>> = running.iter().map(|name| self.merge(name)).collect();
-        let stood_still = Some(frozen?);
+        let paused = Some(frozen?);
         let packed = match packed {
             Ok(packed) => packed,
             Err(error) => {
-                // Why there is no archive is the first thing to tell.
+                // The error is the reason why there is no archive; failed merges are notes.
                 for unmerged in merged.into_iter().filter_map(Result::err) {
                     self.events.note(format!("{unmerged:#}"));
                 }
@@ -223,17 +224,14 @@ impl Job {
         let merged: anyhow::Result<()> = merged.into_iter().collect();
         merged.with_context(|| {
             format!(
-                "`{}` is whole, but not all is as before",
+                "archive `{}` is complete, but some domains could not be restored",
                 target.path.display()
             )
         })?;
-        Ok(Done {
-            packed,
-            stood_still,
-        })
+        Ok(Done { packed, paused })
     }
 
-    /// What an earlier export left when it was killed.
+    /// Merges the snapshots that a killed export left.
     fn recover(&self) -> anyhow::Result<()> {
         for name in archive::left_overs(&self.host.home, &self.spec)? {
             self.merge(&name)?;
@@ -246,19 +244,22 @@ impl Job {
             .events
             .scope(format!("{name}/merge"), Some(name.to_string()));
         let connection = self.host.connection.as_ref();
-        let connection = connection.context("an export was interrupted; run `pspd up` first")?;
+        let connection =
+            connection.context("a previous export was interrupted. Run `pspd up` first")?;
         archive::merge(connection, &self.host.home, &self.spec, name, &scope).with_context(|| {
-            format!("failed to bring `{name}` back to its disks; `pspd up` does it")
+            format!(
+                "failed to merge the snapshots of `{name}` into its disks. Run `pspd up` to retry"
+            )
         })
     }
 
-    /// The images that the disks are over.
+    /// The base images of the disks.
     fn images(&self) -> anyhow::Result<BTreeMap<String, GuestImage>> {
         let mut images = BTreeMap::new();
         for (key, image) in &self.spec.images {
             let cached = image::cached(&self.host.cache, image)?;
             let cached = cached.with_context(|| {
-                format!("the image `{key}` is not cached any more; `pspd up` gets it again")
+                format!("image `{key}` is no longer cached. Run `pspd up` to get it again")
             })?;
             images.insert(key.clone(), cached);
         }
@@ -281,14 +282,15 @@ impl Job {
         Ok(running)
     }
 
-    /// Trims all guests at once; one that cannot be reached is packed as it is.
+    /// Trims all guests in parallel. A guest that cannot be reached is packed untrimmed.
     fn tidy(&self, running: &[&Name]) {
         std::thread::scope(|threads| {
             for &name in running {
                 threads.spawn(move || {
                     if let Err(error) = self.tidy_one(name) {
-                        self.events
-                            .note(format!("`{name}` is packed as it is: {error:#}"));
+                        self.events.note(format!(
+                            "`{name}` is packed without trimming its disks: {error:#}"
+                        ));
                     }
                 });
             }
@@ -302,8 +304,8 @@ impl Job {
         let reach = self
             .host
             .reach(&self.spec)
-            .context("there is no way to it")?;
-        scope.stage("trimming its disks");
+            .context("the guest network is not reachable")?;
+        scope.stage("trimming disks");
         let guest = Guest::connect(
             &reach,
             &self.spec,
@@ -327,7 +329,7 @@ impl Job {
         let folder = tempfile::Builder::new()
             .prefix(".pspd-flatten-")
             .tempdir_in(self.host.home.path())
-            .context("failed to make a folder for flattened disks")?;
+            .context("failed to create a temporary directory for flattened disks")?;
         let scope = self.events.scope(STEP, None);
         let mut flattened = BTreeMap::new();
         for name in self.spec.domains.keys().filter(|_| self.flatten) {

@@ -1,4 +1,4 @@
-//! `pspd logs --firmware NAME`: what a domain's firmware said at its last start.
+//! `pspd logs --firmware NAME`: the log of a domain's firmware since its last start.
 
 use std::fs;
 use std::io::{ErrorKind, Write as _};
@@ -11,14 +11,14 @@ use crate::spec::Spec;
 
 pub fn show(context: &Context, spec: &Spec, name: Option<&str>) -> anyhow::Result<Exit> {
     let Some(name) = name else {
-        bail!("name a domain: `pspd logs --firmware NAME`");
+        bail!("--firmware requires a domain. Run `pspd logs --firmware NAME`");
     };
     let name = context::domain(spec, name)?;
     let path = context.paths.deployment(&spec.name).firmware_log(&name);
     let bytes = match fs::read(&path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             bail!(
-                "`{name}` was not started yet: there is no `{}`",
+                "`{name}` has not been started: `{}` does not exist",
                 path.display()
             )
         }
@@ -31,14 +31,14 @@ pub fn show(context: &Context, spec: &Spec, name: Option<&str>) -> anyhow::Resul
         .map(str::trim_end)
         .filter(|line| !line.is_empty())
     {
-        // A firmware's words go to a terminal.
+        // The output may be a terminal, which control characters would change.
         let clean: String = line.chars().filter(|c| !c.is_control()).collect();
         writeln!(out, "{clean}")?;
     }
     if text.trim().is_empty() {
         writeln!(
             std::io::stderr(),
-            "its firmware wrote nothing to the debugging port; UEFI's words are on the serial console, `{}`",
+            "the firmware wrote nothing to the debug port. UEFI firmware logs to the serial console: `{}`",
             context
                 .paths
                 .deployment(&spec.name)

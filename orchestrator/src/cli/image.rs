@@ -23,18 +23,18 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum ImageCommand {
-    /// Build or fetch the topology's images that are not cached, or `coreboot`
+    /// Build or download images that are not cached, or build `coreboot`
     Build {
-        /// One image, or `coreboot`; all of the topology's images without it
+        /// An image of the topology, or `coreboot` [default: all images of the topology]
         name: Option<String>,
     },
-    /// Show what is cached
+    /// List cached images and ROMs
     List {
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Remove cached images that no deployment uses
+    /// Remove cached images and ROMs that no deployment uses
     Prune,
 }
 
@@ -46,7 +46,7 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     }
 }
 
-/// Names the ROM in place of an image.
+/// Selects the ROM instead of an image.
 const COREBOOT: &str = "coreboot";
 
 fn build(context: &Context, name: Option<&str>) -> anyhow::Result<Exit> {
@@ -67,7 +67,7 @@ fn build(context: &Context, name: Option<&str>) -> anyhow::Result<Exit> {
     if chosen.is_empty() {
         let known: Vec<&str> = spec.images.keys().map(String::as_str).collect();
         bail!(
-            "no domain uses an image `{}`; they use: {}",
+            "no domain uses an image `{}`. Images in use: {}",
             name.unwrap_or_default(),
             known.join(", ")
         );
@@ -82,7 +82,7 @@ fn build(context: &Context, name: Option<&str>) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Builds one thing while its progress is drawn; gives its file.
+/// Builds an image or ROM and shows the progress; returns its file.
 fn watched(
     name: &str,
     build: impl FnOnce(&Scope, &CancellationToken) -> anyhow::Result<PathBuf> + Send + 'static,
@@ -95,7 +95,7 @@ fn watched(
         events.emit(Event::Started {
             step: step.clone(),
             subject: None,
-            title: "get it".into(),
+            title: "build or download".into(),
         });
         let scope = events.scope(step, None);
         drop(events);

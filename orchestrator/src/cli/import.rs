@@ -1,4 +1,4 @@
-//! `pspd import`: an exported deployment on this host; placed, then brought up like any other.
+//! `pspd import`: unpacks an exported deployment on this host, then brings it up like any other.
 
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
@@ -19,24 +19,24 @@ use crate::{observe, topology};
 
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  pspd import vm-export.tar.xz\n  pspd import vm-export.tar.xz --name copy\n  pspd import vm-export.tar.xz --dry-run\n\nThe deployment's topology.yaml and the files that it names go into a folder of its name; `pspd` commands there are\nabout it, and so they are with `--deployment NAME` anywhere."
+    after_help = "Examples:\n  pspd import vm-export.tar.xz\n  pspd import vm-export.tar.xz --name copy\n  pspd import vm-export.tar.xz --dry-run\n\nThe deployment's topology.yaml and its files are written to a directory named after the deployment. Run `pspd`\ncommands in that directory, or pass `--deployment NAME`."
 )]
 pub struct Args {
     /// The archive
     archive: PathBuf,
-    /// The deployment's name here; the archive's without it
+    /// The name of the new deployment [default: the name in the archive]
     #[arg(long)]
     name: Option<String>,
-    /// Where domains live: `lab`, or a libvirt URI of this host
+    /// Where domains run: `lab`, or a libvirt URI of this host
     #[arg(long, default_value = "lab", value_name = "URI")]
     connection: String,
-    /// The folder for topology.yaml and its files; without it, one of the deployment's name
+    /// The directory for topology.yaml and its files [default: the name of the deployment]
     #[arg(long, value_name = "DIR")]
     into: Option<PathBuf>,
-    /// Check all of the archive and what it would become here; create nothing
+    /// Check the whole archive and show the resulting deployment; create nothing
     #[arg(long)]
     dry_run: bool,
-    /// Place it, and do not bring it up
+    /// Unpack the deployment, but do not start it
     #[arg(long)]
     no_up: bool,
     /// Print one JSON event per line on stdout
@@ -49,15 +49,15 @@ const STEP: &str = "archive/import";
 pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     runtime()?.block_on(async {
         let cancel = cancelled_by_signals()?;
-        let told = reported(Style::chosen(args.json), async |events| {
+        let result = reported(Style::chosen(args.json), async |events| {
             import(context, &args, events, &cancel).await
         });
-        let placement = match told.await {
+        let placement = match result.await {
             Err(error) if Cancelled::is_cause_of(&error) => {
                 writeln!(std::io::stderr(), "interrupted; nothing was created")?;
                 return Ok(Exit::Interrupted);
             }
-            told => told?,
+            result => result?,
         };
         let mut err = std::io::stderr();
         for note in &placement.notes {
@@ -75,7 +75,7 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     })
 }
 
-/// Opens, checks and decides; then, under the deployment's lock, places.
+/// Opens and checks the archive, then unpacks it while holding the deployment's lock.
 async fn import(
     context: &Context,
     args: &Args,
@@ -118,7 +118,7 @@ async fn import(
     .await?
 }
 
-/// Says what the archive would become.
+/// Prints the deployment that the archive would create.
 fn describe(placement: &Placement) -> anyhow::Result<()> {
     let spec = &placement.spec;
     let mut out = std::io::stdout();
@@ -131,17 +131,18 @@ fn describe(placement: &Placement) -> anyhow::Result<()> {
         placement.folder.display()
     )?;
     for domain in spec.domains.values() {
-        let published: Vec<SocketAddr> = domain.publish.iter().map(|one| one.host).collect();
+        let published: Vec<SocketAddr> =
+            domain.publish.iter().map(|publish| publish.host).collect();
         writeln!(
             out,
-            "  {}  {}  {} of memory, {} vCPUs, published on {published:?}",
+            "  {}  {}  {} memory, {} vCPUs, published on {published:?}",
             domain.name, domain.address, domain.memory.current, domain.vcpus.current
         )?;
     }
     Ok(())
 }
 
-/// The same as `pspd up` beside the new topology.
+/// Does the same as `pspd up` in the new topology's directory.
 async fn up(
     context: &Context,
     placement: &Placement,
@@ -154,7 +155,7 @@ async fn up(
             exit: Exit::InvalidTopology,
             message: faults.to_string(),
         })
-        .context("the imported topology")?;
+        .context("failed to load the imported topology")?;
     let change_to = Change {
         command: "up",
         json,

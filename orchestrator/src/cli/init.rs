@@ -1,4 +1,4 @@
-//! `pspd init`: a commented starter topology.
+//! `pspd init`: writes a commented starter topology.
 
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write as _};
@@ -11,7 +11,7 @@ use crate::topology;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Replace a file that is there
+    /// Overwrite an existing file
     #[arg(long)]
     force: bool,
 }
@@ -27,7 +27,7 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let mut target = match options.open(file) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             bail!(
-                "`{}` is there already; use --force to replace it, or --file to write elsewhere",
+                "`{}` already exists. Pass --force to overwrite it, or --file to write another file",
                 file.display()
             )
         }
@@ -38,7 +38,7 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
         .with_context(|| format!("failed to write `{}`", file.display()))?;
     writeln!(
         std::io::stdout(),
-        "wrote {}; next: set the service's binary, then `pspd plan`",
+        "wrote {}. Next, set the service's binary, then run `pspd plan`",
         file.display()
     )?;
     Ok(Exit::Done)

@@ -1,4 +1,4 @@
-//! `pspd lab`: inside the deployment's namespaces.
+//! `pspd lab`: runs programs inside the deployment's namespaces.
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use anyhow::Context as _;
 
 use super::context::Context;
 use super::exit::Exit;
-use crate::reach::end_with_its_peer;
+use crate::reach::enable_keepalive;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -19,15 +19,15 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum LabCommand {
-    /// Run a command inside: curl, tcpdump, virsh
+    /// Run a command in the lab, such as curl, tcpdump or virsh
     #[command(after_help = "Example:\n  pspd lab exec -- virsh list")]
     Exec {
         #[arg(required = true, last = true, value_name = "COMMAND")]
         command: Vec<String>,
     },
-    /// Open a shell inside
+    /// Open a shell in the lab
     Shell,
-    /// Connect stdin and stdout to a guest's port (an SSH ProxyCommand)
+    /// Connect stdin and stdout to a port of a guest (for SSH's ProxyCommand)
     Dial { to: SocketAddr },
 }
 
@@ -44,13 +44,13 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
             let stream = lab
                 .dial(to, Duration::from_secs(10))
                 .with_context(|| format!("failed to dial `{to}`"))?;
-            end_with_its_peer(&stream).context("failed to have the connection probed")?;
+            enable_keepalive(&stream).context("failed to enable TCP keepalive")?;
             pump(stream)
         }
     }
 }
 
-/// Replaces this process, so that signals, terminal and exit code are the program's own.
+/// Replaces this process with the program, so that signals, terminal and exit code need no forwarding.
 fn become_program(mut command: std::process::Command) -> anyhow::Error {
     let error = command.exec();
     anyhow::Error::new(error).context(format!(
@@ -62,9 +62,9 @@ fn become_program(mut command: std::process::Command) -> anyhow::Error {
 fn pump(stream: std::net::TcpStream) -> anyhow::Result<Exit> {
     let mut to_guest = stream
         .try_clone()
-        .context("failed to share the connection")?;
+        .context("failed to duplicate the connection")?;
     std::thread::spawn(move || {
-        // An end of either side ends the other; which came first is no error.
+        // When one side closes, the other is closed, too. Neither case is an error.
         let _ = io::copy(&mut io::stdin(), &mut to_guest);
         let _ = to_guest.shutdown(std::net::Shutdown::Write);
     });

@@ -1,4 +1,4 @@
-//! `pspd logs`: the services' logs, gathered to the host and merged by time; or one request's, by its trace.
+//! `pspd logs`: gathers the logs of services to the host and prints them merged by time, or those of one trace.
 
 use std::io::Write as _;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -15,37 +15,38 @@ use crate::report;
 use crate::spec::{Name, Spec};
 use crate::state::LogLine;
 
-/// For a guest that runs, emulated and busy with others' handshakes; one that boots is `up`'s to wait for.
+/// The deadline for SSH to a running guest, which may be emulated and busy. Only `up` waits for booting guests.
 const REACH: Duration = Duration::from_secs(60);
-/// While following, lines wait so long for earlier ones of other guests.
+/// While following, a line is delayed this long, so that earlier lines of other guests are printed first.
 const SETTLE: Duration = Duration::from_millis(400);
 
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  pspd logs web-server -n 50 -f\n  pspd logs --trace 4bf92f3577b34da6a3ce929d0e0e4736\n\nWhat services log is gathered to the host by this command, and before a guest stops."
+    after_help = "Examples:\n  pspd logs web-server -n 50 -f\n  pspd logs --trace 4bf92f3577b34da6a3ce929d0e0e4736\n\nLogs are gathered to the host by this command, and before a guest stops."
 )]
 pub struct Args {
-    /// A domain; all that have a service without it
+    /// A domain [default: all domains with a service]
     name: Option<String>,
-    /// What the domain's firmware said at its last start, in place of the service's log
+    /// Show the firmware's log since the last start instead of the service's log
     #[arg(long, conflicts_with_all = ["follow", "lines"])]
     firmware: bool,
-    /// Go on with what is logged, until Ctrl-C
+    /// Keep following new log lines until Ctrl-C
     #[arg(short, long, conflicts_with = "trace")]
     follow: bool,
-    /// How many lines of each service to begin with
+    /// The number of existing lines to print for each service
     #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 200)]
     lines: usize,
-    /// One request alone, through all services in the order of its calls
+    /// Show only the request with this trace id, through all services in the order of its calls
     #[arg(long, value_name = "ID", value_parser = trace_id)]
     trace: Option<String>,
 }
 
 fn trace_id(text: &str) -> Result<String, String> {
     let valid = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    match valid {
-        true => Ok(text.to_ascii_lowercase()),
-        false => Err("a trace id is 32 hexadecimal digits; errors and log lines have it".into()),
+    if valid {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        Err("a trace id has 32 hexadecimal digits; errors and log lines contain it".into())
     }
 }
 
@@ -80,17 +81,17 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
         kept.append(&mut lines);
     }
     if kept.is_empty() && guests.iter().all(Option::is_none) {
-        // Says what does not run.
+        // Reports a lab that is not running.
         context.reach(&spec)?;
     }
     if let Some(id) = &args.trace {
         let traced = report::trace::in_order(id, kept);
-        let found = !traced.is_empty();
+        let any = !traced.is_empty();
         let lines = traced
             .into_iter()
-            .map(|one| (one.domain, one.line, one.depth));
+            .map(|traced| (traced.domain, traced.line, traced.depth));
         print(lines, width)?;
-        anyhow::ensure!(found, "no service's log has the trace `{id}`");
+        anyhow::ensure!(any, "trace `{id}` is in no service's log");
         return Ok(Exit::Done);
     }
     print_by_time(kept, width)?;
@@ -102,8 +103,8 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Saves what all of them logged, side by side. One that does not answer is told and left: what it logged before is
-/// here.
+/// Saves the logs of all `names` in parallel. A guest that does not answer is reported and skipped: its earlier lines
+/// are already on the host.
 fn gather(context: &Context, spec: &Spec, names: &[Name]) -> anyhow::Result<Vec<Option<Guest>>> {
     let Some(reach) = context.host(spec)?.reach(spec) else {
         return Ok(names.iter().map(|_| None).collect());
@@ -117,24 +118,24 @@ fn gather(context: &Context, spec: &Spec, names: &[Name]) -> anyhow::Result<Vec<
         .map(|domain| domain.name)
         .collect();
     let identity = context.identity(spec)?;
-    let one = |name: &Name| -> anyhow::Result<Guest> {
+    let gather_one = |name: &Name| -> anyhow::Result<Guest> {
         let (scope, cancel) = (Scope::ignored(), CancellationToken::new());
         let guest = Guest::connect(&reach, spec, name, &identity, REACH, &scope, &cancel)?;
         guest.gather(name, &home.logbook(name))?;
         Ok(guest)
     };
     let gathered = std::thread::scope(|threads| {
-        let begun: Vec<_> = names
+        let threads: Vec<_> = names
             .iter()
             .map(|name| {
-                let runs = running.iter().any(|other| other == name.as_str());
-                runs.then(|| threads.spawn(|| one(name)))
+                let is_running = running.iter().any(|other| other == name.as_str());
+                is_running.then(|| threads.spawn(|| gather_one(name)))
             })
             .collect();
-        let ended = begun
+        let results = threads
             .into_iter()
             .map(|thread| thread.map(|thread| thread.join()));
-        ended.collect::<Vec<_>>()
+        results.collect::<Vec<_>>()
     });
     let mut guests = Vec::new();
     for (name, gathered) in names.iter().zip(gathered) {
@@ -144,17 +145,17 @@ fn gather(context: &Context, spec: &Spec, names: &[Name]) -> anyhow::Result<Vec<
             Some(Ok(Err(error))) => {
                 writeln!(
                     std::io::stderr(),
-                    "note: the log of `{name}` ends where it was gathered last: {error:#}"
+                    "note: the log of `{name}` may be incomplete: {error:#}"
                 )?;
                 None
             }
-            Some(Err(_)) => anyhow::bail!("a log's reader panicked"),
+            Some(Err(_)) => anyhow::bail!("a thread that reads a log panicked"),
         });
     }
     Ok(guests)
 }
 
-/// A line, whose it is, and when it came.
+/// A log line, its domain, and when it arrived.
 struct Arrived {
     domain: Name,
     line: LogLine,
@@ -168,7 +169,7 @@ fn follow(guests: Vec<(Name, Option<f64>, Guest)>, width: usize) -> anyhow::Resu
         let sender: Sender<Arrived> = sender.clone();
         readers.push(std::thread::spawn(move || {
             guest.follow(&name, last, |line| {
-                // The last one that was printed comes once more.
+                // The last printed line is sent again.
                 if last.is_some_and(|last| line.seconds <= last) {
                     return true;
                 }
@@ -188,8 +189,10 @@ fn follow(guests: Vec<(Name, Option<f64>, Guest)>, width: usize) -> anyhow::Resu
             Err(RecvTimeoutError::Timeout) => false,
             Err(RecvTimeoutError::Disconnected) => true,
         };
-        if ended || waiting.iter().any(|one| one.at.elapsed() >= SETTLE) {
-            let lines = waiting.drain(..).map(|one| (one.domain, one.line));
+        if ended || waiting.iter().any(|arrived| arrived.at.elapsed() >= SETTLE) {
+            let lines = waiting
+                .drain(..)
+                .map(|arrived| (arrived.domain, arrived.line));
             print_by_time(lines.collect(), width)?;
         }
         if ended {
@@ -199,7 +202,7 @@ fn follow(guests: Vec<(Name, Option<f64>, Guest)>, width: usize) -> anyhow::Resu
     for reader in readers {
         reader
             .join()
-            .map_err(|_| anyhow::anyhow!("a log's reader panicked"))??;
+            .map_err(|_| anyhow::anyhow!("a thread that reads a log panicked"))??;
     }
     Ok(())
 }

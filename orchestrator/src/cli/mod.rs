@@ -1,6 +1,6 @@
-//! The command line: one file per command, each telling that command's story.
+//! The command line, with one file per command.
 //!
-//! Owns arguments, exit codes and the last word on errors. Decides nothing about deployments.
+//! Owns arguments, exit codes and the printing of errors. Makes no decisions about deployments.
 
 mod bench;
 mod boot;
@@ -32,10 +32,10 @@ use clap::{Parser, Subcommand};
 
 use context::Context;
 
-/// Makes one topology file true on a libvirt host.
+/// Brings a libvirt host to the state described by one topology file.
 ///
-/// Defines, boots and networks the virtual machines that topology.yaml describes, pushes their gRPC services
-/// over SSH and waits until they are healthy.
+/// Defines and boots the virtual machines that topology.yaml describes, connects them to a network, pushes their
+/// gRPC services over SSH and waits until they are healthy.
 #[derive(Parser)]
 #[command(name = "pspd", version, arg_required_else_help = true, after_help = EXAMPLES, after_long_help = EXAMPLES_AND_CODES)]
 struct Cli {
@@ -56,10 +56,10 @@ struct Global {
         value_name = "FILE"
     )]
     file: PathBuf,
-    /// A deployment of this host by name, as its last `up` recorded it, in place of a topology file
+    /// Use a deployment that `up` recorded on this host instead of a topology file
     #[arg(long, global = true, value_name = "NAME")]
     deployment: Option<String>,
-    /// Where deployments keep their state
+    /// The directory for the state of deployments
     #[arg(
         long,
         global = true,
@@ -68,7 +68,7 @@ struct Global {
         hide_short_help = true
     )]
     state_dir: Option<PathBuf>,
-    /// Where images are cached
+    /// The directory for cached images
     #[arg(
         long,
         global = true,
@@ -79,61 +79,60 @@ struct Global {
     cache_dir: Option<PathBuf>,
 }
 
-const EXAMPLES: &str = "\
+macro_rules! examples {
+    () => {
+        "\
 Examples:
   pspd init                    write a commented topology.yaml
-  pspd plan                    what `up` would do, and why
-  pspd up                      make the topology true
+  pspd plan                    show what `up` would do, and why
+  pspd up                      create or update the deployment
   pspd status --watch          follow domains and services
   pspd ssh web-server -- uptime
-  pspd logs -f                 all domains, merged by time
-  pspd export vm-export.tar.xz pack it, as it runs
-  pspd import vm-export.tar.xz make it run elsewhere
-  pspd down                    take it away; data volumes stay";
+  pspd logs -f                 follow the logs of all services, merged by time
+  pspd export vm-export.tar.xz pack the deployment, running or stopped
+  pspd import vm-export.tar.xz run the packed deployment on this host
+  pspd down                    tear it down; keep data volumes"
+    };
+}
 
-const EXAMPLES_AND_CODES: &str = "\
-Examples:
-  pspd init                    write a commented topology.yaml
-  pspd plan                    what `up` would do, and why
-  pspd up                      make the topology true
-  pspd status --watch          follow domains and services
-  pspd ssh web-server -- uptime
-  pspd logs -f                 all domains, merged by time
-  pspd export vm-export.tar.xz pack it, as it runs
-  pspd import vm-export.tar.xz make it run elsewhere
-  pspd down                    take it away; data volumes stay
+const EXAMPLES: &str = examples!();
+
+const EXAMPLES_AND_CODES: &str = concat!(
+    examples!(),
+    "
 
 Exit codes:
-  0    done; for `plan`, nothing to do; for `status`, everything is healthy
-  1    failed; the error says what, and what was undone or left
-  2    wrong usage
+  0    success; for `plan`, no changes; for `status`, everything is healthy
+  1    failure; the error says what failed, and what was undone or left
+  2    invalid usage
   3    the topology is invalid
   4    `plan`: there are changes; `status`: something is not healthy
-  5    another pspd works on this deployment
-  6    `doctor`: something that is needed is missing
-  130  interrupted; what this run created was undone";
+  5    another pspd process is working on this deployment
+  6    `doctor`: a prerequisite is missing
+  130  interrupted; what this run created was undone"
+);
 
 #[derive(Subcommand)]
 enum Command {
-    /// Make the topology true: define, boot, deploy, wait until healthy
+    /// Create or update the deployment, and wait until it is healthy
     Up(up::Args),
-    /// Take the deployment away; data volumes and keys stay
+    /// Tear the deployment down; keep data volumes and keys
     Down(down::Args),
     /// Show what `up` would do, and why
     Plan(plan::Args),
     /// Pack the deployment, running or stopped, into one archive
     Export(export::Args),
-    /// Make an archive's deployment run here
+    /// Create and start the deployment of an archive on this host
     Import(import::Args),
     /// Show domains, services and addresses
     Status(status::Args),
-    /// Open a shell in a domain, or run a command there
+    /// Open a shell in a domain, or run a command in it
     Ssh(ssh::Args),
     /// Show the services' logs, merged by time
     Logs(logs::Args),
     /// Attach to a domain's serial console (leave with Ctrl-])
     Console(console::Args),
-    /// Check everything that pspd needs on this host, each with its fix
+    /// Check the prerequisites on this host, and suggest a fix for each problem
     Doctor(doctor::Args),
     /// Write a commented starter topology.yaml
     Init(init::Args),
@@ -141,20 +140,20 @@ enum Command {
     Schema,
     /// Build, list and remove guest images
     Image(image::Args),
-    /// Measure what is otherwise answered by feel
+    /// Run benchmarks
     Bench(bench::Args),
-    /// Work inside the deployment's lab
+    /// Run programs inside the deployment's lab
     Lab(lab::Args),
-    /// Write the CA and a client certificate, for any gRPC client
+    /// Write the CA certificate and a client certificate for gRPC clients
     Credentials(credentials::Args),
-    /// Print a completion script
+    /// Print a shell completion script
     Completions(completions::Args),
-    /// The process that holds a lab; started by `up`
+    /// The process that runs a lab; started by `up`
     #[command(hide = true)]
     LabSupervisor { dir: PathBuf },
 }
 
-/// Runs the command line to its exit code.
+/// Runs the command that the arguments name, and returns the exit code.
 pub fn main() -> ExitCode {
     let Cli { global, command } = Cli::parse();
     if let Command::LabSupervisor { dir } = &command {
@@ -179,7 +178,7 @@ pub fn main() -> ExitCode {
         Command::Credentials(args) => credentials::run(&context, args),
         Command::Completions(args) => completions::run(args),
         Command::LabSupervisor { .. } => {
-            unreachable!("it was run above, before anything else could start a thread")
+            unreachable!("handled above, before any thread was started")
         }
     });
     exit::code(result)

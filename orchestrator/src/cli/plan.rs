@@ -1,4 +1,4 @@
-//! `pspd plan`: what `up` would do, and why.
+//! `pspd plan`: shows what `up` would do, and why.
 
 use super::context::{Context, runtime};
 use super::exit::Exit;

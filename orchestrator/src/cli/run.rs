@@ -1,4 +1,4 @@
-//! What `up` and `down` share: lock, observe, plan, execute, tell.
+//! The stages that `up` and `down` share: lock, observe, plan, execute, report.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -18,13 +18,13 @@ use crate::report::{self, Style};
 use crate::spec::Spec;
 use crate::state::{Home, Journal, Lock, Locked, Patience};
 
-/// How a command changes the deployment.
+/// A command that changes a deployment, with its options.
 pub struct Change {
     pub command: &'static str,
     pub json: bool,
     pub no_wait: bool,
     pub jobs: usize,
-    /// Remove the deployment's folder with its keys after all went well.
+    /// Whether success removes the deployment's directory with its keys.
     pub forget: bool,
 }
 
@@ -50,7 +50,7 @@ pub async fn change(
         home.create()?;
         for step in Journal::under_way(&home.journal_file())? {
             events.note(format!(
-                "an earlier run was interrupted during `{step}`; going on from what is there"
+                "a previous run was interrupted during `{step}`; continuing from the current state"
             ));
         }
         let host = Host::attach(&context.paths, &spec)?;
@@ -82,7 +82,7 @@ pub async fn change(
     .await?;
     report::summary(&outcome, change.command, &spec, style)?;
     if style != Style::Json {
-        tell_boots(&home, &spec, &outcome)?;
+        print_boots(&home, &spec, &outcome)?;
     }
     Ok(match &outcome {
         outcome if outcome.cancelled => Exit::Interrupted,
@@ -91,17 +91,17 @@ pub async fn change(
     })
 }
 
-/// Does something whose events are drawn until it ends.
+/// Runs `work` and draws its events until it ends.
 pub(super) async fn reported<T>(
     style: Style,
     work: impl AsyncFnOnce(&Events) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
     let (events, receiver) = Events::channel();
     let reporter = tokio::spawn(report::follow(receiver, style));
-    let told = work(&events).await;
+    let result = work(&events).await;
     drop(events);
     reporter.await??;
-    told
+    result
 }
 
 pub(super) async fn take_lock(
@@ -118,7 +118,7 @@ pub(super) async fn take_lock(
     let (path, cancel, events) = (path.to_owned(), cancel.clone(), events.clone());
     let taken = tokio::task::spawn_blocking(move || {
         Lock::take(&path, patience, &cancel, |holder| {
-            events.note(format!("waiting for another pspd to end: {holder}"))
+            events.note(format!("waiting for another pspd process: {holder}"))
         })
     });
     taken
@@ -133,8 +133,8 @@ pub(super) async fn take_lock(
         })
 }
 
-/// The stages of the boots that a run waited for.
-fn tell_boots(home: &Home, spec: &Spec, outcome: &Outcome) -> anyhow::Result<()> {
+/// Prints the boot stages of the domains that this run started.
+fn print_boots(home: &Home, spec: &Spec, outcome: &Outcome) -> anyhow::Result<()> {
     let mut boots = boot::recorded(home, spec)?;
     boots.retain(|(name, _)| {
         let id = StepId::of(name, DomainStep::Start);

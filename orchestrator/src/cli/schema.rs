@@ -1,4 +1,4 @@
-//! `pspd schema`: the JSON Schema from which editors complete a topology.
+//! `pspd schema`: prints the JSON Schema that editors use to complete and check a topology.
 
 use std::io::Write as _;
 

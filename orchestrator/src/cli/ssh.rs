@@ -1,4 +1,4 @@
-//! `pspd ssh`: a shell or a command in a domain, by the system's own `ssh`.
+//! `pspd ssh`: opens a shell or runs a command in a domain, with the system's `ssh`.
 
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
@@ -16,7 +16,7 @@ use crate::reach::Reach;
 pub struct Args {
     /// The domain
     name: String,
-    /// A command to run there in place of a shell
+    /// A command to run instead of a shell
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
 }
@@ -37,5 +37,5 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
         .args(arguments)
         .args(args.command)
         .exec();
-    Err(error).context("failed to run `ssh`; install openssh-client")
+    Err(error).context("failed to run `ssh`. Install openssh-client")
 }

@@ -1,4 +1,4 @@
-//! `pspd status`: domains, services and addresses, as they are.
+//! `pspd status`: shows the current state of domains, services and addresses.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -16,18 +16,18 @@ use crate::observe::{Host, healths};
 use crate::observed::Power;
 use crate::spec::{Name, Size, Spec};
 
-/// Between two looks of `--watch`.
+/// The time between two updates of `--watch`.
 const INTERVAL: Duration = Duration::from_secs(2);
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Print JSON: the fields are stable
+    /// Print JSON with stable fields
     #[arg(long)]
     json: bool,
-    /// Show the stages of each domain's last boot, too
+    /// Also show the stages of each domain's last boot
     #[arg(long)]
     boot: bool,
-    /// Look again every two seconds until Ctrl-C
+    /// Refresh every two seconds until Ctrl-C
     #[arg(long)]
     watch: bool,
 }
@@ -51,16 +51,16 @@ struct DomainStatus {
     /// Why it is so, where that is known.
     detail: Option<String>,
     address: Ipv4Addr,
-    /// What the topology asks for.
+    /// The firmware that the topology asks for.
     firmware: &'static str,
-    /// What the guest itself reports; unknown before it was reached.
+    /// The firmware that the guest reports; unknown until the guest was reached.
     reported: Option<ReportedStatus>,
     boot: Option<BootStatus>,
     /// Bytes.
     memory: Option<Size>,
     vcpus: Option<u32>,
     service: Option<ServiceStatus>,
-    /// Of the host, where its ports are offered now.
+    /// Addresses of the host where its ports are published now.
     published: Vec<SocketAddr>,
 }
 
@@ -76,7 +76,7 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let spec = context.deployed_spec()?;
     runtime()?.block_on(async {
         if !args.watch {
-            let status = look(context, &spec).await?;
+            let status = read(context, &spec).await?;
             show(&status, args.json)?;
             if args.boot && !args.json {
                 let home = context.paths.deployment(&spec.name);
@@ -91,11 +91,11 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
         let cancel = cancelled_by_signals()?;
         while !cancel.is_cancelled() {
             let status = tokio::select! {
-                status = look(context, &spec) => status?,
+                status = read(context, &spec) => status?,
                 () = cancel.cancelled() => break,
             };
             if std::io::stdout().is_terminal() && !args.json {
-                // Home, and clear to the end: one screen that changes in place.
+                // Cursor home, then clear to the end of the screen.
                 write!(std::io::stdout(), "\x1b[H\x1b[J")?;
             }
             show(&status, args.json)?;
@@ -108,7 +108,7 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     })
 }
 
-async fn look(context: &Context, spec: &Spec) -> anyhow::Result<Status> {
+async fn read(context: &Context, spec: &Spec) -> anyhow::Result<Status> {
     let host = Host::attach(&context.paths, spec)?;
     let intent = host.home.intent()?;
     let relay = host.relay.as_ref();
@@ -118,13 +118,13 @@ async fn look(context: &Context, spec: &Spec) -> anyhow::Result<Status> {
     for name in spec.domains.keys() {
         domains.push(describe(&host, spec, &intent, name, &published)?);
     }
-    let asked: Vec<&Name> = spec
+    let with_service: Vec<&Name> = spec
         .domains
         .values()
         .filter(|domain| domain.service.is_some())
         .map(|domain| &domain.name)
         .collect();
-    let running: Vec<&Name> = asked
+    let running: Vec<&Name> = with_service
         .into_iter()
         .filter(|name| {
             domains
@@ -186,7 +186,7 @@ fn describe(
         .home
         .deployed_record(name)?
         .map(|deployed| deployed.release.short().to_owned());
-    // What is off runs on no firmware.
+    // A domain that is off runs no firmware.
     let boot = host.home.boot_record(name)?.filter(|_| live.is_some());
     Ok(DomainStatus {
         name: name.clone(),
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn people_read_a_table_and_the_details_below() {
+    fn the_text_form_is_a_table_followed_by_details() {
         insta::assert_snapshot!(render(&status()), @"
         demo on lab: not healthy
          domain  state    address     firmware  reported       memory   vcpus  service               published
@@ -357,14 +357,14 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_nowhere_is_down() {
+    fn a_deployment_without_domains_is_down() {
         let mut status = status();
         status.domains[0].state = ABSENT.into();
         assert_eq!(verdict(&status), "down");
     }
 
     #[test]
-    fn programs_read_stable_fields() {
+    fn the_json_form_has_stable_fields() {
         insta::assert_snapshot!(serde_json::to_string_pretty(&status()).unwrap(), @r#"
         {
           "deployment": "demo",

@@ -1,4 +1,4 @@
-//! `pspd up`: makes the topology true.
+//! `pspd up`: creates or updates a deployment.
 
 use super::context::{Context, cancelled_by_signals, runtime};
 use super::exit::Exit;
@@ -9,10 +9,10 @@ pub struct Args {
     /// Print one JSON event per line on stdout
     #[arg(long)]
     json: bool,
-    /// Fail with exit code 5 when another pspd works on this deployment, rather than wait
+    /// Fail with exit code 5 instead of waiting while another pspd process works on this deployment
     #[arg(long)]
     no_wait: bool,
-    /// How many steps run at a time
+    /// The maximum number of steps that run in parallel
     #[arg(long, value_name = "COUNT", default_value_t = crate::execute::JOBS, value_parser = positive)]
     jobs: usize,
 }
@@ -37,7 +37,7 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
 
 pub(super) fn positive(text: &str) -> Result<usize, String> {
     match text.parse() {
-        Ok(0) => Err("at least 1".into()),
+        Ok(0) => Err("must be at least 1".into()),
         Ok(count) => Ok(count),
         Err(error) => Err(format!("{error}")),
     }

@@ -1,4 +1,4 @@
-//! The host itself: namespaces, devices, space, memory, the connection and the accelerator.
+//! Checks of the host: namespaces, devices, disk space, memory, the connection and the accelerator.
 
 use std::fs;
 use std::net::TcpListener;
@@ -13,13 +13,13 @@ use crate::libvirt;
 use crate::spec::{Accel, Connection, Size, Spec};
 use crate::state::Paths;
 
-/// What an image build and a few overlays take.
+/// The space for an image build and a few overlays.
 const WANTED_SPACE: Size = Size::gib(4);
 
-/// The host's own share beside the guests'.
+/// The memory that the host needs in addition to the guests.
 const HOST_MEMORY: Size = Size::mib(512);
 
-/// What a lab's namespaces need of the kernel and of the user's account.
+/// Checks what a lab's namespaces need from the kernel and the user's account.
 pub fn namespaces() -> Vec<Check> {
     let mut checks = vec![tun()];
     if !rustix::process::geteuid().is_root() {
@@ -34,44 +34,46 @@ fn tun() -> Check {
         .write(true)
         .open("/dev/net/tun")
     {
-        Ok(_) => Check::ok("/dev/net/tun", "opens"),
+        Ok(_) => Check::ok("/dev/net/tun", "accessible"),
         Err(error) => Check::missing(
             "/dev/net/tun",
             error.to_string(),
-            "as root: modprobe tun; chmod 0666 /dev/net/tun",
+            "run as root: modprobe tun; chmod 0666 /dev/net/tun",
         ),
     }
 }
 
 fn user_namespace() -> Check {
     let name = "user namespace";
-    let made = Command::new("unshare")
+    let output = Command::new("unshare")
         .args(["--user", "--map-auto", "--map-root-user", "--net", "true"])
         .stdin(Stdio::null())
         .output();
-    match made {
-        Ok(output) if output.status.success() => Check::ok(name, "made, with subordinate ids"),
+    match output {
+        Ok(output) if output.status.success() => {
+            Check::ok(name, "can be created, with subordinate ids")
+        }
         Ok(output) => Check::missing(
             name,
             String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-            "apt-get install uidmap; give the user ids with `usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER`; \
-             on Ubuntu also `sysctl kernel.apparmor_restrict_unprivileged_userns=0`",
+            "apt-get install uidmap; add subordinate ids with `usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER`; \
+             on Ubuntu also run `sysctl kernel.apparmor_restrict_unprivileged_userns=0`",
         ),
         Err(error) => Check::missing(
             name,
-            format!("`unshare` cannot be run: {error}"),
+            format!("failed to run `unshare`: {error}"),
             "apt-get install util-linux",
         ),
     }
 }
 
-/// Free space where `path` is or will be.
+/// Checks the free space in the file system of `path`, which may not exist yet.
 pub fn space(name: &str, path: &Path) -> Check {
     let Some(existing) = path.ancestors().find(|ancestor| ancestor.exists()) else {
         return Check::missing(
             name,
-            format!("`{}` has no existing parent", path.display()),
-            "choose another folder",
+            format!("`{}` has no existing parent directory", path.display()),
+            "choose another directory",
         );
     };
     match rustix::fs::statvfs(existing) {
@@ -83,7 +85,7 @@ pub fn space(name: &str, path: &Path) -> Check {
                     name,
                     detail,
                     format!(
-                        "an image build and its overlays want {WANTED_SPACE}; free some, or move it with --{name}-dir"
+                        "an image build and its overlays need {WANTED_SPACE}; free some space, or choose another directory with --{name}-dir"
                     ),
                 )
             } else {
@@ -93,12 +95,12 @@ pub fn space(name: &str, path: &Path) -> Check {
         Err(error) => Check::missing(
             name,
             format!("`{}`: {error}", existing.display()),
-            "choose another folder",
+            "choose another directory",
         ),
     }
 }
 
-/// The topology's memory against what the host has available.
+/// Compares the memory of all domains with the available memory of the host.
 pub fn memory(spec: &Spec) -> Check {
     let wanted = Size(
         spec.domains
@@ -117,30 +119,34 @@ pub fn memory(spec: &Spec) -> Check {
     match available {
         Some(available) if available < wanted => Check::warning(
             "memory",
-            format!("{available} available, the domains and the host want {wanted}"),
-            "lower `memory` in the topology, or end other programs",
+            format!("{available} available; the domains and the host need {wanted}"),
+            "reduce `memory` in the topology, or stop other programs",
         ),
-        Some(available) => Check::ok("memory", format!("{available} available, {wanted} wanted")),
-        None => Check::warning("memory", "/proc/meminfo does not tell", "none needed"),
+        Some(available) => Check::ok("memory", format!("{available} available, {wanted} needed")),
+        None => Check::warning(
+            "memory",
+            "cannot read MemAvailable from /proc/meminfo",
+            "no action needed",
+        ),
     }
 }
 
-/// The libvirt connection of a URI, or the running lab's; and that published ports are free where nothing runs yet.
+/// Checks the libvirt connection of a URI. A lab's connection exists only after `up`.
 pub fn connection(spec: &Spec) -> Vec<Check> {
     match &spec.connection {
         Connection::Uri(uri) => vec![match libvirt::Connection::open(uri) {
-            Ok(_) => Check::ok("connection", format!("`{uri}` answers")),
+            Ok(_) => Check::ok("connection", format!("connected to `{uri}`")),
             Err(error) => Check::missing(
                 "connection",
                 error.to_string(),
-                "start libvirtd, and join the libvirt group",
+                "start libvirtd, and add the user to the libvirt group",
             ),
         }],
         Connection::Lab => Vec::new(),
     }
 }
 
-/// Published ports, where the deployment does not hold them itself.
+/// Checks that published ports are free or held by this deployment.
 pub fn ports(paths: &Paths, spec: &Spec) -> Vec<Check> {
     let running = Lab::running(&paths.deployment(&spec.name).lab())
         .ok()
@@ -156,13 +162,13 @@ pub fn ports(paths: &Paths, spec: &Spec) -> Vec<Check> {
             Err(error) => Check::missing(
                 "published port",
                 format!("{}: {error}", publish.host),
-                "end what listens there (`ss -ltnp` shows it), or change `publish` in the topology",
+                "stop the program that listens on it (see `ss -ltnp`), or change `publish` in the topology",
             ),
         })
         .collect()
 }
 
-/// The accelerator's proof, as `up` would make it.
+/// Checks the accelerator in the same way as `up`.
 pub fn accelerator(paths: &Paths, spec: &Spec) -> Check {
     let kernel = spec
         .images
@@ -171,8 +177,8 @@ pub fn accelerator(paths: &Paths, spec: &Spec) -> Check {
     if spec.accel == Accel::Auto && kernel.is_none() {
         return Check::warning(
             "accelerator",
-            "kvm is proven with an image's kernel, and no image is built",
-            "pspd image build",
+            "testing KVM needs the kernel of an image, and no image is built",
+            "run `pspd image build`",
         );
     }
     match accel::decide(spec.accel, &paths.cache, kernel.as_ref()) {
@@ -185,12 +191,12 @@ pub fn accelerator(paths: &Paths, spec: &Spec) -> Check {
         Ok(proof) => Check::warning(
             "accelerator",
             format!("tcg: {}", proof.reason),
-            "guests run about ten times slower; a host whose KVM runs guests is quick",
+            "use a host with working KVM; without it, guests run about ten times slower",
         ),
         Err(error) => Check::missing(
             "accelerator",
             format!("{error:#}"),
-            "set `accel: tcg` or `auto` in the topology",
+            "set `accel: tcg` or `accel: auto` in the topology",
         ),
     }
 }

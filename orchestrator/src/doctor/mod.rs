@@ -1,6 +1,6 @@
-//! What pspd needs of this host, checked one by one, each with its fix.
+//! Checks the prerequisites on this host, and suggests a fix for each problem.
 //!
-//! Looks and never changes anything. The list is in the order in which `up` would miss things.
+//! Never changes anything. The checks are in the order in which `up` would fail.
 
 mod host;
 mod tools;
@@ -14,7 +14,7 @@ use crate::spec::{Connection, Spec};
 use crate::state::Paths;
 use crate::topology;
 
-/// One precondition and how it stands.
+/// A prerequisite and its state.
 #[derive(Clone, Debug, Serialize)]
 pub struct Check {
     pub name: String,
@@ -28,7 +28,7 @@ pub enum Outcome {
     Ok {
         detail: String,
     },
-    /// Works, but not as well as it could.
+    /// `up` works, but with a limitation.
     Warning {
         detail: String,
         fix: String,
@@ -86,7 +86,7 @@ impl fmt::Display for Check {
     }
 }
 
-/// Checks everything; what depends on a topology is checked where `file` is a valid one.
+/// Runs all checks. Those that need a topology run only if `file` is a valid one.
 pub fn examine(paths: &Paths, file: &Path) -> Vec<Check> {
     let loaded = topology::load(file);
     let spec = loaded.as_ref().ok();
@@ -119,7 +119,7 @@ pub fn examine(paths: &Paths, file: &Path) -> Vec<Check> {
             checks.push(Check::missing(
                 "topology",
                 first,
-                "mend the file (`pspd plan` shows every fault), or write one with `pspd init`",
+                "fix the file (`pspd plan` shows all errors), or write a new one with `pspd init`",
             ));
         }
     }
@@ -138,7 +138,7 @@ mod tests {
     use super::Check;
 
     #[test]
-    fn a_missing_thing_is_shown_with_its_fix_below() {
+    fn a_missing_prerequisite_is_shown_with_its_fix_below() {
         let check = Check::missing(
             "qemu-img",
             "not found in PATH",

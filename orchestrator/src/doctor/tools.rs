@@ -1,4 +1,4 @@
-//! The programs that pspd runs.
+//! Checks the programs and plug-ins that pspd needs.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,7 +8,7 @@ use super::Check;
 struct Tool {
     program: &'static str,
     package: &'static str,
-    /// Its first output line is its version.
+    /// The option that prints the version in the first line.
     version: Option<&'static str>,
 }
 
@@ -78,7 +78,7 @@ const LAB: &[Tool] = &[
     },
 ];
 
-/// libvirt's plug-ins, which modern packages ship apart from the daemon.
+/// libvirt's driver plug-ins, which distributions package separately from the daemon.
 const DRIVERS: &[&str] = &["qemu", "network"];
 
 pub fn check(lab: bool) -> Vec<Check> {
@@ -128,7 +128,7 @@ fn check_driver(driver: &str) -> Check {
     }
 }
 
-/// Looks in PATH, then where daemons live and an ordinary user's PATH does not reach.
+/// Searches PATH, then the directories of daemons, which are often not in a user's PATH.
 fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)

@@ -1,4 +1,4 @@
-//! From an address to an authenticated session. The host key is checked before anything is proven to the other side.
+//! Connects to a guest and authenticates. The host key is checked before pspd authenticates itself.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,20 +12,21 @@ use super::session::{ANSWER, Session};
 use crate::cancelled::Cancelled;
 use crate::event::Scope;
 use crate::identity::Identity;
-use crate::reach::{Reach, end_with_its_peer};
+use crate::reach::{Reach, enable_keepalive};
 use crate::spec::{Name, Spec};
 
-/// Short at first: a guest whose network is not up yet answers nothing, and a new try comes sooner than a retry.
+/// Short, because a guest without a network does not answer: a new connection succeeds sooner than TCP's
+/// retransmission.
 const DIAL: Duration = Duration::from_millis(700);
 const RETRY: Duration = Duration::from_millis(50);
-/// For banner and key exchange; a server that stays silent for longer is tried again.
+/// The deadline for banner and key exchange; afterwards, connecting is retried.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const SSH: u16 = 22;
 
-/// What connecting waited for when it failed.
+/// The stage at which connecting failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    #[error("no SSH answer from `{domain}` ({address}) within {} s; last cause: {cause}", waited.as_secs())]
+    #[error("no SSH answer from `{domain}` ({address}) within {} s; last error: {cause}", waited.as_secs())]
     NoBanner {
         domain: Name,
         address: SocketAddr,
@@ -33,19 +34,19 @@ pub enum ConnectError {
         cause: String,
     },
     #[error(
-        "the host key of `{domain}` ({address}) is not the one that pspd gave to it, so nothing was sent; \
-         if you replaced it on purpose, `pspd down` and `pspd up` make the guest anew"
+        "the host key of `{domain}` ({address}) is not the key that pspd created, so the connection was closed. \
+         If you replaced it on purpose, recreate the guest with `pspd down && pspd up`"
     )]
     HostKey { domain: Name, address: SocketAddr },
-    #[error("`{domain}` ({address}) refused the deployment's key: {cause}")]
+    #[error("`{domain}` ({address}) rejected the deployment's key: {cause}")]
     Authentication {
         domain: Name,
         address: SocketAddr,
         cause: String,
     },
-    #[error("the host key of `{domain}` cannot be read: {cause}")]
+    #[error("failed to read the host key of `{domain}`: {cause}")]
     OwnKey { domain: Name, cause: String },
-    #[error("`{domain}` was not waited for")]
+    #[error("stopped waiting for `{domain}`")]
     Cancelled { domain: Name, source: Cancelled },
 }
 
@@ -53,13 +54,13 @@ impl ConnectError {
     fn cancelled(domain: &Name) -> ConnectError {
         ConnectError::Cancelled {
             domain: domain.clone(),
-            source: Cancelled::during("SSH was waited for"),
+            source: Cancelled::during("waiting for SSH"),
         }
     }
 }
 
 impl Guest {
-    /// Waits for the SSH server, checks its host key, then authenticates. Blocks for `deadline` at most.
+    /// Waits for the SSH server, checks its host key and authenticates. Blocks for `deadline` at most.
     pub fn connect(
         reach: &Reach,
         spec: &Spec,
@@ -73,7 +74,7 @@ impl Guest {
         Guest::connect_to(reach, address, domain, identity, deadline, scope, cancel)
     }
 
-    /// [`Guest::connect`] to an address that is not the spec's.
+    /// [`Guest::connect`] to another address.
     pub fn connect_to(
         reach: &Reach,
         address: SocketAddr,
@@ -83,15 +84,15 @@ impl Guest {
         scope: &Scope,
         cancel: &CancellationToken,
     ) -> Result<Guest, ConnectError> {
-        let own = |error: &dyn std::fmt::Display| ConnectError::OwnKey {
+        let own_key = |error: &dyn std::fmt::Display| ConnectError::OwnKey {
             domain: domain.clone(),
             cause: error.to_string(),
         };
-        let pinned = identity.host_key(domain).map_err(|error| own(&error))?;
+        let pinned = identity.host_key(domain).map_err(|error| own_key(&error))?;
         let pinned = pinned
             .public_key()
             .to_bytes()
-            .map_err(|error| own(&error))?;
+            .map_err(|error| own_key(&error))?;
         let began = Instant::now();
         let inner = loop {
             let left = deadline.saturating_sub(began.elapsed());
@@ -142,13 +143,13 @@ impl Guest {
 fn handshake(reach: &Reach, address: SocketAddr, left: Duration) -> io::Result<ssh2::Session> {
     let stream = reach.dial_blocking(address, DIAL.min(left.max(RETRY)))?;
     stream.set_nodelay(true)?;
-    // Not libssh2's own keepalive: with one, a wait that is silent until it is due fails as timed out.
-    end_with_its_peer(&stream)?;
+    // Not libssh2's keepalive, with which a long silent wait fails as timed out.
+    enable_keepalive(&stream)?;
     let mut session = ssh2::Session::new()?;
     session.set_timeout(millis(left.clamp(Duration::from_secs(1), HANDSHAKE)));
     session.set_tcp_stream(stream);
     session.method_pref(MethodType::HostKey, "ssh-ed25519")?;
-    // Ciphers that CPUs have instructions for; pspd's own guests offer all of them.
+    // Ciphers with CPU instructions; pspd's own guests offer all of them.
     for direction in [MethodType::CryptCs, MethodType::CryptSc] {
         session.method_pref(
             direction,

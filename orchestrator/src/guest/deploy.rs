@@ -1,4 +1,4 @@
-//! Pushing a release, bringing it into use, and going back.
+//! Pushes, activates and rolls back releases.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -13,37 +13,38 @@ use crate::cancelled::Cancelled;
 use crate::event::Scope;
 use crate::spec::{Digest, Name};
 
-/// Higher levels cost seconds of the host and save little of the guest's.
+/// Higher levels need seconds on the host and save little time in the guest.
 const LEVEL: i32 = 3;
 
 impl Guest {
-    /// Copies what the guest lacks of a release, which nothing there uses yet, and puts its certificate into use. Gives
-    /// the bytes that were read for it.
+    /// Copies the missing files of a release to the guest without activating it, and installs its certificate. Returns
+    /// the number of bytes read on the host.
     pub fn push(
         &self,
         release: &Release,
         scope: &Scope,
         cancel: &CancellationToken,
     ) -> anyhow::Result<u64> {
-        let seen = self
+        let report = self
             .session
-            .script("look at what is deployed", &script::inspect(release))?;
-        let is = |what: &str| seen.lines().any(|line| line == what);
-        let certify = match is("certified") {
-            true => String::new(),
-            false => script::certify(release),
+            .script("inspect the deployed release", &script::inspect(release))?;
+        let has = |entry: &str| report.lines().any(|line| line == entry);
+        let certify = if has("certified") {
+            String::new()
+        } else {
+            script::certify(release)
         };
-        if is("complete") {
+        if has("complete") {
             if !certify.is_empty() {
                 self.session.script("install the certificate", &certify)?;
             }
             return Ok(0);
         }
-        let is_there = |file: &&ReleaseFile| {
+        let is_present = |file: &&ReleaseFile| {
             let line = format!("have {}", file.path.display());
-            matches!(file.content, Content::Host(_)) && seen.lines().any(|seen| seen == line)
+            matches!(file.content, Content::Host(_)) && has(&line)
         };
-        let have: Vec<&ReleaseFile> = release.files.iter().filter(is_there).collect();
+        let have: Vec<&ReleaseFile> = release.files.iter().filter(is_present).collect();
         let mut pushed = 0;
         for file in &release.files {
             let Content::Host(from) = &file.content else {
@@ -60,14 +61,14 @@ impl Guest {
         Ok(pushed)
     }
 
-    /// Puts a renewed certificate into use, and nothing else.
+    /// Installs a renewed certificate without restarting the service.
     pub fn certify(&self, release: &Release) -> anyhow::Result<()> {
         self.session
             .script("install the certificate", &script::certify(release))
             .map(drop)
     }
 
-    /// Restarts the service as it is.
+    /// Restarts the service with its current release.
     pub fn restart(&self, service: &Name) -> anyhow::Result<()> {
         self.session
             .script("restart the service", &script::restart(service))
@@ -103,51 +104,51 @@ impl Guest {
             .feed(&what, &script::receive(release, file), compressed);
         if cancel.is_cancelled() {
             bail!(Cancelled::during(format_args!(
-                "`{}` was pushed",
+                "pushing `{}`",
                 from.display()
             )));
         }
         fed.map(|_| size)
     }
 
-    /// Switches to a pushed release and starts it; one that is in use and active stays untouched.
+    /// Switches to a pushed release and starts it. Does nothing if the release is already active.
     pub fn activate(&self, release: &Release) -> anyhow::Result<Activated> {
-        let said = self
+        let output = self
             .session
             .script("activate the release", &script::activate(release))?;
-        match said.lines().last().unwrap_or_default() {
+        match output.lines().last().unwrap_or_default() {
             "failed" => Ok(Activated::Failed),
             "unchanged" => Ok(Activated::Unchanged),
             "restarted" => Ok(Activated::Restarted),
-            other => bail!("activating the release said `{other}`"),
+            other => bail!("failed to activate the release: unexpected output `{other}`"),
         }
     }
 
-    /// Switches back to the release before and restarts it. Where there is none, the service is stopped.
+    /// Switches back to the previous release and restarts it. If there is none, stops the service.
     pub fn roll_back(&self, service: &Name) -> anyhow::Result<RolledBack> {
-        let said = self
+        let output = self
             .session
-            .script("roll the release back", &script::roll_back(service))?;
-        let last = said.lines().last().unwrap_or_default();
+            .script("roll back the release", &script::roll_back(service))?;
+        let last = output.lines().last().unwrap_or_default();
         match last.split_once(' ') {
             None if last == "none" => Ok(RolledBack::Nowhere),
             Some(("back", digest)) => Ok(RolledBack::To(Digest::parse(digest)?)),
             Some(("failed", digest)) => Ok(RolledBack::Failed(Digest::parse(digest)?)),
-            _ => bail!("rolling the release back said `{last}`"),
+            _ => bail!("failed to roll back the release: unexpected output `{last}`"),
         }
     }
 
-    /// The last lines that the service logged.
+    /// Returns the last lines of the service's log.
     pub fn last_log_lines(&self, service: &Name, count: usize) -> anyhow::Result<Vec<String>> {
         let command = format!("journalctl --no-pager -q -o cat -u {service} -n {count}");
-        let said = self
+        let output = self
             .session
             .feed("read the service's log", &command, io::empty())?;
-        Ok(said.lines().map(str::to_owned).collect())
+        Ok(output.lines().map(str::to_owned).collect())
     }
 }
 
-/// Reads a file, telling how far it is, and ending when the run is cancelled.
+/// Reads a file, reports the progress, and fails when the run is cancelled.
 struct Watched<'a> {
     inner: File,
     done: u64,
@@ -159,7 +160,7 @@ struct Watched<'a> {
 impl Read for Watched<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.cancel.is_cancelled() {
-            return Err(Cancelled::during("a file was pushed").into());
+            return Err(Cancelled::during("pushing a file").into());
         }
         let count = self.inner.read(buffer)?;
         self.done += count as u64;

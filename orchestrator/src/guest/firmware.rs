@@ -1,4 +1,4 @@
-//! Which firmware a guest says that it runs on.
+//! Reads the firmware that a guest reports.
 
 use super::Guest;
 use crate::boot::{FIRMWARE_SCRIPT, Reported};
@@ -7,7 +7,7 @@ impl Guest {
     pub fn firmware(&self) -> anyhow::Result<Reported> {
         let text = self
             .session
-            .script("read what firmware it runs on", FIRMWARE_SCRIPT)?;
+            .script("read the reported firmware", FIRMWARE_SCRIPT)?;
         Ok(Reported::parse(&text))
     }
 }

@@ -1,14 +1,14 @@
-//! Services' logs, as journald has them, with the time by which those of several guests are merged.
+//! Reads services' logs from journald, with the times used to merge the logs of several guests.
 //!
-//! A guest's journal is in its memory. What matters is gathered to the host, in pieces: each begins where the one before
-//! ended.
+//! A guest's journal is in memory only, so logs are gathered to the host. Each gathering continues where the previous
+//! one ended.
 
 use super::Guest;
 use super::session::ANSWER;
 use crate::spec::Name;
 use crate::state::{LogLine, Logbook};
 
-/// What prints a service's log in a guest from a time on, and with `follow` what comes.
+/// Returns the command that prints a service's log since a time; with `follow`, also new lines.
 fn logs_command(service: &Name, since: Option<f64>, follow: bool) -> String {
     let follow = if follow { " -f -n all" } else { "" };
     let since = since.map_or_else(String::new, |seconds| format!(" --since=@{seconds:.6}"));
@@ -27,7 +27,7 @@ fn parse_log_line(line: &str) -> Option<LogLine> {
 }
 
 impl Guest {
-    /// Saves what a service logged since this was done last. Blocks.
+    /// Saves the lines that a service logged since the last call. Blocks.
     pub fn gather(&self, service: &Name, book: &Logbook) -> anyhow::Result<()> {
         let mut entries = book.write()?;
         let mut added = Ok(());
@@ -41,7 +41,7 @@ impl Guest {
         added.and_then(|()| entries.end())
     }
 
-    /// Gives what a service logs from a time on, line by line, until `line` says that it has enough. Blocks.
+    /// Passes the lines that a service logs since a time to `line`, until it returns false. Blocks.
     pub fn follow(
         &self,
         service: &Name,
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn journald_lines_are_taken_apart() {
+    fn journald_lines_are_parsed() {
         let line = parse_log_line("1763881234.123456 web web-server[42]: {\"level\":\"INFO\"}");
         assert_eq!(
             line,
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn gathering_begins_where_it_ended() {
+    fn gathering_continues_where_the_last_one_ended() {
         let web = Name::new("web").unwrap();
         assert_eq!(
             logs_command(&web, Some(1_763_881_234.123_456), false),

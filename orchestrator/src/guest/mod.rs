@@ -1,14 +1,14 @@
-//! A booted guest: one SSH session, and what is done over it.
+//! Operations in a booted guest over one SSH session.
 //!
 //! ```text
 //! /opt/pspd/SERVICE/releases/DIGEST/   one release: the executable, its files, its unit
 //! /opt/pspd/SERVICE/current            a link to the release in use, switched by one rename
-//! /opt/pspd/SERVICE/previous           a link to the one before, for going back
+//! /opt/pspd/SERVICE/previous           a link to the previous release, for rolling back
 //! /opt/pspd/SERVICE/identity           a link to the certificate in use, switched by one rename without a restart
 //! /etc/systemd/system/SERVICE.service  a link to the current release's unit
 //! ```
-//! The guest is taken to be slow: each process that is started there costs tens of milliseconds, so that looking,
-//! pushing and activating are one script each.
+//! Guests can be slow: starting a process takes tens of milliseconds, so inspecting, pushing and activating are one
+//! script each.
 
 mod connect;
 mod deploy;
@@ -33,22 +33,22 @@ pub struct Guest {
     session: Session,
 }
 
-/// What activating a release did.
+/// The result of activating a release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activated {
-    /// It was in use and active already.
+    /// The release was already active.
     Unchanged,
     Restarted,
-    /// It is in use now, and could not be started.
+    /// The release is current, but its service failed to start.
     Failed,
 }
 
-/// Where rolling back led.
+/// The result of rolling back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RolledBack {
-    /// There is no release before; the service is stopped.
+    /// There is no previous release; the service was stopped.
     Nowhere,
     To(crate::spec::Digest),
-    /// It is in use again, and does not start either.
+    /// The previous release is current again, but its service failed to start, too.
     Failed(crate::spec::Digest),
 }

@@ -1,4 +1,4 @@
-//! The system's own `ssh`, for terminals: with the deployment's key and the pinned host key, and no other.
+//! Arguments for the system's `ssh`, used in terminals. Only the deployment's key and the pinned host key are accepted.
 
 use std::ffi::OsString;
 
@@ -8,8 +8,8 @@ use crate::identity::Identity;
 use crate::spec::{Name, Spec};
 use crate::state::{Home, write_atomically};
 
-/// Arguments of `ssh` up to and without the command. `proxy` is the command that connects stdin and stdout to the
-/// guest's SSH port, where it is not routable from here.
+/// Returns the arguments of `ssh` without the remote command. `proxy` is a command that connects stdin and stdout to
+/// the guest's SSH port, if the port is not routable from the host.
 pub fn openssh_arguments(
     home: &Home,
     spec: &Spec,
@@ -24,7 +24,7 @@ pub fn openssh_arguments(
         let key = key
             .public_key()
             .to_openssh()
-            .context("failed to write a host key")?;
+            .context("failed to encode a host key")?;
         lines.push_str(&format!("{name} {key}\n"));
     }
     write_atomically(&known_hosts, lines.as_bytes(), 0o600)?;
@@ -40,7 +40,7 @@ pub fn openssh_arguments(
         &format!("\"{}\"", identity.ssh_key_file().display()),
     ));
     arguments.extend(option("IdentitiesOnly", "yes"));
-    // Its keys are not asked for, and one that is stuck would hold everything up.
+    // The agent's keys are not needed, and an agent that hangs would block the connection.
     arguments.extend(option("IdentityAgent", "none"));
     arguments.extend(option(
         "UserKnownHostsFile",
@@ -52,9 +52,9 @@ pub fn openssh_arguments(
     arguments.extend(option("HostKeyAlgorithms", "ssh-ed25519"));
     arguments.extend(option("PreferredAuthentications", "publickey"));
     arguments.extend(option("LogLevel", "ERROR"));
-    // With a proxy, too: until the guest's banner.
+    // Also applies with a proxy, until the guest's banner.
     arguments.extend(option("ConnectTimeout", "30"));
-    // A guest that is gone ends the session, after three of them without an answer.
+    // Ends the session after three messages without an answer, if the guest was stopped.
     arguments.extend(option("ServerAliveInterval", "15"));
     if let Some(proxy) = proxy {
         arguments.extend(option("ProxyCommand", &proxy));

@@ -1,4 +1,4 @@
-//! A release: everything of one service that goes into a guest, under one digest.
+//! A release: all files of a service, identified by one digest.
 
 use std::fs::File;
 use std::io;
@@ -11,20 +11,20 @@ use super::unit;
 use crate::identity::{Certificate, Identity};
 use crate::spec::{Digest, Name, Spec};
 
-/// One service's files at one content digest.
+/// The files of a service, identified by a digest.
 #[derive(Clone, Debug)]
 pub struct Release {
     pub service: Name,
-    /// Covers every file's path, mode and content: binary, files, unit and environment.
+    /// The digest of every file's path, mode and content: binary, files, unit and environment.
     pub digest: Digest,
     pub files: Vec<ReleaseFile>,
-    /// Beside the release, because it is renewed without a restart.
+    /// Not covered by the digest, because it is renewed without a restart.
     pub certificate: Certificate,
 }
 
 #[derive(Clone, Debug)]
 pub struct ReleaseFile {
-    /// In the guest: absolute, or relative to the release's folder.
+    /// The path in the guest: absolute, or relative to the release's directory.
     pub path: PathBuf,
     pub mode: u32,
     pub digest: Digest,
@@ -38,7 +38,7 @@ pub enum Content {
 }
 
 impl Release {
-    /// Reads and digests a service's files; `None` where the domain has no service.
+    /// Reads a service's files and computes their digest; returns `None` if the domain has no service.
     pub fn assemble(
         spec: &Spec,
         domain: &Name,
@@ -81,7 +81,9 @@ impl Release {
             .iter()
             .map(|file| (&file.path, file.mode, &file.digest))
             .collect();
-        let digest = Digest::of(&serde_json::to_vec(&listed).context("failed to list a release")?);
+        let digest = Digest::of(
+            &serde_json::to_vec(&listed).context("failed to compute the digest of a release")?,
+        );
         Ok(Some(Release {
             service: domain.clone(),
             digest,

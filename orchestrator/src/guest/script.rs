@@ -1,4 +1,4 @@
-//! The scripts that run in guests. Every name in them is a DNS label, a digest or a path that validation has checked.
+//! The scripts that run in guests. Every inserted name is a DNS label, a digest or a validated path.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -8,7 +8,7 @@ use super::unit;
 use crate::identity::Certificate;
 use crate::spec::Name;
 
-/// Where a release's file goes while it is pushed.
+/// Returns the path of a release's file in the guest.
 fn target(release: &Release, file: &ReleaseFile) -> String {
     if file.path.is_absolute() {
         return file.path.display().to_string();
@@ -21,8 +21,8 @@ fn target(release: &Release, file: &ReleaseFile) -> String {
     )
 }
 
-/// Prints what is there: the current release, `complete` if the wanted one is, `certified` if the wanted certificate is
-/// in use, and a line `have PATH` for each file that the current release has with the wanted digest.
+/// Prints the current release, `complete` if `release` is complete, `certified` if its certificate is installed, and a
+/// line `have PATH` for each file that the current release has with the same digest.
 pub fn inspect(release: &Release) -> String {
     let home = unit::home(&release.service);
     let mut script = format!(
@@ -46,7 +46,7 @@ pub fn inspect(release: &Release) -> String {
     script
 }
 
-/// A command that takes a file compressed by zstd, checks its digest, and puts it into place.
+/// Receives a file compressed with zstd on stdin, checks its digest, and installs it.
 pub fn receive(release: &Release, file: &ReleaseFile) -> String {
     let target = target(release, file);
     let folder = target.rsplit_once('/').map_or("/", |(folder, _)| folder);
@@ -58,8 +58,8 @@ pub fn receive(release: &Release, file: &ReleaseFile) -> String {
     )
 }
 
-/// Makes the release whole: links what the current one has, writes the texts, makes the service's user, and marks it
-/// complete.
+/// Completes the release: links unchanged files of the current release, writes the generated files, creates the
+/// service's user, and marks the release as complete.
 pub fn complete(release: &Release, have: &[&ReleaseFile]) -> String {
     let service = &release.service;
     let (home, user) = (unit::home(service), unit::user(service));
@@ -67,14 +67,14 @@ pub fn complete(release: &Release, have: &[&ReleaseFile]) -> String {
     let unit = unit::file_name(service);
     let mut script = format!(
         r#"set -e
-refuse() {{ echo "the guest has a $1 of its own; rename the domain" >&2; exit 1; }}
+reject() {{ echo "the guest already has a $1. Rename the domain" >&2; exit 1; }}
 own=/etc/systemd/system/{unit}
-if [ -e /usr/lib/systemd/system/{unit} ] || {{ [ -e $own ] && [ ! -L $own ]; }}; then refuse 'unit `{unit}`'; fi
+if [ -e /usr/lib/systemd/system/{unit} ] || {{ [ -e $own ] && [ ! -L $own ]; }}; then reject 'unit `{unit}`'; fi
 entry=$(getent passwd {user}) || :
 case "$entry" in
     '') printf 'u {user} - "{service}, deployed by pspd"\n' | systemd-sysusers - >/dev/null ;;
     *':{service}, deployed by pspd:'*) ;;
-    *) refuse 'user `{user}`' ;;
+    *) reject 'user `{user}`' ;;
 esac
 umask 022
 mkdir -p {folder}
@@ -107,7 +107,7 @@ fn certificate_folder(release: &Release) -> String {
     format!("identities/{}", release.certificate.digest())
 }
 
-/// Puts the certificate of a release's service into use, by one rename. Services look at it with every new connection.
+/// Installs the certificate of a release with one rename. Services read it for every new connection.
 pub fn certify(release: &Release) -> String {
     let (home, user) = (unit::home(&release.service), unit::user(&release.service));
     let (link, folder) = (unit::IDENTITY, certificate_folder(release));
@@ -116,7 +116,7 @@ pub fn certify(release: &Release) -> String {
         certificate,
         key,
     } = &release.certificate;
-    // The private key is never readable by others, not even while it is written. PEM has no quote in it.
+    // The private key is never readable by others, not even while it is written. PEM contains no quotes.
     let mut script = format!("set -e\ncd {home}\numask 027\nmkdir -p {folder}.new\n");
     for (name, pem) in [
         (unit::CA, ca),
@@ -137,21 +137,21 @@ for old in identities/*; do [ $old = {folder} ] || rm -rf $old; done
     script
 }
 
-/// Restarts a service that does not look at its certificate while it runs.
+/// Restarts a service, for those that read their certificate only at the start.
 pub fn restart(service: &Name) -> String {
     format!("systemctl restart {}", unit::file_name(service))
 }
 
-/// Shell functions that the scripts below begin with. They start few processes: each takes an emulated guest long.
+/// Returns shell functions for the scripts below. They start few processes, which are slow in an emulated guest.
 fn head(service: &Name) -> String {
     let home = unit::home(service);
     let unit = unit::file_name(service);
     format!(
         r#"set -e
 cd {home}
-# The digest that a link to a release names, or nothing.
+# Prints the digest of the release that a link points to, or nothing.
 release() {{ link=$(readlink $1) && echo "${{link##*/}}" || :; }}
-# sshd may be up before systemd is: its manager answers some seconds later.
+# sshd may start before systemd's manager answers; wait for it.
 manager() {{
     tries=0
     until systemctl show --property=Version >/dev/null 2>&1; do
@@ -160,7 +160,7 @@ manager() {{
         sleep 0.2
     done
 }}
-# Makes a release the current one; `reload` says whether a unit that systemd may have read differs.
+# Makes a release the current one. Sets `reload` if a unit changed that systemd may have read.
 switch_to() {{
     reload=no
     for unit in releases/$1/*.service; do
@@ -176,7 +176,7 @@ switch_to() {{
     wanted=/etc/systemd/system/multi-user.target.wants/{unit}
     [ -L $wanted ] || {{ mkdir -p ${{wanted%/*}}; ln -sfn ../{unit} $wanted; }}
 }}
-# Starts what is current; a release that did start says so to later runs.
+# Starts the current release, and marks it as started for later runs.
 restart() {{
     [ $reload = no ] || systemctl daemon-reload
     systemctl restart {unit} 2>/dev/null || return 1
@@ -186,7 +186,7 @@ restart() {{
     )
 }
 
-/// Switches to a complete release and restarts the service; one that was started and is active stays untouched.
+/// Switches to a complete release and restarts the service, unless the release is already active.
 /// The last line of its output is `unchanged`, `restarted` or `failed`.
 pub fn activate(release: &Release) -> String {
     let digest = &release.digest;
@@ -198,14 +198,14 @@ manager
 active=no
 if [ "$now" ]; then
     if systemctl is-active --quiet {unit}; then active=yes; fi
-    # Failures of the release before are not counted against this one.
+    # Failures of the previous release must not count for this one.
     systemctl reset-failed {unit} 2>/dev/null || :
 fi
 if [ "$now" = {digest} ]; then
     if [ $active = yes ] && [ -e current/.started ]; then echo unchanged; exit 0; fi
     reload=yes
 else
-    # Only what runs is worth going back to.
+    # Only a running release is worth rolling back to.
     if [ $active = yes ]; then ln -sfn "releases/$now" previous.new; mv -T previous.new previous; fi
     switch_to {digest}
 fi
@@ -220,8 +220,8 @@ echo restarted
     script
 }
 
-/// Goes back to the previous release. The last line of its output is `none`, where there is none and the service
-/// was stopped, or `back DIGEST`, or `failed DIGEST` where that one does not start either.
+/// Switches back to the previous release. The last line of its output is `none` if there is none and the service was
+/// stopped, `back DIGEST`, or `failed DIGEST` if the previous release failed to start, too.
 pub fn roll_back(service: &Name) -> String {
     let unit = unit::file_name(service);
     let mut script = head(service);

@@ -1,21 +1,21 @@
-//! One SSH session over libssh2. The only file, with `connect`, that knows it.
+//! An SSH session over libssh2. Only this file and `connect` use libssh2.
 
 use std::io::{self, Read, Write};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 
-/// For anything that the other side does at once; an emulated guest that boots is slow.
+/// The deadline for an immediate answer of the guest, which is slow while it boots under emulation.
 pub(super) const ANSWER: Duration = Duration::from_secs(120);
 
 pub(super) struct Session {
     pub(super) inner: ssh2::Session,
 }
 
-/// What an SSH packet carries.
+/// The payload of an SSH packet.
 const PACKET: usize = 32 << 10;
 
-/// What a command in the guest left.
+/// The result of a command in the guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Output {
     pub status: i32,
@@ -31,10 +31,10 @@ impl Session {
             .channel_session()
             .context("failed to open a channel")?;
         channel.exec(command).context("failed to run a command")?;
-        // A command that ended early has said why; its words are better than "broken pipe".
+        // If a command ends early, its error message is better than "broken pipe".
         let sent = send(&mut channel, &mut input);
         if sent.is_err() {
-            // Without it a command whose input broke off, because the run is cancelled, would wait for the rest.
+            // Otherwise, after a cancelled run, the command would wait for the rest of its input.
             let _ = channel.send_eof();
         }
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
@@ -44,13 +44,15 @@ impl Session {
         channel
             .stderr()
             .read_to_end(&mut stderr)
-            .context("failed to read a command's errors")?;
-        channel.wait_close().context("failed to end a command")?;
+            .context("failed to read a command's error output")?;
+        channel
+            .wait_close()
+            .context("failed to wait for the end of a command")?;
         let status = channel
             .exit_status()
-            .context("a command left no exit code")?;
+            .context("the guest reported no exit code of a command")?;
         if status == 0 {
-            sent.context("failed to send a command its input")?;
+            sent.context("failed to send input to a command")?;
         }
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Ok(Output {
@@ -60,15 +62,15 @@ impl Session {
         })
     }
 
-    /// Runs a script that must succeed; gives its stdout.
+    /// Runs a script that must succeed; returns its stdout.
     pub(super) fn script(&self, what: &str, script: &str) -> anyhow::Result<String> {
         let output = self
-            .exec("sh -s", whole(script).as_bytes())
+            .exec("sh -s", wrapped(script).as_bytes())
             .with_context(|| format!("failed to {what}"))?;
         expect(what, output)
     }
 
-    /// Runs a command that takes `input` and must succeed; gives its stdout.
+    /// Runs a command with `input` that must succeed; returns its stdout.
     pub(super) fn feed(
         &self,
         what: &str,
@@ -81,11 +83,12 @@ impl Session {
         expect(what, output)
     }
 
-    /// Gives a long command's stdout line by line until it or the receiver ends, or nothing comes for `patience`.
+    /// Passes the stdout of a command to `line`, line by line, until the command ends or `line` returns false. Fails if
+    /// there is no output for `limit`.
     pub(super) fn lines(
         &self,
         command: &str,
-        patience: Option<Duration>,
+        limit: Option<Duration>,
         mut line: impl FnMut(&str) -> bool,
     ) -> anyhow::Result<()> {
         let mut channel = self
@@ -93,9 +96,9 @@ impl Session {
             .channel_session()
             .context("failed to open a channel")?;
         channel.exec(command).context("failed to run a command")?;
-        let patience = patience.map_or(0, |patience| patience.as_millis());
+        let limit = limit.map_or(0, |limit| limit.as_millis());
         self.inner
-            .set_timeout(u32::try_from(patience).unwrap_or(u32::MAX));
+            .set_timeout(u32::try_from(limit).unwrap_or(u32::MAX));
         let mut reader = io::BufReader::new(channel);
         let mut bytes = Vec::new();
         loop {
@@ -113,12 +116,12 @@ impl Session {
     }
 }
 
-/// A script of which the shell runs nothing before it has read all: half of one could do harm.
-fn whole(script: &str) -> String {
+/// Wraps a script in a function, so that the shell reads all of it first: a truncated script could do harm.
+fn wrapped(script: &str) -> String {
     format!("main() {{\n{script}\n}}\nmain\n")
 }
 
-/// Gives a command all of its input, in blocks that fill an SSH packet.
+/// Sends all input to a command, in blocks of the size of an SSH packet.
 fn send(channel: &mut ssh2::Channel, input: &mut impl Read) -> io::Result<()> {
     let mut blocks = io::BufWriter::with_capacity(PACKET, channel);
     io::copy(input, &mut blocks)?;

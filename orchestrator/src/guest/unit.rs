@@ -1,4 +1,4 @@
-//! What a release has beside the user's own files: the systemd unit, its environment, and the mounting of volumes.
+//! The generated files of a release: the systemd unit, its environment, and the script that mounts volumes.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use crate::spec::{DomainSpec, Name, ServiceSpec, Spec};
 
 pub(super) const ENVIRONMENT: &str = "environment";
-/// Beside the releases: a link to the certificate in use, which is renewed without a new release.
+/// A link next to the releases to the current certificate, which is renewed without a new release.
 pub(super) const IDENTITY: &str = "identity";
 pub(super) const CA: &str = "ca.pem";
 pub(super) const CERTIFICATE: &str = "cert.pem";
@@ -14,7 +14,7 @@ pub(super) const KEY: &str = "key.pem";
 pub(super) const SECRETS: &str = "secrets";
 pub(super) const MOUNT_VOLUMES: &str = "mount-volumes";
 
-/// Linux's limit of a user name is 32 with its end.
+/// Linux's limit for a user name is 32 bytes including the NUL.
 const LONGEST_USER: usize = 31;
 
 pub(super) fn file_name(service: &Name) -> String {
@@ -25,36 +25,40 @@ pub(super) fn volumes_file_name(service: &Name) -> String {
     format!("{service}-volumes.service")
 }
 
-/// Where the releases of a service are.
+/// Returns the directory of a service's releases.
 pub(super) fn home(service: &Name) -> String {
     format!("/opt/pspd/{service}")
 }
 
-/// The user that a service runs as.
+/// Returns the user of a service.
 pub(super) fn user(service: &Name) -> &str {
     let name = service.as_str();
     name[..name.len().min(LONGEST_USER)].trim_end_matches('-')
 }
 
-/// The unit: its own user, and nothing of the system writable but the state directory and the volumes.
+/// Returns the systemd unit. The service runs as its own user and can write only to its state directory and volumes.
 pub(super) fn unit(spec: &Spec, name: &Name, service: &ServiceSpec) -> String {
     let (home, user) = (home(name), user(name));
     let volumes = &spec.domains[name].volumes;
-    let arguments = words(&service.arguments);
-    // What makes a unit one that can be reloaded: an export does it before it reads the disks.
+    let arguments = quoted_list(&service.arguments);
+    // Makes the unit reloadable: an export reloads it before it reads the disks.
     let checkpoint = match service.checkpoint.as_slice() {
         [] => String::new(),
-        given => format!("ExecReload={home}/current/{name}{}\n", words(given)),
+        arguments => format!(
+            "ExecReload={home}/current/{name}{}\n",
+            quoted_list(arguments)
+        ),
     };
     let after = if volumes.is_empty() {
         String::new()
     } else {
         format!("Requires={0}\nAfter={0}\n", volumes_file_name(name))
     };
-    // Read by systemd itself, so that the service's user needs no right to the file.
-    let secrets = match service.secrets.is_empty() {
-        true => String::new(),
-        false => format!("EnvironmentFile={home}/current/{SECRETS}\n"),
+    // Read by systemd, so that the service's user needs no permission for the file.
+    let secrets = if service.secrets.is_empty() {
+        String::new()
+    } else {
+        format!("EnvironmentFile={home}/current/{SECRETS}\n")
     };
     let mut unit = format!(
         "[Unit]\n\
@@ -112,7 +116,7 @@ pub(super) fn unit(spec: &Spec, name: &Name, service: &ServiceSpec) -> String {
     unit
 }
 
-/// The unit that mounts a service's volumes: one of its own, because a service's unit may use no disk.
+/// Returns the unit that mounts a service's volumes. It is separate because the service's unit has no access to disks.
 pub(super) fn volumes_unit(name: &Name) -> String {
     let home = home(name);
     format!(
@@ -126,17 +130,17 @@ pub(super) fn volumes_unit(name: &Name) -> String {
     )
 }
 
-/// Words that follow a command.
-fn words(given: &[String]) -> String {
-    given
+/// Formats the arguments of a command.
+fn quoted_list(arguments: &[String]) -> String {
+    arguments
         .iter()
-        .map(|word| format!(" {}", quoted(word)))
+        .map(|argument| format!(" {}", quoted(argument)))
         .collect()
 }
 
-/// A word of a command line, so that systemd takes it as it is.
-fn quoted(word: &str) -> String {
-    let escaped = word
+/// Quotes an argument, so that systemd passes it unchanged.
+fn quoted(argument: &str) -> String {
+    let escaped = argument
         .replace('\\', "\\\\")
         .replace('"', "\\\"")
         .replace('%', "%%")
@@ -144,7 +148,7 @@ fn quoted(word: &str) -> String {
     format!("\"{escaped}\"")
 }
 
-/// The environment file: what pspd tells every service, then what the topology says.
+/// Returns the environment file: pspd's variables for every service, then those of the topology.
 pub(super) fn environment(spec: &Spec, name: &Name, service: &ServiceSpec) -> String {
     let identity = format!("{}/{IDENTITY}", home(name));
     let mut text = format!(
@@ -161,7 +165,7 @@ pub(super) fn environment(spec: &Spec, name: &Name, service: &ServiceSpec) -> St
     text
 }
 
-/// Lines of an environment file.
+/// Formats the lines of an environment file.
 pub(super) fn variables(values: &BTreeMap<String, String>) -> String {
     let mut text = String::new();
     for (key, value) in values {
@@ -175,7 +179,7 @@ pub(super) fn variables(values: &BTreeMap<String, String>) -> String {
     text
 }
 
-/// Who may call a service: those that depend on it.
+/// Returns the clients that may call a service: the domains that depend on it.
 fn callers(spec: &Spec, name: &Name) -> String {
     let dependants = spec.domains.values();
     let dependants = dependants.filter(|other| other.depends_on.contains(name));
@@ -183,10 +187,10 @@ fn callers(spec: &Spec, name: &Name) -> String {
     names.join(",")
 }
 
-/// Mounts a domain's volumes before its service starts.
+/// Returns the script that mounts a domain's volumes before its service starts.
 ///
-/// There may be no udev in the guest, so a disk is found by its serial and not by a link. A disk is only ever
-/// formatted when it has no signature and its first MiB is zero.
+/// A guest may have no udev, so the script finds a disk by its serial number and not by a link. It formats a disk only
+/// if it has no signature and its first MiB is zero.
 pub(super) fn mount_volumes(domain: &DomainSpec) -> String {
     let user = user(&domain.name);
     let mut script = String::from(MOUNT_VOLUMES_HEAD);
@@ -202,7 +206,7 @@ pub(super) fn mount_volumes(domain: &DomainSpec) -> String {
 }
 
 const MOUNT_VOLUMES_HEAD: &str = r#"#!/bin/sh
-# Mounts data volumes, each found by its disk's serial and formatted only where it is blank.
+# Mounts data volumes. Finds each disk by its serial number, and formats it only if it is blank.
 set -eu
 fail() { echo "mount-volumes: $*" >&2; exit 1; }
 mount_volume() { # SERIAL FOLDER USER
@@ -214,18 +218,18 @@ mount_volume() { # SERIAL FOLDER USER
             device=/dev/${device##*/}
         fi
     done
-    [ -n "$device" ] || fail "no disk has the serial $1"
+    [ -n "$device" ] || fail "no disk has the serial number $1"
     status=0
     blkid -p "$device" >/dev/null 2>&1 || status=$?
     if [ "$status" = 2 ] && cmp -s -n 1048576 "$device" /dev/zero; then
         mkfs.ext4 -q -m 0 -E nodiscard "$device"
     elif [ "$status" != 0 ]; then
-        fail "$device ($1) is neither blank nor a known file system; nothing was changed on it"
+        fail "$device ($1) is not blank and has no known file system; it was not changed"
     fi
     mkdir -p "$2"
     mount -o noatime "$device" "$2"
-    resize2fs "$device" >/dev/null 2>&1 || fail "$device ($1) cannot be grown to its disk's size"
-    # A guest that was made anew may number its users differently.
+    resize2fs "$device" >/dev/null 2>&1 || fail "failed to grow the file system on $device ($1) to the size of the disk"
+    # A recreated guest may have other user ids.
     [ "$(stat -c %U "$2")" = "$3" ] || chown -R "$3": "$2"
     chmod 0750 "$2"
 }
@@ -236,7 +240,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_reach_the_service_as_they_are() {
+    fn arguments_reach_the_service_unchanged() {
         assert_eq!(
             quoted(r#"a "b" $HOME 100% \"#),
             r#""a \"b\" $$HOME 100%% \\""#

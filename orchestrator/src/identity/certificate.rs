@@ -1,4 +1,4 @@
-//! The certificate authority and what it signs: ECDSA P-256, whose handshakes are cheap in emulated guests.
+//! The certificate authority and its certificates: ECDSA P-256, whose handshakes are fast in emulated guests.
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,12 +17,12 @@ use crate::state::write_atomically;
 const DAY: Duration = Duration::from_secs(86_400);
 const AUTHORITY_DAYS: u32 = 3650;
 const DAYS: u32 = 30;
-/// Renewed when less than a third of its time is left.
+/// A certificate is renewed when less than a third of its validity is left.
 const RENEW_DAYS: u32 = DAYS / 3;
-/// Clocks of guests and hosts differ, and a restored guest's stands still for a moment.
+/// Clocks of guests and hosts differ, and the clock of a restored guest stops for a moment.
 const CLOCK_SKEW: Duration = Duration::from_secs(3600);
 
-/// PEM texts of one mTLS peer.
+/// The PEM files of an mTLS peer.
 #[derive(Clone, Debug)]
 pub struct Certificate {
     pub ca: String,
@@ -31,15 +31,15 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// Tells one certificate from the next.
+    /// Identifies the certificate.
     pub fn digest(&self) -> Digest {
         Digest::of(format!("{}{}", self.ca, self.certificate).as_bytes())
     }
 
-    /// The certificate as TLS shows it.
+    /// Returns the certificate in DER, as sent in TLS handshakes.
     pub fn der(&self) -> anyhow::Result<Vec<u8>> {
         let pem = Pem::iter_from_buffer(self.certificate.as_bytes()).next();
-        let pem = pem.context("there is no certificate")?;
+        let pem = pem.context("the PEM file contains no certificate")?;
         Ok(pem.context("failed to read a certificate")?.contents)
     }
 }
@@ -111,7 +111,8 @@ impl Authority {
 
     fn sign(&self, common_name: &str, names: &[String]) -> anyhow::Result<String> {
         let issuer = self.issuer()?;
-        let mut params = CertificateParams::new(names).context("failed to name a certificate")?;
+        let mut params =
+            CertificateParams::new(names).context("failed to set the names of a certificate")?;
         params
             .distinguished_name
             .push(DnType::CommonName, common_name);
@@ -122,14 +123,14 @@ impl Authority {
         ];
         params.use_authority_key_identifier_extension = true;
         valid_for(&mut params, DAYS);
-        let key = KeyPair::generate().context("failed to make a key")?;
+        let key = KeyPair::generate().context("failed to generate a key")?;
         let certificate = params
             .signed_by(&key, &issuer)
             .context("failed to sign a certificate")?;
         Ok(certificate.pem() + &key.serialize_pem())
     }
 
-    /// Whether a certificate is this authority's, has these names, and time left.
+    /// Returns whether a certificate was signed by this authority, has these names, and does not expire soon.
     fn is_good(&self, pem: &str, names: &[String]) -> bool {
         let check = || -> Option<bool> {
             let own = Pem::iter_from_buffer(pem.as_bytes()).next()?.ok()?;
@@ -138,13 +139,13 @@ impl Authority {
                 .ok()?;
             let (own, issuer) = (own.parse_x509().ok()?, issuer.parse_x509().ok()?);
             let left = own.validity().time_to_expiration()?;
-            let found = own
+            let name_count = own
                 .subject_alternative_name()
                 .ok()??
                 .value
                 .general_names
                 .len();
-            let named = names.iter().all(|name| has_name(&own, name)) && found == names.len();
+            let named = names.iter().all(|name| has_name(&own, name)) && name_count == names.len();
             let signed = own.verify_signature(Some(issuer.public_key())).is_ok();
             Some(named && signed && left.whole_days() >= i64::from(RENEW_DAYS))
         };
@@ -182,10 +183,10 @@ fn authority(deployment: &Name) -> anyhow::Result<String> {
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     valid_for(&mut params, AUTHORITY_DAYS);
-    let key = KeyPair::generate().context("failed to make a key")?;
+    let key = KeyPair::generate().context("failed to generate a key")?;
     let certificate = params
         .self_signed(&key)
-        .context("failed to make the authority")?;
+        .context("failed to create the certificate authority")?;
     Ok(certificate.pem() + &key.serialize_pem())
 }
 
@@ -197,18 +198,20 @@ fn valid_for(params: &mut CertificateParams, days: u32) {
 
 fn damaged(path: &Path) -> String {
     format!(
-        "`{}` is damaged; remove it and run `pspd up`, which makes a new one",
+        "`{}` is damaged. Remove it, then run `pspd up` to create a new one",
         path.display()
     )
 }
 
-/// The two PEM blocks of a file.
+/// Splits a file into its two PEM blocks.
 fn split(path: &Path, text: &str) -> anyhow::Result<(String, String)> {
     let at = text
         .find("-----BEGIN PRIVATE KEY-----")
         .filter(|_| text.starts_with("-----BEGIN CERTIFICATE-----"));
-    let whole = text.trim_end().ends_with("-----END PRIVATE KEY-----");
-    let at = at.filter(|_| whole).ok_or_else(|| anyhow!(damaged(path)))?;
+    let complete = text.trim_end().ends_with("-----END PRIVATE KEY-----");
+    let at = at
+        .filter(|_| complete)
+        .ok_or_else(|| anyhow!(damaged(path)))?;
     Ok((text[..at].to_owned(), text[at..].to_owned()))
 }
 
@@ -247,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_with_little_time_left_is_renewed() {
+    fn a_certificate_that_expires_soon_is_renewed() {
         let folder = tempfile::tempdir().unwrap();
         let authority = authority_in(&folder.path().join("ca.pem"));
         let issuer = Issuer::from_ca_cert_pem(

@@ -1,4 +1,4 @@
-//! Credentials for clients that are not pspd.
+//! Writes credentials for gRPC clients.
 
 use std::path::Path;
 

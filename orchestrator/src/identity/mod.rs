@@ -4,9 +4,9 @@
 //! keys/ca.pem              the authority's certificate and key, ten years
 //! keys/client.pem          pspd's own certificate and key
 //! keys/services/NAME.pem   a service's certificate and key, 30 days
-//! keys/ssh                 the key that guests let in
+//! keys/ssh                 the SSH key that guests accept
 //! keys/hosts/NAME          a guest's host key
-//! keys/secrets/NAME/KEY    a service's secret that was generated
+//! keys/secrets/NAME/KEY    a generated secret of a service
 //! ```
 //! Each is one file of mode 0600 that is written completely or not at all. Loading only reads; [`create`] and [`renew`]
 //! are for steps.
@@ -68,18 +68,18 @@ impl Identity {
         self.folder.join(host_key_file(domain))
     }
 
-    /// The key that guests let in.
+    /// Returns the SSH key that guests accept.
     pub fn ssh_key(&self) -> &PrivateKey {
         &self.ssh
     }
 
-    /// Where that key's file is, for OpenSSH.
+    /// Returns the file of that key, for OpenSSH.
     pub fn ssh_key_file(&self) -> PathBuf {
         self.folder.join(SSH)
     }
 
-    /// The systemd credentials that give a guest its name, address and authorized key, as SMBIOS OEM strings. Nothing
-    /// in them is secret: they are words of a process's command line.
+    /// Returns the systemd credentials with a guest's name, address and authorized key, as SMBIOS OEM strings. They are
+    /// not secret: other processes can read them in QEMU's command line.
     pub fn oem_strings(&self, spec: &Spec, domain: &Name) -> anyhow::Result<Vec<String>> {
         let network = &spec.network;
         let address = format!(
@@ -91,7 +91,7 @@ impl Identity {
             .ssh
             .public_key()
             .to_openssh()
-            .context("failed to write the SSH key")?;
+            .context("failed to encode the SSH key")?;
         let text = |name: &str, value: &str| format!("io.systemd.credential:{name}={value}");
         let binary = |name: &str, value: &str| {
             format!(
@@ -134,8 +134,8 @@ impl Identity {
         &self.client
     }
 
-    /// Writes `ca.pem`, `client.pem` and `client.key`, with which any gRPC client can call the services, and each secret as
-    /// `DOMAIN.KEY`.
+    /// Writes `ca.pem`, `client.pem` and `client.key`, which any gRPC client can use to call the services, and each
+    /// secret as `DOMAIN.KEY`.
     pub fn export_credentials(&self, folder: &Path, spec: &Spec) -> anyhow::Result<()> {
         credentials::export(&self.client, folder)?;
         for domain in spec.domains.values() {
@@ -356,7 +356,7 @@ mod tests {
         let error = Identity::load(folder.path()).unwrap_err();
         let text = format!("{error:#}");
         assert!(
-            text.contains("ca.pem`") && text.contains("remove"),
+            text.contains("ca.pem`") && text.contains("Remove"),
             "{text}"
         );
     }

@@ -41,7 +41,7 @@ pub(super) fn value(folder: &Path, key: &str, from: &Secret) -> anyhow::Result<S
             let value = text.strip_suffix('\n').unwrap_or(&text);
             ensure!(
                 !value.is_empty() && !value.contains(char::is_control),
-                "`{}` does not hold the secret `{key}` in one line",
+                "`{}` must contain the secret `{key}` in one line",
                 path.display()
             );
             Ok(value.to_owned())
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_generated_secret_stays_and_a_file_has_one_line() {
+    fn a_generated_secret_is_stable_and_a_secret_file_has_one_line() {
         let folder = tempfile::tempdir().unwrap();
         let keys = folder.path().join("secrets/web");
         let generated = |key| {

@@ -36,6 +36,6 @@ pub(super) fn create(path: &Path, comment: &str) -> anyhow::Result<()> {
 fn to_openssh(key: &PrivateKey) -> anyhow::Result<String> {
     Ok(key
         .to_openssh(LineEnding::LF)
-        .context("failed to write an SSH key")?
+        .context("failed to encode an SSH key")?
         .to_string())
 }

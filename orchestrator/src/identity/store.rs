@@ -29,9 +29,9 @@ pub(super) fn read_or_create(
     let folder = path.parent().unwrap_or(Path::new("/"));
     create_private(folder)?;
     let text = make()?;
-    // `tempfile` makes files of mode 0600, and `persist_noclobber` never replaces one.
+    // `tempfile` creates files with mode 0600, and `persist_noclobber` never replaces a file.
     let mut file = tempfile::NamedTempFile::new_in(folder)
-        .with_context(|| format!("failed to write in `{}`", folder.display()))?;
+        .with_context(|| format!("failed to create a file in `{}`", folder.display()))?;
     let written = file
         .write_all(text.as_bytes())
         .and_then(|()| file.as_file().sync_all());

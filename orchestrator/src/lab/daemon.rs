@@ -1,4 +1,4 @@
-//! The lab's libvirtd as a child of the supervisor: its configuration, start, readiness and restarts.
+//! The lab's libvirtd, a child process of the supervisor: configuration, start, readiness and restarts.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -18,8 +18,8 @@ const POLL: Duration = Duration::from_millis(10);
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(30);
 
-/// See libvirt's `qemu.conf`. In a user namespace nothing may be chowned to ids that aren't mapped, and all of these
-/// are about hiding guests from each other's files: here each lab has its own.
+/// See libvirt's `qemu.conf`. In a user namespace, files cannot be chowned to unmapped ids. These settings isolate the
+/// files of guests from each other, which is not needed: each lab has its own files.
 const QEMU_CONF: &str = r#"user = "root"
 group = "root"
 dynamic_ownership = 0
@@ -33,14 +33,14 @@ stdio_handler = "file"
 /// A firewall backend of libvirt's `network.conf`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Firewall {
-    /// What libvirt chooses.
+    /// libvirt's default.
     Default,
     Iptables,
 }
 
 /// Writes libvirt's configuration to `etc`; the sockets will be in `sockets`.
 pub(super) fn configure(etc: &Path, sockets: &Path, firewall: Firewall) -> anyhow::Result<()> {
-    // The directory is 0700: whoever reaches the socket is the user.
+    // The directory has mode 0700, so that only the user can reach the socket.
     let libvirtd = format!(
         "unix_sock_dir = \"{}\"\nunix_sock_ro_perms = \"0700\"\nunix_sock_rw_perms = \"0700\"\n\
          auth_unix_ro = \"none\"\nauth_unix_rw = \"none\"\n",
@@ -56,12 +56,12 @@ pub(super) fn configure(etc: &Path, sockets: &Path, firewall: Firewall) -> anyho
         ("network.conf", network),
     ] {
         let path = etc.join(name);
-        fs::write(&path, text).with_context(|| format!("write `{}`", path.display()))?;
+        fs::write(&path, text).with_context(|| format!("failed to write `{}`", path.display()))?;
     }
     Ok(())
 }
 
-/// libvirtd, running or about to be started again.
+/// libvirtd, running or about to be restarted.
 pub(super) struct Daemon {
     program: PathBuf,
     pid: Option<Pid>,
@@ -84,7 +84,7 @@ impl Daemon {
     }
 
     pub(super) fn spawn(&mut self) -> anyhow::Result<()> {
-        // Nothing of the caller's environment may steer it: `LISTEN_FDS`, `NOTIFY_SOCKET`, `LIBVIRT_*`.
+        // The caller's environment must not affect it: `LISTEN_FDS`, `NOTIFY_SOCKET`, `LIBVIRT_*`.
         let child = Command::new(&self.program)
             .env_clear()
             .env("PATH", host::search_path())
@@ -93,36 +93,38 @@ impl Daemon {
             .stdin(Stdio::null())
             .stdout(io::stderr().as_fd().try_clone_to_owned()?)
             .spawn()
-            .with_context(|| format!("start `{}`", self.program.display()))?;
-        // Process 1 reaps all children alike, so `Child` is of no use beyond its number.
+            .with_context(|| format!("failed to start `{}`", self.program.display()))?;
+        // Process 1 reaps all children, so only the process id of `Child` is needed.
         self.pid = Pid::from_raw(child.id().try_into()?);
         self.started = Instant::now();
         Ok(())
     }
 
-    /// Reaps meanwhile: libvirtd probes QEMU in processes that become children of process 1, and waits in vain for
-    /// those that it killed while they are zombies.
+    /// Waits until libvirtd answers, and reaps processes meanwhile: libvirtd probes QEMU in processes that become
+    /// children of process 1. It kills some of them, and then waits until they are reaped.
     fn wait_for_answer(&mut self, socket: &Path) -> anyhow::Result<()> {
-        let mut asked = None;
+        let mut request = None;
         while self.started.elapsed() < READY_WITHIN {
             while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
                 if self.pid == Some(pid) {
                     bail!("libvirtd ended before it answered ({})", describe(status));
                 }
             }
-            match asked.take().map_or_else(|| ask(socket), Ok) {
+            match request.take().map_or_else(|| ask(socket), Ok) {
                 Ok(mut stream) => match read_answer(&mut stream) {
                     Ok(()) => return Ok(()),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => asked = Some(stream),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        request = Some(stream)
+                    }
                     Err(_) => std::thread::sleep(POLL),
                 },
                 Err(_) => std::thread::sleep(POLL),
             }
         }
-        bail!("libvirtd doesn't answer on `{}`", socket.display());
+        bail!("timed out waiting for libvirtd on `{}`", socket.display());
     }
 
-    /// After how long to call [`Daemon::spawn`] again, if the process that ended was libvirtd.
+    /// Returns the delay before the next [`Daemon::spawn`] if the ended process was libvirtd.
     pub(super) fn ended(&mut self, pid: Pid) -> Option<Duration> {
         if self.pid != Some(pid) {
             return None;
@@ -131,7 +133,7 @@ impl Daemon {
         Some(self.next_delay())
     }
 
-    /// Doubles with each short life.
+    /// Returns the delay before a restart, which doubles while libvirtd keeps ending early.
     pub(super) fn next_delay(&mut self) -> Duration {
         if self.started.elapsed() > 2 * LONGEST_DELAY {
             self.delay = FIRST_DELAY;
@@ -146,12 +148,12 @@ pub(super) fn describe(status: WaitStatus) -> String {
     match (status.exit_status(), status.terminating_signal()) {
         (Some(code), _) => format!("exit status {code}"),
         (_, Some(signal)) => format!("signal {signal}"),
-        _ => "neither exit status nor signal".into(),
+        _ => "unknown status".into(),
     }
 }
 
-/// Asks libvirtd how to authenticate, the first call of every client. The socket accepts long before the drivers are
-/// up; an answer comes only then. See <https://libvirt.org/kbase/internals/rpc.html>.
+/// Asks libvirtd for its authentication methods, the first call of every client. The socket accepts connections long
+/// before the drivers are ready; libvirtd answers only then. See <https://libvirt.org/kbase/internals/rpc.html>.
 fn ask(socket: &Path) -> io::Result<UnixStream> {
     const LENGTH: u32 = 28;
     const REMOTE_PROGRAM: u32 = 0x2000_8086;
@@ -165,11 +167,11 @@ fn ask(socket: &Path) -> io::Result<UnixStream> {
     Ok(stream)
 }
 
-/// `WouldBlock` until there is one.
+/// Returns `WouldBlock` until there is an answer.
 fn read_answer(stream: &mut UnixStream) -> io::Result<()> {
     let mut length = [0; 4];
     stream.read_exact(&mut length)?;
-    // Left unread, the rest would be a broken connection in libvirtd's log.
+    // If the rest were not read, libvirtd would log a broken connection.
     let rest = u64::from(u32::from_be_bytes(length)).saturating_sub(4);
     io::copy(&mut stream.take(rest), &mut io::sink())?;
     Ok(())
@@ -180,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn short_lives_are_restarted_ever_later() {
+    fn the_restart_delay_doubles_while_libvirtd_ends_early() {
         let mut daemon = Daemon {
             program: PathBuf::new(),
             pid: None,

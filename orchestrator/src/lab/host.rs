@@ -1,4 +1,4 @@
-//! What a lab needs of the host, and what to do where it is missing.
+//! Checks what a lab needs from the host, with hints for each problem.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const SYSTEM_DIRECTORIES: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 const TUN: &str = "/dev/net/tun";
 
-/// `PATH` with the system's directories, which ordinary users often lack.
+/// Returns `PATH` plus the system directories, which are often not in a user's `PATH`.
 pub(super) fn search_path() -> OsString {
     let path = env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
     let mut all: Vec<PathBuf> = env::split_paths(&path).collect();
@@ -31,7 +31,7 @@ pub(super) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Everything that keeps a lab from working on this host, each with what to do about it.
+/// Returns all problems that prevent a lab on this host, each with a hint.
 pub(super) fn faults() -> Vec<String> {
     let mut faults = missing_programs();
     faults.extend(tun_fault());
@@ -45,17 +45,17 @@ fn missing_programs() -> Vec<String> {
     let mut needed = vec![
         (
             "unshare",
-            "`unshare` is missing: install `util-linux`, 2.38 or newer",
+            "`unshare` is missing. Install `util-linux`, version 2.38 or newer",
         ),
         (
             "dnsmasq",
-            "`dnsmasq` is missing: install `dnsmasq-base` (Debian, Ubuntu) or `dnsmasq`",
+            "`dnsmasq` is missing. Install `dnsmasq-base` (Debian, Ubuntu) or `dnsmasq`",
         ),
-        ("ip", "`ip` is missing: install `iproute2`"),
+        ("ip", "`ip` is missing. Install `iproute2`"),
         ("libvirtd", libvirtd_advice()),
     ];
     if !is_root() {
-        let advice = "`newuidmap` is missing: install `uidmap` (Debian, Ubuntu) or `shadow-utils`";
+        let advice = "`newuidmap` is missing. Install `uidmap` (Debian, Ubuntu) or `shadow-utils`";
         needed.push(("newuidmap", advice));
     }
     needed
@@ -67,10 +67,10 @@ fn missing_programs() -> Vec<String> {
 
 fn libvirtd_advice() -> &'static str {
     if find("virtqemud").is_some() {
-        "`libvirtd` is missing and only libvirt's modular daemons are here: install `libvirt-daemon`, \
-         which has the monolithic one (it need not run as a service)"
+        "`libvirtd` is missing; only libvirt's modular daemons are installed. Install `libvirt-daemon`, which contains the \
+         monolithic daemon (it need not run as a service)"
     } else {
-        "`libvirtd` is missing: install `libvirt-daemon`, `libvirt-daemon-system` and `qemu-system-x86` \
+        "`libvirtd` is missing. Install `libvirt-daemon`, `libvirt-daemon-system` and `qemu-system-x86` \
          (it need not run as a service)"
     }
 }
@@ -78,23 +78,23 @@ fn libvirtd_advice() -> &'static str {
 fn tun_fault() -> Option<String> {
     let error = OpenOptions::new().read(true).write(true).open(TUN).err()?;
     let advice = match error.kind() {
-        io::ErrorKind::NotFound => "load its module: `modprobe tun`",
-        _ => "let users open it, as udev does by default: `chmod 0666 /dev/net/tun`",
+        io::ErrorKind::NotFound => "Load its module: `modprobe tun`",
+        _ => "Allow all users to open it, as udev does by default: `chmod 0666 /dev/net/tun`",
     };
-    Some(format!("`{TUN}` can't be opened ({error}): {advice}"))
+    Some(format!("failed to open `{TUN}`: {error}. {advice}"))
 }
 
 fn user_namespace_faults() -> Vec<String> {
     let mut faults = Vec::new();
     if setting("kernel/unprivileged_userns_clone").as_deref() == Some("0") {
         faults.push(
-            "user namespaces are switched off: `sysctl -w kernel.unprivileged_userns_clone=1`"
+            "user namespaces are disabled. Run `sysctl -w kernel.unprivileged_userns_clone=1`"
                 .to_owned(),
         );
     }
     if setting("user/max_user_namespaces").as_deref() == Some("0") {
         faults.push(
-            "user namespaces are switched off: `sysctl -w user.max_user_namespaces=10000`"
+            "user namespaces are disabled. Run `sysctl -w user.max_user_namespaces=10000`"
                 .to_owned(),
         );
     }
@@ -103,7 +103,7 @@ fn user_namespace_faults() -> Vec<String> {
 }
 
 fn subordinate_faults() -> Vec<String> {
-    // Ranges may come from another name service; then these files say nothing.
+    // Ranges may come from another name service, in which case these files are not used.
     let elsewhere = fs::read_to_string("/etc/nsswitch.conf")
         .is_ok_and(|text| text.lines().any(|line| line.starts_with("subid:")));
     if elsewhere {
@@ -120,8 +120,8 @@ fn subordinate_faults() -> Vec<String> {
         })
         .map(|file| {
             format!(
-                "`{file}` gives `{name}` no subordinate ids: add the line `{name}:100000:65536` \
-                 (a range that no other line there uses)"
+                "user `{name}` has no subordinate ids in `{file}`. Add the line `{name}:100000:65536` \
+                 (a range that no other line uses)"
             )
         })
         .collect()
@@ -135,7 +135,7 @@ fn user_name<'a>(passwd: &'a str, id: &str) -> Option<&'a str> {
     })
 }
 
-/// Whether a subuid(5) file has a range for the user; dnsmasq's unprivileged user needs an id of it.
+/// Returns whether a subuid(5) file has a range for the user; dnsmasq's unprivileged user needs an id from it.
 fn has_range(ranges: &str, name: &str, id: &str) -> bool {
     ranges.lines().any(|line| {
         let fields: Vec<&str> = line.trim().split(':').collect();
@@ -143,22 +143,22 @@ fn has_range(ranges: &str, name: &str, id: &str) -> bool {
     })
 }
 
-/// What may be behind a failed `unshare`, where that isn't certain beforehand.
-pub(super) fn suspicions() -> Vec<String> {
-    let mut found = Vec::new();
+/// Returns likely causes of a failed `unshare` that cannot be checked in advance.
+pub(super) fn likely_causes() -> Vec<String> {
+    let mut causes = Vec::new();
     if is_root() {
-        found.push(
-            "as root in a container, it needs `CAP_SYS_ADMIN` and `CAP_NET_ADMIN` (`--privileged`)"
+        causes.push(
+            "in a container, root needs `CAP_SYS_ADMIN` and `CAP_NET_ADMIN` (`--privileged`)"
                 .to_owned(),
         );
     } else if setting("kernel/apparmor_restrict_unprivileged_userns").as_deref() == Some("1") {
-        found.push(
-            "AppArmor keeps users from namespaces here (Ubuntu 24.04 and newer): \
+        causes.push(
+            "AppArmor restricts user namespaces (Ubuntu 24.04 and newer). Run \
              `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`"
                 .to_owned(),
         );
     }
-    found
+    causes
 }
 
 fn setting(name: &str) -> Option<String> {
@@ -166,7 +166,7 @@ fn setting(name: &str) -> Option<String> {
     Some(text.trim().to_owned())
 }
 
-/// Whether a program runs and succeeds; its output goes nowhere.
+/// Returns whether a program runs and succeeds; its output is discarded.
 pub(super) fn succeeds<S: AsRef<OsStr>>(program: &str, arguments: &[S]) -> bool {
     find(program).is_some_and(|path| {
         std::process::Command::new(path)

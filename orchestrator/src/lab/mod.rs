@@ -1,7 +1,8 @@
-//! The deployment's own libvirtd in private namespaces, and what is published on the host.
+//! The deployment's libvirtd in private namespaces, and the addresses that are published on the host.
 //!
-//! One supervisor process per directory holds the namespaces ([`supervise`]); the types here are handles that talk to
-//! it. Domains and networks are not known here: they belong to libvirt. Ending a lab doesn't shut domains down first.
+//! One supervisor process per directory owns the namespaces ([`supervise`]); the types in this module are handles that
+//! talk to it. Domains and networks are not known here: libvirt manages them. Stopping a lab does not shut down domains
+//! first.
 //!
 //! ```text
 //! pspd up ── setsid, unshare ──> supervisor (process 1) ──> libvirtd ──> dnsmasq, QEMU
@@ -36,10 +37,10 @@ use start::Kind;
 pub use supervisor::supervise;
 use wire::{Reply, Request};
 
-/// How long the supervisor may take for what it does at once.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The deadline for a reply of the supervisor to a request that needs no waiting.
+const REPLY_WITHIN: Duration = Duration::from_secs(10);
 
-/// What keeps a lab from working on this host, each fault with what to do about it; empty where it works.
+/// Returns the problems that prevent a lab on this host, each with a hint; empty if there are none.
 pub fn faults() -> Vec<String> {
     host::faults()
 }
@@ -51,47 +52,50 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Starts the lab whose private files live in `dir`, or takes the running one; libvirtd answers when this returns.
-    /// The supervisor is this same program, by its hidden subcommand `lab-supervisor`.
+    /// Starts the lab whose private files are in `dir`, or connects to the running lab. libvirtd is ready when this
+    /// returns. The supervisor is this program with the hidden subcommand `lab-supervisor`.
     ///
-    /// Returns what a user should know of it, too.
+    /// Also returns notes for the user.
     pub fn start(dir: &Path) -> anyhow::Result<(Lab, Vec<String>)> {
         Lab::start_with(&this_program()?, dir)
     }
 
-    /// [`Lab::start`] with another program that has the subcommand.
+    /// [`Lab::start`] with another program that has the same subcommand.
     pub fn start_with(program: &Path, dir: &Path) -> anyhow::Result<(Lab, Vec<String>)> {
         let (relay, notes) = Relay::begin(program, dir, Kind::Lab)
-            .with_context(|| format!("start the lab of `{}`", dir.display()))?;
+            .with_context(|| format!("failed to start the lab in `{}`", dir.display()))?;
         Ok((Lab { relay }, notes))
     }
 
-    /// The lab of `dir` if its supervisor runs.
+    /// Returns the lab of `dir` if its supervisor is running.
     pub fn running(dir: &Path) -> anyhow::Result<Option<Lab>> {
         Ok(Relay::running(dir)?.map(|relay| Lab { relay }))
     }
 
-    /// `qemu:///system?socket=PATH`, good in- and outside of the lab.
+    /// Returns `qemu:///system?socket=PATH`, which is valid inside and outside the lab.
     pub fn libvirt_uri(&self) -> String {
         let socket = start::libvirt_socket(&self.relay.dir);
         format!("qemu:///system?socket={}", socket.display())
     }
 
-    /// Connects inside the lab's network; the socket that comes back keeps its namespace.
+    /// Connects inside the lab's network; the returned socket keeps its namespace.
     pub fn dial(&self, to: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
         let request = Request::Dial { to, timeout };
         let socket = start::control_socket(&self.relay.dir);
-        let (_, passed) = wire::call(&socket, &request, None, timeout + PATIENCE)?;
+        let (_, passed) = wire::call(&socket, &request, None, timeout + REPLY_WITHIN)?;
         let stream = passed.map(TcpStream::from).ok_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidData, "no connected socket came back")
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the reply contains no connected socket",
+            )
         })?;
-        // The supervisor's event loop had it non-blocking, which belongs to the open file.
+        // The supervisor's event loop made the open file non-blocking.
         stream.set_nonblocking(false)?;
         Ok(stream)
     }
 
-    /// A command line that runs `argv` in the lab, with this process's environment and working directory. Plain
-    /// `virsh` there speaks to the lab's libvirtd.
+    /// Returns a command that runs `argv` in the lab, with this process's environment and working directory. In the
+    /// lab, `virsh` without a URI connects to the lab's libvirtd.
     pub fn enter<S: AsRef<OsStr>>(
         &self,
         argv: impl IntoIterator<Item = S>,
@@ -119,7 +123,7 @@ impl Lab {
         &self.relay
     }
 
-    /// [`Relay::publish`] to an address of the lab's network.
+    /// [`Relay::publish`] for an address in the lab's network.
     pub fn publish(&self, host: SocketAddr, guest: SocketAddr) -> anyhow::Result<()> {
         self.relay.publish(host, guest)
     }
@@ -134,21 +138,21 @@ impl Lab {
         self.relay.published()
     }
 
-    /// Ends the lab and every process in it, and waits for that. Files stay.
+    /// Stops the lab with all its processes, and waits until they have ended. Files are kept.
     pub fn stop(self) -> anyhow::Result<()> {
         self.relay.stop()
     }
 }
 
-/// A handle to a process that publishes guests on the host: a lab's supervisor, or one of its own where guests live
-/// behind another libvirt connection.
+/// A handle to a process that publishes guests on the host: a lab's supervisor, or a separate process for other libvirt
+/// connections.
 #[derive(Clone, Debug)]
 pub struct Relay {
     dir: PathBuf,
 }
 
 impl Relay {
-    /// Starts the relay whose files live in `dir`, or takes the running one.
+    /// Starts the relay whose files are in `dir`, or connects to the running relay.
     pub fn start(dir: &Path) -> anyhow::Result<Relay> {
         Relay::start_with(&this_program()?, dir)
     }
@@ -156,51 +160,51 @@ impl Relay {
     /// [`Relay::start`] with another program that has the subcommand `lab-supervisor`.
     pub fn start_with(program: &Path, dir: &Path) -> anyhow::Result<Relay> {
         let (relay, _) = Relay::begin(program, dir, Kind::Relay)
-            .with_context(|| format!("start the relay of `{}`", dir.display()))?;
+            .with_context(|| format!("failed to start the relay in `{}`", dir.display()))?;
         Ok(relay)
     }
 
     fn begin(program: &Path, dir: &Path, kind: Kind) -> anyhow::Result<(Relay, Vec<String>)> {
         let dir = std::path::absolute(dir)
-            .with_context(|| format!("resolve the path `{}`", dir.display()))?;
+            .with_context(|| format!("failed to resolve the path `{}`", dir.display()))?;
         let status = start::start(program, &dir, kind)?;
         Ok((Relay { dir }, status.notes))
     }
 
-    /// The relay of `dir` if its process runs.
+    /// Returns the relay of `dir` if its process is running.
     pub fn running(dir: &Path) -> anyhow::Result<Option<Relay>> {
         let dir = std::path::absolute(dir)
-            .with_context(|| format!("resolve the path `{}`", dir.display()))?;
+            .with_context(|| format!("failed to resolve the path `{}`", dir.display()))?;
         Ok(start::status(&dir)?.map(|_| Relay { dir }))
     }
 
-    /// Relays connections to `host`, a listening address of the host, to `guest`. Idempotent; an address that is
-    /// published already gets its new guest and loses its connections.
+    /// Relays connections from `host`, a listening address of the host, to `guest`. Idempotent; publishing an address
+    /// for another guest closes its connections.
     pub fn publish(&self, host: SocketAddr, guest: SocketAddr) -> anyhow::Result<()> {
         let known = self.published()?.iter().any(|&(other, _)| other == host);
         let listener = if known { None } else { Some(listen(host)?) };
         let pass = listener.as_ref().map(AsFd::as_fd);
         self.call(&Request::Publish { host, guest }, pass)
-            .with_context(|| format!("publish `{guest}` as `{host}`"))?;
+            .with_context(|| format!("failed to publish `{guest}` on `{host}`"))?;
         Ok(())
     }
 
-    /// Closes `host` and its connections; nothing if it isn't published.
+    /// Closes `host` and its connections; does nothing if it is not published.
     pub fn unpublish(&self, host: SocketAddr) -> anyhow::Result<()> {
         self.call(&Request::Unpublish { host }, None)
-            .with_context(|| format!("unpublish `{host}`"))?;
+            .with_context(|| format!("failed to unpublish `{host}`"))?;
         Ok(())
     }
 
-    /// What is relayed now: host address and guest address.
+    /// Returns the published addresses: host address and guest address.
     pub fn published(&self) -> anyhow::Result<Vec<(SocketAddr, SocketAddr)>> {
         match self.call(&Request::Status, None)? {
             Reply::Status(status) => Ok(status.published),
-            reply => bail!("the supervisor answered `{reply:?}` when asked what is published"),
+            reply => bail!("unexpected reply of the supervisor to a status request: `{reply:?}`"),
         }
     }
 
-    /// Ends the relay and its connections, and waits for that.
+    /// Stops the relay and its connections, and waits until the process has ended.
     pub fn stop(self) -> anyhow::Result<()> {
         start::stop(&self.dir)
     }
@@ -211,26 +215,26 @@ impl Relay {
         pass: Option<std::os::fd::BorrowedFd<'_>>,
     ) -> anyhow::Result<Reply> {
         let socket = start::control_socket(&self.dir);
-        let (reply, _) = wire::call(&socket, request, pass, PATIENCE)
-            .with_context(|| format!("ask the supervisor behind `{}`", socket.display()))?;
+        let (reply, _) = wire::call(&socket, request, pass, REPLY_WITHIN)
+            .with_context(|| format!("failed to call the supervisor on `{}`", socket.display()))?;
         Ok(reply)
     }
 
-    /// The supervisor's process number, as this process sees it.
+    /// Returns the supervisor's process id in this process's PID namespace.
     fn supervisor(&self) -> anyhow::Result<u32> {
         let socket = start::control_socket(&self.dir);
         let stream = UnixStream::connect(&socket)
-            .with_context(|| format!("connect to `{}`", socket.display()))?;
-        let peer = socket_peercred(&stream).context("ask who the supervisor is")?;
+            .with_context(|| format!("failed to connect to `{}`", socket.display()))?;
+        let peer = socket_peercred(&stream).context("failed to get the supervisor's process id")?;
         Ok(peer.pid.as_raw_nonzero().get().try_into()?)
     }
 }
 
 fn this_program() -> anyhow::Result<PathBuf> {
-    env::current_exe().context("find the path of this program")
+    env::current_exe().context("failed to find the path of the pspd program")
 }
 
-/// The working directory, if the lab has it, too.
+/// Returns the working directory if it also exists in the lab.
 fn same_directory(supervisor: &str) -> Option<PathBuf> {
     let directory = env::current_dir().ok()?;
     let root = Path::new("/proc").join(supervisor).join("root");
@@ -240,12 +244,12 @@ fn same_directory(supervisor: &str) -> Option<PathBuf> {
 
 fn listen(host: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(host).map_err(|error| {
-        let by = (error.kind() == io::ErrorKind::AddrInUse)
+        let holder = (error.kind() == io::ErrorKind::AddrInUse)
             .then(|| port::holder(host.port()))
             .flatten();
-        let context = match by {
-            Some(holder) => format!("listen on `{host}`, which {holder} has"),
-            None => format!("listen on `{host}`"),
+        let context = match holder {
+            Some(holder) => format!("failed to listen on `{host}`, which is used by {holder}"),
+            None => format!("failed to listen on `{host}`"),
         };
         anyhow::Error::new(error).context(context)
     })

@@ -1,9 +1,9 @@
-//! Who listens on a port of the host, as far as `/proc` tells.
+//! Finds the process that listens on a port of the host in `/proc`.
 
 use std::fs;
 use std::path::Path;
 
-/// `NAME` and process number of a process that listens on TCP `port`, where this user may see it.
+/// Returns the name and id of a process that listens on TCP `port`, if this user may see it.
 pub(super) fn holder(port: u16) -> Option<String> {
     let inode = ["/proc/net/tcp", "/proc/net/tcp6"]
         .iter()
@@ -30,7 +30,7 @@ fn holds(process: &Path, socket: &str) -> bool {
     })
 }
 
-/// The socket's inode in a table of proc_net_tcp(5).
+/// Returns the inode of the listening socket in a table of proc_net_tcp(5).
 fn listening_inode(table: &str, port: u16) -> Option<String> {
     const LISTEN: &str = "0A";
     let suffix = format!(":{port:04X}");
@@ -49,10 +49,10 @@ mod tests {
     fn this_process_holds_the_port_it_listens_on() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let found = holder(port).unwrap();
+        let process = holder(port).unwrap();
         assert!(
-            found.ends_with(&format!("(process {})", std::process::id())),
-            "{found}"
+            process.ends_with(&format!("(process {})", std::process::id())),
+            "{process}"
         );
         drop(listener);
         assert_eq!(holder(port), None);

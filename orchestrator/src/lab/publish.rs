@@ -1,7 +1,7 @@
-//! The supervisor's relays: connections to a listening socket of the host go on to a guest address.
+//! The supervisor's relays, which forward connections from a listening socket on the host to a guest address.
 //!
-//! It never binds: the listening socket comes from the host's network namespace. A guest that is down costs its
-//! caller a closed connection and nothing else.
+//! It never binds: the client passes a listening socket from the host's network namespace. If the guest is down, the
+//! connection is closed.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -16,9 +16,9 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::reach::end_with_its_peer;
+use crate::reach::enable_keepalive;
 
-/// Connections relayed at once, over all published addresses; further ones wait in the kernel's queue.
+/// The maximum number of relayed connections, over all published addresses; others wait in the kernel's queue.
 const MOST: usize = 1024;
 const CONNECT: Duration = Duration::from_secs(5);
 const BUFFER: usize = 16 * 1024;
@@ -31,7 +31,7 @@ pub(super) struct Published {
 struct Relayed {
     guest: SocketAddr,
     listener: Arc<TcpListener>,
-    /// Dropping it ends the relay and its connections.
+    /// Dropping it stops the relay and its connections.
     _task: AbortOnDropHandle<()>,
 }
 
@@ -49,7 +49,7 @@ impl Published {
         self.relays.iter().map(|(&h, r)| (h, r.guest)).collect()
     }
 
-    /// Relays `host` to `guest`, on `listener` or on the one that `host` has already.
+    /// Relays `host` to `guest`, on `listener` or on the existing listener of `host`.
     pub(super) fn publish(
         &mut self,
         host: SocketAddr,
@@ -64,7 +64,9 @@ impl Published {
                 listener.set_nonblocking(true)?;
                 Arc::new(TcpListener::from_std(listener)?)
             }
-            (None, None) => return Err(io::Error::other("no listening socket came along")),
+            (None, None) => {
+                return Err(io::Error::other("the request contains no listening socket"));
+            }
         };
         let task = tokio::spawn(serve(listener.clone(), guest, self.slots.clone()));
         let relayed = Relayed {
@@ -80,7 +82,7 @@ impl Published {
         let Some(relayed) = self.relays.remove(&host) else {
             return;
         };
-        // Its task still holds the socket until it is scheduled again, and nobody should get in before that.
+        // The aborted task holds the socket until it is scheduled again; no connection must be accepted until then.
         let _ = shutdown(&relayed.listener, Shutdown::Both);
     }
 }
@@ -91,12 +93,12 @@ async fn serve(listener: Arc<TcpListener>, guest: SocketAddr, slots: Arc<Semapho
         match listener.accept().await {
             Ok((client, _)) => {
                 connections.spawn(async move {
-                    // The caller sees the end of its connection; there is nobody else to tell.
+                    // The client sees that its connection is closed; the error has no other use.
                     let _ = relay(client, guest).await;
                     drop(slot);
                 });
             }
-            // Out of descriptors or memory, or the peer left: what frees them comes from elsewhere.
+            // Out of descriptors or memory, or the peer disconnected: retry later.
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
         while connections.try_join_next().is_some() {}
@@ -107,7 +109,7 @@ async fn relay(mut client: TcpStream, guest: SocketAddr) -> io::Result<()> {
     let mut upstream = tokio::time::timeout(CONNECT, TcpStream::connect(guest)).await??;
     for stream in [&client, &upstream] {
         stream.set_nodelay(true)?;
-        end_with_its_peer(stream)?;
+        enable_keepalive(stream)?;
     }
     tokio::io::copy_bidirectional_with_sizes(&mut client, &mut upstream, BUFFER, BUFFER).await?;
     Ok(())

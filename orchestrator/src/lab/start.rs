@@ -1,9 +1,9 @@
-//! Starting and ending a supervisor, and where its sockets are.
+//! Starts and stops a supervisor, and knows the paths of its sockets.
 //!
 //! ```text
-//! DIR/lock             held (flock) from before a supervisor starts until its last process is gone
+//! DIR/lock             locked (flock) from before a supervisor starts until the lab's last process ends
 //! DIR/run              the runtime directory, or a link to it: unix socket paths are short (unix(7))
-//! DIR/supervisor.log   what the supervisor and libvirtd say
+//! DIR/supervisor.log   the log of the supervisor and libvirtd
 //! DIR/{etc,lib,cache,log}   libvirt's directories in the lab, or links to them
 //! ```
 
@@ -25,13 +25,13 @@ use super::wire::{self, Announcement, Reply, Request, Status};
 const LONGEST_SOCKET_NAME: &str = "libvirt-admin-sock";
 /// `sun_path` of unix(7), less the final NUL.
 const LONGEST_SOCKET_PATH: usize = 107;
-/// More than the supervisor gives libvirtd.
+/// Longer than the supervisor waits for libvirtd.
 const START_WITHIN: Duration = Duration::from_secs(90);
 const STOP_WITHIN: Duration = Duration::from_secs(30);
 const REPLY_WITHIN: Duration = Duration::from_secs(10);
 const LOCK_POLL: Duration = Duration::from_millis(20);
 
-/// Whether a supervisor gets namespaces and libvirtd, or relays only.
+/// Whether a supervisor has namespaces and libvirtd, or only relays connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Lab,
@@ -51,22 +51,24 @@ pub(super) fn libvirt_socket(dir: &Path) -> PathBuf {
     runtime_directory(dir).join("libvirt-sock")
 }
 
-/// What the supervisor of `dir` says, if one runs.
+/// Returns the status of the supervisor of `dir`, if it is running.
 pub(super) fn status(dir: &Path) -> anyhow::Result<Option<Status>> {
     let socket = control_socket(dir);
-    let asked = wire::call(&socket, &Request::Status, None, REPLY_WITHIN);
-    match asked {
+    let reply = wire::call(&socket, &Request::Status, None, REPLY_WITHIN);
+    match reply {
         Ok((Reply::Status(status), _)) => Ok(Some(status)),
-        Ok((reply, _)) => bail!("the supervisor answered `{reply:?}` when asked for its status"),
-        Err(error) if nobody_listens(&error) => Ok(None),
-        Err(error) => {
-            Err(error).with_context(|| format!("ask the supervisor behind `{}`", socket.display()))
+        Ok((reply, _)) => {
+            bail!("unexpected reply of the supervisor to a status request: `{reply:?}`")
         }
+        Err(error) if is_not_running(&error) => Ok(None),
+        Err(error) => Err(error)
+            .with_context(|| format!("failed to call the supervisor on `{}`", socket.display())),
     }
 }
 
-/// No socket, a stale one, one whose supervisor ended while it was asked, or (`InvalidInput`) a path too long for any.
-fn nobody_listens(error: &io::Error) -> bool {
+/// Returns whether the error means that no supervisor is running: there is no socket, the socket is stale, the
+/// supervisor ended during the call, or (`InvalidInput`) the path is too long for a socket.
+fn is_not_running(error: &io::Error) -> bool {
     use io::ErrorKind::*;
     matches!(
         error.kind(),
@@ -74,27 +76,27 @@ fn nobody_listens(error: &io::Error) -> bool {
     )
 }
 
-/// Starts the supervisor of `dir` with `program`, or takes the running one.
+/// Starts the supervisor of `dir` with `program`, or connects to the running supervisor.
 pub(super) fn start(program: &Path, dir: &Path, kind: Kind) -> anyhow::Result<Status> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(dir)
         .and_then(|()| fs::set_permissions(dir, fs::Permissions::from_mode(0o700)))
-        .with_context(|| format!("make directory `{}`", dir.display()))?;
+        .with_context(|| format!("failed to create directory `{}`", dir.display()))?;
     let deadline = Instant::now() + START_WITHIN;
     loop {
         if let Some(status) = status(dir)? {
             return Ok(status);
         }
         if let Some(lock) = try_lock(dir)? {
-            // Between the two another one may have started and left the lock to its supervisor alone.
+            // Another process may have started a supervisor before the lock was taken.
             launch(program, dir, kind, lock)?;
-            return status(dir)?.context("the supervisor ended right after its start");
+            return status(dir)?.context("the supervisor ended immediately after its start");
         }
         ensure!(
             Instant::now() < deadline,
-            "`{}` is locked, but no supervisor answers on `{}`",
+            "timed out: `{}` is locked, but no supervisor answers on `{}`",
             dir.join("lock").display(),
             control_socket(dir).display()
         );
@@ -102,15 +104,16 @@ pub(super) fn start(program: &Path, dir: &Path, kind: Kind) -> anyhow::Result<St
     }
 }
 
-/// Ends the supervisor and waits until its last process is gone.
+/// Stops the supervisor and waits until the last process of its lab has ended.
 pub(super) fn stop(dir: &Path) -> anyhow::Result<()> {
     let socket = control_socket(dir);
     match wire::call(&socket, &Request::Stop, None, REPLY_WITHIN) {
         Ok(_) => {}
-        Err(error) if nobody_listens(&error) => {}
+        Err(error) if is_not_running(&error) => {}
         Err(error) => {
-            return Err(error)
-                .with_context(|| format!("stop the supervisor behind `{}`", socket.display()));
+            return Err(error).with_context(|| {
+                format!("failed to stop the supervisor on `{}`", socket.display())
+            });
         }
     }
     let deadline = Instant::now() + STOP_WITHIN;
@@ -120,7 +123,7 @@ pub(super) fn stop(dir: &Path) -> anyhow::Result<()> {
         }
         ensure!(
             Instant::now() < deadline,
-            "processes of `{}` still run {} s after its supervisor was told to stop",
+            "processes of `{}` are still running {} s after the supervisor was stopped",
             dir.display(),
             STOP_WITHIN.as_secs()
         );
@@ -135,12 +138,12 @@ fn try_lock(dir: &Path) -> anyhow::Result<Option<File>> {
         .truncate(false)
         .write(true)
         .open(&path)
-        .with_context(|| format!("open `{}`", path.display()))?;
+        .with_context(|| format!("failed to open `{}`", path.display()))?;
     match lock.try_lock() {
         Ok(()) => Ok(Some(lock)),
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) => {
-            Err(error).with_context(|| format!("lock `{}`", path.display()))
+            Err(error).with_context(|| format!("failed to lock `{}`", path.display()))
         }
     }
 }
@@ -150,16 +153,17 @@ fn launch(program: &Path, dir: &Path, kind: Kind, lock: File) -> anyhow::Result<
         let faults = host::faults();
         ensure!(
             faults.is_empty(),
-            "this host can't hold a lab:\n{}",
+            "this host cannot run a lab:\n{}",
             list(&faults)
         );
     }
     clear_runtime_directory(dir)?;
     make_runtime_directory(dir)?;
     let path = dir.join("supervisor.log");
-    let log = File::create(&path).with_context(|| format!("create `{}`", path.display()))?;
-    inherited::keep_from_children().context("keep open files from the lab")?;
-    // Orphaned at once and in a session of its own, so that it outlives this process and its terminal.
+    let log =
+        File::create(&path).with_context(|| format!("failed to create `{}`", path.display()))?;
+    inherited::keep_from_children().context("failed to set close-on-exec on inherited files")?;
+    // Orphaned immediately and in a new session, so that it outlives this process and its terminal.
     let mut child = command(program, dir, kind)
         .current_dir("/")
         .env("PATH", host::search_path())
@@ -167,17 +171,17 @@ fn launch(program: &Path, dir: &Path, kind: Kind, lock: File) -> anyhow::Result<
         .stdout(Stdio::piped())
         .stderr(log)
         .spawn()
-        .context("run `setsid` (of `util-linux`)")?;
+        .context("failed to run `setsid`. Install `util-linux`")?;
     let announced = child.stdout.take().map(announcement);
-    child.wait().context("wait for `setsid`")?;
-    match announced.context("take the output of `setsid`")?? {
+    child.wait().context("failed to wait for `setsid`")?;
+    match announced.context("failed to read the output of `setsid`: not a pipe")?? {
         Some(Announcement::Ready) => Ok(()),
         Some(Announcement::Failed { error }) => {
             bail!("{error}\n{}", log_tail(&path))
         }
         None => bail!(
-            "the supervisor didn't start\n{}",
-            [log_tail(&path), list(&host::suspicions())]
+            "the supervisor failed to start\n{}",
+            [log_tail(&path), list(&host::likely_causes())]
                 .join("\n")
                 .trim_end()
         ),
@@ -190,7 +194,7 @@ fn command(program: &Path, dir: &Path, kind: Kind) -> Command {
     if kind == Kind::Lab {
         command
             .args(["unshare", "--fork", "--kill-child", "--mount-proc"])
-            // What the host unmounts must not stay busy here.
+            // File systems that the host unmounts must not stay busy in the lab.
             .args(["--mount", "--propagation", "slave"])
             .args(["--net", "--pid", "--uts", "--ipc"]);
         if !host::is_root() {
@@ -202,33 +206,36 @@ fn command(program: &Path, dir: &Path, kind: Kind) -> Command {
     command
 }
 
-/// The supervisor's one line; none if it ended without.
+/// Reads the supervisor's announcement; `None` if it ended without one.
 fn announcement(output: ChildStdout) -> anyhow::Result<Option<Announcement>> {
-    let patience = Timespec::try_from(START_WITHIN)?;
+    let limit = Timespec::try_from(START_WITHIN)?;
     let mut wait = [PollFd::new(&output, PollFlags::IN)];
-    let ready = poll(&mut wait, Some(&patience)).context("wait for the supervisor")?;
+    let ready = poll(&mut wait, Some(&limit)).context("failed to wait for the supervisor")?;
     ensure!(
         ready > 0,
-        "the supervisor said nothing for {} s",
+        "timed out after {} s waiting for the supervisor to start",
         START_WITHIN.as_secs()
     );
     let mut line = String::new();
     BufReader::new(output)
         .read_line(&mut line)
-        .context("read what the supervisor says")?;
+        .context("failed to read the supervisor's announcement")?;
     if line.is_empty() {
         return Ok(None);
     }
-    serde_json::from_str(&line)
-        .map(Some)
-        .with_context(|| format!("understand what the supervisor says: `{}`", line.trim_end()))
+    serde_json::from_str(&line).map(Some).with_context(|| {
+        format!(
+            "failed to parse the supervisor's announcement `{}`",
+            line.trim_end()
+        )
+    })
 }
 
 fn log_tail(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     let end = lines[lines.len().saturating_sub(10)..].join("\n");
-    format!("the end of `{}`:\n{end}", path.display())
+    format!("last lines of `{}`:\n{end}", path.display())
 }
 
 fn list(items: &[String]) -> String {
@@ -236,12 +243,13 @@ fn list(items: &[String]) -> String {
     lines.join("\n")
 }
 
-/// Removes the sockets of a supervisor that is gone; to be called with the lock held.
+/// Removes the sockets of a previous supervisor. Must be called with the lock held.
 fn clear_runtime_directory(dir: &Path) -> anyhow::Result<()> {
     let run = dir.join("run");
     if let Ok(target) = fs::read_link(&run) {
         remove_tree(&target)?;
-        return fs::remove_file(&run).with_context(|| format!("remove `{}`", run.display()));
+        return fs::remove_file(&run)
+            .with_context(|| format!("failed to remove `{}`", run.display()));
     }
     remove_tree(&run)
 }
@@ -249,7 +257,7 @@ fn clear_runtime_directory(dir: &Path) -> anyhow::Result<()> {
 fn remove_tree(path: &Path) -> anyhow::Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("remove `{}`", path.display()))
+            Err(error).with_context(|| format!("failed to remove `{}`", path.display()))
         }
         _ => Ok(()),
     }
@@ -261,22 +269,29 @@ fn make_runtime_directory(dir: &Path) -> anyhow::Result<()> {
         return fs::DirBuilder::new()
             .mode(0o700)
             .create(&run)
-            .with_context(|| format!("make directory `{}`", run.display()));
+            .with_context(|| format!("failed to create directory `{}`", run.display()));
     }
     let base = short_base();
-    fs::create_dir_all(&base).with_context(|| format!("make directory `{}`", base.display()))?;
+    fs::create_dir_all(&base)
+        .with_context(|| format!("failed to create directory `{}`", base.display()))?;
     let short = tempfile::Builder::new()
         .prefix("pspd-")
         .permissions(fs::Permissions::from_mode(0o700))
         .tempdir_in(&base)
-        .with_context(|| format!("make a directory for sockets in `{}`", base.display()))?;
+        .with_context(|| {
+            format!(
+                "failed to create a directory for sockets in `{}`",
+                base.display()
+            )
+        })?;
     ensure!(
         fits(short.path()),
-        "`{}` is too long for a unix socket's path: give `--state-dir` a shorter one",
+        "`{}` is too long for the path of a Unix socket. Pass a shorter `--state-dir`",
         run.display()
     );
-    symlink(short.path(), &run).with_context(|| format!("link `{}`", run.display()))?;
-    // From here on the link says where it is, and `clear_runtime_directory` removes it.
+    symlink(short.path(), &run)
+        .with_context(|| format!("failed to create the link `{}`", run.display()))?;
+    // Now the link points to it, and `clear_runtime_directory` removes it.
     let _ = short.keep();
     Ok(())
 }

@@ -1,11 +1,11 @@
-//! The process that holds a lab: process 1 of its namespaces. Without namespaces it only relays.
+//! The supervisor process of a lab: process 1 of its namespaces. Without namespaces, it only relays connections.
 //!
-//! One thread serves the control socket, the relays and the children. It reaps every process of the lab, starts
-//! libvirtd again when that ends, and takes everything with it when it ends itself. It doesn't shut domains down:
-//! who asks it to stop has done that.
+//! One thread serves the control socket, the relays and the child processes. It reaps every process of the lab and
+//! restarts libvirtd when that ends. When the supervisor ends, all processes of the lab end. It does not shut down
+//! domains: the caller does so before it asks the supervisor to stop.
 //!
-//! Descriptor 0 is the lock file of the lab's directory, held until the last process here is gone; descriptor 1 takes
-//! one line for who started it ([`Announcement`]); descriptor 2 is the log.
+//! Descriptor 0 is the lock file of the lab's directory, held until the last process of the lab ends; descriptor 1
+//! receives one line for the parent process ([`Announcement`]); descriptor 2 is the log.
 
 use std::fs;
 use std::io::{self, Write};
@@ -33,51 +33,52 @@ use super::start::{control_socket, libvirt_socket, runtime_directory};
 use super::wire::{self, Announcement, Incoming, Reply, Request, Status};
 use super::{host, namespace};
 
-/// Descriptors for the relays; the same bound as systemd's unit of libvirtd.
+/// The limit of open files for the relays; the same as in libvirtd's systemd unit.
 const DESCRIPTORS: u64 = 8192;
-/// How long a client may take for its request.
+/// The deadline for a client to send its request.
 const REQUEST: Duration = Duration::from_secs(10);
 
-/// Serves the lab or relay of `dir` until it is told to stop. To be called before any thread exists, by the hidden
+/// Serves the lab or relay of `dir` until a stop request. Must be called before any thread exists, by the hidden
 /// subcommand that [`super::Lab::start`] runs.
 pub fn supervise(dir: &Path) -> anyhow::Result<()> {
-    let begun = begin(dir);
-    let announcement = match &begun {
+    let prepared = prepare(dir);
+    let announcement = match &prepared {
         Ok(_) => Announcement::Ready,
         Err(error) => Announcement::Failed {
             error: format!("{error:#}"),
         },
     };
     let line = serde_json::to_string(&announcement)?;
-    writeln!(io::stdout(), "{line}").context("tell who started the supervisor")?;
-    let (runtime, supervisor) = begun?;
+    writeln!(io::stdout(), "{line}").context("failed to report to the parent process")?;
+    let (runtime, supervisor) = prepared?;
     runtime.block_on(supervisor.run())
 }
 
 fn log(message: std::fmt::Arguments<'_>) {
     let now = jiff::Timestamp::now();
-    // The log is the last place to tell anything.
+    // A failed write to the log cannot be reported anywhere else.
     let _ = writeln!(io::stderr(), "{now:.3} {message}");
 }
 
-fn begin(dir: &Path) -> anyhow::Result<(Runtime, Supervisor)> {
+fn prepare(dir: &Path) -> anyhow::Result<(Runtime, Supervisor)> {
     rustix::process::umask(Mode::from_raw_mode(0o022));
     let maximum = getrlimit(Resource::Nofile).maximum;
     let limit = Rlimit {
         current: Some(maximum.map_or(DESCRIPTORS, |maximum| maximum.min(DESCRIPTORS))),
         maximum,
     };
-    setrlimit(Resource::Nofile, limit).context("raise the limit of open files")?;
+    setrlimit(Resource::Nofile, limit).context("failed to raise the limit of open files")?;
 
-    // Every lab's supervisor is the first process of its namespace, a relay never is.
-    let (daemon, notes) = match rustix::process::getpid().is_init() {
-        true => start_lab(dir)?,
-        false => (None, Vec::new()),
+    // Only a lab's supervisor is process 1 of its PID namespace.
+    let (daemon, notes) = if rustix::process::getpid().is_init() {
+        start_lab(dir)?
+    } else {
+        (None, Vec::new())
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .context("start the event loop")?;
+        .context("failed to start the event loop")?;
     let supervisor = {
         let _context = runtime.enter();
         Supervisor::new(dir, daemon, notes)?
@@ -92,7 +93,7 @@ fn start_lab(dir: &Path) -> anyhow::Result<(Option<Daemon>, Vec<String>)> {
     namespace::bring_up_network()?;
     let (firewall, note) = namespace::choose_firewall();
     daemon::configure(&namespace::configuration(dir), &sockets, firewall)?;
-    let program = host::find("libvirtd").context("find `libvirtd`")?;
+    let program = host::find("libvirtd").context("failed to find `libvirtd`")?;
     let daemon = Daemon::start(program, &libvirt_socket(dir))?;
     Ok((Some(daemon), note.into_iter().collect()))
 }
@@ -106,7 +107,7 @@ struct Supervisor {
     shared: Arc<Shared>,
 }
 
-/// What the connections of the control socket share.
+/// State shared by the connections of the control socket.
 struct Shared {
     published: Mutex<Published>,
     notes: Vec<String>,
@@ -121,11 +122,11 @@ impl Supervisor {
                 fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
                 Ok(listener)
             })
-            .with_context(|| format!("listen on `{}`", path.display()))?;
+            .with_context(|| format!("failed to listen on `{}`", path.display()))?;
         Ok(Supervisor {
             control,
-            children: signal(SignalKind::child()).context("handle SIGCHLD")?,
-            terminate: signal(SignalKind::terminate()).context("handle SIGTERM")?,
+            children: signal(SignalKind::child()).context("failed to handle SIGCHLD")?,
+            terminate: signal(SignalKind::terminate()).context("failed to handle SIGTERM")?,
             daemon,
             restart: None,
             shared: Arc::new(Shared {
@@ -137,7 +138,7 @@ impl Supervisor {
     }
 
     async fn run(mut self) -> anyhow::Result<()> {
-        // Children may have ended before the signal was handled.
+        // Children may have ended before the signal handler was installed.
         self.reap();
         loop {
             let restart = self.restart;
@@ -147,7 +148,7 @@ impl Supervisor {
                         tokio::spawn(serve(stream, self.shared.clone()));
                     }
                     Err(error) => {
-                        log(format_args!("accept a control connection: {error}"));
+                        log(format_args!("failed to accept a control connection: {error}"));
                         tokio::time::sleep(Duration::from_millis(100)).await;
                     }
                 },
@@ -167,7 +168,7 @@ impl Supervisor {
             if let Some(delay) = delay {
                 let status = daemon::describe(status);
                 log(format_args!(
-                    "libvirtd ended ({status}), starting it again in {delay:?}"
+                    "libvirtd ended ({status}); restarting it in {delay:?}"
                 ));
                 self.restart = Some(Instant::now() + delay);
             }
@@ -181,7 +182,7 @@ impl Supervisor {
         };
         if let Err(error) = daemon.spawn() {
             let delay = daemon.next_delay();
-            log(format_args!("{error:#}, trying again in {delay:?}"));
+            log(format_args!("{error:#}; retrying in {delay:?}"));
             self.restart = Some(Instant::now() + delay);
         }
     }
@@ -189,7 +190,9 @@ impl Supervisor {
 
 async fn serve(stream: UnixStream, shared: Arc<Shared>) {
     if let Err(error) = converse(&stream, &shared).await {
-        log(format_args!("control connection: {error}"));
+        log(format_args!(
+            "failed to serve a control connection: {error}"
+        ));
     }
 }
 
@@ -215,10 +218,10 @@ async fn converse(stream: &UnixStream, shared: &Shared) -> io::Result<()> {
 async fn receive(stream: &UnixStream) -> io::Result<(Request, Option<OwnedFd>)> {
     let mut incoming = Incoming::default();
     loop {
-        let whole = stream
+        let complete = stream
             .async_io(Interest::READABLE, || incoming.receive(stream.as_fd()))
             .await?;
-        if whole {
+        if complete {
             return incoming.parse();
         }
     }
@@ -253,8 +256,8 @@ async fn answer(
     Ok((Reply::Done, None))
 }
 
-async fn dial(to: SocketAddr, patience: Duration) -> io::Result<OwnedFd> {
-    let stream = timeout(patience, TcpStream::connect(to))
+async fn dial(to: SocketAddr, limit: Duration) -> io::Result<OwnedFd> {
+    let stream = timeout(limit, TcpStream::connect(to))
         .await
         .map_err(|_| io::Error::from(Errno::TIMEDOUT))??;
     Ok(stream.into_std()?.into())

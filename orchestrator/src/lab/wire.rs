@@ -1,5 +1,5 @@
-//! What is said on a supervisor's control socket, and how: one request and one reply per connection, each a line
-//! of JSON with at most one file descriptor beside it.
+//! The protocol of a supervisor's control socket: one request and one reply per connection, each a line of JSON with at
+//! most one file descriptor.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -15,10 +15,10 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize};
 
-/// The longest message that is read: more than every address that one host can publish in earnest.
+/// The maximum size of a message: more than the addresses that a host can realistically publish.
 const LONGEST: usize = 256 * 1024;
 
-/// What a supervisor tells the process that started it, as one line on its standard output.
+/// What a supervisor reports to its parent process, as one line on its standard output.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "supervisor", rename_all = "kebab-case")]
 pub(super) enum Announcement {
@@ -35,7 +35,7 @@ pub(super) enum Request {
         to: SocketAddr,
         timeout: Duration,
     },
-    /// Comes with the listening socket, unless `host` is published already and only `guest` changes.
+    /// Sent with the listening socket, unless `host` is already published and only `guest` changes.
     Publish {
         host: SocketAddr,
         guest: SocketAddr,
@@ -55,7 +55,7 @@ pub(super) enum Reply {
     Failed { message: String, errno: Option<i32> },
 }
 
-/// What a supervisor says of itself.
+/// The status of a supervisor.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Status {
     pub published: Vec<(SocketAddr, SocketAddr)>,
@@ -83,16 +83,16 @@ impl Reply {
     }
 }
 
-/// One exchange with the supervisor behind `socket`; a reply that says failure becomes an error.
+/// Sends a request to the supervisor on `socket` and returns its reply; a failure reply becomes an error.
 pub(super) fn call(
     socket: &Path,
     request: &Request,
     pass: Option<BorrowedFd<'_>>,
-    patience: Duration,
+    limit: Duration,
 ) -> io::Result<(Reply, Option<OwnedFd>)> {
     let stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(patience))?;
-    stream.set_write_timeout(Some(patience))?;
+    stream.set_read_timeout(Some(limit))?;
+    stream.set_write_timeout(Some(limit))?;
     send(stream.as_fd(), request, pass)?;
     let mut incoming = Incoming::default();
     while !incoming.receive(stream.as_fd())? {}
@@ -100,7 +100,7 @@ pub(super) fn call(
     Ok((reply.into_result()?, passed))
 }
 
-/// Sends one message. It fits the buffer of a fresh socket, so that a part of it sent is an error.
+/// Sends one message. A new socket's buffer is large enough, so that a partial write is an error.
 pub(super) fn send<T: Serialize>(
     socket: BorrowedFd<'_>,
     message: &T,
@@ -130,7 +130,7 @@ pub(super) fn send<T: Serialize>(
     }
 }
 
-/// A message on its way in.
+/// A message that is being received.
 #[derive(Default)]
 pub(super) struct Incoming {
     line: Vec<u8>,
@@ -138,7 +138,7 @@ pub(super) struct Incoming {
 }
 
 impl Incoming {
-    /// Reads once; true when the message is whole.
+    /// Reads once; returns whether the message is complete.
     pub(super) fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<bool> {
         let mut chunk = [0; 4096];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -155,7 +155,9 @@ impl Incoming {
             }
         }
         if message.flags.contains(ReturnFlags::CTRUNC) {
-            return Err(io::Error::other("a file descriptor was lost on the way"));
+            return Err(io::Error::other(
+                "a file descriptor was lost in transmission",
+            ));
         }
         if message.bytes == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -183,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_carries_its_socket_and_may_come_in_parts() {
+    fn a_message_carries_a_socket_and_may_arrive_in_parts() {
         let (near, far) = UnixStream::pair().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let status = Status {
@@ -208,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_keeps_its_kind() {
+    fn a_failure_reply_keeps_the_error_kind() {
         let refused = io::Error::from_raw_os_error(rustix::io::Errno::CONNREFUSED.raw_os_error());
         let error = Reply::from(refused).into_result().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);

@@ -1,4 +1,4 @@
-//! What a libvirt host offers: its versions, its emulator, KVM and UEFI.
+//! The capabilities of a libvirt host: versions, emulator, KVM and UEFI.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::error::{Attempt, Malformed};
 use super::{Connection, Error, Result};
 
-/// A version as libvirt packs it: 1,000,000 * major + 1,000 * minor + release.
+/// A version in libvirt's encoding: 1,000,000 * major + 1,000 * minor + release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(into = "String")]
 pub struct Version(pub u32);
@@ -34,26 +34,26 @@ impl From<Version> for String {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Versions {
-    /// Of libvirt on the host that the connection leads to.
+    /// The version of libvirt on the host of the connection.
     pub libvirt: Version,
-    /// Of QEMU there.
+    /// The version of QEMU on that host.
     pub hypervisor: Version,
 }
 
-/// What the host can run x86_64 guests with.
+/// What the host supports for x86_64 guests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Capabilities {
     pub emulator: PathBuf,
-    /// libvirt offers KVM. No proof that guests run under it: that is [`crate::accel`]'s.
+    /// Whether libvirt offers KVM. [`crate::accel`] tests whether guests can run with it.
     pub kvm: bool,
-    /// There is UEFI firmware that libvirt can choose.
+    /// Whether libvirt has UEFI firmware.
     pub uefi: bool,
 }
 
 impl Connection {
     pub fn versions(&self) -> Result<Versions> {
         let connect = self.raw();
-        let attempt = || format!("ask `{}` for its version", self.uri());
+        let attempt = || format!("read the version of libvirt at `{}`", self.uri());
         Ok(Versions {
             libvirt: Version(connect.lib_version().attempt(attempt)?),
             hypervisor: Version(connect.hyp_version().attempt(attempt)?),
@@ -61,7 +61,7 @@ impl Connection {
     }
 
     pub fn capabilities(&self) -> Result<Capabilities> {
-        let attempt = || format!("ask `{}` for its capabilities", self.uri());
+        let attempt = || format!("read the capabilities of libvirt at `{}`", self.uri());
         let host = self.raw().capabilities().attempt(attempt)?;
         let (emulator, kvm) = emulator(&host).map_err(|source| self.unreadable(source))?;
         let path = emulator.display().to_string();
@@ -113,7 +113,7 @@ fn emulator(xml: &str) -> Result<(PathBuf, bool), Malformed> {
         .map(|guest| guest.arch)
         .find(|arch| arch.name == "x86_64");
     let missing = || Malformed::Value {
-        what: "set of capabilities: it has no emulator for x86_64",
+        what: "set of capabilities (no emulator for x86_64)",
         value: xml.lines().next().unwrap_or_default().to_owned(),
     };
     let arch = arch.ok_or_else(missing)?;

@@ -1,4 +1,4 @@
-//! A connection to libvirt, and what lives behind it: listing, finding and defining domains and networks.
+//! A connection to libvirt: lists, finds and defines domains and networks.
 
 use std::sync::Arc;
 
@@ -17,11 +17,11 @@ use crate::definition::{NetworkDefinition, Ownership};
 use crate::observed::Power;
 use crate::spec::Name;
 
-/// Of libvirt's keepalive: after this many seconds of silence, this often, the connection counts as dead.
-/// Generous, because hosts that emulate several guests answer late.
+/// libvirt's keepalive: the interval in seconds, and the number of unanswered messages after which the connection is
+/// dead. Generous, because hosts that emulate several guests are slow to answer.
 const KEEPALIVE: (i32, u32) = (10, 6);
 
-/// An open connection; clones share it. Its calls block.
+/// An open connection, shared by its clones. Calls block.
 #[derive(Clone, Debug)]
 pub struct Connection(Arc<Open>);
 
@@ -40,7 +40,7 @@ impl Drop for Open {
     }
 }
 
-/// Any domain of the host, whoever owns it.
+/// A domain of the host with any owner.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DomainSummary {
     pub name: String,
@@ -48,7 +48,7 @@ pub struct DomainSummary {
     pub power: Power,
 }
 
-/// Any network of the host, whoever owns it.
+/// A network of the host with any owner.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NetworkSummary {
     pub name: String,
@@ -60,12 +60,12 @@ impl Connection {
     /// Connects to a libvirt URI, <https://libvirt.org/uri.html>.
     pub fn open(uri: &str) -> Result<Connection> {
         let open = || -> Result<Open, Cause> {
-            // Else libvirt prints every error to stderr besides reporting it.
+            // Otherwise, libvirt also prints every error to stderr.
             virt::error::clear_error_callback();
             events::run_event_loop()?;
             let connect = Connect::open(Some(uri))?;
             let (interval, count) = KEEPALIVE;
-            // Drivers without a server, such as `test`, have nothing to keep alive and refuse.
+            // Drivers without a server, such as `test`, do not support keepalive.
             let _ = connect.set_keep_alive(interval, count);
             let hub = Hub::default();
             let callback = hub.attach(&connect)?;
@@ -89,12 +89,12 @@ impl Connection {
         &self.0.uri
     }
 
-    /// Whether libvirt still answers; a dead connection stays dead, open another.
+    /// Returns whether libvirt still answers. A dead connection cannot be reused.
     pub fn is_alive(&self) -> bool {
         self.raw().is_alive().unwrap_or(false)
     }
 
-    /// Every domain of the host; one that vanishes meanwhile is left out.
+    /// Returns all domains of the host, except those removed during the call.
     pub fn domains(&self) -> Result<Vec<DomainSummary>> {
         let attempt = || format!("list the domains of `{}`", self.uri());
         let domains = self.raw().list_all_domains(0).attempt(attempt)?;
@@ -106,7 +106,7 @@ impl Connection {
         Ok(summaries)
     }
 
-    /// Every network of the host; one that vanishes meanwhile is left out.
+    /// Returns all networks of the host, except those removed during the call.
     pub fn networks(&self) -> Result<Vec<NetworkSummary>> {
         let attempt = || format!("list the networks of `{}`", self.uri());
         let networks = self.raw().list_all_networks(0).attempt(attempt)?;
@@ -118,32 +118,32 @@ impl Connection {
         Ok(summaries)
     }
 
-    /// The deployment's domain of that name. One that it does not own is [`Error::Foreign`].
+    /// Returns the deployment's domain of that name. Fails with [`Error::Foreign`] if it has another owner.
     pub fn domain(&self, deployment: &Name, name: &str) -> Result<Option<Domain>> {
         let attempt = || format!("look up domain `{name}`");
-        let found = unless_gone(self.raw().lookup_domain_by_name(name).and_then(|domain| {
+        let lookup = unless_gone(self.raw().lookup_domain_by_name(name).and_then(|domain| {
             let xml = domain.xml_desc(sys::VIR_DOMAIN_XML_INACTIVE)?;
             Ok((domain, xml))
         }));
-        let Some((domain, xml)) = found.attempt(attempt)? else {
+        let Some((domain, xml)) = lookup.attempt(attempt)? else {
             return Ok(None);
         };
-        guard(deployment, Kind::Domain, name, ownership::find(&xml))?;
+        check_owner(deployment, Kind::Domain, name, ownership::find(&xml))?;
         Ok(Some(Domain::new(domain, self.clone(), name)))
     }
 
-    /// The deployment's network of that name. One that it does not own is [`Error::Foreign`].
+    /// Returns the deployment's network of that name. Fails with [`Error::Foreign`] if it has another owner.
     pub fn network(&self, deployment: &Name, name: &str) -> Result<Option<Network>> {
         let attempt = || format!("look up network `{name}`");
         let lookup = self.raw().lookup_network_by_name(name);
-        let found = unless_gone(lookup.and_then(|network| {
+        let lookup = unless_gone(lookup.and_then(|network| {
             let xml = config_xml(&network)?;
             Ok((network, xml))
         }));
-        let Some((network, xml)) = found.attempt(attempt)? else {
+        let Some((network, xml)) = lookup.attempt(attempt)? else {
             return Ok(None);
         };
-        guard(deployment, Kind::Network, name, ownership::find(&xml))?;
+        check_owner(deployment, Kind::Network, name, ownership::find(&xml))?;
         Ok(Some(Network::new(network, name)))
     }
 
@@ -163,8 +163,8 @@ impl Connection {
         Ok(Domain::new(domain, self.clone(), name))
     }
 
-    /// Defines the network, or changes the owned one: an active network takes changed hosts at once, so that
-    /// guests stay attached, and everything else at its next start.
+    /// Defines the network, or changes its definition. An active network uses changed hosts immediately, so that guests
+    /// stay attached, and all other changes at its next start.
     pub fn define_network(&self, definition: &NetworkDefinition) -> Result<Network> {
         let name = definition.name.as_str();
         let before = self.network(&definition.ownership.deployment, name)?;
@@ -188,10 +188,10 @@ impl Connection {
     }
 }
 
-/// A network's XML as its next start takes it.
+/// Returns a network's XML for its next start.
 pub(super) fn config_xml(network: &VirtNetwork) -> Result<String, virt::error::Error> {
     let inactive = network.xml_desc(sys::VIR_NETWORK_XML_INACTIVE);
-    // The `test` driver refuses to tell the two apart.
+    // The `test` driver does not support the flag.
     inactive.or_else(|error| match error.code().to_raw() {
         sys::VIR_ERR_INVALID_ARG => network.xml_desc(0),
         _ => Err(error),
@@ -215,7 +215,7 @@ fn summarize_network(network: &VirtNetwork) -> Result<NetworkSummary, virt::erro
     })
 }
 
-/// Turns "there is none" into `None`.
+/// Converts the error that an object does not exist to `None`.
 fn unless_gone<T>(result: Result<T, virt::error::Error>) -> Result<Option<T>, virt::error::Error> {
     match result {
         Ok(value) => Ok(Some(value)),
@@ -226,7 +226,7 @@ fn unless_gone<T>(result: Result<T, virt::error::Error>) -> Result<Option<T>, vi
     }
 }
 
-fn guard(deployment: &Name, kind: Kind, name: &str, owner: Option<Ownership>) -> Result<()> {
+fn check_owner(deployment: &Name, kind: Kind, name: &str, owner: Option<Ownership>) -> Result<()> {
     match owner {
         Some(ownership) if ownership.deployment == *deployment => Ok(()),
         owner => Err(Error::Foreign {
@@ -239,12 +239,12 @@ fn guard(deployment: &Name, kind: Kind, name: &str, owner: Option<Ownership>) ->
 
 fn connect_hint(uri: &str) -> &'static str {
     if uri.contains("+ssh:") {
-        "check that `ssh` to that host works without a password and that libvirt is installed there"
+        "Check that `ssh` to that host works without a password, and that libvirt is installed on it"
     } else if uri.contains("socket=") {
-        "check that the libvirtd behind that socket is running"
+        "Check that the libvirtd of this socket is running"
     } else if uri.starts_with("qemu:") {
-        "check that libvirtd is running and that this user may use it (group `libvirt`)"
+        "Check that libvirtd is running, and that this user is in group `libvirt`"
     } else {
-        "check the URI, see https://libvirt.org/uri.html"
+        "Check the URI (see https://libvirt.org/uri.html)"
     }
 }

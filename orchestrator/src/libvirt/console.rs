@@ -1,4 +1,4 @@
-//! A guest's serial console through libvirt, which also works where its pty is in another namespace or host.
+//! A guest's serial console through libvirt, which also works if its pty is in another namespace or on another host.
 
 use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,14 +13,14 @@ use super::error::Attempt;
 use super::ffi::{self, Incoming};
 use super::{Domain, Result};
 
-/// Both directions of a console, to be pumped by a thread each.
+/// Both directions of a console, each for use by one thread.
 #[derive(Debug)]
 pub struct Console {
     pub reader: ConsoleReader,
     pub writer: ConsoleWriter,
 }
 
-/// What the guest writes. Reading blocks, and ends when the domain stops or the writer closes the console.
+/// The guest's output. Reading blocks, and ends when the domain stops or the writer closes the console.
 #[derive(Debug)]
 pub struct ConsoleReader {
     chunks: Receiver<Vec<u8>>,
@@ -28,19 +28,20 @@ pub struct ConsoleReader {
     _session: Arc<Session>,
 }
 
-/// What the guest reads.
+/// The guest's input.
 #[derive(Clone, Debug)]
 pub struct ConsoleWriter {
     session: Arc<Session>,
 }
 
 impl Domain {
-    /// Opens the first serial console. `force` takes it from whoever has it open.
+    /// Opens the first serial console. `force` disconnects an existing session.
     pub fn console(&self, force: bool) -> Result<Console> {
         let attempt = || format!("open the console of domain `{}`", self.name());
-        let flags = match force {
-            true => sys::VIR_DOMAIN_CONSOLE_FORCE,
-            false => 0,
+        let flags = if force {
+            sys::VIR_DOMAIN_CONSOLE_FORCE
+        } else {
+            0
         };
         let stream =
             Stream::new(self.connection().raw(), sys::VIR_STREAM_NONBLOCK).attempt(attempt)?;
@@ -87,7 +88,7 @@ impl Read for ConsoleReader {
 }
 
 impl ConsoleWriter {
-    /// Ends the console in both directions; the domain runs on.
+    /// Closes the console in both directions; the domain keeps running.
     pub fn close(&self) {
         self.session.end();
     }
@@ -99,7 +100,7 @@ impl Write for ConsoleWriter {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         loop {
-            // -2: libvirt cannot take more now. Nobody types that fast for long.
+            // -2: libvirt cannot accept more data now. Typed input is never that fast for long.
             match self.session.stream.send(data).map_err(io::Error::other)? {
                 -2 => std::thread::sleep(Duration::from_millis(10)),
                 count => return usize::try_from(count).map_err(io::Error::other),
@@ -112,14 +113,14 @@ impl Write for ConsoleWriter {
     }
 }
 
-/// The reader's end of file is the loss of its sender, whichever side ends first.
+/// The sender to the reader. Dropping it is the reader's end of file, whichever side ends first.
 #[derive(Clone)]
 struct ToReader(Arc<Mutex<Option<Sender<Vec<u8>>>>>);
 
 impl ToReader {
     fn send(&self, data: &[u8]) {
         if let Some(sender) = &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            // Without a reader nobody wants it any more.
+            // Without a reader, the data is discarded.
             let _ = sender.send(data.to_vec());
         }
     }

@@ -18,41 +18,42 @@ pub struct DomainConfig {
     pub accelerator: Accelerator,
     pub machine: Machine,
     pub firmware: Loader,
-    /// What the hypervisor starts directly; without it the firmware boots the first disk.
+    /// The kernel that the hypervisor loads; `None` if the firmware boots the first disk.
     pub kernel: Option<KernelBoot>,
-    /// The guest gives back what is above `current` when its balloon driver loads.
+    /// The guest returns memory above `current` when its balloon driver loads.
     pub memory: Range<Size>,
     pub vcpus: Range<u32>,
-    /// In the guest's order: `vda`, `vdb`.
+    /// In the order of the guest: `vda`, `vdb`.
     pub disks: Vec<Disk>,
     pub interfaces: Vec<Interface>,
     /// SMBIOS type 11 strings, in order.
     pub oem_strings: Vec<String>,
     /// Files that the guest reads through QEMU's firmware configuration.
     pub fw_cfg: Vec<FwCfg>,
-    /// What the guest writes to its first serial port; appended to.
+    /// The log of the first serial port; appended to.
     pub serial_log: PathBuf,
-    /// What the firmware writes to QEMU's debugging port; begun anew at each start.
+    /// The log of QEMU's debug port, used by the firmware; overwritten at each start.
     pub firmware_log: PathBuf,
 }
 
-/// What runs before the kernel, as files and not as wishes.
+/// The firmware, with the path of its file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Loader {
-    /// QEMU's own.
+    /// QEMU's default firmware.
     Seabios,
-    /// The host's UEFI firmware, with an NVRAM file that libvirt makes and removes.
+    /// The host's UEFI firmware, with an NVRAM file that libvirt creates and removes.
     Uefi,
     Rom {
         path: PathBuf,
     },
 }
 
-/// A file of the host under a name of QEMU's firmware configuration, <https://www.qemu.org/docs/master/specs/fw_cfg.html>.
+/// A file on the host, with its name in QEMU's firmware configuration,
+/// <https://www.qemu.org/docs/master/specs/fw_cfg.html>.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FwCfg {
-    /// Begins with `opt/`.
+    /// Starts with `opt/`.
     pub name: String,
     pub file: PathBuf,
 }
@@ -85,12 +86,12 @@ impl From<DirectKernel> for KernelBoot {
     }
 }
 
-/// A virtio-blk disk of a file on the host.
+/// A virtio-blk disk that is a file on the host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disk {
     pub path: PathBuf,
     pub format: DiskFormat,
-    /// By which the guest finds it; virtio-blk carries 20 bytes.
+    /// The serial number by which the guest finds the disk; virtio-blk transfers 20 bytes.
     pub serial: String,
     pub read_only: bool,
 }

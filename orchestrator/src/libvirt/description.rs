@@ -1,4 +1,4 @@
-//! What libvirt reports of a domain or network, as typed values. Elements that pspd has no use for are passed over.
+//! Parses libvirt's XML of a domain or network to typed values. Elements that pspd does not use are ignored.
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -12,15 +12,15 @@ use crate::accel::Accelerator;
 use crate::definition::{NetworkHost, Ownership};
 use crate::spec::{Mac, Name, Range, Size};
 
-/// A domain as libvirt describes it, live or as it will be at the next start.
+/// libvirt's description of a domain, either live or for the next start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DomainDescription {
     pub name: String,
     pub uuid: Uuid,
     pub ownership: Option<Ownership>,
-    /// Absent for hypervisors other than QEMU.
+    /// `None` for hypervisors other than QEMU.
     pub accelerator: Option<Accelerator>,
-    /// Versioned where libvirt resolved it, such as `pc-i440fx-10.0`.
+    /// With a version if libvirt resolved it, such as `pc-i440fx-10.0`.
     pub machine: Option<String>,
     pub memory: Range<Size>,
     pub vcpus: Range<u32>,
@@ -33,7 +33,7 @@ pub struct DomainDescription {
 pub struct DiskDescription {
     /// Such as `vda`.
     pub target: String,
-    /// Absent where the disk is no file.
+    /// `None` if the disk is not a file.
     pub path: Option<PathBuf>,
     pub format: Option<String>,
     pub serial: Option<String>,
@@ -42,12 +42,12 @@ pub struct DiskDescription {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct InterfaceDescription {
-    /// Absent where the interface is on no libvirt network.
+    /// `None` if the interface is not on a libvirt network.
     pub network: Option<String>,
     pub mac: Option<String>,
 }
 
-/// A network as libvirt describes it.
+/// libvirt's description of a network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NetworkDescription {
     pub name: String,
@@ -56,7 +56,7 @@ pub struct NetworkDescription {
     pub bridge: Option<String>,
     pub domain: Option<String>,
     pub gateway: Option<Ipv4Addr>,
-    /// The reservations that are names with addresses of this kind; others are not pspd's.
+    /// DHCP reservations with a name, MAC and IPv4 address, as defined by pspd; others are ignored.
     pub hosts: Vec<NetworkHost>,
 }
 
@@ -162,7 +162,8 @@ impl From<raw::Interface> for InterfaceDescription {
 }
 
 impl raw::Memory {
-    /// libvirt reports KiB; files written by hand use any of its units, <https://libvirt.org/formatdomain.html>.
+    /// libvirt reports KiB; definitions written by users can have any of its units,
+    /// <https://libvirt.org/formatdomain.html>.
     fn size(&self) -> Result<Size, Malformed> {
         let unit: u64 = match self.unit.as_deref().unwrap_or("KiB") {
             "b" | "bytes" => 1,
@@ -176,7 +177,7 @@ impl raw::Memory {
             "T" | "TiB" => 1 << 40,
             unit => {
                 return Err(Malformed::Value {
-                    what: "unit of memory",
+                    what: "memory unit",
                     value: unit.to_owned(),
                 });
             }
@@ -185,7 +186,7 @@ impl raw::Memory {
             .checked_mul(unit)
             .map(Size)
             .ok_or(Malformed::Value {
-                what: "size of memory",
+                what: "memory size",
                 value: self.count.to_string(),
             })
     }
@@ -210,7 +211,7 @@ fn mac(text: &str) -> Option<Mac> {
     parts.next().is_none().then_some(Mac(bytes))
 }
 
-/// The parts of libvirt's documents that are read, as they are written there.
+/// The elements of libvirt's XML that pspd reads.
 mod raw {
     use super::{Deserialize, PathBuf};
 

@@ -1,4 +1,4 @@
-//! One domain that the deployment owns.
+//! A domain that the deployment owns.
 
 use std::time::{Duration, Instant};
 
@@ -13,9 +13,9 @@ use crate::definition::Affect;
 use crate::observed::{Crash, Pause, Power};
 use crate::spec::Size;
 
-/// A guest that is not up yet, or whose first press came too early, ignores the power button: press it again.
+/// A guest that is still booting ignores the power button, so it is pressed repeatedly.
 const PRESS_AGAIN: Duration = Duration::from_secs(10);
-/// How soon a cancelled wait ends.
+/// The maximum delay until a cancelled wait ends.
 const CANCEL_SLICE: Duration = Duration::from_millis(200);
 
 /// A handle to an owned domain.
@@ -44,12 +44,12 @@ impl Domain {
         power_of(&self.domain).attempt(|| format!("read the state of domain `{}`", self.name))
     }
 
-    /// What the next start takes.
+    /// Returns the configuration of the next start.
     pub fn config(&self) -> Result<DomainDescription> {
         self.describe(sys::VIR_DOMAIN_XML_INACTIVE)
     }
 
-    /// What runs now.
+    /// Returns the current configuration if the domain is active.
     pub fn live(&self) -> Result<Option<DomainDescription>> {
         if self.power()?.has_process() {
             self.describe(0).map(Some)
@@ -63,7 +63,7 @@ impl Domain {
         self.unless_state(true, VirtDomain::create, "start")
     }
 
-    /// Cuts its power; one that is off stays so.
+    /// Forces it off; does nothing if it is off.
     pub fn destroy(&self) -> Result<()> {
         self.unless_state(false, VirtDomain::destroy, "force off")
     }
@@ -77,7 +77,7 @@ impl Domain {
             if cancel.is_cancelled() {
                 return Err(Error::Cancelled {
                     domain: self.name.clone(),
-                    source: Cancelled::during("it shut down"),
+                    source: Cancelled::during("waiting for it to shut down"),
                 });
             }
             if began.elapsed() >= deadline {
@@ -116,26 +116,28 @@ impl Domain {
         self.domain.managed_save_remove(0).attempt(attempt)
     }
 
-    /// Removes its definition, with its NVRAM, its saved state and the metadata of snapshots and checkpoints.
+    /// Removes its definition, NVRAM, saved state, and the metadata of snapshots and checkpoints.
     pub fn undefine(self) -> Result<()> {
-        let everywhere =
+        let common =
             sys::VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA;
-        let everything = everywhere
-            | sys::VIR_DOMAIN_UNDEFINE_NVRAM
-            | sys::VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA;
-        let refused =
+        let all =
+            common | sys::VIR_DOMAIN_UNDEFINE_NVRAM | sys::VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA;
+        let unsupported =
             |error: &virt::error::Error| error.code().to_raw() == sys::VIR_ERR_INVALID_ARG;
         self.domain
-            .undefine_flags(everything)
-            // Drivers without NVRAM and checkpoints refuse to be asked to remove them.
-            .or_else(|error| match refused(&error) {
-                true => self.domain.undefine_flags(everywhere),
-                false => Err(error),
+            .undefine_flags(all)
+            // Drivers without NVRAM and checkpoints reject the flags to remove them.
+            .or_else(|error| {
+                if unsupported(&error) {
+                    self.domain.undefine_flags(common)
+                } else {
+                    Err(error)
+                }
             })
             .attempt(|| format!("undefine domain `{}`", self.name))
     }
 
-    /// Changes what the guest has; its maximum is the definition's.
+    /// Changes the current memory; the maximum is fixed in the definition.
     pub fn set_memory(&self, current: Size, affect: Affect) -> Result<()> {
         self.domain
             .set_memory_flags(current.0.div_ceil(1024), flags(affect))
@@ -143,7 +145,7 @@ impl Domain {
             .map(drop)
     }
 
-    /// Changes how many virtual CPUs the guest has; their maximum is the definition's.
+    /// Changes the number of virtual CPUs; the maximum is fixed in the definition.
     pub fn set_vcpus(&self, current: u32, affect: Affect) -> Result<()> {
         self.domain
             .set_vcpus_flags(current, flags(affect))
@@ -159,7 +161,8 @@ impl Domain {
         &self.domain
     }
 
-    /// Acts unless the domain is as wanted, also where it became so meanwhile.
+    /// Calls `act` unless the domain already has the wanted state. An error is ignored if the domain reached that state
+    /// meanwhile.
     fn unless_state<T>(
         &self,
         active: bool,
@@ -191,7 +194,7 @@ impl Domain {
     }
 
     fn describe(&self, flags: sys::virDomainXMLFlags) -> Result<DomainDescription> {
-        let attempt = || format!("describe domain `{}`", self.name);
+        let attempt = || format!("read the definition of domain `{}`", self.name);
         let xml = self.domain.xml_desc(flags).attempt(attempt)?;
         DomainDescription::read(&xml).map_err(|source| Error::Report {
             subject: format!("domain `{}`", self.name),

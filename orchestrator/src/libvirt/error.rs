@@ -1,4 +1,4 @@
-//! What can go wrong with libvirt, with its own code and message.
+//! Errors of libvirt operations, with libvirt's code and message.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,45 +8,45 @@ use crate::definition::Ownership;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A failed operation on libvirt; the cause is in the chain.
+/// A failed libvirt operation; the cause is in the chain.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot connect to libvirt at `{uri}`; {hint}")]
+    #[error("failed to connect to libvirt at `{uri}`. {hint}")]
     Connect {
         uri: String,
         hint: &'static str,
         source: Cause,
     },
-    #[error("cannot {attempt}")]
+    #[error("failed to {attempt}")]
     Call { attempt: String, source: Cause },
     #[error(
-        "{kind} `{name}` belongs to {owner}: pspd does not touch it; rename one of the two or remove that {kind}"
+        "{kind} `{name}` already exists and is managed by {owner}. Rename one of them, or remove the existing {kind}"
     )]
     Foreign {
         kind: Kind,
         name: String,
         owner: Owner,
     },
-    #[error("cannot read what libvirt reports of {subject}")]
+    #[error("failed to parse libvirt's description of {subject}")]
     Report { subject: String, source: Malformed },
     #[error(
-        "domain `{domain}` still runs {waited:?} after its power button was pressed; the guest ignores it or is not up yet, force it off"
+        "domain `{domain}` did not shut down within {waited:?}. The guest ignores the power button or is still booting; force it off"
     )]
     StillRunning { domain: String, waited: Duration },
     #[error(
-        "the disk `{disk}` of domain `{domain}` was not merged with its snapshot within {waited:?}; `pspd up` goes on with it"
+        "timed out after {waited:?} merging the snapshot of disk `{disk}` of domain `{domain}`. Run `pspd up` to continue"
     )]
     NotMerged {
         domain: String,
         disk: String,
         waited: Duration,
     },
-    #[error("domain `{domain}` was not waited for")]
+    #[error("stopped waiting for `{domain}`")]
     Cancelled { domain: String, source: Cancelled },
 }
 
 impl Error {
-    /// libvirt's code (`virErrorNumber`), where libvirt was the one that refused.
+    /// Returns libvirt's code (`virErrorNumber`) if the error is from libvirt.
     pub fn code(&self) -> Option<u32> {
         match self {
             Error::Connect { source, .. } | Error::Call { source, .. } => Some(source.code),
@@ -55,7 +55,7 @@ impl Error {
     }
 }
 
-/// libvirt's own words.
+/// An error message of libvirt.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message} (libvirt error {code})")]
 pub struct Cause {
@@ -82,7 +82,7 @@ pub enum Malformed {
     Value { what: &'static str, value: String },
 }
 
-/// The kinds of object that a deployment owns.
+/// The kinds of objects that a deployment owns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Domain,
@@ -98,7 +98,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Whose a foreign object is: another deployment's, or nobody's that pspd knows.
+/// The owner of a foreign object: another deployment, or `None` if it was not defined by pspd.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner(pub Option<Ownership>);
 
@@ -106,12 +106,12 @@ impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Some(ownership) => write!(f, "deployment `{}`", ownership.deployment),
-            None => f.write_str("no deployment"),
+            None => f.write_str("another program"),
         }
     }
 }
 
-/// Adds what was attempted to libvirt's answer.
+/// Adds the attempted operation to an error of libvirt.
 pub(super) trait Attempt<T> {
     fn attempt(self, attempt: impl FnOnce() -> String) -> Result<T>;
 }

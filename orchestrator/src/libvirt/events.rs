@@ -1,4 +1,4 @@
-//! libvirt's event loop, and the lifecycle events of domains that come through it.
+//! libvirt's event loop, and lifecycle events of domains.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -11,7 +11,7 @@ use virt_sys as sys;
 use super::error::Cause;
 use super::{Connection, ffi};
 
-/// Something that happened to a domain.
+/// A lifecycle event of a domain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LifecycleEvent {
     pub domain: String,
@@ -26,17 +26,17 @@ pub enum LifecycleChange {
     Started,
     Suspended,
     Resumed,
-    /// The guest has finished; its process is ending.
+    /// The guest has shut down; its process is ending.
     ShuttingDown,
     Stopped(StopReason),
-    /// The guest put itself to sleep.
+    /// The guest suspended itself.
     PmSuspended,
     Crashed,
-    /// One that this libvirt has and pspd does not know.
+    /// An event that pspd does not know.
     Other,
 }
 
-/// Why a domain is off.
+/// The reason why a domain stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StopReason {
@@ -49,23 +49,23 @@ pub enum StopReason {
     Other,
 }
 
-/// The lifecycle events of all domains of a connection, from when it was made until it is dropped.
+/// The lifecycle events of all domains of a connection, from its creation until it is dropped.
 #[derive(Debug)]
 pub struct Lifecycle {
     events: Receiver<LifecycleEvent>,
-    /// Events end with the connection.
+    /// Keeps the connection open.
     _connection: Connection,
 }
 
 impl Lifecycle {
-    /// The next event; blocks for `timeout` at most.
+    /// Returns the next event; blocks for `timeout` at most.
     pub fn next(&self, timeout: Duration) -> Option<LifecycleEvent> {
         self.events.recv_timeout(timeout).ok()
     }
 }
 
 impl Connection {
-    /// Listens from now on: ask before doing what the event is awaited of.
+    /// Starts listening. Must be called before the operation whose event is awaited.
     pub fn lifecycle(&self) -> Lifecycle {
         Lifecycle {
             events: self.hub().listen(),
@@ -74,7 +74,7 @@ impl Connection {
     }
 }
 
-/// Spreads a connection's events to whoever listens: libvirt takes a callback once per connection.
+/// Distributes a connection's events to all listeners: libvirt accepts a callback only once per connection.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Hub(Arc<Mutex<Vec<Sender<LifecycleEvent>>>>);
 
@@ -99,14 +99,14 @@ impl Hub {
         receiver
     }
 
-    /// Sends to all, and forgets those that listen no more.
+    /// Sends an event to all listeners, and removes dropped listeners.
     fn send(&self, event: &LifecycleEvent) {
         self.listeners()
             .retain(|listener| listener.send(event.clone()).is_ok());
     }
 
     fn listeners(&self) -> MutexGuard<'_, Vec<Sender<LifecycleEvent>>> {
-        // A list of senders is whole whatever panicked beside it.
+        // The list of senders is valid even if a thread panicked.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -138,9 +138,9 @@ fn stop_reason(detail: u32) -> StopReason {
     }
 }
 
-/// Makes libvirt's event loop run, on a thread of its own that ends with the process.
+/// Runs libvirt's event loop on a separate thread until the process ends.
 ///
-/// libvirt wants this before the first connection: one made earlier has neither events nor keepalive.
+/// Must be called before the first connection: an earlier connection has neither events nor keepalive.
 pub(super) fn run_event_loop() -> Result<(), Cause> {
     static STARTED: OnceLock<Result<(), Cause>> = OnceLock::new();
     STARTED
@@ -152,7 +152,7 @@ pub(super) fn run_event_loop() -> Result<(), Cause> {
                 .map(drop)
                 .map_err(|error| Cause {
                     code: sys::VIR_ERR_SYSTEM_ERROR,
-                    message: format!("no thread for the event loop: {error}"),
+                    message: format!("failed to start the event loop's thread: {error}"),
                 })
         })
         .clone()
@@ -160,7 +160,7 @@ pub(super) fn run_event_loop() -> Result<(), Cause> {
 
 fn event_loop() {
     loop {
-        // Fails only where polling its descriptors does; waits have deadlines of their own meanwhile.
+        // Fails only if polling descriptors fails. Other waits have their own deadlines.
         if virt::event::event_run_default_impl().is_err() {
             std::thread::sleep(Duration::from_millis(100));
         }

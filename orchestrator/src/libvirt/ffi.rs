@@ -1,5 +1,5 @@
-//! The few libvirt calls that `virt` lacks or cannot do safely: lifecycle events, events of streams (`virt` gives
-//! libvirt the address of a value that may move), and block jobs.
+//! The libvirt calls that are missing or unsafe in `virt`: lifecycle events, stream events (`virt` passes libvirt the
+//! address of a value that may move), and block jobs.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_int, c_void};
@@ -46,9 +46,9 @@ pub(super) fn on_lifecycle(connect: &Connect, sink: LifecycleSink) -> Result<c_i
     Ok(id)
 }
 
-/// Ends what [`on_lifecycle`] began. On a dead connection there is nothing to end.
+/// Removes the callback of [`on_lifecycle`]. Has no effect on a dead connection.
 pub(super) fn ignore_lifecycle(connect: &Connect, id: c_int) {
-    // SAFETY: the connection is alive in memory, whatever its transport does; an unknown id is an error only.
+    // SAFETY: the connection is valid in memory, even if its transport failed; an unknown id only causes an error.
     unsafe { sys::virConnectDomainEventDeregisterAny(connect.as_ptr(), id) };
 }
 
@@ -94,14 +94,14 @@ pub(super) fn state(domain: &Domain) -> Result<(u32, u32), Error> {
 /// What a non-blocking stream has to say.
 pub(super) enum Incoming<'a> {
     Data(&'a [u8]),
-    /// Nothing more will come: end of file, hang-up or error.
+    /// End of file, hang-up or error: there will be no more data.
     End,
 }
 
 /// Called on the event loop's thread.
 type StreamSink = Box<dyn FnMut(Incoming<'_>) + Send>;
 
-/// Calls `sink` with what a non-blocking stream receives, until [`end_stream`].
+/// Calls `sink` for the events of a non-blocking stream, until [`end_stream`].
 pub(super) fn on_stream(stream: &Stream, sink: StreamSink) -> Result<(), Error> {
     let events =
         sys::VIR_STREAM_EVENT_READABLE | sys::VIR_STREAM_EVENT_ERROR | sys::VIR_STREAM_EVENT_HANGUP;
@@ -126,7 +126,7 @@ pub(super) fn on_stream(stream: &Stream, sink: StreamSink) -> Result<(), Error> 
     Ok(())
 }
 
-/// Removes the callback and ends the stream; failures mean that it has ended already.
+/// Removes the callback and ends the stream; errors mean that it has already ended.
 pub(super) fn end_stream(stream: &Stream) {
     // SAFETY: the stream is alive; both calls fail cleanly on one that has ended.
     unsafe {
@@ -140,7 +140,7 @@ unsafe extern "C" fn incoming(stream: sys::virStreamPtr, events: c_int, opaque: 
     let sink = unsafe { &mut *opaque.cast::<StreamSink>() };
     let mut buffer = [0u8; 4096];
     let ended = loop {
-        // SAFETY: libvirt passes a live stream; the buffer holds as many bytes as are said.
+        // SAFETY: libvirt passes a live stream; the buffer has the given length.
         let count = unsafe { sys::virStreamRecv(stream, buffer.as_mut_ptr().cast(), buffer.len()) };
         match usize::try_from(count) {
             Ok(count @ 1..) => {
@@ -153,10 +153,10 @@ unsafe extern "C" fn incoming(stream: sys::virStreamPtr, events: c_int, opaque: 
             Err(_) => break count != -2,
         }
     };
-    let gone = sys::VIR_STREAM_EVENT_ERROR | sys::VIR_STREAM_EVENT_HANGUP;
-    if ended || events as u32 & gone != 0 {
+    let closed = sys::VIR_STREAM_EVENT_ERROR | sys::VIR_STREAM_EVENT_HANGUP;
+    if ended || events as u32 & closed != 0 {
         let _ = catch_unwind(AssertUnwindSafe(|| sink(Incoming::End)));
-        // SAFETY: the stream is alive; asking for no events keeps a stream that has ended from calling forever.
+        // SAFETY: the stream is alive; without events, an ended stream does not call back again.
         unsafe { sys::virStreamEventUpdateCallback(stream, 0) };
     }
 }
@@ -166,18 +166,18 @@ unsafe extern "C" fn free_stream(opaque: *mut c_void) {
     drop(unsafe { Box::from_raw(opaque.cast::<StreamSink>()) });
 }
 
-/// How far a block job is, in units of the driver's own.
+/// The progress of a block job, in units of the driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BlockJob {
     pub done: u64,
     pub total: u64,
 }
 
-/// Begins to write a running domain's disk into the file right below it.
+/// Starts to merge the top layer of a running domain's disk into its backing file.
 pub(super) fn commit_active(domain: &Domain, target: &CStr) -> Result<(), Error> {
     let flags = sys::VIR_DOMAIN_BLOCK_COMMIT_ACTIVE | sys::VIR_DOMAIN_BLOCK_COMMIT_SHALLOW;
-    // SAFETY: the domain is alive; the target is NUL-terminated; null base and top mean the disk's own ends, which
-    // `SHALLOW` keeps to the file below.
+    // SAFETY: the domain is alive; the target is NUL-terminated; null base and top select the whole chain, which
+    // `SHALLOW` limits to the first backing file.
     let status = unsafe {
         sys::virDomainBlockCommit(
             domain.as_ptr(),
@@ -195,7 +195,7 @@ pub(super) fn commit_active(domain: &Domain, target: &CStr) -> Result<(), Error>
     }
 }
 
-/// The disk's block job, if it has one.
+/// Returns the disk's block job, if it has one.
 pub(super) fn block_job(domain: &Domain, target: &CStr) -> Result<Option<BlockJob>, Error> {
     // SAFETY: all-zero is a valid value of this structure of numbers.
     let mut info: sys::virDomainBlockJobInfo = unsafe { std::mem::zeroed() };
@@ -212,7 +212,7 @@ pub(super) fn block_job(domain: &Domain, target: &CStr) -> Result<Option<BlockJo
     }
 }
 
-/// Ends a commit that is ready: the domain goes on with the file below.
+/// Completes a commit that is ready: the domain switches to the backing file.
 pub(super) fn pivot(domain: &Domain, target: &CStr) -> Result<(), Error> {
     let flags = sys::VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT;
     // SAFETY: the domain is alive; the target is NUL-terminated.

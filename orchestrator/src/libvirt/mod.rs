@@ -1,9 +1,9 @@
-//! libvirt: the only module that knows the `virt` and `virt-sys` crates.
+//! libvirt: the only module that uses the `virt` and `virt-sys` crates.
 //!
-//! Owns connections, the XML of domains and networks in both directions, lifecycle events and consoles.
-//! Every call blocks: async callers use `spawn_blocking`. It decides nothing: which objects there should be is
-//! [`crate::plan`]'s. A [`Domain`] or [`Network`] handle is given out only for what the deployment owns, so no
-//! operation of this module can reach a foreign object.
+//! Owns connections, writing and reading the XML of domains and networks, lifecycle events and consoles. Every call
+//! blocks: async callers use `spawn_blocking`. It makes no decisions: [`crate::plan`] decides which objects should
+//! exist. A [`Domain`] or [`Network`] handle is returned only for objects that the deployment owns, so that no
+//! operation of this module can change a foreign object.
 
 mod capabilities;
 mod connection;
@@ -16,9 +16,9 @@ mod events;
 mod ffi;
 mod network;
 mod ownership;
+mod probe;
 mod render;
 mod snapshot;
-mod trial;
 mod xml;
 
 pub use capabilities::{Capabilities, Version, Versions};
@@ -32,6 +32,6 @@ pub use domain::Domain;
 pub use error::{Cause, Error, Kind, Malformed, Owner, Result};
 pub use events::{Lifecycle, LifecycleChange, LifecycleEvent, StopReason};
 pub use network::Network;
+pub use probe::{BootNetwork, Medium, Probe};
 pub use render::plain_network_xml;
 pub use snapshot::SNAPSHOT;
-pub use trial::{BootNetwork, Medium, Trial};

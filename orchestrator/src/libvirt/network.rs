@@ -1,4 +1,4 @@
-//! One network that the deployment owns.
+//! A network that the deployment owns.
 
 use virt::network::Network as VirtNetwork;
 use virt_sys as sys;
@@ -28,16 +28,16 @@ impl Network {
     }
 
     pub fn is_active(&self) -> Result<bool> {
-        let attempt = || format!("ask whether network `{}` is active", self.name);
+        let attempt = || format!("read the state of network `{}`", self.name);
         self.network.is_active().attempt(attempt)
     }
 
-    /// What the next start takes.
+    /// Returns the configuration of the next start.
     pub fn config(&self) -> Result<NetworkDescription> {
         self.describe(config_xml(&self.network))
     }
 
-    /// What is active now.
+    /// Returns the current configuration if it is active.
     pub fn live(&self) -> Result<Option<NetworkDescription>> {
         if !self.is_active()? {
             return Ok(None);
@@ -45,7 +45,7 @@ impl Network {
         self.describe(self.network.xml_desc(0)).map(Some)
     }
 
-    /// Activates it; one that is active stays as it is.
+    /// Starts it; does nothing if it is active.
     pub fn start(&self) -> Result<()> {
         if self.is_active()? {
             return Ok(());
@@ -55,7 +55,7 @@ impl Network {
             .attempt(|| format!("start network `{}`", self.name))
     }
 
-    /// Deactivates it; guests on it lose their link.
+    /// Stops it; its guests lose their link.
     pub fn destroy(&self) -> Result<()> {
         if !self.is_active()? {
             return Ok(());
@@ -65,23 +65,23 @@ impl Network {
             .attempt(|| format!("stop network `{}`", self.name))
     }
 
-    /// Removes its definition; an active network must be stopped before.
+    /// Removes its definition; an active network must be stopped first.
     pub fn undefine(self) -> Result<()> {
         self.network
             .undefine()
             .attempt(|| format!("undefine network `{}`", self.name))
     }
 
-    /// Makes the hosts of an active network those of `wanted`.
+    /// Updates the hosts of an active network to those of `wanted`.
     pub(super) fn update_hosts(&self, wanted: &NetworkDefinition) -> Result<()> {
         let Some(live) = self.live()? else {
             return Ok(());
         };
-        let gone = live
+        let removed = live
             .hosts
             .iter()
             .filter(|host| !wanted.hosts.contains(host));
-        for host in gone {
+        for host in removed {
             self.update(sys::VIR_NETWORK_UPDATE_COMMAND_DELETE, wanted, host)?;
         }
         let added = wanted
@@ -125,7 +125,7 @@ impl Network {
     }
 
     fn describe(&self, xml: Result<String, virt::error::Error>) -> Result<NetworkDescription> {
-        let xml = xml.attempt(|| format!("describe network `{}`", self.name))?;
+        let xml = xml.attempt(|| format!("read the definition of network `{}`", self.name))?;
         NetworkDescription::read(&xml).map_err(|source| Error::Report {
             subject: format!("network `{}`", self.name),
             source,

@@ -1,4 +1,4 @@
-//! Whose an object is: a mark in its `<metadata>`, or in a TXT record for networks of libvirt before 9.7.
+//! The owner of an object: a mark in its `<metadata>`, or in a TXT record for networks of libvirt before 9.7.
 
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::name::{Namespace, ResolveResult};
@@ -9,7 +9,7 @@ use crate::definition::Ownership;
 use crate::spec::{Digest, Name};
 
 const NAMESPACE: &str = "urn:pspd:ownership:1";
-/// libvirt before 9.7 drops a network's `<metadata>`; a TXT record it keeps, in every version.
+/// libvirt before 9.7 drops a network's `<metadata>`; all versions keep TXT records.
 const TXT_NAME: &str = "pspd-ownership";
 
 pub(super) fn metadata(ownership: &Ownership) -> Element {

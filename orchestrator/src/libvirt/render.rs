@@ -1,4 +1,4 @@
-//! Definitions to libvirt's XML. What is not in a definition is chosen here, with its reason.
+//! Renders definitions to libvirt's XML. Settings that are not in a definition are chosen here, each with a reason.
 
 use super::definition::{Disk, DomainConfig, Loader, network_uuid};
 use super::ownership;
@@ -7,17 +7,17 @@ use crate::accel::Accelerator;
 use crate::definition::{Interface, NetworkDefinition, NetworkHost};
 use crate::spec::{Machine, Size};
 
-/// Of q35's root bus: before them is its host bridge, behind them what libvirt and q35 put there themselves.
+/// The range of usable slots on q35's root bus: the host bridge is before it; devices of libvirt and q35 are after it.
 const FIRST_SLOT: u32 = 2;
 const LAST_SLOT: u32 = 0x1b;
 
-/// libvirt's word for what runs a domain.
+/// libvirt's domain type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DomainType {
     Kvm,
     /// QEMU without KVM.
     Qemu,
-    /// The driver of `test:///default`, which takes no other.
+    /// The type that the driver of `test:///default` requires.
     Test,
 }
 
@@ -36,7 +36,7 @@ impl DomainConfig {
         self.to_xml_as(self.accelerator.into())
     }
 
-    /// The same for a person to define by hand: no mark of pspd's, a UUID of libvirt's own, and no log of the console.
+    /// Returns the XML for use without pspd: without ownership mark, UUID and console log.
     pub fn to_plain_xml(&self) -> String {
         self.render(self.accelerator.into(), false)
     }
@@ -49,11 +49,11 @@ impl DomainConfig {
         self.tree(kind, owned, vec![no_usb()]).to_xml()
     }
 
-    /// With `others` among the devices: what a definition does not know of.
+    /// Returns the element tree. `others` are devices that are not in the definition.
     pub(super) fn tree(&self, kind: DomainType, owned: bool, others: Vec<Element>) -> Element {
         let (kind, cpu) = match kind {
             DomainType::Kvm => ("kvm", "host-passthrough"),
-            // Everything that TCG emulates: the default model lacks what current distributions are built for.
+            // All features that TCG emulates: the default model lacks some that current distributions require.
             DomainType::Qemu => ("qemu", "maximum"),
             DomainType::Test => ("test", "maximum"),
         };
@@ -69,7 +69,7 @@ impl DomainConfig {
             )
             .children(self.sysinfo())
             .child(self.os())
-            // ACPI is the power button of a shutdown.
+            // ACPI provides the power button for a shutdown.
             .child(
                 Element::new("features")
                     .child(Element::new("acpi"))
@@ -129,7 +129,7 @@ impl DomainConfig {
     fn loader(&self) -> Option<Element> {
         match &self.firmware {
             Loader::Seabios => None,
-            // Images are not signed for secure boot, which needs SMM besides.
+            // Images are not signed for secure boot, which also needs SMM.
             Loader::Uefi => Some(
                 Element::new("firmware").child(
                     Element::new("feature")
@@ -172,12 +172,12 @@ impl DomainConfig {
         let disks = disks
             .map(|(index, disk)| placed(block_device(index, disk, boots_from_disk && index == 0)));
         let devices = Element::new("devices").children(disks).children(others);
-        let interfaces = self.interfaces.iter().map(|one| placed(interface(one)));
+        let interfaces = self.interfaces.iter().map(|nic| placed(interface(nic)));
         let devices = devices
             .children(interfaces)
             .children(self.serial_console(logged))
             .children(logged.then(|| self.debug_console()));
-        // Gives freed memory back to the host without being asked.
+        // Returns freed memory to the host automatically.
         let balloon = Element::new("memballoon")
             .attribute("model", "virtio")
             .attribute("freePageReporting", "on");
@@ -187,7 +187,7 @@ impl DomainConfig {
         devices.child(placed(balloon)).child(placed(random))
     }
 
-    /// `ttyS0`: a pty for whoever opens the console, and where it is `logged`, a log of everything in any case.
+    /// Returns `ttyS0`: a pty, plus a log file if `logged`.
     fn serial_console(&self, logged: bool) -> [Element; 2] {
         let log = logged.then(|| {
             Element::new("log")
@@ -236,8 +236,8 @@ impl DomainConfig {
     }
 }
 
-/// On q35 libvirt would give each device a port of its own to be plugged into while the guest runs, which firmware and
-/// kernel set up at every boot; nothing here is plugged.
+/// Puts a device on q35's root bus. By default, libvirt gives each device a hot-plug port, which firmware and kernel
+/// set up at every boot; pspd does not hot-plug devices.
 fn on_root_bus(slot: u32) -> Element {
     Element::new("address")
         .attribute("type", "pci")
@@ -245,7 +245,7 @@ fn on_root_bus(slot: u32) -> Element {
         .attribute("slot", format_args!("{slot:#04x}"))
 }
 
-/// No machine of a topology uses USB, and probing it costs boot time.
+/// Disables USB: no machine of a topology uses it, and probing it delays the boot.
 pub(super) fn no_usb() -> Element {
     Element::new("controller")
         .attribute("type", "usb")
@@ -257,8 +257,8 @@ fn memory(name: &'static str, size: Size) -> Element {
 }
 
 fn block_device(index: usize, disk: &Disk, boots: bool) -> Element {
-    // `writeback` keeps the host's page cache, which guests share for their common base image;
-    // a guest's flush still reaches the medium.
+    // `writeback` uses the host's page cache, which guests share for their common base image. A guest's flush still
+    // reaches the disk.
     let driver = Element::new("driver")
         .attribute("name", "qemu")
         .attribute("type", disk.format.as_str())
@@ -280,7 +280,7 @@ fn block_device(index: usize, disk: &Disk, boots: bool) -> Element {
         .children(boots.then(|| Element::new("boot").attribute("order", 1)))
 }
 
-/// `vda` to `vdz`, then `vdaa`, as the kernel counts.
+/// Returns the kernel's name of a disk: `vda` to `vdz`, then `vdaa`.
 fn target(mut index: usize) -> String {
     let mut letters = Vec::new();
     loop {
@@ -305,7 +305,7 @@ fn interface(interface: &Interface) -> Element {
         .child(Element::new("mac").attribute("address", interface.mac))
         .child(Element::new("source").attribute("network", &interface.network))
         .child(Element::new("model").attribute("type", "virtio"))
-        // Its boot ROM would only delay the firmware: nothing boots from the network.
+        // The boot ROM only delays the firmware: no domain boots from the network.
         .child(Element::new("rom").attribute("enabled", "no"))
 }
 

@@ -1,11 +1,11 @@
-//! Snapshots of a running domain's disks, and their merging.
+//! Creates snapshots of a running domain's disks, and merges them.
 //!
 //! ```text
 //! DISK            <-- written             (before)
-//! DISK (frozen)   <-- DISK.snapshot       (snapshot: writes go to the overlay)
-//! DISK            <-- written             (merged: the overlay's content is in the disk, the domain pivoted back)
+//! DISK (frozen)   <-- DISK.snapshot       (snapshot: the domain writes to the overlay)
+//! DISK            <-- written             (merged: the overlay was merged into the disk, the domain switched back)
 //! ```
-//! libvirt keeps no metadata of them: the overlay's name says what it is.
+//! libvirt stores no metadata for them: the overlay's name identifies a snapshot.
 
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
@@ -18,27 +18,27 @@ use super::error::Attempt;
 use super::xml::Element;
 use super::{Domain, DomainDescription, Error, Result, ffi};
 
-/// The ending of a disk's overlay.
+/// The file extension of a disk's overlay.
 pub const SNAPSHOT: &str = "snapshot";
-/// Between two looks at a merge; small ones are done at the first.
+/// The polling interval of a merge; small merges complete before the first poll.
 const POLL: Duration = Duration::from_millis(20);
-/// Of a merge; what a guest writes in hours takes minutes.
+/// The deadline of a merge; merging the writes of hours takes minutes.
 const MERGE: Duration = Duration::from_secs(600);
 
 impl Domain {
-    /// Stops its virtual CPUs; one that does not run is an error.
+    /// Pauses its virtual CPUs; fails if it is not running.
     pub fn suspend(&self) -> Result<()> {
         let attempt = || format!("pause domain `{}`", self.name());
         self.raw().suspend().map(drop).attempt(attempt)
     }
 
-    /// Lets its virtual CPUs go on.
+    /// Resumes its virtual CPUs.
     pub fn resume(&self) -> Result<()> {
         let attempt = || format!("resume domain `{}`", self.name());
         self.raw().resume().map(drop).attempt(attempt)
     }
 
-    /// Freezes its writable disks at one moment: from here on, it writes to an overlay beside each.
+    /// Freezes all writable disks at the same time. Afterwards, the domain writes to an overlay next to each disk.
     pub fn snapshot(&self, description: &DomainDescription) -> Result<()> {
         let disks = description.disks.iter().map(|disk| {
             let path = disk.path.as_deref().filter(|_| !disk.read_only);
@@ -65,21 +65,21 @@ impl Domain {
             .attempt(attempt)
     }
 
-    /// Merges what a running domain wrote since [`Domain::snapshot`] into its disks; an earlier, interrupted merge goes
-    /// on. Disks without an overlay are left as they are. `told` hears how far each is.
-    pub fn merge(&self, told: impl Fn(u64, u64)) -> Result<()> {
+    /// Merges the writes of a running domain since [`Domain::snapshot`] into its disks; continues an interrupted merge.
+    /// Disks without an overlay are not changed. Calls `progress` for each disk.
+    pub fn merge(&self, progress: impl Fn(u64, u64)) -> Result<()> {
         let Some(live) = self.live()? else {
             return Ok(());
         };
         for disk in live.disks {
             if disk.path.as_deref().is_some_and(is_overlay) {
-                self.merge_disk(&disk.target, &told)?;
+                self.merge_disk(&disk.target, &progress)?;
             }
         }
         Ok(())
     }
 
-    fn merge_disk(&self, target: &str, told: &impl Fn(u64, u64)) -> Result<()> {
+    fn merge_disk(&self, target: &str, progress: &impl Fn(u64, u64)) -> Result<()> {
         let attempt = || {
             format!(
                 "merge the snapshot of disk `{target}` of domain `{}`",
@@ -98,10 +98,10 @@ impl Domain {
             let Some(job) = ffi::block_job(self.raw(), &disk).attempt(attempt)? else {
                 break;
             };
-            told(job.done, job.total);
+            progress(job.done, job.total);
             if job.done == job.total {
                 match ffi::pivot(self.raw(), &disk).attempt(attempt) {
-                    // All is copied, and QEMU has not said yet that it is ready.
+                    // All data is copied, but QEMU is not ready to switch yet.
                     Err(error) if error.code() == Some(sys::VIR_ERR_BLOCK_COPY_ACTIVE) => {}
                     pivoted => return pivoted,
                 }
@@ -115,7 +115,7 @@ impl Domain {
         })
     }
 
-    /// Points the definition of a domain that is off to its disks again, whose overlays somebody has merged.
+    /// Changes the definition of a domain that is off to use its disks instead of their overlays, which were merged.
     pub fn forget_overlays(&self) -> Result<()> {
         let attempt = || format!("define domain `{}` without snapshots", self.name());
         let flags = sys::VIR_DOMAIN_XML_INACTIVE | sys::VIR_DOMAIN_XML_SECURE;
@@ -131,7 +131,7 @@ impl Domain {
     }
 }
 
-/// Where the overlay of a disk is.
+/// Returns the path of a disk's overlay.
 fn overlay(disk: &Path) -> PathBuf {
     let mut name = disk.as_os_str().to_owned();
     name.push(format!(".{SNAPSHOT}"));

@@ -1,4 +1,4 @@
-//! A tree of XML elements to write: escaping is quick-xml's, and no text of ours is ever pasted into XML.
+//! Writes trees of XML elements. quick-xml escapes all text; XML is never built from strings.
 
 use std::fmt;
 use std::path::Path;
@@ -25,7 +25,7 @@ impl Element {
         }
     }
 
-    /// An element that holds text alone.
+    /// Returns an element that contains only text.
     pub(super) fn text(name: &'static str, text: impl fmt::Display) -> Element {
         let text = Some(text.to_string());
         Element {
@@ -34,7 +34,7 @@ impl Element {
         }
     }
 
-    /// An element that holds a path alone.
+    /// Returns an element that contains only a path.
     pub(super) fn path(name: &'static str, path: &Path) -> Element {
         Element::text(name, path.display())
     }
@@ -54,7 +54,7 @@ impl Element {
         self
     }
 
-    /// The document, indented by two spaces.
+    /// Returns the document, indented by two spaces.
     pub(super) fn to_xml(&self) -> String {
         let mut writer = Writer::new_with_indent(Vec::new(), b' ', 2);
         self.write(&mut writer)

@@ -1,4 +1,4 @@
-//! Progress on a terminal: a line for each domain, and one for each other step while it runs.
+//! Progress bars on a terminal: one line for each domain, and one for each other step while it runs.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,16 +7,16 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::event::Event;
 
-/// Redraws per second: enough to see, too few to cost.
+/// Redraws per second.
 const RATE: u8 = 5;
 const TICK: Duration = Duration::from_millis(250);
 
 pub struct Bars {
     all: MultiProgress,
     steps: ProgressBar,
-    /// By domain, or by step id where a step is about none.
+    /// By domain, or by step id for steps without a domain.
     bars: BTreeMap<String, ProgressBar>,
-    /// Steps that run, by the bar that shows them.
+    /// Running steps, by the bar that shows them.
     running: BTreeMap<String, Vec<String>>,
 }
 
@@ -86,7 +86,7 @@ impl Bars {
     }
 
     pub fn clear(&self) {
-        // A terminal that is gone has nothing to clear.
+        // A closed terminal has nothing to clear.
         let _ = self.all.clear();
     }
 

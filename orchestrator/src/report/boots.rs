@@ -1,17 +1,17 @@
-//! Boots as a table: when each stage was reached, and the firmware that the guest reports.
+//! The table of boots: when each stage was reached, and the firmware that the guest reports.
 
 use std::time::Duration;
 
 use crate::boot::{Boot, STAGES};
 use crate::spec::Name;
 
-/// One row for each boot; empty without one.
+/// Returns one row for each boot, or an empty string if there are no boots.
 pub fn boots<'a>(boots: impl IntoIterator<Item = (&'a Name, &'a Boot)>) -> String {
     let mut table = comfy_table::Table::new();
     table.load_preset(comfy_table::presets::NOTHING);
-    let mut head = vec!["boot of"];
+    let mut head = vec!["domain"];
     head.extend(STAGES);
-    head.push("the guest reports");
+    head.push("reported firmware");
     table.set_header(head);
     for (name, boot) in boots {
         let mut row = vec![name.to_string()];
@@ -25,7 +25,7 @@ pub fn boots<'a>(boots: impl IntoIterator<Item = (&'a Name, &'a Boot)>) -> Strin
     format!("{}\n", table.trim_fmt())
 }
 
-/// Since power on.
+/// The time since power on.
 fn after(time: Option<Duration>) -> String {
     time.map_or("-".into(), |time| format!("{:.2} s", time.as_secs_f64()))
 }
@@ -36,7 +36,7 @@ mod tests {
     use crate::boot::{Reported, Times};
 
     #[test]
-    fn a_row_for_each_boot() {
+    fn the_table_has_a_row_for_each_boot() {
         let boot = Boot {
             started: None,
             times: Times {
@@ -54,7 +54,7 @@ mod tests {
         };
         let name = Name::new("ai-server").unwrap();
         insta::assert_snapshot!(boots([(&name, &boot)]), @"
-         boot of    firmware  kernel  init  ssh     the guest reports
+         domain     firmware  kernel  init  ssh     reported firmware
          ai-server  0.31 s    2.50 s  -     7.00 s  coreboot 4.15, coreboot's tables
         ");
         assert_eq!(boots([]), "");

@@ -1,28 +1,29 @@
-//! Progress where there is no terminal: one plain line per event that a reader of a log wants.
+//! Progress without a terminal: one plain line for each event that belongs in a log.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::counted;
 use crate::event::Event;
 
-/// Between two lines on the progress of one step; what is quicker is told when it is done.
+/// The time between two progress lines of one step. Faster steps are reported only when they finish.
 const INTERVAL: Duration = Duration::from_secs(5);
 
 pub struct Lines {
     began: Instant,
-    /// When a step's progress was told last.
-    told: BTreeMap<String, Instant>,
+    /// When the progress of a step was last reported.
+    reported: BTreeMap<String, Instant>,
 }
 
 impl Lines {
     pub fn new() -> Lines {
         Lines {
             began: Instant::now(),
-            told: BTreeMap::new(),
+            reported: BTreeMap::new(),
         }
     }
 
-    /// The event's line, if it has one.
+    /// Returns the line for an event, if there is one.
     pub fn line(&mut self, event: &Event) -> Option<String> {
         let text = self.text(event)?;
         Some(format!(
@@ -34,8 +35,7 @@ impl Lines {
     fn text(&mut self, event: &Event) -> Option<String> {
         Some(match event {
             Event::Planned { steps: 0 } => "nothing to do".to_owned(),
-            Event::Planned { steps: 1 } => "1 step".to_owned(),
-            Event::Planned { steps } => format!("{steps} steps"),
+            Event::Planned { steps } => counted(*steps, "step"),
             Event::Started { .. } => return None,
             Event::Stage { subject, stage, .. } => about(subject.as_deref(), stage),
             Event::Progress {
@@ -44,11 +44,14 @@ impl Lines {
                 done,
                 total: Some(total),
             } if *total > 0 => {
-                let told = self.told.entry(step.clone()).or_insert_with(Instant::now);
-                if told.elapsed() < INTERVAL {
+                let reported = self
+                    .reported
+                    .entry(step.clone())
+                    .or_insert_with(Instant::now);
+                if reported.elapsed() < INTERVAL {
                     return None;
                 }
-                *told = Instant::now();
+                *reported = Instant::now();
                 about(subject.as_deref(), &format!("{} %", done * 100 / total))
             }
             Event::Progress { .. } => return None,
@@ -84,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn progress_is_told_when_it_takes_long() {
+    fn progress_is_reported_for_slow_steps() {
         let mut lines = Lines::new();
         let progress = Event::Progress {
             step: "image/debian".into(),
@@ -96,7 +99,7 @@ mod tests {
         let Some(long_ago) = Instant::now().checked_sub(INTERVAL) else {
             return;
         };
-        lines.told.insert("image/debian".into(), long_ago);
+        lines.reported.insert("image/debian".into(), long_ago);
         assert_eq!(lines.text(&progress), Some("42 %".to_owned()));
     }
 }

@@ -1,6 +1,6 @@
-//! Draws what the library tells: bars on a terminal, plain lines elsewhere, JSON where asked.
+//! Draws the library's events: bars on a terminal, plain lines elsewhere, JSON on request.
 //!
-//! The one place that decides what goes to stdout and what to stderr. Meaning never depends on colour.
+//! The only place that decides what is written to stdout and what to stderr. Meaning never depends on color.
 
 mod bars;
 mod boots;
@@ -20,19 +20,19 @@ pub use boots::boots;
 pub use plan::plan;
 pub use summary::summary;
 
-/// How progress is drawn.
+/// The form in which progress is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
-    /// Bars on stderr, a terminal.
+    /// Bars on stderr, which is a terminal.
     Bars,
-    /// A line per event on stderr.
+    /// One line per event on stderr.
     Lines,
-    /// A JSON event per line on stdout; `at` is in seconds since the run began.
+    /// One JSON event per line on stdout; `at` is in seconds since the start of the run.
     Json,
 }
 
 impl Style {
-    /// JSON where it is asked for, else what suits stderr.
+    /// Returns JSON if requested, else the style for stderr.
     pub fn chosen(json: bool) -> Style {
         if json {
             Style::Json
@@ -51,7 +51,7 @@ impl Style {
     }
 }
 
-/// Draws events until their senders are gone.
+/// Draws events until all senders are dropped.
 pub async fn follow(mut events: UnboundedReceiver<Event>, style: Style) -> anyhow::Result<()> {
     match style {
         Style::Bars => {
@@ -79,4 +79,21 @@ pub async fn follow(mut events: UnboundedReceiver<Event>, style: Style) -> anyho
         }
     }
     Ok(())
+}
+
+/// A count with its noun in the singular or plural, such as `1 step` or `2 steps`.
+fn counted(count: usize, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::counted;
+
+    #[test]
+    fn a_count_agrees_with_its_noun() {
+        let counts = [0, 1, 2].map(|count| counted(count, "step"));
+        assert_eq!(counts, ["0 steps", "1 step", "2 steps"]);
+    }
 }

@@ -1,7 +1,8 @@
-//! A plan, for people and for programs.
+//! A plan as text or JSON.
 
 use std::io::Write as _;
 
+use super::counted;
 use crate::plan::Plan;
 
 /// Prints a plan on stdout.
@@ -40,8 +41,8 @@ fn render(plan: &Plan) -> String {
         ));
     }
     text.push_str(&format!(
-        "{} steps; `pspd up` takes them\n",
-        plan.steps.len()
+        "{}; run `pspd up` to apply\n",
+        counted(plan.steps.len(), "step")
     ));
     text
 }

@@ -1,4 +1,4 @@
-//! What a run did, with times per stage; what failed, was undone and was left.
+//! The summary of a run: times per stage, and the steps that failed, were undone or were not started.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::Style;
+use super::{Style, counted};
 use crate::event::seconds;
 use crate::execute::{Ended, Outcome};
 use crate::plan::{Phase, Step};
 use crate::spec::Spec;
 
-/// Tells how a run ended: on stderr, or with [`Style::Json`] as a last line on stdout.
+/// Prints the result of a run on stderr, or with [`Style::Json`] as the last line on stdout.
 pub fn summary(outcome: &Outcome, command: &str, spec: &Spec, style: Style) -> anyhow::Result<()> {
     if style == Style::Json {
         writeln!(std::io::stdout(), "{}", as_json(outcome, command))?;
@@ -50,9 +50,9 @@ fn render(outcome: &Outcome, command: &str, spec: &Spec) -> String {
         text.push_str(&undone(outcome));
     }
     if !outcome.failed.is_empty() || (outcome.cancelled && outcome.undone.is_empty()) {
-        let left = outcome.left.len();
+        let left = counted(outcome.left.len(), "step");
         text.push_str(&format!(
-            "{left} steps were not begun; `pspd {command}` goes on from here, `pspd down` cleans up\n"
+            "{left} not started; `pspd {command}` resumes, `pspd down` cleans up\n"
         ));
     }
     if outcome.is_success() && command == "up" {
@@ -70,12 +70,12 @@ fn render(outcome: &Outcome, command: &str, spec: &Spec) -> String {
 fn undone(outcome: &Outcome) -> String {
     let mut text = String::from("interrupted; undone:\n");
     if outcome.undone.is_empty() {
-        text = String::from("interrupted; there was nothing to be undone\n");
+        text = String::from("interrupted; nothing to undo\n");
     }
     for (step, error) in &outcome.undone {
         text.push_str(&match error {
             None => format!("  {}\n", named(step)),
-            Some(error) => format!("  {}: could not be undone: {error:#}\n", named(step)),
+            Some(error) => format!("  {}: failed to undo: {error:#}\n", named(step)),
         });
     }
     text
@@ -91,9 +91,9 @@ fn named(step: &Step) -> String {
 /// Seconds per phase and domain, and the total since the run began.
 fn table(ended: &[Ended]) -> String {
     let mut domains: BTreeMap<&str, Vec<&Ended>> = BTreeMap::new();
-    for one in ended {
-        if let Some(name) = one.step.subject() {
-            domains.entry(name.as_str()).or_default().push(one);
+    for step in ended {
+        if let Some(name) = step.step.subject() {
+            domains.entry(name.as_str()).or_default().push(step);
         }
     }
     if domains.is_empty() {
@@ -118,7 +118,7 @@ fn table(ended: &[Ended]) -> String {
         }
         let ready = steps
             .iter()
-            .map(|one| one.started + one.elapsed)
+            .map(|step| step.started + step.elapsed)
             .max()
             .unwrap_or_default();
         row.push(format!("{:.1} s", ready.as_secs_f64()));

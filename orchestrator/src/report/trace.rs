@@ -1,7 +1,6 @@
-//! One request's log lines in the order of what called what, whatever the guests' clocks say.
+//! The log lines of one request in the order of its calls, independent of the guests' clocks.
 //!
-//! Services write `trace_id`, `span_id` and `parent_id` into their lines, as JSON; a span's parent is the span that
-//! called it.
+//! Services log `trace_id`, `span_id` and `parent_id` in JSON lines; a span's parent is the span that called it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +9,7 @@ use serde::Deserialize;
 use crate::spec::Name;
 use crate::state::LogLine;
 
-/// A line of one trace, and how many calls lead to it.
+/// A log line of a trace, and the number of calls that lead to it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Traced {
     pub domain: Name,
@@ -18,7 +17,7 @@ pub struct Traced {
     pub depth: usize,
 }
 
-/// What a line says about its place.
+/// The position of a line in its trace.
 #[derive(Deserialize)]
 struct Place {
     trace_id: String,
@@ -26,7 +25,7 @@ struct Place {
     parent_id: Option<String>,
 }
 
-/// One span's lines and what called it.
+/// The lines of one span, and the span that called it.
 #[derive(Default)]
 struct Span {
     lines: Vec<(Name, LogLine)>,
@@ -40,11 +39,11 @@ impl Span {
     }
 }
 
-/// The lines of the trace `id`, each caller's before those of what it called; siblings by time.
+/// Returns the lines of trace `id`: the caller's lines before those of the spans it called; siblings by time.
 pub fn in_order(id: &str, lines: impl IntoIterator<Item = (Name, LogLine)>) -> Vec<Traced> {
     let mut spans: BTreeMap<String, Span> = BTreeMap::new();
     for (domain, line) in lines {
-        // Most lines are of other traces, and need no parsing.
+        // Most lines belong to other traces; do not parse them.
         if !line.message.contains(id) {
             continue;
         }
@@ -71,7 +70,7 @@ pub fn in_order(id: &str, lines: impl IntoIterator<Item = (Name, LogLine)>) -> V
     let mut ordered = Vec::new();
     let mut waiting: Vec<(&String, usize)> = by_time(&spans, roots.into_iter().collect(), 0);
     while let Some((id, depth)) = waiting.pop() {
-        // A span comes once, even where ids that someone made up go in a circle.
+        // Each span is visited once, even if forged ids form a cycle.
         if ordered.iter().any(|(other, _)| *other == id) {
             continue;
         }
@@ -97,7 +96,7 @@ pub fn in_order(id: &str, lines: impl IntoIterator<Item = (Name, LogLine)>) -> V
     lines.collect()
 }
 
-/// The latest first, as a stack wants them.
+/// Returns the latest span first, so that a stack pops the earliest.
 fn by_time<'a>(
     spans: &BTreeMap<String, Span>,
     mut ids: Vec<&'a String>,
@@ -112,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_caller_comes_before_what_it_called_though_clocks_differ() {
+    fn a_caller_is_listed_before_its_callees_even_if_clocks_differ() {
         let line = |domain: &str, seconds, span: &str, parent: Option<&str>, text: &str| {
             let parent = parent.map_or("null".to_owned(), |id| format!("\"{id}\""));
             let message = format!(

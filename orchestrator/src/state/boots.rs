@@ -1,4 +1,4 @@
-//! The last boot of each domain, so that `status` knows of it without asking the guest.
+//! The record of each domain's last boot, so that `status` need not ask the guest.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use crate::boot::Boot;
 use crate::spec::Name;
 
 impl Home {
-    /// A damaged record counts as none.
+    /// Reads the record of a domain's boot; a damaged record is ignored.
     pub fn boot_record(&self, domain: &Name) -> anyhow::Result<Option<Boot>> {
         let text = files::read_if_there(&self.boot(domain))?;
         Ok(text.and_then(|text| serde_json::from_slice(&text).ok()))

@@ -1,11 +1,11 @@
-//! What was activated last in a guest, kept on the host so that a second `up` needs no SSH connection to know.
+//! The record of the release last activated in a guest, so that a second `up` needs no SSH connection.
 
 use super::{Home, files};
 use crate::observed::Deployed;
 use crate::spec::Name;
 
 impl Home {
-    /// Reads a domain's record; a damaged one counts as none, and `up` looks into the guest.
+    /// Reads a domain's record. A damaged record is ignored; `up` then inspects the guest.
     pub fn deployed_record(&self, domain: &Name) -> anyhow::Result<Option<Deployed>> {
         let text = files::read_if_there(&self.record(domain))?;
         Ok(text.and_then(|text| serde_json::from_slice(&text).ok()))

@@ -1,4 +1,4 @@
-//! Small files written whole or not at all.
+//! Atomic writes of small files.
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{ErrorKind, Write as _};
@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use tempfile::NamedTempFile;
 
-/// Writes a file through a temporary neighbour, synced, so that a reader and a crash see the old or the new content.
+/// Writes a file atomically and syncs it: readers see the old or the new content, also after a crash.
 pub fn write_atomically(path: &Path, content: &[u8], mode: u32) -> anyhow::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let write = || -> std::io::Result<()> {
@@ -23,7 +23,7 @@ pub fn write_atomically(path: &Path, content: &[u8], mode: u32) -> anyhow::Resul
     write().with_context(|| format!("failed to write `{}`", path.display()))
 }
 
-/// A file's content, or none where it does not exist.
+/// Reads a file; returns `None` if it does not exist.
 pub fn read_if_there(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
     match fs::read(path) {
         Ok(content) => Ok(Some(content)),
@@ -32,7 +32,7 @@ pub fn read_if_there(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
     }
 }
 
-/// Removes a file; one that is not there is fine.
+/// Removes a file if it exists.
 pub fn remove_if_there(path: &Path) -> anyhow::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -42,8 +42,8 @@ pub fn remove_if_there(path: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// Makes a folder and its parents. Others can't look into it, and can only pass: a hypervisor that runs as a user of its
-/// own reaches the files that libvirt gives to it, all of which are of mode 0600.
+/// Creates a directory and its parents. Other users can traverse but not list it: a hypervisor that runs as a separate
+/// user must reach the files that libvirt gives to it. All of them have mode 0600.
 pub fn create_private(path: &Path) -> anyhow::Result<()> {
     DirBuilder::new()
         .recursive(true)
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_replaced_whole_and_leaves_no_neighbour() {
+    fn a_file_is_replaced_atomically_without_leaving_a_temporary_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         write_atomically(&path, b"one", 0o600).unwrap();
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_is_named() {
+    fn a_failed_write_names_the_file() {
         let error = write_atomically(Path::new("/nonexistent/file"), b"", 0o600).unwrap_err();
         assert_eq!(error.to_string(), "failed to write `/nonexistent/file`");
     }

@@ -1,7 +1,7 @@
-//! What a run began and ended, on stable storage before and after each step.
+//! The journal of a run, written to stable storage before and after each step.
 //!
-//! A run that ends cleanly closes its journal. One that was killed leaves it open: the next run reads which steps
-//! were under way, says so, and converges from what it observes; the journal decides nothing.
+//! A run that ends cleanly closes its journal. A killed run leaves it open: the next run reports the steps that were in
+//! progress, and continues from the observed state. No decision depends on the journal.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -17,7 +17,7 @@ use super::files;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "entry", rename_all = "lowercase")]
 pub enum Entry {
-    /// A run with this many steps.
+    /// The start of a run with this many steps.
     Run {
         command: String,
         steps: usize,
@@ -36,7 +36,7 @@ pub enum Entry {
     Undo {
         step: String,
     },
-    /// The run's own end; a journal without it was interrupted.
+    /// The end of the run; a journal without it was interrupted.
     Close,
 }
 
@@ -46,7 +46,7 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Starts a journal in place of the last run's.
+    /// Starts a journal, replacing that of the last run.
     pub fn start(path: &Path, command: &str, steps: usize) -> anyhow::Result<Journal> {
         files::remove_if_there(path)?;
         let file = OpenOptions::new()
@@ -79,13 +79,13 @@ impl Journal {
             .context("failed to write the journal")
     }
 
-    /// The steps that an interrupted run had begun and not ended; none where the last run closed its journal.
+    /// Returns the steps that an interrupted run started but did not end; empty if the last run closed its journal.
     pub fn under_way(path: &Path) -> anyhow::Result<Vec<String>> {
         let Some(text) = files::read_if_there(path)? else {
             return Ok(Vec::new());
         };
         let mut open = Vec::new();
-        // A line that was torn by a crash is the last one, and tells of nothing that happened.
+        // A crash can truncate the last line; its step was not yet started or is still open.
         for entry in text
             .split(|byte| *byte == b'\n')
             .filter_map(|line| serde_json::from_slice(line).ok())
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_torn_journal_tells_what_was_under_way() {
+    fn a_truncated_journal_shows_the_step_in_progress() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal.jsonl");
         let journal = Journal::start(&path, "up", 3).unwrap();
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_or_absent_journal_has_nothing_under_way() {
+    fn a_closed_or_missing_journal_has_no_steps_in_progress() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal.jsonl");
         assert_eq!(Journal::under_way(&path).unwrap(), [""; 0]);

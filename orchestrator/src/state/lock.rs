@@ -1,4 +1,4 @@
-//! One command at a time may change a deployment.
+//! The lock of a deployment: only one command may change it at a time.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, Write as _};
@@ -22,21 +22,22 @@ pub enum Patience {
     Refuse,
 }
 
-/// Somebody else holds the lock.
+/// Another process holds the lock.
 #[derive(Debug, thiserror::Error)]
-#[error("another pspd works on this deployment: {holder}")]
+#[error("another pspd process is working on this deployment: {holder}")]
 pub struct Locked {
     pub holder: String,
 }
 
-/// A held lock; the kernel releases it when the process ends, however it ends.
+/// A held lock. The kernel releases it when the process ends for any reason.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
 }
 
 impl Lock {
-    /// Takes the lock. While another process holds it, tells `waiting` once who does and waits, or fails with [`Locked`].
+    /// Takes the lock. If another process holds it, calls `waiting` once with the holder and waits, or fails with
+    /// [`Locked`].
     pub fn take(
         path: &Path,
         patience: Patience,
@@ -49,7 +50,7 @@ impl Lock {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) if is_at(&file, path) => break,
                 Ok(()) => {
-                    // The one who held it took the whole folder away.
+                    // The previous holder removed the directory.
                     file = open(path)?;
                     continue;
                 }
@@ -68,7 +69,12 @@ impl Lock {
             }
             std::thread::sleep(RETRY);
         }
-        sign(&mut file).with_context(|| format!("failed to sign the lock `{}`", path.display()))?;
+        record_holder(&mut file).with_context(|| {
+            format!(
+                "failed to write the holder to the lock `{}`",
+                path.display()
+            )
+        })?;
         Ok(Lock { _file: file })
     }
 }
@@ -89,10 +95,10 @@ fn open(path: &Path) -> anyhow::Result<File> {
         .with_context(|| format!("failed to open the lock `{}`", path.display()))
 }
 
-/// Whether an open file is still what its path names.
+/// Returns whether `path` still refers to the open file.
 fn is_at(file: &File, path: &Path) -> bool {
     match (file.metadata(), std::fs::metadata(path)) {
-        (Ok(own), Ok(there)) => (own.dev(), own.ino()) == (there.dev(), there.ino()),
+        (Ok(open), Ok(named)) => (open.dev(), open.ino()) == (named.dev(), named.ino()),
         _ => false,
     }
 }
@@ -102,11 +108,11 @@ fn holder(file: &mut File) -> String {
     let read = file.rewind().and_then(|()| file.read_to_string(&mut text));
     match read {
         Ok(_) if !text.trim().is_empty() => text.trim().to_owned(),
-        _ => "one that has just begun".to_owned(),
+        _ => "just started".to_owned(),
     }
 }
 
-fn sign(file: &mut File) -> std::io::Result<()> {
+fn record_holder(file: &mut File) -> std::io::Result<()> {
     let command: Vec<String> = std::env::args_os()
         .skip(1)
         .map(|word| word.to_string_lossy().into_owned())
@@ -127,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_held_lock_names_its_holder_and_is_free_after() {
+    fn a_held_lock_names_its_holder_and_is_free_afterwards() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lock");
         let cancel = CancellationToken::new();
@@ -146,23 +152,25 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_that_was_waited_for_is_the_one_at_its_path() {
+    fn a_waiter_gets_the_lock_file_at_the_path() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lock");
         let cancel = CancellationToken::new();
         let first = Lock::take(&path, Patience::Refuse, &cancel, |_| {}).unwrap();
-        let (told, waits) = std::sync::mpsc::channel();
-        let (there, token) = (path.clone(), cancel.clone());
+        let (sender, waiting) = std::sync::mpsc::channel();
+        let (lock_path, token) = (path.clone(), cancel.clone());
         let second = std::thread::spawn(move || {
-            Lock::take(&there, Patience::Wait, &token, |_| told.send(()).unwrap())
+            Lock::take(&lock_path, Patience::Wait, &token, |_| {
+                sender.send(()).unwrap()
+            })
         });
-        waits.recv().unwrap();
+        waiting.recv().unwrap();
         std::fs::remove_file(&path).unwrap();
         drop(first);
         let _second = second.join().unwrap().unwrap();
         assert!(
             Lock::take(&path, Patience::Refuse, &cancel, |_| {}).is_err(),
-            "two hold it"
+            "two processes hold it"
         );
     }
 }

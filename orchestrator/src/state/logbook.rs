@@ -1,8 +1,8 @@
-//! What a service logged, kept on the host: it outlives its guest and the guest's disk.
+//! The logs of services, kept on the host, so that they outlive the guest and its disk.
 //!
 //! ```text
-//! logs/DOMAIN.log       SECONDS.MICROS MESSAGE, one a line, in the order of the guest's clock
-//! logs/DOMAIN.log.old   what came before; the two together are at most twice [`MOST`]
+//! logs/DOMAIN.log       lines of SECONDS.MICROS MESSAGE, in the order of the guest's clock
+//! logs/DOMAIN.log.old   older lines; both files together have at most twice [`MOST`] bytes
 //! ```
 
 use std::fs::{self, File, OpenOptions};
@@ -15,15 +15,15 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use rustix::fs::{FlockOperation, flock};
 
-/// A file that has grown so far becomes the old one.
+/// A larger file is renamed to the old file.
 const MOST: u64 = 64 << 20;
-/// The last line is looked for in so much of the end; journald's lines are at most 48 KiB.
+/// The last line is searched in this many bytes at the end; journald's lines have at most 48 KiB.
 const END: u64 = 64 << 10;
 
 /// One line of a service's log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogLine {
-    /// Since the epoch, in the guest's clock.
+    /// Seconds since the epoch, by the guest's clock.
     pub seconds: f64,
     pub message: String,
 }
@@ -38,11 +38,11 @@ impl LogLine {
     }
 }
 
-/// One service's file.
+/// The log of one service.
 #[derive(Clone, Debug)]
 pub struct Logbook(PathBuf);
 
-/// A logbook that is being written; nobody else writes it meanwhile.
+/// A logbook locked for writing.
 pub struct Entries {
     file: BufWriter<File>,
     last: Option<f64>,
@@ -57,7 +57,7 @@ impl Logbook {
         self.0.with_extension("log.old")
     }
 
-    /// Opens it for writing, waiting for another writer to end.
+    /// Opens it for writing; waits until no other process writes it.
     pub fn write(&self) -> anyhow::Result<Entries> {
         let open = || -> std::io::Result<Entries> {
             if let Some(folder) = self.0.parent() {
@@ -93,7 +93,7 @@ impl Logbook {
         Ok(file)
     }
 
-    /// Gives all lines that are kept, oldest first.
+    /// Passes all lines to `line`, oldest first.
     pub fn read(&self, mut line: impl FnMut(LogLine)) -> anyhow::Result<()> {
         for path in [self.old(), self.0.clone()] {
             read_file(&path, &mut line)
@@ -116,32 +116,32 @@ fn read_file(path: &Path, line: &mut impl FnMut(LogLine)) -> std::io::Result<()>
     Ok(())
 }
 
-/// The time of the last whole line; what a crash left of another behind it is cut off.
+/// Returns the time of the last complete line, and removes an incomplete line that a crash left behind it.
 fn last(file: &mut File) -> std::io::Result<Option<f64>> {
     let size = file.metadata()?.len();
     let begin = size.saturating_sub(END);
     file.seek(SeekFrom::Start(begin))?;
     let mut bytes = Vec::new();
     file.read_to_end(&mut bytes)?;
-    let whole = bytes
+    let complete = bytes
         .iter()
         .rposition(|byte| *byte == b'\n')
         .map_or(0, |at| at + 1);
-    if whole < bytes.len() {
-        file.set_len(begin + whole as u64)?;
+    if complete < bytes.len() {
+        file.set_len(begin + complete as u64)?;
     }
-    let text = String::from_utf8_lossy(&bytes[..whole]);
+    let text = String::from_utf8_lossy(&bytes[..complete]);
     let mut lines = text.lines().rev();
     Ok(lines.find_map(LogLine::parse).map(|line| line.seconds))
 }
 
 impl Entries {
-    /// The time of the last line.
+    /// Returns the time of the last line.
     pub fn last(&self) -> Option<f64> {
         self.last
     }
 
-    /// Adds a line unless one of its time, or a later, is there.
+    /// Appends a line, unless the last line has the same or a later time.
     pub fn add(&mut self, line: &LogLine) -> anyhow::Result<()> {
         if self.last.is_none_or(|last| line.seconds > last) {
             writeln!(self.file, "{:.6} {}", line.seconds, line.message)?;
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn gathering_goes_on_after_the_last_whole_line() {
+    fn gathering_continues_after_the_last_complete_line() {
         let folder = tempfile::tempdir().unwrap();
         let book = Logbook::new(folder.path().join("logs/web.log"));
         let (first, second) = (
@@ -183,20 +183,20 @@ mod tests {
         assert_eq!(entries.last(), None);
         entries.add(&first).unwrap();
         entries.end().unwrap();
-        // What a crash leaves of a line.
+        // An incomplete line, as left by a crash.
         let mut file = OpenOptions::new().append(true).open(&book.0).unwrap();
         file.write_all(b"1763881235.0 torn").unwrap();
         let mut entries = book.write().unwrap();
         assert_eq!(entries.last(), Some(first.seconds));
-        for one in [&first, &second] {
-            entries.add(one).unwrap();
+        for line in [&first, &second] {
+            entries.add(line).unwrap();
         }
         entries.end().unwrap();
         assert_eq!(all(&book), [first, second]);
     }
 
     #[test]
-    fn a_large_file_becomes_the_old_one() {
+    fn a_large_file_is_renamed_to_the_old_file() {
         let folder = tempfile::tempdir().unwrap();
         let book = Logbook::new(folder.path().join("web.log"));
         let mut entries = book.write().unwrap();

@@ -1,19 +1,19 @@
-//! The files that pspd keeps on the host: where they are, the lock, the journal, what was deployed.
+//! The files of pspd on the host: their paths, the lock, the journal and the records of deployments.
 //!
 //! ```text
 //! STATE/deployments/NAME/       0700
-//!   lock                        held while a command changes the deployment; says by whom
-//!   journal.jsonl               what the last run began and ended, one entry a line
+//!   lock                        held while a command changes the deployment; contains the holder
+//!   journal.jsonl               the steps of the last run, one entry per line
 //!   spec.json                   the spec of the last `up`, for commands without a topology file
 //!   intent.json                 what the user asked for beside the topology: stopped domains, active faults
 //!   keys/                       see identity
-//!   disks/                      DOMAIN.qcow2, the system disks: overlays that a rebuild replaces
+//!   disks/                      DOMAIN.qcow2, the system disks: overlays, replaced by a rebuild
 //!   volumes/                    DOMAIN-VOLUME.qcow2, the data volumes: only `down --volumes` removes them
 //!   console/DOMAIN.log          serial consoles
-//!   logs/DOMAIN.log             what services logged, gathered from their guests
-//!   console/DOMAIN.firmware.log what the firmware said at the last start
-//!   deployed/DOMAIN.json        the release that was activated last, and in which boot
-//!   boots/DOMAIN.json           its last boot: when each stage was reached, and on what firmware
+//!   logs/DOMAIN.log             the logs of services, gathered from their guests
+//!   console/DOMAIN.firmware.log the firmware's log since the last start
+//!   deployed/DOMAIN.json        the release that was activated last, and its certificate
+//!   boots/DOMAIN.json           the last boot: the time of each stage, and the reported firmware
 //!   lab/                        see lab
 //! CACHE/images/DIGEST/          see image
 //! CACHE/firmware/DIGEST/        see image/coreboot
@@ -38,7 +38,7 @@ pub use journal::{Entry, Journal};
 pub use lock::{Lock, Locked, Patience};
 pub use logbook::{LogLine, Logbook};
 
-/// Where pspd keeps files.
+/// The directories of pspd's files.
 #[derive(Clone, Debug)]
 pub struct Paths {
     pub state: PathBuf,
@@ -46,7 +46,8 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// What was asked for, else `/var/lib/pspd` and `/var/cache/pspd` for root, else the XDG base directories.
+    /// Returns the given directories, or else `/var/lib/pspd` and `/var/cache/pspd` for root, or else the XDG base
+    /// directories.
     pub fn resolve(state: Option<PathBuf>, cache: Option<PathBuf>) -> anyhow::Result<Paths> {
         let state = match state {
             Some(path) => path,
@@ -62,7 +63,7 @@ impl Paths {
         })
     }
 
-    /// Every deployment that has state here.
+    /// Returns all deployments with state on this host.
     pub fn deployments(&self) -> anyhow::Result<Vec<Home>> {
         let folder = self.state.join("deployments");
         match std::fs::read_dir(&folder) {
@@ -88,19 +89,17 @@ fn standard(variable: &str, under_home: &str, for_root: &str) -> anyhow::Result<
         return Ok(Path::new(&base).join("pspd"));
     }
     let home = std::env::var_os("HOME").ok_or_else(|| {
-        anyhow!(
-            "neither {variable} nor HOME is set; name the folder with --state-dir and --cache-dir"
-        )
+        anyhow!("neither {variable} nor HOME is set. Pass --state-dir and --cache-dir")
     })?;
     Ok(Path::new(&home).join(under_home).join("pspd"))
 }
 
-/// One deployment's folder.
+/// The directory of a deployment.
 #[derive(Clone, Debug)]
 pub struct Home(PathBuf);
 
 impl Home {
-    /// Makes the folder and its fixed parts, closed to others.
+    /// Creates the directory and its subdirectories, which other users cannot list.
     pub fn create(&self) -> anyhow::Result<()> {
         for folder in [
             self.0.clone(),
@@ -116,7 +115,7 @@ impl Home {
         Ok(())
     }
 
-    /// Removes the folder with everything in it, keys and records too.
+    /// Removes the directory with everything in it, including keys and records.
     pub fn remove(&self) -> anyhow::Result<()> {
         match std::fs::remove_dir_all(&self.0) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -146,7 +145,7 @@ impl Home {
         self.0.join("volumes")
     }
 
-    /// The NoCloud volume of a domain whose image wants one.
+    /// The NoCloud volume of a domain whose image needs one.
     pub fn seed(&self, domain: &Name) -> PathBuf {
         self.disks().join(format!("{domain}-seed.iso"))
     }
@@ -159,7 +158,7 @@ impl Home {
         self.console().join(format!("{domain}.log"))
     }
 
-    /// What a domain's service logged.
+    /// The log of a domain's service.
     pub fn logbook(&self, domain: &Name) -> Logbook {
         Logbook::new(self.0.join("logs").join(format!("{domain}.log")))
     }
@@ -192,7 +191,7 @@ impl Home {
         self.0.join("journal.jsonl")
     }
 
-    /// Records the spec that `up` makes true.
+    /// Records the spec of this `up`.
     pub fn record_spec(&self, spec: &Spec) -> anyhow::Result<()> {
         write_atomically(
             &self.0.join("spec.json"),
@@ -209,7 +208,7 @@ impl Home {
         };
         serde_json::from_slice(&text).map(Some).with_context(|| {
             format!(
-                "`{}` is damaged; name the topology with --file instead",
+                "`{}` is damaged. Pass the topology with --file instead",
                 path.display()
             )
         })

@@ -1,21 +1,21 @@
-//! Faults of a topology, shown with line, column and the line itself.
+//! Errors in a topology, shown with line, column and the text of the line.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// More faults than these are counted, and not shown.
+/// The maximum number of faults that are shown; the others are counted.
 const MOST: usize = 50;
-/// What is shown of a line.
+/// The maximum number of characters shown of a line.
 const WIDEST: usize = 160;
 
-/// A place in the text, both from 1.
+/// A position in the text; line and column start at 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     pub line: usize,
     pub column: usize,
 }
 
-/// What is wrong, where, and what to do.
+/// An error in the topology, its position, and a hint.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Fault {
     pub at: Position,
@@ -38,17 +38,17 @@ impl Fault {
     }
 }
 
-/// All faults of one file, in its order.
+/// All faults of a file, in the order of their positions.
 #[derive(Debug)]
 pub struct Faults {
     file: PathBuf,
     count: usize,
-    /// The first [`MOST`].
+    /// The text of the first [`MOST`] faults.
     rendered: Vec<String>,
 }
 
 impl Faults {
-    /// A fault of the file as a whole.
+    /// Returns a fault of the whole file.
     pub(super) fn of_file(file: &Path, message: String) -> Faults {
         Faults {
             file: file.to_owned(),
@@ -82,12 +82,12 @@ impl std::error::Error for Faults {}
 
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = if self.count() == 1 {
-            "a fault".to_owned()
+        let errors = if self.count() == 1 {
+            "1 error".to_owned()
         } else {
-            format!("{} faults", self.count())
+            format!("{} errors", self.count())
         };
-        writeln!(f, "`{}` has {what}\n", self.file.display())?;
+        writeln!(f, "{errors} in `{}`\n", self.file.display())?;
         write!(f, "{}", self.rendered.join("\n"))?;
         match self.count - self.rendered.len() {
             0 => Ok(()),
@@ -96,7 +96,7 @@ impl fmt::Display for Faults {
     }
 }
 
-/// `file:line:column: message`, the line, and a caret with the help below it.
+/// Formats `file:line:column: message`, the line, and below it a caret with the hint.
 fn render(file: &str, lines: &[&str], fault: &Fault) -> String {
     let Position { line, column } = fault.at;
     let message: String = fault.message.chars().map(printable).collect();
@@ -119,7 +119,7 @@ fn render(file: &str, lines: &[&str], fault: &Fault) -> String {
     shown
 }
 
-/// What a terminal cannot take for a command.
+/// Replaces control characters, which a terminal could interpret.
 fn printable(c: char) -> char {
     match c {
         '\t' => ' ',

@@ -1,9 +1,9 @@
-//! Every key that a topology may have: one table, from which validation and schema come.
+//! The table of all keys of a topology, used by the validation and the schema.
 
-/// What a key's value is.
+/// The type of a key's value.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
-    /// Any text; the example says how it looks.
+    /// Any string, with an example.
     Text {
         example: &'static str,
     },
@@ -15,20 +15,20 @@ pub enum Kind {
     },
     Size,
     Duration,
-    /// Text, number or boolean, taken as text.
+    /// String, number or boolean, read as a string.
     Scalar,
     List(&'static Kind),
-    /// Names of the user's own, each with such a value.
+    /// A mapping with user-defined names and values of this type.
     Named(&'static Kind),
     Object(&'static Object),
-    /// Whichever fits.
+    /// One of these types.
     Either(&'static [Kind]),
 }
 
 /// A mapping with fixed keys.
 #[derive(Debug)]
 pub struct Object {
-    /// What it is, for messages.
+    /// The noun for messages.
     pub title: &'static str,
     pub keys: &'static [Key],
 }
@@ -67,22 +67,22 @@ pub static TOPOLOGY: Object = Object {
             Kind::Text {
                 example: "reference",
             },
-            "The deployment's name, a DNS label; also its network's.",
+            "The name of the deployment and its network, a DNS label.",
         ),
         optional(
             "connection",
             Kind::Text { example: "lab" },
-            "Where domains live: `lab`, pspd's own libvirtd in private namespaces, or the URI of a libvirt on this host, such as `qemu:///system`. Default: lab.",
+            "Where domains run: `lab`, a libvirtd of the deployment in private namespaces, or the URI of a libvirtd on this host, such as `qemu:///system`. Default: lab.",
         ),
         optional(
             "accel",
             Kind::Word(&["auto", "kvm", "tcg"]),
-            "`auto` takes KVM where it is proven to run guests, else emulation (`tcg`). Default: auto.",
+            "`auto` uses KVM if a test guest boots with it, else emulation (`tcg`). Default: auto.",
         ),
         optional(
             "network",
             Kind::Object(&NETWORK),
-            "The one network that all domains are on.",
+            "The network of all domains.",
         ),
         required(
             "images",
@@ -92,7 +92,7 @@ pub static TOPOLOGY: Object = Object {
         required(
             "domains",
             Kind::Named(&Kind::Object(&DOMAIN)),
-            "Virtual machines by name; a name is a DNS label, and the guest's host name.",
+            "Virtual machines by name. The name is a DNS label, and the guest's host name.",
         ),
     ],
 };
@@ -105,7 +105,7 @@ pub static NETWORK: Object = Object {
             Kind::Text {
                 example: "10.77.0.0/24",
             },
-            "Its IPv4 addresses; the first is the gateway, which answers DNS and DHCP. Default: 10.77.0.0/24.",
+            "The IPv4 network. The first address is the gateway, which serves DNS and DHCP. Default: 10.77.0.0/24.",
         ),
         optional(
             "domain",
@@ -125,14 +125,14 @@ pub static IMAGE: Object = Object {
             Kind::Text {
                 example: "images/debian",
             },
-            "A recipe's folder: the image is built from it, and cached by the digest of its files.",
+            "The directory of a recipe, from which the image is built. The image is cached by the digest of the recipe's files.",
         ),
         optional(
             "packages",
             Kind::List(&Kind::Text {
                 example: "postgresql-17",
             }),
-            "With `recipe`: packages of the distribution that the image has beside the recipe's own.",
+            "With `recipe`: additional packages of the distribution.",
         ),
         optional(
             "path",
@@ -146,7 +146,7 @@ pub static IMAGE: Object = Object {
             Kind::Text {
                 example: "https://example.org/debian.qcow2",
             },
-            "A disk image to fetch; needs `sha256`.",
+            "A disk image to download; needs `sha256`.",
         ),
         optional(
             "sha256",
@@ -158,7 +158,7 @@ pub static IMAGE: Object = Object {
         optional(
             "seed",
             Kind::Word(&["credentials", "nocloud"]),
-            "How guests learn their name, address and keys: by systemd credentials in SMBIOS strings, which recipes' images read, or by a NoCloud volume for cloud-init, which stock cloud images read. Default: credentials for a recipe, else nocloud.",
+            "How guests receive their name, address and keys: `credentials` (systemd credentials in SMBIOS strings, for images of recipes) or `nocloud` (a NoCloud volume for cloud-init, for stock cloud images). Default: credentials for a recipe, else nocloud.",
         ),
     ],
 };
@@ -169,7 +169,7 @@ pub static DOMAIN: Object = Object {
         required(
             "image",
             Kind::Text { example: "debian" },
-            "A key of `images`.",
+            "The name of an image in `images`.",
         ),
         optional(
             "firmware",
@@ -178,22 +178,22 @@ pub static DOMAIN: Object = Object {
                 Kind::Object(&COREBOOT),
                 Kind::Object(&ROM),
             ]),
-            "What runs before the kernel: `seabios`, `coreboot`, `uefi`, or a ROM of your own. Default: seabios.",
+            "The firmware: `seabios`, `coreboot`, `uefi`, or a custom ROM. Default: seabios.",
         ),
         optional(
             "boot",
             Kind::Word(&["kernel", "disk"]),
-            "`kernel`: the hypervisor starts the image's kernel directly; `disk`: the image's own boot loader does; under coreboot with `payload: linux` the kernel is in the ROM. Default: kernel for a recipe's image, else disk.",
+            "`kernel`: the hypervisor loads the image's kernel; `disk`: the image's boot loader does. Not used with coreboot's `payload: linux`, whose kernel is in the ROM. Default: kernel for a recipe's image, else disk.",
         ),
         optional(
             "machine",
             Kind::Word(&["pc", "q35"]),
-            "The emulated board. Default: pc for seabios, else q35.",
+            "The emulated machine type. Default: pc for seabios, else q35.",
         ),
         optional(
             "memory",
             Kind::Either(&[Kind::Size, Kind::Object(&MEMORY)]),
-            "Memory; with `maximum`, it can grow so far without a restart. Default: 512 MiB.",
+            "Memory. It can grow up to `maximum` without a restart. Default: 512 MiB.",
         ),
         optional(
             "vcpus",
@@ -204,12 +204,12 @@ pub static DOMAIN: Object = Object {
                 },
                 Kind::Object(&VCPUS),
             ]),
-            "Virtual CPUs; with `maximum`, they can grow so far without a restart. Default: 1.",
+            "Virtual CPUs. Their number can grow up to `maximum` without a restart. Default: 1.",
         ),
         optional(
             "disks",
             Kind::Named(&Kind::Either(&[Kind::Size, Kind::Object(&VOLUME)])),
-            "`system` is the size of the system disk, which a rebuild replaces (default: 4 GiB); every other name is a data volume, which outlives `down`.",
+            "`system` is the size of the system disk, which a rebuild replaces (default: 4 GiB). Every other name is a data volume, which `down` keeps.",
         ),
         optional(
             "depends_on",
@@ -228,46 +228,46 @@ pub static DOMAIN: Object = Object {
             Kind::List(&Kind::Text {
                 example: "127.0.0.1:8080:8080",
             }),
-            "Ports of the guest that the host offers, as `[ADDRESS:]HOST_PORT:GUEST_PORT`; without an address, on 127.0.0.1.",
+            "Ports of the guest to publish on the host, as `[ADDRESS:]HOST_PORT:GUEST_PORT`. Default address: 127.0.0.1.",
         ),
         optional(
             "address",
             Kind::Text {
                 example: "10.77.0.10",
             },
-            "A fixed address in the network. Default: one derived from the name, so that other domains rarely move it.",
+            "A fixed address in the network. Default: an address derived from the name, which rarely changes when domains are added.",
         ),
         optional(
             "boot_timeout",
             Kind::Duration,
-            "How long the guest may take to answer by SSH. Default: 20s, and 2m under emulation.",
+            "The deadline for the guest's first SSH answer. Default: 20s, or 2m under emulation.",
         ),
     ],
 };
 
 pub static COREBOOT: Object = Object {
-    title: "a coreboot",
+    title: "a coreboot firmware",
     keys: &[required(
         "coreboot",
         Kind::Object(&PAYLOAD),
-        "coreboot, built by pspd; the word `coreboot` alone is `{coreboot: {payload: seabios}}`.",
+        "coreboot, built by pspd. The value `coreboot` is short for `{coreboot: {payload: seabios}}`.",
     )],
 };
 
 pub static PAYLOAD: Object = Object {
-    title: "coreboot's choice",
+    title: "the coreboot options",
     keys: &[
         optional(
             "payload",
             Kind::Word(&["seabios", "linux"]),
-            "What coreboot hands over to: `seabios`, which boots as usual, or `linux`, the image's kernel and initramfs in the ROM itself. Default: seabios.",
+            "The payload that coreboot starts: `seabios`, or `linux`, the image's kernel and initramfs in the ROM. Default: seabios.",
         ),
         optional(
             "cmdline",
             Kind::Text {
                 example: "quiet panic=10",
             },
-            "With `payload: linux`, words that follow the image's own command line of the kernel.",
+            "With `payload: linux`: arguments appended to the image's kernel command line.",
         ),
     ],
 };
@@ -280,7 +280,7 @@ pub static ROM: Object = Object {
             Kind::Text {
                 example: "firmware/coreboot.rom",
             },
-            "The ROM's file.",
+            "The path of the ROM.",
         ),
         required(
             "sha256",
@@ -295,11 +295,11 @@ pub static ROM: Object = Object {
 pub static MEMORY: Object = Object {
     title: "memory",
     keys: &[
-        required("current", Kind::Size, "What the guest has."),
+        required("current", Kind::Size, "The memory that the guest has."),
         optional(
             "maximum",
             Kind::Size,
-            "How far it can grow while it runs. Default: current.",
+            "The maximum without a restart. Default: current.",
         ),
     ],
 };
@@ -313,7 +313,7 @@ pub static VCPUS: Object = Object {
                 least: 1,
                 most: 255,
             },
-            "What the guest has.",
+            "The number that the guest has.",
         ),
         optional(
             "maximum",
@@ -321,7 +321,7 @@ pub static VCPUS: Object = Object {
                 least: 1,
                 most: 255,
             },
-            "How far it can grow while it runs. Default: current.",
+            "The maximum without a restart. Default: current.",
         ),
     ],
 };
@@ -332,14 +332,14 @@ pub static VOLUME: Object = Object {
         required(
             "size",
             Kind::Size,
-            "Its size; it can grow later, and not shrink.",
+            "The size. It can grow later, but not shrink.",
         ),
         required(
             "mount",
             Kind::Text {
                 example: "/var/lib/data",
             },
-            "Where the guest mounts it.",
+            "The mount point in the guest.",
         ),
     ],
 };
@@ -352,7 +352,7 @@ pub static SERVICE: Object = Object {
             Kind::Text {
                 example: "target/services/database-server",
             },
-            "A static executable on this host, or a script for a program of the guest.",
+            "A static executable on this host, or a script whose interpreter is in the guest.",
         ),
         required(
             "port",
@@ -360,19 +360,19 @@ pub static SERVICE: Object = Object {
                 least: 1,
                 most: 65535,
             },
-            "Where it serves in the guest: gRPC with mutual TLS, unless `health` is `tcp`.",
+            "The TCP port in the guest. The service must speak gRPC with mutual TLS, unless `health` is `tcp`.",
         ),
         required(
             "health",
             Kind::Text {
                 example: "database.DatabaseService",
             },
-            "The service name that `grpc.health.v1` is asked for; or `tcp`, for a service that does not speak gRPC: it is healthy while its port takes connections.",
+            "The service name for `grpc.health.v1` checks, or `tcp` for a service without gRPC, which is healthy while its port accepts connections.",
         ),
         optional(
             "environment",
             Kind::Named(&Kind::Scalar),
-            "Environment variables, beside those that pspd sets (PSPD_*).",
+            "Environment variables, in addition to those that pspd sets (PSPD_*).",
         ),
         optional(
             "secrets",
@@ -380,7 +380,7 @@ pub static SERVICE: Object = Object {
                 Kind::Word(&["generate"]),
                 Kind::Object(&SECRET),
             ])),
-            "Environment variables that the service alone may read: `generate` makes a value, which `pspd credentials` writes out, and `{file: PATH}` takes that of a file. A service that asks for none can be published on loopback addresses only.",
+            "Environment variables that only the service can read: `generate` creates a random value, which `pspd credentials` exports; `{file: PATH}` reads the value from a file. A port without mutual TLS can be published on other than loopback addresses only if the service has a secret.",
         ),
         optional(
             "arguments",
@@ -390,14 +390,14 @@ pub static SERVICE: Object = Object {
         optional(
             "checkpoint",
             Kind::List(&Kind::Scalar),
-            "Arguments with which the binary, run once more in the guest, brings what the service holds to its files: `pspd export` does so before it reads the disks.",
+            "Arguments that make the binary write the running service's data to its files. `pspd export` runs it in the guest before it reads the disks.",
         ),
         optional(
             "files",
             Kind::Named(&Kind::Text {
                 example: "config.toml",
             }),
-            "Files beside the binary, its working directory: their path there, to the path on this host.",
+            "Files in the service's working directory: the path there, and the path on this host.",
         ),
     ],
 };

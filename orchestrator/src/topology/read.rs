@@ -1,4 +1,4 @@
-//! Takes values out of the tree, and collects what is wrong with them.
+//! Reads typed values from the tree, and collects faults.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -10,10 +10,10 @@ use super::tree::{Key, Node, Value};
 use super::units;
 use crate::spec::{Digest, Name, Size};
 
-/// Names within this similarity (Jaro-Winkler) are offered as what was meant.
+/// The minimum similarity (Jaro-Winkler) of a name that is suggested in place of an unknown name.
 const SIMILAR: f64 = 0.8;
 
-/// Collects faults, so that reading goes on past each.
+/// Collects faults, so that reading continues after each.
 #[derive(Default)]
 pub struct Reader {
     faults: RefCell<Vec<Fault>>,
@@ -26,7 +26,7 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// A key's value; one that is written with nothing behind it counts as absent.
+    /// Returns a key's value. A key without a value counts as absent.
     pub fn get(&self, key: &str) -> Option<&'a Node> {
         self.entries
             .get(key)
@@ -34,7 +34,7 @@ impl<'a> Fields<'a> {
             .filter(|node| !node.is_null())
     }
 
-    /// Where a key is written, else where the mapping is.
+    /// Returns the position of a key, or of the mapping if the key is absent.
     pub fn at(&self, key: &str) -> Position {
         self.entries.get(key).map_or(self.at, |(key, _)| key.at)
     }
@@ -49,7 +49,7 @@ impl Reader {
         self.faults.borrow_mut().push(fault);
     }
 
-    /// The fields of a mapping with fixed keys: unknown, duplicate and missing ones are faults.
+    /// Reads a mapping with fixed keys: unknown, duplicate and missing keys are faults.
     pub fn object<'a>(&self, node: &'a Node, at: Position, object: &Object) -> Option<Fields<'a>> {
         let entries = self.entries(node, object.title)?;
         let known: Vec<&str> = object.keys.iter().map(|key| key.name).collect();
@@ -63,7 +63,7 @@ impl Reader {
             } else {
                 let fault = Fault::new(
                     key.at,
-                    format!("{} has no key `{}`", object.title, key.name),
+                    format!("unknown key `{}` in {}", key.name, object.title),
                 );
                 self.fault(fault.help(meant(&key.name, &known)));
             }
@@ -71,28 +71,32 @@ impl Reader {
         for key in object.keys.iter().filter(|key| key.required) {
             if fields.get(key.name).is_none() {
                 self.fault(
-                    Fault::new(at, format!("{} needs `{}`", object.title, key.name))
-                        .help(key.about),
+                    Fault::new(
+                        at,
+                        format!("missing key `{}` in {}", key.name, object.title),
+                    )
+                    .help(key.about),
                 );
             }
         }
         Some(fields)
     }
 
-    /// The entries of a mapping with names of the user's own; duplicates are faults, and in it for their own faults.
+    /// Returns the entries of a mapping with user-defined names. Duplicates are faults, but are returned so that their
+    /// values are checked, too.
     pub fn entries<'a>(&self, node: &'a Node, what: &str) -> Option<Vec<(&'a Key, &'a Node)>> {
         let Value::Map(entries) = &node.value else {
             self.fault(Fault::new(
                 node.at,
-                format!("{what} is a mapping, and this is {}", node.kind()),
+                format!("{what} must be a mapping, not {}", node.kind()),
             ));
             return None;
         };
         let mut seen: BTreeMap<&str, Position> = BTreeMap::new();
         for (key, _) in entries {
             if let Some(first) = seen.get(key.name.as_str()) {
-                let fault = Fault::new(key.at, format!("`{}` is there twice", key.name));
-                self.fault(fault.help(format!("the first is on line {}", first.line)));
+                let fault = Fault::new(key.at, format!("duplicate key `{}`", key.name));
+                self.fault(fault.help(format!("first defined on line {}", first.line)));
             } else {
                 seen.insert(&key.name, key.at);
             }
@@ -107,9 +111,9 @@ impl Reader {
                 self.fault(
                     Fault::new(
                         node.at,
-                        format!("{what} is a list, and this is {}", node.kind()),
+                        format!("{what} must be a list, not {}", node.kind()),
                     )
-                    .help("write it as `[one, two]`"),
+                    .help("write it like `[one, two]`"),
                 );
                 &[]
             }
@@ -122,14 +126,14 @@ impl Reader {
             _ => {
                 self.fault(Fault::new(
                     node.at,
-                    format!("{what} is a text, and this is {}", node.kind()),
+                    format!("{what} must be a string, not {}", node.kind()),
                 ));
                 None
             }
         }
     }
 
-    /// A text that `parse` takes; its error becomes a fault.
+    /// Reads a string and parses it; an error of `parse` becomes a fault.
     pub fn parsed<T>(
         &self,
         node: &Node,
@@ -157,24 +161,25 @@ impl Reader {
                 .ok()
                 .filter(|number| (least..=most).contains(number));
             number.ok_or_else(|| {
-                format!("{what} is a number from {least} to {most}, and this is `{text}`")
+                format!("{what} must be a number from {least} to {most}, not `{text}`")
             })
         })
     }
 
     pub fn word<T: Copy>(&self, node: &Node, what: &str, words: &[(&str, T)]) -> Option<T> {
         let text = self.text(node, what)?;
-        let found = words
+        let value = words
             .iter()
             .find(|(word, _)| *word == text)
             .map(|(_, value)| *value);
-        if found.is_none() {
+        if value.is_none() {
             let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
             self.fault(
-                Fault::new(node.at, format!("{what} cannot be `{text}`")).help(meant(text, &known)),
+                Fault::new(node.at, format!("invalid value `{text}` for {what}"))
+                    .help(meant(text, &known)),
             );
         }
-        found
+        value
     }
 
     pub fn name(&self, text: &str, at: Position) -> Option<Name> {
@@ -190,7 +195,7 @@ impl Reader {
     }
 }
 
-/// The nearest of the known words, or all of them.
+/// Returns the most similar known word as a suggestion, or all known words.
 pub fn meant(word: &str, known: &[&str]) -> String {
     let nearest = known
         .iter()
@@ -199,7 +204,7 @@ pub fn meant(word: &str, known: &[&str]) -> String {
         .max_by(|a, b| a.0.total_cmp(&b.0));
     match nearest {
         Some((_, nearest)) => format!("did you mean `{nearest}`?"),
-        None if known.is_empty() => "there is none yet".to_owned(),
-        None => format!("it can be: {}", known.join(", ")),
+        None if known.is_empty() => "none is defined".to_owned(),
+        None => format!("expected one of: {}", known.join(", ")),
     }
 }

@@ -1,4 +1,4 @@
-//! The tree to a [`Spec`]: every value checked, every default, address and MAC resolved.
+//! Converts the tree to a [`Spec`]: checks every value, and resolves defaults, addresses and MACs.
 
 mod addresses;
 mod disks;
@@ -24,7 +24,7 @@ use crate::spec::{Accel, Connection, ImageSpec, Name, NetworkSpec, Spec};
 const DEFAULT_CIDR: &str = "10.77.0.0/24";
 const DEFAULT_DNS_DOMAIN: &str = "pspd.internal";
 
-/// What paths are relative to, and what is at them.
+/// The base directory of paths, and a function that returns the type of file at a path.
 struct Files<'a> {
     folder: &'a Path,
     look: &'a dyn Fn(&Path) -> Found,
@@ -32,7 +32,7 @@ struct Files<'a> {
 
 impl Files<'_> {
     fn resolve(&self, text: &str) -> PathBuf {
-        // Lexical: `a/../b` may cross a link, and stays as it was written.
+        // Lexical: `a/../b` may cross a link, so `..` is not resolved.
         self.folder
             .join(text)
             .components()
@@ -40,7 +40,7 @@ impl Files<'_> {
             .collect()
     }
 
-    /// A path at which there must be such a thing.
+    /// Reads a path that must exist and have the wanted type.
     fn expect(
         &self,
         reader: &Reader,
@@ -52,12 +52,12 @@ impl Files<'_> {
         let path = self.resolve(reader.text(node, what)?);
         if (self.look)(&path) != wanted {
             let kind = if wanted == Found::Folder {
-                "no folder"
+                "directory"
             } else {
-                "no file"
+                "file"
             };
             reader.fault(
-                Fault::new(node.at, format!("there is {kind} `{}`", path.display())).help(help),
+                Fault::new(node.at, format!("no such {kind}: `{}`", path.display())).help(help),
             );
         }
         Some(path)
@@ -95,14 +95,14 @@ fn topology(reader: &Reader, tree: &Node, files: &Files) -> Option<Spec> {
         .get("accel")
         .map_or(Some(Accel::Auto), |node| reader.word(node, "accel", &words));
     let images = image::images(reader, &fields, files);
-    // Domains are read even where something before them is wrong, so that their faults show at once.
-    let stand_in = Name::new("topology").expect("it is a DNS label");
-    let network = network(reader, &fields, name.as_ref().unwrap_or(&stand_in));
+    // Domains are read even if earlier values are invalid, so that all faults are reported at once.
+    let placeholder = Name::new("topology").expect("it is a DNS label");
+    let network = network(reader, &fields, name.as_ref().unwrap_or(&placeholder));
     let domains = domains::domains(
         reader,
         &fields,
         files,
-        name.as_ref().unwrap_or(&stand_in),
+        name.as_ref().unwrap_or(&placeholder),
         network.as_ref(),
         &images,
     );
@@ -132,14 +132,14 @@ fn connection(reader: &Reader, node: &Node) -> Option<Connection> {
     }
     let Some((scheme, rest)) = text.split_once("://") else {
         reader.fault(
-            Fault::new(node.at, format!("connection cannot be `{text}`"))
+            Fault::new(node.at, format!("invalid value `{text}` for connection"))
                 .help("write `lab`, or a libvirt URI such as `qemu:///system`"),
         );
         return None;
     };
     if scheme.contains('+') || !rest.starts_with('/') {
         let fault = Fault::new(node.at, format!("`{text}` is on another host"));
-        reader.fault(fault.help("disks and ports are made on this host: run pspd there, or use a local URI such as `qemu:///system`"));
+        reader.fault(fault.help("pspd creates disks and ports on this host; run pspd on that host, or use a local URI such as `qemu:///system`"));
         return None;
     }
     Some(Connection::Uri(text.to_owned()))
@@ -165,7 +165,7 @@ fn network(reader: &Reader, fields: &Fields, name: &Name) -> Option<NetworkSpec>
                 Ok(text.to_owned())
             } else {
                 Err(format!(
-                    "`{text}` is no DNS domain; write it like `{DEFAULT_DNS_DOMAIN}`"
+                    "`{text}` is not a valid DNS domain; write it like `{DEFAULT_DNS_DOMAIN}`"
                 ))
             }
         })?,
@@ -182,7 +182,7 @@ fn network(reader: &Reader, fields: &Fields, name: &Name) -> Option<NetworkSpec>
 fn parse_cidr(text: &str) -> Result<Ipv4Net, String> {
     let net: Ipv4Net = text
         .parse()
-        .map_err(|_| format!("`{text}` is no network; write it like `{DEFAULT_CIDR}`"))?;
+        .map_err(|_| format!("`{text}` is not a valid network; write it like `{DEFAULT_CIDR}`"))?;
     if net.addr() != net.network() {
         return Err(format!(
             "`{text}` has host bits set; the network is `{}`",
@@ -191,15 +191,13 @@ fn parse_cidr(text: &str) -> Result<Ipv4Net, String> {
     }
     if net.prefix_len() > 29 || net.prefix_len() < 8 {
         return Err(format!(
-            "`{text}` has an unusable size; take a prefix from /8 to /29"
+            "`{text}` is too large or too small; use a prefix from /8 to /29"
         ));
     }
     Ok(net)
 }
 
-/// A fault for a name that is not there, with the nearest that is.
+/// Reports an unknown name and suggests a similar known name.
 fn unknown(reader: &Reader, node: &Node, what: &str, name: &str, known: &[&str]) {
-    reader.fault(
-        Fault::new(node.at, format!("there is no {what} `{name}`")).help(meant(name, known)),
-    );
+    reader.fault(Fault::new(node.at, format!("unknown {what} `{name}`")).help(meant(name, known)));
 }

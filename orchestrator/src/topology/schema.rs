@@ -1,10 +1,10 @@
-//! The JSON Schema of a topology, from the table of keys.
+//! Generates the JSON Schema of a topology from the table of keys.
 
 use serde_json::{Map, Value, json};
 
 use super::keys::{Kind, Object, TOPOLOGY};
 
-/// A JSON Schema (2020-12), pretty-printed, for editors that complete and check YAML.
+/// Returns the JSON Schema (2020-12), pretty-printed, for editors that complete and check YAML.
 pub fn schema() -> String {
     let mut schema = object(&TOPOLOGY);
     schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");

@@ -1,4 +1,4 @@
-//! Faults as users see them, and properties of what is accepted.
+//! Tests of the faults that users see, and properties of accepted topologies.
 
 mod faults;
 
@@ -22,7 +22,7 @@ domains:
     publish: [\"8080:80\"]
 ";
 
-/// A host where folders are named `recipe`, and every other path is a file but `missing`.
+/// A host where `recipe` and `debian` are directories, `missing` does not exist, and every other path is a file.
 fn look(path: &Path) -> Found {
     match path.file_name().and_then(|name| name.to_str()) {
         Some("recipe" | "debian") => Found::Folder,
@@ -132,11 +132,11 @@ fn defaults_are_resolved() {
 }
 
 #[test]
-fn an_open_port_needs_someone_who_asks() {
+fn a_port_reachable_from_other_machines_must_authenticate_its_clients() {
     let secret = with("A: 1, B: true}", "A: 1}, secrets: {TOKEN: generate}");
     for (text, ports) in [
         (secret.as_str(), "\"0.0.0.0:8080:80\""),
-        // Mutual TLS and SSH ask by themselves.
+        // Mutual TLS and SSH authenticate clients.
         (
             VALID,
             "\"0.0.0.0:8080:50051\", \"[::]:8022:22\", \"[::1]:80:80\"",
@@ -145,16 +145,16 @@ fn an_open_port_needs_someone_who_asks() {
         read(&text.replace("\"8080:80\"", ports)).unwrap();
     }
     insta::assert_snapshot!(shown(&with("\"8080:80\"", "\"0.0.0.0:8080:80\"")), @r#"
-    `/base/topology.yaml` has a fault
+    1 error in `/base/topology.yaml`
 
-    topology.yaml:11:15: `0.0.0.0:8080` lets other machines in, and `web` has no secret to ask them for
+    topology.yaml:11:15: `0.0.0.0:8080` is reachable from other machines, but `web` does not authenticate its clients
     11 |     publish: ["0.0.0.0:8080:80"]
-       |               ^ give its service `secrets`, such as `{WEB_TOKEN: generate}`, or publish on 127.0.0.1
+       |               ^ add `secrets` to its service, such as `{WEB_TOKEN: generate}`, or publish on 127.0.0.1
     "#);
 }
 
 #[test]
-fn what_is_no_topology_at_all_is_refused() {
+fn a_file_that_is_not_a_topology_is_rejected() {
     let bomb = format!("a: &a [x, x, x, x, x, x, x, x, x, x]\n{}", {
         let level = |(to, from): (char, char)| {
             format!(
@@ -167,14 +167,14 @@ fn what_is_no_topology_at_all_is_refused() {
     let cases = [
         ("", "the file is empty"),
         ("# nothing\n", "the file is empty"),
-        ("- a\n- b\n", "a topology is a mapping, and this is a list"),
-        ("name: a\n---\nname: b\n", "a second document"),
-        ("name: [", "this is not YAML"),
-        ("name: *nobody", "this is not YAML"),
-        ("a: &a [*a]", "this alias is used inside of what it names"),
-        (&"[".repeat(100_000), "this is"),
+        ("- a\n- b\n", "a topology must be a mapping, not a list"),
+        ("name: a\n---\nname: b\n", "unexpected second document"),
+        ("name: [", "invalid YAML"),
+        ("name: *nobody", "invalid YAML"),
+        ("a: &a [*a]", "this alias refers to itself"),
+        (&"[".repeat(100_000), "recursion limit exceeded"),
         (&bomb, "more than 50000 values"),
-        ("? [a]\n: b\n", "can be no key"),
+        ("? [a]\n: b\n", "cannot be a key"),
     ];
     for (text, words) in cases {
         let shown = shown(text);
@@ -208,18 +208,18 @@ domains:
 }
 
 #[test]
-fn many_faults_are_counted_and_control_characters_stay_out() {
+fn many_faults_are_counted_and_control_characters_are_replaced() {
     let unknown: String = (0..60).map(|index| format!("key{index}: 1\n")).collect();
     let shown = shown(&format!("{VALID}{unknown}\"bell\\a\": 1\n"));
     assert!(
-        shown.contains("61 faults") && shown.ends_with("and 11 more\n"),
+        shown.contains("61 errors") && shown.ends_with("and 11 more\n"),
         "{shown}"
     );
     assert!(!shown.contains('\u{7}'));
 }
 
 #[test]
-fn a_cycle_is_named() {
+fn a_dependency_cycle_is_reported() {
     let domain = |name: &str, on: &str| {
         format!(
             "  {name}: {{image: debian, depends_on: [{on}], service: {{binary: b, port: 1, health: h}}}}\n"
@@ -235,7 +235,7 @@ fn a_cycle_is_named() {
 }
 
 #[test]
-fn a_large_file_is_refused_without_being_read() {
+fn a_large_file_is_rejected_without_being_read() {
     let file = tempfile::NamedTempFile::new().unwrap();
     file.as_file().set_len(100 << 20).unwrap();
     assert!(
@@ -267,7 +267,7 @@ fn the_schema_file_is_the_schema() {
     let text = std::fs::read_to_string(file).unwrap();
     assert!(
         text == schema(),
-        "write it anew: pspd schema > docs/topology.schema.json"
+        "it is outdated: run `pspd schema > docs/topology.schema.json`"
     );
 }
 

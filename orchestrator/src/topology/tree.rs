@@ -1,4 +1,4 @@
-//! YAML to a tree whose nodes know their place, within limits. The one file that knows the YAML library.
+//! Parses YAML to a tree of nodes with positions, within limits. Only this file uses the YAML library.
 
 use std::collections::HashMap;
 
@@ -6,9 +6,9 @@ use serde_yaml::granit_parser::{Event, Parser, ScalarStyle, Span};
 
 use super::fault::{Fault, Position};
 
-/// Deeper than any topology, and shallow enough for recursion.
+/// The maximum nesting: deeper than any topology, and shallow enough for recursion.
 const DEEPEST: usize = 24;
-/// After aliases are followed: a bound for "billion laughs".
+/// The maximum number of nodes after aliases are resolved, against "billion laughs" attacks.
 const MOST_NODES: usize = 50_000;
 
 #[derive(Clone, Debug)]
@@ -19,7 +19,7 @@ pub struct Node {
 
 #[derive(Clone, Debug)]
 pub enum Value {
-    /// `plain`: written without quotes, so that `null` and `~` mean nothing.
+    /// `plain`: written without quotes, so that `null` and `~` are empty values.
     Scalar {
         text: String,
         plain: bool,
@@ -36,11 +36,11 @@ pub struct Key {
 }
 
 impl Node {
-    /// What it is, for messages.
+    /// Returns the kind of value, for messages.
     pub fn kind(&self) -> &'static str {
         match &self.value {
-            Value::Scalar { .. } if self.is_null() => "nothing",
-            Value::Scalar { .. } => "a value",
+            Value::Scalar { .. } if self.is_null() => "an empty value",
+            Value::Scalar { .. } => "a single value",
             Value::List(_) => "a list",
             Value::Map(_) => "a mapping",
         }
@@ -87,21 +87,21 @@ impl<'a> Builder<'a> {
                     root = Some(self.node(event, at, 0)?);
                 }
                 Event::DocumentStart(..) => {
-                    return Err(Fault::new(at, "a second document begins here")
-                        .help("a topology is one document: remove this `---`"));
+                    return Err(Fault::new(at, "unexpected second document")
+                        .help("a topology has only one document; remove this `---`"));
                 }
                 Event::StreamEnd => break,
-                _ => return Err(Fault::new(at, "this is not expected here")),
+                _ => return Err(Fault::new(at, "unexpected content")),
             }
         }
         let empty = || {
             Fault::new(Position { line: 1, column: 1 }, "the file is empty")
-                .help("`pspd init` writes a topology to start from")
+                .help("run `pspd init` to create a topology")
         };
         root.filter(|node| !node.is_null()).ok_or_else(empty)
     }
 
-    /// The next event that is not a comment.
+    /// Returns the next event that is not a comment.
     fn next(&mut self) -> Result<(Event<'a>, Position), Fault> {
         loop {
             match self.parser.next_event() {
@@ -113,10 +113,7 @@ impl<'a> Builder<'a> {
                         line: mark.line().max(1),
                         column: mark.col() + 1,
                     };
-                    return Err(Fault::new(
-                        at,
-                        format!("this is not YAML: {}", error.info()),
-                    ));
+                    return Err(Fault::new(at, format!("invalid YAML: {}", error.info())));
                 }
                 None => return Ok((Event::StreamEnd, Position::default())),
             }
@@ -127,7 +124,7 @@ impl<'a> Builder<'a> {
         if depth > DEEPEST {
             return Err(Fault::new(
                 at,
-                format!("this is nested more than {DEEPEST} levels deep"),
+                format!("nested more than {DEEPEST} levels deep"),
             ));
         }
         let (value, anchor) = match event {
@@ -141,16 +138,15 @@ impl<'a> Builder<'a> {
             Event::SequenceStart(_, anchor, _) => (self.list(depth)?, anchor),
             Event::MappingStart(_, anchor, _) => (self.map(depth)?, anchor),
             Event::Alias(anchor) => {
-                let named = self.anchors.get(&anchor).cloned();
-                let node = named
-                    .ok_or_else(|| Fault::new(at, "this alias is used inside of what it names"))?;
+                let target = self.anchors.get(&anchor).cloned();
+                let node = target.ok_or_else(|| Fault::new(at, "this alias refers to itself"))?;
                 self.grow(node.count(), at)?;
                 return Ok(Node {
                     at,
                     value: node.value,
                 });
             }
-            _ => return Err(Fault::new(at, "a value is missing here")),
+            _ => return Err(Fault::new(at, "missing value")),
         };
         self.grow(1, at)?;
         let node = Node { at, value };
@@ -165,7 +161,7 @@ impl<'a> Builder<'a> {
         if self.nodes > MOST_NODES {
             return Err(Fault::new(
                 at,
-                format!("the file has more than {MOST_NODES} values, those of aliases included"),
+                format!("the file has more than {MOST_NODES} values, including those of aliases"),
             ));
         }
         Ok(())
@@ -196,8 +192,8 @@ impl<'a> Builder<'a> {
             }
             let key = self.node(event, at, depth + 1)?;
             let Value::Scalar { text: name, .. } = key.value else {
-                return Err(Fault::new(at, format!("{} can be no key", key.kind()))
-                    .help("keys are plain words"));
+                return Err(Fault::new(at, format!("{} cannot be a key", key.kind()))
+                    .help("use a plain word as the key"));
             };
             let (event, value_at) = self.next()?;
             let value = self.node(event, value_at, depth + 1)?;
@@ -210,7 +206,8 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// `<<: *other` or `<<: [*one, *other]`: the others' entries, the first of a name winning, an own one winning over all.
+/// Merges `<<: *other` or `<<: [*one, *other]`. Earlier entries override later ones; the mapping's own entries override
+/// all.
 fn merge(merged: &mut Vec<(Key, Node)>, value: Node, at: Position) -> Result<(), Fault> {
     match value.value {
         Value::Map(entries) => {
@@ -226,7 +223,7 @@ fn merge(merged: &mut Vec<(Key, Node)>, value: Node, at: Position) -> Result<(),
             .try_for_each(|item| merge(merged, item, at)),
         Value::Scalar { .. } => Err(Fault::new(
             at,
-            "`<<` takes the alias of a mapping, or a list of such",
+            "`<<` must be an alias of a mapping, or a list of such aliases",
         )),
     }
 }

@@ -1,4 +1,4 @@
-//! Values with units, as people write them.
+//! Parses values with units.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ const SIZES: [(&str, u64); 8] = [
     ("TB", 1_000_000_000_000),
 ];
 
-/// `512 MiB`, `1.5GiB`; a number without a unit is refused.
+/// Parses a size such as `512 MiB` or `1.5GiB`; the unit is required.
 pub fn size(text: &str) -> Result<Size, String> {
     let (number, unit) = split(text);
     if unit.is_empty() && !number.is_empty() {
@@ -37,12 +37,12 @@ pub fn size(text: &str) -> Result<Size, String> {
         }
         (Some(_), Some(_)) => Err(format!("`{text}` is more than 1 PiB")),
         _ => Err(format!(
-            "`{text}` is no size; write it like `512 MiB` or `4 GiB`"
+            "`{text}` is not a valid size; write it like `512 MiB` or `4 GiB`"
         )),
     }
 }
 
-/// `30s`, `2m`.
+/// Parses a duration such as `30s` or `2m`.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = split(text);
     let seconds = match unit {
@@ -59,7 +59,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     ) {
         (Some(number), Some(seconds)) => Ok(Duration::from_secs(number * seconds)),
         _ => Err(format!(
-            "`{text}` is no duration; write it like `30s` or `2m`"
+            "`{text}` is not a valid duration; write it like `30s` or `2m`"
         )),
     }
 }
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes() {
+    fn a_size_needs_a_positive_number_and_a_unit() {
         for (text, bytes) in [
             ("512 MiB", 512 << 20),
             ("1.5GiB", 3 << 29),
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn durations() {
+    fn a_duration_is_a_whole_number_of_seconds_or_minutes() {
         assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
         assert_eq!(duration("2 m"), Ok(Duration::from_secs(120)));
         for text in ["30", "0s", "s", "99999999s", "1.5s"] {

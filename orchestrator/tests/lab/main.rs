@@ -137,7 +137,7 @@ fn a_relay_needs_no_lab() {
         .publish(taken.local_addr().unwrap(), first.0)
         .unwrap_err();
     let expected = format!(
-        "listen on `{}`, which `{}` (process {}) has",
+        "failed to listen on `{}`, which is used by `{}` (process {})",
         taken.local_addr().unwrap(),
         fs::read_to_string("/proc/self/comm").unwrap().trim(),
         std::process::id()

@@ -121,7 +121,7 @@ fn lab_dies(deployment: &Deployment) -> anyhow::Result<()> {
     deployment.ssh("store", &format!("echo data >{PROOF}.late; sync"))?;
     faults::kill_lab(deployment)?;
     running.signal("CONT")?;
-    running.wait()?.expect(1)?.says("`pspd up` does it")?;
+    running.wait()?.expect(1)?.says("Run `pspd up` to retry")?;
     deployment
         .run(&["export", "--verify", "dying.tar.xz"])?
         .expect(0)?;
@@ -206,9 +206,13 @@ fn without_space(
 
 fn export(deployment: &Deployment) -> anyhow::Result<()> {
     let ran = deployment.run(&["export", "--clean", ARCHIVE])?.expect(0)?;
-    ensure!(ran.stdout.contains("stood still for"), "{}", ran.stdout);
-    ensure!(!ran.stderr.contains("packed as it is"), "{}", ran.stderr);
-    let ran = ran.says("private keys are left out")?;
+    ensure!(ran.stdout.contains("were paused for"), "{}", ran.stdout);
+    ensure!(
+        !ran.stderr.contains("packed without trimming"),
+        "{}",
+        ran.stderr
+    );
+    let ran = ran.says("private keys are not included")?;
     let log = deployment.ssh("store", "stat -c %s /var/lib/store/store.sqlite-wal")?;
     ensure!(
         log == "0",

@@ -81,7 +81,7 @@ fn every_firmware() -> anyhow::Result<()> {
         let up = deployment.run(&["up"])?.expect(0)?;
         seen_inside(&deployment, word, vendor, by).with_context(|| format!("with `{lines}`"))?;
         ensure!(
-            up.stderr.contains("the guest reports"),
+            up.stderr.contains("reported firmware"),
             "no stages:\n{}",
             up.stderr
         );

@@ -99,10 +99,10 @@ fn name_of_the_guests() -> anyhow::Result<()> {
     let deployment = Deployment::single("")?;
     deployment.edit("  store:\n", "  ssh:\n")?;
     let ran = deployment.run(&["up"])?.expect(1)?;
-    ran.says("the guest has a unit `ssh.service` of its own; rename the domain")?;
+    ran.says("the guest already has a unit `ssh.service`. Rename the domain")?;
     deployment.edit("  ssh:\n", "  mail:\n")?;
     let ran = deployment.run(&["up"])?.expect(1)?;
-    ran.says("the guest has a user `mail` of its own; rename the domain")?;
+    ran.says("the guest already has a user `mail`. Rename the domain")?;
     deployment.remove()
 }
 

@@ -200,7 +200,7 @@ const HOSTILE: &[Craft] = &[
                 manifest["spec"]["domains"]["store"]["service"]["binary"] = json!("/etc/shadow")
             })
         },
-        "there is no file `/etc/shadow`",
+        "no such file: `/etc/shadow`",
     ),
     (
         "a binary above",
@@ -210,7 +210,7 @@ const HOSTILE: &[Craft] = &[
                     json!("../../etc/shadow")
             })
         },
-        "there is no file",
+        "no such file",
     ),
     (
         "a ROM of the host",
@@ -219,7 +219,7 @@ const HOSTILE: &[Craft] = &[
                 manifest["spec"]["domains"]["store"]["firmware"]["rom"] = json!("/dev/zero")
             })
         },
-        "there is no file `/dev/zero`",
+        "no such file: `/dev/zero`",
     ),
     (
         "a disk as a binary",
@@ -228,7 +228,7 @@ const HOSTILE: &[Craft] = &[
                 manifest["spec"]["domains"]["store"]["service"]["binary"] = json!("web.qcow2")
             })
         },
-        "there is no file",
+        "no such file",
     ),
     (
         "a recipe to run",
@@ -237,7 +237,7 @@ const HOSTILE: &[Craft] = &[
                 manifest["spec"]["images"]["debian"] = json!({"recipe": "/tmp"})
             })
         },
-        "there is no folder",
+        "no such directory",
     ),
     (
         "an image to fetch",
@@ -266,12 +266,12 @@ const HOSTILE: &[Craft] = &[
                     json!("b\nExecStart=/bin/sh")
             })
         },
-        "has a line break",
+        "contains a line break",
     ),
     (
         "XML in a name",
         |raw| raw.manifest(|manifest| manifest["spec"]["network"]["domain"] = json!("a'/><b>")),
-        "is no DNS domain",
+        "is not a valid DNS domain",
     ),
     (
         "a volume of nobody",

@@ -68,7 +68,7 @@ fn network() -> NetworkDefinition {
 }
 
 #[test]
-fn a_domain_that_boots_from_disk() {
+fn a_domain_can_boot_from_disk() {
     insta::assert_snapshot!(domain().to_xml(), @r#"
     <domain type="qemu">
       <name>ai-server</name>
@@ -194,7 +194,7 @@ fn on_q35_devices_are_on_the_root_bus() {
         .match_indices("slot=\"")
         .map(|(at, name)| &xml[at + name.len()..][..4])
         .collect();
-    // Two disks, the interface, the balloon and the random numbers.
+    // Two disks, the interface, the balloon and the random number generator.
     assert_eq!(slots, ["0x02", "0x03", "0x04", "0x05", "0x06"]);
     assert!(!domain().to_xml().contains("slot="));
 }
@@ -228,7 +228,7 @@ fn a_network() {
 }
 
 #[test]
-fn what_is_rendered_is_read_back() {
+fn a_rendered_definition_can_be_read_back() {
     let definition = domain();
     let described = DomainDescription::from_xml(&definition.to_xml()).unwrap();
     assert_eq!(described.uuid, definition.uuid());
@@ -268,7 +268,7 @@ fn a_network_without_metadata_is_still_owned() {
 }
 
 #[test]
-fn a_mark_of_another_namespace_or_place_is_none() {
+fn a_mark_in_another_namespace_or_element_is_ignored() {
     let xml = domain().to_xml();
     assert_eq!(
         ownership::find(&xml.replace("urn:pspd:", "urn:other:")),
@@ -278,7 +278,7 @@ fn a_mark_of_another_namespace_or_place_is_none() {
 }
 
 #[test]
-fn targets_count_as_the_kernel_does() {
+fn disk_targets_are_named_as_in_the_kernel() {
     assert_eq!(
         [0, 25, 26, 701, 702].map(target),
         ["vda", "vdz", "vdaa", "vdzz", "vdaaa"]

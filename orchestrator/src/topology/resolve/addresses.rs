@@ -1,4 +1,4 @@
-//! Addresses and MACs: as asked for, else derived from names, so that a domain that is added moves no other.
+//! Addresses and MACs. By default, they are derived from names, so that adding a domain does not change the others.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -8,10 +8,10 @@ use sha2::{Digest as _, Sha256};
 
 use crate::spec::{Mac, Name};
 
-/// Addresses from the first are left to the gateway and to what users place by hand.
+/// Addresses below this index are reserved for the gateway and for addresses chosen by users.
 const FIRST: u32 = 10;
 
-/// The first usable address.
+/// Returns the first usable address.
 pub fn gateway(cidr: Ipv4Net) -> Ipv4Addr {
     nth(cidr, 1)
 }
@@ -20,23 +20,24 @@ fn nth(cidr: Ipv4Net, index: u32) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(cidr.network()) + index)
 }
 
-/// Why an address cannot be a guest's.
-pub fn refuse(cidr: Ipv4Net, address: Ipv4Addr) -> Result<(), String> {
+/// Checks that an address can be a guest's; the error is the reason.
+pub fn check(cidr: Ipv4Net, address: Ipv4Addr) -> Result<(), String> {
     if !cidr.contains(&address) {
-        return Err(format!("`{address}` is outside of the network `{cidr}`"));
+        return Err(format!("`{address}` is outside the network `{cidr}`"));
     }
-    let taken = [
+    let reserved = [
         (cidr.network(), "the network's own address"),
         (cidr.broadcast(), "the network's broadcast address"),
         (gateway(cidr), "the gateway's address"),
     ];
-    match taken.iter().find(|(other, _)| *other == address) {
+    match reserved.iter().find(|(other, _)| *other == address) {
         Some((_, what)) => Err(format!("`{address}` is {what}")),
         None => Ok(()),
     }
 }
 
-/// Gives each name an address: a place that its digest picks, or the next free one. `None`: the network is too small.
+/// Assigns an address to each name: the index is derived from the name's digest, and taken addresses are skipped.
+/// Returns `None` if the network is too small.
 pub fn assign<'a>(
     cidr: Ipv4Net,
     fixed: &BTreeMap<Name, Ipv4Addr>,
@@ -64,7 +65,7 @@ fn number(name: &Name) -> u32 {
     u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]])
 }
 
-/// A MAC of QEMU's own prefix, the same whenever the two names are.
+/// Returns a MAC with QEMU's prefix, derived from both names.
 pub fn mac(deployment: &Name, domain: &Name) -> Mac {
     let digest = Sha256::digest(format!("{deployment}/{domain}").as_bytes());
     Mac([0x52, 0x54, 0x00, digest[0], digest[1], digest[2]])
@@ -87,12 +88,12 @@ mod tests {
             };
             let unique: std::collections::BTreeSet<_> = all.values().collect();
             prop_assert_eq!(unique.len(), count);
-            prop_assert!(all.values().all(|address| refuse(cidr, *address).is_ok()));
+            prop_assert!(all.values().all(|address| check(cidr, *address).is_ok()));
         }
     }
 
     #[test]
-    fn a_domain_that_is_added_moves_no_other() {
+    fn adding_a_domain_does_not_change_other_addresses() {
         let cidr = "10.1.0.0/16".parse().unwrap();
         let names: Vec<Name> = ["web", "store", "ai"]
             .iter()

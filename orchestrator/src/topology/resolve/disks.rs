@@ -1,4 +1,4 @@
-//! A domain's system disk and volumes.
+//! Reads a domain's system disk and volumes.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use super::super::tree::Node;
 use crate::spec::{Size, VolumeSpec};
 
 const SYSTEM_DISK: Size = Size::gib(4);
-/// QEMU cuts a disk's serial, by which the guest finds it, to this length.
+/// The maximum length of a disk's serial number in QEMU. The guest finds the disk by it.
 const LONGEST_VOLUME: usize = 20;
 
 pub fn disks(reader: &Reader, fields: &Fields) -> (Size, Vec<VolumeSpec>) {
@@ -28,22 +28,22 @@ pub fn disks(reader: &Reader, fields: &Fields) -> (Size, Vec<VolumeSpec>) {
         }
         let name = reader.name(&key.name, key.at);
         if key.name.len() > LONGEST_VOLUME || key.name == "seed" {
-            let why = if key.name == "seed" {
+            let reason = if key.name == "seed" {
                 "is reserved"
             } else {
                 "is too long"
             };
             reader.fault(
-                Fault::new(key.at, format!("the volume name `{}` {why}", key.name)).help(format!(
-                    "take another of at most {LONGEST_VOLUME} characters"
-                )),
+                Fault::new(key.at, format!("the volume name `{}` {reason}", key.name)).help(
+                    format!("use another name of at most {LONGEST_VOLUME} characters"),
+                ),
             );
         }
         if let Some((name, volume)) = name.zip(volume(reader, node)) {
             if let Some(other) = volumes.iter().find(|other| other.mount == volume.1) {
                 reader.fault(Fault::new(
                     key.at,
-                    format!("`{}` is mounted where `{}` is", name, other.name),
+                    format!("`{}` has the same mount point as `{}`", name, other.name),
                 ));
             }
             volumes.push(VolumeSpec {
@@ -65,7 +65,7 @@ fn volume(reader: &Reader, node: &Node) -> Option<(Size, PathBuf)> {
     Some((size?, mount?))
 }
 
-/// A path for use in the guest's units: absolute and without what would need quoting there.
+/// Reads an absolute path for the guest's units, without characters that need quoting.
 fn guest_path(text: &str) -> Result<PathBuf, String> {
     let plain = text
         .chars()
@@ -75,7 +75,7 @@ fn guest_path(text: &str) -> Result<PathBuf, String> {
         Ok(PathBuf::from(text.trim_end_matches('/')))
     } else {
         Err(format!(
-            "`{text}` is no absolute path of letters, digits and ./_-"
+            "`{text}` is not an absolute path of letters, digits and ./_-"
         ))
     }
 }

@@ -1,4 +1,4 @@
-//! A domain as it is written, before it has an address.
+//! Reads a domain, without its address and MAC.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,9 +10,9 @@ use super::super::tree::Node;
 use super::{Files, disks, hardware, service, unknown};
 use crate::spec::{DomainSpec, Firmware, ImageSource, ImageSpec, Mac, Name, Publish};
 
-/// What was read of a domain.
+/// The values of a domain.
 pub struct Draft {
-    /// `None` where a part of it is wrong; its address and MAC are still to be set.
+    /// `None` if a value is invalid. Name, address and MAC are set later.
     pub spec: Option<DomainSpec>,
     pub has_service: bool,
     pub address: Option<(Ipv4Addr, Position)>,
@@ -56,7 +56,7 @@ pub fn draft(
     let address = fields
         .get("address")
         .and_then(|node| Some((reader.parsed(node, "address", parse_address)?, node.at)));
-    // Of these two, `Some(None)` is one that is not there, and `None` one that is wrong.
+    // For these two, `Some(None)` means absent, and `None` means invalid.
     let service = fields.get("service").map_or(Some(None), |node| {
         service::service(reader, node, fields.at("service"), files).map(Some)
     });
@@ -95,7 +95,7 @@ pub fn draft(
 
 fn parse_address(text: &str) -> Result<Ipv4Addr, String> {
     text.parse()
-        .map_err(|_| format!("`{text}` is no IPv4 address"))
+        .map_err(|_| format!("`{text}` is not a valid IPv4 address"))
 }
 
 fn depends_on(reader: &Reader, fields: &Fields, known: &[&str]) -> Vec<(Name, Position)> {
@@ -129,19 +129,20 @@ fn publish(reader: &Reader, fields: &Fields) -> Vec<(Publish, Position)> {
 }
 
 fn parse_publish(text: &str) -> Result<Publish, String> {
-    let wrong = || format!("`{text}` is no published port; write it like `127.0.0.1:8080:8080`");
-    let (host, guest_port) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let invalid =
+        || format!("`{text}` is not a valid published port; write it like `127.0.0.1:8080:8080`");
+    let (host, guest_port) = text.rsplit_once(':').ok_or_else(invalid)?;
     let guest_port: u16 = guest_port
         .parse()
         .ok()
         .filter(|port| *port != 0)
-        .ok_or_else(wrong)?;
+        .ok_or_else(invalid)?;
     let host: SocketAddr = match host.parse::<u16>() {
         Ok(port) => SocketAddr::from(([127, 0, 0, 1], port)),
-        Err(_) => host.parse().map_err(|_| wrong())?,
+        Err(_) => host.parse().map_err(|_| invalid())?,
     };
     if host.port() == 0 {
-        return Err(wrong());
+        return Err(invalid());
     }
     Ok(Publish { host, guest_port })
 }

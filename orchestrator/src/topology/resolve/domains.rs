@@ -1,4 +1,4 @@
-//! All domains, and what holds between them: dependencies, published ports, addresses.
+//! Reads all domains and checks the rules between them: dependencies, published ports, addresses.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -9,11 +9,11 @@ use super::domain::{self, Draft};
 use super::{Files, addresses, graph};
 use crate::spec::{DomainSpec, HealthCheck, ImageSpec, Name, NetworkSpec};
 
-/// Its client certificate names pspd itself to the services.
+/// The name in pspd's own client certificate.
 const RESERVED: &str = "pspd";
 const SSH: u16 = 22;
 
-/// All domains that could be read; faults say what is wrong with the others.
+/// Returns the valid domains; the others are reported as faults.
 pub fn domains(
     reader: &Reader,
     fields: &Fields,
@@ -27,7 +27,7 @@ pub fn domains(
     };
     let entries = reader.entries(node, "domains").unwrap_or_default();
     if entries.is_empty() {
-        reader.fault(Fault::new(node.at, "a topology has at least one domain"));
+        reader.fault(Fault::new(node.at, "a topology needs at least one domain"));
     }
     let mut known: Vec<&str> = entries.iter().map(|(key, _)| key.name.as_str()).collect();
     known.sort_unstable();
@@ -38,7 +38,7 @@ pub fn domains(
         if key.name == RESERVED {
             reader.fault(
                 Fault::new(key.at, format!("the domain name `{RESERVED}` is reserved"))
-                    .help("services know pspd itself by it"),
+                    .help("it is the name of pspd in its client certificate"),
             );
         }
         let draft = domain::draft(reader, node, key.at, files, images, &known);
@@ -53,30 +53,29 @@ pub fn domains(
     place(reader, drafts, deployment, network, node.at)
 }
 
-/// What domains must not do to each other.
+/// Checks the rules between domains.
 fn check(reader: &Reader, drafts: &BTreeMap<Name, Draft>) {
-    refuse_endless_waits(reader, drafts);
-    refuse_cycles(reader, drafts);
-    refuse_shared_ports(reader, drafts);
-    refuse_open_doors(reader, drafts);
+    reject_waits_without_service(reader, drafts);
+    reject_cycles(reader, drafts);
+    reject_shared_ports(reader, drafts);
+    reject_unauthenticated_publish(reader, drafts);
 }
 
-fn refuse_endless_waits(reader: &Reader, drafts: &BTreeMap<Name, Draft>) {
+fn reject_waits_without_service(reader: &Reader, drafts: &BTreeMap<Name, Draft>) {
     for (name, draft) in drafts {
         for (other, at) in &draft.depends_on {
             if drafts.get(other).is_some_and(|other| !other.has_service) {
-                let message = format!(
-                    "`{name}` cannot wait for `{other}`, which has no service to become healthy"
-                );
+                let message = format!("`{name}` cannot depend on `{other}`, which has no service");
                 reader.fault(
-                    Fault::new(*at, message).help("give it a `service`, or do not wait for it"),
+                    Fault::new(*at, message)
+                        .help("add a `service` to it, or remove the dependency"),
                 );
             }
         }
     }
 }
 
-fn refuse_cycles(reader: &Reader, drafts: &BTreeMap<Name, Draft>) {
+fn reject_cycles(reader: &Reader, drafts: &BTreeMap<Name, Draft>) {
     let edges = drafts.iter().map(|(name, draft)| {
         let to: BTreeSet<Name> = draft
             .depends_on
@@ -91,34 +90,34 @@ fn refuse_cycles(reader: &Reader, drafts: &BTreeMap<Name, Draft>) {
         let Some((_, at)) = first.clone().find(|(name, _)| *name == cycle[1]) else {
             continue;
         };
-        let message = format!("the dependencies go in a circle: {}", named.join(" -> "));
-        reader.fault(Fault::new(*at, message).help("remove one of them"));
+        let message = format!("circular dependency: {}", named.join(" -> "));
+        reader.fault(Fault::new(*at, message).help("remove one of these dependencies"));
     }
 }
 
-fn refuse_shared_ports(reader: &Reader, drafts: &BTreeMap<Name, Draft>) {
+fn reject_shared_ports(reader: &Reader, drafts: &BTreeMap<Name, Draft>) {
     let mut taken: Vec<(SocketAddr, &Name)> = Vec::new();
     for (name, draft) in drafts {
         for (publish, at) in &draft.publish {
             let host = publish.host;
-            let meets = |other: &SocketAddr| {
+            let conflicts = |other: &SocketAddr| {
                 let any = other.ip().is_unspecified() || host.ip().is_unspecified();
                 other.port() == host.port() && (any || other.ip() == host.ip())
             };
-            if let Some((_, by)) = taken.iter().find(|(other, _)| meets(other)) {
-                let fault = Fault::new(*at, format!("`{host}` is published twice: by `{by}` too"));
-                reader.fault(fault.help("take another port of the host"));
+            if let Some((_, other)) = taken.iter().find(|(other, _)| conflicts(other)) {
+                let fault = Fault::new(*at, format!("`{host}` is already published by `{other}`"));
+                reader.fault(fault.help("use another port of the host"));
             }
             taken.push((host, name));
         }
     }
 }
 
-/// A port that other machines can reach has someone who asks who comes: SSH, mutual TLS, or a service with a secret.
-fn refuse_open_doors(reader: &Reader, drafts: &BTreeMap<Name, Draft>) {
+/// A port that other machines can reach must authenticate its clients: SSH, mutual TLS, or a service with a secret.
+fn reject_unauthenticated_publish(reader: &Reader, drafts: &BTreeMap<Name, Draft>) {
     for (name, draft) in drafts {
         let Some(spec) = &draft.spec else { continue };
-        let asks = |port: u16| match &spec.service {
+        let authenticates = |port: u16| match &spec.service {
             Some(service) => {
                 let mutual_tls = service.port == port && service.health != HealthCheck::Tcp;
                 port == SSH || mutual_tls || !service.secrets.is_empty()
@@ -126,21 +125,21 @@ fn refuse_open_doors(reader: &Reader, drafts: &BTreeMap<Name, Draft>) {
             None => port == SSH,
         };
         for (publish, at) in &draft.publish {
-            if publish.host.ip().is_loopback() || asks(publish.guest_port) {
+            if publish.host.ip().is_loopback() || authenticates(publish.guest_port) {
                 continue;
             }
             let message = format!(
-                "`{}` lets other machines in, and `{name}` has no secret to ask them for",
+                "`{}` is reachable from other machines, but `{name}` does not authenticate its clients",
                 publish.host
             );
             reader.fault(Fault::new(*at, message).help(
-                "give its service `secrets`, such as `{WEB_TOKEN: generate}`, or publish on 127.0.0.1",
+                "add `secrets` to its service, such as `{WEB_TOKEN: generate}`, or publish on 127.0.0.1",
             ));
         }
     }
 }
 
-/// Gives each whole draft its name, address and MAC.
+/// Assigns a name, address and MAC to each valid draft.
 fn place(
     reader: &Reader,
     drafts: BTreeMap<Name, Draft>,
@@ -153,12 +152,12 @@ fn place(
         let Some((address, at)) = draft.address else {
             continue;
         };
-        if let Err(message) = addresses::refuse(network.cidr, address) {
+        if let Err(message) = addresses::check(network.cidr, address) {
             reader.fault(Fault::new(at, message));
         } else if let Some((other, _)) = fixed.iter().find(|(_, taken)| **taken == address) {
             reader.fault(Fault::new(
                 at,
-                format!("`{address}` is the address of `{other}`"),
+                format!("`{address}` is already the address of `{other}`"),
             ));
         }
         fixed.insert(name.clone(), address);
@@ -173,7 +172,7 @@ fn place(
                     drafts.len()
                 ),
             )
-            .help("take a larger one, such as 10.77.0.0/16"),
+            .help("use a larger network, such as 10.77.0.0/16"),
         );
         return BTreeMap::new();
     };

@@ -1,10 +1,10 @@
-//! Dependencies between domains: cycles are found and named.
+//! Finds cycles in the dependencies between domains.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::spec::Name;
 
-/// Cycles that have no domain in common, one at least wherever there is any; the first member is the last too.
+/// Returns cycles without common domains, at least one if there is any. The first member is repeated at the end.
 pub fn cycles(mut edges: BTreeMap<Name, BTreeSet<Name>>) -> Vec<Vec<Name>> {
     let mut cycles = Vec::new();
     while let Some(cycle) = cycle(&edges) {
@@ -36,12 +36,12 @@ fn visit(
         return None;
     }
     path.push(at.clone());
-    let found = edges
+    let cycle = edges
         .get(at)
         .into_iter()
         .flatten()
         .find_map(|next| visit(edges, next, path, done));
     path.pop();
     done.insert(at.clone());
-    found
+    cycle
 }

@@ -1,4 +1,4 @@
-//! A domain's firmware, machine, memory and vCPUs.
+//! Reads a domain's firmware, machine, memory and vCPUs.
 
 use super::super::Found;
 use super::super::fault::Fault;
@@ -8,13 +8,13 @@ use super::super::tree::{Node, Value};
 use super::Files;
 use crate::spec::{Boot, Firmware, Machine, Payload, Range, Size};
 
-/// With one virtual CPU at most, QEMU's emulation translates locked instructions without their memory barrier, and the
-/// guest misses a disk's interrupt now and then: it waits for it for ever.
+/// With a maximum of one virtual CPU, QEMU's emulation translates locked instructions without a memory barrier. The
+/// guest then sometimes misses a disk's interrupt, and waits for it forever.
 const LEAST_VCPUS: u32 = 2;
 
 const MEMORY: Size = Size::mib(512);
 const LEAST_MEMORY: Size = Size::mib(64);
-/// coreboot puts the initramfs behind what the kernel unpacks itself into, 128 MiB up.
+/// coreboot loads the initramfs at 128 MiB, above the memory where the kernel unpacks itself.
 const LEAST_MEMORY_OF_ROM_KERNEL: Size = Size::mib(256);
 
 pub fn firmware(reader: &Reader, node: &Node, files: &Files) -> Option<Firmware> {
@@ -24,9 +24,15 @@ pub fn firmware(reader: &Reader, node: &Node, files: &Files) -> Option<Firmware>
             return coreboot(reader, fields.get("coreboot")?);
         }
         let fields = reader.object(node, node.at, &keys::ROM)?;
-        let path = fields
-            .get("rom")
-            .and_then(|node| files.expect(reader, node, "rom", Found::File, "name a ROM's file"));
+        let path = fields.get("rom").and_then(|node| {
+            files.expect(
+                reader,
+                node,
+                "rom",
+                Found::File,
+                "use the path of a ROM on this host",
+            )
+        });
         let sha256 = fields.get("sha256").and_then(|node| reader.digest(node));
         return Some(Firmware::Rom {
             path: path?,
@@ -55,9 +61,9 @@ fn coreboot(reader: &Reader, node: &Node) -> Option<Firmware> {
         reader.fault(
             Fault::new(
                 fields.at("cmdline"),
-                "only `payload: linux` has a `cmdline`",
+                "`cmdline` can be used only with `payload: linux`",
             )
-            .help("with `seabios` the command line is the image's own"),
+            .help("with `seabios`, the image defines the command line"),
         );
     }
     Some(Firmware::Coreboot(if linux {
@@ -88,7 +94,7 @@ pub fn boot(
         reader.fault(
             Fault::new(
                 fields.at("boot"),
-                "only a recipe's image has a kernel of its own to boot",
+                "`boot: kernel` needs an image of a recipe",
             )
             .help("write `boot: disk`"),
         );
@@ -96,20 +102,20 @@ pub fn boot(
     Some(boot)
 }
 
-/// The kernel of `payload: linux` is in the ROM: there is nothing to choose.
+/// Checks `boot` for `payload: linux`, whose kernel is in the ROM.
 fn boot_of_rom(reader: &Reader, fields: &Fields, recipe: bool) -> Option<Boot> {
     let fault = if !recipe {
         Fault::new(
             fields.at("firmware"),
-            "only a recipe's image has a kernel to put into the ROM",
+            "`payload: linux` needs an image of a recipe",
         )
-        .help("take `payload: seabios`")
+        .help("use `payload: seabios`")
     } else if fields.get("boot").is_some() {
         Fault::new(
             fields.at("boot"),
-            "`boot` has no meaning under `payload: linux`, whose kernel is in the ROM",
+            "`boot` cannot be used with `payload: linux`, whose kernel is in the ROM",
         )
-        .help("leave it out, or take `payload: seabios`")
+        .help("remove it, or use `payload: seabios`")
     } else {
         return Some(Boot::Kernel);
     };
@@ -128,16 +134,16 @@ pub fn machine(reader: &Reader, fields: &Fields, firmware: Option<&Firmware>) ->
         )
     })?;
     let fault = match firmware {
-        Some(Firmware::Uefi) => "uefi does not run on `pc`",
+        Some(Firmware::Uefi) => "uefi does not support `machine: pc`",
         Some(Firmware::Coreboot(_)) => {
-            "pspd's coreboot is built for the board `q35`, and a ROM of one board hangs on another"
+            "pspd's coreboot is built for `q35` and does not boot on other machines"
         }
         _ => return Some(machine),
     };
     if machine == Machine::Pc {
         reader.fault(
             Fault::new(fields.at("machine"), fault)
-                .help("write `machine: q35`, or leave it out; `pc` can run seabios"),
+                .help("write `machine: q35`, or remove it; use `pc` only with seabios"),
         );
     }
     Some(machine)
@@ -161,13 +167,13 @@ pub fn memory(
         reader.fault(Fault::new(
             node.at,
             format!(
-                "{} is too little to boot with; give at least {least}",
+                "{} is not enough memory to boot; use at least {least}",
                 range.current
             ),
         ));
     }
     if !range.current.0.is_multiple_of(1 << 20) || !range.maximum.0.is_multiple_of(1 << 20) {
-        reader.fault(Fault::new(node.at, "memory is given in whole MiB"));
+        reader.fault(Fault::new(node.at, "memory must be a whole number of MiB"));
     }
     Some(range)
 }
@@ -177,13 +183,13 @@ pub fn vcpus(reader: &Reader, fields: &Fields) -> Option<Range<u32>> {
         let count = reader.number(node, what, 1, 255)?;
         u32::try_from(count).ok()
     };
-    let asked = match fields.get("vcpus") {
+    let range = match fields.get("vcpus") {
         Some(node) => range(reader, node, "vcpus", &keys::VCPUS, read)?,
         None => fixed(1),
     };
     Some(Range {
-        maximum: asked.maximum.max(LEAST_VCPUS),
-        ..asked
+        maximum: range.maximum.max(LEAST_VCPUS),
+        ..range
     })
 }
 
@@ -194,7 +200,7 @@ fn fixed<T: Copy>(value: T) -> Range<T> {
     }
 }
 
-/// One value that stays, or `{current, maximum}`.
+/// Reads a fixed value, or `{current, maximum}`.
 fn range<T: Copy + PartialOrd + std::fmt::Display>(
     reader: &Reader,
     node: &Node,
@@ -214,7 +220,7 @@ fn range<T: Copy + PartialOrd + std::fmt::Display>(
     };
     if range.current > range.maximum {
         let message = format!(
-            "the current {what}, {}, is more than the maximum, {}",
+            "the current {what} ({}) is more than the maximum ({})",
             range.current, range.maximum
         );
         reader.fault(Fault::new(node.at, message).help("raise `maximum`, or lower `current`"));

@@ -1,4 +1,4 @@
-//! Guest images: where each is from, and what a recipe installs.
+//! Reads guest images: their sources and packages.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use super::super::tree::Node;
 use super::Files;
 use crate::spec::{ImageSource, ImageSpec, Seed};
 
-/// Images by name; `None` stands for one that is there and wrong.
+/// Returns images by name; `None` for invalid images.
 pub fn images(
     reader: &Reader,
     fields: &Fields,
@@ -35,7 +35,7 @@ fn image(reader: &Reader, name: &str, node: &Node, files: &Files) -> Option<Imag
     let [source] = given[..] else {
         reader.fault(Fault::new(
             node.at,
-            format!("the image `{name}` needs one of `recipe`, `path` and `url`"),
+            format!("image `{name}` needs exactly one of `recipe`, `path` and `url`"),
         ));
         return None;
     };
@@ -44,8 +44,8 @@ fn image(reader: &Reader, name: &str, node: &Node, files: &Files) -> Option<Imag
     let source = if source == "recipe" {
         if fields.get("sha256").is_some() {
             reader.fault(
-                Fault::new(fields.at("sha256"), "a recipe has no `sha256`")
-                    .help("its image is cached by the digest of the recipe's files"),
+                Fault::new(fields.at("sha256"), "`sha256` cannot be used with `recipe`")
+                    .help("remove it; the image is cached by the digest of the recipe's files"),
             );
         }
         ImageSource::Recipe(files.expect(
@@ -53,15 +53,15 @@ fn image(reader: &Reader, name: &str, node: &Node, files: &Files) -> Option<Imag
             from,
             "recipe",
             Found::Folder,
-            "it is a folder with a `build.sh`; see images/ of pspd",
+            "a recipe is a directory with a `build.sh`, such as images/debian",
         )?)
     } else {
         let sha256 = match fields.get("sha256") {
             Some(node) => reader.digest(node),
             None => {
                 reader.fault(
-                    Fault::new(node.at, format!("the image `{name}` needs `sha256`"))
-                        .help("`sha256sum FILE` tells it"),
+                    Fault::new(node.at, format!("image `{name}` needs `sha256`"))
+                        .help("run `sha256sum FILE` to get it"),
                 );
                 None
             }
@@ -72,7 +72,7 @@ fn image(reader: &Reader, name: &str, node: &Node, files: &Files) -> Option<Imag
                 from,
                 "path",
                 Found::File,
-                "name a disk image on this host",
+                "use the path of a disk image on this host",
             );
             ImageSource::Path {
                 path: path?,
@@ -85,7 +85,7 @@ fn image(reader: &Reader, name: &str, node: &Node, files: &Files) -> Option<Imag
                     Ok(text.to_owned())
                 } else {
                     Err(format!(
-                        "`{text}` is no http or https URL; a file of this host is a `path`"
+                        "`{text}` is not an http or https URL; use `path` for a file on this host"
                     ))
                 }
             });
@@ -120,9 +120,9 @@ fn packages(reader: &Reader, fields: &Fields, source: &str) -> BTreeSet<String> 
         return BTreeSet::new();
     };
     if source != "recipe" {
-        let message = format!("an image of a `{source}` has no `packages`");
+        let message = format!("`packages` cannot be used with `{source}`");
         let fault = Fault::new(fields.at("packages"), message);
-        reader.fault(fault.help("only a recipe installs any: make the image from one"));
+        reader.fault(fault.help("only a recipe can install packages"));
     }
     let items = reader.list(node, "packages").iter();
     items
@@ -130,7 +130,7 @@ fn packages(reader: &Reader, fields: &Fields, source: &str) -> BTreeSet<String> 
         .collect()
 }
 
-/// A package's name as Debian's policy (5.6.7) has it.
+/// Checks a package name by Debian policy 5.6.7.
 fn parse_package(text: &str) -> Result<String, String> {
     let first = text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
     let rest = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c);
@@ -138,7 +138,7 @@ fn parse_package(text: &str) -> Result<String, String> {
         Ok(text.to_owned())
     } else {
         Err(format!(
-            "`{text}` is no package's name; write it like `postgresql-17`"
+            "`{text}` is not a valid package name; write it like `postgresql-17`"
         ))
     }
 }

@@ -1,4 +1,4 @@
-//! A domain's service: its binary, port, environment, arguments and files.
+//! Reads a domain's service: its binary, port, environment, arguments and files.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ pub fn service(reader: &Reader, node: &Node, at: Position, files: &Files) -> Opt
             node,
             "binary",
             Found::File,
-            "build it, or name the executable that is there",
+            "build it, or use the path of an existing executable",
         )
     });
     let port = fields.get("port").and_then(|node| {
@@ -29,7 +29,7 @@ pub fn service(reader: &Reader, node: &Node, at: Position, files: &Files) -> Opt
         if port == SSH {
             reader.fault(
                 Fault::new(node.at, "port 22 is reserved for SSH")
-                    .help("take another one, such as 50051"),
+                    .help("use another port, such as 50051"),
             );
         }
         Some(port)
@@ -65,7 +65,7 @@ fn environment(reader: &Reader, fields: &Fields) -> BTreeMap<String, String> {
     environment
 }
 
-/// Whether a name can be a variable's, and is not one that pspd sets.
+/// Checks that a name is valid for an environment variable, and not reserved by pspd.
 fn check_variable(reader: &Reader, key: &Key) {
     let valid = !key.name.is_empty()
         && key
@@ -76,14 +76,14 @@ fn check_variable(reader: &Reader, key: &Key) {
     if !valid {
         reader.fault(Fault::new(
             key.at,
-            format!("`{}` is no environment variable's name", key.name),
+            format!("`{}` is not a valid environment variable name", key.name),
         ));
     }
     if key.name.starts_with("PSPD_") {
         reader.fault(Fault::new(
             key.at,
             format!(
-                "`{}` is reserved: pspd sets the variables of that prefix",
+                "`{}` is reserved: pspd sets the variables with the prefix PSPD_",
                 key.name
             ),
         ));
@@ -104,8 +104,10 @@ fn secrets(
     for (key, node) in entries {
         check_variable(reader, key);
         if environment.contains_key(&key.name) {
-            let fault = Fault::new(key.at, format!("`{}` is there twice", key.name));
-            reader.fault(fault.help("it is in `environment` too, which is not secret: keep one"));
+            let fault = Fault::new(key.at, format!("duplicate key `{}`", key.name));
+            reader.fault(fault.help(
+                "it is also defined in `environment`, which is not secret; remove one of them",
+            ));
         }
         if let Some(secret) = secret(reader, node, files) {
             secrets.insert(key.name.clone(), secret);
@@ -121,7 +123,7 @@ fn secret(reader: &Reader, node: &Node, files: &Files) -> Option<Secret> {
             .map(|()| Secret::Generate);
     }
     let fields = reader.object(node, node.at, &keys::SECRET)?;
-    let help = "it holds the secret in one line";
+    let help = "the file must contain the secret in one line";
     let file = files.expect(reader, fields.get("file")?, "file", Found::File, help)?;
     Some(Secret::File(file))
 }
@@ -137,12 +139,12 @@ fn arguments(reader: &Reader, fields: &Fields, key: &'static str) -> Vec<String>
         .collect()
 }
 
-/// A text that can stand in a unit file.
+/// Reads a string that can be used in a unit file.
 fn one_line(reader: &Reader, node: &Node, what: &str) -> Option<String> {
     reader.parsed(node, what, |text| {
         if text.contains(['\n', '\0']) {
             Err(format!(
-                "{what} has a line break or a NUL, which systemd cannot pass on"
+                "{what} contains a line break or a NUL, which systemd does not support"
             ))
         } else {
             Ok(text.to_owned())
@@ -158,9 +160,9 @@ fn beside(reader: &Reader, fields: &Fields, files: &Files) -> BTreeMap<PathBuf, 
     let mut beside = BTreeMap::new();
     for (key, node) in entries {
         let path = Path::new(&key.name);
-        if let Err(why) = refuse_beside(path) {
+        if let Err(reason) = check_beside(path) {
             reader.fault(
-                Fault::new(key.at, format!("`{}` {why}", key.name))
+                Fault::new(key.at, format!("`{}` {reason}", key.name))
                     .help("write it like `config.toml` or `data/words.txt`"),
             );
         }
@@ -169,7 +171,7 @@ fn beside(reader: &Reader, fields: &Fields, files: &Files) -> BTreeMap<PathBuf, 
             node,
             "files",
             Found::File,
-            "name a file of this host",
+            "use the path of a file on this host",
         ) {
             beside.insert(path.to_owned(), from);
         }
@@ -177,8 +179,8 @@ fn beside(reader: &Reader, fields: &Fields, files: &Files) -> BTreeMap<PathBuf, 
     beside
 }
 
-/// Why a path cannot be one beside the binary: what pspd itself puts there has these names.
-fn refuse_beside(path: &Path) -> Result<(), &'static str> {
+/// Checks that a path can be used next to the binary; names of pspd's own files are reserved.
+fn check_beside(path: &Path) -> Result<(), &'static str> {
     let text = path.to_str().unwrap_or_default();
     let plain = !text.is_empty()
         && text
@@ -187,13 +189,13 @@ fn refuse_beside(path: &Path) -> Result<(), &'static str> {
     let normal = path
         .components()
         .all(|part| matches!(part, std::path::Component::Normal(_)));
-    let own = ["environment", "secrets", "mount-volumes"].contains(&text)
+    let reserved = ["environment", "secrets", "mount-volumes"].contains(&text)
         || text.starts_with("tls")
         || text.starts_with('.')
         || text.ends_with(".service");
-    match (plain && normal, own) {
-        (false, _) => Err("is no path of letters, digits and ./_- below the binary's folder"),
-        (true, true) => Err("is a name that pspd itself uses there"),
+    match (plain && normal, reserved) {
+        (false, _) => Err("is not a relative path of letters, digits and ./_-"),
+        (true, true) => Err("is reserved for a file of pspd"),
         (true, false) => Ok(()),
     }
 }

@@ -1,9 +1,9 @@
-//! What a wrong topology is told: each fault by itself, many at once, and those between domains.
+//! Tests of the errors for invalid topologies: each alone, many at once, and errors between domains.
 
 use super::*;
 
 #[test]
-fn every_fault_is_told_at_once_with_its_place() {
+fn all_faults_are_reported_at_once_with_their_positions() {
     let text = "\
 name: Demo
 conection: lab
@@ -25,13 +25,13 @@ domains:
     firmware: bios
 ";
     insta::assert_snapshot!(shown(text), @"
-    `/base/topology.yaml` has 14 faults
+    14 errors in `/base/topology.yaml`
 
     topology.yaml:1:7: `Demo` is not a DNS label: use 1 to 63 of a-z, 0-9 and -, with no - at either end
     1 | name: Demo
       |       ^
 
-    topology.yaml:2:1: a topology has no key `conection`
+    topology.yaml:2:1: unknown key `conection` in a topology
     2 | conection: lab
       | ^ did you mean `connection`?
 
@@ -39,19 +39,19 @@ domains:
     3 | network: {cidr: 10.0.0.1/24}
       |                 ^
 
-    topology.yaml:5:20: there is no folder `/base/missing`
+    topology.yaml:5:20: no such directory: `/base/missing`
     5 |   debian: {recipe: missing}
-      |                    ^ it is a folder with a `build.sh`; see images/ of pspd
+      |                    ^ a recipe is a directory with a `build.sh`, such as images/debian
 
-    topology.yaml:6:10: the image `other` needs `sha256`
+    topology.yaml:6:10: image `other` needs `sha256`
     6 |   other: {path: other.qcow2}
-      |          ^ `sha256sum FILE` tells it
+      |          ^ run `sha256sum FILE` to get it
 
-    topology.yaml:9:12: there is no image `debain`
+    topology.yaml:9:12: unknown image `debain`
     9 |     image: debain
       |            ^ did you mean `debian`?
 
-    topology.yaml:10:5: a domain has no key `memroy`
+    topology.yaml:10:5: unknown key `memroy` in a domain
     10 |     memroy: 1 GiB
        |     ^ did you mean `memory`?
 
@@ -59,38 +59,38 @@ domains:
     11 |     memory: 512
        |             ^
 
-    topology.yaml:12:18: there is no domain `stroe`
+    topology.yaml:12:18: unknown domain `stroe`
     12 |     depends_on: [stroe]
-       |                  ^ it can be: -bad-, web
+       |                  ^ expected one of: -bad-, web
 
-    topology.yaml:13:23: there is no file `/base/missing`
+    topology.yaml:13:23: no such file: `/base/missing`
     13 |     service: {binary: missing, port: 22, health: web.Web}
-       |                       ^ build it, or name the executable that is there
+       |                       ^ build it, or use the path of an existing executable
 
     topology.yaml:13:38: port 22 is reserved for SSH
     13 |     service: {binary: missing, port: 22, health: web.Web}
-       |                                      ^ take another one, such as 50051
+       |                                      ^ use another port, such as 50051
 
-    topology.yaml:14:3: `web` is there twice
+    topology.yaml:14:3: duplicate key `web`
     14 |   web:
-       |   ^ the first is on line 8
+       |   ^ first defined on line 8
 
     topology.yaml:16:3: `-bad-` is not a DNS label: use 1 to 63 of a-z, 0-9 and -, with no - at either end
     16 |   -bad-:
        |   ^
 
-    topology.yaml:18:15: firmware cannot be `bios`
+    topology.yaml:18:15: invalid value `bios` for firmware
     18 |     firmware: bios
-       |               ^ it can be: seabios, coreboot, uefi
+       |               ^ expected one of: seabios, coreboot, uefi
     ");
 }
 
-/// One fault each: what is replaced, and words of the message.
+/// One fault each: the replaced text, the replacement, and a part of the message.
 const FAULTS: &[(&str, &str, &str)] = &[
     (
         "name: demo",
         "name: [demo]",
-        "name is a text, and this is a list",
+        "name must be a string, not a list",
     ),
     (
         "name: demo",
@@ -100,37 +100,37 @@ const FAULTS: &[(&str, &str, &str)] = &[
     (
         "name: demo",
         "name: demo\nconnection: docker",
-        "connection cannot be `docker`",
+        "invalid value `docker` for connection",
     ),
     (
         "name: demo",
         "name: demo\naccel: fast",
-        "accel cannot be `fast`",
+        "invalid value `fast` for accel",
     ),
     (
         "name: demo",
         "name: demo\nnetwork: {cidr: 10.0.0.0/30}",
-        "unusable size",
+        "too large or too small",
     ),
     (
         "name: demo",
         "name: demo\nnetwork: {domain: Not_DNS}",
-        "is no DNS domain",
+        "is not a valid DNS domain",
     ),
     (
         "{recipe: recipe}",
         "{}",
-        "needs one of `recipe`, `path` and `url`",
+        "needs exactly one of `recipe`, `path` and `url`",
     ),
     (
         "{recipe: recipe}",
         "{recipe: missing}",
-        "there is no folder `/base/missing`",
+        "no such directory: `/base/missing`",
     ),
     (
         "{recipe: recipe}",
         "{recipe: recipe, sha256: 00}",
-        "a recipe has no `sha256`",
+        "`sha256` cannot be used with `recipe`",
     ),
     ("{recipe: recipe}", "{path: image.qcow2}", "needs `sha256`"),
     (
@@ -141,52 +141,48 @@ const FAULTS: &[(&str, &str, &str)] = &[
     (
         "{recipe: recipe}",
         "{url: 'file:///image', sha256: 0000000000000000000000000000000000000000000000000000000000000000}",
-        "no http or https URL",
+        "is not an http or https URL",
     ),
-    (
-        "image: debian",
-        "image: debain",
-        "there is no image `debain`",
-    ),
+    ("image: debian", "image: debain", "unknown image `debain`"),
     (
         "image: debian",
         "image: debian\n    firmware: coreboot\n    machine: pc",
-        "built for the board `q35`, and a ROM of one board hangs on another",
+        "built for `q35` and does not boot on other machines",
     ),
     (
         "image: debian",
         "image: debian\n    firmware: {coreboot: {payload: grub}}",
-        "payload cannot be `grub`",
+        "invalid value `grub` for payload",
     ),
     (
         "image: debian",
         "image: debian\n    firmware: {coreboot: {cmdline: quiet}}",
-        "only `payload: linux` has a `cmdline`",
+        "`cmdline` can be used only with `payload: linux`",
     ),
     (
         "image: debian",
         "image: debian\n    firmware: {coreboot: {payload: linux}}\n    boot: disk",
-        "`boot` has no meaning under `payload: linux`",
+        "`boot` cannot be used with `payload: linux`",
     ),
     (
         "memory: {current: 512 MiB, maximum: 1 GiB}",
         "firmware: {coreboot: {payload: linux}}\n    memory: 128 MiB",
-        "128 MiB is too little to boot with; give at least 256 MiB",
+        "128 MiB is not enough memory to boot; use at least 256 MiB",
     ),
     (
         "image: debian",
         "image: debian\n    firmware: {rom: missing, sha256: 0000000000000000000000000000000000000000000000000000000000000000}",
-        "there is no file `/base/missing`",
+        "no such file: `/base/missing`",
     ),
     (
         "image: debian",
         "image: debian\n    firmware: uefi\n    machine: pc",
-        "uefi does not run on `pc`",
+        "uefi does not support `machine: pc`",
     ),
     (
         "image: debian",
         "image: debian\n    address: 10.78.0.5",
-        "outside of the network",
+        "outside the network",
     ),
     (
         "image: debian",
@@ -201,27 +197,27 @@ const FAULTS: &[(&str, &str, &str)] = &[
     (
         "image: debian",
         "image: debian\n    address: here",
-        "no IPv4 address",
+        "not a valid IPv4 address",
     ),
     (
         "image: debian",
         "image: debian\n    depends_on: [web]",
-        "the dependencies go in a circle: web -> web",
+        "circular dependency: web -> web",
     ),
     (
         "image: debian",
         "image: debian\n    depends_on: [wep]",
-        "there is no domain `wep`",
+        "unknown domain `wep`",
     ),
     (
         "image: debian",
         "image: debian\n    depends_on: web",
-        "depends_on is a list",
+        "depends_on must be a list",
     ),
     (
         "image: debian",
         "image: debian\n    boot_timeout: 30",
-        "no duration",
+        "not a valid duration",
     ),
     (
         "image: debian",
@@ -246,75 +242,79 @@ const FAULTS: &[(&str, &str, &str)] = &[
     (
         "{current: 512 MiB, maximum: 1 GiB}",
         "16 MiB",
-        "too little to boot with",
+        "not enough memory to boot",
     ),
     (
         "{current: 512 MiB, maximum: 1 GiB}",
         "100.5 MB",
-        "whole MiB",
+        "whole number of MiB",
     ),
     ("data: {", "a-name-that-is-much-too-long: {", "is too long"),
-    ("mount: /var/lib/web", "mount: var/lib", "no absolute path"),
+    (
+        "mount: /var/lib/web",
+        "mount: var/lib",
+        "not an absolute path",
+    ),
     (
         "mount: /var/lib/web",
         "mount: /var/../etc",
-        "no absolute path",
+        "not an absolute path",
     ),
     (
         "binary: web",
         "binary: missing",
-        "there is no file `/base/missing`",
+        "no such file: `/base/missing`",
     ),
     ("port: 50051", "port: 22", "reserved for SSH"),
     ("port: 50051", "port: 70000", "a number from 1 to 65535"),
     ("A: 1", "PSPD_NAME: 1", "is reserved"),
-    ("A: 1", "1A: 1", "no environment variable's name"),
-    ("\"8080:80\"", "\"8080\"", "no published port"),
+    ("A: 1", "1A: 1", "not a valid environment variable name"),
+    ("\"8080:80\"", "\"8080\"", "not a valid published port"),
     (
         "\"8080:80\"",
         "\"8080:80\", \"127.0.0.1:8080:81\"",
-        "published twice",
+        "already published by `web`",
     ),
     (
         "binary: web",
         "binary: web, files: {/etc/passwd: file}",
-        "is no path of letters",
+        "is not a relative path of letters",
     ),
     (
         "binary: web",
         "binary: web, files: {tls/key.pem: file}",
-        "pspd itself uses",
+        "is reserved for a file of pspd",
     ),
     (
         "\"8080:80\"",
         "\"127.0.0.1:80:80\", \"127.0.0.2:80:80\", \"127.0.0.1:80:81\"",
-        "published twice",
+        "already published by `web`",
     ),
     (
         "\"8080:80\"",
         "\"192.0.2.1:8080:80\"",
-        "lets other machines in, and `web` has no secret",
+        "reachable from other machines, but `web` does not authenticate its clients",
     ),
-    // No mutual TLS, as far as pspd knows.
+    // pspd does not know whether a `tcp` service uses mutual TLS.
     (
         "health: web.Web, environment: {A: 1, B: true}}\n    publish: [\"8080:80\"]",
         "health: tcp}\n    publish: [\"192.0.2.1:8080:50051\"]",
-        "lets other machines in, and `web` has no secret",
+        "reachable from other machines, but `web` does not authenticate its clients",
     ),
     (
         "{recipe: recipe}",
         "{recipe: recipe, packages: [less, 'a;b']}",
-        "`a;b` is no package's name",
+        "`a;b` is not a valid package name",
     ),
     (
         "{recipe: recipe}",
         "{path: disk, sha256: 0000000000000000000000000000000000000000000000000000000000000000, packages: [less]}",
-        "an image of a `path` has no `packages`",
+        "`packages` cannot be used with `path`",
     ),
     (
         "B: true}",
         "B: true}, secrets: {B: generate}",
-        "`B` is there twice",
+        "duplicate key `B`",
     ),
     (
         "B: true}",
@@ -324,27 +324,27 @@ const FAULTS: &[(&str, &str, &str)] = &[
     (
         "B: true}",
         "B: true}, secrets: {T: hunter2}",
-        "a secret cannot be `hunter2`",
+        "invalid value `hunter2` for a secret",
     ),
     (
         "B: true}",
         "B: true}, secrets: {T: {file: missing}}",
-        "there is no file `/base/missing`",
+        "no such file: `/base/missing`",
     ),
     (
         "domains:",
         "extra: 1\ndomains:",
-        "a topology has no key `extra`",
+        "unknown key `extra` in a topology",
     ),
     (
         "    publish",
         "    service: {}\n    publish",
-        "`service` is there twice",
+        "duplicate key `service`",
     ),
 ];
 
 #[test]
-fn each_fault_has_words_of_its_own() {
+fn each_fault_has_its_own_message() {
     read(VALID).expect("the base is valid");
     for (from, to, words) in FAULTS {
         let text = with(from, to);
@@ -354,14 +354,14 @@ fn each_fault_has_words_of_its_own() {
             "`{to}` should say `{words}`:\n{shown}"
         );
         assert!(
-            shown.contains("has a fault\n"),
-            "`{to}` should be one fault:\n{shown}"
+            shown.starts_with("1 error in "),
+            "`{to}` should be one error:\n{shown}"
         );
     }
 }
 
 #[test]
-fn faults_between_domains_show_beside_those_of_their_own() {
+fn faults_between_domains_are_reported_together_with_faults_within_domains() {
     let text = "\
 name: demo
 images: {debian: {recipe: recipe}}
@@ -373,54 +373,54 @@ domains:
   pspd: {image: debian}
 ";
     insta::assert_snapshot!(shown(text), @"
-    `/base/topology.yaml` has 12 faults
+    12 errors in `/base/topology.yaml`
 
     topology.yaml:4:30: `1` has no unit; write `1 MiB` or `1 GiB`
     4 |   a: {image: debian, memory: 1, depends_on: [b], address: 10.0.0.1}
       |                              ^
 
-    topology.yaml:4:46: `a` cannot wait for `b`, which has no service to become healthy
+    topology.yaml:4:46: `a` cannot depend on `b`, which has no service
     4 |   a: {image: debian, memory: 1, depends_on: [b], address: 10.0.0.1}
-      |                                              ^ give it a `service`, or do not wait for it
+      |                                              ^ add a `service` to it, or remove the dependency
 
-    topology.yaml:4:46: the dependencies go in a circle: a -> b -> a
+    topology.yaml:4:46: circular dependency: a -> b -> a
     4 |   a: {image: debian, memory: 1, depends_on: [b], address: 10.0.0.1}
-      |                                              ^ remove one of them
+      |                                              ^ remove one of these dependencies
 
-    topology.yaml:4:59: `10.0.0.1` is outside of the network `10.77.0.0/24`
+    topology.yaml:4:59: `10.0.0.1` is outside the network `10.77.0.0/24`
     4 |   a: {image: debian, memory: 1, depends_on: [b], address: 10.0.0.1}
       |                                                           ^
 
-    topology.yaml:5:29: vcpus is a number from 1 to 255, and this is `0`
+    topology.yaml:5:29: vcpus must be a number from 1 to 255, not `0`
     5 |   b: {image: debian, vcpus: 0, depends_on: [a], publish: ['80:80']}
       |                             ^
 
-    topology.yaml:5:45: `b` cannot wait for `a`, which has no service to become healthy
+    topology.yaml:5:45: `b` cannot depend on `a`, which has no service
     5 |   b: {image: debian, vcpus: 0, depends_on: [a], publish: ['80:80']}
-      |                                             ^ give it a `service`, or do not wait for it
+      |                                             ^ add a `service` to it, or remove the dependency
 
-    topology.yaml:6:3: `b` is there twice
+    topology.yaml:6:3: duplicate key `b`
     6 |   b: {image: debian, boot: floppy}
-      |   ^ the first is on line 5
+      |   ^ first defined on line 5
 
-    topology.yaml:6:28: boot cannot be `floppy`
+    topology.yaml:6:28: invalid value `floppy` for boot
     6 |   b: {image: debian, boot: floppy}
-      |                            ^ it can be: kernel, disk
+      |                            ^ expected one of: kernel, disk
 
-    topology.yaml:7:35: `c` cannot wait for `c`, which has no service to become healthy
+    topology.yaml:7:35: `c` cannot depend on `c`, which has no service
     7 |   c: {image: debian, depends_on: [c], publish: ['80:81']}
-      |                                   ^ give it a `service`, or do not wait for it
+      |                                   ^ add a `service` to it, or remove the dependency
 
-    topology.yaml:7:35: the dependencies go in a circle: c -> c
+    topology.yaml:7:35: circular dependency: c -> c
     7 |   c: {image: debian, depends_on: [c], publish: ['80:81']}
-      |                                   ^ remove one of them
+      |                                   ^ remove one of these dependencies
 
-    topology.yaml:7:49: `127.0.0.1:80` is published twice: by `b` too
+    topology.yaml:7:49: `127.0.0.1:80` is already published by `b`
     7 |   c: {image: debian, depends_on: [c], publish: ['80:81']}
-      |                                                 ^ take another port of the host
+      |                                                 ^ use another port of the host
 
     topology.yaml:8:3: the domain name `pspd` is reserved
     8 |   pspd: {image: debian}
-      |   ^ services know pspd itself by it
+      |   ^ it is the name of pspd in its client certificate
     ");
 }

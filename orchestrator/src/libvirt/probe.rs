@@ -1,5 +1,5 @@
-//! Machines and networks that are there only to see what a firmware boots from: transient, so that ending them removes
-//! them. Each machine has one medium and nothing else to boot from.
+//! Transient machines and networks for testing which media a firmware can boot from. Stopping them also removes them.
+//! Each machine has exactly one boot medium.
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use super::render::no_usb;
 use super::xml::Element;
 use super::{Connection, Domain, Network, Result};
 
-/// What a machine has to boot from, and on which bus.
+/// A boot medium and its bus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Medium {
@@ -21,13 +21,13 @@ pub enum Medium {
     Sata,
     Usb,
     CdRom,
-    /// PXE: the address and the file's name by DHCP, the file by TFTP.
+    /// PXE: address and file name by DHCP, the file by TFTP.
     Network,
 }
 
-/// A machine with one medium.
+/// A machine with one boot medium.
 #[derive(Clone, Debug)]
-pub struct Trial {
+pub struct Probe {
     /// Without kernel, disks and interfaces: the medium is all that it has.
     pub machine: DomainConfig,
     pub medium: Medium,
@@ -35,15 +35,15 @@ pub struct Trial {
     pub source: String,
 }
 
-/// A network that hands out one boot file by libvirt's own DHCP and TFTP, and leads nowhere.
+/// An isolated network that serves one boot file with libvirt's DHCP and TFTP.
 #[derive(Clone, Debug)]
 pub struct BootNetwork {
     pub name: String,
-    /// The host's address, in a network of 24 bits whose addresses from .100 on are handed out.
+    /// The host's address in a /24 network. Guests get addresses from .100 on.
     pub gateway: Ipv4Addr,
-    /// The folder that TFTP serves; its user must be able to read it.
+    /// The directory that TFTP serves; dnsmasq's user must be able to read it.
     pub tftp: PathBuf,
-    /// The file's name there.
+    /// The name of the boot file in that directory.
     pub file: String,
 }
 
@@ -57,7 +57,7 @@ impl Medium {
         Medium::Network,
     ];
 
-    /// For people.
+    /// The name for output.
     pub fn word(self) -> &'static str {
         match self {
             Medium::VirtioBlk => "virtio-blk",
@@ -81,17 +81,17 @@ impl Medium {
 }
 
 impl Connection {
-    /// Starts it; [`Domain::destroy`] ends and removes it.
-    pub fn start_trial(&self, trial: &Trial) -> Result<Domain> {
-        let name = trial.machine.name.as_str();
+    /// Starts a probe; [`Domain::destroy`] stops and removes it.
+    pub fn start_probe(&self, probe: &Probe) -> Result<Domain> {
+        let name = probe.machine.name.as_str();
         let domain = self
             .raw()
-            .create_domain_xml(&trial.to_xml(), 0)
+            .create_domain_xml(&probe.to_xml(), 0)
             .attempt(|| format!("start domain `{name}`"))?;
         Ok(Domain::new(domain, self.clone(), name))
     }
 
-    /// Starts it; [`Network::destroy`] ends and removes it.
+    /// Starts a boot network; [`Network::destroy`] stops and removes it.
     pub fn start_boot_network(&self, network: &BootNetwork) -> Result<Network> {
         let started = self
             .raw()
@@ -101,13 +101,13 @@ impl Connection {
     }
 }
 
-impl Trial {
+impl Probe {
     fn to_xml(&self) -> String {
         let kind = self.machine.accelerator.into();
         self.machine.tree(kind, true, self.devices()).to_xml()
     }
 
-    /// The devices of its medium.
+    /// Returns the devices of the medium.
     fn devices(&self) -> Vec<Element> {
         let controller = |kind, model| {
             Element::new("controller")
@@ -145,7 +145,7 @@ impl Trial {
             .child(boots())
     }
 
-    /// With its boot ROM, which is what asks for an address.
+    /// Returns the interface. Its boot ROM is enabled, because it sends the DHCP request.
     fn interface(&self) -> Element {
         Element::new("interface")
             .attribute("type", "network")
@@ -197,13 +197,13 @@ mod tests {
     use crate::libvirt::Loader;
     use crate::spec::{Digest, Machine, Name, Range, Size};
 
-    fn trial(medium: Medium) -> String {
+    fn probe_xml(medium: Medium) -> String {
         let log = Path::new("/d/log").to_owned();
         let machine = DomainConfig {
-            name: Name::new("trial").unwrap(),
+            name: Name::new("probe").unwrap(),
             ownership: Ownership {
                 deployment: Name::new("bench").unwrap(),
-                digest: Digest::of(b"trial"),
+                digest: Digest::of(b"probe"),
             },
             accelerator: Accelerator::Tcg,
             machine: Machine::Q35,
@@ -225,16 +225,16 @@ mod tests {
             firmware_log: log,
         };
         let source = "/m/<medium>".to_owned();
-        let trial = Trial {
+        let probe = Probe {
             machine,
             medium,
             source,
         };
-        trial.to_xml()
+        probe.to_xml()
     }
 
     #[test]
-    fn the_medium_is_all_that_there_is_to_boot_from() {
+    fn only_the_medium_is_bootable() {
         for (medium, device, target) in [
             (Medium::VirtioBlk, "disk", "dev=\"vda\" bus=\"virtio\""),
             (Medium::VirtioScsi, "disk", "dev=\"sda\" bus=\"scsi\""),
@@ -242,7 +242,7 @@ mod tests {
             (Medium::Usb, "disk", "dev=\"sda\" bus=\"usb\""),
             (Medium::CdRom, "cdrom", "dev=\"sda\" bus=\"sata\""),
         ] {
-            let xml = trial(medium);
+            let xml = probe_xml(medium);
             assert!(
                 xml.contains(&format!("device=\"{device}\"")) && xml.contains(target),
                 "{xml}"
@@ -251,14 +251,14 @@ mod tests {
             assert!(!xml.contains("<interface"), "{xml}");
             assert!(xml.contains("file=\"/m/&lt;medium&gt;\""), "{xml}");
         }
-        let xml = trial(Medium::Network);
+        let xml = probe_xml(Medium::Network);
         assert!(xml.contains("<boot order=\"1\"/>") && !xml.contains("<disk"));
-        // Its boot ROM is what boots.
+        // The boot ROM must be enabled.
         assert!(!xml.contains("<rom "), "{xml}");
     }
 
     #[test]
-    fn the_network_hands_out_its_file() {
+    fn a_boot_network_serves_its_file() {
         let network = BootNetwork {
             name: "boot-bios".into(),
             gateway: Ipv4Addr::new(10, 79, 1, 1),
