@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 use super::blank::Blanks;
 use super::manifest::{Content, FileName, Secret};
 use super::portable::{self, Names, Plain};
-use super::qcow2::Disk;
 use crate::accel::Accelerator;
+use crate::disk::qcow2::Disk;
 use crate::event::Scope;
 use crate::identity::Identity;
 use crate::image::{GuestImage, coreboot};
@@ -172,7 +172,7 @@ impl Deployment<'_> {
             .map(|(name, path)| (name.to_string(), path.clone(), Some(name)));
         for (key, path, domain) in shared.chain(flattened) {
             let disk = Disk::open(&path)?;
-            let virtual_size = disk.size.0;
+            let virtual_size = disk.header.size.0;
             // A shared image is nobody's; what was flattened is a domain's own disk.
             let source = match domain {
                 None => Source::File(path),
@@ -246,7 +246,7 @@ impl Deployment<'_> {
                 content: Content::System {
                     domain: name.clone(),
                     image: image.clone(),
-                    virtual_size: disk.size.0,
+                    virtual_size: disk.header.size.0,
                 },
                 source: Source::Disk {
                     disk,
@@ -262,7 +262,7 @@ impl Deployment<'_> {
                 content: Content::Volume {
                     domain: name.clone(),
                     volume: volume.name.clone(),
-                    virtual_size: disk.size.0,
+                    virtual_size: disk.header.size.0,
                 },
                 // Its content is the user's.
                 source: Source::Disk {

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use tokio_util::sync::CancellationToken;
 
 use super::compress::{Encoder, Format};
@@ -216,19 +216,4 @@ impl<W: Write> Write for Watched<'_, W> {
     fn flush(&mut self) -> io::Result<()> {
         self.inner.flush()
     }
-}
-
-/// Makes self-contained copies of disks, each with what it has of its base.
-pub fn flatten(disk: &Path, to: &Path) -> Result<()> {
-    let output = std::process::Command::new("qemu-img")
-        // The running guest's own QEMU has the chain open, too.
-        .args(["convert", "-U", "-f", "qcow2", "-O", "qcow2", "--"])
-        .args([disk, to])
-        .output()
-        .context("failed to run `qemu-img`; install qemu-utils")?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("failed to flatten `{}`: {}", disk.display(), said.trim());
-    }
-    Ok(())
 }

@@ -20,7 +20,6 @@ mod import;
 mod manifest;
 mod place;
 mod portable;
-mod qcow2;
 mod readme;
 mod staging;
 #[cfg(test)]
@@ -30,12 +29,11 @@ mod xz;
 
 pub use compress::Format;
 pub use contents::{Contents, Deployment, roms};
-pub use export::{Packed, Target, flatten, pack};
-pub use freeze::{freeze, left_overs, merge};
+pub use export::{Packed, Target, pack};
+pub use freeze::{freeze, merge};
 pub use import::Opened;
 pub use manifest::Manifest;
 pub use place::{Placement, TOPOLOGY, Taken, Wanted, placement};
-pub use qcow2::{Dense, Disk};
 
 /// The folder that all of an archive's files are in.
 pub const FOLDER: &str = "vm-export";

@@ -202,7 +202,7 @@ impl Fixture {
     /// A self-contained copy of a domain's disk.
     fn flatten(&self, name: &Name) -> PathBuf {
         let to = self.folder.path().join(format!("{name}.flat"));
-        flatten(&self.home.disk(name), &to).unwrap();
+        crate::disk::flatten(&self.home.disk(name), &to).unwrap();
         to
     }
 }

@@ -14,6 +14,7 @@ use super::exit::Exit;
 use super::run::{reported, take_lock};
 use crate::archive::{self, Deployment, Opened, Packed, Target};
 use crate::cancelled::Cancelled;
+use crate::disk;
 use crate::event::{Event, Events, seconds};
 use crate::guest::Guest;
 use crate::identity::Identity;
@@ -235,7 +236,7 @@ impl Job {
 
     /// What an earlier export left when it was killed.
     fn recover(&self) -> anyhow::Result<()> {
-        for name in archive::left_overs(&self.host.home, &self.spec)? {
+        for name in disk::domains_with_overlays(&self.host.home, &self.spec)? {
             self.merge(&name)?;
         }
         Ok(())
@@ -333,7 +334,7 @@ impl Job {
         for name in self.spec.domains.keys().filter(|_| self.flatten) {
             scope.stage(format!("flattening the disk of {name}"));
             let to = folder.path().join(format!("{name}.qcow2"));
-            archive::flatten(&self.host.home.disk(name), &to)?;
+            disk::flatten(&self.host.home.disk(name), &to)?;
             flattened.insert(name.clone(), to);
         }
         let contents = Deployment {

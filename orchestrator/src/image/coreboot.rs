@@ -15,10 +15,11 @@ use rust_embed::RustEmbed;
 use tokio_util::sync::CancellationToken;
 
 use super::cache::{CachedImage, Images};
-use super::{GuestImage, cache, recipe, tool};
+use super::{GuestImage, cache, recipe};
 use crate::event::Scope;
 use crate::rom;
 use crate::spec::{Digest, Payload};
+use crate::tool;
 
 const WITH_SEABIOS: &str = "seabios.rom";
 const BASE: &str = "linux-base.rom";

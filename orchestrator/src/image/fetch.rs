@@ -1,9 +1,8 @@
-//! Images by path or URL: into the cache, digested on the way, refused if they are not what was asked for.
+//! Images by path or URL: into the cache, digested on the way, refused if their digest differs.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -11,8 +10,9 @@ use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use super::cache::DISK;
-use super::{qcow2, tool};
 use crate::cancelled::Cancelled;
+use crate::disk;
+use crate::disk::qcow2::{Header, is_qcow2};
 use crate::event::Scope;
 use crate::spec::Digest;
 
@@ -31,10 +31,10 @@ pub fn copy(
 ) -> Result<()> {
     scope.stage("copying the image");
     let name = path.display().to_string();
-    let file = File::open(path).with_context(|| format!("opening image `{name}`"))?;
+    let file = File::open(path).with_context(|| format!("failed to open the image `{name}`"))?;
     let total = file
         .metadata()
-        .with_context(|| format!("reading the size of `{name}`"))?
+        .with_context(|| format!("failed to read the size of `{name}`"))?
         .len();
     take(file, Some(total), &name, wanted, to, scope, cancel)
 }
@@ -56,10 +56,10 @@ pub fn download(
         .into();
     let response = agent
         .get(url)
-        // The digest is of the file, not of what a server makes of it.
+        // The digest is of the file, not of a server's compressed form.
         .header("accept-encoding", "identity")
         .call()
-        .with_context(|| format!("downloading `{url}`"))?;
+        .with_context(|| format!("failed to download `{url}`"))?;
     let total = response.body().content_length();
     take(
         response.into_body().into_reader(),
@@ -86,20 +86,21 @@ fn take(
     let found = write(from, total, name, &fetched, scope, cancel)?;
     if found != *wanted {
         bail!(
-            "image `{name}` has sha256 {found}, and the topology wants {wanted}: check where it comes from"
+            "the image `{name}` has the sha256 {found}, but the topology names {wanted}; check where the image comes from"
         );
     }
-    let disk = to.join(DISK);
-    match qcow2::detect(&fetched)? {
-        qcow2::Format::Qcow2 => {
-            qcow2::check_self_contained(&fetched)?;
-            fs::rename(&fetched, &disk).with_context(|| format!("renaming `{}`", fetched.display()))
-        }
-        qcow2::Format::Raw => {
-            scope.stage("converting the image to qcow2");
-            convert(&fetched, &disk).with_context(|| format!("converting image `{name}`"))?;
-            fs::remove_file(&fetched).with_context(|| format!("removing `{}`", fetched.display()))
-        }
+    let image = to.join(DISK);
+    if is_qcow2(&fetched)? {
+        Header::open(&fetched)?
+            .check_self_contained()
+            .with_context(|| format!("the image `{name}` cannot be used"))?;
+        fs::rename(&fetched, &image)
+            .with_context(|| format!("failed to rename `{}`", fetched.display()))
+    } else {
+        scope.stage("converting the image to qcow2");
+        disk::convert_raw(&fetched, &image)?;
+        fs::remove_file(&fetched)
+            .with_context(|| format!("failed to remove `{}`", fetched.display()))
     }
 }
 
@@ -112,7 +113,8 @@ fn write(
     scope: &Scope,
     cancel: &CancellationToken,
 ) -> Result<Digest> {
-    let mut file = File::create_new(to).with_context(|| format!("creating `{}`", to.display()))?;
+    let mut file =
+        File::create_new(to).with_context(|| format!("failed to create `{}`", to.display()))?;
     let mut hash = Sha256::new();
     let mut chunk = vec![0; CHUNK];
     let mut done = 0;
@@ -124,27 +126,17 @@ fn write(
         }
         let length = from
             .read(&mut chunk)
-            .with_context(|| format!("reading image `{name}`"))?;
+            .with_context(|| format!("failed to read the image `{name}`"))?;
         if length == 0 {
             break;
         }
         hash.update(&chunk[..length]);
         file.write_all(&chunk[..length])
-            .with_context(|| format!("writing `{}`", to.display()))?;
+            .with_context(|| format!("failed to write `{}`", to.display()))?;
         done += length as u64;
         scope.progress(done, total);
     }
     Ok(Digest::from(hash))
-}
-
-/// `raw` is said, never guessed: a hostile file could otherwise name other files of this host.
-fn convert(raw: &Path, qcow2: &Path) -> Result<()> {
-    let mut command = Command::new("qemu-img");
-    command
-        .args(["convert", "-f", "raw", "-O", "qcow2", "--"])
-        .arg(raw)
-        .arg(qcow2);
-    tool::run(&mut command, "qemu-utils", b"")
 }
 
 #[cfg(test)]
@@ -172,7 +164,7 @@ mod tests {
             &never(),
         )
         .unwrap();
-        assert_eq!(qcow2::virtual_size(&to.join(DISK)).unwrap(), Size::mib(2));
+        assert_eq!(Header::open(&to.join(DISK)).unwrap().size, Size::mib(2));
         assert_eq!(fs::read_dir(&to).unwrap().count(), 1);
     }
 
@@ -200,12 +192,15 @@ mod tests {
             folder.path().join("overlay"),
             folder.path().join("to"),
         );
-        super::super::create_volume(&base, Size::mib(1)).unwrap();
-        super::super::create_overlay(&base, &overlay, Size::mib(1)).unwrap();
+        disk::create(&base, Size::mib(1)).unwrap();
+        disk::create_overlay(&base, &overlay, Size::mib(1)).unwrap();
         fs::create_dir(&to).unwrap();
         let digest = Digest::of(&fs::read(&overlay).unwrap());
         let error = copy(&overlay, &digest, &to, &Scope::ignored(), &never()).unwrap_err();
-        assert!(error.to_string().contains("has a backing file"), "{error}");
+        assert!(
+            format!("{error:#}").contains("has a backing file"),
+            "{error:#}"
+        );
     }
 
     #[test]

@@ -1,19 +1,16 @@
 //! Guest images and ROMs: built from recipes or fetched, cached by digest.
 //!
-//! Owns what is under `<cache>/images` and `<cache>/firmware`, and the files made from an image: overlays, volumes, NoCloud seeds. Where a
-//! deployment keeps those files, and which images it names, is the caller's.
+//! Owns what is under `<cache>/images` and `<cache>/firmware`, and the NoCloud seeds that are made for an image. Where a
+//! deployment keeps its files, and which images it names, is decided by the caller.
 
 mod cache;
 pub mod coreboot;
-mod disk;
 mod fetch;
 pub mod media;
 mod nocloud;
-mod qcow2;
 mod recipe;
 #[cfg(test)]
 mod tests;
-mod tool;
 
 use std::path::{Path, PathBuf};
 
@@ -21,7 +18,6 @@ use anyhow::Result;
 use tokio_util::sync::CancellationToken;
 
 pub use cache::{CachedImage, list, prune, prune_firmware};
-pub use disk::{create_overlay, create_volume, grow};
 pub use nocloud::NoCloud;
 
 use crate::event::Scope;

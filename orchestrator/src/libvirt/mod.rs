@@ -36,5 +36,4 @@ pub use error::{Cause, Error, Kind, Malformed, Owner, Result};
 pub use events::{Lifecycle, LifecycleChange, LifecycleEvent, StopReason};
 pub use network::Network;
 pub use ownership::Ownership;
-pub use snapshot::SNAPSHOT;
 pub use trial::{BootNetwork, Medium, Trial};

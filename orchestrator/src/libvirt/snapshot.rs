@@ -8,7 +8,6 @@
 //! libvirt keeps no metadata of them: the overlay's name says what it is.
 
 use std::ffi::CString;
-use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -17,9 +16,8 @@ use virt_sys as sys;
 use super::error::Attempt;
 use super::xml::Element;
 use super::{Domain, DomainDescription, Error, Result, ffi};
+use crate::disk::{SNAPSHOT, is_overlay, overlay};
 
-/// The ending of a disk's overlay.
-pub const SNAPSHOT: &str = "snapshot";
 /// Between two looks at a merge; small ones are done at the first.
 const POLL: Duration = Duration::from_millis(20);
 /// Of a merge; what a guest writes in hours takes minutes.
@@ -129,15 +127,4 @@ impl Domain {
         let defined = self.connection().raw().define_domain_xml(&xml);
         defined.map(drop).attempt(attempt)
     }
-}
-
-/// Where the overlay of a disk is.
-fn overlay(disk: &Path) -> PathBuf {
-    let mut name = disk.as_os_str().to_owned();
-    name.push(format!(".{SNAPSHOT}"));
-    PathBuf::from(name)
-}
-
-pub(super) fn is_overlay(path: &Path) -> bool {
-    path.extension().is_some_and(|end| end == SNAPSHOT)
 }

@@ -7,7 +7,7 @@ use anyhow::{Context as _, ensure};
 use futures::future::join_all;
 
 use super::{DomainState, ImageState, LabState, NetworkState, Observed, disks};
-use crate::archive;
+use crate::disk;
 use crate::guest::Release;
 use crate::health::{self, Health};
 use crate::identity::Identity;
@@ -108,7 +108,9 @@ fn observe_host(host: &Host, spec: &Spec) -> anyhow::Result<Observed> {
         lab: lab_state(host, spec),
         disks: disks::system(&host.home.disks())?,
         volumes: disks::volumes(&host.home.volumes())?,
-        snapshots: archive::left_overs(&host.home, spec)?.into_iter().collect(),
+        snapshots: disk::domains_with_overlays(&host.home, spec)?
+            .into_iter()
+            .collect(),
         ..Observed::default()
     };
     observed.relay = host.relay.is_some() && observed.lab == LabState::Unused;
