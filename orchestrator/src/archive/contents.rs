@@ -9,18 +9,17 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use tokio_util::sync::CancellationToken;
 
 use super::blank::Blanks;
 use super::manifest::{Content, FileName, Secret};
 use super::portable::{self, Names, Plain};
 use crate::accel::Accelerator;
 use crate::disk::qcow2::Disk;
-use crate::event::Scope;
+use crate::firmware::Rom;
 use crate::identity::Identity;
-use crate::image::{GuestImage, coreboot};
+use crate::image::GuestImage;
 use crate::plan::{in_dependency_order, volume_file};
-use crate::spec::{Digest, DomainSpec, Firmware, Name, Payload, Seed, Spec};
+use crate::spec::{Digest, DomainSpec, Name, Seed, Spec};
 use crate::state::Home;
 
 /// A file that is to be packed.
@@ -73,32 +72,6 @@ pub struct Contents {
     pub spec: Value,
 }
 
-/// The ROMs that domains run on; one that pspd builds is in the cache since `up`.
-pub fn roms(
-    spec: &Spec,
-    cache: &Path,
-    images: &BTreeMap<String, GuestImage>,
-    scope: &Scope,
-    cancel: &CancellationToken,
-) -> Result<BTreeMap<Name, (PathBuf, Digest)>> {
-    let mut roms = BTreeMap::new();
-    for domain in spec.domains.values() {
-        let built = match &domain.firmware {
-            Firmware::Seabios | Firmware::Uefi => continue,
-            Firmware::Rom { path, sha256 } => {
-                roms.insert(domain.name.clone(), (path.clone(), sha256.clone()));
-                continue;
-            }
-            Firmware::Coreboot(Payload::Seabios) => coreboot::with_seabios(cache, scope, cancel),
-            Firmware::Coreboot(payload @ Payload::Linux { .. }) => {
-                coreboot::with_linux(cache, &images[&domain.image], payload, scope, cancel)
-            }
-        }?;
-        roms.insert(domain.name.clone(), (built.path, built.sha256));
-    }
-    Ok(roms)
-}
-
 /// What contents are made from.
 pub struct Deployment<'a> {
     pub spec: &'a Spec,
@@ -107,7 +80,7 @@ pub struct Deployment<'a> {
     /// By the spec's keys; the domains' system disks are overlays of them.
     pub images: &'a BTreeMap<String, GuestImage>,
     /// ROMs of the domains that have one: the user's own, and those that pspd built.
-    pub roms: BTreeMap<Name, (PathBuf, Digest)>,
+    pub roms: BTreeMap<Name, Rom>,
     pub accelerator: Accelerator,
     /// Pack private keys.
     pub with_secrets: bool,
@@ -215,7 +188,7 @@ impl Deployment<'_> {
             });
             Ok(())
         };
-        if let Some((path, sha256)) = self.roms.get(&domain.name) {
+        if let Some(Rom { path, sha256 }) = self.roms.get(&domain.name) {
             let name = format!("firmware.{}.rom", sha256.short());
             add(name.clone(), path)?;
             let rom = (FileName::new(&name)?, sha256.clone());

@@ -28,7 +28,7 @@ mod unnamed;
 mod xz;
 
 pub use compress::Format;
-pub use contents::{Contents, Deployment, roms};
+pub use contents::{Contents, Deployment};
 pub use export::{Packed, Target, pack};
 pub use freeze::{freeze, merge};
 pub use import::Opened;

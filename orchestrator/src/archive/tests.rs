@@ -21,6 +21,7 @@ use super::manifest::{MANIFEST, MANIFEST_DIGEST};
 use super::*;
 use crate::accel::Accelerator;
 use crate::event::Scope;
+use crate::firmware::Roms;
 use crate::identity::Identity;
 use crate::image::GuestImage;
 use crate::spec::{Digest, Name, Seed, Spec};
@@ -167,19 +168,17 @@ impl Fixture {
             identity.service(&self.spec, domain).unwrap();
         }
         let images = self.images();
+        let roms = Roms {
+            cache: &self.paths.cache,
+            scope: &Scope::ignored(),
+            cancel: &CancellationToken::new(),
+        };
         let contents = Deployment {
             spec: &self.spec,
             home: &self.home,
             identity: &identity,
             images: &images,
-            roms: roms(
-                &self.spec,
-                &self.paths.cache,
-                &images,
-                &Scope::ignored(),
-                &CancellationToken::new(),
-            )
-            .unwrap(),
+            roms: roms.of_domains(&self.spec, &images).unwrap(),
             accelerator: Accelerator::Tcg,
             with_secrets,
             flattened,

@@ -9,10 +9,10 @@ use serde::Serialize;
 
 use super::firmware::Bench;
 use crate::event::{Scope, seconds};
-use crate::image::coreboot;
+use crate::firmware::Roms;
 use crate::image::media::{Media, STARTED};
-use crate::libvirt::{BootNetwork, DomainDefinition, Loader, Medium, Ownership, Trial};
-use crate::spec::{Digest, Firmware, Name, Payload};
+use crate::libvirt::{BootNetwork, DomainDefinition, Medium, Ownership, Trial};
+use crate::spec::{Digest, Firmware, Name};
 use crate::state::remove_if_there;
 
 /// Longer than any of them takes to ask the network, also under emulation on a busy host.
@@ -238,6 +238,13 @@ impl Bench {
     fn machine(&self, case: &Name) -> anyhow::Result<DomainDefinition> {
         let domain = &self.spec.domains[case];
         let name = Name::new("trial")?;
+        // A ROM is in the cache by now.
+        let roms = Roms {
+            cache: &self.host.cache,
+            scope: &Scope::ignored(),
+            cancel: &self.cancel,
+        };
+        let firmware = roms.loader(&domain.firmware, || Ok(self.image.clone()))?;
         Ok(DomainDefinition {
             ownership: Ownership {
                 deployment: self.spec.name.clone(),
@@ -245,7 +252,7 @@ impl Bench {
             },
             accelerator: self.accelerator,
             machine: domain.machine,
-            firmware: self.loader(&domain.firmware)?,
+            firmware,
             kernel: None,
             memory: domain.memory,
             vcpus: domain.vcpus,
@@ -257,23 +264,6 @@ impl Bench {
             firmware_log: self.host.home.firmware_log(&name),
             name,
         })
-    }
-
-    /// Of a firmware that the cases have, whose ROM is in the cache by now.
-    fn loader(&self, firmware: &Firmware) -> anyhow::Result<Loader> {
-        let (cache, scope) = (&self.host.cache, Scope::ignored());
-        let rom = match firmware {
-            Firmware::Seabios => return Ok(Loader::Seabios),
-            Firmware::Uefi => return Ok(Loader::Uefi),
-            Firmware::Coreboot(Payload::Seabios) => {
-                coreboot::with_seabios(cache, &scope, &self.cancel)?
-            }
-            Firmware::Coreboot(linux) => {
-                coreboot::with_linux(cache, &self.image, linux, &scope, &self.cancel)?
-            }
-            Firmware::Rom { .. } => anyhow::bail!("no case has a ROM of its own"),
-        };
-        Ok(Loader::Rom { path: rom.path })
     }
 }
 

@@ -134,7 +134,8 @@ mod tests {
     use crate::bench::Run;
     use crate::bench::compatibility::{Reached, Try};
     use crate::bench::settings;
-    use crate::boot::{Reported, Times};
+    use crate::boot::Times;
+    use crate::firmware::Reported;
 
     #[test]
     fn everything_is_told_and_words_are_escaped() {

@@ -7,8 +7,9 @@ use serde::Serialize;
 
 use super::compatibility::Row;
 use super::settings::Settings;
-use crate::boot::{Reported, Times};
+use crate::boot::Times;
 use crate::event::seconds;
+use crate::firmware::Reported;
 
 #[derive(Clone, Debug, Serialize)]
 pub struct Results {

@@ -2,15 +2,15 @@
 //!
 //! Owns neither the domain nor the session: it reads two files that the hypervisor writes, and compares words.
 
-mod reported;
 mod stages;
 mod watch;
 
 use serde::{Deserialize, Serialize};
 
-pub use reported::{Reported, SCRIPT as FIRMWARE_SCRIPT};
 pub use stages::{Console, Reader, STAGES, Times};
 pub use watch::Watch;
+
+use crate::firmware::Reported;
 
 /// The last boot of a domain that pspd saw.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

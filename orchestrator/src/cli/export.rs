@@ -16,6 +16,7 @@ use crate::archive::{self, Deployment, Opened, Packed, Target};
 use crate::cancelled::Cancelled;
 use crate::disk;
 use crate::event::{Event, Events, seconds};
+use crate::firmware::Roms;
 use crate::guest::Guest;
 use crate::identity::Identity;
 use crate::image::{self, GuestImage};
@@ -337,12 +338,17 @@ impl Job {
             disk::flatten(&self.host.home.disk(name), &to)?;
             flattened.insert(name.clone(), to);
         }
+        let roms = Roms {
+            cache: &self.host.cache,
+            scope: &scope,
+            cancel: &self.cancel,
+        };
         let contents = Deployment {
             spec: &self.spec,
             home: &self.host.home,
             identity: &self.identity,
             images,
-            roms: archive::roms(&self.spec, &self.host.cache, images, &scope, &self.cancel)?,
+            roms: roms.of_domains(&self.spec, images)?,
             accelerator,
             with_secrets: self.with_secrets,
             flattened,

@@ -1,47 +1,40 @@
-//! ROMs: built where they are pspd's own, checked where they are the user's.
+//! ROMs: those of coreboot are built, those of the user are checked.
 
 use anyhow::Context as _;
 
 use super::World;
 use crate::event::Scope;
-use crate::image::coreboot::{self, Rom};
+use crate::firmware::{Roms, rom};
 use crate::libvirt::Loader;
-use crate::rom;
-use crate::spec::{Connection, Firmware, Name, Payload};
+use crate::spec::{Connection, Name};
 
 pub(super) fn ensure(world: &World, domain: &Name, scope: &Scope) -> anyhow::Result<()> {
-    match &world.spec.domains[domain].firmware {
-        Firmware::Coreboot(payload) => coreboot(world, domain, payload, scope).map(drop),
-        Firmware::Seabios | Firmware::Uefi | Firmware::Rom { .. } => Ok(()),
-    }
+    let spec = &world.spec.domains[domain];
+    roms(world, scope)
+        .find(&spec.firmware, || world.image(&spec.image, scope))
+        .map(drop)
+        .with_context(|| format!("failed to build the ROM of `{domain}`"))
 }
 
-/// What libvirt is told of a domain's firmware; the file is there and can be read.
+/// What the domain is defined with; the hypervisor can read the file.
 pub(super) fn loader(world: &World, domain: &Name, scope: &Scope) -> anyhow::Result<Loader> {
-    let path = match &world.spec.domains[domain].firmware {
-        Firmware::Seabios => return Ok(Loader::Seabios),
-        Firmware::Uefi => return Ok(Loader::Uefi),
-        Firmware::Rom { path, sha256 } => {
-            rom::check(path, sha256)?;
-            path.clone()
-        }
-        Firmware::Coreboot(payload) => coreboot(world, domain, payload, scope)?.path,
-    };
+    let spec = &world.spec.domains[domain];
+    let loader = roms(world, scope)
+        .loader(&spec.firmware, || world.image(&spec.image, scope))
+        .with_context(|| format!("failed to prepare the firmware of `{domain}`"))?;
     // A lab's hypervisor runs as the user who runs pspd; another libvirt's has a user of its own.
-    if world.spec.connection != Connection::Lab {
-        rom::check_readable(&path)?;
+    if let Loader::Rom { path } = &loader
+        && world.spec.connection != Connection::Lab
+    {
+        rom::check_readable(path)?;
     }
-    Ok(Loader::Rom { path })
+    Ok(loader)
 }
 
-fn coreboot(world: &World, domain: &Name, payload: &Payload, scope: &Scope) -> anyhow::Result<Rom> {
-    let (cache, cancel) = (&world.cache, &world.cancel);
-    match payload {
-        Payload::Seabios => coreboot::with_seabios(cache, scope, cancel),
-        Payload::Linux { .. } => {
-            let image = world.image(&world.spec.domains[domain].image, scope)?;
-            coreboot::with_linux(cache, &image, payload, scope, cancel)
-        }
+fn roms<'a>(world: &'a World, scope: &'a Scope) -> Roms<'a> {
+    Roms {
+        cache: &world.cache,
+        scope,
+        cancel: &world.cancel,
     }
-    .with_context(|| format!("failed to get coreboot for `{domain}`"))
 }

@@ -1,14 +1,13 @@
-//! Guest images and ROMs: built from recipes or fetched, cached by digest.
+//! Guest images: built from recipes or fetched, cached by digest.
 //!
-//! Owns what is under `<cache>/images` and `<cache>/firmware`, and the NoCloud seeds that are made for an image. Where a
+//! Owns what is under `<cache>/images`, and the NoCloud seeds that are made for an image. Where a
 //! deployment keeps its files, and which images it names, is decided by the caller.
 
-mod cache;
-pub mod coreboot;
+pub(crate) mod cache;
 mod fetch;
 pub mod media;
 mod nocloud;
-mod recipe;
+pub(crate) mod recipe;
 #[cfg(test)]
 mod tests;
 
@@ -17,7 +16,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use tokio_util::sync::CancellationToken;
 
-pub use cache::{CachedImage, list, prune, prune_firmware};
+pub use cache::{CachedImage, list, prune};
 pub use nocloud::NoCloud;
 
 use crate::event::Scope;

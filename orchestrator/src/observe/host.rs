@@ -8,10 +8,11 @@ use futures::future::join_all;
 
 use super::{DomainState, ImageState, LabState, NetworkState, Observed, disks};
 use crate::disk;
+use crate::firmware::coreboot;
 use crate::guest::Release;
 use crate::health::{self, Health};
 use crate::identity::Identity;
-use crate::image::{self, coreboot};
+use crate::image;
 use crate::lab::{Lab, Relay};
 use crate::libvirt::Connection;
 use crate::reach::Reach;

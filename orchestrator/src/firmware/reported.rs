@@ -1,4 +1,4 @@
-//! What a guest reports of its firmware, beside what was asked for.
+//! What a guest reports of its firmware, compared with what the topology names.
 
 use std::fmt;
 
@@ -17,8 +17,8 @@ pub struct Reported {
     pub coreboot: bool,
 }
 
-/// Prints what [`Reported::parse`] takes; no process beside the shell, for a guest that boots is slow. coreboot names itself
-/// as the maker of an ACPI table of this kind.
+/// Prints what [`Reported::parse`] reads. The shell starts no other process, because a guest that boots is slow. coreboot
+/// names itself as the maker of an ACPI table of this kind.
 pub const SCRIPT: &str = r#"cd /sys/class/dmi/id
 read -r line <bios_vendor && echo "vendor $line"
 read -r line <bios_version && echo "version $line"
@@ -47,7 +47,7 @@ impl Reported {
         reported
     }
 
-    /// Whether this can be the firmware that was asked for. Of a ROM of the user's own nothing is known.
+    /// Whether this can be the firmware that the topology names. Nothing is known of a ROM of the user's own.
     pub fn fits(&self, asked: &Firmware) -> bool {
         match asked {
             Firmware::Seabios => self.vendor == "SeaBIOS" && !self.efi && !self.coreboot,
