@@ -8,8 +8,9 @@ use anyhow::{Context as _, Result, ensure};
 use tokio_util::sync::CancellationToken;
 
 use super::compress::{Encoder, Format};
-use super::contents::{Contents, Hashing};
+use super::contents::Contents;
 use super::entries::{write_end, write_header, write_padding};
+use super::hashing::Hashing;
 use super::manifest::{Content, Entry, FORMAT, MANIFEST, MANIFEST_DIGEST, Manifest};
 use super::unnamed::Unnamed;
 use crate::cancelled::Cancelled;

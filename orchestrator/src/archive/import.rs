@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::FOLDER;
 use super::compress::decoder;
-use super::contents::Hashing;
 use super::entries::{Entries, Head};
+use super::hashing::Hashing;
 use super::manifest::{Entry, LONGEST_MANIFEST, MANIFEST, MANIFEST_DIGEST, Manifest};
 use crate::cancelled::Cancelled;
 use crate::event::Scope;

@@ -5,9 +5,8 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
-
 use super::firmware::Bench;
+use super::result::{Reached, Row, Try};
 use crate::event::{Scope, seconds};
 use crate::firmware::Roms;
 use crate::image::media::{Media, STARTED};
@@ -35,67 +34,6 @@ const NOTHING_FOUND: [&str; 3] = [
     "UEFI Interactive Shell",
 ];
 const KERNEL: &str = "Linux version ";
-
-/// One firmware.
-#[derive(Clone, Debug, Serialize)]
-pub struct Row {
-    pub firmware: String,
-    pub tries: Vec<Try>,
-}
-
-/// One start with one medium.
-#[derive(Clone, Debug, Serialize)]
-pub struct Try {
-    pub medium: Medium,
-    pub boots: bool,
-    pub reached: Reached,
-    /// From power on until that was seen.
-    pub seconds: f64,
-    /// The last words of whoever had the machine.
-    pub last_words: String,
-}
-
-/// How far a start came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Reached {
-    /// The hypervisor does not start such a machine.
-    Refused,
-    /// Neither console said anything.
-    Nothing,
-    /// It runs, and came to no decision in time.
-    Firmware,
-    /// It says that there is nothing to boot from.
-    NothingFound,
-    /// Of the ROM: the medium was not asked.
-    Kernel,
-    /// The one on the medium, which has said so itself.
-    BootLoader,
-}
-
-impl Reached {
-    pub fn word(self) -> &'static str {
-        match self {
-            Reached::Refused => "refused",
-            Reached::Nothing => "silent",
-            Reached::Firmware => "firmware",
-            Reached::NothingFound => "found nothing",
-            Reached::Kernel => "own kernel",
-            Reached::BootLoader => "boot loader",
-        }
-    }
-}
-
-impl Try {
-    /// `yes`, or `no` with how far it came.
-    pub fn word(&self) -> String {
-        if self.boots {
-            format!("yes, {:.1} s", self.seconds)
-        } else {
-            format!("no: {}", self.reached.word())
-        }
-    }
-}
 
 /// What a medium says that it is.
 fn says(medium: Medium) -> &'static str {
