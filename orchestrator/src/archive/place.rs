@@ -20,6 +20,7 @@ use super::manifest::{Content, Entry, Manifest, Secret};
 use super::staging::{Staging, sync_parent};
 use crate::disk;
 use crate::disk::qcow2::{Backing, Disk};
+use crate::folder;
 use crate::plan::volume_file;
 use crate::spec::{ImageSource, Name, Spec};
 use crate::state::{Home, Paths, create_private, write_atomically};
@@ -204,13 +205,7 @@ impl Placement {
             return Ok(());
         }
         for folder in [self.home.disks(), self.home.volumes(), self.home.keys()] {
-            match fs::remove_dir_all(&folder) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(error)
-                        .with_context(|| format!("failed to remove `{}`", folder.display()));
-                }
-                _ => {}
-            }
+            folder::remove(&folder)?;
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use crate::event::{Scope, seconds};
 use crate::firmware::Roms;
 use crate::image::media::{Media, STARTED};
 use crate::libvirt::{BootNetwork, DomainDefinition, Medium, Ownership, Trial};
+use crate::printable::printable;
 use crate::spec::{Digest, Firmware, Name};
 use crate::state::remove_if_there;
 
@@ -66,11 +67,10 @@ fn so_far(serial: &str, debug: &str) -> Reached {
     }
 }
 
-/// Without what a terminal would obey.
+/// The last line of the serial console, or of the other one where that is silent.
 fn last_words(serial: &str, debug: &str) -> String {
     let last = |text: &str| {
-        let clean = |line: &str| line.chars().filter(|c| !c.is_control()).collect::<String>();
-        let mut lines = text.lines().rev().map(clean);
+        let mut lines = text.lines().rev().map(printable);
         lines.find(|line| !line.trim().is_empty())
     };
     last(serial).or_else(|| last(debug)).unwrap_or_default()

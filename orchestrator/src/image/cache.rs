@@ -9,7 +9,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::sleep;
@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::{DirectKernel, GuestImage};
 use crate::cancelled::Cancelled;
 use crate::event::Scope;
+use crate::folder;
 use crate::spec::{Digest, Seed, Size};
 
 pub const DISK: &str = "disk.qcow2";
@@ -282,22 +283,18 @@ fn size_on_disk(folder: &Path) -> Result<Size> {
 
 /// Removes a folder, even if a killed build of a recipe left files of subordinate users in it.
 fn discard(folder: &Path) -> Result<()> {
-    let context = || format!("failed to remove `{}`", folder.display());
-    match fs::remove_dir_all(folder) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            let status = Command::new("unshare")
-                .args(["--map-root-user", "--map-auto", "--", "rm", "-rf"])
-                .arg(folder)
-                .status()
-                .with_context(context)?;
-            if status.success() {
-                Ok(())
-            } else {
-                Err(error).with_context(context)
-            }
-        }
-        Err(error) => Err(error).with_context(context),
+    let removed = folder::remove(folder);
+    let denied = |error: &anyhow::Error| {
+        let error = error.downcast_ref::<io::Error>();
+        error.is_some_and(|error| error.kind() == ErrorKind::PermissionDenied)
+    };
+    if !removed.as_ref().is_err_and(denied) {
+        return removed;
     }
+    let status = Command::new("unshare")
+        .args(["--map-root-user", "--map-auto", "--", "rm", "-rf"])
+        .arg(folder)
+        .status()
+        .with_context(|| format!("failed to remove `{}`", folder.display()))?;
+    if status.success() { Ok(()) } else { removed }
 }

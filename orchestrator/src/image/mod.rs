@@ -19,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 pub use cache::{CachedImage, list, prune};
 pub use nocloud::NoCloud;
 
+use fetch::Fetch;
+
 use crate::event::Scope;
 use crate::spec::{Digest, ImageSource, ImageSpec, Seed};
 
@@ -50,13 +52,13 @@ impl DirectKernel {
     }
 }
 
-/// The cached image, if it is there; builds and fetches nothing.
+/// The image, if it is cached; builds and fetches nothing.
 pub fn cached(cache: &Path, image: &ImageSpec) -> Result<Option<GuestImage>> {
     let digest = digest(image)?;
     cache::Images::at(cache).open(&digest, image.seed)
 }
 
-/// The cached image, built or fetched if it is not there. Blocks; `cancel` ends it and leaves no partial file.
+/// The cached image, built or fetched if it is missing. Blocks; `cancel` ends it and leaves no partial file.
 pub fn ensure(
     cache: &Path,
     image: &ImageSpec,
@@ -70,6 +72,12 @@ pub fn ensure(
     }
     let Some(partial) = images.begin(&digest, scope, cancel)? else {
         return images.require(&digest, image.seed);
+    };
+    let fetch = |wanted| Fetch {
+        wanted,
+        folder: partial.path(),
+        scope,
+        cancel,
     };
     match &image.source {
         ImageSource::Recipe(recipe) => {
@@ -86,17 +94,17 @@ pub fn ensure(
             )?;
         }
         ImageSource::Path { path, sha256 } => {
-            fetch::copy(path, sha256, partial.path(), scope, cancel)?;
+            fetch(sha256).copy(path)?;
         }
         ImageSource::Url { url, sha256 } => {
-            fetch::download(url, sha256, partial.path(), scope, cancel)?;
+            fetch(sha256).download(url)?;
         }
     }
     partial.commit()?;
     images.require(&digest, image.seed)
 }
 
-/// Where the disk of an image of that digest is, or will be.
+/// Where the disk of an image with that digest is, or will be.
 pub fn place(cache: &Path, digest: &Digest) -> PathBuf {
     cache.join("images").join(digest.as_str()).join(cache::DISK)
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::printable::printable_in_columns;
+
 /// More faults than these are counted, and not shown.
 const MOST: usize = 50;
 /// What is shown of a line.
@@ -99,17 +101,13 @@ impl fmt::Display for Faults {
 /// `file:line:column: message`, the line, and a caret with the help below it.
 fn render(file: &str, lines: &[&str], fault: &Fault) -> String {
     let Position { line, column } = fault.at;
-    let message: String = fault.message.chars().map(printable).collect();
+    let message = printable_in_columns(&fault.message);
     let mut shown = format!("{file}:{line}:{column}: {message}\n");
     let number = line.to_string();
     let gutter = " ".repeat(number.len());
-    let source: String = lines
-        .get(line.saturating_sub(1))
-        .unwrap_or(&"")
-        .chars()
-        .take(WIDEST)
-        .map(printable)
-        .collect();
+    let source = lines.get(line.saturating_sub(1)).unwrap_or(&"");
+    let source: String = source.chars().take(WIDEST).collect();
+    let source = printable_in_columns(&source);
     shown.push_str(&format!("{number} | {}\n", source.trim_end()));
     let caret = " ".repeat(column.saturating_sub(1).min(WIDEST));
     match &fault.help {
@@ -117,13 +115,4 @@ fn render(file: &str, lines: &[&str], fault: &Fault) -> String {
         None => shown.push_str(&format!("{gutter} | {caret}^\n")),
     }
     shown
-}
-
-/// What a terminal cannot take for a command.
-fn printable(c: char) -> char {
-    match c {
-        '\t' => ' ',
-        c if c.is_control() => '\u{fffd}',
-        c => c,
-    }
 }
