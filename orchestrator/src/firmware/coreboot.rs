@@ -141,16 +141,16 @@ fn build_from(
         .tempdir_in(partial.path())
         .context("failed to make a folder for the recipe")?;
     write_recipe(scripts.path())?;
-    let log = images.log(digest);
-    recipe::build(
-        scripts.path(),
-        &BTreeSet::new(),
-        partial.path(),
-        WITH_SEABIOS,
-        &log,
+    let build = recipe::Build {
+        recipe: scripts.path(),
+        packages: &BTreeSet::new(),
+        out: partial.path(),
+        made: WITH_SEABIOS,
+        log: &images.log(digest),
         scope,
         cancel,
-    )?;
+    };
+    build.run()?;
     scripts
         .close()
         .context("failed to remove the folder of the recipe")?;

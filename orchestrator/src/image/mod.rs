@@ -81,17 +81,16 @@ pub fn ensure(
     };
     match &image.source {
         ImageSource::Recipe(recipe) => {
-            let log = images.log(&digest);
-            let out = partial.path();
-            recipe::build(
+            let build = recipe::Build {
                 recipe,
-                &image.packages,
-                out,
-                cache::DISK,
-                &log,
+                packages: &image.packages,
+                out: partial.path(),
+                made: cache::DISK,
+                log: &images.log(&digest),
                 scope,
                 cancel,
-            )?;
+            };
+            build.run()?;
         }
         ImageSource::Path { path, sha256 } => {
             fetch(sha256).copy(path)?;
