@@ -4,12 +4,11 @@
 //! an image by its key, a ROM by its digest. Execution looks these up and chooses nothing.
 
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{Accel, Digest, Firmware, Mac, Machine, Name, Payload, Range, Size};
+use crate::spec::{Accel, Digest, Firmware, Mac, Machine, Name, Range, Size};
 
 /// The mark that pspd leaves in what it defines.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,47 +27,15 @@ pub struct DomainDefinition {
     pub machine: Machine,
     /// A key of the spec's images.
     pub image: String,
-    pub firmware: FirmwareSource,
+    pub firmware: Firmware,
+    /// The digest of the ROM that pspd builds for it, where the firmware is one.
+    pub rom: Option<Digest>,
     pub kernel: KernelSource,
     pub memory: Range<Size>,
     pub vcpus: Range<u32>,
     /// Data volumes in the guest's order, after the system disk.
     pub volumes: Vec<VolumeDisk>,
     pub interface: Interface,
-}
-
-/// Where the firmware is from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum FirmwareSource {
-    /// QEMU's own.
-    Seabios,
-    /// The host's, chosen by libvirt.
-    Uefi,
-    /// Built by pspd; the digest is of what it is made from.
-    Coreboot { payload: Payload, digest: Digest },
-    /// A file of the user's.
-    Rom { path: PathBuf, sha256: Digest },
-}
-
-impl FirmwareSource {
-    /// The source of the spec's firmware; `rom` is the digest of the ROM that pspd builds for it.
-    pub fn new(firmware: &Firmware, rom: Option<&Digest>) -> FirmwareSource {
-        match firmware {
-            Firmware::Seabios => FirmwareSource::Seabios,
-            Firmware::Uefi => FirmwareSource::Uefi,
-            Firmware::Coreboot(payload) => FirmwareSource::Coreboot {
-                payload: payload.clone(),
-                digest: rom
-                    .cloned()
-                    .expect("a domain that runs coreboot is observed with its ROM"),
-            },
-            Firmware::Rom { path, sha256 } => FirmwareSource::Rom {
-                path: path.clone(),
-                sha256: sha256.clone(),
-            },
-        }
-    }
 }
 
 /// Who starts the kernel.

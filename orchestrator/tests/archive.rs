@@ -6,12 +6,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pspd::archive;
 use pspd::event::Events;
 use pspd::libvirt::Connection;
 use pspd::spec::{Digest, Name, Spec};
 use pspd::state::{Home, Paths};
 use pspd::topology::{self, Found};
+use pspd::{archive, disk};
 
 /// A folder with a topology that was never brought up.
 struct Place(tempfile::TempDir);
@@ -160,7 +160,7 @@ fn overlays_are_merged_without_a_domain() {
     for disk in &disks {
         interrupted(disk);
     }
-    let left = archive::left_overs(&home, &spec).unwrap();
+    let left = disk::domains_with_overlays(&home, &spec).unwrap();
     assert_eq!(left, std::slice::from_ref(&store));
     merge(&home, &spec, &store);
     for disk in &disks {
@@ -173,7 +173,7 @@ fn overlays_are_merged_without_a_domain() {
             &["-f", "qcow2", "-c", "read -P 5 0 64k", text(disk)],
         );
     }
-    assert_eq!(archive::left_overs(&home, &spec).unwrap(), []);
+    assert_eq!(disk::domains_with_overlays(&home, &spec).unwrap(), []);
     merge(&home, &spec, &store);
 }
 

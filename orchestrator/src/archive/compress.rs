@@ -10,15 +10,14 @@ use flate2::bufread::MultiGzDecoder;
 use liblzma::read::XzDecoder;
 use liblzma::stream::MtStreamBuilder;
 
+use super::MEMORY;
 use super::gzip::Members;
 use super::xz::Blocks;
 
-/// What an archive's threads may take in all, in bytes; what else pspd holds fits beside it into 512 MiB.
-pub(super) const MEMORY: u64 = 448 << 20;
 const ZSTD_LEVEL: i32 = 3;
-/// 128 MiB, the most that `zstd` and `tar` take without being told so.
+/// 128 MiB, the most that `zstd` and `tar` accept without an option.
 const ZSTD_WINDOW: u32 = 27;
-/// Threads of gzip: each has a block and what becomes of it.
+/// Threads of gzip: each holds a block and its compressed form.
 const MOST_GZIP: u32 = 16;
 const BUFFER: usize = 1 << 20;
 
@@ -32,7 +31,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// The format that a file's name says.
+    /// The format that the ending of a file's name stands for.
     pub fn of(path: &Path) -> Result<Format> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let endings = [
@@ -45,13 +44,13 @@ impl Format {
         match found {
             Some((_, format)) => Ok(*format),
             None => bail!(
-                "`{}` says no format: end it in .tar.xz (small), .tar.zst (quick), .tar.gz or .tar",
+                "the name `{}` has no known ending; use .tar.xz (small), .tar.zst (fast), .tar.gz or .tar",
                 path.display()
             ),
         }
     }
 
-    /// The format that a file's first bytes say; its name may have changed.
+    /// The format that a file's first bytes stand for; its name may have changed.
     fn within(magic: &[u8]) -> Format {
         match magic {
             [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Format::Xz,
@@ -87,11 +86,11 @@ impl Encoder {
         })
     }
 
-    /// What comes next is compressed together, where the format has blocks that know nothing of each other.
+    /// Begins a block, where the format has blocks that are compressed independently of each other.
     pub fn begin_block(&mut self) -> io::Result<()> {
         match self {
             Encoder::Xz(blocks) => blocks.begin(),
-            // A window of zstd's reaches over blocks, and gzip's over none.
+            // The window of zstd reaches across blocks, and the one of gzip is too short to matter.
             Encoder::Zst(_) | Encoder::Gz(_) | Encoder::Tar(_) => Ok(()),
         }
     }
@@ -130,10 +129,11 @@ fn cores() -> u32 {
     available_parallelism().map_or(1, |count| count.get() as u32)
 }
 
-/// A decompressing reader of whatever format `from` begins as. What would take more memory than [`MEMORY`] is an error.
+/// A decompressing reader; the first bytes of `from` decide the format. An archive that needs more than [`MEMORY`] is an
+/// error.
 pub fn decoder<'a>(from: impl Read + Send + 'a) -> Result<Box<dyn Read + Send + 'a>> {
     let mut from = BufReader::with_capacity(BUFFER, from);
-    let magic = io::BufRead::fill_buf(&mut from).context("reading the archive")?;
+    let magic = io::BufRead::fill_buf(&mut from).context("failed to read the archive")?;
     Ok(match Format::within(magic) {
         Format::Tar => Box::new(from),
         Format::Gz => Box::new(MultiGzDecoder::new(from)),
@@ -143,7 +143,7 @@ pub fn decoder<'a>(from: impl Read + Send + 'a) -> Result<Box<dyn Read + Send + 
                 .threads(cores())
                 .memlimit_threading(MEMORY)
                 .memlimit_stop(MEMORY);
-            let stream = builder.decoder().context("starting xz")?;
+            let stream = builder.decoder().context("failed to start xz")?;
             Box::new(XzDecoder::new_stream(from, stream))
         }
         Format::Zst => {

@@ -1,102 +1,31 @@
 //! What goes into an archive: the files in their order, and the spec that names them.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
-use tokio_util::sync::CancellationToken;
 
 use super::blank::Blanks;
+use super::hashing::Hashing;
+use super::item::{Item, Source};
 use super::manifest::{Content, FileName, Secret};
 use super::portable::{self, Names, Plain};
-use super::qcow2::Disk;
+use super::readme::Readme;
 use crate::accel::Accelerator;
-use crate::event::Scope;
+use crate::disk::qcow2::Disk;
+use crate::firmware::Rom;
 use crate::identity::Identity;
-use crate::image::{GuestImage, coreboot};
-use crate::plan::{in_dependency_order, volume_file};
-use crate::spec::{Digest, DomainSpec, Firmware, Name, Payload, Seed, Spec};
+use crate::image::GuestImage;
+use crate::plan::volume_file;
+use crate::spec::{Digest, DomainSpec, Name, Seed, Spec};
 use crate::state::Home;
-
-/// A file that is to be packed.
-pub struct Item {
-    pub name: FileName,
-    pub content: Content,
-    pub source: Source,
-}
-
-/// Where a file's bytes come from.
-pub enum Source {
-    Text(String),
-    /// As it is.
-    File(PathBuf),
-    /// A disk without its gaps, over a file that is beside it.
-    Disk {
-        disk: Disk,
-        over: Option<FileName>,
-        /// What is left out of it.
-        blanks: Option<Arc<Blanks>>,
-    },
-}
-
-impl Source {
-    /// Gives a file's bytes, the same each time, as long as the files of the host are.
-    pub fn write(&self, to: &mut dyn Write) -> Result<()> {
-        match self {
-            Source::Text(text) => Ok(to.write_all(text.as_bytes())?),
-            Source::File(path) => {
-                let mut file =
-                    File::open(path).with_context(|| format!("opening `{}`", path.display()))?;
-                io::copy(&mut file, to).with_context(|| format!("copying `{}`", path.display()))?;
-                Ok(())
-            }
-            Source::Disk { disk, over, blanks } => {
-                let over = over.as_ref().map(FileName::as_str);
-                disk.dense(over)?.write(to, &|cluster| {
-                    if let Some(blanks) = blanks {
-                        blanks.apply(cluster);
-                    }
-                })
-            }
-        }
-    }
-}
 
 /// What is packed, and of what.
 pub struct Contents {
     pub items: Vec<Item>,
     pub spec: Value,
-}
-
-/// The ROMs that domains run on; one that pspd builds is in the cache since `up`.
-pub fn roms(
-    spec: &Spec,
-    cache: &Path,
-    images: &BTreeMap<String, GuestImage>,
-    scope: &Scope,
-    cancel: &CancellationToken,
-) -> Result<BTreeMap<Name, (PathBuf, Digest)>> {
-    let mut roms = BTreeMap::new();
-    for domain in spec.domains.values() {
-        let built = match &domain.firmware {
-            Firmware::Seabios | Firmware::Uefi => continue,
-            Firmware::Rom { path, sha256 } => {
-                roms.insert(domain.name.clone(), (path.clone(), sha256.clone()));
-                continue;
-            }
-            Firmware::Coreboot(Payload::Seabios) => coreboot::with_seabios(cache, scope, cancel),
-            Firmware::Coreboot(payload @ Payload::Linux { .. }) => {
-                coreboot::with_linux(cache, &images[&domain.image], payload, scope, cancel)
-            }
-        }?;
-        roms.insert(domain.name.clone(), (built.path, built.sha256));
-    }
-    Ok(roms)
 }
 
 /// What contents are made from.
@@ -107,7 +36,7 @@ pub struct Deployment<'a> {
     /// By the spec's keys; the domains' system disks are overlays of them.
     pub images: &'a BTreeMap<String, GuestImage>,
     /// ROMs of the domains that have one: the user's own, and those that pspd built.
-    pub roms: BTreeMap<Name, (PathBuf, Digest)>,
+    pub roms: BTreeMap<Name, Rom>,
     pub accelerator: Accelerator,
     /// Pack private keys.
     pub with_secrets: bool,
@@ -128,11 +57,11 @@ impl Deployment<'_> {
             self.secrets(&mut items)?;
         }
         let mut plain = vec![
-            text("README", super::readme::readme(self, &items))?,
+            text("README", self.readme(&items))?,
             text("network.xml", portable::network_xml(self.spec))?,
         ];
         for domain in self.spec.domains.values() {
-            let name = xml_file(&domain.name);
+            let name = portable::xml_file(&domain.name);
             plain.push(text(&name, self.domain_xml(domain, &names)?)?);
         }
         plain.append(&mut items);
@@ -140,6 +69,15 @@ impl Deployment<'_> {
             items: plain,
             spec: portable::topology(self.spec, &names),
         })
+    }
+
+    fn readme(&self, items: &[Item]) -> String {
+        let readme = Readme {
+            spec: self.spec,
+            accelerator: self.accelerator,
+            with_secrets: self.with_secrets,
+        };
+        readme.text(items)
     }
 
     /// What is left out of system disks; nothing of an archive that has the keys anyway.
@@ -172,7 +110,7 @@ impl Deployment<'_> {
             .map(|(name, path)| (name.to_string(), path.clone(), Some(name)));
         for (key, path, domain) in shared.chain(flattened) {
             let disk = Disk::open(&path)?;
-            let virtual_size = disk.size.0;
+            let virtual_size = disk.header.size.0;
             // A shared image is nobody's; what was flattened is a domain's own disk.
             let source = match domain {
                 None => Source::File(path),
@@ -215,7 +153,7 @@ impl Deployment<'_> {
             });
             Ok(())
         };
-        if let Some((path, sha256)) = self.roms.get(&domain.name) {
+        if let Some(Rom { path, sha256 }) = self.roms.get(&domain.name) {
             let name = format!("firmware.{}.rom", sha256.short());
             add(name.clone(), path)?;
             let rom = (FileName::new(&name)?, sha256.clone());
@@ -246,7 +184,7 @@ impl Deployment<'_> {
                 content: Content::System {
                     domain: name.clone(),
                     image: image.clone(),
-                    virtual_size: disk.size.0,
+                    virtual_size: disk.header.size.0,
                 },
                 source: Source::Disk {
                     disk,
@@ -262,7 +200,7 @@ impl Deployment<'_> {
                 content: Content::Volume {
                     domain: name.clone(),
                     volume: volume.name.clone(),
-                    virtual_size: disk.size.0,
+                    virtual_size: disk.header.size.0,
                 },
                 // Its content is the user's.
                 source: Source::Disk {
@@ -340,20 +278,6 @@ impl Deployment<'_> {
         };
         Ok(portable::domain_xml(self.spec, domain, plain))
     }
-
-    /// Domains in the order to start them in.
-    pub fn start_order(&self) -> Vec<&Name> {
-        let domains = in_dependency_order(self.spec);
-        domains.into_iter().map(|domain| &domain.name).collect()
-    }
-}
-
-/// `NAME.xml`; a domain could be called `network`.
-pub fn xml_file(domain: &Name) -> String {
-    match domain.as_str() {
-        "network" => "network.domain.xml".to_owned(),
-        name => format!("{name}.xml"),
-    }
 }
 
 /// A `.` is in no name, so that no two disks get one file.
@@ -378,29 +302,4 @@ fn digest(source: &Source) -> Result<Digest> {
     let mut hashing = Hashing::default();
     source.write(&mut hashing)?;
     Ok(hashing.end().0)
-}
-
-/// Counts and digests what is written.
-#[derive(Default)]
-pub struct Hashing {
-    hasher: Sha256,
-    count: u64,
-}
-
-impl Hashing {
-    pub fn end(self) -> (Digest, u64) {
-        (Digest::from(self.hasher), self.count)
-    }
-}
-
-impl Write for Hashing {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.hasher.update(bytes);
-        self.count += bytes.len() as u64;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

@@ -4,17 +4,21 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use tokio_util::sync::CancellationToken;
 
 use super::compress::{Encoder, Format};
-use super::contents::{Contents, Hashing};
+use super::contents::Contents;
 use super::entries::{write_end, write_header, write_padding};
+use super::hashing::Hashing;
 use super::manifest::{Content, Entry, FORMAT, MANIFEST, MANIFEST_DIGEST, Manifest};
 use super::unnamed::Unnamed;
-use crate::cancelled::Cancelled;
 use crate::event::Scope;
+use crate::progress::Progress;
 use crate::spec::Digest;
+
+/// What a cancelled export was doing.
+const CANCELLED: &str = "the archive was written";
 
 /// What was packed.
 #[derive(Clone, Copy, Debug)]
@@ -88,12 +92,11 @@ pub fn pack(
 
 fn digest(contents: &Contents, scope: &Scope, cancel: &CancellationToken) -> Result<Manifest> {
     let mut files = Vec::new();
-    let mut done = 0;
+    let progress = Progress::new(None, CANCELLED, scope, cancel);
     for item in &contents.items {
-        let mut to = Watched::new(Hashing::default(), done, None, scope, cancel);
+        let mut to = progress.watch(Hashing::default());
         item.source.write(&mut to)?;
-        done = to.done;
-        let (sha256, size) = to.inner.end();
+        let (sha256, size) = to.into_inner().end();
         files.push(Entry {
             name: item.name.clone(),
             size,
@@ -126,7 +129,7 @@ fn write_tar(
         to.write_all(text)?;
         write_padding(to, text.len() as u64)?;
     }
-    let (mut done, total) = (0, Some(manifest.total()));
+    let progress = Progress::new(Some(manifest.total()), CANCELLED, scope, cancel);
     let mut before = &Content::Plain;
     for (item, entry) in contents.items.iter().zip(&manifest.files) {
         // A domain's executables are on its disk, too, and that costs nothing within a block.
@@ -135,10 +138,9 @@ fn write_tar(
         }
         before = &item.content;
         write_header(to, entry.name.as_str(), entry.size, modified)?;
-        let mut checked = Watched::new(Tee::new(to), done, total, scope, cancel);
+        let mut checked = progress.watch(Tee::new(to));
         item.source.write(&mut checked)?;
-        done = checked.done;
-        let found = checked.inner.hashing.end();
+        let found = checked.into_inner().hashing.end();
         ensure!(
             found == (entry.sha256.clone(), entry.size),
             "`{}` changed while it was read",
@@ -173,62 +175,4 @@ impl Write for Tee<'_> {
     fn flush(&mut self) -> io::Result<()> {
         self.to.flush()
     }
-}
-
-/// Tells how far it is, and ends when the run is cancelled.
-struct Watched<'a, W> {
-    inner: W,
-    done: u64,
-    total: Option<u64>,
-    scope: &'a Scope,
-    cancel: &'a CancellationToken,
-}
-
-impl<'a, W> Watched<'a, W> {
-    fn new(
-        inner: W,
-        done: u64,
-        total: Option<u64>,
-        scope: &'a Scope,
-        cancel: &'a CancellationToken,
-    ) -> Watched<'a, W> {
-        Watched {
-            inner,
-            done,
-            total,
-            scope,
-            cancel,
-        }
-    }
-}
-
-impl<W: Write> Write for Watched<'_, W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.cancel.is_cancelled() {
-            return Err(Cancelled::during("the archive was written").into());
-        }
-        let count = self.inner.write(bytes)?;
-        self.done += count as u64;
-        self.scope.progress(self.done, self.total);
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
-}
-
-/// Makes self-contained copies of disks, each with what it has of its base.
-pub fn flatten(disk: &Path, to: &Path) -> Result<()> {
-    let output = std::process::Command::new("qemu-img")
-        // The running guest's own QEMU has the chain open, too.
-        .args(["convert", "-U", "-f", "qcow2", "-O", "qcow2", "--"])
-        .args([disk, to])
-        .output()
-        .context("failed to run `qemu-img`; install qemu-utils")?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("failed to flatten `{}`: {}", disk.display(), said.trim());
-    }
-    Ok(())
 }

@@ -3,15 +3,14 @@
 //! All domains are paused for the moment that their snapshots take, so that the archive is of one instant. Whatever
 //! happens then, [`merge`] brings each domain back: at once, or when the next `up` sees an overlay that was left.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
+use crate::disk;
 use crate::event::Scope;
-use crate::libvirt::{Connection, Domain, SNAPSHOT};
-use crate::plan::volume_file;
+use crate::libvirt::{Connection, Domain};
 use crate::spec::{Name, Spec};
 use crate::state::{Home, remove_if_there};
 
@@ -53,7 +52,7 @@ pub fn merge(
     name: &Name,
     scope: &Scope,
 ) -> Result<()> {
-    let overlays = overlays(home, spec, name)?;
+    let overlays = disk::overlays(home, spec, name)?;
     scope.stage("merging its snapshot");
     match find(connection, spec, name)? {
         Some(domain) if domain.power()?.has_process() => {
@@ -64,66 +63,20 @@ pub fn merge(
             let used =
                 |overlay: &&PathBuf| used.iter().any(|disk| disk.path.as_ref() == Some(*overlay));
             for overlay in overlays.iter().filter(used) {
-                commit(overlay)?;
+                disk::commit(overlay)?;
             }
             domain.forget_overlays()?;
         }
         // Its lab is gone, and with it the definition: what was written last is in the overlay.
-        None => overlays.iter().try_for_each(|overlay| commit(overlay))?,
+        None => overlays
+            .iter()
+            .try_for_each(|overlay| disk::commit(overlay))?,
     }
     overlays
         .iter()
         .try_for_each(|overlay| remove_if_there(overlay))
 }
 
-/// The domains of the spec that an overlay was left of.
-pub fn left_overs(home: &Home, spec: &Spec) -> Result<Vec<Name>> {
-    let mut left = Vec::new();
-    for name in spec.domains.keys() {
-        if !overlays(home, spec, name)?.is_empty() {
-            left.push(name.clone());
-        }
-    }
-    Ok(left)
-}
-
-fn overlays(home: &Home, spec: &Spec, name: &Name) -> Result<Vec<PathBuf>> {
-    let mut disks = vec![home.disk(name)];
-    let volumes = spec
-        .domains
-        .get(name)
-        .into_iter()
-        .flat_map(|domain| &domain.volumes);
-    disks.extend(volumes.map(|volume| home.volumes().join(volume_file(name, &volume.name))));
-    let mut found = Vec::new();
-    for disk in disks {
-        let overlay = disk.with_extension(format!("qcow2.{SNAPSHOT}"));
-        let there = overlay
-            .try_exists()
-            .with_context(|| format!("failed to look for `{}`", overlay.display()))?;
-        found.extend(there.then_some(overlay));
-    }
-    Ok(found)
-}
-
 fn find(connection: &Connection, spec: &Spec, name: &Name) -> Result<Option<Domain>> {
     Ok(connection.domain(&spec.name, name.as_str())?)
-}
-
-/// Merges an overlay that nothing has open.
-fn commit(overlay: &Path) -> Result<()> {
-    let output = Command::new("qemu-img")
-        .args(["commit", "-q", "-f", "qcow2", "--"])
-        .arg(overlay)
-        .output()
-        .context("failed to run `qemu-img`; install qemu-utils")?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!(
-            "failed to merge `{}` into its disk: {}",
-            overlay.display(),
-            said.trim()
-        );
-    }
-    Ok(())
 }

@@ -9,11 +9,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::FOLDER;
 use super::compress::decoder;
-use super::contents::Hashing;
 use super::entries::{Entries, Head};
+use super::hashing::Hashing;
 use super::manifest::{Entry, LONGEST_MANIFEST, MANIFEST, MANIFEST_DIGEST, Manifest};
-use crate::cancelled::Cancelled;
 use crate::event::Scope;
+use crate::progress::Progress;
 use crate::spec::{Digest, Size};
 
 /// Before the manifest is known: itself, its digest, their headers, and what a decoder reads ahead.
@@ -40,14 +40,11 @@ impl Opened {
         let metadata = file.metadata().with_context(whose)?;
         ensure!(metadata.is_file(), "`{}` is no file", path.display());
         let packed = metadata.len();
-        let from = Told {
-            inner: file,
-            done: 0,
-            total: packed,
-            scope: scope.clone(),
-            cancel: cancel.clone(),
-        };
-        let mut entries = Entries::new(decoder(from).with_context(whose)?, BEFORE_MANIFEST);
+        let progress = Progress::new(Some(packed), "the archive was read", scope, cancel);
+        let mut entries = Entries::new(
+            decoder(progress.watch(file)).with_context(whose)?,
+            BEFORE_MANIFEST,
+        );
         let manifest = manifest(&mut entries).with_context(whose)?;
         let total = manifest.total();
         ensure!(
@@ -168,26 +165,5 @@ fn copy(from: &mut impl Read, mut to: Option<File>, entry: &Entry) -> Result<()>
             .sync_all()
             .with_context(|| format!("failed to write `{name}`")),
         None => Ok(()),
-    }
-}
-
-/// Tells how much of the archive is read, and ends when the run is cancelled.
-struct Told {
-    inner: File,
-    done: u64,
-    total: u64,
-    scope: Scope,
-    cancel: CancellationToken,
-}
-
-impl Read for Told {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.cancel.is_cancelled() {
-            return Err(Cancelled::during("the archive was read").into());
-        }
-        let count = self.inner.read(buffer)?;
-        self.done += count as u64;
-        self.scope.progress(self.done, Some(self.total));
-        Ok(count)
     }
 }

@@ -6,8 +6,8 @@
 //! import: read (decompress, then tar) --> manifest, checked --> unpack into a staging folder --> place, by rename
 //! ```
 //!
-//! An archive is taken for hostile: entries are iterated and compared with the manifest, nothing is created before the
-//! manifest as a whole is sound, no name becomes a path that was not checked, and every digest is computed anew.
+//! An archive is untrusted input: entries are iterated and compared with the manifest, nothing is created before the whole
+//! manifest is checked, no name becomes a path unchecked, and every digest is computed again.
 
 mod blank;
 mod compress;
@@ -16,11 +16,12 @@ mod entries;
 mod export;
 mod freeze;
 mod gzip;
+mod hashing;
 mod import;
+mod item;
 mod manifest;
 mod place;
 mod portable;
-mod qcow2;
 mod readme;
 mod staging;
 #[cfg(test)]
@@ -29,14 +30,15 @@ mod unnamed;
 mod xz;
 
 pub use compress::Format;
-pub use contents::{Contents, Deployment, roms};
-pub use export::{Packed, Target, flatten, pack};
-pub use freeze::{freeze, left_overs, merge};
+pub use contents::{Contents, Deployment};
+pub use export::{Packed, Target, pack};
+pub use freeze::{freeze, merge};
 pub use import::Opened;
 pub use manifest::Manifest;
 pub use place::{Placement, TOPOLOGY, Taken, Wanted, placement};
-pub use qcow2::{Dense, Disk};
 
+/// What the threads of compression may take in all, in bytes; what else pspd holds fits beside it into 512 MiB.
+const MEMORY: u64 = 448 << 20;
 /// The folder that all of an archive's files are in.
 pub const FOLDER: &str = "vm-export";
 /// Where the archive's XML expects disks and ROMs: libvirt's own folder.

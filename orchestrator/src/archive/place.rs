@@ -10,7 +10,6 @@ use std::fs;
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use ipnet::Ipv4Net;
@@ -18,8 +17,10 @@ use serde_json::{Value, json};
 
 use super::import::Opened;
 use super::manifest::{Content, Entry, Manifest, Secret};
-use super::qcow2::Disk;
 use super::staging::{Staging, sync_parent};
+use crate::disk;
+use crate::disk::qcow2::{Backing, Disk};
+use crate::folder;
 use crate::plan::volume_file;
 use crate::spec::{ImageSource, Name, Spec};
 use crate::state::{Home, Paths, create_private, write_atomically};
@@ -204,13 +205,7 @@ impl Placement {
             return Ok(());
         }
         for folder in [self.home.disks(), self.home.volumes(), self.home.keys()] {
-            match fs::remove_dir_all(&folder) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(error)
-                        .with_context(|| format!("failed to remove `{}`", folder.display()));
-                }
-                _ => {}
-            }
+            folder::remove(&folder)?;
         }
         Ok(())
     }
@@ -277,28 +272,16 @@ impl Placement {
     }
 
     /// Points a system disk to its image where this host's cache has it, or will have it after `up`.
-    fn rebase(&self, disk: &Path, domain: &Name, cache: &Path) -> Result<()> {
+    fn rebase(&self, overlay: &Path, domain: &Name, cache: &Path) -> Result<()> {
         let image = &self.spec.images[&self.spec.domains[domain].image];
         let ImageSource::Path { sha256, .. } = &image.source else {
             bail!("the image `{}` is no file", image.name);
         };
         let base = crate::image::place(cache, sha256);
-        let output = Command::new("qemu-img")
-            .args(["rebase", "-u", "-f", "qcow2", "-F", "qcow2", "-b"])
-            .arg(&base)
-            .arg("--")
-            .arg(disk)
-            .output()
-            .context("failed to run `qemu-img`; install qemu-utils")?;
-        ensure!(
-            output.status.success(),
-            "failed to rebase `{}`: {}",
-            disk.display(),
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-        fs::File::open(disk)
+        disk::rebase(overlay, &base)?;
+        fs::File::open(overlay)
             .and_then(|file| file.sync_all())
-            .with_context(|| format!("failed to flush `{}`", disk.display()))
+            .with_context(|| format!("failed to flush `{}`", overlay.display()))
     }
 
     fn text(&self) -> Result<String> {
@@ -322,32 +305,35 @@ fn check_disk(entry: &Entry, own: &Staging, state: &Staging) -> Result<()> {
         Content::Plain | Content::File | Content::Secret { .. } => return Ok(()),
     };
     let disk = Disk::open(&folder.path(entry.name.as_str()))?;
+    let header = &disk.header;
     ensure!(
-        disk.size.0 == size,
-        "it is a disk of {} bytes, and the manifest tells {size}",
-        disk.size.0
+        header.size.0 == size,
+        "it is a disk of {} bytes, but the manifest says {size}",
+        header.size.0
     );
-    let found = disk
-        .backing
-        .as_ref()
-        .map(|(name, format)| (name.as_str(), format.as_deref()));
-    let wanted = over.map(|image| (image.as_str(), Some("qcow2")));
+    let wanted = over.map(|image| Backing {
+        path: image.as_str().into(),
+        format: Some("qcow2".to_owned()),
+    });
     ensure!(
-        found == wanted,
-        "it is over {}, and the manifest tells {}",
-        shown(found),
-        shown(wanted)
+        header.backing == wanted,
+        "its backing file is {}, but the manifest says {}",
+        shown(&header.backing),
+        shown(&wanted)
     );
     disk.check()
 }
 
-fn shown(backing: Option<(&str, Option<&str>)>) -> String {
+fn shown(backing: &Option<Backing>) -> String {
     match backing {
-        None => "no other file".to_owned(),
-        Some((name, format)) => format!(
+        None => "none".to_owned(),
+        Some(Backing { path, format }) => format!(
             "`{}` ({})",
-            name.escape_debug(),
-            format.unwrap_or("of no stated format").escape_debug()
+            path.display().to_string().escape_debug(),
+            format
+                .as_deref()
+                .unwrap_or("no stated format")
+                .escape_debug()
         ),
     }
 }

@@ -25,6 +25,14 @@ pub struct Names {
     pub roms: BTreeMap<Name, (FileName, Digest)>,
 }
 
+/// The file of a domain's XML; a domain could be called `network`.
+pub fn xml_file(domain: &Name) -> String {
+    match domain.as_str() {
+        "network" => "network.domain.xml".to_owned(),
+        name => format!("{name}.xml"),
+    }
+}
+
 /// The spec in topology.yaml's keys, everything resolved, with the archive's names for paths.
 ///
 /// Every field of the spec is named here, so that a new one cannot be forgotten. The connection is not part of it: where

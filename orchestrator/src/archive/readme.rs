@@ -2,28 +2,40 @@
 
 use std::fmt::Write as _;
 
-use super::contents::{Deployment, Item, xml_file};
+use super::item::Item;
 use super::manifest::Content;
+use super::portable::xml_file;
 use super::{FOLDER, IMAGES};
 use crate::accel::Accelerator;
+use crate::plan::in_dependency_order;
+use crate::spec::Spec;
 
-pub fn readme(deployment: &Deployment<'_>, items: &[Item]) -> String {
-    let spec = deployment.spec;
-    let needed = |item: &&Item| match &item.content {
-        Content::Image { .. } | Content::System { .. } | Content::Volume { .. } => true,
-        Content::File => item.name.as_str().ends_with(".rom"),
-        Content::Secret { .. } => item.name.as_str().ends_with(".hostkey"),
-        Content::Plain => false,
-    };
-    let files: Vec<&str> = items
-        .iter()
-        .filter(needed)
-        .map(|item| item.name.as_str())
-        .collect();
-    let files = files.join(" ");
-    let network = &spec.network.name;
-    let mut text = format!(
-        "The deployment `{name}`, exported by pspd {version}.\n\
+pub struct Readme<'a> {
+    pub spec: &'a Spec,
+    pub accelerator: Accelerator,
+    /// Whether the archive has private keys.
+    pub with_secrets: bool,
+}
+
+impl Readme<'_> {
+    /// The text, for an archive of `items`.
+    pub fn text(&self, items: &[Item]) -> String {
+        let spec = self.spec;
+        let needed = |item: &&Item| match &item.content {
+            Content::Image { .. } | Content::System { .. } | Content::Volume { .. } => true,
+            Content::File => item.name.as_str().ends_with(".rom"),
+            Content::Secret { .. } => item.name.as_str().ends_with(".hostkey"),
+            Content::Plain => false,
+        };
+        let files: Vec<&str> = items
+            .iter()
+            .filter(needed)
+            .map(|item| item.name.as_str())
+            .collect();
+        let files = files.join(" ");
+        let network = &spec.network.name;
+        let mut text = format!(
+            "The deployment `{name}`, exported by pspd {version}.\n\
          \n\
          With pspd:    pspd import FILE\n\
          \n\
@@ -35,31 +47,32 @@ pub fn readme(deployment: &Deployment<'_>, items: &[Item]) -> String {
          virsh net-define {FOLDER}/network.xml\n\
          virsh net-start {network}\n\
          virsh net-autostart {network}\n",
-        name = spec.name,
-        version = env!("CARGO_PKG_VERSION"),
-    );
-    for domain in spec.domains.keys() {
-        let _ = writeln!(text, "virsh define {FOLDER}/{}", xml_file(domain));
-    }
-    for domain in deployment.start_order() {
-        let _ = writeln!(text, "virsh start {domain}");
-    }
-    text.push_str(
+            name = spec.name,
+            version = env!("CARGO_PKG_VERSION"),
+        );
+        for domain in spec.domains.keys() {
+            let _ = writeln!(text, "virsh define {FOLDER}/{}", xml_file(domain));
+        }
+        for domain in in_dependency_order(spec) {
+            let _ = writeln!(text, "virsh start {}", domain.name);
+        }
+        text.push_str(
         "\nThe hypervisor's user is libvirt-qemu:kvm on Debian and Ubuntu, qemu:qemu on Fedora, root on others.\n\
          Overlays name their base without a folder: keep the disks together.\n",
     );
-    text.push_str(match deployment.accelerator {
+        text.push_str(match self.accelerator {
         Accelerator::Tcg => "The domains are emulated (TCG). On a host with KVM, before `virsh define`:\n\
              sed -i -e 's/type=\"qemu\">/type=\"kvm\">/' -e 's/cpu mode=\"maximum\"/cpu mode=\"host-passthrough\"/' vm-export/*.xml\n",
         Accelerator::Kvm => "The domains want KVM. On a host without it, before `virsh define`:\n\
              sed -i -e 's/domain type=\"kvm\"/domain type=\"qemu\"/' -e 's/cpu mode=\"host-passthrough\"/cpu mode=\"maximum\"/' vm-export/*.xml\n",
     });
-    text.push_str(match deployment.with_secrets {
+        text.push_str(match self.with_secrets {
         true => "The deployment's private keys are in the archive: keep it to yourself. secret.client is what services let in;\n\
              their certificates end within 30 days of the export, and `pspd import` makes new ones.\n",
         false => "No private key is in the archive: those of services are blanked on their disks, and a guest that is started by\n\
              hand has no SSH server. Services that need keys start by `pspd import`, which makes new ones, or by hand from an\n\
              archive that was exported with `--with-secrets`.\n",
     });
-    text
+        text
+    }
 }

@@ -1,13 +1,14 @@
-//! A folder that is filled under another name. Its files cannot end up elsewhere, whatever is put there meanwhile.
+//! A folder that is filled under a temporary name. Its files cannot end up elsewhere, even if the folder is replaced.
 
 use std::fs::{self, File};
-use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+
+use crate::folder;
 
 /// A folder being filled. Dropped without [`Staging::keep`], it is removed.
 pub struct Staging {
@@ -17,20 +18,10 @@ pub struct Staging {
 }
 
 impl Staging {
-    /// Makes the folder anew; what an interrupted run left there goes.
+    /// Makes the folder; what an interrupted run left there is removed.
     pub fn create(path: &Path) -> Result<Staging> {
         let context = || format!("failed to create `{}`", path.display());
-        match fs::remove_dir_all(path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(error).with_context(|| {
-                    format!(
-                        "failed to remove what is left of an earlier import, `{}`",
-                        path.display()
-                    )
-                });
-            }
-            _ => {}
-        }
+        folder::remove(path).context("failed to clean up after an earlier import")?;
         fs::DirBuilder::new()
             .mode(0o700)
             .create(path)
@@ -44,7 +35,7 @@ impl Staging {
         })
     }
 
-    /// Makes a file of one component's name: never through a link, never outside, never over another.
+    /// Makes a file whose name is one component: never through a link, outside of the folder, or over another file.
     pub fn file(&self, name: &str) -> Result<File> {
         let flags =
             OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -66,7 +57,7 @@ impl Staging {
             .with_context(|| format!("failed to flush `{}`", self.path.display()))
     }
 
-    /// Gives the folder its name, at once.
+    /// Gives the folder its final name.
     pub fn keep(mut self, path: &Path) -> Result<()> {
         self.sync()?;
         fs::rename(&self.path, path)
@@ -87,8 +78,8 @@ pub fn sync_parent(path: &Path) -> Result<()> {
 impl Drop for Staging {
     fn drop(&mut self) {
         if !self.kept {
-            // What cannot be removed now, the next import removes or names.
-            let _ = fs::remove_dir_all(&self.path);
+            // What cannot be removed now, the next import removes, or fails to remove with an error.
+            let _ = folder::remove(&self.path);
         }
     }
 }
@@ -112,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_was_swapped_gets_nothing() {
+    fn a_folder_that_takes_the_place_gets_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("staging");
         let staging = Staging::create(&path).unwrap();

@@ -21,6 +21,7 @@ use super::manifest::{MANIFEST, MANIFEST_DIGEST};
 use super::*;
 use crate::accel::Accelerator;
 use crate::event::Scope;
+use crate::firmware::Roms;
 use crate::identity::{self, Identity};
 use crate::image::GuestImage;
 use crate::spec::{Digest, Name, Seed, Spec};
@@ -164,19 +165,17 @@ impl Fixture {
         let to = self.folder.path().join(file);
         let identity = created_keys(&self.home.keys(), &self.spec);
         let images = self.images();
+        let roms = Roms {
+            cache: &self.paths.cache,
+            scope: &Scope::ignored(),
+            cancel: &CancellationToken::new(),
+        };
         let contents = Deployment {
             spec: &self.spec,
             home: &self.home,
             identity: &identity,
             images: &images,
-            roms: roms(
-                &self.spec,
-                &self.paths.cache,
-                &images,
-                &Scope::ignored(),
-                &CancellationToken::new(),
-            )
-            .unwrap(),
+            roms: roms.of_domains(&self.spec, &images).unwrap(),
             accelerator: Accelerator::Tcg,
             with_secrets,
             flattened,
@@ -199,7 +198,7 @@ impl Fixture {
     /// A self-contained copy of a domain's disk.
     fn flatten(&self, name: &Name) -> PathBuf {
         let to = self.folder.path().join(format!("{name}.flat"));
-        flatten(&self.home.disk(name), &to).unwrap();
+        crate::disk::flatten(&self.home.disk(name), &to).unwrap();
         to
     }
 }

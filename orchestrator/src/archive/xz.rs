@@ -1,4 +1,4 @@
-//! xz in independent blocks on all cores, with a say in where a block begins.
+//! xz in independent blocks on all cores; the caller can begin a block.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -8,15 +8,15 @@ use liblzma::stream::{
     Action, Check, Filters, LzmaOptions, MatchFinder, Mode, MtStreamBuilder, Status, Stream,
 };
 
-use super::compress::MEMORY;
+use super::MEMORY;
 
-/// The longest block, in bytes. Each is compressed by itself: the larger, the better; the smaller, the more run at a time.
+/// The longest block, in bytes. Each is compressed on its own: large ones compress better, of small ones more run at a time.
 const BLOCK: u64 = 32 << 20;
 /// The longest that fits is taken. An executable is in an archive twice, as a file and on its guest's disk, and only a
 /// long dictionary sees that: 11 % less than the shortest, which fits a core's cache.
 const DICTIONARIES: [u32; 4] = [16 << 20, 8 << 20, 1 << 20, 256 << 10];
 const LEVEL: u32 = 0;
-/// How many places are looked at for a match: with a long dictionary each is a miss of the caches.
+/// How many places are searched for a match: with a long dictionary each is a cache miss.
 const DEPTH: u32 = 1;
 const BUFFER: usize = 1 << 16;
 
@@ -29,8 +29,7 @@ pub struct Blocks {
 }
 
 impl Blocks {
-    /// With the longest dictionary that the memory suffices for on so many cores, and where it does not suffice for any,
-    /// fewer threads.
+    /// Takes the longest dictionary that fits into the memory on that many cores, or fewer threads if none fits.
     pub fn new(to: File, cores: u32) -> Result<Blocks> {
         let (dictionary, threads) = setting(cores)?;
         Blocks::made_by(&builder(dictionary, threads)?, to)
@@ -38,13 +37,13 @@ impl Blocks {
 
     fn made_by(builder: &MtStreamBuilder, to: File) -> Result<Blocks> {
         Ok(Blocks {
-            stream: builder.encoder().context("starting xz")?,
+            stream: builder.encoder().context("failed to start xz")?,
             to,
             out: Vec::with_capacity(BUFFER),
         })
     }
 
-    /// What comes next begins a block, however long the one before is.
+    /// Begins a block, however long the one before is.
     pub fn begin(&mut self) -> io::Result<()> {
         self.until_done(Action::FullBarrier)
     }
@@ -71,14 +70,14 @@ impl Blocks {
 impl Write for Blocks {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let before = self.stream.total_in();
-        // It may take nothing while all threads are busy, and gives what they made.
+        // It may accept nothing while all threads are busy; then it returns what they made.
         while self.stream.total_in() == before && !bytes.is_empty() {
             self.process(bytes, Action::Run)?;
         }
         Ok((self.stream.total_in() - before) as usize)
     }
 
-    /// Nothing: a block is written when it is whole.
+    /// Does nothing: a block is written when it is complete.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -93,7 +92,7 @@ fn setting(cores: u32) -> Result<(u32, u32)> {
             return Ok((dictionary, threads));
         }
     }
-    bail!("xz wants too much memory")
+    bail!("xz needs more than {MEMORY} bytes of memory")
 }
 
 fn builder(dictionary: u32, threads: u32) -> Result<MtStreamBuilder> {
@@ -120,7 +119,7 @@ mod tests {
 
     use super::*;
 
-    /// What docs/archive.md and the recorded sizes are about.
+    /// docs/archive.md and the recorded sizes depend on it.
     #[test]
     fn two_cores_have_the_longest_dictionary_and_many_stay_within_the_memory() {
         assert_eq!(setting(2).unwrap(), (16 << 20, 2));
@@ -132,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_twice_costs_once_within_a_block() {
+    fn repeated_content_costs_once_within_a_block() {
         use proptest::prelude::Rng as _;
         use proptest::test_runner::{RngAlgorithm, TestRng};
 
@@ -154,7 +153,7 @@ mod tests {
             file.rewind().unwrap();
             let length = file.metadata().unwrap().len();
             let mut read = Vec::new();
-            let mut decoder = super::super::compress::decoder(file).unwrap();
+            let mut decoder = liblzma::read::XzDecoder::new(file);
             decoder.read_to_end(&mut read).unwrap();
             assert!(read == [&before[..], &noise, &noise].concat());
             length

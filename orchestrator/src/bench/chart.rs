@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::page::escaped;
+use super::html::escaped;
 use super::result::Case;
 use crate::boot::STAGES;
 
@@ -109,7 +109,8 @@ mod tests {
 
     use super::*;
     use crate::bench::Run;
-    use crate::boot::{Reported, Times};
+    use crate::boot::Times;
+    use crate::firmware::Reported;
 
     #[test]
     fn bars_are_as_long_as_their_stages() {

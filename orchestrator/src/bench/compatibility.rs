@@ -5,15 +5,15 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
-
 use super::firmware::Bench;
+use super::result::{Reached, Row, Try};
 use crate::definition::Ownership;
 use crate::event::{Scope, seconds};
-use crate::image::coreboot;
+use crate::firmware::Roms;
 use crate::image::media::{Media, STARTED};
-use crate::libvirt::{BootNetwork, DomainConfig, Loader, Medium, Probe};
-use crate::spec::{Digest, Firmware, Name, Payload};
+use crate::libvirt::{BootNetwork, DomainConfig, Medium, Probe};
+use crate::printable::printable;
+use crate::spec::{Digest, Firmware, Name};
 use crate::state::remove_if_there;
 
 /// Longer than any of them takes to ask the network, also under emulation on a busy host.
@@ -36,67 +36,6 @@ const NOTHING_FOUND: [&str; 3] = [
     "UEFI Interactive Shell",
 ];
 const KERNEL: &str = "Linux version ";
-
-/// One firmware.
-#[derive(Clone, Debug, Serialize)]
-pub struct Row {
-    pub firmware: String,
-    pub tries: Vec<Try>,
-}
-
-/// One start with one medium.
-#[derive(Clone, Debug, Serialize)]
-pub struct Try {
-    pub medium: Medium,
-    pub boots: bool,
-    pub reached: Reached,
-    /// From power on until that was seen.
-    pub seconds: f64,
-    /// The last words of whoever had the machine.
-    pub last_words: String,
-}
-
-/// How far a start came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Reached {
-    /// The hypervisor does not start such a machine.
-    Refused,
-    /// Neither console said anything.
-    Nothing,
-    /// It runs, and came to no decision in time.
-    Firmware,
-    /// It says that there is nothing to boot from.
-    NothingFound,
-    /// Of the ROM: the medium was not asked.
-    Kernel,
-    /// The one on the medium, which has said so itself.
-    BootLoader,
-}
-
-impl Reached {
-    pub fn word(self) -> &'static str {
-        match self {
-            Reached::Refused => "refused",
-            Reached::Nothing => "silent",
-            Reached::Firmware => "firmware",
-            Reached::NothingFound => "found nothing",
-            Reached::Kernel => "own kernel",
-            Reached::BootLoader => "boot loader",
-        }
-    }
-}
-
-impl Try {
-    /// `yes`, or `no` with how far it came.
-    pub fn word(&self) -> String {
-        if self.boots {
-            format!("yes, {:.1} s", self.seconds)
-        } else {
-            format!("no: {}", self.reached.word())
-        }
-    }
-}
 
 /// What a medium says that it is.
 fn says(medium: Medium) -> &'static str {
@@ -129,11 +68,10 @@ fn so_far(serial: &str, debug: &str) -> Reached {
     }
 }
 
-/// Without what a terminal would obey.
+/// The last line of the serial console, or of the other one where that is silent.
 fn last_words(serial: &str, debug: &str) -> String {
     let last = |text: &str| {
-        let clean = |line: &str| line.chars().filter(|c| !c.is_control()).collect::<String>();
-        let mut lines = text.lines().rev().map(clean);
+        let mut lines = text.lines().rev().map(printable);
         lines.find(|line| !line.trim().is_empty())
     };
     last(serial).or_else(|| last(debug)).unwrap_or_default()
@@ -239,6 +177,13 @@ impl Bench {
     fn machine(&self, case: &Name) -> anyhow::Result<DomainConfig> {
         let domain = &self.spec.domains[case];
         let name = Name::new("probe")?;
+        // A ROM is in the cache by now.
+        let roms = Roms {
+            cache: &self.host.cache,
+            scope: &Scope::ignored(),
+            cancel: &self.cancel,
+        };
+        let firmware = roms.loader(&domain.firmware, || Ok(self.image.clone()))?;
         Ok(DomainConfig {
             ownership: Ownership {
                 deployment: self.spec.name.clone(),
@@ -246,7 +191,7 @@ impl Bench {
             },
             accelerator: self.accelerator,
             machine: domain.machine,
-            firmware: self.loader(&domain.firmware)?,
+            firmware,
             kernel: None,
             memory: domain.memory,
             vcpus: domain.vcpus,
@@ -258,23 +203,6 @@ impl Bench {
             firmware_log: self.host.home.firmware_log(&name),
             name,
         })
-    }
-
-    /// Of a firmware that the cases have, whose ROM is in the cache by now.
-    fn loader(&self, firmware: &Firmware) -> anyhow::Result<Loader> {
-        let (cache, scope) = (&self.host.cache, Scope::ignored());
-        let rom = match firmware {
-            Firmware::Seabios => return Ok(Loader::Seabios),
-            Firmware::Uefi => return Ok(Loader::Uefi),
-            Firmware::Coreboot(Payload::Seabios) => {
-                coreboot::with_seabios(cache, &scope, &self.cancel)?
-            }
-            Firmware::Coreboot(linux) => {
-                coreboot::with_linux(cache, &self.image, linux, &scope, &self.cancel)?
-            }
-            Firmware::Rom { .. } => anyhow::bail!("no case has a ROM of its own"),
-        };
-        Ok(Loader::Rom { path: rom.path })
     }
 }
 

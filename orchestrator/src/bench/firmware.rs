@@ -15,6 +15,7 @@ use super::settings;
 use crate::accel::{self, Accelerator};
 use crate::boot::{Times, Watch};
 use crate::cancelled::Cancelled;
+use crate::disk;
 use crate::event::{Event, Events, Scope};
 use crate::execute::{JOBS, World, execute};
 use crate::guest::Guest;
@@ -287,9 +288,9 @@ impl Bench {
         let home = &self.host.home;
         let domain = &self.spec.domains[name];
         // A fresh overlay: each boot is the image's first.
-        let disk = home.disk(name);
-        crate::state::remove_if_there(&disk)?;
-        image::create_overlay(&self.image.disk, &disk, domain.system_disk)?;
+        let system = home.disk(name);
+        crate::state::remove_if_there(&system)?;
+        disk::create_overlay(&self.image.disk, &system, domain.system_disk)?;
         let handle = self.handle(name)?;
         let watch = Watch::begin(&home.console_log(name), &home.firmware_log(name))?;
         handle.start()?;

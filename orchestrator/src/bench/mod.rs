@@ -3,6 +3,7 @@
 mod chart;
 mod compatibility;
 pub mod firmware;
+mod html;
 mod page;
 mod result;
 mod settings;

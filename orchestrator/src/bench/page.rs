@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use super::chart::chart;
-use super::compatibility::Row;
-use super::result::{Case, Results};
+use super::html::escaped;
+use super::result::{Case, Results, Row};
 use super::settings::Settings;
 use crate::boot::STAGES;
 use crate::libvirt::Medium;
@@ -123,18 +123,14 @@ fn table(head: &[&str], rows: &str) -> String {
     )
 }
 
-/// A guest's words may be in it.
-pub(super) fn escaped(text: &str) -> String {
-    quick_xml::escape::escape(text).into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::bench::Run;
-    use crate::bench::compatibility::{Reached, Try};
+    use crate::bench::result::{Reached, Try};
     use crate::bench::settings;
-    use crate::boot::{Reported, Times};
+    use crate::boot::Times;
+    use crate::firmware::Reported;
 
     #[test]
     fn everything_is_told_and_words_are_escaped() {

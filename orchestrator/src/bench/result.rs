@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::compatibility::Row;
 use super::settings::Settings;
-use crate::boot::{Reported, Times};
+use crate::boot::Times;
 use crate::event::seconds;
+use crate::firmware::Reported;
+use crate::libvirt::Medium;
 
 #[derive(Clone, Debug, Serialize)]
 pub struct Results {
@@ -163,6 +164,67 @@ impl Results {
             }
         }
         text
+    }
+}
+
+/// What one firmware boots from.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    pub firmware: String,
+    pub tries: Vec<Try>,
+}
+
+/// One start with one medium.
+#[derive(Clone, Debug, Serialize)]
+pub struct Try {
+    pub medium: Medium,
+    pub boots: bool,
+    pub reached: Reached,
+    /// From power on until that was seen.
+    pub seconds: f64,
+    /// The last line that the machine printed.
+    pub last_words: String,
+}
+
+/// How far a start got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reached {
+    /// The hypervisor does not start such a machine.
+    Refused,
+    /// Neither console has any output.
+    Nothing,
+    /// It runs, and made no decision in time.
+    Firmware,
+    /// It reports that it found nothing to boot from.
+    NothingFound,
+    /// The kernel in the ROM: the medium was not tried.
+    Kernel,
+    /// The one on the medium, which reported it.
+    BootLoader,
+}
+
+impl Reached {
+    pub fn word(self) -> &'static str {
+        match self {
+            Reached::Refused => "refused",
+            Reached::Nothing => "silent",
+            Reached::Firmware => "firmware",
+            Reached::NothingFound => "found nothing",
+            Reached::Kernel => "own kernel",
+            Reached::BootLoader => "boot loader",
+        }
+    }
+}
+
+impl Try {
+    /// `yes`, or `no` with how far it got.
+    pub fn word(&self) -> String {
+        if self.boots {
+            format!("yes, {:.1} s", self.seconds)
+        } else {
+            format!("no: {}", self.reached.word())
+        }
     }
 }
 

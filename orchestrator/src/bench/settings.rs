@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::image::coreboot;
+use crate::firmware::coreboot;
 
 /// Of one firmware.
 #[derive(Clone, Debug, Serialize)]

@@ -1,7 +1,6 @@
 //! Results for a terminal.
 
-use super::compatibility::Row;
-use super::result::{Case, Results};
+use super::result::{Case, Results, Row, Try};
 use super::settings::Settings;
 use crate::boot::STAGES;
 use crate::libvirt::Medium;
@@ -39,7 +38,7 @@ fn compatibility(rows: &[Row]) -> String {
     head.extend(Medium::ALL.map(Medium::word));
     let rows = rows.iter().map(|row| {
         let mut cells = vec![row.firmware.clone()];
-        cells.extend(row.tries.iter().map(super::compatibility::Try::word));
+        cells.extend(row.tries.iter().map(Try::word));
         cells
     });
     table(&head, rows)

@@ -2,15 +2,15 @@
 //!
 //! Owns neither the domain nor the SSH session: it reads two console logs that the hypervisor writes.
 
-mod reported;
 mod stages;
 mod watch;
 
 use serde::{Deserialize, Serialize};
 
-pub use reported::{Reported, SCRIPT as FIRMWARE_SCRIPT};
 pub use stages::{Console, Reader, STAGES, Times};
 pub use watch::Watch;
+
+use crate::firmware::Reported;
 
 /// The last boot of a domain that pspd observed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -14,7 +14,9 @@ use super::exit::Exit;
 use super::run::{reported, take_lock};
 use crate::archive::{self, Deployment, Opened, Packed, Target};
 use crate::cancelled::Cancelled;
+use crate::disk;
 use crate::event::{Event, Events, seconds};
+use crate::firmware::Roms;
 use crate::guest::Guest;
 use crate::identity::Identity;
 use crate::image::{self, GuestImage};
@@ -233,7 +235,7 @@ impl Job {
 
     /// Merges the snapshots that a killed export left.
     fn recover(&self) -> anyhow::Result<()> {
-        for name in archive::left_overs(&self.host.home, &self.spec)? {
+        for name in disk::domains_with_overlays(&self.host.home, &self.spec)? {
             self.merge(&name)?;
         }
         Ok(())
@@ -335,15 +337,20 @@ impl Job {
         for name in self.spec.domains.keys().filter(|_| self.flatten) {
             scope.stage(format!("flattening the disk of {name}"));
             let to = folder.path().join(format!("{name}.qcow2"));
-            archive::flatten(&self.host.home.disk(name), &to)?;
+            disk::flatten(&self.host.home.disk(name), &to)?;
             flattened.insert(name.clone(), to);
         }
+        let roms = Roms {
+            cache: &self.host.cache,
+            scope: &scope,
+            cancel: &self.cancel,
+        };
         let contents = Deployment {
             spec: &self.spec,
             home: &self.host.home,
             identity: &self.identity,
             images,
-            roms: archive::roms(&self.spec, &self.host.cache, images, &scope, &self.cancel)?,
+            roms: roms.of_domains(&self.spec, images)?,
             accelerator,
             with_secrets: self.with_secrets,
             flattened,

@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail};
 
 use super::context::{self, Context};
 use super::exit::Exit;
+use crate::printable::printable;
 use crate::spec::Spec;
 
 pub fn show(context: &Context, spec: &Spec, name: Option<&str>) -> anyhow::Result<Exit> {
@@ -31,9 +32,7 @@ pub fn show(context: &Context, spec: &Spec, name: Option<&str>) -> anyhow::Resul
         .map(str::trim_end)
         .filter(|line| !line.is_empty())
     {
-        // The output may be a terminal, which control characters would change.
-        let clean: String = line.chars().filter(|c| !c.is_control()).collect();
-        writeln!(out, "{clean}")?;
+        writeln!(out, "{}", printable(line))?;
     }
     if text.trim().is_empty() {
         writeln!(

@@ -10,7 +10,8 @@ use tokio_util::sync::CancellationToken;
 use super::context::{Context, cancelled_by_signals, runtime};
 use super::exit::Exit;
 use crate::event::{Event, Events, Scope};
-use crate::image::{self, coreboot};
+use crate::firmware::coreboot;
+use crate::image;
 use crate::observe::{images_in_use, roms_in_use};
 use crate::report::{self, Style};
 use crate::spec::ImageSpec;
@@ -127,7 +128,7 @@ fn prune(context: &Context) -> anyhow::Result<Exit> {
     let keep = images_in_use(&context.paths)?;
     let mut removed = image::prune(&context.paths.cache, &keep)?;
     let keep = roms_in_use(&context.paths)?;
-    removed.extend(image::prune_firmware(&context.paths.cache, &keep)?);
+    removed.extend(coreboot::prune(&context.paths.cache, &keep)?);
     for image in removed {
         writeln!(
             std::io::stdout(),

@@ -6,9 +6,8 @@ use std::path::Path;
 use anyhow::Context as _;
 
 use super::World;
+use crate::disk;
 use crate::event::Scope;
-use crate::image;
-use crate::libvirt::SNAPSHOT;
 use crate::spec::{Name, Size};
 use crate::state::remove_if_there;
 
@@ -17,11 +16,11 @@ pub(super) fn ensure_image(world: &World, name: &str, scope: &Scope) -> anyhow::
 }
 
 pub(super) fn create(world: &World, domain: &Name, image: &str, size: Size) -> anyhow::Result<()> {
-    // Nothing is deployed on a new disk; the record goes first, so that a crash in between is seen rightly.
+    // Nothing is deployed on a new disk. The record goes first: after a crash in between, none may claim otherwise.
     world.home.forget_deployed(domain)?;
     let image = world.image(image, &Scope::ignored())?;
     whole(&world.home.disk(domain), |path| {
-        image::create_overlay(&image.disk, path, size)
+        disk::create_overlay(&image.disk, path, size)
     })
 }
 
@@ -42,15 +41,15 @@ pub(super) fn delete(world: &World, domain: &Name) -> anyhow::Result<()> {
 }
 
 pub(super) fn create_volume(path: &Path, size: Size) -> anyhow::Result<()> {
-    whole(path, |path| image::create_volume(path, size))
+    whole(path, |path| disk::create(path, size))
 }
 
 pub(super) fn grow(path: &Path, size: Size) -> anyhow::Result<()> {
-    image::grow(path, size)
+    disk::resize(path, size)
 }
 
 /// With the overlay that an interrupted export may have left.
 pub(super) fn delete_volume(path: &Path) -> anyhow::Result<()> {
-    remove_if_there(&path.with_extension(format!("qcow2.{SNAPSHOT}")))?;
+    remove_if_there(&disk::overlay(path))?;
     remove_if_there(path)
 }

@@ -1,70 +1,51 @@
-//! ROMs: built where they are pspd's own, checked where they are the user's.
+//! ROMs: those of coreboot are built, those of the user are checked.
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 
 use super::World;
-use crate::definition::{DomainDefinition, FirmwareSource};
+use crate::definition::DomainDefinition;
 use crate::event::Scope;
-use crate::image::coreboot::{self, Rom};
+use crate::firmware::{Roms, rom};
 use crate::libvirt::Loader;
-use crate::rom;
-use crate::spec::{Connection, Name, Payload};
+use crate::spec::{Connection, Firmware, Name};
 
 pub(super) fn ensure(
     world: &World,
     domain: &Name,
     image: &str,
-    firmware: &FirmwareSource,
+    firmware: &Firmware,
     scope: &Scope,
 ) -> anyhow::Result<()> {
-    match firmware {
-        FirmwareSource::Coreboot { payload, .. } => {
-            coreboot(world, domain, image, payload, scope).map(drop)
-        }
-        FirmwareSource::Seabios | FirmwareSource::Uefi | FirmwareSource::Rom { .. } => {
-            bail!("pspd builds no ROM for this firmware")
-        }
-    }
+    roms(world, scope)
+        .find(firmware, || world.image(image, scope))
+        .map(drop)
+        .with_context(|| format!("failed to build the ROM of `{domain}`"))
 }
 
-/// A domain's firmware as libvirt gets it; the file exists and can be read.
+/// A domain's firmware as libvirt gets it; the hypervisor can read the file.
 pub(super) fn loader(
     world: &World,
     definition: &DomainDefinition,
     scope: &Scope,
 ) -> anyhow::Result<Loader> {
-    let path = match &definition.firmware {
-        FirmwareSource::Seabios => return Ok(Loader::Seabios),
-        FirmwareSource::Uefi => return Ok(Loader::Uefi),
-        FirmwareSource::Rom { path, sha256 } => {
-            rom::check(path, sha256)?;
-            path.clone()
-        }
-        FirmwareSource::Coreboot { payload, .. } => {
-            coreboot(world, &definition.name, &definition.image, payload, scope)?.path
-        }
-    };
+    let loader = roms(world, scope)
+        .loader(&definition.firmware, || {
+            world.image(&definition.image, scope)
+        })
+        .with_context(|| format!("failed to prepare the firmware of `{}`", definition.name))?;
     // A lab's hypervisor runs as the user who runs pspd; another libvirt's has a user of its own.
-    if world.spec.connection != Connection::Lab {
-        rom::check_readable(&path)?;
+    if let Loader::Rom { path } = &loader
+        && world.spec.connection != Connection::Lab
+    {
+        rom::check_readable(path)?;
     }
-    Ok(Loader::Rom { path })
+    Ok(loader)
 }
 
-fn coreboot(
-    world: &World,
-    domain: &Name,
-    image: &str,
-    payload: &Payload,
-    scope: &Scope,
-) -> anyhow::Result<Rom> {
-    let (cache, cancel) = (&world.cache, &world.cancel);
-    match payload {
-        Payload::Seabios => coreboot::with_seabios(cache, scope, cancel),
-        Payload::Linux { .. } => {
-            let image = world.image(image, scope)?;
-            coreboot::with_linux(cache, &image, payload, scope, cancel)
-        }
+fn roms<'a>(world: &'a World, scope: &'a Scope) -> Roms<'a> {
+    Roms {
+        cache: &world.cache,
+        scope,
+        cancel: &world.cancel,
     }
-    .with_context(|| format!("failed to get coreboot for `{domain}`"))
 }

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 
 use super::World;
 use crate::event::Scope;
+use crate::folder;
 use crate::lab::Lab;
 
 pub(super) fn start(world: &World, scope: &Scope) -> anyhow::Result<()> {
@@ -46,13 +47,7 @@ pub(super) fn stop_relay(world: &World) -> anyhow::Result<()> {
 }
 
 pub(super) fn remove(world: &World) -> anyhow::Result<()> {
-    let folder = world.home.lab();
-    match fs::remove_dir_all(&folder) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("failed to remove `{}`", folder.display()))
-        }
-        _ => Ok(()),
-    }
+    folder::remove(&world.home.lab())
 }
 
 pub(super) fn publish(world: &World, host: SocketAddr, guest: SocketAddr) -> anyhow::Result<()> {

@@ -10,6 +10,7 @@ use super::World;
 use crate::boot::{Boot, Times, Watch};
 use crate::event::Scope;
 use crate::guest::{ConnectError, Guest};
+use crate::printable::printable;
 use crate::spec::{Firmware, Name};
 
 /// From a domain's start to its SSH banner, natively.
@@ -132,10 +133,9 @@ fn end_of(log: &Path) -> String {
 
 /// Lines for an error's text, without the control characters that a guest may print.
 pub(super) fn indented<'a>(lines: impl IntoIterator<Item = &'a str>) -> String {
-    let clean = |line: &str| line.chars().filter(|c| !c.is_control()).collect::<String>();
     lines
         .into_iter()
-        .map(|line| format!("  {}", clean(line)))
+        .map(|line| format!("  {}", printable(line)))
         .collect::<Vec<_>>()
         .join("\n")
 }

@@ -1,7 +1,7 @@
 //! Pushes, activates and rolls back releases.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
@@ -11,6 +11,7 @@ use super::release::{Content, Release, ReleaseFile};
 use super::{Activated, Guest, RolledBack, script};
 use crate::cancelled::Cancelled;
 use crate::event::Scope;
+use crate::progress::Progress;
 use crate::spec::{Digest, Name};
 
 /// Higher levels need seconds on the host and save little time in the guest.
@@ -90,14 +91,8 @@ impl Guest {
             .metadata()
             .with_context(|| format!("failed to read `{}`", from.display()))?
             .len();
-        let watched = Watched {
-            inner: source,
-            done: 0,
-            size,
-            scope,
-            cancel,
-        };
-        let compressed = zstd::stream::read::Encoder::new(watched, LEVEL)
+        let progress = Progress::new(Some(size), "a file was pushed", scope, cancel);
+        let compressed = zstd::stream::read::Encoder::new(progress.watch(source), LEVEL)
             .with_context(|| format!("failed to {what}"))?;
         let fed = self
             .session
@@ -145,26 +140,5 @@ impl Guest {
             .session
             .feed("read the service's log", &command, io::empty())?;
         Ok(output.lines().map(str::to_owned).collect())
-    }
-}
-
-/// Reads a file, reports the progress, and fails when the run is cancelled.
-struct Watched<'a> {
-    inner: File,
-    done: u64,
-    size: u64,
-    scope: &'a Scope,
-    cancel: &'a CancellationToken,
-}
-
-impl Read for Watched<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.cancel.is_cancelled() {
-            return Err(Cancelled::during("pushing a file").into());
-        }
-        let count = self.inner.read(buffer)?;
-        self.done += count as u64;
-        self.scope.progress(self.done, Some(self.size));
-        Ok(count)
     }
 }

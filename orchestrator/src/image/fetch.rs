@@ -1,19 +1,19 @@
-//! Images by path or URL: into the cache, digested on the way, refused if they are not what was asked for.
+//! Images by path or URL: into the cache, digested on the way, refused if their digest differs.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context as _, Result, ensure};
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use super::cache::DISK;
-use super::{qcow2, tool};
-use crate::cancelled::Cancelled;
+use crate::disk;
+use crate::disk::qcow2::{Header, is_qcow2};
 use crate::event::Scope;
+use crate::progress::Progress;
 use crate::spec::Digest;
 
 const CHUNK: usize = 1 << 20;
@@ -21,130 +21,91 @@ const CONNECT: Duration = Duration::from_secs(30);
 /// A whole image, on a slow line.
 const DOWNLOAD: Duration = Duration::from_secs(2 * 60 * 60);
 
-/// Copies the image at `path` into the folder `to`.
-pub fn copy(
-    path: &Path,
-    wanted: &Digest,
-    to: &Path,
-    scope: &Scope,
-    cancel: &CancellationToken,
-) -> Result<()> {
-    scope.stage("copying the image");
-    let name = path.display().to_string();
-    let file = File::open(path).with_context(|| format!("opening image `{name}`"))?;
-    let total = file
-        .metadata()
-        .with_context(|| format!("reading the size of `{name}`"))?
-        .len();
-    take(file, Some(total), &name, wanted, to, scope, cancel)
+/// An image that is to be in the cache.
+pub struct Fetch<'a> {
+    pub wanted: &'a Digest,
+    /// An empty folder, to fill.
+    pub folder: &'a Path,
+    pub scope: &'a Scope,
+    pub cancel: &'a CancellationToken,
 }
 
-/// Downloads the image at `url` into the folder `to`.
-pub fn download(
-    url: &str,
-    wanted: &Digest,
-    to: &Path,
-    scope: &Scope,
-    cancel: &CancellationToken,
-) -> Result<()> {
-    scope.stage("downloading the image");
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .timeout_connect(Some(CONNECT))
-        .timeout_recv_response(Some(CONNECT))
-        .timeout_recv_body(Some(DOWNLOAD))
-        .build()
-        .into();
-    let response = agent
-        .get(url)
-        // The digest is of the file, not of what a server makes of it.
-        .header("accept-encoding", "identity")
-        .call()
-        .with_context(|| format!("downloading `{url}`"))?;
-    let total = response.body().content_length();
-    take(
-        response.into_body().into_reader(),
-        total,
-        url,
-        wanted,
-        to,
-        scope,
-        cancel,
-    )
-}
-
-/// Writes the image that `from` yields, checks it, and leaves it as a qcow2 file.
-fn take(
-    from: impl Read,
-    total: Option<u64>,
-    name: &str,
-    wanted: &Digest,
-    to: &Path,
-    scope: &Scope,
-    cancel: &CancellationToken,
-) -> Result<()> {
-    let fetched = to.join("fetched");
-    let found = write(from, total, name, &fetched, scope, cancel)?;
-    if found != *wanted {
-        bail!(
-            "image `{name}` has sha256 {found}, and the topology wants {wanted}: check where it comes from"
-        );
+impl Fetch<'_> {
+    /// Copies the image at `path`.
+    pub fn copy(&self, path: &Path) -> Result<()> {
+        self.scope.stage("copying the image");
+        let name = path.display().to_string();
+        let file =
+            File::open(path).with_context(|| format!("failed to open the image `{name}`"))?;
+        let total = file
+            .metadata()
+            .with_context(|| format!("failed to read the size of `{name}`"))?
+            .len();
+        self.take(file, Some(total), &name)
     }
-    let disk = to.join(DISK);
-    match qcow2::detect(&fetched)? {
-        qcow2::Format::Qcow2 => {
-            qcow2::check_self_contained(&fetched)?;
-            fs::rename(&fetched, &disk).with_context(|| format!("renaming `{}`", fetched.display()))
-        }
-        qcow2::Format::Raw => {
-            scope.stage("converting the image to qcow2");
-            convert(&fetched, &disk).with_context(|| format!("converting image `{name}`"))?;
-            fs::remove_file(&fetched).with_context(|| format!("removing `{}`", fetched.display()))
+
+    /// Downloads the image at `url`.
+    pub fn download(&self, url: &str) -> Result<()> {
+        self.scope.stage("downloading the image");
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .timeout_connect(Some(CONNECT))
+            .timeout_recv_response(Some(CONNECT))
+            .timeout_recv_body(Some(DOWNLOAD))
+            .build()
+            .into();
+        let response = agent
+            .get(url)
+            // The digest is of the file, not of a server's compressed form.
+            .header("accept-encoding", "identity")
+            .call()
+            .with_context(|| format!("failed to download `{url}`"))?;
+        let total = response.body().content_length();
+        self.take(response.into_body().into_reader(), total, url)
+    }
+
+    /// Writes the image that `from` yields, checks it, and leaves it as a qcow2 file.
+    fn take(&self, from: impl Read, total: Option<u64>, name: &str) -> Result<()> {
+        let during = format!("the image `{name}` was fetched");
+        let progress = Progress::new(total, during, self.scope, self.cancel);
+        let fetched = self.folder.join("fetched");
+        let found = write(progress.watch(from), name, &fetched)?;
+        ensure!(
+            found == *self.wanted,
+            "the image `{name}` has the sha256 {found}, but the topology names {}; check where the image comes from",
+            self.wanted
+        );
+        let image = self.folder.join(DISK);
+        if is_qcow2(&fetched)? {
+            Header::open(&fetched)?
+                .check_self_contained()
+                .with_context(|| format!("the image `{name}` cannot be used"))?;
+            fs::rename(&fetched, &image)
+                .with_context(|| format!("failed to rename `{}`", fetched.display()))
+        } else {
+            self.scope.stage("converting the image to qcow2");
+            disk::convert_raw(&fetched, &image)?;
+            fs::remove_file(&fetched)
+                .with_context(|| format!("failed to remove `{}`", fetched.display()))
         }
     }
 }
 
 /// Writes all of `from` to the new file `to`, and returns its digest.
-fn write(
-    mut from: impl Read,
-    total: Option<u64>,
-    name: &str,
-    to: &Path,
-    scope: &Scope,
-    cancel: &CancellationToken,
-) -> Result<Digest> {
-    let mut file = File::create_new(to).with_context(|| format!("creating `{}`", to.display()))?;
+fn write(mut from: impl Read, name: &str, to: &Path) -> Result<Digest> {
+    let context = || format!("failed to write `{}`", to.display());
+    let mut file = File::create_new(to).with_context(context)?;
     let mut hash = Sha256::new();
     let mut chunk = vec![0; CHUNK];
-    let mut done = 0;
     loop {
-        if cancel.is_cancelled() {
-            bail!(Cancelled::during(format_args!(
-                "the image `{name}` was fetched"
-            )));
-        }
         let length = from
             .read(&mut chunk)
-            .with_context(|| format!("reading image `{name}`"))?;
+            .with_context(|| format!("failed to read the image `{name}`"))?;
         if length == 0 {
-            break;
+            return Ok(Digest::from(hash));
         }
         hash.update(&chunk[..length]);
-        file.write_all(&chunk[..length])
-            .with_context(|| format!("writing `{}`", to.display()))?;
-        done += length as u64;
-        scope.progress(done, total);
+        file.write_all(&chunk[..length]).with_context(context)?;
     }
-    Ok(Digest::from(hash))
-}
-
-/// `raw` is said, never guessed: a hostile file could otherwise name other files of this host.
-fn convert(raw: &Path, qcow2: &Path) -> Result<()> {
-    let mut command = Command::new("qemu-img");
-    command
-        .args(["convert", "-f", "raw", "-O", "qcow2", "--"])
-        .arg(raw)
-        .arg(qcow2);
-    tool::run(&mut command, "qemu-utils", b"")
 }
 
 #[cfg(test)]
@@ -152,10 +113,25 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
+    use crate::cancelled::Cancelled;
     use crate::spec::Size;
 
-    fn never() -> CancellationToken {
-        CancellationToken::new()
+    fn copy(path: &Path, wanted: &Digest, folder: &Path) -> Result<()> {
+        fetch(wanted, folder, |fetch| fetch.copy(path))
+    }
+
+    /// A fetch that nobody watches or cancels.
+    fn fetch(
+        wanted: &Digest,
+        folder: &Path,
+        act: impl FnOnce(Fetch<'_>) -> Result<()>,
+    ) -> Result<()> {
+        act(Fetch {
+            wanted,
+            folder,
+            scope: &Scope::ignored(),
+            cancel: &CancellationToken::new(),
+        })
     }
 
     #[test]
@@ -164,15 +140,8 @@ mod tests {
         let (raw, to) = (folder.path().join("raw"), folder.path().join("to"));
         fs::write(&raw, vec![7; 2 << 20]).unwrap();
         fs::create_dir(&to).unwrap();
-        copy(
-            &raw,
-            &Digest::of(&vec![7; 2 << 20]),
-            &to,
-            &Scope::ignored(),
-            &never(),
-        )
-        .unwrap();
-        assert_eq!(qcow2::virtual_size(&to.join(DISK)).unwrap(), Size::mib(2));
+        copy(&raw, &Digest::of(&vec![7; 2 << 20]), &to).unwrap();
+        assert_eq!(Header::open(&to.join(DISK)).unwrap().size, Size::mib(2));
         assert_eq!(fs::read_dir(&to).unwrap().count(), 1);
     }
 
@@ -182,7 +151,7 @@ mod tests {
         let image = folder.path().join("image");
         fs::write(&image, "not what was wanted").unwrap();
         let wanted = Digest::of(b"wanted");
-        let error = copy(&image, &wanted, folder.path(), &Scope::ignored(), &never())
+        let error = copy(&image, &wanted, folder.path())
             .unwrap_err()
             .to_string();
         assert!(error.contains(wanted.as_str()), "{error}");
@@ -200,12 +169,15 @@ mod tests {
             folder.path().join("overlay"),
             folder.path().join("to"),
         );
-        super::super::create_volume(&base, Size::mib(1)).unwrap();
-        super::super::create_overlay(&base, &overlay, Size::mib(1)).unwrap();
+        disk::create(&base, Size::mib(1)).unwrap();
+        disk::create_overlay(&base, &overlay, Size::mib(1)).unwrap();
         fs::create_dir(&to).unwrap();
         let digest = Digest::of(&fs::read(&overlay).unwrap());
-        let error = copy(&overlay, &digest, &to, &Scope::ignored(), &never()).unwrap_err();
-        assert!(error.to_string().contains("has a backing file"), "{error}");
+        let error = copy(&overlay, &digest, &to).unwrap_err();
+        assert!(
+            format!("{error:#}").contains("has a backing file"),
+            "{error:#}"
+        );
     }
 
     #[test]
@@ -215,7 +187,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (events, mut received) = crate::event::Events::channel();
         let scope = events.scope("image", None);
-        download(&url, &Digest::of(&content), folder.path(), &scope, &never()).unwrap();
+        let fetch = Fetch {
+            wanted: &Digest::of(&content),
+            folder: folder.path(),
+            scope: &scope,
+            cancel: &CancellationToken::new(),
+        };
+        fetch.download(&url).unwrap();
         let mut last = None;
         while let Ok(event) = received.try_recv() {
             if let crate::event::Event::Progress { done, total, .. } = event {
@@ -229,14 +207,8 @@ mod tests {
     fn a_server_without_the_image_is_named() {
         let url = serve("404 Not Found", Vec::new());
         let folder = tempfile::tempdir().unwrap();
-        let error = download(
-            &url,
-            &Digest::of(b""),
-            folder.path(),
-            &Scope::ignored(),
-            &never(),
-        )
-        .unwrap_err();
+        let download = |fetch: Fetch<'_>| fetch.download(&url);
+        let error = fetch(&Digest::of(b""), folder.path(), download).unwrap_err();
         assert!(format!("{error:#}").contains("404"), "{error:#}");
         assert!(error.to_string().contains(&url), "{error}");
     }
@@ -246,16 +218,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let image = folder.path().join("image");
         fs::write(&image, "content").unwrap();
-        let cancel = never();
+        let cancel = CancellationToken::new();
         cancel.cancel();
-        let error = copy(
-            &image,
-            &Digest::of(b"content"),
-            folder.path(),
-            &Scope::ignored(),
-            &cancel,
-        )
-        .unwrap_err();
+        let fetch = Fetch {
+            wanted: &Digest::of(b"content"),
+            folder: folder.path(),
+            scope: &Scope::ignored(),
+            cancel: &cancel,
+        };
+        let error = fetch.copy(&image).unwrap_err();
         assert!(Cancelled::is_cause_of(&error), "{error:#}");
     }
 

@@ -1,4 +1,4 @@
-//! Media that say where they were booted from, made by the recipe that this program carries.
+//! Media that print which of them was booted, made by the recipe that this program carries.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::recipe;
 use crate::event::Scope;
 
-/// Begins the line by which a medium says what it is.
+/// Begins the line by which a medium reports what it is.
 pub const STARTED: &str = "started from ";
 
 #[derive(RustEmbed)]
@@ -22,28 +22,35 @@ struct Recipe;
 pub struct Media(PathBuf);
 
 impl Media {
-    /// Makes all of them in a folder that is there. Blocks for a few seconds; `cancel` ends it.
+    /// Makes all of them in an existing folder. Blocks for a few seconds; `cancel` ends it.
     pub fn make(folder: &Path, scope: &Scope, cancel: &CancellationToken) -> Result<Media> {
         let scripts = folder.join("recipe");
         recipe::write::<Recipe>(&scripts)?;
-        let (out, log) = (folder.join("media"), folder.join("media.log"));
-        let none = BTreeSet::new();
-        recipe::build(&scripts, &none, &out, "disk.img", &log, scope, cancel)
-            .context("failed to make the media")?;
+        let out = folder.join("media");
+        let build = recipe::Build {
+            recipe: &scripts,
+            packages: &BTreeSet::new(),
+            out: &out,
+            made: "disk.img",
+            log: &folder.join("media.log"),
+            scope,
+            cancel,
+        };
+        build.run().context("failed to make the media")?;
         Ok(Media(out))
     }
 
-    /// Boots by BIOS and by UEFI, and says `disk`.
+    /// Boots by BIOS and by UEFI, and reports `disk`.
     pub fn disk(&self) -> PathBuf {
         self.0.join("disk.img")
     }
 
-    /// Boots by BIOS and by UEFI, and says `cd-rom`.
+    /// Boots by BIOS and by UEFI, and reports `cd-rom`.
     pub fn cd_rom(&self) -> PathBuf {
         self.0.join("cd.iso")
     }
 
-    /// For TFTP: the files `bios` and `uefi`, which say `network`.
+    /// For TFTP: the files `bios` and `uefi`, which report `network`.
     pub fn tftp(&self) -> PathBuf {
         self.0.join("tftp")
     }

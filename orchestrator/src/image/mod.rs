@@ -1,28 +1,25 @@
-//! Guest images and ROMs: built from recipes or fetched, cached by digest.
+//! Guest images: built from recipes or fetched, cached by digest.
 //!
-//! Owns what is under `<cache>/images` and `<cache>/firmware`, and the files made from an image: overlays, volumes, NoCloud seeds. Where a
-//! deployment keeps those files, and which images it names, is the caller's.
+//! Owns what is under `<cache>/images`, and the NoCloud seeds that are made for an image. Where a
+//! deployment keeps its files, and which images it names, is decided by the caller.
 
-mod cache;
-pub mod coreboot;
-mod disk;
+pub(crate) mod cache;
 mod fetch;
 pub mod media;
 mod nocloud;
-mod qcow2;
-mod recipe;
+pub(crate) mod recipe;
 #[cfg(test)]
 mod tests;
-mod tool;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use tokio_util::sync::CancellationToken;
 
-pub use cache::{CachedImage, list, prune, prune_firmware};
-pub use disk::{create_overlay, create_volume, grow};
+pub use cache::{CachedImage, list, prune};
 pub use nocloud::NoCloud;
+
+use fetch::Fetch;
 
 use crate::event::Scope;
 use crate::spec::{Digest, ImageSource, ImageSpec, Seed};
@@ -55,13 +52,13 @@ impl DirectKernel {
     }
 }
 
-/// The cached image, if it is there; builds and fetches nothing.
+/// The image, if it is cached; builds and fetches nothing.
 pub fn cached(cache: &Path, image: &ImageSpec) -> Result<Option<GuestImage>> {
     let digest = digest(image)?;
     cache::Images::at(cache).open(&digest, image.seed)
 }
 
-/// The cached image, built or fetched if it is not there. Blocks; `cancel` ends it and leaves no partial file.
+/// The cached image, built or fetched if it is missing. Blocks; `cancel` ends it and leaves no partial file.
 pub fn ensure(
     cache: &Path,
     image: &ImageSpec,
@@ -76,32 +73,37 @@ pub fn ensure(
     let Some(partial) = images.begin(&digest, scope, cancel)? else {
         return images.require(&digest, image.seed);
     };
+    let fetch = |wanted| Fetch {
+        wanted,
+        folder: partial.path(),
+        scope,
+        cancel,
+    };
     match &image.source {
         ImageSource::Recipe(recipe) => {
-            let log = images.log(&digest);
-            let out = partial.path();
-            recipe::build(
+            let build = recipe::Build {
                 recipe,
-                &image.packages,
-                out,
-                cache::DISK,
-                &log,
+                packages: &image.packages,
+                out: partial.path(),
+                made: cache::DISK,
+                log: &images.log(&digest),
                 scope,
                 cancel,
-            )?;
+            };
+            build.run()?;
         }
         ImageSource::Path { path, sha256 } => {
-            fetch::copy(path, sha256, partial.path(), scope, cancel)?;
+            fetch(sha256).copy(path)?;
         }
         ImageSource::Url { url, sha256 } => {
-            fetch::download(url, sha256, partial.path(), scope, cancel)?;
+            fetch(sha256).download(url)?;
         }
     }
     partial.commit()?;
     images.require(&digest, image.seed)
 }
 
-/// Where the disk of an image of that digest is, or will be.
+/// Where the disk of an image with that digest is, or will be.
 pub fn place(cache: &Path, digest: &Digest) -> PathBuf {
     cache.join("images").join(digest.as_str()).join(cache::DISK)
 }

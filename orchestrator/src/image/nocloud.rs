@@ -13,8 +13,8 @@ use anyhow::{Context, Result};
 use ipnet::Ipv4Net;
 use serde_json::{Value, json};
 
-use super::tool;
 use crate::spec::{Digest, Mac};
+use crate::tool;
 
 /// What a guest learns from its seed.
 #[derive(Clone, Debug)]
@@ -33,9 +33,9 @@ pub struct NoCloud<'a> {
 }
 
 impl NoCloud<'_> {
-    /// Writes the seed to a new file. An error leaves no file; a file that is there already is an error.
+    /// Writes the seed to a new file. An error leaves no file; an existing file is an error.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let context = || format!("creating seed `{}`", path.display());
+        let context = || format!("failed to create the seed `{}`", path.display());
         // It holds the host's private key.
         fs::File::options()
             .write(true)
@@ -55,8 +55,8 @@ impl NoCloud<'_> {
         let file = fs::File::options()
             .write(true)
             .open(path)
-            .context("opening it")?;
-        file.set_len(1 << 20).context("setting its size")?;
+            .context("failed to open it")?;
+        file.set_len(1 << 20).context("failed to set its size")?;
         tool::run(
             Command::new("mkfs.vfat")
                 .args(["-n", "CIDATA", "--"])

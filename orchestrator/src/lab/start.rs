@@ -21,6 +21,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::host;
 use super::inherited;
 use super::wire::{self, Announcement, Reply, Request, Status};
+use crate::folder;
 
 const LONGEST_SOCKET_NAME: &str = "libvirt-admin-sock";
 /// `sun_path` of unix(7), less the final NUL.
@@ -247,20 +248,11 @@ fn list(items: &[String]) -> String {
 fn clear_runtime_directory(dir: &Path) -> anyhow::Result<()> {
     let run = dir.join("run");
     if let Ok(target) = fs::read_link(&run) {
-        remove_tree(&target)?;
+        folder::remove(&target)?;
         return fs::remove_file(&run)
             .with_context(|| format!("failed to remove `{}`", run.display()));
     }
-    remove_tree(&run)
-}
-
-fn remove_tree(path: &Path) -> anyhow::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("failed to remove `{}`", path.display()))
-        }
-        _ => Ok(()),
-    }
+    folder::remove(&run)
 }
 
 fn make_runtime_directory(dir: &Path) -> anyhow::Result<()> {

@@ -34,4 +34,3 @@ pub use events::{Lifecycle, LifecycleChange, LifecycleEvent, StopReason};
 pub use network::Network;
 pub use probe::{BootNetwork, Medium, Probe};
 pub use render::plain_network_xml;
-pub use snapshot::SNAPSHOT;

@@ -8,7 +8,6 @@
 //! libvirt stores no metadata for them: the overlay's name identifies a snapshot.
 
 use std::ffi::CString;
-use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -17,9 +16,8 @@ use virt_sys as sys;
 use super::error::Attempt;
 use super::xml::Element;
 use super::{Domain, DomainDescription, Error, Result, ffi};
+use crate::disk::{SNAPSHOT, is_overlay, overlay};
 
-/// The file extension of a disk's overlay.
-pub const SNAPSHOT: &str = "snapshot";
 /// The polling interval of a merge; small merges complete before the first poll.
 const POLL: Duration = Duration::from_millis(20);
 /// The deadline of a merge; merging the writes of hours takes minutes.
@@ -129,15 +127,4 @@ impl Domain {
         let defined = self.connection().raw().define_domain_xml(&xml);
         defined.map(drop).attempt(attempt)
     }
-}
-
-/// Returns the path of a disk's overlay.
-fn overlay(disk: &Path) -> PathBuf {
-    let mut name = disk.as_os_str().to_owned();
-    name.push(format!(".{SNAPSHOT}"));
-    PathBuf::from(name)
-}
-
-pub(super) fn is_overlay(path: &Path) -> bool {
-    path.extension().is_some_and(|end| end == SNAPSHOT)
 }

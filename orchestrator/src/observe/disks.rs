@@ -1,23 +1,15 @@
-//! What qcow2 files say of themselves, read from their headers: quicker than a process per file.
-//!
-//! The header's layout: <https://www.qemu.org/docs/master/interop/qcow2.html>.
+//! A deployment's disks, by the headers of their files: quicker than a process per file.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom};
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 
+use crate::disk::qcow2::Header;
 use crate::observed::DiskState;
 use crate::spec::{Digest, Size};
-
-const MAGIC: [u8; 4] = *b"QFI\xfb";
-
-struct Header {
-    size: Size,
-    backing: Option<PathBuf>,
-}
 
 /// System disks by domain name.
 pub fn system(folder: &Path) -> anyhow::Result<BTreeMap<String, DiskState>> {
@@ -33,7 +25,7 @@ pub fn system(folder: &Path) -> anyhow::Result<BTreeMap<String, DiskState>> {
             name,
             DiskState {
                 size: header.size,
-                image: header.backing.as_deref().and_then(image_digest),
+                image: header.backing.and_then(|base| image_digest(&base.path)),
             },
         );
     }
@@ -67,38 +59,11 @@ fn images(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 fn header(path: &Path) -> anyhow::Result<Header> {
-    read(path).with_context(|| {
+    Header::open(path).with_context(|| {
         format!(
-            "failed to read the header of `{}`; remove the file if it is broken",
+            "failed to look at the disk `{}`; remove the file if it is damaged",
             path.display()
         )
-    })
-}
-
-fn read(path: &Path) -> anyhow::Result<Header> {
-    let mut file = File::open(path)?;
-    let mut bytes = [0; 32];
-    file.read_exact(&mut bytes)?;
-    let (magic, rest) = bytes.split_at(4);
-    ensure!(magic == MAGIC, "it is no qcow2 file");
-    let number = |from: usize, length: usize| {
-        rest[from - 4..from - 4 + length]
-            .iter()
-            .fold(0, |number: u64, byte| number << 8 | u64::from(*byte))
-    };
-    let (offset, length, size) = (number(8, 8), number(16, 4), number(24, 8));
-    // The format allows 1023 bytes for the backing file's name.
-    let backing = if offset == 0 || length > 1023 {
-        None
-    } else {
-        let mut name = vec![0; length as usize];
-        file.seek(SeekFrom::Start(offset))?;
-        file.read_exact(&mut name)?;
-        Some(PathBuf::from(String::from_utf8_lossy(&name).into_owned()))
-    };
-    Ok(Header {
-        size: Size(size),
-        backing,
     })
 }
 
@@ -110,6 +75,7 @@ fn image_digest(disk: &Path) -> Option<Digest> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk;
 
     #[test]
     fn size_and_image_are_read_from_what_qemu_img_writes() {
@@ -120,23 +86,8 @@ mod tests {
         let disks = folder.path().join("disks");
         fs::create_dir(&disks).unwrap();
         let base = image.join("disk.qcow2");
-        let create = |arguments: &[&str]| {
-            let status = std::process::Command::new("qemu-img")
-                .args(["create", "-q", "-f", "qcow2"])
-                .args(arguments)
-                .status();
-            assert!(status.unwrap().success());
-        };
-        create(&[base.to_str().unwrap(), "64M"]);
-        let overlay = disks.join("web.qcow2");
-        create(&[
-            "-b",
-            base.to_str().unwrap(),
-            "-F",
-            "qcow2",
-            overlay.to_str().unwrap(),
-            "128M",
-        ]);
+        disk::create(&base, Size::mib(64)).unwrap();
+        disk::create_overlay(&base, &disks.join("web.qcow2"), Size::mib(128)).unwrap();
         let expected = DiskState {
             size: Size::mib(128),
             image: Some(digest),

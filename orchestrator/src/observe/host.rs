@@ -7,11 +7,12 @@ use anyhow::{Context as _, ensure};
 use futures::future::join_all;
 
 use super::disks;
-use crate::archive;
+use crate::disk;
+use crate::firmware::coreboot;
 use crate::guest::Release;
 use crate::health::{self, Health};
 use crate::identity::{self, Identity};
-use crate::image::{self, coreboot};
+use crate::image;
 use crate::lab::{Lab, Relay};
 use crate::libvirt::{Connection, DomainSummary};
 use crate::observed::{
@@ -135,7 +136,7 @@ fn observe_host(host: &Host, spec: &Spec) -> anyhow::Result<Observed> {
             observed.domains.entry(name).or_default().disk = Some(disk);
         }
     }
-    for name in archive::left_overs(&host.home, spec)? {
+    for name in disk::domains_with_overlays(&host.home, spec)? {
         observed.domains.entry(name).or_default().unmerged = true;
     }
     observed.relay = host.relay.is_some() && observed.lab == LabState::Unused;

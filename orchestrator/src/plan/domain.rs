@@ -4,9 +4,7 @@ use super::builder::PlanBuilder;
 use super::digest::domain_digest;
 use super::order::Order;
 use super::{Action, DomainStep, PlanError, SavedState, StepId, remove};
-use crate::definition::{
-    Affect, DomainDefinition, FirmwareSource, Interface, KernelSource, Ownership, VolumeDisk,
-};
+use crate::definition::{Affect, DomainDefinition, Interface, KernelSource, Ownership, VolumeDisk};
 use crate::intent::Intent;
 use crate::observed::{
     CertificateOwner, Crash, Defined, LabState, Observed, ObservedDomain, Power,
@@ -258,7 +256,8 @@ impl<'a> DomainPlanner<'a> {
             accel: self.spec.accel,
             machine: domain.machine,
             image: domain.image.clone(),
-            firmware: FirmwareSource::new(&domain.firmware, self.rom()),
+            firmware: domain.firmware.clone(),
+            rom: self.rom().cloned(),
             kernel: match domain.boot {
                 Boot::Disk => KernelSource::Guest,
                 Boot::Kernel if domain.firmware.holds_kernel() => KernelSource::Guest,

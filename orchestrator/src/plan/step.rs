@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{DomainStep, StepId};
-use crate::definition::{Affect, DomainDefinition, FirmwareSource, NetworkDefinition};
+use crate::definition::{Affect, DomainDefinition, NetworkDefinition};
 use crate::intent::Intent;
 use crate::observed::CertificateOwner;
 use crate::spec::{Digest, Firmware, HealthCheck, Name, Range, Size};
@@ -36,7 +36,7 @@ pub enum Action {
         /// A key of the spec's images, whose kernel may be a part of the ROM.
         image: String,
         digest: Digest,
-        firmware: FirmwareSource,
+        firmware: Firmware,
     },
     /// `fresh`: it replaces no other.
     DefineNetwork {

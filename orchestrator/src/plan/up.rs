@@ -8,7 +8,7 @@ use super::digest::network_digest;
 use super::domain::DomainPlanner;
 use super::order::Order;
 use super::{Action, Plan, PlanError, StepId, remove};
-use crate::definition::{FirmwareSource, NetworkDefinition, NetworkHost, Ownership};
+use crate::definition::{NetworkDefinition, NetworkHost, Ownership};
 use crate::intent::{Intent, PowerIntent};
 use crate::observed::{LabState, Observed};
 use crate::spec::{Mac, Name, Spec};
@@ -205,7 +205,7 @@ fn roms(spec: &Spec, observed: &Observed, plan: &mut PlanBuilder) {
             domain: name.clone(),
             image: domain.image.clone(),
             digest: rom.digest.clone(),
-            firmware: FirmwareSource::new(&domain.firmware, Some(&rom.digest)),
+            firmware: domain.firmware.clone(),
         };
         let edges = plan.add(action, "it is not cached");
         if domain.firmware.holds_kernel() {

@@ -33,7 +33,8 @@ fn after(time: Option<Duration>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::boot::{Reported, Times};
+    use crate::boot::Times;
+    use crate::firmware::Reported;
 
     #[test]
     fn the_table_has_a_row_for_each_boot() {

@@ -117,12 +117,7 @@ impl Home {
 
     /// Removes the directory with everything in it, including keys and records.
     pub fn remove(&self) -> anyhow::Result<()> {
-        match std::fs::remove_dir_all(&self.0) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("failed to remove `{}`", self.0.display()))
-            }
-            _ => Ok(()),
-        }
+        crate::folder::remove(&self.0)
     }
 
     pub fn path(&self) -> &Path {

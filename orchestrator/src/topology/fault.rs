@@ -3,6 +3,9 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::printable::printable_in_columns;
+
+/// More faults than these are counted, and not shown.
 /// The maximum number of faults that are shown; the others are counted.
 const MOST: usize = 50;
 /// The maximum number of characters shown of a line.
@@ -99,17 +102,13 @@ impl fmt::Display for Faults {
 /// Formats `file:line:column: message`, the line, and below it a caret with the hint.
 fn render(file: &str, lines: &[&str], fault: &Fault) -> String {
     let Position { line, column } = fault.at;
-    let message: String = fault.message.chars().map(printable).collect();
+    let message = printable_in_columns(&fault.message);
     let mut shown = format!("{file}:{line}:{column}: {message}\n");
     let number = line.to_string();
     let gutter = " ".repeat(number.len());
-    let source: String = lines
-        .get(line.saturating_sub(1))
-        .unwrap_or(&"")
-        .chars()
-        .take(WIDEST)
-        .map(printable)
-        .collect();
+    let source = lines.get(line.saturating_sub(1)).unwrap_or(&"");
+    let source: String = source.chars().take(WIDEST).collect();
+    let source = printable_in_columns(&source);
     shown.push_str(&format!("{number} | {}\n", source.trim_end()));
     let caret = " ".repeat(column.saturating_sub(1).min(WIDEST));
     match &fault.help {
@@ -117,13 +116,4 @@ fn render(file: &str, lines: &[&str], fault: &Fault) -> String {
         None => shown.push_str(&format!("{gutter} | {caret}^\n")),
     }
     shown
-}
-
-/// Replaces control characters, which a terminal could interpret.
-fn printable(c: char) -> char {
-    match c {
-        '\t' => ' ',
-        c if c.is_control() => '\u{fffd}',
-        c => c,
-    }
 }

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use pspd::archive::Disk;
+use pspd::disk::qcow2::Disk;
 use pspd_tests::deployment::{Deployment, Ran, Running, sh};
 
 use super::{row, say};

@@ -342,17 +342,17 @@ const HOSTILE: &[Craft] = &[
     (
         "a disk that is none",
         |raw| raw.replace("web.qcow2", b"#!/bin/sh".repeat(1000)),
-        "it is no qcow2 file",
+        "not a qcow2 image",
     ),
     (
         "a disk over a file of the host",
         |raw| over(raw, "web.qcow2", "/etc/shadow"),
-        "it is over `/etc/shadow`",
+        "its backing file is `/etc/shadow`",
     ),
     (
         "a volume over a file of the host",
         |raw| over(raw, "store.data.qcow2", "/etc/shadow"),
-        "it is over `/etc/shadow`",
+        "its backing file is `/etc/shadow`",
     ),
     (
         "a disk over JSON",
@@ -363,7 +363,7 @@ const HOSTILE: &[Craft] = &[
                 "json:{\"driver\":\"file\",\"filename\":\"/etc/shadow\"}",
             )
         },
-        "it is over `json:",
+        "its backing file is `json:",
     ),
     (
         "a disk with its data elsewhere",
@@ -378,7 +378,7 @@ const HOSTILE: &[Craft] = &[
     (
         "a disk of another size",
         |raw| patch(raw, 24, &(8u64 << 20).to_be_bytes()),
-        "and the manifest tells",
+        "but the manifest says",
     ),
     (
         "a disk with an endless table",
@@ -388,7 +388,7 @@ const HOSTILE: &[Craft] = &[
     (
         "a table behind its end",
         |raw| patch(raw, 40, &(1u64 << 60).to_be_bytes()),
-        "its L1 table is cut short",
+        "its L1 table is truncated",
     ),
     (
         "a cluster behind its end",
@@ -399,7 +399,7 @@ const HOSTILE: &[Craft] = &[
             disk[l1..l1 + 8].copy_from_slice(&(1u64 << 40).to_be_bytes());
             raw.replace("web.qcow2", disk);
         },
-        "behind its end",
+        "beyond the end of the file",
     ),
 ];
 

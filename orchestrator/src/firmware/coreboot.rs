@@ -14,11 +14,12 @@ use anyhow::{Context, Result, ensure};
 use rust_embed::RustEmbed;
 use tokio_util::sync::CancellationToken;
 
-use super::cache::{CachedImage, Images};
-use super::{GuestImage, cache, recipe, tool};
+use super::rom::{self, Rom};
 use crate::event::Scope;
-use crate::rom;
+use crate::image::cache::{CachedImage, Images};
+use crate::image::{GuestImage, recipe};
 use crate::spec::{Digest, Payload};
+use crate::tool;
 
 const WITH_SEABIOS: &str = "seabios.rom";
 const BASE: &str = "linux-base.rom";
@@ -30,14 +31,6 @@ const LONGEST_COMMAND_LINE: usize = 2047;
 #[derive(RustEmbed)]
 #[folder = "../images/coreboot"]
 struct Recipe;
-
-/// A ROM that is in the cache.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rom {
-    pub path: PathBuf,
-    /// Of the file itself.
-    pub sha256: Digest,
-}
 
 /// The digest by which a ROM is cached, known before it is built. `image` is the guest's, whose kernel may be in it.
 pub fn digest(payload: &Payload, image: &Digest) -> Digest {
@@ -63,7 +56,7 @@ pub fn recipe_digest() -> Digest {
 }
 
 fn content(name: &str) -> std::borrow::Cow<'static, [u8]> {
-    Recipe::get(name).expect("a listed file is there").data
+    Recipe::get(name).expect("a listed file exists").data
 }
 
 /// How many options the recipe sets, of coreboot and of SeaBIOS as its payload.
@@ -76,15 +69,15 @@ pub fn options() -> [usize; 2] {
 
 /// Whether the ROM of this digest is in the cache.
 pub fn is_cached(cache: &Path, digest: &Digest) -> bool {
-    cache::Images::firmware(cache).folder(digest).is_dir()
+    roms(cache).folder(digest).is_dir()
 }
 
-/// The cached ROM with SeaBIOS as its payload, built if it is not there. Blocks; `cancel` ends it.
+/// The cached ROM with SeaBIOS as its payload, built if it is missing. Blocks; `cancel` ends it.
 pub fn with_seabios(cache: &Path, scope: &Scope, cancel: &CancellationToken) -> Result<Rom> {
     checked(built(cache, scope, cancel)?.join(WITH_SEABIOS))
 }
 
-/// The cached ROM with an image's kernel as its payload, made if it is not there.
+/// The cached ROM with an image's kernel as its payload, made if it is missing.
 pub fn with_linux(
     cache: &Path,
     image: &GuestImage,
@@ -93,7 +86,7 @@ pub fn with_linux(
     cancel: &CancellationToken,
 ) -> Result<Rom> {
     let base = built(cache, scope, cancel)?;
-    let images = Images::firmware(cache);
+    let images = roms(cache);
     let digest = digest(payload, &image.digest);
     let rom = images.folder(&digest).join(WITH_LINUX);
     if !rom.is_file()
@@ -108,7 +101,17 @@ pub fn with_linux(
 
 /// All ROMs in the cache, by digest.
 pub fn list(cache: &Path) -> Result<Vec<CachedImage>> {
-    Images::firmware(cache).list()
+    roms(cache).list()
+}
+
+/// Removes the ROMs that `keep` does not name, and returns what it removed. `keep` must name those of every deployment.
+pub fn prune(cache: &Path, keep: &BTreeSet<Digest>) -> Result<Vec<CachedImage>> {
+    roms(cache).prune(keep)
+}
+
+/// The cache's folder of ROMs, kept in the same way as images.
+fn roms(cache: &Path) -> Images {
+    Images::in_folder(cache.join("firmware"))
 }
 
 /// The folder of the recipe's ROMs.
@@ -124,7 +127,7 @@ fn build_from(
     scope: &Scope,
     cancel: &CancellationToken,
 ) -> Result<PathBuf> {
-    let images = Images::firmware(cache);
+    let images = roms(cache);
     let folder = images.folder(digest);
     if folder.is_dir() {
         return Ok(folder);
@@ -136,19 +139,21 @@ fn build_from(
     let scripts = tempfile::Builder::new()
         .prefix("recipe-")
         .tempdir_in(partial.path())
-        .context("making a folder for the recipe")?;
+        .context("failed to make a folder for the recipe")?;
     write_recipe(scripts.path())?;
-    let log = images.log(digest);
-    recipe::build(
-        scripts.path(),
-        &BTreeSet::new(),
-        partial.path(),
-        WITH_SEABIOS,
-        &log,
+    let build = recipe::Build {
+        recipe: scripts.path(),
+        packages: &BTreeSet::new(),
+        out: partial.path(),
+        made: WITH_SEABIOS,
+        log: &images.log(digest),
         scope,
         cancel,
-    )?;
-    scripts.close().context("removing the recipe's folder")?;
+    };
+    build.run()?;
+    scripts
+        .close()
+        .context("failed to remove the folder of the recipe")?;
     partial.commit()?;
     Ok(folder)
 }
@@ -168,22 +173,23 @@ fn add_kernel(base: &Path, image: &GuestImage, payload: &Payload, rom: &Path) ->
     }
     ensure!(
         command_line.len() <= LONGEST_COMMAND_LINE,
-        "the kernel's command line has {} bytes, and {LONGEST_COMMAND_LINE} are the most",
+        "the kernel's command line has {} bytes; the limit is {LONGEST_COMMAND_LINE}",
         command_line.len()
     );
     let bytes = fs::read(base.join(BASE))
-        .with_context(|| format!("reading `{}`", base.join(BASE).display()))?;
-    fs::write(rom, bytes).with_context(|| format!("writing `{}`", rom.display()))?;
+        .with_context(|| format!("failed to read `{}`", base.join(BASE).display()))?;
+    fs::write(rom, bytes).with_context(|| format!("failed to write `{}`", rom.display()))?;
     let mut add = Command::new(base.join(TOOL));
     add.arg(rom).args(["add-payload", "-n", "fallback/payload"]);
-    // The kernel unpacks itself: packing it once more only costs time at every boot.
+    // The kernel unpacks itself: packing it once more would only cost time at every boot.
     add.args(["-c", "none", "-C", &command_line])
         .arg("-f")
         .arg(direct.bz_image());
     if let Some(initrd) = &direct.initrd {
         add.arg("-I").arg(initrd);
     }
-    tool::run(&mut add, "build-essential", b"").context("putting the kernel into a ROM of 16 MiB")
+    tool::run(&mut add, "build-essential", b"")
+        .context("failed to put the kernel into a ROM of 16 MiB")
 }
 
 fn checked(path: PathBuf) -> Result<Rom> {
@@ -215,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn the_recipe_is_carried_whole() {
+    fn the_whole_recipe_is_carried() {
         let folder = tempfile::tempdir().unwrap();
         recipe::write::<Recipe>(folder.path()).unwrap();
         let original = Path::new(env!("CARGO_MANIFEST_DIR")).join("../images/coreboot");
@@ -229,7 +235,7 @@ mod tests {
     fn a_build_that_fails_shows_the_compilers_first_error_and_leaves_no_rom() {
         let cache = tempfile::tempdir().unwrap();
         let digest = Digest::of(b"broken");
-        // It has made one ROM when it compiles what no compiler takes, and goes on to a second error.
+        // It makes one ROM, fails to compile a file, and continues to a second error.
         let broken = |folder: &Path| {
             for (name, text) in [
                 (
@@ -250,11 +256,11 @@ mod tests {
         };
         let (scope, cancel) = (Scope::ignored(), CancellationToken::new());
         let built = build_from(broken, cache.path(), &digest, &scope, &cancel);
-        let told = built.unwrap_err().to_string();
-        let first = told.find("bootblock.c:1:").expect(&told);
+        let error = built.unwrap_err().to_string();
+        let first = error.find("bootblock.c:1:").expect(&error);
         assert!(
-            told[first..].contains("no_such_thing") && told.find("ramstage.c:1:") > Some(first),
-            "{told}"
+            error[first..].contains("no_such_thing") && error.find("ramstage.c:1:") > Some(first),
+            "{error}"
         );
         assert!(!is_cached(cache.path(), &digest));
         assert_eq!(list(cache.path()).unwrap(), []);

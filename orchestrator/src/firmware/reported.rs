@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::printable::printable;
 use crate::spec::Firmware;
 
 /// The firmware according to SMBIOS (type 0), ACPI and EFI, as exposed by the guest's kernel.
@@ -33,11 +34,9 @@ impl Reported {
     pub fn parse(text: &str) -> Reported {
         let mut reported = Reported::default();
         for line in text.lines() {
-            // The output may be a terminal, which control characters would change.
-            let clean = |text: &str| text.chars().filter(|c| !c.is_control()).collect();
             match line.split_once(' ') {
-                Some(("vendor", vendor)) => reported.vendor = clean(vendor),
-                Some(("version", version)) => reported.version = clean(version),
+                Some(("vendor", vendor)) => reported.vendor = printable(vendor),
+                Some(("version", version)) => reported.version = printable(version),
                 _ => {
                     reported.efi |= line == "efi";
                     reported.coreboot |= line == "coreboot";

@@ -1,9 +1,9 @@
-//! A firmware ROM, checked before a domain is defined with it.
+//! A ROM as a file, checked before a domain is defined with it.
 
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 
@@ -14,12 +14,20 @@ const BLOCK: u64 = 64 << 10;
 /// The largest ROM that fits below 4 GiB beside the APICs, in bytes.
 const MAXIMUM: u64 = 16 << 20;
 
+/// A file that a machine starts from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rom {
+    pub path: PathBuf,
+    /// Of the file itself.
+    pub sha256: Digest,
+}
+
 /// Refuses a file that no machine can map, or that is not the one that the topology names.
 pub fn check(path: &Path, sha256: &Digest) -> anyhow::Result<()> {
     let found = digest(path)?;
     ensure!(
         found == *sha256,
-        "the ROM `{}` has the sha256 {found}, and the topology says {sha256}; if the file is the right one, \
+        "the ROM `{}` has the sha256 {found}, but the topology names {sha256}; if the file is the right one, \
          correct the topology",
         path.display()
     );
@@ -36,11 +44,11 @@ pub fn digest(path: &Path) -> anyhow::Result<Digest> {
     let size = bytes.len() as u64;
     ensure!(
         size <= MAXIMUM,
-        "the ROM `{shown}` is larger than 16 MiB, which no machine can map"
+        "the ROM `{shown}` is larger than 16 MiB, the most that a machine can map"
     );
     ensure!(
         size > 0 && size.is_multiple_of(BLOCK),
-        "the ROM `{shown}` is {size} bytes long; a whole ROM is a multiple of 64 KiB"
+        "the ROM `{shown}` has {size} bytes, which is not a multiple of 64 KiB"
     );
     Ok(Digest::of(&bytes))
 }
@@ -49,7 +57,7 @@ pub fn digest(path: &Path) -> anyhow::Result<Digest> {
 pub fn check_readable(path: &Path) -> anyhow::Result<()> {
     for place in path.ancestors() {
         let mode = fs::metadata(place)
-            .with_context(|| format!("failed to look at `{}`", place.display()))?
+            .with_context(|| format!("failed to read the permissions of `{}`", place.display()))?
             .permissions()
             .mode();
         let (needed, fix) = if place == path {
@@ -59,8 +67,8 @@ pub fn check_readable(path: &Path) -> anyhow::Result<()> {
         };
         ensure!(
             mode & needed != 0,
-            "the hypervisor's user cannot read the ROM `{}`: `{}` is closed to others; `chmod {fix} {}` opens it, or \
-             put the ROM elsewhere",
+            "the hypervisor's user cannot read the ROM `{}`: `{}` is closed to others; run `chmod {fix} {}`, or move \
+             the ROM",
             path.display(),
             place.display(),
             place.display()
@@ -82,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_and_named_roms_are_taken() {
+    fn a_rom_with_the_named_digest_is_accepted() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rom");
         std::fs::write(&path, [7; 2 << 16]).unwrap();
@@ -90,16 +98,16 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_closed_to_others_is_told_with_the_place_that_closes_it() {
+    fn a_rom_that_others_cannot_read_is_refused_with_the_path_that_closes_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rom");
         fs::write(&path, "rom").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         let closed = |place: &Path| {
-            let told = check_readable(&path).unwrap_err().to_string();
+            let error = check_readable(&path).unwrap_err().to_string();
             assert!(
-                told.contains(&format!("`{}` is closed", place.display())),
-                "{told}"
+                error.contains(&format!("`{}` is closed", place.display())),
+                "{error}"
             );
         };
         closed(&path);
@@ -111,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn others_are_refused() {
+    fn other_files_are_refused() {
         let named = Digest::of(b"another");
         assert!(refusal(&[0; 1 << 16], &named).contains(named.as_str()));
         assert!(refusal(&[0; 1000], &named).contains("1000 bytes"));

@@ -1,3 +1,5 @@
+use std::io;
+use std::path::Path;
 use std::process::Command;
 
 use super::*;
@@ -25,8 +27,12 @@ fn densely(disk: &Path, backing: Option<&str>) -> u64 {
     );
     let copied = Disk::open(Path::new(copy)).unwrap();
     copied.check().unwrap();
-    let named = backing.map(|name| (name.to_owned(), Some("qcow2".to_owned())));
-    assert_eq!((copied.size, &copied.backing), (read.size, &named));
+    let backing = backing.map(|name| Backing {
+        path: name.into(),
+        format: Some("qcow2".to_owned()),
+    });
+    assert_eq!(copied.header.size, read.header.size);
+    assert_eq!(copied.header.backing, backing);
     dense.length()
 }
 
@@ -104,7 +110,7 @@ fn a_disk_of_100_gib_costs_what_is_in_it() {
 }
 
 #[test]
-fn compressed_disks_are_told_how_to_be_rewritten() {
+fn a_compressed_disk_is_refused_with_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let (raw, disk) = (folder.path().join("raw"), folder.path().join("disk.qcow2"));
     std::fs::write(&raw, vec![7; 1 << 20]).unwrap();

@@ -1,0 +1,57 @@
+//! One file of an archive, and where its bytes come from.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+
+use super::blank::Blanks;
+use super::manifest::{Content, FileName};
+use crate::disk::qcow2::Disk;
+
+/// A file that is to be packed.
+pub struct Item {
+    pub name: FileName,
+    pub content: Content,
+    pub source: Source,
+}
+
+/// Where a file's bytes come from.
+pub enum Source {
+    Text(String),
+    /// A file of this host, unchanged.
+    File(PathBuf),
+    /// A disk without its gaps, over a file in the same folder.
+    Disk {
+        disk: Disk,
+        over: Option<FileName>,
+        /// What is left out of it.
+        blanks: Option<Arc<Blanks>>,
+    },
+}
+
+impl Source {
+    /// Writes the file's bytes, which are the same each time while the host's files do not change.
+    pub fn write(&self, to: &mut dyn Write) -> Result<()> {
+        match self {
+            Source::Text(text) => Ok(to.write_all(text.as_bytes())?),
+            Source::File(path) => {
+                let mut file = File::open(path)
+                    .with_context(|| format!("failed to open `{}`", path.display()))?;
+                io::copy(&mut file, to)
+                    .with_context(|| format!("failed to copy `{}`", path.display()))?;
+                Ok(())
+            }
+            Source::Disk { disk, over, blanks } => {
+                let over = over.as_ref().map(FileName::as_str);
+                disk.dense(over)?.write(to, &|cluster| {
+                    if let Some(blanks) = blanks {
+                        blanks.apply(cluster);
+                    }
+                })
+            }
+        }
+    }
+}

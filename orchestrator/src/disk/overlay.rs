@@ -1,0 +1,71 @@
+//! The overlays that a snapshot makes: where they are, and which of them are left.
+//!
+//! ```text
+//! DISK (frozen)   <-- DISK.snapshot       writes go to the overlay until it is merged into its disk
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use crate::plan::volume_file;
+use crate::spec::{Name, Spec};
+use crate::state::Home;
+
+/// The extension that an overlay adds to the name of its disk.
+pub const SNAPSHOT: &str = "snapshot";
+
+/// Where the overlay of a disk is.
+pub fn overlay(disk: &Path) -> PathBuf {
+    let mut name = disk.as_os_str().to_owned();
+    name.push(format!(".{SNAPSHOT}"));
+    PathBuf::from(name)
+}
+
+pub fn is_overlay(path: &Path) -> bool {
+    path.extension().is_some_and(|end| end == SNAPSHOT)
+}
+
+/// The overlays of a domain's disks that exist.
+pub fn overlays(home: &Home, spec: &Spec, name: &Name) -> Result<Vec<PathBuf>> {
+    let mut disks = vec![home.disk(name)];
+    let volumes = spec
+        .domains
+        .get(name)
+        .into_iter()
+        .flat_map(|domain| &domain.volumes);
+    disks.extend(volumes.map(|volume| home.volumes().join(volume_file(name, &volume.name))));
+    let mut found = Vec::new();
+    for disk in disks {
+        let overlay = overlay(&disk);
+        let exists = overlay
+            .try_exists()
+            .with_context(|| format!("failed to look for `{}`", overlay.display()))?;
+        found.extend(exists.then_some(overlay));
+    }
+    Ok(found)
+}
+
+/// The domains with an overlay, which an interrupted export left.
+pub fn domains_with_overlays(home: &Home, spec: &Spec) -> Result<Vec<Name>> {
+    let mut left = Vec::new();
+    for name in spec.domains.keys() {
+        if !overlays(home, spec, name)?.is_empty() {
+            left.push(name.clone());
+        }
+    }
+    Ok(left)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_overlay_is_named_after_its_disk() {
+        let disk = Path::new("/disks/web.server.qcow2");
+        let overlay = overlay(disk);
+        assert_eq!(overlay, Path::new("/disks/web.server.qcow2.snapshot"));
+        assert!(is_overlay(&overlay) && !is_overlay(disk));
+    }
+}

@@ -1,0 +1,41 @@
+//! The qcow2 format: QEMU's docs/interop/qcow2.rst. Numbers are big-endian.
+//!
+//! A file may be hostile. Nothing is opened that it names, and nothing is allocated or read that it does not contain.
+//!
+//! ```text
+//! header --> size, backing file     (Header: all that observing and checking an image take)
+//!   L1 table --> L2 tables --> clusters     (Disk: reads them, DenseCopy: writes them without gaps)
+//! ```
+
+mod dense;
+mod gaps;
+mod header;
+mod reader;
+#[cfg(test)]
+mod tests;
+
+pub use dense::DenseCopy;
+pub use header::{Backing, Header, is_qcow2};
+pub use reader::Disk;
+
+const MAGIC: [u8; 4] = *b"QFI\xfb";
+/// Lengths of the header in bytes: of version 2, and the least of version 3.
+const HEADER_V2: usize = 72;
+const HEADER: usize = 104;
+/// The header extension that names the backing file's format.
+const BACKING_FORMAT: u32 = 0xe279_2aca;
+/// Incompatible features: an unclean end with lazy reference counts, data in another file, a compression other than zlib.
+const DIRTY: u64 = 1 << 0;
+const EXTERNAL_DATA_FILE: u64 = 1 << 2;
+const COMPRESSION_TYPE: u64 = 1 << 3;
+/// Bits of a table's entry.
+const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
+const COPIED: u64 = 1 << 63;
+const COMPRESSED: u64 = 1 << 62;
+const ZERO: u64 = 1 << 0;
+
+fn number(bytes: &[u8], at: usize, length: usize) -> u64 {
+    bytes[at..at + length]
+        .iter()
+        .fold(0, |value, byte| value << 8 | u64::from(*byte))
+}

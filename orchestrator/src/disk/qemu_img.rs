@@ -1,0 +1,188 @@
+//! qemu-img, the only program that makes and changes disks which no domain has open.
+//!
+//! The format of every file is stated, never guessed: a hostile file could otherwise name other files of this host.
+
+use std::fs;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::qcow2::Header;
+use crate::spec::Size;
+use crate::tool;
+
+/// Makes a qcow2 overlay of virtual size `size` at `path`, over the read-only qcow2 `base`.
+///
+/// The overlay names its base by absolute path. An error leaves no file; an existing file is an error.
+pub fn create_overlay(base: &Path, path: &Path, size: Size) -> Result<()> {
+    let base = base
+        .canonicalize()
+        .with_context(|| format!("failed to find the image `{}`", base.display()))?;
+    let least = Header::open(&base)?.size;
+    ensure!(
+        size >= least,
+        "disk `{}` of {size} is smaller than its image `{}`: make it {least} or more",
+        path.display(),
+        base.display()
+    );
+    create_file(path, size, |command| {
+        command.args(["-F", "qcow2", "-b"]).arg(&base);
+    })
+}
+
+/// Makes an empty qcow2 disk of virtual size `size` at `path`; it takes room as it is written.
+///
+/// An error leaves no file; an existing file is an error.
+pub fn create(path: &Path, size: Size) -> Result<()> {
+    // A volume outlives many crashes, and lazy reference counts would need a repair after each: they stay off.
+    create_file(path, size, |_| {})
+}
+
+fn create_file(path: &Path, size: Size, options: impl FnOnce(&mut Command)) -> Result<()> {
+    let context = || format!("failed to create the disk `{}` of {size}", path.display());
+    // Takes the name, so that qemu-img cannot overwrite a disk that has data.
+    let mut file = fs::OpenOptions::new();
+    file.write(true).create_new(true).mode(0o600);
+    file.open(path).with_context(context)?;
+    let mut command = qemu_img("create");
+    command.args(["-q", "-f", "qcow2"]);
+    options(&mut command);
+    command.arg("--").arg(path).arg(size.0.to_string());
+    let made = run(command).with_context(context);
+    if made.is_err() {
+        // The error that counts is qemu-img's.
+        let _ = fs::remove_file(path);
+    }
+    made
+}
+
+/// Grows a disk to a virtual size of `size`; its content stays.
+pub fn resize(path: &Path, size: Size) -> Result<()> {
+    let mut command = qemu_img("resize");
+    command.args(["-q", "-f", "qcow2", "--"]);
+    command.arg(path).arg(size.0.to_string());
+    run(command)
+        .with_context(|| format!("failed to resize the disk `{}` to {size}", path.display()))
+}
+
+/// Writes a raw image as the qcow2 file `to`.
+pub fn convert_raw(raw: &Path, to: &Path) -> Result<()> {
+    let mut command = qemu_img("convert");
+    command.args(["-f", "raw", "-O", "qcow2", "--"]);
+    command.args([raw, to]);
+    run(command).with_context(|| format!("failed to convert `{}` to qcow2", raw.display()))
+}
+
+/// Writes a self-contained copy of a disk to `to`, with what its base has. A running domain may have it open.
+pub fn flatten(disk: &Path, to: &Path) -> Result<()> {
+    let mut command = qemu_img("convert");
+    // Without a lock: the running guest's own QEMU has the chain open, too.
+    command.args(["-U", "-f", "qcow2", "-O", "qcow2", "--"]);
+    command.args([disk, to]);
+    run(command).with_context(|| format!("failed to flatten `{}`", disk.display()))
+}
+
+/// Merges an overlay that no domain has open into its base.
+pub fn commit(overlay: &Path) -> Result<()> {
+    let mut command = qemu_img("commit");
+    command.args(["-q", "-f", "qcow2", "--"]).arg(overlay);
+    run(command).with_context(|| format!("failed to merge `{}` into its disk", overlay.display()))
+}
+
+/// Makes `base` the backing file of an overlay; its content stays, and `base` need not exist yet.
+pub fn rebase(overlay: &Path, base: &Path) -> Result<()> {
+    let mut command = qemu_img("rebase");
+    command.args(["-u", "-f", "qcow2", "-F", "qcow2", "-b"]);
+    command.arg(base).arg("--").arg(overlay);
+    run(command).with_context(|| format!("failed to rebase `{}`", overlay.display()))
+}
+
+fn qemu_img(subcommand: &str) -> Command {
+    let mut command = Command::new("qemu-img");
+    command.arg(subcommand);
+    command
+}
+
+fn run(mut command: Command) -> Result<()> {
+    tool::run(&mut command, "qemu-utils", b"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::qcow2::Backing;
+
+    #[test]
+    fn an_overlay_has_its_own_size() {
+        let folder = tempfile::tempdir().unwrap();
+        let (base, overlay) = (folder.path().join("base"), folder.path().join("overlay"));
+        create(&base, Size::mib(64)).unwrap();
+        create_overlay(&base, &overlay, Size::mib(96)).unwrap();
+        let header = Header::open(&overlay).unwrap();
+        let backing = Backing {
+            path: base.canonicalize().unwrap(),
+            format: Some("qcow2".to_owned()),
+        };
+        assert_eq!(
+            (header.size, header.backing),
+            (Size::mib(96), Some(backing))
+        );
+        assert_eq!(Header::open(&base).unwrap().backing, None);
+    }
+
+    #[test]
+    fn an_overlay_smaller_than_its_image_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let (base, overlay) = (folder.path().join("base"), folder.path().join("overlay"));
+        create(&base, Size::mib(64)).unwrap();
+        let error = create_overlay(&base, &overlay, Size::mib(32)).unwrap_err();
+        assert!(
+            error.to_string().ends_with("make it 64 MiB or more"),
+            "{error}"
+        );
+        assert!(!overlay.exists());
+    }
+
+    #[test]
+    fn an_existing_disk_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("volume");
+        fs::write(&path, "precious").unwrap();
+        create(&path, Size::mib(1)).unwrap_err();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+    }
+
+    #[test]
+    fn a_disk_grows() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("volume");
+        create(&path, Size::mib(1)).unwrap();
+        resize(&path, Size::mib(3)).unwrap();
+        assert_eq!(Header::open(&path).unwrap().size, Size::mib(3));
+    }
+
+    #[test]
+    fn an_overlay_gets_a_base_that_does_not_exist_yet() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("overlay");
+        create(&path, Size::mib(1)).unwrap();
+        let base = Path::new("/nowhere/base.qcow2");
+        rebase(&path, base).unwrap();
+        let backing = Header::open(&path).unwrap().backing.unwrap();
+        assert_eq!(backing.path, base);
+    }
+
+    #[test]
+    fn what_qemu_img_refuses_leaves_no_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("volume");
+        let error = create(&path, Size(u64::MAX)).unwrap_err();
+        assert!(
+            format!("{error:#}").contains("`qemu-img` failed"),
+            "{error:#}"
+        );
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,118 @@
+//! Recipes: folders whose `build.sh` makes an image, a ROM or other media.
+//!
+//! `build.sh OUT [PACKAGE...]` leaves its result in the folder `OUT`, such as `disk.qcow2`, and prints `STAGE: ...` on
+//! standard output before each stage; packages are installed beside the recipe's own. Every file of the folder counts for
+//! the digest, so that a changed recipe makes another image.
+
+mod build;
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use rust_embed::RustEmbed;
+use sha2::{Digest as _, Sha256};
+
+pub use build::Build;
+
+use crate::spec::Digest;
+
+pub const SCRIPT: &str = "build.sh";
+
+/// The digest over the names, modes and contents of a recipe's files.
+pub fn digest(recipe: &Path) -> Result<Digest> {
+    ensure!(
+        recipe.join(SCRIPT).is_file(),
+        "the recipe `{}` has no `{SCRIPT}`",
+        recipe.display()
+    );
+    let mut files = Vec::new();
+    collect(recipe, &mut files)?;
+    files.sort();
+    let mut hash = Sha256::new();
+    for path in files {
+        let name = path
+            .strip_prefix(recipe)
+            .unwrap_or(&path)
+            .as_os_str()
+            .as_bytes();
+        let (kind, content) = content(&path)?;
+        // Lengths separate what would otherwise run together.
+        for part in [name, kind.as_bytes(), &content] {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+    }
+    Ok(Digest::from(hash))
+}
+
+/// Writes a recipe that this program carries to `folder`.
+pub fn write<R: RustEmbed>(folder: &Path) -> Result<()> {
+    for name in R::iter() {
+        let path = folder.join(&*name);
+        let context = || format!("failed to write `{}`", path.display());
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).with_context(context)?;
+        }
+        let file = R::get(&name).expect("a listed file exists");
+        fs::write(&path, file.data).with_context(context)?;
+    }
+    let script = folder.join(SCRIPT);
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755))
+        .with_context(|| format!("failed to make `{}` executable", script.display()))
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in
+        fs::read_dir(folder).with_context(|| format!("failed to list `{}`", folder.display()))?
+    {
+        let entry = entry.with_context(|| format!("failed to list `{}`", folder.display()))?;
+        if entry.file_type()?.is_dir() {
+            collect(&entry.path(), files)?;
+        } else {
+            files.push(entry.path());
+        }
+    }
+    Ok(())
+}
+
+fn content(path: &Path) -> Result<(&'static str, Vec<u8>)> {
+    let context = || format!("failed to read `{}`", path.display());
+    let metadata = fs::symlink_metadata(path).with_context(context)?;
+    if metadata.is_symlink() {
+        let target = fs::read_link(path).with_context(context)?;
+        return Ok(("link", target.as_os_str().as_bytes().to_vec()));
+    }
+    let executable = metadata.permissions().mode() & 0o111 != 0;
+    let kind = if executable { "executable" } else { "file" };
+    Ok((kind, fs::read(path).with_context(context)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_file_counts_for_the_digest() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(SCRIPT), "").unwrap();
+        let path = folder.path().join("deep/file");
+        fs::create_dir(folder.path().join("deep")).unwrap();
+        let mut seen = BTreeSet::new();
+        seen.insert(digest(folder.path()).unwrap());
+        fs::write(&path, "a").unwrap();
+        seen.insert(digest(folder.path()).unwrap());
+        fs::write(&path, "b").unwrap();
+        seen.insert(digest(folder.path()).unwrap());
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        seen.insert(digest(folder.path()).unwrap());
+        fs::rename(&path, folder.path().join("file")).unwrap();
+        seen.insert(digest(folder.path()).unwrap());
+        assert_eq!(seen.len(), 5);
+        assert!(seen.contains(&digest(folder.path()).unwrap()));
+    }
+}
