@@ -13,10 +13,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
+use pspd_model::spec::{Accel, Digest};
 use serde::{Deserialize, Serialize};
 
 use crate::image::DirectKernel;
-use crate::spec::{Accel, Digest};
 
 const DEVICE: &str = "/dev/kvm";
 const QEMU: &str = "qemu-system-x86_64";

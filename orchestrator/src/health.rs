@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use hyper_util::rt::TokioIo;
+use pspd_model::spec::{HealthCheck, Name, Spec};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -20,7 +21,6 @@ use tower::service_fn;
 
 use crate::identity::Identity;
 use crate::reach::Reach;
-use crate::spec::{HealthCheck, Name, Spec};
 
 /// The time between two checks of a service that is not yet reachable.
 const RETRY: Duration = Duration::from_millis(100);

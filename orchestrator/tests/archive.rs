@@ -6,11 +6,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use pspd_model::spec::{Digest, Name, Spec};
+use pspd_model::topology::{self, Found};
+
 use pspd::event::Events;
 use pspd::libvirt::Connection;
-use pspd::spec::{Digest, Name, Spec};
 use pspd::state::{Home, Paths};
-use pspd::topology::{self, Found};
 use pspd::{archive, disk};
 
 /// A folder with a topology that was never brought up.

@@ -8,13 +8,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use pspd::accel::Accelerator;
-use pspd::definition::{Affect, Interface, NetworkDefinition, NetworkHost, Ownership};
 use pspd::libvirt::{
     Connection, Console, Disk, DiskFormat, Domain, DomainConfig, Error, Lifecycle, LifecycleChange,
     Loader, Network, StopReason,
 };
-use pspd::observed::{Pause, Power};
-use pspd::spec::{Digest, Mac, Machine, Name, Range, Size};
+use pspd_model::definition::{Affect, Interface, NetworkDefinition, NetworkHost, Ownership};
+use pspd_model::observed::{Pause, Power};
+use pspd_model::spec::{Digest, Mac, Machine, Name, Range, Size};
 use tokio_util::sync::CancellationToken;
 
 const DEADLINE: Duration = Duration::from_secs(30);

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use pspd_model::spec::{Digest, DomainSpec, Name, Seed, Spec};
 use serde_json::Value;
 
 use super::blank::Blanks;
@@ -18,8 +19,6 @@ use crate::disk::qcow2::Disk;
 use crate::firmware::Rom;
 use crate::identity::Identity;
 use crate::image::GuestImage;
-use crate::plan::volume_file;
-use crate::spec::{Digest, DomainSpec, Name, Seed, Spec};
 use crate::state::Home;
 
 /// What is packed, and of what.
@@ -194,7 +193,7 @@ impl Deployment<'_> {
             });
         }
         for volume in &domain.volumes {
-            let disk = open(&self.home.volumes().join(volume_file(name, &volume.name)))?;
+            let disk = open(&self.home.volumes().join(volume.file(name)))?;
             items.push(Item {
                 name: volume_name(name, &volume.name)?,
                 content: Content::Volume {

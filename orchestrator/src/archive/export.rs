@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
+use pspd_model::spec::Digest;
 use tokio_util::sync::CancellationToken;
 
 use super::compress::{Encoder, Format};
@@ -15,7 +16,6 @@ use super::manifest::{Content, Entry, FORMAT, MANIFEST, MANIFEST_DIGEST, Manifes
 use super::unnamed::Unnamed;
 use crate::event::Scope;
 use crate::progress::Progress;
-use crate::spec::Digest;
 
 /// What a cancelled export was doing.
 const CANCELLED: &str = "the archive was written";

@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use pspd_model::spec::{Name, Spec};
 
 use crate::disk;
 use crate::event::Scope;
 use crate::libvirt::{Connection, Domain};
-use crate::spec::{Name, Spec};
 use crate::state::{Home, remove_if_there};
 
 /// Freezes the disks of the named, running domains at one instant; says for how long they stood still. On an error all

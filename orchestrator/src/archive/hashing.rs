@@ -2,9 +2,8 @@
 
 use std::io::{self, Write};
 
+use pspd_model::spec::Digest;
 use sha2::{Digest as _, Sha256};
-
-use crate::spec::Digest;
 
 /// Counts and digests what is written.
 #[derive(Default)]

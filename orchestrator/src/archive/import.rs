@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
+use pspd_model::spec::{Digest, Size};
 use tokio_util::sync::CancellationToken;
 
 use super::FOLDER;
@@ -14,7 +15,6 @@ use super::hashing::Hashing;
 use super::manifest::{Entry, LONGEST_MANIFEST, MANIFEST, MANIFEST_DIGEST, Manifest};
 use crate::event::Scope;
 use crate::progress::Progress;
-use crate::spec::{Digest, Size};
 
 /// Before the manifest is known: itself, its digest, their headers, and what a decoder reads ahead.
 const BEFORE_MANIFEST: u64 = LONGEST_MANIFEST + (64 << 10);

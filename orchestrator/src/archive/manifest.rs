@@ -5,11 +5,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use pspd_model::spec::{Digest, ImageSource, Name, Spec};
+use pspd_model::topology::{self, Found};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-
-use crate::spec::{Digest, ImageSource, Name, Spec};
-use crate::topology::{self, Found};
 
 /// The format that this pspd writes and the newest that it reads.
 pub const FORMAT: u32 = 1;

@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use ipnet::Ipv4Net;
+use pspd_model::spec::VolumeSpec;
+use pspd_model::spec::{ImageSource, Name, Spec};
 use serde_json::{Value, json};
 
 use super::import::Opened;
@@ -21,8 +23,6 @@ use super::staging::{Staging, sync_parent};
 use crate::disk;
 use crate::disk::qcow2::{Backing, Disk};
 use crate::folder;
-use crate::plan::volume_file;
-use crate::spec::{ImageSource, Name, Spec};
 use crate::state::{Home, Paths, create_private, write_atomically};
 
 /// What the topology's file is called.
@@ -254,9 +254,10 @@ impl Placement {
                 self.rebase(&from, domain, cache)?;
                 self.home.disk(domain)
             }
-            Content::Volume { domain, volume, .. } => {
-                self.home.volumes().join(volume_file(domain, volume))
-            }
+            Content::Volume { domain, volume, .. } => self
+                .home
+                .volumes()
+                .join(VolumeSpec::file_of(domain, volume)),
             Content::Secret { key } => return self.take_secret(key, &from),
             Content::Plain | Content::Image { .. } | Content::File => return Ok(()),
         };

@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use pspd_model::definition::{Interface, NetworkDefinition, NetworkHost, Ownership};
+use pspd_model::spec::{
+    Accel, Digest, DomainSpec, Firmware, ImageSpec, Machine, Name, NetworkSpec, Range, Seed,
+    ServiceSpec, Size, Spec, VolumeSpec,
+};
 use serde_json::{Map, Value, json};
 
 use super::IMAGES;
 use super::manifest::FileName;
 use crate::accel::Accelerator;
-use crate::definition::{Interface, NetworkDefinition, NetworkHost, Ownership};
 use crate::libvirt::{Disk, DiskFormat, DomainConfig, FwCfg, Loader, plain_network_xml};
-use crate::spec::{
-    Accel, Digest, DomainSpec, Firmware, ImageSpec, Machine, Name, NetworkSpec, Range, Seed,
-    ServiceSpec, Size, Spec, VolumeSpec,
-};
 
 /// The archive's names of what the spec names by paths of this host.
 #[derive(Default)]

@@ -2,13 +2,14 @@
 
 use std::fmt::Write as _;
 
+use pspd_model::plan::Order;
+use pspd_model::spec::Spec;
+
 use super::item::Item;
 use super::manifest::Content;
 use super::portable::xml_file;
 use super::{FOLDER, IMAGES};
 use crate::accel::Accelerator;
-use crate::plan::in_dependency_order;
-use crate::spec::Spec;
 
 pub struct Readme<'a> {
     pub spec: &'a Spec,
@@ -53,7 +54,7 @@ impl Readme<'_> {
         for domain in spec.domains.keys() {
             let _ = writeln!(text, "virsh define {FOLDER}/{}", xml_file(domain));
         }
-        for domain in in_dependency_order(spec) {
+        for domain in Order::of(spec).dependencies_first {
             let _ = writeln!(text, "virsh start {}", domain.name);
         }
         text.push_str(

@@ -12,6 +12,8 @@ use std::process::Command;
 
 use anyhow::Result;
 use proptest::prelude::*;
+use pspd_model::spec::{Digest, Name, Seed, Spec};
+use pspd_model::topology::{self, Found};
 use serde_json::{Value, json};
 use tar::{EntryType, Header};
 use tempfile::TempDir;
@@ -24,9 +26,7 @@ use crate::event::Scope;
 use crate::firmware::Roms;
 use crate::identity::{self, Identity};
 use crate::image::GuestImage;
-use crate::spec::{Digest, Name, Seed, Spec};
 use crate::state::{Home, Paths};
-use crate::topology::{self, Found};
 
 /// A deployment's files as `up` leaves them, without any guest.
 struct Fixture {

@@ -5,15 +5,16 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
+use pspd_model::definition::Ownership;
+use pspd_model::printable::printable;
+use pspd_model::spec::{Digest, Firmware, Name};
+
 use super::firmware::Bench;
 use super::result::{Reached, Row, Try};
-use crate::definition::Ownership;
 use crate::event::{Scope, seconds};
 use crate::firmware::Roms;
 use crate::image::media::{Media, STARTED};
 use crate::libvirt::{BootNetwork, DomainConfig, Medium, Probe};
-use crate::printable::printable;
-use crate::spec::{Digest, Firmware, Name};
 use crate::state::remove_if_there;
 
 /// Longer than any of them takes to ask the network, also under emulation on a busy host.

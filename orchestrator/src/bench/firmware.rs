@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use pspd_model::plan::{self, Action, Plan, Volumes};
+use pspd_model::spec::{Firmware, ImageSource, ImageSpec, Name, Spec};
 use tokio_util::sync::CancellationToken;
 
 use super::result::{Case, Results, Run};
@@ -25,8 +27,6 @@ use crate::image::{self, GuestImage};
 use crate::lab::Lab;
 use crate::libvirt::{Connection, Domain};
 use crate::observe::{Host, observe};
-use crate::plan::{self, Action, Plan, Volumes};
-use crate::spec::{Firmware, ImageSource, ImageSpec, Name, Spec};
 use crate::state::{Journal, Paths};
 use crate::topology;
 
@@ -335,7 +335,7 @@ impl Bench {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::{Seed, Size};
+    use pspd_model::spec::{Seed, Size};
 
     #[test]
     fn every_case_is_a_valid_domain() {

@@ -71,8 +71,8 @@ pub fn all() -> Vec<Settings> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::Digest;
     use crate::topology;
+    use pspd_model::spec::Digest;
 
     #[test]
     fn every_line_is_valid() {

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
+use pspd_model::spec::{ImageSource, ImageSpec};
 
 use super::context::{Context, cancelled_by_signals, runtime};
 use super::exit::Exit;
@@ -12,7 +13,6 @@ use crate::bench::{firmware, page, tables};
 use crate::cancelled::Cancelled;
 use crate::event::Events;
 use crate::report::{self, Style};
-use crate::spec::{ImageSource, ImageSpec};
 use crate::state::write_atomically;
 
 #[derive(clap::Args)]

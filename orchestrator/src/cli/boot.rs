@@ -1,9 +1,9 @@
 //! The boot information in `status`: the stages of the last boot, and the firmware that each guest reports.
 
+use pspd_model::spec::{Firmware, Name, Spec};
 use serde::Serialize;
 
 use crate::boot::Boot;
-use crate::spec::{Firmware, Name, Spec};
 use crate::state::Home;
 
 /// The firmware that a guest reported when it was last reached.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
+use pspd_model::spec::{Name, Spec};
 use tokio_util::sync::CancellationToken;
 
 use super::Global;
@@ -12,7 +13,6 @@ use crate::lab::Lab;
 use crate::libvirt::Connection;
 use crate::observe::Host;
 use crate::reach::Reach;
-use crate::spec::{Name, Spec};
 use crate::state::Paths;
 use crate::topology;
 

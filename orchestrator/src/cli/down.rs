@@ -2,10 +2,11 @@
 
 use std::io::Write as _;
 
+use pspd_model::plan::Volumes;
+
 use super::context::{Context, cancelled_by_signals, runtime};
 use super::exit::Exit;
 use super::run::{Change, change};
-use crate::plan::Volumes;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -46,7 +47,7 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
             forget: args.volumes,
         };
         change(context, spec, change_to, cancel, |now| {
-            Ok(crate::plan::down(
+            Ok(pspd_model::plan::down(
                 now.spec,
                 now.intent,
                 now.observed,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use pspd_model::spec::{Name, Size, Spec};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -22,7 +23,6 @@ use crate::identity::Identity;
 use crate::image::{self, GuestImage};
 use crate::observe::Host;
 use crate::report::Style;
-use crate::spec::{Name, Size, Spec};
 
 #[derive(clap::Args)]
 #[command(

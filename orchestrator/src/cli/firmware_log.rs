@@ -4,11 +4,11 @@ use std::fs;
 use std::io::{ErrorKind, Write as _};
 
 use anyhow::{Context as _, bail};
+use pspd_model::printable::printable;
+use pspd_model::spec::Spec;
 
 use super::context::{self, Context};
 use super::exit::Exit;
-use crate::printable::printable;
-use crate::spec::Spec;
 
 pub fn show(context: &Context, spec: &Spec, name: Option<&str>) -> anyhow::Result<Exit> {
     let Some(name) = name else {

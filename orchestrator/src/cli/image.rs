@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::bail;
+use pspd_model::spec::ImageSpec;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -14,7 +15,6 @@ use crate::firmware::coreboot;
 use crate::image;
 use crate::observe::{images_in_use, roms_in_use};
 use crate::report::{self, Style};
-use crate::spec::ImageSpec;
 
 #[derive(clap::Args)]
 pub struct Args {

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use pspd_model::spec::{Name, Spec};
 use tokio_util::sync::CancellationToken;
 
 use super::context::{Context, cancelled_by_signals, runtime};
@@ -14,7 +15,6 @@ use crate::archive::{Opened, Placement, TOPOLOGY, Taken, Wanted, placement};
 use crate::cancelled::Cancelled;
 use crate::event::{Event, Events};
 use crate::report::Style;
-use crate::spec::{Name, Spec};
 use crate::{observe, topology};
 
 #[derive(clap::Args)]
@@ -164,7 +164,7 @@ async fn up(
         forget: false,
     };
     change(context, spec, change_to, cancel, |now| {
-        Ok(crate::plan::up(now.spec, now.intent, now.observed)?)
+        Ok(pspd_model::plan::up(now.spec, now.intent, now.observed)?)
     })
     .await
 }

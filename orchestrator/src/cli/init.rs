@@ -4,10 +4,10 @@ use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write as _};
 
 use anyhow::{Context as _, bail};
+use pspd_model::topology;
 
 use super::context::Context;
 use super::exit::Exit;
-use crate::topology;
 
 #[derive(clap::Args)]
 pub struct Args {

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
+use pspd_model::spec::{Name, Spec};
 use tokio_util::sync::CancellationToken;
 
 use super::context::{self, Context};
@@ -12,7 +13,6 @@ use super::firmware_log;
 use crate::event::Scope;
 use crate::guest::Guest;
 use crate::report;
-use crate::spec::{Name, Spec};
 use crate::state::LogLine;
 
 /// The deadline for SSH to a running guest, which may be emulated and busy. Only `up` waits for booting guests.

@@ -18,7 +18,7 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
         let host = Host::attach(&context.paths, &spec)?;
         let observed = observe(&host, &spec).await?;
         let intent = host.home.intent()?;
-        anyhow::Ok(crate::plan::drift(&spec, &intent, &observed)?)
+        anyhow::Ok(pspd_model::plan::drift(&spec, &intent, &observed)?)
     })?;
     report::plan(&plan, args.json)?;
     Ok(if plan.is_empty() {

@@ -3,6 +3,10 @@
 use std::io::Write as _;
 use std::sync::Arc;
 
+use pspd_model::intent::Intent;
+use pspd_model::observed::Observed;
+use pspd_model::plan::{DomainStep, Plan, StepId};
+use pspd_model::spec::Spec;
 use tokio_util::sync::CancellationToken;
 
 use super::boot;
@@ -10,12 +14,8 @@ use super::context::Context;
 use super::exit::{Coded, Exit};
 use crate::event::Events;
 use crate::execute::{Outcome, World, execute};
-use crate::intent::Intent;
 use crate::observe::{Host, observe};
-use crate::observed::Observed;
-use crate::plan::{DomainStep, Plan, StepId};
 use crate::report::{self, Style};
-use crate::spec::Spec;
 use crate::state::{Home, Journal, Lock, Locked, Patience};
 
 /// A command that changes a deployment, with its options.

@@ -2,8 +2,9 @@
 
 use std::io::Write as _;
 
+use pspd_model::topology;
+
 use super::exit::Exit;
-use crate::topology;
 
 pub fn run() -> anyhow::Result<Exit> {
     writeln!(std::io::stdout(), "{}", topology::schema().trim_end())?;

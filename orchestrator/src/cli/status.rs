@@ -4,17 +4,17 @@ use std::io::{IsTerminal as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use pspd_model::intent::{Intent, PowerIntent};
+use pspd_model::observed::Power;
+use pspd_model::spec::{Name, Size, Spec};
 use serde::Serialize;
 
 use super::boot::{self, BootStatus, ReportedStatus};
 use super::context::{Context, cancelled_by_signals, runtime};
 use super::exit::Exit;
 use crate::health::Health;
-use crate::intent::{Intent, PowerIntent};
 use crate::lab::Relay;
 use crate::observe::{Host, healths};
-use crate::observed::Power;
-use crate::spec::{Name, Size, Spec};
 
 /// The time between two updates of `--watch`.
 const INTERVAL: Duration = Duration::from_secs(2);

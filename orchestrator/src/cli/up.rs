@@ -29,7 +29,7 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
             forget: false,
         };
         change(context, spec, change_to, cancel, |now| {
-            Ok(crate::plan::up(now.spec, now.intent, now.observed)?)
+            Ok(pspd_model::plan::up(now.spec, now.intent, now.observed)?)
         })
         .await
     })

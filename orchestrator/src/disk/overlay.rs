@@ -7,9 +7,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use pspd_model::spec::{Name, Spec};
 
-use crate::plan::volume_file;
-use crate::spec::{Name, Spec};
 use crate::state::Home;
 
 /// The extension that an overlay adds to the name of its disk.
@@ -34,7 +33,7 @@ pub fn overlays(home: &Home, spec: &Spec, name: &Name) -> Result<Vec<PathBuf>> {
         .get(name)
         .into_iter()
         .flat_map(|domain| &domain.volumes);
-    disks.extend(volumes.map(|volume| home.volumes().join(volume_file(name, &volume.name))));
+    disks.extend(volumes.map(|volume| home.volumes().join(volume.file(name))));
     let mut found = Vec::new();
     for disk in disks {
         let overlay = overlay(&disk);

@@ -8,9 +8,9 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+use pspd_model::spec::Size;
 
 use super::qcow2::Header;
-use crate::spec::Size;
 use crate::tool;
 
 /// Makes a qcow2 overlay of virtual size `size` at `path`, over the read-only qcow2 `base`.

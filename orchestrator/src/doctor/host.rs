@@ -5,12 +5,13 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use pspd_model::spec::{Accel, Connection, Size, Spec};
+
 use super::Check;
 use crate::accel::{self, Accelerator};
 use crate::image;
 use crate::lab::Lab;
 use crate::libvirt;
-use crate::spec::{Accel, Connection, Size, Spec};
 use crate::state::Paths;
 
 /// The space for an image build and a few overlays.

@@ -8,9 +8,9 @@ mod tools;
 use std::fmt;
 use std::path::Path;
 
+use pspd_model::spec::{Connection, Spec};
 use serde::Serialize;
 
-use crate::spec::{Connection, Spec};
 use crate::state::Paths;
 use crate::topology;
 

@@ -4,11 +4,11 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::Context as _;
+use pspd_model::spec::{Name, Size};
 
 use super::World;
 use crate::disk;
 use crate::event::Scope;
-use crate::spec::{Name, Size};
 use crate::state::remove_if_there;
 
 pub(super) fn ensure_image(world: &World, name: &str, scope: &Scope) -> anyhow::Result<()> {

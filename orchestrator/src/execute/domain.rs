@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use ipnet::Ipv4Net;
+use pspd_model::definition::{Affect, DomainDefinition, KernelSource};
+use pspd_model::plan::{SavedState, StopMode};
+use pspd_model::spec::{DomainSpec, Name, Seed, Size};
 use ssh_key::LineEnding;
 
 use super::{World, firmware};
 use crate::archive;
-use crate::definition::{Affect, DomainDefinition, KernelSource};
 use crate::event::Scope;
 use crate::image::{GuestImage, NoCloud};
 use crate::libvirt::{Disk, DiskFormat, Domain, DomainConfig, Error, FwCfg, KernelBoot};
-use crate::plan::{SavedState, StopMode};
-use crate::spec::{DomainSpec, Name, Seed, Size};
 use crate::state::remove_if_there;
 
 /// How long a guest may take to shut down; pspd's own images take two seconds under emulation.

@@ -1,13 +1,13 @@
 //! ROMs: those of coreboot are built, those of the user are checked.
 
 use anyhow::Context as _;
+use pspd_model::definition::DomainDefinition;
+use pspd_model::spec::{Connection, Firmware, Name};
 
 use super::World;
-use crate::definition::DomainDefinition;
 use crate::event::Scope;
 use crate::firmware::{Roms, rom};
 use crate::libvirt::Loader;
-use crate::spec::{Connection, Firmware, Name};
 
 pub(super) fn ensure(
     world: &World,

@@ -1,8 +1,9 @@
 //! Keys and certificates: created and renewed here and nowhere else.
 
+use pspd_model::observed::CertificateOwner;
+
 use super::World;
 use crate::identity;
-use crate::observed::CertificateOwner;
 
 pub(super) fn create(world: &World) -> anyhow::Result<()> {
     identity::create(&world.home.keys(), &world.spec)?;

@@ -24,12 +24,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use pspd_model::plan::{Action, Plan, Step, StepId};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
 use crate::cancelled::Cancelled;
 use crate::event::Event;
-use crate::plan::{Action, Plan, Step, StepId};
 use crate::state::{Entry, Journal};
 
 pub use world::World;

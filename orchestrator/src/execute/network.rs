@@ -1,9 +1,9 @@
 //! The deployment's network.
 
 use anyhow::anyhow;
+use pspd_model::definition::NetworkDefinition;
 
 use super::World;
-use crate::definition::NetworkDefinition;
 use crate::libvirt::Network;
 
 pub(super) fn define(world: &World, definition: &NetworkDefinition) -> anyhow::Result<()> {

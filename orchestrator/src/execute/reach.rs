@@ -5,13 +5,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{anyhow, ensure};
+use pspd_model::printable::printable;
+use pspd_model::spec::{Firmware, Name};
 
 use super::World;
 use crate::boot::{Boot, Times, Watch};
 use crate::event::Scope;
 use crate::guest::{ConnectError, Guest};
-use crate::printable::printable;
-use crate::spec::{Firmware, Name};
 
 /// From a domain's start to its SSH banner, natively.
 const BOOT: Duration = Duration::from_secs(20);

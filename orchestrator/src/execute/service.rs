@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{anyhow, ensure};
+use pspd_model::observed::Deployed;
+use pspd_model::spec::{Digest, HealthCheck, Name};
 
 use super::World;
 use super::reach::{LOG_LINES, indented};
@@ -10,8 +12,6 @@ use crate::cancelled::Cancelled;
 use crate::event::Scope;
 use crate::guest::{Activated, Guest, RolledBack};
 use crate::health::{self, Health};
-use crate::observed::Deployed;
-use crate::spec::{Digest, HealthCheck, Name};
 
 /// From a service's start to SERVING, natively.
 const SERVING: Duration = Duration::from_secs(10);

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use pspd_model::plan::{Action, Step};
+
 use super::{Ended, World, disk, domain, lab, network};
 use crate::event::Event;
-use crate::plan::{Action, Step};
 use crate::state::{Entry, Journal};
 
 pub(super) async fn undo(

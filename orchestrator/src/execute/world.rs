@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use pspd_model::spec::{self, Name, Spec};
 use tokio_util::sync::CancellationToken;
 
 use crate::accel::{self, Accelerator};
@@ -18,7 +19,6 @@ use crate::lab::{Lab, Relay};
 use crate::libvirt::Connection;
 use crate::observe::Host;
 use crate::reach::Reach;
-use crate::spec::{self, Name, Spec};
 use crate::state::Home;
 
 pub struct World {

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use pspd_model::spec::{Digest, Payload};
 use rust_embed::RustEmbed;
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +19,6 @@ use super::rom::{self, Rom};
 use crate::event::Scope;
 use crate::image::cache::{CachedImage, Images};
 use crate::image::{GuestImage, recipe};
-use crate::spec::{Digest, Payload};
 use crate::tool;
 
 const WITH_SEABIOS: &str = "seabios.rom";

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Result;
+use pspd_model::spec::{Firmware, Name, Payload, Spec};
 use tokio_util::sync::CancellationToken;
 
 pub use reported::{Reported, SCRIPT as REPORT_SCRIPT};
@@ -19,7 +20,6 @@ pub use rom::Rom;
 use crate::event::Scope;
 use crate::image::GuestImage;
 use crate::libvirt::Loader;
-use crate::spec::{Firmware, Name, Payload, Spec};
 
 /// Finds ROMs, and builds into the cache those that pspd makes itself.
 #[derive(Clone, Copy)]
@@ -89,7 +89,7 @@ impl Roms<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::Digest;
+    use pspd_model::spec::Digest;
 
     #[test]
     fn only_a_checked_rom_of_the_users_is_loaded() {

@@ -2,10 +2,9 @@
 
 use std::fmt;
 
+use pspd_model::printable::printable;
+use pspd_model::spec::Firmware;
 use serde::{Deserialize, Serialize};
-
-use crate::printable::printable;
-use crate::spec::Firmware;
 
 /// The firmware according to SMBIOS (type 0), ACPI and EFI, as exposed by the guest's kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,7 +72,7 @@ impl fmt::Display for Reported {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::Payload;
+    use pspd_model::spec::Payload;
 
     #[test]
     fn only_the_firmware_of_the_topology_matches() {

@@ -6,8 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
-
-use crate::spec::Digest;
+use pspd_model::spec::Digest;
 
 /// Flash is mapped in blocks of this size, in bytes.
 const BLOCK: u64 = 64 << 10;

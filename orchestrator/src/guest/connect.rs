@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use pspd_model::spec::{Name, Spec};
 use ssh2::{HostKeyType, MethodType};
 use tokio_util::sync::CancellationToken;
 
@@ -13,7 +14,6 @@ use crate::cancelled::Cancelled;
 use crate::event::Scope;
 use crate::identity::Identity;
 use crate::reach::{Reach, enable_keepalive};
-use crate::spec::{Name, Spec};
 
 /// Short, because a guest without a network does not answer: a new connection succeeds sooner than TCP's
 /// retransmission.

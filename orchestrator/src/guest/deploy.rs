@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
+use pspd_model::spec::{Digest, Name};
 use tokio_util::sync::CancellationToken;
 
 use super::release::{Content, Release, ReleaseFile};
@@ -12,7 +13,6 @@ use super::{Activated, Guest, RolledBack, script};
 use crate::cancelled::Cancelled;
 use crate::event::Scope;
 use crate::progress::Progress;
-use crate::spec::{Digest, Name};
 
 /// Higher levels need seconds on the host and save little time in the guest.
 const LEVEL: i32 = 3;

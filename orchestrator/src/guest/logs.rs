@@ -3,9 +3,10 @@
 //! A guest's journal is in memory only, so logs are gathered to the host. Each gathering continues where the previous
 //! one ended.
 
+use pspd_model::spec::Name;
+
 use super::Guest;
 use super::session::ANSWER;
-use crate::spec::Name;
 use crate::state::{LogLine, Logbook};
 
 /// Returns the command that prints a service's log since a time; with `follow`, also new lines.

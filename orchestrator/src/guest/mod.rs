@@ -48,7 +48,7 @@ pub enum Activated {
 pub enum RolledBack {
     /// There is no previous release; the service was stopped.
     Nowhere,
-    To(crate::spec::Digest),
+    To(pspd_model::spec::Digest),
     /// The previous release is current again, but its service failed to start, too.
-    Failed(crate::spec::Digest),
+    Failed(pspd_model::spec::Digest),
 }

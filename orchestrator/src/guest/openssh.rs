@@ -3,9 +3,9 @@
 use std::ffi::OsString;
 
 use anyhow::Context as _;
+use pspd_model::spec::{Name, Spec};
 
 use crate::identity::Identity;
-use crate::spec::{Name, Spec};
 use crate::state::{Home, write_atomically};
 
 /// Returns the arguments of `ssh` without the remote command. `proxy` is a command that connects stdin and stdout to

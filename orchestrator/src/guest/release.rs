@@ -5,11 +5,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use pspd_model::spec::{Digest, Name, Spec};
 use sha2::{Digest as _, Sha256};
 
 use super::unit;
 use crate::identity::{Certificate, Identity};
-use crate::spec::{Digest, Name, Spec};
 
 /// The files of a service, identified by a digest.
 #[derive(Clone, Debug)]

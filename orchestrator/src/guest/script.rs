@@ -2,11 +2,11 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use pspd_model::spec::Name;
 
 use super::release::{Content, Release, ReleaseFile};
 use super::unit;
 use crate::identity::Certificate;
-use crate::spec::Name;
 
 /// Returns the path of a release's file in the guest.
 fn target(release: &Release, file: &ReleaseFile) -> String {

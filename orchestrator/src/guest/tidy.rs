@@ -1,7 +1,8 @@
 //! Prepares a guest's disks for an export: trims free space and writes the service's data to its files.
 
+use pspd_model::spec::Name;
+
 use super::{Guest, unit};
-use crate::spec::Name;
 
 /// Deletes files that the guest can recreate, and old logs.
 const CLEAN: &str = "\

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use crate::spec::{DomainSpec, Name, ServiceSpec, Spec};
+use pspd_model::spec::{DomainSpec, Name, ServiceSpec, Spec};
 
 pub(super) const ENVIRONMENT: &str = "environment";
 /// A link next to the releases to the current certificate, which is renewed without a new release.

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use pspd_model::spec::{Digest, Name};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
@@ -11,7 +12,6 @@ use rcgen::{
 use x509_parser::pem::Pem;
 
 use super::store;
-use crate::spec::{Digest, Name};
 use crate::state::write_atomically;
 
 const DAY: Duration = Duration::from_secs(86_400);

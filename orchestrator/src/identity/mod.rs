@@ -25,12 +25,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use ssh_key::PrivateKey;
 
-use crate::observed::{CertificateOwner, KeysState};
-use crate::spec::{DomainSpec, Name, Secret as SecretSource, ServiceSpec, Spec};
 use crate::state::write_atomically;
 
 pub use certificate::Certificate;
 use certificate::{Authority, Names};
+use pspd_model::observed::{CertificateOwner, KeysState};
+use pspd_model::spec::{DomainSpec, Name, Secret as SecretSource, ServiceSpec, Spec};
 
 /// All key material of one deployment.
 #[derive(Clone, Debug)]
@@ -282,7 +282,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
-    use crate::topology;
+    use pspd_model::topology;
 
     pub(crate) fn spec() -> Spec {
         let text = "name: demo\nimages: {debian: {recipe: r}}\ndomains:\n  web: {image: debian, address: 10.77.0.20}\n";

@@ -6,10 +6,10 @@ use std::path::Path;
 use anyhow::{Context as _, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+use pspd_model::spec::Secret;
 use ssh_key::rand_core::{OsRng, RngCore as _};
 
 use super::store;
-use crate::spec::Secret;
 
 /// 256 bits.
 const BYTES: usize = 32;

@@ -16,13 +16,13 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use pspd_model::spec::{Digest, Seed, Size};
 use tokio_util::sync::CancellationToken;
 
 use super::{DirectKernel, GuestImage};
 use crate::cancelled::Cancelled;
 use crate::event::Scope;
 use crate::folder;
-use crate::spec::{Digest, Seed, Size};
 
 pub const DISK: &str = "disk.qcow2";
 pub const BZ_IMAGE: &str = "vmlinuz";

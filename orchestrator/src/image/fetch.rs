@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use pspd_model::spec::Digest;
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
@@ -14,7 +15,6 @@ use crate::disk;
 use crate::disk::qcow2::{Header, is_qcow2};
 use crate::event::Scope;
 use crate::progress::Progress;
-use crate::spec::Digest;
 
 const CHUNK: usize = 1 << 20;
 const CONNECT: Duration = Duration::from_secs(30);
@@ -114,7 +114,7 @@ mod tests {
 
     use super::*;
     use crate::cancelled::Cancelled;
-    use crate::spec::Size;
+    use pspd_model::spec::Size;
 
     fn copy(path: &Path, wanted: &Digest, folder: &Path) -> Result<()> {
         fetch(wanted, folder, |fetch| fetch.copy(path))

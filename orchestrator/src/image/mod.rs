@@ -22,7 +22,7 @@ pub use nocloud::NoCloud;
 use fetch::Fetch;
 
 use crate::event::Scope;
-use crate::spec::{Digest, ImageSource, ImageSpec, Seed};
+use pspd_model::spec::{Digest, ImageSource, ImageSpec, Seed};
 
 /// A read-only base that domains' system disks are overlays of.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,9 +11,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 use ipnet::Ipv4Net;
+use pspd_model::spec::{Digest, Mac};
 use serde_json::{Value, json};
 
-use crate::spec::{Digest, Mac};
 use crate::tool;
 
 /// What a guest learns from its seed.

@@ -97,7 +97,7 @@ fn an_image_by_path_is_refused_or_kept_whole() {
     let folder = tempfile::tempdir().unwrap();
     let cache = folder.path().join("cache");
     let path = folder.path().join("image");
-    crate::disk::create(&path, crate::spec::Size::mib(1)).unwrap();
+    crate::disk::create(&path, pspd_model::spec::Size::mib(1)).unwrap();
     let mut image = ImageSpec {
         name: "test".into(),
         source: ImageSource::Path {

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use pspd_model::definition::{NetworkDefinition, Ownership};
+use pspd_model::observed::Power;
+use pspd_model::spec::Name;
 use serde::Serialize;
 use virt::connect::Connect;
 use virt::network::Network as VirtNetwork;
@@ -13,9 +16,6 @@ use super::error::{Attempt, Cause, Kind, Owner};
 use super::events::{self, Hub};
 use super::render::{self, DomainType};
 use super::{Error, Network, Result, ffi, ownership};
-use crate::definition::{NetworkDefinition, Ownership};
-use crate::observed::Power;
-use crate::spec::Name;
 
 /// libvirt's keepalive: the interval in seconds, and the number of unanswered messages after which the connection is
 /// dead. Generous, because hosts that emulate several guests are slow to answer.

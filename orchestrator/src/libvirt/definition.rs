@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
+use pspd_model::definition::{Interface, NetworkDefinition, Ownership};
+use pspd_model::spec::{Machine, Name, Range, Size};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::accel::Accelerator;
-use crate::definition::{Interface, NetworkDefinition, Ownership};
 use crate::image::DirectKernel;
-use crate::spec::{Machine, Name, Range, Size};
 
 /// A persistent domain, <https://libvirt.org/formatdomain.html>.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

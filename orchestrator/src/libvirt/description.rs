@@ -3,14 +3,14 @@
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
+use pspd_model::definition::{NetworkHost, Ownership};
+use pspd_model::spec::{Mac, Name, Range, Size};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::error::Malformed;
 use super::{Error, Result, ownership};
 use crate::accel::Accelerator;
-use crate::definition::{NetworkHost, Ownership};
-use crate::spec::{Mac, Name, Range, Size};
 
 /// libvirt's description of a domain, either live or for the next start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

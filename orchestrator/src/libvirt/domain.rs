@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use pspd_model::definition::Affect;
+use pspd_model::observed::{Crash, Pause, Power};
+use pspd_model::spec::Size;
 use tokio_util::sync::CancellationToken;
 use virt::domain::Domain as VirtDomain;
 use virt_sys as sys;
@@ -9,9 +12,6 @@ use virt_sys as sys;
 use super::error::Attempt;
 use super::{Connection, DomainDescription, Error, LifecycleChange, Result, ffi};
 use crate::cancelled::Cancelled;
-use crate::definition::Affect;
-use crate::observed::{Crash, Pause, Power};
-use crate::spec::Size;
 
 /// A guest that is still booting ignores the power button, so it is pressed repeatedly.
 const PRESS_AGAIN: Duration = Duration::from_secs(10);

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
+use pspd_model::definition::Ownership;
+
 use crate::cancelled::Cancelled;
-use crate::definition::Ownership;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 

@@ -1,7 +1,7 @@
 //! libvirt: the only module that uses the `virt` and `virt-sys` crates.
 //!
 //! Owns connections, writing and reading the XML of domains and networks, lifecycle events and consoles. Every call
-//! blocks: async callers use `spawn_blocking`. It makes no decisions: [`crate::plan`] decides which objects should
+//! blocks: async callers use `spawn_blocking`. It makes no decisions: [`pspd_model::plan`] decides which objects should
 //! exist. A [`Domain`] or [`Network`] handle is returned only for objects that the deployment owns, so that no
 //! operation of this module can change a foreign object.
 

@@ -1,5 +1,6 @@
 //! A network that the deployment owns.
 
+use pspd_model::definition::{NetworkDefinition, NetworkHost};
 use virt::network::Network as VirtNetwork;
 use virt_sys as sys;
 
@@ -8,7 +9,6 @@ use super::error::Attempt;
 use super::render::{dns_host, reservation};
 use super::xml::Element;
 use super::{Error, NetworkDescription, Result};
-use crate::definition::{NetworkDefinition, NetworkHost};
 
 /// A handle to an owned network.
 #[derive(Clone, Debug)]

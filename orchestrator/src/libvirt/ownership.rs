@@ -1,12 +1,12 @@
 //! The owner of an object: a mark in its `<metadata>`, or in a TXT record for networks of libvirt before 9.7.
 
+use pspd_model::definition::Ownership;
+use pspd_model::spec::{Digest, Name};
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::name::{Namespace, ResolveResult};
 use quick_xml::{NsReader, XmlVersion};
 
 use super::xml::Element;
-use crate::definition::Ownership;
-use crate::spec::{Digest, Name};
 
 const NAMESPACE: &str = "urn:pspd:ownership:1";
 /// libvirt before 9.7 drops a network's `<metadata>`; all versions keep TXT records.

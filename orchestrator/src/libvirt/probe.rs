@@ -193,9 +193,9 @@ mod tests {
 
     use super::*;
     use crate::accel::Accelerator;
-    use crate::definition::Ownership;
     use crate::libvirt::Loader;
-    use crate::spec::{Digest, Machine, Name, Range, Size};
+    use pspd_model::definition::Ownership;
+    use pspd_model::spec::{Digest, Machine, Name, Range, Size};
 
     fn probe_xml(medium: Medium) -> String {
         let log = Path::new("/d/log").to_owned();

@@ -6,10 +6,10 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use pspd_model::observed::DiskState;
+use pspd_model::spec::{Digest, Size};
 
 use crate::disk::qcow2::Header;
-use crate::observed::DiskState;
-use crate::spec::{Digest, Size};
 
 /// System disks by domain name.
 pub fn system(folder: &Path) -> anyhow::Result<BTreeMap<String, DiskState>> {

@@ -5,6 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use futures::future::join_all;
+use pspd_model::observed::{
+    CacheState, CertificateOwner, Defined, LabState, NetworkState, Observed, Power, ServiceState,
+};
+use pspd_model::spec::{self, Name, Range, Size, Spec};
 
 use super::disks;
 use crate::disk;
@@ -15,11 +19,7 @@ use crate::identity::{self, Identity};
 use crate::image;
 use crate::lab::{Lab, Relay};
 use crate::libvirt::{Connection, DomainSummary};
-use crate::observed::{
-    CacheState, CertificateOwner, Defined, LabState, NetworkState, Observed, Power, ServiceState,
-};
 use crate::reach::Reach;
-use crate::spec::{self, Name, Range, Size, Spec};
 use crate::state::{Home, Paths};
 
 /// A healthy service answers in milliseconds; in an emulated guest that is busy, with a TLS handshake, in seconds.

@@ -1,4 +1,4 @@
-//! A host to [`Observed`](crate::observed::Observed): what libvirt, the disks and the guests report. Reading never writes.
+//! A host to [`Observed`](pspd_model::observed::Observed): what libvirt, the disks and the guests report. Reading never writes.
 
 mod disks;
 mod host;

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use pspd_model::spec::Name;
+
 use crate::boot::{Boot, STAGES};
-use crate::spec::Name;
 
 /// Returns one row for each boot, or an empty string if there are no boots.
 pub fn boots<'a>(boots: impl IntoIterator<Item = (&'a Name, &'a Boot)>) -> String {

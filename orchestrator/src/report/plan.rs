@@ -2,8 +2,9 @@
 
 use std::io::Write as _;
 
+use pspd_model::plan::Plan;
+
 use super::counted;
-use crate::plan::Plan;
 
 /// Prints a plan on stdout.
 pub fn plan(plan: &Plan, json: bool) -> anyhow::Result<()> {

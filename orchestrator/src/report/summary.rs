@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::time::Duration;
 
+use pspd_model::plan::{Phase, Step};
+use pspd_model::spec::Spec;
 use serde_json::json;
 
 use super::{Style, counted};
 use crate::event::seconds;
 use crate::execute::{Ended, Outcome};
-use crate::plan::{Phase, Step};
-use crate::spec::Spec;
 
 /// Prints the result of a run on stderr, or with [`Style::Json`] as the last line on stdout.
 pub fn summary(outcome: &Outcome, command: &str, spec: &Spec, style: Style) -> anyhow::Result<()> {

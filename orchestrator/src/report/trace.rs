@@ -4,9 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use pspd_model::spec::Name;
 use serde::Deserialize;
 
-use crate::spec::Name;
 use crate::state::LogLine;
 
 /// A log line of a trace, and the number of calls that lead to it.

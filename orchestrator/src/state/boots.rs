@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
+use pspd_model::spec::Name;
+
 use super::{Home, files};
 use crate::boot::Boot;
-use crate::spec::Name;
 
 impl Home {
     /// Reads the record of a domain's boot; a damaged record is ignored.

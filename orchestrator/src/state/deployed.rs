@@ -1,8 +1,9 @@
 //! The record of the release last activated in a guest, so that a second `up` needs no SSH connection.
 
+use pspd_model::observed::Deployed;
+use pspd_model::spec::Name;
+
 use super::{Home, files};
-use crate::observed::Deployed;
-use crate::spec::Name;
 
 impl Home {
     /// Reads a domain's record. A damaged record is ignored; `up` then inspects the guest.

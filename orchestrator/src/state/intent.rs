@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use pspd_model::intent::Intent;
 
 use super::{Home, files};
-use crate::intent::Intent;
 
 impl Home {
     /// Reads the intent; there is none without a record. A damaged record is an error: pspd never drops what the user
@@ -40,9 +40,9 @@ impl Home {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::intent::PowerIntent;
-    use crate::spec::Name;
     use crate::state::Paths;
+    use pspd_model::intent::PowerIntent;
+    use pspd_model::spec::Name;
 
     #[test]
     fn intent_is_kept_until_it_is_empty_and_a_damaged_record_is_an_error() {

@@ -30,8 +30,7 @@ mod logbook;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
-
-use crate::spec::{Name, Spec};
+use pspd_model::spec::{Name, Spec};
 
 pub use files::{create_private, remove_if_there, write_atomically};
 pub use journal::{Entry, Journal};

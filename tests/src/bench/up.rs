@@ -13,8 +13,8 @@ use pspd::health;
 use pspd::identity::Identity;
 use pspd::lab::Lab;
 use pspd::reach::Reach;
-use pspd::spec::{Name, Spec};
 use pspd::state::Paths;
+use pspd_model::spec::{Name, Spec};
 use pspd_tests::deployment::{Deployment, output};
 use tokio_util::sync::CancellationToken;
 

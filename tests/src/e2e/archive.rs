@@ -11,8 +11,8 @@ use pspd::health;
 use pspd::identity::Identity;
 use pspd::lab::Lab;
 use pspd::reach::Reach;
-use pspd::spec::Name;
 use pspd::state::Paths;
+use pspd_model::spec::Name;
 use pspd_tests::deployment::{Deployment, Ran, eventually, output, pspd, sh};
 use tokio_util::sync::CancellationToken;
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use pspd::spec::Digest;
+use pspd_model::spec::Digest;
 use pspd_tests::deployment::{Deployment, eventually, processes_naming};
 
 use super::Scenario;

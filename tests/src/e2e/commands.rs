@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use pspd::spec::Digest;
+use pspd_model::spec::Digest;
 use pspd_tests::deployment::{Deployment, eventually, sh};
 
 use super::Scenario;

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use anyhow::ensure;
-use pspd::spec::Digest;
+use pspd_model::spec::Digest;
 use pspd_tests::deployment::{Deployment, eventually, processes_naming, sh};
 
 use super::Scenario;

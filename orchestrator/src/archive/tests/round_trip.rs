@@ -9,7 +9,7 @@ fn what_is_exported_is_imported() {
         let archive = fixture.pack(file, false);
         let host = Host::new();
         let placement = host.import(&archive).unwrap();
-        let spec = topology::load(&placement.folder.join(TOPOLOGY)).unwrap();
+        let spec = crate::topology::load(&placement.folder.join(TOPOLOGY)).unwrap();
         assert_eq!(spec, placement.spec, "{file}");
         assert_eq!(spec.name.as_str(), "copy");
         for (name, domain) in &spec.domains {

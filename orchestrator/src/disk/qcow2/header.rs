@@ -8,9 +8,9 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use pspd_model::spec::Size;
 
 use super::{BACKING_FORMAT, EXTERNAL_DATA_FILE, HEADER, HEADER_V2, MAGIC, number};
-use crate::spec::Size;
 
 /// The longest names that the format allows, in bytes.
 const LONGEST_BACKING_FILE: u32 = 1023;

@@ -12,12 +12,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
+use pspd_model::spec::Digest;
 use rust_embed::RustEmbed;
 use sha2::{Digest as _, Sha256};
 
 pub use build::Build;
-
-use crate::spec::Digest;
 
 pub const SCRIPT: &str = "build.sh";
 

@@ -1,9 +1,10 @@
 use std::path::PathBuf;
 
+use pspd_model::definition::Ownership;
+use pspd_model::spec::{Digest, Mac, Name, Range};
+
 use super::super::{DiskFormat, DomainDescription, FwCfg, KernelBoot, NetworkDescription};
 use super::*;
-use crate::definition::Ownership;
-use crate::spec::{Digest, Mac, Name, Range};
 
 fn ownership() -> Ownership {
     Ownership {

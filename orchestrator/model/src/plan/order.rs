@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::spec::{DomainSpec, Name, Spec};
 
 /// The spec's domains in dependency order, and who depends on whom.
-pub(crate) struct Order<'a> {
+pub struct Order<'a> {
     /// Each domain comes after those that it depends on; by name where that leaves a choice.
-    pub(crate) dependencies_first: Vec<&'a DomainSpec>,
+    pub dependencies_first: Vec<&'a DomainSpec>,
     dependents: BTreeMap<&'a Name, Vec<&'a Name>>,
 }
 
 impl<'a> Order<'a> {
-    pub(crate) fn of(spec: &'a Spec) -> Order<'a> {
+    pub fn of(spec: &'a Spec) -> Order<'a> {
         let mut dependents: BTreeMap<&Name, Vec<&Name>> = BTreeMap::new();
         let mut missing: BTreeMap<&Name, usize> = BTreeMap::new();
         for domain in spec.domains.values() {
@@ -57,14 +57,14 @@ impl<'a> Order<'a> {
     }
 
     /// The domains that depend on this one directly.
-    pub(crate) fn dependents(&self, name: &Name) -> impl Iterator<Item = &'a Name> {
+    pub fn dependents(&self, name: &Name) -> impl Iterator<Item = &'a Name> {
         let dependents = self.dependents.get(name).map(Vec::as_slice);
         dependents.unwrap_or_default().iter().copied()
     }
 
     /// Sorts names so that each comes before those that it depends on. Names that the spec lacks come first: nothing
     /// can depend on them.
-    pub(crate) fn dependents_first(&self, names: impl IntoIterator<Item = Name>) -> Vec<Name> {
+    pub fn dependents_first(&self, names: impl IntoIterator<Item = Name>) -> Vec<Name> {
         let mut names: BTreeSet<Name> = names.into_iter().collect();
         let known: Vec<Name> = self
             .dependencies_first

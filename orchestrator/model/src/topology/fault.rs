@@ -52,7 +52,7 @@ pub struct Faults {
 
 impl Faults {
     /// Returns a fault of the whole file.
-    pub(super) fn of_file(file: &Path, message: String) -> Faults {
+    pub fn of_file(file: &Path, message: String) -> Faults {
         Faults {
             file: file.to_owned(),
             count: 1,
@@ -60,7 +60,7 @@ impl Faults {
         }
     }
 
-    pub(super) fn in_text(file: &Path, text: &str, mut faults: Vec<Fault>) -> Faults {
+    pub fn in_text(file: &Path, text: &str, mut faults: Vec<Fault>) -> Faults {
         faults.sort();
         let count = faults.len();
         let lines: Vec<&str> = text.lines().collect();

@@ -18,11 +18,11 @@ mod tests;
 
 use crate::intent::Intent;
 use crate::observed::Observed;
-use crate::spec::{Name, Spec, VolumeSpec};
+use crate::spec::Spec;
 
 pub use error::PlanError;
 pub use id::{DomainStep, Phase, StepId};
-pub(crate) use order::Order;
+pub use order::Order;
 pub use step::{Action, Plan, SavedState, Step, StopMode};
 
 /// What happens to the data volumes of a deployment that is taken down.
@@ -45,14 +45,4 @@ pub fn drift(spec: &Spec, intent: &Intent, observed: &Observed) -> Result<Plan, 
 /// Plans the removal of everything that the deployment owns.
 pub fn down(spec: &Spec, intent: &Intent, observed: &Observed, volumes: Volumes) -> Plan {
     down::plan(spec, intent, observed, volumes)
-}
-
-/// The file of a data volume in the deployment's volumes folder.
-pub(crate) fn volume_file(domain: &Name, volume: &Name) -> String {
-    VolumeSpec::file_of(domain, volume)
-}
-
-/// Domains in dependency order.
-pub(crate) fn in_dependency_order(spec: &Spec) -> Vec<&crate::spec::DomainSpec> {
-    Order::of(spec).dependencies_first
 }

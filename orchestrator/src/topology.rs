@@ -1,31 +1,11 @@
-//! Parses and validates a topology file. Reports all errors at once, each with its position.
-//!
-//! ```text
-//! text --tree--> nodes with positions --(keys) read--> values --resolve--> Spec
-//! ```
-//!
-//! One table defines the keys of a topology ([`keys`]): the validation, the JSON Schema and the completeness test of
-//! the reference all use it. Only [`load`] accesses the file system.
-
-mod fault;
-mod keys;
-mod read;
-mod resolve;
-mod schema;
-mod tree;
-mod units;
-
-#[cfg(test)]
-mod tests;
+//! Reads topology files. What their text means is [`pspd_model::topology`]'s.
 
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
-use crate::spec::Spec;
-
-pub use fault::{Fault, Faults};
-pub use schema::schema;
+use pspd_model::spec::Spec;
+use pspd_model::topology::{Faults, Found, parse};
 
 /// The maximum size of a file. A topology with a hundred domains has about 50 KiB.
 const LARGEST: u64 = 1 << 20;
@@ -63,21 +43,24 @@ fn read_text(path: &Path) -> Result<String, String> {
     })
 }
 
-/// The type of file at a path of the host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
-    File,
-    Folder,
-    Nothing,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Validates the text of a topology. Its paths are relative to `folder`; `look` returns the type of file at a path.
-pub fn parse(text: &str, folder: &Path, look: &dyn Fn(&Path) -> Found) -> Result<Spec, Vec<Fault>> {
-    let tree = tree::parse(text).map_err(|fault| vec![fault])?;
-    resolve::resolve(&tree, folder, look)
-}
+    #[test]
+    fn a_large_file_is_rejected_without_being_read() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(100 << 20).unwrap();
+        let faults = load(file.path()).unwrap_err().to_string();
+        assert!(faults.contains("larger than 1 MiB"), "{faults}");
+    }
 
-/// Returns the commented file that `pspd init` writes.
-pub fn starter() -> &'static str {
-    include_str!("starter.yaml")
+    #[test]
+    fn the_examples_are_valid() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+        for (file, domains) in [("one.yaml", 1), ("ten.yaml", 10)] {
+            let spec = load(&folder.join(file)).unwrap();
+            assert_eq!(spec.domains.len(), domains, "{file}");
+        }
+    }
 }

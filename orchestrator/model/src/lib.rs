@@ -1,0 +1,16 @@
+//! The values of pspd and its decisions: everything that the planner, the executor and the reporters share.
+//!
+//! ```text
+//! text --topology--> Spec --+
+//!                  Intent --+--plan--> Plan
+//!                Observed --+
+//! ```
+//! Performs no I/O: no file, socket, process, environment or clock. `clippy.toml` beside this crate's manifest keeps it so.
+
+pub mod definition;
+pub mod intent;
+pub mod observed;
+pub mod plan;
+pub mod printable;
+pub mod spec;
+pub mod topology;

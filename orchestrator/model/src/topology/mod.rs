@@ -1,0 +1,45 @@
+//! Parses and validates a topology file. Reports all errors at once, each with its position.
+//!
+//! ```text
+//! text --tree--> nodes with positions --(keys) read--> values --resolve--> Spec
+//! ```
+//!
+//! One table defines the keys of a topology ([`keys`]): the validation, the JSON Schema and the completeness test of
+//! the reference all use it.
+
+mod fault;
+mod keys;
+mod read;
+mod resolve;
+mod schema;
+mod tree;
+mod units;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use crate::spec::Spec;
+
+pub use fault::{Fault, Faults};
+pub use schema::schema;
+
+/// The type of file at a path of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    File,
+    Folder,
+    Nothing,
+}
+
+/// Validates the text of a topology. Its paths are relative to `folder`; `look` returns the type of file at a path.
+pub fn parse(text: &str, folder: &Path, look: &dyn Fn(&Path) -> Found) -> Result<Spec, Vec<Fault>> {
+    let tree = tree::parse(text).map_err(|fault| vec![fault])?;
+    resolve::resolve(&tree, folder, look)
+}
+
+/// Returns the commented file that `pspd init` writes.
+pub fn starter() -> &'static str {
+    include_str!("starter.yaml")
+}
