@@ -79,10 +79,10 @@ fn an_export_that_cannot_be_is_refused_at_once() {
     let place = Place::new();
     fs::write(place.at("there.tar.xz"), "mine").unwrap();
     fs::create_dir(place.at("folder.tar.xz")).unwrap();
-    insta::assert_snapshot!(place.refused("export a.zip"), @"error: `a.zip` says no format: end it in .tar.xz (small), .tar.zst (quick), .tar.gz or .tar");
-    insta::assert_snapshot!(place.refused("export there.tar.xz"), @"error: `there.tar.xz` is there already; `--force` replaces it");
+    insta::assert_snapshot!(place.refused("export a.zip"), @"error: the name `a.zip` has no known ending; use .tar.xz (small), .tar.zst (fast), .tar.gz or .tar");
+    insta::assert_snapshot!(place.refused("export there.tar.xz"), @"error: `there.tar.xz` already exists; pass --force to replace it");
     insta::assert_snapshot!(place.refused("export --force folder.tar.xz"), @"error: `folder.tar.xz` is a folder; name a file");
-    insta::assert_snapshot!(place.refused("export missing/a.tar.xz"), @"error: `FOLDER/missing` is no folder to write `missing/a.tar.xz` to; make it first");
+    insta::assert_snapshot!(place.refused("export missing/a.tar.xz"), @"error: there is no folder `FOLDER/missing` for `missing/a.tar.xz`; create it first");
     insta::assert_snapshot!(place.refused("export a.tar.xz"), @"error: deployment `demo` does not exist on this host; nothing to export");
     insta::assert_snapshot!(place.refused("--deployment other export a.tar.xz"), @"error: deployment `other` does not exist on this host (no record in `FOLDER/state`)");
     assert_eq!(
@@ -107,27 +107,27 @@ fn what_is_no_archive_is_refused_with_the_reason() {
       caused by: Not a directory (os error 20)
     ");
     insta::assert_snapshot!(place.refused("import words.tar.xz"), @"
-    error: `words.tar.xz` is no archive that can be imported
+    error: `words.tar.xz` cannot be imported
       caused by: it does not begin with `vm-export/manifest.json.sha256`
-      caused by: it is cut short
+      caused by: the archive is truncated
     ");
     insta::assert_snapshot!(place.refused("import empty.tar.zst"), @"
-    error: `empty.tar.zst` is no archive that can be imported
+    error: `empty.tar.zst` cannot be imported
       caused by: it does not begin with `vm-export/manifest.json.sha256`
-      caused by: it is cut short
+      caused by: the archive is truncated
     ");
     insta::assert_snapshot!(place.refused("import cut.tar.xz"), @"
-    error: `cut.tar.xz` is no archive that can be imported
+    error: `cut.tar.xz` cannot be imported
       caused by: it does not begin with `vm-export/manifest.json.sha256`
-      caused by: it is cut short
+      caused by: the archive is truncated
     ");
     insta::assert_snapshot!(place.refused("import newer.tar"), @"
-    error: `newer.tar` is no archive that can be imported
-      caused by: the archive has format 9, made by pspd 9.0.0; this pspd reads up to 1: use a newer one
+    error: `newer.tar` cannot be imported
+      caused by: the archive has format 9, made by pspd 9.0.0, and this pspd reads formats up to 1; use a newer pspd
     ");
     insta::assert_snapshot!(place.refused("export --verify newer.tar"), @"
-    error: `newer.tar` is no archive that can be imported
-      caused by: the archive has format 9, made by pspd 9.0.0; this pspd reads up to 1: use a newer one
+    error: `newer.tar` cannot be imported
+      caused by: the archive has format 9, made by pspd 9.0.0, and this pspd reads formats up to 1; use a newer pspd
     ");
     insta::assert_snapshot!(place.refused("import newer.tar --name No_Name"), @"error: `No_Name` is not a DNS label: use 1 to 63 of a-z, 0-9 and -, with no - at either end");
 }

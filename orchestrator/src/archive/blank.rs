@@ -1,4 +1,4 @@
-//! Private keys that stay here: where a disk has one, the archive has blanks of the same length.
+//! Private keys that are not exported: where a disk has one, the archive has blanks of the same length.
 //!
 //! Services run with their keys on their guests' system disks, so that leaving out pspd's own files is not enough. What
 //! is looked for is the text of a key, wherever it is: also in what a deleted file left. A file of less than a file

@@ -1,4 +1,4 @@
-//! The tar of an archive, entry by entry: regular files of plain names, and nothing else that tar knows.
+//! The tar of an archive, entry by entry: regular files with plain names, and nothing else that tar supports.
 //!
 //! The `tar` crate's iterator would follow extensions that change names and sizes; here its header alone is used.
 
@@ -12,9 +12,9 @@ use super::FOLDER;
 use super::manifest::FileName;
 
 const BLOCK: u64 = 512;
-/// Two blocks of zeros end a tar; writers fill up to 10 KiB, and a little more is let pass.
+/// Two blocks of zeros end a tar; writers fill up to 10 KiB, and a little more is accepted.
 const LONGEST_END: u64 = 1 << 20;
-/// No archive is slower to read than 1 MiB in a second, beside this.
+/// Beside this, no archive is slower to read than 1 MiB in a second.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Writes one file's header; its content and [`padding`] follow.
@@ -22,7 +22,7 @@ pub fn write_header(to: &mut dyn Write, name: &str, size: u64, modified: u64) ->
     let mut header = Header::new_ustar();
     header
         .set_path(format!("{FOLDER}/{name}"))
-        .with_context(|| format!("naming `{name}`"))?;
+        .with_context(|| format!("failed to write the header of `{name}`"))?;
     header.set_entry_type(EntryType::Regular);
     header.set_size(size);
     header.set_mode(0o644);
@@ -63,7 +63,7 @@ pub struct Head {
 }
 
 impl<R: Read> Entries<R> {
-    /// Reads `allowed` bytes at most; [`Entries::allow`] lets it read more.
+    /// Reads `allowed` bytes at most; [`Entries::allow`] raises the limit.
     pub fn new(from: R, allowed: u64) -> Entries<R> {
         Entries {
             from,
@@ -74,17 +74,17 @@ impl<R: Read> Entries<R> {
         }
     }
 
-    /// Lets so many more bytes be read, with their headers, and gives the time for it.
+    /// Allows that many more bytes to be read, with their headers, and the time that takes.
     pub fn allow(&mut self, bytes: u64, files: usize) {
         let headers = 2 * BLOCK * files as u64;
         self.allowed = bytes.saturating_add(headers + LONGEST_END);
         self.until = Instant::now() + PATIENCE + Duration::from_secs(self.allowed >> 20);
     }
 
-    /// The next file; the one before must have been read whole. `None` at the tar's end.
+    /// The next file; the one before must have been read to its end. `None` at the tar's end.
     pub fn next(&mut self) -> Result<Option<Head>> {
-        ensure!(self.left == 0, "a file was not read whole");
-        self.zeros(self.padding, "the filling of a block")?;
+        ensure!(self.left == 0, "a file was not read to its end");
+        self.zeros(self.padding, "the padding of a file")?;
         self.padding = 0;
         let mut header = Header::new_old();
         self.exact(header.as_mut_bytes())?;
@@ -98,11 +98,14 @@ impl<R: Read> Entries<R> {
         Ok(Some(head))
     }
 
-    /// The end is zeros, and behind it comes nothing.
+    /// The end is zeros, and nothing follows it.
     fn end(&mut self) -> Result<()> {
         let mut buffer = [0; BLOCK as usize];
         self.exact(&mut buffer)?;
-        ensure!(buffer.iter().all(|byte| *byte == 0), "its end is damaged");
+        ensure!(
+            buffer.iter().all(|byte| *byte == 0),
+            "the end of the archive is damaged"
+        );
         self.allowed = self.allowed.min(LONGEST_END);
         loop {
             let count = self.some(&mut buffer)?;
@@ -111,7 +114,7 @@ impl<R: Read> Entries<R> {
             }
             ensure!(
                 buffer[..count].iter().all(|byte| *byte == 0),
-                "there is something behind its end"
+                "there is data after the end of the archive"
             );
         }
     }
@@ -126,7 +129,7 @@ impl<R: Read> Entries<R> {
     fn exact(&mut self, mut buffer: &mut [u8]) -> Result<()> {
         while !buffer.is_empty() {
             match self.some(buffer)? {
-                0 => bail!("it is cut short"),
+                0 => bail!("the archive is truncated"),
                 count => buffer = &mut buffer[count..],
             }
         }
@@ -136,20 +139,20 @@ impl<R: Read> Entries<R> {
     fn some(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if Instant::now() > self.until {
             return Err(io::Error::other(
-                "it takes too long to decompress for its size",
+                "decompressing takes too long for the size of the archive",
             ));
         }
         let count = match self.from.read(buffer) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return self.some(buffer),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                return Err(io::Error::other("it is cut short"));
+                return Err(io::Error::other("the archive is truncated"));
             }
             read => read?,
         };
         self.allowed = self
             .allowed
             .checked_sub(count as u64)
-            .ok_or_else(|| io::Error::other("it has more bytes than its manifest tells"))?;
+            .ok_or_else(|| io::Error::other("the archive has more bytes than its manifest says"))?;
         Ok(count)
     }
 }
@@ -162,7 +165,7 @@ impl<R: Read> Read for Entries<R> {
         }
         let count = self.some(&mut buffer[..most])?;
         if count == 0 {
-            return Err(io::Error::other("it is cut short"));
+            return Err(io::Error::other("the archive is truncated"));
         }
         self.left -= count as u64;
         Ok(count)
@@ -174,24 +177,24 @@ fn head(header: &Header) -> Result<Head> {
     summed.set_cksum();
     ensure!(
         header.cksum().ok() == summed.cksum().ok(),
-        "it is damaged: a header's checksum differs"
+        "the archive is damaged: the checksum of a header differs"
     );
     let path = String::from_utf8_lossy(&header.path_bytes()).into_owned();
     let shown = path.escape_debug();
     let kind = header.entry_type();
     ensure!(
         matches!(kind, EntryType::Regular),
-        "`{shown}` is no regular file (tar type `{}`); an archive has no folders, links or extensions of tar",
+        "`{shown}` is not a regular file (tar type `{}`); an archive has no folders, links or tar extensions",
         char::from(kind.as_byte()).escape_debug()
     );
     let name = path
         .strip_prefix(FOLDER)
         .and_then(|rest| rest.strip_prefix('/'))
-        .with_context(|| format!("`{shown}` is not a file of `{FOLDER}/`"))?;
+        .with_context(|| format!("`{shown}` is not in `{FOLDER}/`"))?;
     Ok(Head {
         name: FileName::new(name)?,
         size: header
             .size()
-            .with_context(|| format!("the size of `{shown}`"))?,
+            .with_context(|| format!("failed to read the size of `{shown}`"))?,
     })
 }

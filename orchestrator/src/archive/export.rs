@@ -1,4 +1,4 @@
-//! Packs contents into one file, which is there whole or not at all.
+//! Packs contents into one file, which appears complete or not at all.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use super::contents::Contents;
 use super::entries::{write_end, write_header, write_padding};
 use super::hashing::Hashing;
 use super::manifest::{Content, Entry, FORMAT, MANIFEST, MANIFEST_DIGEST, Manifest};
-use super::unnamed::Unnamed;
+use super::temp_file::{Existing, TempFile};
 use crate::event::Scope;
 use crate::progress::Progress;
 
@@ -33,19 +33,18 @@ pub struct Packed {
 pub struct Target {
     pub path: PathBuf,
     pub format: Format,
-    /// Whether a file of that name is replaced.
-    pub force: bool,
+    pub existing: Existing,
 }
 
 impl Target {
-    /// Refuses a name without a format, one in a folder that is not there, and a file that is there.
-    pub fn new(path: &Path, force: bool) -> Result<Target> {
+    /// Refuses a name without a format, one in a missing folder, and an existing file unless it is to be replaced.
+    pub fn new(path: &Path, existing: Existing) -> Result<Target> {
         let format = Format::of(path)?;
         let folder = std::path::absolute(path)?;
         let folder = folder.parent().unwrap_or(Path::new("/"));
         ensure!(
             folder.is_dir(),
-            "`{}` is no folder to write `{}` to; make it first",
+            "there is no folder `{}` for `{}`; create it first",
             folder.display(),
             path.display()
         );
@@ -55,14 +54,14 @@ impl Target {
             path.display()
         );
         ensure!(
-            force || !path.try_exists()?,
-            "`{}` is there already; `--force` replaces it",
+            existing == Existing::Replace || !path.try_exists()?,
+            "`{}` already exists; pass --force to replace it",
             path.display()
         );
         Ok(Target {
             path: path.to_owned(),
             format,
-            force,
+            existing,
         })
     }
 }
@@ -78,12 +77,12 @@ pub fn pack(
     scope.stage("digesting");
     let manifest = digest(contents, scope, cancel)?;
     scope.stage("compressing");
-    let file = Unnamed::create(&target.path)?;
+    let file = TempFile::create(&target.path)?;
     let writing = || format!("failed to write `{}`", target.path.display());
     let mut encoder = Encoder::new(target.format, file.handle()?)?;
     write_tar(contents, &manifest, &mut encoder, scope, cancel).with_context(writing)?;
     encoder.finish().with_context(writing)?;
-    let archive = file.keep(&target.path, target.force)?;
+    let archive = file.keep(&target.path, target.existing)?;
     Ok(Packed {
         content: manifest.total(),
         archive,
@@ -132,7 +131,7 @@ fn write_tar(
     let progress = Progress::new(Some(manifest.total()), CANCELLED, scope, cancel);
     let mut before = &Content::Plain;
     for (item, entry) in contents.items.iter().zip(&manifest.files) {
-        // A domain's executables are on its disk, too, and that costs nothing within a block.
+        // A domain's executables are on its disk, too; within a block, repeated content costs nothing.
         if item.content == Content::File && *before != Content::File {
             to.begin_block()?;
         }
@@ -143,7 +142,7 @@ fn write_tar(
         let found = checked.into_inner().hashing.end();
         ensure!(
             found == (entry.sha256.clone(), entry.size),
-            "`{}` changed while it was read",
+            "`{}` changed while it was being read",
             entry.name
         );
         write_padding(to, entry.size)?;
@@ -151,7 +150,7 @@ fn write_tar(
     Ok(write_end(to)?)
 }
 
-/// Digests what it passes on.
+/// Writes to the encoder and digests.
 struct Tee<'a> {
     to: &'a mut Encoder,
     hashing: Hashing,

@@ -1,7 +1,7 @@
-//! Holds a running deployment's disks still while they are read, and lets them go on after.
+//! Freezes a running deployment's disks while they are read, and merges what was written meanwhile.
 //!
-//! All domains are paused for the moment that their snapshots take, so that the archive is of one instant. Whatever
-//! happens then, [`merge`] brings each domain back: at once, or when the next `up` sees an overlay that was left.
+//! All domains are paused while their snapshots are taken, so that the archive is of one instant. However an export ends,
+//! [`merge`] brings each domain back to its disks: at once, or when the next `up` finds an overlay.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -14,15 +14,15 @@ use crate::event::Scope;
 use crate::libvirt::{Connection, Domain};
 use crate::state::{Home, remove_if_there};
 
-/// Freezes the disks of the named, running domains at one instant; says for how long they stood still. On an error all
-/// of them run, and overlays may be left.
+/// Freezes the disks of the named, running domains at one instant; returns for how long they were paused. After an error
+/// all of them run, and overlays may be left.
 pub fn freeze(connection: &Connection, spec: &Spec, names: &[&Name]) -> Result<Duration> {
     let mut domains = Vec::new();
     for name in names {
         let domain = find(connection, spec, name)?;
         let domain = domain.with_context(|| format!("the domain `{name}` is gone"))?;
         let live = domain.live()?;
-        let live = live.with_context(|| format!("the domain `{name}` does not run any more"))?;
+        let live = live.with_context(|| format!("the domain `{name}` does not run any longer"))?;
         domains.push((domain, live));
     }
     let began = Instant::now();
@@ -36,12 +36,12 @@ pub fn freeze(connection: &Connection, spec: &Spec, names: &[&Name]) -> Result<D
         let mut all = domains.iter();
         all.try_for_each(|(domain, live)| domain.snapshot(live))
     });
-    // Every one goes on, whatever became of the others.
+    // All of them are resumed, even if others failed.
     let resumed: Vec<_> = paused.iter().map(|domain| domain.resume()).collect();
-    let stood_still = began.elapsed();
+    let paused_for = began.elapsed();
     frozen?;
     resumed.into_iter().collect::<Result<(), _>>()?;
-    Ok(stood_still)
+    Ok(paused_for)
 }
 
 /// Merges a domain's overlays into its disks, whether it runs or not, and removes them.

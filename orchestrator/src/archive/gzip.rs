@@ -1,5 +1,5 @@
-//! Gzip on all cores: a member for each block. Members behind each other are one gzip file (RFC 1952, 2.2), and every
-//! reader takes them for one.
+//! Gzip on all cores: a member for each block. Concatenated members are one gzip file (RFC 1952, 2.2), and every reader
+//! accepts that.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-/// Of a member: what it costs anew, a window of 32 KiB and a header, is nothing beside it.
+/// Of a member: its own costs, a window of 32 KiB and a header, are small in comparison.
 const BLOCK: usize = 4 << 20;
 
 /// A compressing writer; [`Members::finish`] ends it.

@@ -1,4 +1,4 @@
-//! Reads an archive: first its manifest, checked as a whole, then its files, each against what the manifest tells.
+//! Reads an archive: first its manifest, which is checked as a whole, then its files, each compared with the manifest.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -18,14 +18,14 @@ use crate::progress::Progress;
 
 /// Before the manifest is known: itself, its digest, their headers, and what a decoder reads ahead.
 const BEFORE_MANIFEST: u64 = LONGEST_MANIFEST + (64 << 10);
-/// Disks that hardly anything was written to compress a hundredfold; what unpacks to more than this, times its own
-/// size, is made to fill disks.
+/// Nearly empty disks compress a hundredfold; an archive that unpacks to more than this, times its own size, is made to
+/// fill disks.
 const LARGEST_RATIO: u64 = 1000;
-/// Smaller archives are no harm at any ratio.
+/// Smaller archives are harmless at any ratio.
 const HARMLESS: u64 = 1 << 30;
 const CHUNK: usize = 256 << 10;
 
-/// An archive whose manifest is sound; its files are still to be read.
+/// An archive whose manifest has been checked; its files are still to be read.
 pub struct Opened {
     pub manifest: Manifest,
     path: PathBuf,
@@ -34,11 +34,11 @@ pub struct Opened {
 
 impl Opened {
     pub fn open(path: &Path, scope: &Scope, cancel: &CancellationToken) -> Result<Opened> {
-        let whose = || format!("`{}` is no archive that can be imported", path.display());
+        let whose = || format!("`{}` cannot be imported", path.display());
         let file =
             File::open(path).with_context(|| format!("failed to open `{}`", path.display()))?;
         let metadata = file.metadata().with_context(whose)?;
-        ensure!(metadata.is_file(), "`{}` is no file", path.display());
+        ensure!(metadata.is_file(), "`{}` is not a file", path.display());
         let packed = metadata.len();
         let progress = Progress::new(Some(packed), "the archive was read", scope, cancel);
         let mut entries = Entries::new(
@@ -49,7 +49,7 @@ impl Opened {
         let total = manifest.total();
         ensure!(
             total <= HARMLESS || total / LARGEST_RATIO <= packed,
-            "`{}` has {} and would unpack to {}, which no export does",
+            "`{}` has {} and would unpack to {}, which is not plausible for an export",
             path.display(),
             Size(packed),
             Size(total)
@@ -62,16 +62,19 @@ impl Opened {
         })
     }
 
-    /// Reads every file; `place` says where a file's bytes go, if anywhere. Each digest is computed and compared.
+    /// Reads every file; `place` returns where a file's bytes go, if anywhere. Each digest is computed and compared.
     pub fn read(mut self, mut place: impl FnMut(&Entry) -> Result<Option<File>>) -> Result<()> {
-        let whose = format!("`{}` is damaged or no export of pspd", self.path.display());
+        let whose = format!(
+            "`{}` is damaged or not an export of pspd",
+            self.path.display()
+        );
         let files = std::mem::take(&mut self.manifest.files);
         for entry in &files {
             let name = &entry.name;
             let head = self
                 .entries
                 .next()
-                .with_context(|| format!("before `{FOLDER}/{name}`"))
+                .with_context(|| format!("failed to find `{FOLDER}/{name}`"))
                 .with_context(|| whose.clone())?;
             self.expect(entry, head).with_context(|| whose.clone())?;
             let to = place(entry)?;
@@ -80,11 +83,11 @@ impl Opened {
         let last = self
             .entries
             .next()
-            .context("at its end")
+            .context("failed to read its end")
             .with_context(|| whose.clone())?;
         ensure!(
             last.is_none(),
-            "{whose}: it has a file that its manifest does not list, `{}`",
+            "{whose}: its manifest does not list the file `{}`",
             last.map(|head| head.name.to_string()).unwrap_or_default()
         );
         Ok(())
@@ -95,12 +98,12 @@ impl Opened {
         let head = head.with_context(|| format!("`{FOLDER}/{name}` is missing"))?;
         ensure!(
             head.name == *name,
-            "the manifest lists `{name}` next, and there is `{}`",
+            "the manifest lists `{name}` next, but the archive has `{}`",
             head.name
         );
         ensure!(
             head.size == entry.size,
-            "`{FOLDER}/{name}` has {} bytes, and the manifest tells {}",
+            "`{FOLDER}/{name}` has {} bytes, but the manifest says {}",
             head.size,
             entry.size
         );
@@ -118,17 +121,17 @@ fn manifest(entries: &mut Entries<Box<dyn Read + Send>>) -> Result<Manifest> {
         let head = head.with_context(begin)?;
         ensure!(
             head.size <= longest,
-            "`{wanted}` has {} bytes; at most {longest} are read",
+            "`{wanted}` has {} bytes; the limit is {longest}",
             head.size
         );
         let mut text = Vec::new();
         entries
             .read_to_end(&mut text)
-            .with_context(|| format!("reading `{wanted}`"))?;
+            .with_context(|| format!("failed to read `{wanted}`"))?;
         texts.push(text);
     }
     let [sum, text] = &texts[..] else {
-        unreachable!("there is a text for each of the two names")
+        unreachable!("each of the two names has a text")
     };
     let expected = format!("{}  {MANIFEST}\n", Digest::of(text));
     ensure!(
@@ -145,7 +148,7 @@ fn copy(from: &mut impl Read, mut to: Option<File>, entry: &Entry) -> Result<()>
     loop {
         let count = match from.read(&mut buffer) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            read => read.with_context(|| format!("reading `{FOLDER}/{name}`"))?,
+            read => read.with_context(|| format!("failed to read `{FOLDER}/{name}`"))?,
         };
         if count == 0 {
             break;

@@ -1,4 +1,4 @@
-//! The archive's table of contents, and what must hold of it before anything else is looked at.
+//! The archive's table of contents, and what must hold of it before anything else is read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -107,7 +107,7 @@ impl Secret {
         }
     }
 
-    /// Whether the spec has what it is the key of.
+    /// Whether the spec has the owner of the key.
     fn belongs_to(&self, spec: &Spec) -> bool {
         match self {
             Secret::Authority | Secret::Client | Secret::Ssh => true,
@@ -134,7 +134,7 @@ impl FileName {
             && !text.starts_with(['.', '-']);
         ensure!(
             valid,
-            "`{}` is no name of a file of an archive",
+            "`{}` is not a valid name of a file in an archive",
             text.escape_debug()
         );
         Ok(FileName(text.to_owned()))
@@ -165,7 +165,7 @@ impl fmt::Display for FileName {
 }
 
 impl Manifest {
-    /// Reads a manifest's text and checks all that can be told without the other files.
+    /// Reads a manifest's text and checks all that does not depend on the other files.
     pub fn parse(text: &[u8]) -> Result<Manifest> {
         #[derive(Deserialize)]
         struct Head {
@@ -173,15 +173,15 @@ impl Manifest {
             made_by: String,
         }
         // Of a newer format, these two keys are all that is known.
-        let head: Head = serde_json::from_slice(text).context("the manifest cannot be read")?;
+        let head: Head = serde_json::from_slice(text).context("failed to read the manifest")?;
         ensure!(
             head.format <= FORMAT,
-            "the archive has format {}, made by {}; this pspd reads up to {FORMAT}: use a newer one",
+            "the archive has format {}, made by {}, and this pspd reads formats up to {FORMAT}; use a newer pspd",
             head.format,
             head.made_by.escape_debug()
         );
         let manifest: Manifest =
-            serde_json::from_slice(text).context("the manifest cannot be read")?;
+            serde_json::from_slice(text).context("failed to read the manifest")?;
         manifest.check_files()?;
         Ok(manifest)
     }
@@ -198,13 +198,13 @@ impl Manifest {
     fn check_files(&self) -> Result<()> {
         ensure!(
             self.files.len() <= MOST_FILES,
-            "the manifest lists {} files; at most {MOST_FILES} are taken",
+            "the manifest lists {} files; the limit is {MOST_FILES}",
             self.files.len()
         );
         let mut seen = BTreeSet::from([MANIFEST.to_owned(), MANIFEST_DIGEST.to_owned()]);
         let mut total = 0u64;
         for entry in &self.files {
-            // Some file systems take names that differ in case for the same.
+            // Some file systems ignore case.
             ensure!(
                 seen.insert(entry.name.as_str().to_ascii_lowercase()),
                 "the manifest lists `{}` twice",
@@ -213,7 +213,7 @@ impl Manifest {
             total = total
                 .checked_add(entry.size)
                 .filter(|total| *total < i64::MAX as u64)
-                .context("the manifest's sizes are impossible")?;
+                .context("the sizes in the manifest are impossible")?;
         }
         Ok(())
     }
@@ -277,7 +277,7 @@ impl Manifest {
                     let base = folder.join(image.as_str());
                     ensure!(
                         known.is_some_and(|known| matches!(&known.source, ImageSource::Path { path, .. } if *path == base)),
-                        "`{}` is the disk of a domain of another image than `{image}`",
+                        "`{}` is the disk of a domain whose image is not `{image}`",
                         entry.name
                     );
                     (domain.clone(), None)

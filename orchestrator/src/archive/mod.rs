@@ -24,9 +24,9 @@ mod place;
 mod portable;
 mod readme;
 mod staging;
+mod temp_file;
 #[cfg(test)]
 mod tests;
-mod unnamed;
 mod xz;
 
 pub use compress::Format;
@@ -36,6 +36,7 @@ pub use freeze::{freeze, merge};
 pub use import::Opened;
 pub use manifest::Manifest;
 pub use place::{Placement, TOPOLOGY, Taken, Wanted, placement};
+pub use temp_file::Existing;
 
 /// What the threads of compression may take in all, in bytes; what else pspd holds fits beside it into 512 MiB.
 const MEMORY: u64 = 448 << 20;

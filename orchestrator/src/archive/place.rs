@@ -1,9 +1,9 @@
-//! From a sound manifest to a deployment of this host: its files beside a topology.yaml, its disks in the state folder.
+//! From a checked manifest to a deployment of this host: its files beside a topology.yaml, its disks in the state folder.
 //!
 //! ```text
-//! FOLDER/topology.yaml          what `pspd up` makes true; written last
+//! FOLDER/topology.yaml          what `pspd up` brings up; written last
 //! FOLDER/base.*.qcow2, ...      images, ROMs, executables: what the topology names
-//! STATE/deployments/NAME/       disks and volumes, renamed into place; `importing/` until all of it is there
+//! STATE/deployments/NAME/       disks and volumes, renamed into place; `importing/` until all of it is complete
 //! ```
 
 use std::fs;
@@ -28,7 +28,7 @@ use crate::state::{Home, Paths, create_private, write_atomically};
 /// What the topology's file is called.
 pub const TOPOLOGY: &str = "topology.yaml";
 
-/// What an import is asked for, beside the archive.
+/// What the user chose, beside the archive.
 pub struct Wanted {
     /// The archive's own without it.
     pub name: Option<Name>,
@@ -38,15 +38,15 @@ pub struct Wanted {
     pub folder: Option<PathBuf>,
 }
 
-/// What this host has taken already.
+/// What is in use on this host.
 pub struct Taken {
-    /// Networks that packets have a way to.
+    /// Networks with a route.
     pub networks: Vec<Ipv4Net>,
     /// Whether something listens there.
     pub listening: fn(SocketAddr) -> bool,
 }
 
-/// Where an archive's deployment goes, and what it is there.
+/// Where an archive's deployment goes, and what it becomes there.
 pub struct Placement {
     pub spec: Spec,
     pub folder: PathBuf,
@@ -56,7 +56,7 @@ pub struct Placement {
     topology: Value,
 }
 
-/// Decides what the deployment is on this host; creates nothing.
+/// Decides what the deployment becomes on this host; creates nothing.
 pub fn placement(
     manifest: &Manifest,
     wanted: Wanted,
@@ -64,7 +64,7 @@ pub fn placement(
     paths: &Paths,
 ) -> Result<Placement> {
     let mut topology = manifest.spec.clone();
-    ensure!(topology.is_object(), "the archive's spec is no mapping");
+    ensure!(topology.is_object(), "the archive's spec is not a mapping");
     let mut notes = Vec::new();
     topology["connection"] = json!(wanted.connection);
     if let Some(name) = &wanted.name {
@@ -113,7 +113,7 @@ fn move_network(topology: &mut Value, taken: &[Ipv4Net], notes: &mut Vec<String>
     });
     let new = others
         .find(|net| !meets(net))
-        .with_context(|| format!("the network {old} is taken, and no other is free"))?;
+        .with_context(|| format!("the network {old} is in use, and no other is free"))?;
     let (old_base, new_base) = (u32::from(old.network()), u32::from(new.network()));
     for domain in topology["domains"].as_object_mut().into_iter().flatten() {
         let address = domain.1["address"]
@@ -126,7 +126,7 @@ fn move_network(topology: &mut Value, taken: &[Ipv4Net], notes: &mut Vec<String>
     }
     topology["network"]["cidr"] = json!(new.to_string());
     notes.push(format!(
-        "the network {old} is taken here; the deployment gets {new}"
+        "the network {old} is in use here; the deployment gets {new}"
     ));
     Ok(())
 }
@@ -154,17 +154,17 @@ fn move_ports(topology: &mut Value, taken: &Taken, notes: &mut Vec<String>) {
     }
 }
 
-/// A port that nothing listens on. Something else may take it before `up` does, which then says so.
+/// A port that nothing listens on. If something else takes it before `up` does, `up` reports that.
 fn free_port(ip: IpAddr) -> Option<SocketAddr> {
     std::net::TcpListener::bind((ip, 0)).ok()?.local_addr().ok()
 }
 
 impl Placement {
-    /// Refuses to touch what is there.
+    /// Refuses to touch an existing folder or deployment.
     pub fn refuse_taken(&self) -> Result<()> {
         ensure!(
             !self.folder.try_exists()?,
-            "`{}` is there already; name another folder with `--into`",
+            "`{}` already exists; name another folder with `--into`",
             self.folder.display()
         );
         let home = self.home.path();
@@ -175,31 +175,31 @@ impl Placement {
         let started = home.join("disks").exists() && !self.importing().exists();
         ensure!(
             !here && !started,
-            "a deployment `{}` is here already; take it down with `pspd down --volumes`, or import under another `--name`",
+            "the deployment `{}` already exists; remove it with `pspd down --volumes`, or import under another `--name`",
             self.spec.name
         );
         Ok(())
     }
 
-    /// Its presence says that an import has not come to its end.
+    /// Exists while an import is not complete.
     fn importing(&self) -> PathBuf {
         self.home.path().join("importing")
     }
 
-    /// Unpacks and places all of the archive. Until the end nothing has its name, and after an error nothing is left.
-    /// The deployment's lock must be held.
+    /// Unpacks and places all of the archive. Files get their names at the end, and after an error nothing is left.
+    /// The caller holds the deployment's lock.
     pub fn place(&self, opened: Opened, cache: &Path) -> Result<()> {
         create_private(self.home.path())?;
         self.discard_unfinished()?;
         let placed = self.fill(opened, cache);
         if placed.is_err() {
-            // The lock's file is in the folder, and goes with it.
+            // The lock's file is in the folder, and is removed with it.
             self.home.remove()?;
         }
         placed
     }
 
-    /// What an import that was killed had renamed into place.
+    /// Removes what a killed import had renamed into place.
     fn discard_unfinished(&self) -> Result<()> {
         if !self.importing().exists() {
             return Ok(());
@@ -261,7 +261,8 @@ impl Placement {
             Content::Secret { key } => return self.take_secret(key, &from),
             Content::Plain | Content::Image { .. } | Content::File => return Ok(()),
         };
-        fs::rename(&from, &to).with_context(|| format!("failed to name `{}`", to.display()))
+        fs::rename(&from, &to)
+            .with_context(|| format!("failed to move a file to `{}`", to.display()))
     }
 
     fn take_secret(&self, key: &Secret, from: &Path) -> Result<()> {
@@ -276,7 +277,7 @@ impl Placement {
     fn rebase(&self, overlay: &Path, domain: &Name, cache: &Path) -> Result<()> {
         let image = &self.spec.images[&self.spec.domains[domain].image];
         let ImageSource::Path { sha256, .. } = &image.source else {
-            bail!("the image `{}` is no file", image.name);
+            bail!("the image `{}` is not a file", image.name);
         };
         let base = crate::image::place(cache, sha256);
         disk::rebase(overlay, &base)?;
@@ -288,7 +289,7 @@ impl Placement {
     fn text(&self) -> Result<String> {
         let yaml = serde_yaml::to_string(&self.topology).context("failed to write the topology")?;
         Ok(format!(
-            "# Imported by pspd. `pspd up` beside this file makes it true; docs/topology.md explains every key.\n{yaml}"
+            "# Imported by pspd. Run `pspd up` in this folder to bring it up; docs/topology.md explains every key.\n{yaml}"
         ))
     }
 }

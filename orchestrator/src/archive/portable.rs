@@ -116,7 +116,7 @@ fn domain_topology(domain: &DomainSpec, names: &Names) -> Value {
     let firmware = match firmware {
         Firmware::Seabios => json!("seabios"),
         Firmware::Uefi => json!("uefi"),
-        // What pspd built here is not built anew elsewhere: the same ROM goes along.
+        // The archive has the ROM that pspd built here; it is not built again elsewhere.
         Firmware::Coreboot(_) | Firmware::Rom { .. } => match names.roms.get(name) {
             Some((file, sha256)) => json!({"rom": file, "sha256": sha256}),
             None => Value::Null,
@@ -178,7 +178,7 @@ fn service_topology(service: &ServiceSpec, names: &Names) -> Value {
         .iter()
         .map(|(guest, host)| (guest, names.files.get(host)))
         .collect();
-    // Values are no part of it: the importer's are made anew, or come as files of their own.
+    // Values are not part of it: the importer makes new ones, or has them in files of their own.
     let secrets: BTreeMap<&String, _> = secrets.keys().map(|name| (name, "generate")).collect();
     json!({
         "binary": names.files.get(binary),
@@ -206,7 +206,7 @@ pub fn placed(name: &FileName) -> PathBuf {
     Path::new(IMAGES).join(name.as_str())
 }
 
-/// What a domain's XML needs to be told beside the spec.
+/// What a domain's XML contains beside the spec.
 pub struct Plain<'a> {
     pub accelerator: Accelerator,
     pub oem_strings: Vec<String>,

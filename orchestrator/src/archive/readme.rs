@@ -71,7 +71,7 @@ impl Readme<'_> {
         true => "The deployment's private keys are in the archive: keep it to yourself. secret.client is what services let in;\n\
              their certificates end within 30 days of the export, and `pspd import` makes new ones.\n",
         false => "No private key is in the archive: those of services are blanked on their disks, and a guest that is started by\n\
-             hand has no SSH server. Services that need keys start by `pspd import`, which makes new ones, or by hand from an\n\
+             hand has no SSH server. Services that need keys start after `pspd import`, which makes new ones, or by hand from an\n\
              archive that was exported with `--with-secrets`.\n",
     });
         text

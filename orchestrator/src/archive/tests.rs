@@ -182,7 +182,7 @@ impl Fixture {
         }
         .contents()
         .unwrap();
-        let target = Target::new(&to, false).unwrap();
+        let target = Target::new(&to, Existing::Refuse).unwrap();
         pack(
             &contents,
             &target,

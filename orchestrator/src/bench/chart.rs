@@ -1,4 +1,4 @@
-//! Boots as stacked bars: an SVG whose colours the page's style gives.
+//! Boots as stacked bars: an SVG whose colors are in the page's style.
 
 use std::fmt::Write as _;
 
@@ -13,7 +13,7 @@ const RIGHT: f64 = 70.0;
 const ROW: f64 = 34.0;
 const BAR: f64 = 22.0;
 const TOP: f64 = 40.0;
-/// What a stage's bar is spent on, and where its words begin.
+/// What the time of each stage is spent on, and where these words begin.
 const WORDS: [(&str, f64); 4] = [
     ("firmware", 0.0),
     ("boot loader, kernel unpacks itself", 100.0),
@@ -21,7 +21,7 @@ const WORDS: [(&str, f64); 4] = [
     ("userspace, to SSH", 440.0),
 ];
 
-/// Medians of when each stage was reached; a stage without a trace takes the one before it.
+/// Medians of when each stage was reached; a stage without a trace gets the value of the stage before it.
 fn ends(case: &Case) -> Vec<f64> {
     let mut last = 0.0;
     (0..STAGES.len())
@@ -92,13 +92,13 @@ fn bar(svg: &mut String, case: &Case, y: f64, scale: f64) {
         );
         from = end;
     }
-    let told = match case.failures().len() {
+    let label = match case.failures().len() {
         failed if failed == case.runs.len() => "failed".to_owned(),
         _ => format!("{from:.2} s"),
     };
     let _ = write!(
         svg,
-        "<text x=\"{:.1}\" y=\"{middle}\">{told}</text>",
+        "<text x=\"{:.1}\" y=\"{middle}\">{label}</text>",
         LEFT + from * scale + 6.0
     );
 }
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_case_that_never_booted_says_so() {
+    fn a_case_that_never_booted_is_marked_as_failed() {
         let mut case = Case::new("uefi-disk", "firmware: uefi");
         case.runs.push(Run::failed(&anyhow::anyhow!("no answer")));
         assert!(chart(&[case]).contains(">failed<"));

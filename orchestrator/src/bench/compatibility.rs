@@ -1,5 +1,5 @@
-//! What each firmware boots from: every one is started with every medium as the only one, and what comes out of its
-//! consoles decides.
+//! What each firmware boots from: each is started with each medium as the only one, and the output on its consoles
+//! decides.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -17,9 +17,9 @@ use crate::image::media::{Media, STARTED};
 use crate::libvirt::{BootNetwork, DomainConfig, Medium, Probe};
 use crate::state::remove_if_there;
 
-/// Longer than any of them takes to ask the network, also under emulation on a busy host.
+/// Longer than any of them takes to try the network, even under emulation on a busy host.
 const PATIENCE: Duration = Duration::from_secs(60);
-const LOOK: Duration = Duration::from_millis(20);
+const POLL: Duration = Duration::from_millis(20);
 
 /// The rows, each by the case whose firmware and board it has.
 const ROWS: [(&str, &str); 5] = [
@@ -30,7 +30,7 @@ const ROWS: [(&str, &str); 5] = [
     ("uefi", "uefi-disk"),
 ];
 
-/// What firmware says that found nothing: SeaBIOS, then OVMF, then its shell, which it falls back to.
+/// What firmware prints that found nothing: SeaBIOS, then OVMF, then the shell that OVMF falls back to.
 const NOTHING_FOUND: [&str; 3] = [
     "No bootable device.",
     "BdsDxe: No bootable option or device was found",
@@ -38,8 +38,8 @@ const NOTHING_FOUND: [&str; 3] = [
 ];
 const KERNEL: &str = "Linux version ";
 
-/// What a medium says that it is.
-fn says(medium: Medium) -> &'static str {
+/// What a medium reports that it is.
+fn reports(medium: Medium) -> &'static str {
     match medium {
         Medium::CdRom => "cd-rom",
         Medium::Network => "network",
@@ -47,9 +47,9 @@ fn says(medium: Medium) -> &'static str {
     }
 }
 
-/// What both consoles said so far, to how far that is; `None` while it may come further.
+/// How far a start got, by the output on both consoles; `None` while it may get further.
 fn decided(medium: Medium, serial: &str, debug: &str) -> Option<Reached> {
-    if serial.contains(&format!("{STARTED}{}", says(medium))) {
+    if serial.contains(&format!("{STARTED}{}", reports(medium))) {
         Some(Reached::BootLoader)
     } else if serial.contains(KERNEL) {
         Some(Reached::Kernel)
@@ -84,7 +84,7 @@ fn chain(error: &crate::libvirt::Error) -> String {
 }
 
 impl Bench {
-    /// Tries every firmware with every medium; those that need the network get one whose file is for them.
+    /// Tries each firmware with each medium; BIOS and UEFI get a network of their own, with the file that they load.
     pub(super) fn compatibility(&self, media: &Media, scope: &Scope) -> anyhow::Result<Vec<Row>> {
         let networks = [("bios", 1), ("uefi", 2)].map(|(file, number)| BootNetwork {
             name: format!("boot-{file}"),
@@ -100,7 +100,7 @@ impl Bench {
                 Ok(())
             })
             .and_then(|()| self.try_all(media, scope));
-        // Also after a failure: a lab does not go while it has what the deployment does not own.
+        // Also after a failure: a lab is not removed while it has objects that the deployment does not own.
         for network in started {
             network.destroy()?;
         }
@@ -114,7 +114,7 @@ impl Bench {
         for (row, case) in here {
             let mut tries = Vec::new();
             for medium in Medium::ALL {
-                self.go_on()?;
+                self.check_cancelled()?;
                 scope.stage(format!("{row} from {}", medium.word()));
                 tries.push(self.attempt(&Name::new(case)?, medium, media)?);
                 let done = rows.len() * Medium::ALL.len() + tries.len();
@@ -160,15 +160,15 @@ impl Bench {
             Ok(running) => running,
             Err(error) => return Ok(tried(Reached::Refused, chain(&error))),
         };
-        let said = |log| String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned();
+        let output = |log| String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned();
         let tried = loop {
-            let (serial, debug) = (said(&serial), said(&debug));
+            let (serial, debug) = (output(&serial), output(&debug));
             let over = began.elapsed() > PATIENCE || self.cancel.is_cancelled();
             let reached = decided(medium, &serial, &debug);
             if let Some(reached) = reached.or_else(|| over.then(|| so_far(&serial, &debug))) {
                 break tried(reached, last_words(&serial, &debug));
             }
-            std::thread::sleep(LOOK);
+            std::thread::sleep(POLL);
         };
         running.destroy()?;
         Ok(tried)
@@ -212,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_consoles_say_decides() {
+    fn the_output_on_the_consoles_decides() {
         let disk = Medium::Sata;
         for (medium, serial, debug, reached) in [
             (
@@ -221,7 +221,7 @@ mod tests {
                 "",
                 Some(Reached::BootLoader),
             ),
-            // Another medium than the one that was given.
+            // A medium other than the given one.
             (Medium::CdRom, "started from disk", "", None),
             (disk, "[ 0.0] Linux version 6", "", Some(Reached::Kernel)),
             (
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn last_words_are_the_serial_consoles_and_clean() {
+    fn the_last_line_is_the_serial_consoles_and_printable() {
         assert_eq!(last_words("a\r\n\x1b[2Jb\r\n\r\n", "c"), "[2Jb");
         assert_eq!(last_words("", "c\n"), "c");
         assert_eq!(last_words("", ""), "");

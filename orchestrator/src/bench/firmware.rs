@@ -30,7 +30,7 @@ use crate::observe::{Host, observe};
 use crate::state::{Journal, Paths};
 use crate::topology;
 
-/// Longer than any of these boots takes, also under emulation on a busy host.
+/// Longer than any of these boots takes, even under emulation on a busy host.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Each case's name, and its lines of a topology.
@@ -48,7 +48,7 @@ const CASES: [(&str, &str); 8] = [
     ("uefi-kernel", "firmware: uefi, boot: kernel"),
 ];
 
-/// Boots every case `runs` times. `folder` is for the lab alone; `cancel` ends it after the boot under way.
+/// Boots every case `runs` times. `folder` is for the lab alone; `cancel` ends the run after the current boot.
 pub async fn measure(
     folder: &Path,
     cache: &Path,
@@ -68,7 +68,7 @@ pub async fn measure(
         Ok(()) => run_all(&paths, &spec, runs, events, cancel).await,
         Err(error) => Err(error),
     };
-    // With a token of its own: what was made goes, also after Ctrl-C.
+    // With a token of its own: everything is removed, even after Ctrl-C.
     let removed = change(
         &paths,
         &spec,
@@ -77,19 +77,19 @@ pub async fn measure(
         Change::Remove,
     )
     .await;
-    // Not with the plan where it holds what a try left behind; nothing in it is anybody else's.
+    // The plan leaves a lab with foreign objects running, such as those of an interrupted try. All of them are ours.
     if let Some(lab) = Lab::running(&paths.deployment(&spec.name).lab())? {
         lab.stop().context("failed to stop the lab")?;
     }
     let results = measured?;
-    removed.context("failed to take the lab away")?;
+    removed.context("failed to remove the lab")?;
     Ok(results)
 }
 
 fn cases_of(image: &ImageSpec) -> anyhow::Result<String> {
     let ImageSource::Recipe(recipe) = &image.source else {
         anyhow::bail!(
-            "`{}` is no recipe's image, and only those boot by their kernel",
+            "the image `{}` is not built from a recipe; only such images boot by their kernel",
             image.name
         );
     };
@@ -104,7 +104,7 @@ fn cases_of(image: &ImageSpec) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// Starts the lab, and defines every case that this host has the firmware for; the others leave the spec.
+/// Starts the lab, and defines every case that this host has the firmware for; the others are removed from the spec.
 async fn prepare(
     paths: &Paths,
     spec: &mut Spec,
@@ -118,7 +118,7 @@ async fn prepare(
         spec.domains
             .retain(|_, domain| domain.firmware != Firmware::Uefi);
         events.note(
-            "libvirt has no UEFI firmware to choose from here, and its cases are left out; the package is `ovmf`",
+            "libvirt finds no UEFI firmware on this host, and the cases with it are left out; install the package `ovmf`",
         );
     }
     change(paths, spec, events, cancel, Change::Prepare).await
@@ -166,7 +166,7 @@ async fn change(
 }
 
 fn cancelled() -> anyhow::Error {
-    Cancelled::during("firmware was measured").into()
+    Cancelled::during("measuring firmware").into()
 }
 
 /// A part of a plan.
@@ -210,7 +210,7 @@ async fn run_all(
     tokio::task::spawn_blocking(move || bench.run(runs, &boots, &media)).await?
 }
 
-/// A lab in which every case is defined, and off.
+/// A lab in which every case is defined and off.
 pub(super) struct Bench {
     pub(super) host: Host,
     pub(super) spec: Spec,
@@ -225,8 +225,8 @@ impl Bench {
         let folder = tempfile::tempdir().context("failed to make a folder for the media")?;
         // libvirt's TFTP server has a user of its own.
         fs::set_permissions(folder.path(), Permissions::from_mode(0o755))
-            .context("failed to open the folder of the media")?;
-        // First, so that what is missing for them is told at once.
+            .context("failed to set the permissions of the media's folder")?;
+        // First, so that a missing tool is reported at once.
         let made = Media::make(folder.path(), media, &self.cancel)?;
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let accelerator = match self.accelerator {
@@ -245,7 +245,7 @@ impl Bench {
         })
     }
 
-    /// In turn and not one case after the other, so that a host's slow minutes fall on all alike.
+    /// Round by round instead of case by case, so that a host's slow minutes affect all cases alike.
     fn boot_all(&self, runs: usize, scope: &Scope) -> anyhow::Result<Vec<Case>> {
         let mut cases: Vec<Case> = CASES
             .iter()
@@ -255,7 +255,7 @@ impl Bench {
         let total = (runs * cases.len()) as u64;
         for run in 0..runs {
             for index in 0..cases.len() {
-                self.go_on()?;
+                self.check_cancelled()?;
                 let name = Name::new(&cases[index].name)?;
                 scope.stage(format!("run {} of {runs}: {name}", run + 1));
                 let booted = self.boot(&name);
@@ -272,7 +272,7 @@ impl Bench {
     }
 
     /// An error once the run is cancelled.
-    pub(super) fn go_on(&self) -> anyhow::Result<()> {
+    pub(super) fn check_cancelled(&self) -> anyhow::Result<()> {
         match self.cancel.is_cancelled() {
             true => Err(cancelled()),
             false => Ok(()),
@@ -308,7 +308,8 @@ impl Bench {
             ssh: guest.is_ok().then(|| watch.elapsed()),
             ..watch.times()
         };
-        let guest = guest.with_context(|| format!("it waited for {}", times.waiting_for()))?;
+        let guest =
+            guest.with_context(|| format!("timed out waiting for {}", times.waiting_for()))?;
         let reported = guest.firmware()?;
         ensure!(
             reported.fits(&domain.firmware),

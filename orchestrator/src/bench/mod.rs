@@ -1,4 +1,4 @@
-//! What `pspd bench` measures, each in a lab of its own that leaves nothing behind.
+//! What `pspd bench` measures, each in a lab of its own that is removed afterwards.
 
 mod chart;
 mod compatibility;

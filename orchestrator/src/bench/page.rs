@@ -1,4 +1,4 @@
-//! Results as one HTML page with nothing outside of it: the chart, and the tables below.
+//! Results as one self-contained HTML page: the chart, and the tables below.
 
 use std::fmt::Write as _;
 
@@ -24,7 +24,7 @@ pub fn page(results: &Results) -> String {
          <p>One image, booted in turn under each firmware and boot path, from power on to an answer by SSH; {runs}. \
          Host: {}.</p>\n{}\n<h2>Seconds since power on</h2>\n<p>Minimum / <b>median</b> / maximum.</p>\n{}\n\
          <h2>Side by side</h2>\n{}\n<h2>Boots from</h2>\n<p>Each medium as the only one. A cell is <b>yes</b> where the boot \
-         loader on it said so itself, with the time since power on.</p>\n{}\n<h2>What can be set</h2>\n{}\n</body></html>\n",
+         loader on it reported that, with the time since power on.</p>\n{}\n<h2>What can be set</h2>\n{}\n</body></html>\n",
         escaped(&results.host),
         chart(&results.cases),
         boots(&results.cases),
@@ -133,7 +133,7 @@ mod tests {
     use crate::firmware::Reported;
 
     #[test]
-    fn everything_is_told_and_words_are_escaped() {
+    fn everything_is_shown_and_text_is_escaped() {
         let mut case = Case::new("seabios-disk", "firmware: seabios");
         let reported = Reported {
             vendor: "<script>".into(),

@@ -31,7 +31,7 @@ pub struct Case {
 
 #[derive(Clone, Debug, Serialize)]
 pub struct Run {
-    /// Seconds since power on, in the order of [`crate::boot::STAGES`]; of a stage that left no trace, nothing.
+    /// Seconds since power on, in the order of [`crate::boot::STAGES`]; `None` for a stage that left no trace.
     pub reached: [Option<f64>; 4],
     /// What the guest reported.
     pub firmware: Option<String>,
@@ -66,7 +66,7 @@ impl Run {
 }
 
 impl Spread {
-    /// `None` of nothing.
+    /// `None` if there are no values.
     pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Spread> {
         let mut sorted: Vec<f64> = values.into_iter().collect();
         sorted.sort_by(f64::total_cmp);
@@ -125,7 +125,7 @@ impl Results {
     /// Differences of medians within this run.
     pub fn comparisons(&self) -> String {
         let mut text = String::new();
-        let mut tell = |what: &str, left: Option<f64>, right: Option<f64>| {
+        let mut compare = |what: &str, left: Option<f64>, right: Option<f64>| {
             if let (Some(left), Some(right)) = (left, right) {
                 text.push_str(&format!(
                     "{what}: {left:.2} s and {right:.2} s, ratio {:.2}\n",
@@ -134,7 +134,7 @@ impl Results {
             }
         };
         let (firmware, kernel, ssh) = (0, 1, 3);
-        tell(
+        compare(
             "hand-over, coreboot against SeaBIOS on q35",
             self.median("coreboot-disk", firmware),
             self.median("seabios-q35-disk", firmware),
@@ -149,14 +149,14 @@ impl Results {
             .iter()
             .filter_map(|case| self.median(case, kernel))
             .reduce(f64::min);
-        tell(
+        compare(
             "kernel's first line, coreboot with Linux in it against the quickest disk boot",
             self.median("coreboot-linux", kernel),
             quickest,
         );
         for firmware in ["seabios", "coreboot", "uefi"] {
             for (stage, index) in [("kernel's first line", kernel), ("SSH", ssh)] {
-                tell(
+                compare(
                     &format!("{stage} under {firmware}, boot: kernel against boot: disk"),
                     self.median(&format!("{firmware}-kernel"), index),
                     self.median(&format!("{firmware}-disk"), index),

@@ -1,4 +1,4 @@
-//! What can be set of each firmware, and what a change costs.
+//! What can be configured in each firmware, and what a change takes.
 
 use serde::Serialize;
 
@@ -12,7 +12,7 @@ pub struct Settings {
     pub in_topology: Vec<&'static str>,
     /// What the firmware itself offers, and where.
     pub of_its_own: String,
-    /// When a change holds.
+    /// When a change takes effect.
     pub a_change_takes: &'static str,
 }
 
@@ -27,7 +27,7 @@ pub fn all() -> Vec<Settings> {
                 "firmware: seabios, machine: q35",
                 "firmware: seabios, boot: kernel",
             ],
-            of_its_own: "nothing that it keeps: the hypervisor tells it the boot order at each start, and its options \
+            of_its_own: "nothing that persists: the hypervisor passes the boot order at each start, and its options \
                          are chosen when it is compiled, by the distribution"
                 .into(),
             a_change_takes: "the next start",
@@ -51,7 +51,7 @@ pub fn all() -> Vec<Settings> {
             firmware: "uefi",
             in_topology: vec!["firmware: uefi", "firmware: uefi, boot: kernel"],
             of_its_own: "boot entries, their order and other variables, kept in an NVRAM file of the domain: by the \
-                         guest with efibootmgr, by hand in its menus on the serial console. Secure boot is off"
+                         guest with efibootmgr, or in its menus on the serial console. Secure boot is off"
                 .into(),
             a_change_takes: "the next start",
         },
@@ -62,7 +62,7 @@ pub fn all() -> Vec<Settings> {
                 "firmware: {rom: ROM, sha256: DIGEST}, machine: pc",
                 "firmware: {rom: ROM, sha256: DIGEST}, boot: kernel",
             ],
-            of_its_own: "whatever it was built with".into(),
+            of_its_own: "what it was built with".into(),
             a_change_takes: "the new digest in the topology, and the next start",
         },
     ]

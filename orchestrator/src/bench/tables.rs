@@ -5,7 +5,7 @@ use super::settings::Settings;
 use crate::boot::STAGES;
 use crate::libvirt::Medium;
 
-/// Everything that was measured, then what is asked of it.
+/// Everything that was measured.
 pub fn tables(results: &Results) -> String {
     format!(
         "Seconds since power on: minimum / median / maximum\n\n{}\n\n{}\nBoots from\n\n{}\n\nWhat can be set\n\n{}\n",

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::context::{Context, cancelled_by_signals, runtime};
 use super::exit::Exit;
 use super::run::{reported, take_lock};
-use crate::archive::{self, Deployment, Opened, Packed, Target};
+use crate::archive::{self, Deployment, Existing, Opened, Packed, Target};
 use crate::cancelled::Cancelled;
 use crate::disk;
 use crate::event::{Event, Events, seconds};
@@ -143,7 +143,11 @@ async fn export(
     events: &Events,
     cancel: &CancellationToken,
 ) -> anyhow::Result<Done> {
-    let target = Target::new(&args.archive, args.force)?;
+    let existing = match args.force {
+        true => Existing::Replace,
+        false => Existing::Refuse,
+    };
+    let target = Target::new(&args.archive, existing)?;
     let spec = context.deployed_spec()?;
     let home = context.paths.deployment(&spec.name);
     ensure!(

@@ -9,27 +9,27 @@ const HOSTILE: &[Craft] = &[
     (
         "a symbolic link",
         |raw| raw.add("vm-export/link", EntryType::Symlink, b""),
-        "no regular file",
+        "not a regular file",
     ),
     (
         "a hard link",
         |raw| raw.add("vm-export/link", EntryType::Link, b""),
-        "no regular file",
+        "not a regular file",
     ),
     (
         "a folder",
         |raw| raw.add("vm-export/", EntryType::Directory, b""),
-        "no regular file",
+        "not a regular file",
     ),
     (
         "a device",
         |raw| raw.add("vm-export/null", EntryType::Char, b""),
-        "no regular file",
+        "not a regular file",
     ),
     (
         "a sparse file",
         |raw| raw.add("vm-export/sparse", EntryType::GNUSparse, b""),
-        "no regular file",
+        "not a regular file",
     ),
     (
         "a PAX size",
@@ -38,32 +38,32 @@ const HOSTILE: &[Craft] = &[
             let pax = raw.0.pop().unwrap();
             raw.0.insert(2, pax);
         },
-        "no regular file",
+        "not a regular file",
     ),
     (
         "a GNU long name",
         |raw| raw.add("././@LongLink", EntryType::GNULongName, &[b'a'; 4096]),
-        "no regular file",
+        "not a regular file",
     ),
     (
         "a parent path",
         |raw| raw.rename(4, b"vm-export/../../etc/passwd"),
-        "is no name of a file",
+        "is not a valid name of a file",
     ),
     (
         "an absolute path",
         |raw| raw.rename(4, b"/etc/passwd"),
-        "is not a file of `vm-export/`",
+        "is not in `vm-export/`",
     ),
     (
-        "a name that is no text",
+        "a name that is not text",
         |raw| raw.rename(4, b"vm-export/\xff\xfe"),
-        "is no name of a file",
+        "is not a valid name of a file",
     ),
     (
         "a hidden name",
         |raw| raw.rename(4, b"vm-export/.bashrc"),
-        "is no name of a file",
+        "is not a valid name of a file",
     ),
     (
         "a duplicate",
@@ -84,7 +84,7 @@ const HOSTILE: &[Craft] = &[
     (
         "a file more",
         |raw| raw.add("vm-export/more", EntryType::Regular, b"more"),
-        "does not list, `more`",
+        "does not list the file `more`",
     ),
     ("a file less", |raw| drop(raw.0.pop()), "is missing"),
     (
@@ -114,7 +114,7 @@ const HOSTILE: &[Craft] = &[
             raw.0[at].0.set_size(size);
             raw.0[at].0.set_cksum()
         },
-        "bytes, and the manifest tells",
+        "bytes, but the manifest says",
     ),
     (
         "another content",
@@ -132,7 +132,7 @@ const HOSTILE: &[Craft] = &[
                 manifest["new"] = json!(true)
             })
         },
-        "reads up to 1",
+        "reads formats up to 1",
     ),
     (
         "an unknown key",
@@ -158,7 +158,7 @@ const HOSTILE: &[Craft] = &[
     (
         "a path as a name",
         |raw| raw.manifest(|manifest| file(manifest, "README")["name"] = json!("../README")),
-        "is no name of a file",
+        "is not a valid name of a file",
     ),
     (
         "too many files",
@@ -176,15 +176,15 @@ const HOSTILE: &[Craft] = &[
                 }
             })
         },
-        "sizes are impossible",
+        "sizes in the manifest are impossible",
     ),
     (
         "a bomb",
         |raw| raw.manifest(|manifest| file(manifest, "README")["size"] = json!(1u64 << 50)),
-        "which no export does",
+        "not plausible for an export",
     ),
     (
-        "a name that is no label",
+        "a name that is not a label",
         |raw| {
             raw.manifest(|manifest| {
                 manifest["spec"]["domains"]["Evil/../x"] =
@@ -307,7 +307,7 @@ const HOSTILE: &[Craft] = &[
                 file(manifest, "web.qcow2")["content"]["image"] = json!("store.service")
             })
         },
-        "of another image",
+        "whose image is not",
     ),
     (
         "a key of nobody",

@@ -175,7 +175,7 @@ fn an_import_touches_nothing_that_is_there() {
     let host = Host::new();
     let placement = host.import(&archive).unwrap();
     let error = host.import(&archive).map(|_| ()).unwrap_err().to_string();
-    assert!(error.contains("is there already"), "{error}");
+    assert!(error.contains("already exists"), "{error}");
     fs::remove_dir_all(&placement.folder).unwrap();
     let error = host.import(&archive).map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("pspd down --volumes"), "{error}");
@@ -183,7 +183,7 @@ fn an_import_touches_nothing_that_is_there() {
 }
 
 #[test]
-fn an_import_that_was_killed_is_begun_anew() {
+fn a_killed_import_starts_over() {
     let fixture = Fixture::new();
     let archive = fixture.pack("a.tar.zst", false);
     let host = Host::new();
@@ -200,15 +200,15 @@ fn an_import_that_was_killed_is_begun_anew() {
 }
 
 #[test]
-fn an_export_replaces_only_when_it_is_told_to() {
+fn an_export_replaces_a_file_only_with_force() {
     let fixture = Fixture::new();
     let archive = fixture.pack("a.tar", false);
-    let error = Target::new(&archive, false)
+    let error = Target::new(&archive, Existing::Refuse)
         .map(|_| ())
         .unwrap_err()
         .to_string();
     assert!(error.contains("--force"), "{error}");
-    Target::new(&archive, true).unwrap();
+    Target::new(&archive, Existing::Replace).unwrap();
     let names: Vec<_> = fs::read_dir(fixture.folder.path())
         .unwrap()
         .flatten()

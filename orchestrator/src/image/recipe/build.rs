@@ -47,7 +47,7 @@ impl Build<'_> {
         let Build { recipe, log, .. } = self;
         let Some(status) = self.run_script()? else {
             bail!(Cancelled::during(format_args!(
-                "the recipe `{}` was built",
+                "building the recipe `{}`",
                 recipe.display()
             )));
         };

@@ -1,23 +1,32 @@
-//! A file that has no name until it is whole: whatever ends the process, nothing is left.
+//! A file that has no name until it is complete: however the process ends, nothing is left.
 
 use std::fs::File;
+use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, linkat, renameat_with};
 use rustix::io::Errno;
 
 use super::staging::sync_parent;
+use crate::state::remove_if_there;
 
-pub struct Unnamed {
+/// What happens to an existing file of the name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    Refuse,
+    Replace,
+}
+
+pub struct TempFile {
     file: File,
-    /// Where the file system has no files without a name: the name that it has meanwhile.
+    /// The temporary name, on a file system that has no files without a name.
     partial: Option<PathBuf>,
 }
 
-impl Unnamed {
+impl TempFile {
     /// Makes a file in the folder of `path`.
-    pub fn create(path: &Path) -> Result<Unnamed> {
+    pub fn create(path: &Path) -> Result<TempFile> {
         let context = || format!("failed to write `{}`", path.display());
         let folder = match path.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -26,7 +35,7 @@ impl Unnamed {
         let mode = Mode::RUSR | Mode::WUSR;
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
         match rustix::fs::open(folder, flags | OFlags::TMPFILE, mode) {
-            Ok(file) => Ok(Unnamed {
+            Ok(file) => Ok(TempFile {
                 file: file.into(),
                 partial: None,
             }),
@@ -34,7 +43,7 @@ impl Unnamed {
                 let partial = beside(path);
                 let flags = flags | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW;
                 let file = rustix::fs::open(&partial, flags, mode).with_context(context)?;
-                Ok(Unnamed {
+                Ok(TempFile {
                     file: file.into(),
                     partial: Some(partial),
                 })
@@ -43,53 +52,54 @@ impl Unnamed {
         }
     }
 
-    /// Another handle of the file, to write with.
+    /// Another handle to the file, for writing.
     pub fn handle(&self) -> Result<File> {
         Ok(self.file.try_clone()?)
     }
 
-    /// Gives the file its name, when all of it is on stable storage; says how long it is. Another file of that name is
-    /// replaced with `force`, else it is an error.
-    pub fn keep(mut self, path: &Path, force: bool) -> Result<u64> {
+    /// Gives the file its name, after all of it is on stable storage. Returns its length in bytes.
+    pub fn keep(mut self, path: &Path, existing: Existing) -> Result<u64> {
         let context = || format!("failed to write `{}`", path.display());
         self.file.sync_all().with_context(context)?;
         let length = self.file.metadata().with_context(context)?.len();
         let named = match self.partial.take() {
             Some(partial) => partial,
             None => {
-                let named = if force { beside(path) } else { path.to_owned() };
-                let own = format!(
-                    "/proc/self/fd/{}",
-                    std::os::fd::AsRawFd::as_raw_fd(&self.file)
-                );
-                if force {
-                    crate::state::remove_if_there(&named)?;
-                }
+                let named = match existing {
+                    Existing::Refuse => path.to_owned(),
+                    Existing::Replace => {
+                        let temporary = beside(path);
+                        remove_if_there(&temporary)?;
+                        temporary
+                    }
+                };
+                let own = format!("/proc/self/fd/{}", self.file.as_raw_fd());
                 linkat(CWD, own, CWD, &named, AtFlags::SYMLINK_FOLLOW).with_context(context)?;
                 named
             }
         };
         if named != path {
-            let flags = match force {
-                true => rustix::fs::RenameFlags::empty(),
-                false => rustix::fs::RenameFlags::NOREPLACE,
+            let flags = match existing {
+                Existing::Refuse => RenameFlags::NOREPLACE,
+                Existing::Replace => RenameFlags::empty(),
             };
-            rustix::fs::renameat_with(CWD, &named, CWD, path, flags).with_context(context)?;
+            renameat_with(CWD, &named, CWD, path, flags).with_context(context)?;
         }
         sync_parent(&std::path::absolute(path)?)?;
         Ok(length)
     }
 }
 
-impl Drop for Unnamed {
+impl Drop for TempFile {
     fn drop(&mut self) {
         if let Some(partial) = &self.partial {
-            // It is named as what it is: an unfinished file.
+            // If it stays, its name marks it as unfinished.
             let _ = std::fs::remove_file(partial);
         }
     }
 }
 
+/// The temporary name, in the same folder.
 fn beside(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.partial"))
