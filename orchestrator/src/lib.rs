@@ -20,7 +20,6 @@ pub mod guest;
 pub mod health;
 pub mod identity;
 pub mod image;
-pub mod lab;
 pub mod libvirt;
 pub mod observe;
 mod progress;

@@ -2,12 +2,9 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
 use std::time::Duration;
 
-use rustix::net::sockopt;
-
-use crate::lab::Lab;
+use pspd_lab::Lab;
 
 /// The network namespace in which guest addresses are routable.
 #[derive(Clone, Debug)]
@@ -45,13 +42,4 @@ impl Reach {
         stream.set_nodelay(true)?;
         tokio::net::TcpStream::from_std(stream)
     }
-}
-
-/// Enables TCP keepalive: a killed guest sends no FIN, and without probes its connections would never close.
-pub(crate) fn enable_keepalive(stream: &impl AsFd) -> io::Result<()> {
-    sockopt::set_socket_keepalive(stream, true)?;
-    sockopt::set_tcp_keepidle(stream, Duration::from_secs(60))?;
-    sockopt::set_tcp_keepintvl(stream, Duration::from_secs(15))?;
-    sockopt::set_tcp_keepcnt(stream, 4)?;
-    Ok(())
 }

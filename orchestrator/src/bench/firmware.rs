@@ -11,6 +11,7 @@ use anyhow::{Context as _, ensure};
 use pspd_model::plan::{self, Action, Plan, Volumes};
 use pspd_model::spec::{Firmware, ImageSource, ImageSpec, Name, Spec};
 use tokio_util::sync::CancellationToken;
+use pspd_lab::Lab;
 
 use super::result::{Case, Results, Run};
 use super::settings;
@@ -24,7 +25,6 @@ use crate::guest::Guest;
 use crate::identity::Identity;
 use crate::image::media::Media;
 use crate::image::{self, GuestImage};
-use crate::lab::Lab;
 use crate::libvirt::{Connection, Domain};
 use crate::observe::{Host, observe};
 use crate::state::{Journal, Paths};

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use pspd_model::spec::{Name, Spec};
 use tokio_util::sync::CancellationToken;
+use pspd_lab::Lab;
 
 use super::Global;
 use super::exit::{Coded, Exit};
 use crate::identity::Identity;
-use crate::lab::Lab;
 use crate::libvirt::Connection;
 use crate::observe::Host;
 use crate::reach::Reach;

@@ -6,10 +6,10 @@ use std::os::unix::process::CommandExt as _;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use pspd_lab::keepalive;
 
 use super::context::Context;
 use super::exit::Exit;
-use crate::reach::enable_keepalive;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -44,7 +44,7 @@ pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
             let stream = lab
                 .dial(to, Duration::from_secs(10))
                 .with_context(|| format!("failed to dial `{to}`"))?;
-            enable_keepalive(&stream).context("failed to enable TCP keepalive")?;
+            keepalive::enable(&stream).context("failed to enable TCP keepalive")?;
             pump(stream)
         }
     }

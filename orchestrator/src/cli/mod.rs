@@ -157,7 +157,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let Cli { global, command } = Cli::parse();
     if let Command::LabSupervisor { dir } = &command {
-        return exit::code(crate::lab::supervise(dir).map(|()| exit::Exit::Done));
+        return exit::code(pspd_lab::supervise(dir).map(|()| exit::Exit::Done));
     }
     let result = Context::new(global).and_then(|context| match command {
         Command::Up(args) => up::run(&context, args),

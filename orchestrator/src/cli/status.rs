@@ -8,12 +8,12 @@ use pspd_model::intent::{Intent, PowerIntent};
 use pspd_model::observed::Power;
 use pspd_model::spec::{Name, Size, Spec};
 use serde::Serialize;
+use pspd_lab::Relay;
 
 use super::boot::{self, BootStatus, ReportedStatus};
 use super::context::{Context, cancelled_by_signals, runtime};
 use super::exit::Exit;
 use crate::health::Health;
-use crate::lab::Relay;
 use crate::observe::{Host, healths};
 
 /// The time between two updates of `--watch`.

@@ -6,11 +6,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use pspd_model::spec::{Accel, Connection, Size, Spec};
+use pspd_lab::Lab;
 
 use super::Check;
 use crate::accel::{self, Accelerator};
 use crate::image;
-use crate::lab::Lab;
 use crate::libvirt;
 use crate::state::Paths;
 

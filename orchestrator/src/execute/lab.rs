@@ -6,11 +6,11 @@ use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
 
 use anyhow::Context as _;
+use pspd_lab::Lab;
 
 use super::World;
 use crate::event::Scope;
 use crate::folder;
-use crate::lab::Lab;
 
 pub(super) fn start(world: &World, scope: &Scope) -> anyhow::Result<()> {
     keep_libvirts_cache(world)?;

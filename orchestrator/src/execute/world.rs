@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use pspd_model::spec::{self, Name, Spec};
 use tokio_util::sync::CancellationToken;
+use pspd_lab::{Lab, Relay};
 
 use crate::accel::{self, Accelerator};
 use crate::boot::Watch;
@@ -15,7 +16,6 @@ use crate::event::{Events, Scope};
 use crate::guest::{Guest, Release};
 use crate::identity::Identity;
 use crate::image::{self, GuestImage};
-use crate::lab::{Lab, Relay};
 use crate::libvirt::Connection;
 use crate::observe::Host;
 use crate::reach::Reach;

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use pspd_model::spec::{Name, Spec};
 use ssh2::{HostKeyType, MethodType};
 use tokio_util::sync::CancellationToken;
+use pspd_lab::keepalive;
 
 use super::Guest;
 use super::session::{ANSWER, Session};
 use crate::cancelled::Cancelled;
 use crate::event::Scope;
 use crate::identity::Identity;
-use crate::reach::{Reach, enable_keepalive};
+use crate::reach::Reach;
 
 /// Short, because a guest without a network does not answer: a new connection succeeds sooner than TCP's
 /// retransmission.
@@ -144,7 +145,7 @@ fn handshake(reach: &Reach, address: SocketAddr, left: Duration) -> io::Result<s
     let stream = reach.dial_blocking(address, DIAL.min(left.max(RETRY)))?;
     stream.set_nodelay(true)?;
     // Not libssh2's keepalive, with which a long silent wait fails as timed out.
-    enable_keepalive(&stream)?;
+    keepalive::enable(&stream)?;
     let mut session = ssh2::Session::new()?;
     session.set_timeout(millis(left.clamp(Duration::from_secs(1), HANDSHAKE)));
     session.set_tcp_stream(stream);

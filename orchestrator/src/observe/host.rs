@@ -9,6 +9,7 @@ use pspd_model::observed::{
     CacheState, CertificateOwner, Defined, LabState, NetworkState, Observed, Power, ServiceState,
 };
 use pspd_model::spec::{self, Name, Range, Size, Spec};
+use pspd_lab::{Lab, Relay};
 
 use super::disks;
 use crate::disk;
@@ -17,7 +18,6 @@ use crate::guest::Release;
 use crate::health::{self, Health};
 use crate::identity::{self, Identity};
 use crate::image;
-use crate::lab::{Lab, Relay};
 use crate::libvirt::{Connection, DomainSummary};
 use crate::reach::Reach;
 use crate::state::{Home, Paths};

@@ -5,7 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use pspd::lab::Lab;
+use pspd_lab::Lab;
 
 /// A process in the lab that sends back what it gets, and its end on drop.
 pub struct EchoInside(Child);

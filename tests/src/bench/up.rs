@@ -11,12 +11,12 @@ use anyhow::{Context as _, ensure};
 use pspd::guest::openssh_arguments;
 use pspd::health;
 use pspd::identity::Identity;
-use pspd::lab::Lab;
 use pspd::reach::Reach;
 use pspd::state::Paths;
 use pspd_model::spec::{Name, Spec};
 use pspd_tests::deployment::{Deployment, output};
 use tokio_util::sync::CancellationToken;
+use pspd_lab::Lab;
 
 use super::{row, say};
 

@@ -27,11 +27,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::daemon::{self, Daemon};
-use super::publish::Published;
-use super::start::{control_socket, libvirt_socket, runtime_directory};
-use super::wire::{self, Announcement, Incoming, Reply, Request, Status};
-use super::{host, namespace};
+use crate::daemon::{self, Daemon};
+use crate::publish::Published;
+use crate::start::{control_socket, libvirt_socket, runtime_directory};
+use crate::wire::{self, Announcement, Incoming, Reply, Request, Status};
+use crate::{host, namespace};
 
 /// The limit of open files for the relays; the same as in libvirtd's systemd unit.
 const DESCRIPTORS: u64 = 8192;

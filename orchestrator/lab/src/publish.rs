@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::reach::enable_keepalive;
+use crate::keepalive;
 
 /// The maximum number of relayed connections, over all published addresses; others wait in the kernel's queue.
 const MOST: usize = 1024;
@@ -109,7 +109,7 @@ async fn relay(mut client: TcpStream, guest: SocketAddr) -> io::Result<()> {
     let mut upstream = tokio::time::timeout(CONNECT, TcpStream::connect(guest)).await??;
     for stream in [&client, &upstream] {
         stream.set_nodelay(true)?;
-        enable_keepalive(stream)?;
+        keepalive::enable(stream)?;
     }
     tokio::io::copy_bidirectional_with_sizes(&mut client, &mut upstream, BUFFER, BUFFER).await?;
     Ok(())

@@ -18,10 +18,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::host;
-use super::inherited;
-use super::wire::{self, Announcement, Reply, Request, Status};
-use crate::folder;
+use crate::host;
+use crate::inherited;
+use crate::wire::{self, Announcement, Reply, Request, Status};
 
 const LONGEST_SOCKET_NAME: &str = "libvirt-admin-sock";
 /// `sun_path` of unix(7), less the final NUL.
@@ -247,12 +246,16 @@ fn list(items: &[String]) -> String {
 /// Removes the sockets of a previous supervisor. Must be called with the lock held.
 fn clear_runtime_directory(dir: &Path) -> anyhow::Result<()> {
     let run = dir.join("run");
-    if let Ok(target) = fs::read_link(&run) {
-        folder::remove(&target)?;
-        return fs::remove_file(&run)
-            .with_context(|| format!("failed to remove `{}`", run.display()));
+    let folder = fs::read_link(&run);
+    let folder = folder.as_deref().unwrap_or(&run);
+    if folder.exists() {
+        fs::remove_dir_all(folder)
+            .with_context(|| format!("failed to remove `{}`", folder.display()))?;
     }
-    folder::remove(&run)
+    if folder != run {
+        fs::remove_file(&run).with_context(|| format!("failed to remove `{}`", run.display()))?;
+    }
+    Ok(())
 }
 
 fn make_runtime_directory(dir: &Path) -> anyhow::Result<()> {

@@ -13,6 +13,7 @@
 mod daemon;
 mod host;
 mod inherited;
+pub mod keepalive;
 mod namespace;
 mod port;
 mod publish;

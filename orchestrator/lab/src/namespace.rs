@@ -11,8 +11,8 @@ use anyhow::{Context, bail, ensure};
 use rustix::fs::CWD;
 use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, mount, move_mount, open_tree};
 
-use super::daemon::Firewall;
-use super::host;
+use crate::daemon::Firewall;
+use crate::host;
 
 /// Directories of libvirtd, each with its name in the lab's directory.
 const PRIVATE: [(&str, &str); 4] = [
