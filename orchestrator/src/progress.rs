@@ -11,7 +11,7 @@ use crate::event::Scope;
 
 /// How far an operation is, over all that it reads or writes. Clones count together.
 #[derive(Clone, Debug)]
-pub struct Progress {
+pub(crate) struct Progress {
     done: Arc<AtomicU64>,
     total: Option<u64>,
     scope: Scope,
@@ -21,7 +21,7 @@ pub struct Progress {
 
 impl Progress {
     /// Of `total` bytes, if that is known. `during` completes `cancelled while`, such as `the archive was read`.
-    pub fn new(
+    pub(crate) fn new(
         total: Option<u64>,
         during: impl Into<String>,
         scope: &Scope,
@@ -37,7 +37,7 @@ impl Progress {
     }
 
     /// Counts what is read from or written to `inner`.
-    pub fn watch<T>(&self, inner: T) -> Watched<T> {
+    pub(crate) fn watch<T>(&self, inner: T) -> Watched<T> {
         Watched {
             inner,
             progress: self.clone(),
@@ -59,13 +59,13 @@ impl Progress {
 
 /// A reader or a writer that is part of an operation.
 #[derive(Debug)]
-pub struct Watched<T> {
+pub(crate) struct Watched<T> {
     inner: T,
     progress: Progress,
 }
 
 impl<T> Watched<T> {
-    pub fn into_inner(self) -> T {
+    pub(crate) fn into_inner(self) -> T {
         self.inner
     }
 }

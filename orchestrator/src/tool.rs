@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, anyhow, bail};
 
 /// Runs `command` to its end with `input` on its standard input. `package` is what to install if it is missing.
-pub fn run(command: &mut Command, package: &str, input: &[u8]) -> Result<()> {
+pub(crate) fn run(command: &mut Command, package: &str, input: &[u8]) -> Result<()> {
     let name = command.get_program().to_string_lossy().into_owned();
     let mut child = command
         .stdin(Stdio::piped())

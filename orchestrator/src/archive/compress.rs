@@ -62,7 +62,7 @@ impl Format {
 }
 
 /// A compressing writer; [`Encoder::finish`] ends it.
-pub enum Encoder {
+pub(super) enum Encoder {
     Tar(BufWriter<File>),
     Gz(Members),
     Xz(Blocks),
@@ -70,7 +70,7 @@ pub enum Encoder {
 }
 
 impl Encoder {
-    pub fn new(format: Format, file: File) -> Result<Encoder> {
+    pub(super) fn new(format: Format, file: File) -> Result<Encoder> {
         Ok(match format {
             Format::Tar => Encoder::Tar(BufWriter::with_capacity(BUFFER, file)),
             Format::Gz => Encoder::Gz(Members::new(file, cores().min(MOST_GZIP) as usize)),
@@ -87,7 +87,7 @@ impl Encoder {
     }
 
     /// Begins a block, where the format has blocks that are compressed independently of each other.
-    pub fn begin_block(&mut self) -> io::Result<()> {
+    pub(super) fn begin_block(&mut self) -> io::Result<()> {
         match self {
             Encoder::Xz(blocks) => blocks.begin(),
             // The window of zstd reaches across blocks, and the one of gzip is too short to matter.
@@ -96,7 +96,7 @@ impl Encoder {
     }
 
     /// Writes what is left, and gives the file back.
-    pub fn finish(self) -> io::Result<File> {
+    pub(super) fn finish(self) -> io::Result<File> {
         match self {
             Encoder::Tar(writer) => Ok(writer.into_inner()?),
             Encoder::Gz(encoder) => encoder.finish(),
@@ -131,7 +131,7 @@ fn cores() -> u32 {
 
 /// A decompressing reader; the first bytes of `from` decide the format. An archive that needs more than [`MEMORY`] is an
 /// error.
-pub fn decoder<'a>(from: impl Read + Send + 'a) -> Result<Box<dyn Read + Send + 'a>> {
+pub(super) fn decoder<'a>(from: impl Read + Send + 'a) -> Result<Box<dyn Read + Send + 'a>> {
     let mut from = BufReader::with_capacity(BUFFER, from);
     let magic = io::BufRead::fill_buf(&mut from).context("failed to read the archive")?;
     Ok(match Format::within(magic) {

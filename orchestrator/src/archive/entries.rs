@@ -18,7 +18,7 @@ const LONGEST_END: u64 = 1 << 20;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Writes one file's header; its content and [`padding`] follow.
-pub fn write_header(to: &mut dyn Write, name: &str, size: u64, modified: u64) -> Result<()> {
+pub(super) fn write_header(to: &mut dyn Write, name: &str, size: u64, modified: u64) -> Result<()> {
     let mut header = Header::new_ustar();
     header
         .set_path(format!("{FOLDER}/{name}"))
@@ -34,18 +34,18 @@ pub fn write_header(to: &mut dyn Write, name: &str, size: u64, modified: u64) ->
 }
 
 /// Fills a file's last block.
-pub fn write_padding(to: &mut dyn Write, size: u64) -> io::Result<()> {
+pub(super) fn write_padding(to: &mut dyn Write, size: u64) -> io::Result<()> {
     let missing = size.next_multiple_of(BLOCK) - size;
     to.write_all(&[0; BLOCK as usize][..missing as usize])
 }
 
 /// Ends the tar.
-pub fn write_end(to: &mut dyn Write) -> io::Result<()> {
+pub(super) fn write_end(to: &mut dyn Write) -> io::Result<()> {
     to.write_all(&[0; 2 * BLOCK as usize])
 }
 
 /// The files of a tar, in its order. After [`Entries::next`] gave one, reading yields its content.
-pub struct Entries<R> {
+pub(super) struct Entries<R> {
     from: R,
     /// Of the current file.
     left: u64,
@@ -57,14 +57,14 @@ pub struct Entries<R> {
 
 /// One file's name and size in bytes.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Head {
+pub(super) struct Head {
     pub name: FileName,
     pub size: u64,
 }
 
 impl<R: Read> Entries<R> {
     /// Reads `allowed` bytes at most; [`Entries::allow`] raises the limit.
-    pub fn new(from: R, allowed: u64) -> Entries<R> {
+    pub(super) fn new(from: R, allowed: u64) -> Entries<R> {
         Entries {
             from,
             left: 0,
@@ -75,14 +75,14 @@ impl<R: Read> Entries<R> {
     }
 
     /// Allows that many more bytes to be read, with their headers, and the time that takes.
-    pub fn allow(&mut self, bytes: u64, files: usize) {
+    pub(super) fn allow(&mut self, bytes: u64, files: usize) {
         let headers = 2 * BLOCK * files as u64;
         self.allowed = bytes.saturating_add(headers + LONGEST_END);
         self.until = Instant::now() + PATIENCE + Duration::from_secs(self.allowed >> 20);
     }
 
     /// The next file; the one before must have been read to its end. `None` at the tar's end.
-    pub fn next(&mut self) -> Result<Option<Head>> {
+    pub(super) fn next(&mut self) -> Result<Option<Head>> {
         ensure!(self.left == 0, "a file was not read to its end");
         self.zeros(self.padding, "the padding of a file")?;
         self.padding = 0;

@@ -14,7 +14,7 @@ use flate2::write::GzEncoder;
 const BLOCK: usize = 4 << 20;
 
 /// A compressing writer; [`Members::finish`] ends it.
-pub struct Members {
+pub(super) struct Members {
     file: File,
     block: Vec<u8>,
     /// In the file's order.
@@ -23,7 +23,7 @@ pub struct Members {
 }
 
 impl Members {
-    pub fn new(file: File, threads: usize) -> Members {
+    pub(super) fn new(file: File, threads: usize) -> Members {
         Members {
             file,
             block: Vec::with_capacity(BLOCK),
@@ -33,7 +33,7 @@ impl Members {
     }
 
     /// Writes what is left, and gives the file back.
-    pub fn finish(mut self) -> io::Result<File> {
+    pub(super) fn finish(mut self) -> io::Result<File> {
         self.end_block()?;
         while !self.running.is_empty() {
             self.write_oldest()?;

@@ -7,13 +7,13 @@ use sha2::{Digest as _, Sha256};
 
 /// Counts and digests what is written.
 #[derive(Default)]
-pub struct Hashing {
+pub(super) struct Hashing {
     hasher: Sha256,
     count: u64,
 }
 
 impl Hashing {
-    pub fn end(self) -> (Digest, u64) {
+    pub(super) fn end(self) -> (Digest, u64) {
         (Digest::from(self.hasher), self.count)
     }
 }

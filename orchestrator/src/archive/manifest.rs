@@ -11,15 +11,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// The format that this pspd writes and the newest that it reads.
-pub const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 1;
 /// The manifest's own file; the first of an archive after its digest.
-pub const MANIFEST: &str = "manifest.json";
+pub(super) const MANIFEST: &str = "manifest.json";
 /// The manifest's digest, as `sha256sum` writes it: the first file of an archive.
-pub const MANIFEST_DIGEST: &str = "manifest.json.sha256";
+pub(super) const MANIFEST_DIGEST: &str = "manifest.json.sha256";
 /// A deployment of a hundred domains with volumes has about 500 files.
-pub const MOST_FILES: usize = 4096;
+pub(super) const MOST_FILES: usize = 4096;
 /// In bytes: 4096 files take about 1 MiB.
-pub const LONGEST_MANIFEST: u64 = 4 << 20;
+pub(super) const LONGEST_MANIFEST: u64 = 4 << 20;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -17,7 +17,7 @@ use crate::libvirt::{Disk, DiskFormat, DomainConfig, FwCfg, Loader, plain_networ
 
 /// The archive's names of what the spec names by paths of this host.
 #[derive(Default)]
-pub struct Names {
+pub(super) struct Names {
     /// By the image's key; a flattened domain has an image of its own.
     pub images: BTreeMap<String, (FileName, Digest)>,
     pub files: BTreeMap<PathBuf, FileName>,
@@ -26,7 +26,7 @@ pub struct Names {
 }
 
 /// The file of a domain's XML; a domain could be called `network`.
-pub fn xml_file(domain: &Name) -> String {
+pub(super) fn xml_file(domain: &Name) -> String {
     match domain.as_str() {
         "network" => "network.domain.xml".to_owned(),
         name => format!("{name}.xml"),
@@ -37,7 +37,7 @@ pub fn xml_file(domain: &Name) -> String {
 ///
 /// Every field of the spec is named here, so that a new one cannot be forgotten. The connection is not part of it: where
 /// domains live is the importer's choice. Domains boot by their image's own boot loader: a kernel of the host stays there.
-pub fn topology(spec: &Spec, names: &Names) -> Value {
+pub(super) fn topology(spec: &Spec, names: &Names) -> Value {
     let Spec {
         name,
         connection: _,
@@ -202,12 +202,12 @@ fn size(size: Size) -> String {
 }
 
 /// One file of the archive in the folder that the XML names.
-pub fn placed(name: &FileName) -> PathBuf {
+pub(super) fn placed(name: &FileName) -> PathBuf {
     Path::new(IMAGES).join(name.as_str())
 }
 
 /// What a domain's XML contains beside the spec.
-pub struct Plain<'a> {
+pub(super) struct Plain<'a> {
     pub accelerator: Accelerator,
     pub oem_strings: Vec<String>,
     /// System disk first, each with its serial.
@@ -217,7 +217,7 @@ pub struct Plain<'a> {
 }
 
 /// A domain's XML for a person's own `virsh define`: without pspd's mark, and with paths of libvirt's own folder.
-pub fn domain_xml(spec: &Spec, domain: &DomainSpec, plain: Plain<'_>) -> String {
+pub(super) fn domain_xml(spec: &Spec, domain: &DomainSpec, plain: Plain<'_>) -> String {
     let firmware = match (&domain.firmware, plain.names.roms.get(&domain.name)) {
         (_, Some((file, _))) => Loader::Rom { path: placed(file) },
         (Firmware::Uefi, None) => Loader::Uefi,
@@ -253,7 +253,7 @@ pub fn domain_xml(spec: &Spec, domain: &DomainSpec, plain: Plain<'_>) -> String 
 }
 
 /// The network's XML for a person's own `virsh net-define`.
-pub fn network_xml(spec: &Spec) -> String {
+pub(super) fn network_xml(spec: &Spec) -> String {
     let hosts = spec.domains.values().map(|domain| NetworkHost {
         name: domain.name.clone(),
         mac: domain.mac,

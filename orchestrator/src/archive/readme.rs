@@ -11,7 +11,7 @@ use super::portable::xml_file;
 use super::{FOLDER, IMAGES};
 use crate::accel::Accelerator;
 
-pub struct Readme<'a> {
+pub(super) struct Readme<'a> {
     pub spec: &'a Spec,
     pub accelerator: Accelerator,
     /// Whether the archive has private keys.
@@ -20,7 +20,7 @@ pub struct Readme<'a> {
 
 impl Readme<'_> {
     /// The text, for an archive of `items`.
-    pub fn text(&self, items: &[Item]) -> String {
+    pub(super) fn text(&self, items: &[Item]) -> String {
         let spec = self.spec;
         let needed = |item: &&Item| match &item.content {
             Content::Image { .. } | Content::System { .. } | Content::Volume { .. } => true,

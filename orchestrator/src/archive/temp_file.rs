@@ -18,7 +18,7 @@ pub enum Existing {
     Replace,
 }
 
-pub struct TempFile {
+pub(super) struct TempFile {
     file: File,
     /// The temporary name, on a file system that has no files without a name.
     partial: Option<PathBuf>,
@@ -26,7 +26,7 @@ pub struct TempFile {
 
 impl TempFile {
     /// Makes a file in the folder of `path`.
-    pub fn create(path: &Path) -> Result<TempFile> {
+    pub(super) fn create(path: &Path) -> Result<TempFile> {
         let context = || format!("failed to write `{}`", path.display());
         let folder = match path.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -53,12 +53,12 @@ impl TempFile {
     }
 
     /// Another handle to the file, for writing.
-    pub fn handle(&self) -> Result<File> {
+    pub(super) fn handle(&self) -> Result<File> {
         Ok(self.file.try_clone()?)
     }
 
     /// Gives the file its name, after all of it is on stable storage. Returns its length in bytes.
-    pub fn keep(mut self, path: &Path, existing: Existing) -> Result<u64> {
+    pub(super) fn keep(mut self, path: &Path, existing: Existing) -> Result<u64> {
         let context = || format!("failed to write `{}`", path.display());
         self.file.sync_all().with_context(context)?;
         let length = self.file.metadata().with_context(context)?.len();

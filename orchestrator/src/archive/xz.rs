@@ -21,7 +21,7 @@ const DEPTH: u32 = 1;
 const BUFFER: usize = 1 << 16;
 
 /// A compressing writer; [`Blocks::finish`] ends it.
-pub struct Blocks {
+pub(super) struct Blocks {
     stream: Stream,
     to: File,
     /// Compressed, and not yet written.
@@ -30,7 +30,7 @@ pub struct Blocks {
 
 impl Blocks {
     /// Takes the longest dictionary that fits into the memory on that many cores, or fewer threads if none fits.
-    pub fn new(to: File, cores: u32) -> Result<Blocks> {
+    pub(super) fn new(to: File, cores: u32) -> Result<Blocks> {
         let (dictionary, threads) = setting(cores)?;
         Blocks::made_by(&builder(dictionary, threads)?, to)
     }
@@ -44,12 +44,12 @@ impl Blocks {
     }
 
     /// Begins a block, however long the one before is.
-    pub fn begin(&mut self) -> io::Result<()> {
+    pub(super) fn begin(&mut self) -> io::Result<()> {
         self.until_done(Action::FullBarrier)
     }
 
     /// Writes what is left, and gives the file back.
-    pub fn finish(mut self) -> io::Result<File> {
+    pub(super) fn finish(mut self) -> io::Result<File> {
         self.until_done(Action::Finish)?;
         Ok(self.to)
     }

@@ -35,7 +35,7 @@ fn ends(case: &Case) -> Vec<f64> {
 }
 
 /// One bar for each case; a stage's rectangle has the class `s0` to `s3`.
-pub fn chart(cases: &[Case]) -> String {
+pub(super) fn chart(cases: &[Case]) -> String {
     let longest = cases
         .iter()
         .filter_map(|case| ends(case).last().copied())

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use pspd_lab::Lab;
 use pspd_model::plan::{self, Action, Plan, Volumes};
 use pspd_model::spec::{Firmware, ImageSource, ImageSpec, Name, Spec};
 use tokio_util::sync::CancellationToken;
-use pspd_lab::Lab;
 
 use super::result::{Case, Results, Run};
 use super::settings;

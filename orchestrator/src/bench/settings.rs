@@ -17,7 +17,7 @@ pub struct Settings {
 }
 
 /// Of every firmware that a topology can name.
-pub fn all() -> Vec<Settings> {
+pub(super) fn all() -> Vec<Settings> {
     let [coreboot, seabios] = coreboot::options();
     vec![
         Settings {

@@ -16,7 +16,7 @@ use crate::report::{self, Style};
 use crate::state::write_atomically;
 
 #[derive(clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     #[command(subcommand)]
     command: BenchCommand,
 }
@@ -38,7 +38,7 @@ struct FirmwareArgs {
     out: PathBuf,
 }
 
-pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
+pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     match args.command {
         BenchCommand::Firmware(args) => firmware(context, &args),
     }

@@ -8,7 +8,7 @@ use crate::state::Home;
 
 /// The firmware that a guest reported when it was last reached.
 #[derive(Debug, PartialEq, Serialize)]
-pub struct ReportedStatus {
+pub(super) struct ReportedStatus {
     pub vendor: String,
     pub version: String,
     pub efi: bool,
@@ -19,7 +19,7 @@ pub struct ReportedStatus {
 
 /// Seconds since power on; `null` if the stage was not detected.
 #[derive(Debug, PartialEq, Serialize)]
-pub struct BootStatus {
+pub(super) struct BootStatus {
     /// RFC 3339.
     pub started: Option<String>,
     pub firmware: Option<f64>,
@@ -29,7 +29,7 @@ pub struct BootStatus {
 }
 
 impl ReportedStatus {
-    pub fn of(boot: &Boot, asked: &Firmware) -> ReportedStatus {
+    pub(super) fn of(boot: &Boot, asked: &Firmware) -> ReportedStatus {
         let reported = boot.reported.clone();
         ReportedStatus {
             as_asked: reported.fits(asked),
@@ -41,13 +41,13 @@ impl ReportedStatus {
     }
 
     /// For the table, such as `coreboot 4.15`.
-    pub fn shown(&self) -> String {
+    pub(super) fn shown(&self) -> String {
         format!("{} {}", self.vendor, self.version)
     }
 }
 
 impl BootStatus {
-    pub fn of(boot: &Boot) -> BootStatus {
+    pub(super) fn of(boot: &Boot) -> BootStatus {
         let [firmware, kernel, init, ssh] =
             boot.times.all().map(|time| time.map(crate::event::seconds));
         BootStatus {
@@ -61,7 +61,7 @@ impl BootStatus {
 }
 
 /// The recorded boots of a spec's domains.
-pub fn recorded(home: &Home, spec: &Spec) -> anyhow::Result<Vec<(Name, Boot)>> {
+pub(super) fn recorded(home: &Home, spec: &Spec) -> anyhow::Result<Vec<(Name, Boot)>> {
     let mut boots = Vec::new();
     for name in spec.domains.keys() {
         if let Some(boot) = home.boot_record(name)? {
@@ -72,7 +72,7 @@ pub fn recorded(home: &Home, spec: &Spec) -> anyhow::Result<Vec<(Name, Boot)>> {
 }
 
 /// The table of `status --boot`.
-pub fn table(home: &Home, spec: &Spec) -> anyhow::Result<String> {
+pub(super) fn table(home: &Home, spec: &Spec) -> anyhow::Result<String> {
     let boots = recorded(home, spec)?;
     Ok(crate::report::boots(
         boots.iter().map(|(name, boot)| (name, boot)),

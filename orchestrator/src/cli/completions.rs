@@ -5,12 +5,12 @@ use clap::CommandFactory as _;
 use super::exit::Exit;
 
 #[derive(clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// The shell
     shell: clap_complete::Shell,
 }
 
-pub fn run(args: Args) -> anyhow::Result<Exit> {
+pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     clap_complete::generate(
         args.shell,
         &mut super::Cli::command(),

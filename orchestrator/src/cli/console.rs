@@ -13,7 +13,7 @@ use crate::libvirt::Console;
 const LEAVE: u8 = 0x1d;
 
 #[derive(clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// The domain
     name: String,
     /// Disconnect another session from the console, if there is one
@@ -21,7 +21,7 @@ pub struct Args {
     force: bool,
 }
 
-pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
+pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let spec = context.deployed_spec()?;
     let name = context::domain(&spec, &args.name)?;
     let connection = context.connection(&spec)?;

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
+use pspd_lab::Lab;
 use pspd_model::spec::{Name, Spec};
 use tokio_util::sync::CancellationToken;
-use pspd_lab::Lab;
 
 use super::Global;
 use super::exit::{Coded, Exit};
@@ -16,14 +16,14 @@ use crate::reach::Reach;
 use crate::state::Paths;
 use crate::topology;
 
-pub struct Context {
+pub(super) struct Context {
     pub file: PathBuf,
     pub paths: Paths,
     deployment: Option<String>,
 }
 
 impl Context {
-    pub fn new(global: Global) -> anyhow::Result<Context> {
+    pub(super) fn new(global: Global) -> anyhow::Result<Context> {
         let paths = Paths::resolve(global.state_dir, global.cache_dir)?;
         Ok(Context {
             file: global.file,
@@ -33,7 +33,7 @@ impl Context {
     }
 
     /// The spec of the topology file, which `up` and `plan` use.
-    pub fn spec(&self) -> anyhow::Result<Spec> {
+    pub(super) fn spec(&self) -> anyhow::Result<Spec> {
         if self.deployment.is_some() {
             return self.recorded();
         }
@@ -47,7 +47,7 @@ impl Context {
     }
 
     /// The spec that the last `up` recorded, or else that of the topology file.
-    pub fn deployed_spec(&self) -> anyhow::Result<Spec> {
+    pub(super) fn deployed_spec(&self) -> anyhow::Result<Spec> {
         if self.deployment.is_some() {
             return self.recorded();
         }
@@ -70,12 +70,12 @@ impl Context {
             })
     }
 
-    pub fn host(&self, spec: &Spec) -> anyhow::Result<Host> {
+    pub(super) fn host(&self, spec: &Spec) -> anyhow::Result<Host> {
         Host::attach(&self.paths, spec)
     }
 
     /// The running lab of the deployment.
-    pub fn lab(&self, spec: &Spec) -> anyhow::Result<Lab> {
+    pub(super) fn lab(&self, spec: &Spec) -> anyhow::Result<Lab> {
         Lab::running(&self.paths.deployment(&spec.name).lab())?.with_context(|| {
             format!(
                 "the lab of `{}` is not running. Run `pspd up` to start it",
@@ -84,7 +84,7 @@ impl Context {
         })
     }
 
-    pub fn connection(&self, spec: &Spec) -> anyhow::Result<Connection> {
+    pub(super) fn connection(&self, spec: &Spec) -> anyhow::Result<Connection> {
         self.host(spec)?.connection.with_context(|| {
             format!(
                 "the lab of `{}` is not running. Run `pspd up` to start it",
@@ -93,7 +93,7 @@ impl Context {
         })
     }
 
-    pub fn reach(&self, spec: &Spec) -> anyhow::Result<Reach> {
+    pub(super) fn reach(&self, spec: &Spec) -> anyhow::Result<Reach> {
         self.host(spec)?.reach(spec).with_context(|| {
             format!(
                 "the lab of `{}` is not running. Run `pspd up` to start it",
@@ -103,7 +103,11 @@ impl Context {
     }
 
     /// A shell command that connects stdin and stdout to a guest's port through the lab.
-    pub fn dial_command(&self, spec: &Spec, to: std::net::SocketAddr) -> anyhow::Result<String> {
+    pub(super) fn dial_command(
+        &self,
+        spec: &Spec,
+        to: std::net::SocketAddr,
+    ) -> anyhow::Result<String> {
         let program =
             std::env::current_exe().context("failed to find the path of the pspd program")?;
         let quote = |text: &std::path::Path| {
@@ -117,7 +121,7 @@ impl Context {
         ))
     }
 
-    pub fn identity(&self, spec: &Spec) -> anyhow::Result<Identity> {
+    pub(super) fn identity(&self, spec: &Spec) -> anyhow::Result<Identity> {
         let keys = self.paths.deployment(&spec.name).keys();
         Identity::load(&keys)?
             .with_context(|| format!("`{}` has no keys yet; run `pspd up` first", spec.name))
@@ -125,7 +129,7 @@ impl Context {
 }
 
 /// A domain of the spec by name.
-pub fn domain(spec: &Spec, name: &str) -> anyhow::Result<Name> {
+pub(super) fn domain(spec: &Spec, name: &str) -> anyhow::Result<Name> {
     let found = spec.domains.keys().find(|known| known.as_str() == name);
     if let Some(name) = found {
         return Ok(name.clone());
@@ -139,7 +143,7 @@ pub fn domain(spec: &Spec, name: &str) -> anyhow::Result<Name> {
 }
 
 /// Creates the runtime of one command: one thread for asynchronous work, others for blocking calls.
-pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -148,7 +152,7 @@ pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 
 /// Returns a token that the first Ctrl-C or SIGTERM cancels; the second ends the process immediately. Must be called
 /// in a runtime.
-pub fn cancelled_by_signals() -> anyhow::Result<CancellationToken> {
+pub(super) fn cancelled_by_signals() -> anyhow::Result<CancellationToken> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut interrupt, mut terminate) = (
         signal(SignalKind::interrupt())?,

@@ -10,12 +10,12 @@ use super::exit::Exit;
 #[command(
     after_help = "Example:\n  pspd credentials secrets\n  pspd lab exec -- grpcurl -cacert secrets/ca.pem -cert secrets/client.pem -key secrets/client.key \\\n    -authority database-server.pspd.internal 10.77.0.11:50051 list"
 )]
-pub struct Args {
+pub(super) struct Args {
     /// The directory for the files, created if missing; only you can read them
     dir: PathBuf,
 }
 
-pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
+pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let spec = context.deployed_spec()?;
     context
         .identity(&spec)?

@@ -9,7 +9,7 @@ use super::exit::Exit;
 use crate::doctor::{self, Outcome};
 
 #[derive(clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// Print the checks as JSON
     #[arg(long)]
     json: bool,
@@ -21,7 +21,7 @@ struct Report {
     checks: Vec<doctor::Check>,
 }
 
-pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
+pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let checks = doctor::examine(&context.paths, &context.file);
     let ready = !checks
         .iter()

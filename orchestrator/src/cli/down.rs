@@ -9,7 +9,7 @@ use super::exit::Exit;
 use super::run::{Change, change};
 
 #[derive(clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// Also delete data volumes and keys
     #[arg(long)]
     volumes: bool,
@@ -21,7 +21,7 @@ pub struct Args {
     no_wait: bool,
 }
 
-pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
+pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let spec = context.deployed_spec()?;
     let home = context.paths.deployment(&spec.name);
     if !home.exists() {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 /// The exit codes of a command. The numbers are stable and documented in `pspd --help`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
+pub(super) enum Exit {
     Done = 0,
     Failed = 1,
     InvalidTopology = 3,
@@ -19,13 +19,13 @@ pub enum Exit {
 /// An error with its own exit code.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
-pub struct Coded {
+pub(super) struct Coded {
     pub exit: Exit,
     pub message: String,
 }
 
 /// Turns a command's result into the exit code of the process, and prints an error with its causes.
-pub fn code(result: anyhow::Result<Exit>) -> ExitCode {
+pub(super) fn code(result: anyhow::Result<Exit>) -> ExitCode {
     let exit = result.unwrap_or_else(|error| {
         let exit = error
             .downcast_ref::<Coded>()

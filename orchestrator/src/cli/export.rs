@@ -28,7 +28,7 @@ use crate::report::Style;
 #[command(
     after_help = "Examples:\n  pspd export vm-export.tar.xz         smallest\n  pspd export vm-export.tar.zst        fastest\n  pspd export --verify vm-export.tar.xz\n\n`pspd import` reads the archive. It also works with only tar and virsh: see the README in it."
 )]
-pub struct Args {
+pub(super) struct Args {
     /// The archive; the extension selects the format: .tar.xz, .tar.zst, .tar.gz or .tar
     archive: PathBuf,
     /// Check an existing archive; write nothing
@@ -65,7 +65,7 @@ struct Done {
     paused: Option<Duration>,
 }
 
-pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
+pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     runtime()?.block_on(async {
         let cancel = cancelled_by_signals()?;
         let began = Instant::now();

@@ -10,7 +10,7 @@ use pspd_model::spec::Spec;
 use super::context::{self, Context};
 use super::exit::Exit;
 
-pub fn show(context: &Context, spec: &Spec, name: Option<&str>) -> anyhow::Result<Exit> {
+pub(super) fn show(context: &Context, spec: &Spec, name: Option<&str>) -> anyhow::Result<Exit> {
     let Some(name) = name else {
         bail!("--firmware requires a domain. Run `pspd logs --firmware NAME`");
     };

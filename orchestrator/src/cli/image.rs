@@ -17,7 +17,7 @@ use crate::observe::{images_in_use, roms_in_use};
 use crate::report::{self, Style};
 
 #[derive(clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     #[command(subcommand)]
     command: ImageCommand,
 }
@@ -39,7 +39,7 @@ enum ImageCommand {
     Prune,
 }
 
-pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
+pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     match args.command {
         ImageCommand::Build { name } => build(context, name.as_deref()),
         ImageCommand::List { json } => list(context, json),

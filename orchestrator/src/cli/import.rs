@@ -21,7 +21,7 @@ use crate::{observe, topology};
 #[command(
     after_help = "Examples:\n  pspd import vm-export.tar.xz\n  pspd import vm-export.tar.xz --name copy\n  pspd import vm-export.tar.xz --dry-run\n\nThe deployment's topology.yaml and its files are written to a directory named after the deployment. Run `pspd`\ncommands in that directory, or pass `--deployment NAME`."
 )]
-pub struct Args {
+pub(super) struct Args {
     /// The archive
     archive: PathBuf,
     /// The name of the new deployment [default: the name in the archive]
@@ -46,7 +46,7 @@ pub struct Args {
 
 const STEP: &str = "archive/import";
 
-pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
+pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     runtime()?.block_on(async {
         let cancel = cancelled_by_signals()?;
         let result = reported(Style::chosen(args.json), async |events| {

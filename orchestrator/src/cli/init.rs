@@ -10,13 +10,13 @@ use super::context::Context;
 use super::exit::Exit;
 
 #[derive(clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// Overwrite an existing file
     #[arg(long)]
     force: bool,
 }
 
-pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
+pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let file = &context.file;
     let mut options = OpenOptions::new();
     options

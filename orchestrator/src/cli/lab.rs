@@ -12,7 +12,7 @@ use super::context::Context;
 use super::exit::Exit;
 
 #[derive(clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     #[command(subcommand)]
     command: LabCommand,
 }
@@ -31,7 +31,7 @@ enum LabCommand {
     Dial { to: SocketAddr },
 }
 
-pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
+pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let spec = context.deployed_spec()?;
     let lab = context.lab(&spec)?;
     match args.command {

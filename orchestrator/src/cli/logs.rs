@@ -24,7 +24,7 @@ const SETTLE: Duration = Duration::from_millis(400);
 #[command(
     after_help = "Examples:\n  pspd logs web-server -n 50 -f\n  pspd logs --trace 4bf92f3577b34da6a3ce929d0e0e4736\n\nLogs are gathered to the host by this command, and before a guest stops."
 )]
-pub struct Args {
+pub(super) struct Args {
     /// A domain [default: all domains with a service]
     name: Option<String>,
     /// Show the firmware's log since the last start instead of the service's log
@@ -50,7 +50,7 @@ fn trace_id(text: &str) -> Result<String, String> {
     }
 }
 
-pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
+pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let spec = context.deployed_spec()?;
     if args.firmware {
         return firmware_log::show(context, &spec, args.name.as_deref());

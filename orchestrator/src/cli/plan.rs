@@ -6,13 +6,13 @@ use crate::observe::{Host, observe};
 use crate::report;
 
 #[derive(clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// Print the plan as JSON
     #[arg(long)]
     json: bool,
 }
 
-pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
+pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let spec = context.spec()?;
     let plan = runtime()?.block_on(async {
         let host = Host::attach(&context.paths, &spec)?;

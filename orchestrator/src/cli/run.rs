@@ -19,7 +19,7 @@ use crate::report::{self, Style};
 use crate::state::{Home, Journal, Lock, Locked, Patience};
 
 /// A command that changes a deployment, with its options.
-pub struct Change {
+pub(super) struct Change {
     pub command: &'static str,
     pub json: bool,
     pub no_wait: bool,
@@ -29,14 +29,14 @@ pub struct Change {
 }
 
 /// What a plan is made from.
-pub struct Now<'a> {
+pub(super) struct Now<'a> {
     pub spec: &'a Spec,
     pub intent: &'a Intent,
     pub observed: &'a Observed,
 }
 
 /// Runs a command that changes a deployment, from the lock to the summary.
-pub async fn change(
+pub(super) async fn change(
     context: &Context,
     spec: Spec,
     change: Change,

@@ -6,7 +6,7 @@ use pspd_model::topology;
 
 use super::exit::Exit;
 
-pub fn run() -> anyhow::Result<Exit> {
+pub(super) fn run() -> anyhow::Result<Exit> {
     writeln!(std::io::stdout(), "{}", topology::schema().trim_end())?;
     Ok(Exit::Done)
 }

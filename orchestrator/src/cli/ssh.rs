@@ -13,7 +13,7 @@ use crate::reach::Reach;
 
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  pspd ssh web-server -- journalctl -u web-server -n 20")]
-pub struct Args {
+pub(super) struct Args {
     /// The domain
     name: String,
     /// A command to run instead of a shell
@@ -21,7 +21,7 @@ pub struct Args {
     command: Vec<String>,
 }
 
-pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
+pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let spec = context.deployed_spec()?;
     let name = context::domain(&spec, &args.name)?;
     let identity = context.identity(&spec)?;

@@ -4,11 +4,11 @@ use std::io::{IsTerminal as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use pspd_lab::Relay;
 use pspd_model::intent::{Intent, PowerIntent};
 use pspd_model::observed::Power;
 use pspd_model::spec::{Name, Size, Spec};
 use serde::Serialize;
-use pspd_lab::Relay;
 
 use super::boot::{self, BootStatus, ReportedStatus};
 use super::context::{Context, cancelled_by_signals, runtime};
@@ -20,7 +20,7 @@ use crate::observe::{Host, healths};
 const INTERVAL: Duration = Duration::from_secs(2);
 
 #[derive(clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// Print JSON with stable fields
     #[arg(long)]
     json: bool,
@@ -72,7 +72,7 @@ struct ServiceStatus {
     release: Option<String>,
 }
 
-pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
+pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let spec = context.deployed_spec()?;
     runtime()?.block_on(async {
         if !args.watch {

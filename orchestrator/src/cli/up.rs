@@ -5,7 +5,7 @@ use super::exit::Exit;
 use super::run::{Change, change};
 
 #[derive(clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// Print one JSON event per line on stdout
     #[arg(long)]
     json: bool,
@@ -17,7 +17,7 @@ pub struct Args {
     jobs: usize,
 }
 
-pub fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
+pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let spec = context.spec()?;
     runtime()?.block_on(async {
         let cancel = cancelled_by_signals()?;

@@ -5,8 +5,8 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use pspd_model::spec::{Accel, Connection, Size, Spec};
 use pspd_lab::Lab;
+use pspd_model::spec::{Accel, Connection, Size, Spec};
 
 use super::Check;
 use crate::accel::{self, Accelerator};
@@ -21,7 +21,7 @@ const WANTED_SPACE: Size = Size::gib(4);
 const HOST_MEMORY: Size = Size::mib(512);
 
 /// Checks what a lab's namespaces need from the kernel and the user's account.
-pub fn namespaces() -> Vec<Check> {
+pub(super) fn namespaces() -> Vec<Check> {
     let mut checks = vec![tun()];
     if !rustix::process::geteuid().is_root() {
         checks.push(user_namespace());
@@ -69,7 +69,7 @@ fn user_namespace() -> Check {
 }
 
 /// Checks the free space in the file system of `path`, which may not exist yet.
-pub fn space(name: &str, path: &Path) -> Check {
+pub(super) fn space(name: &str, path: &Path) -> Check {
     let Some(existing) = path.ancestors().find(|ancestor| ancestor.exists()) else {
         return Check::missing(
             name,
@@ -102,7 +102,7 @@ pub fn space(name: &str, path: &Path) -> Check {
 }
 
 /// Compares the memory of all domains with the available memory of the host.
-pub fn memory(spec: &Spec) -> Check {
+pub(super) fn memory(spec: &Spec) -> Check {
     let wanted = Size(
         spec.domains
             .values()
@@ -133,7 +133,7 @@ pub fn memory(spec: &Spec) -> Check {
 }
 
 /// Checks the libvirt connection of a URI. A lab's connection exists only after `up`.
-pub fn connection(spec: &Spec) -> Vec<Check> {
+pub(super) fn connection(spec: &Spec) -> Vec<Check> {
     match &spec.connection {
         Connection::Uri(uri) => vec![match libvirt::Connection::open(uri) {
             Ok(_) => Check::ok("connection", format!("connected to `{uri}`")),
@@ -148,7 +148,7 @@ pub fn connection(spec: &Spec) -> Vec<Check> {
 }
 
 /// Checks that published ports are free or held by this deployment.
-pub fn ports(paths: &Paths, spec: &Spec) -> Vec<Check> {
+pub(super) fn ports(paths: &Paths, spec: &Spec) -> Vec<Check> {
     let running = Lab::running(&paths.deployment(&spec.name).lab())
         .ok()
         .flatten();
@@ -170,7 +170,7 @@ pub fn ports(paths: &Paths, spec: &Spec) -> Vec<Check> {
 }
 
 /// Checks the accelerator in the same way as `up`.
-pub fn accelerator(paths: &Paths, spec: &Spec) -> Check {
+pub(super) fn accelerator(paths: &Paths, spec: &Spec) -> Check {
     let kernel = spec
         .images
         .values()

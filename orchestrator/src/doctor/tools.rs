@@ -81,7 +81,7 @@ const LAB: &[Tool] = &[
 /// libvirt's driver plug-ins, which distributions package separately from the daemon.
 const DRIVERS: &[&str] = &["qemu", "network"];
 
-pub fn check(lab: bool) -> Vec<Check> {
+pub(super) fn check(lab: bool) -> Vec<Check> {
     let mut checks: Vec<Check> = ALWAYS.iter().map(Tool::check).collect();
     if lab {
         checks.extend(LAB.iter().map(Tool::check));

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use pspd_lab::{Lab, Relay};
 use pspd_model::spec::{self, Name, Spec};
 use tokio_util::sync::CancellationToken;
-use pspd_lab::{Lab, Relay};
 
 use crate::accel::{self, Accelerator};
 use crate::boot::Watch;

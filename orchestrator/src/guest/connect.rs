@@ -4,10 +4,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use pspd_lab::keepalive;
 use pspd_model::spec::{Name, Spec};
 use ssh2::{HostKeyType, MethodType};
 use tokio_util::sync::CancellationToken;
-use pspd_lab::keepalive;
 
 use super::Guest;
 use super::session::{ANSWER, Session};

@@ -23,7 +23,7 @@ fn target(release: &Release, file: &ReleaseFile) -> String {
 
 /// Prints the current release, `complete` if `release` is complete, `certified` if its certificate is installed, and a
 /// line `have PATH` for each file that the current release has with the same digest.
-pub fn inspect(release: &Release) -> String {
+pub(super) fn inspect(release: &Release) -> String {
     let home = unit::home(&release.service);
     let mut script = format!(
         "cd {home} 2>/dev/null || exit 0\n\
@@ -47,7 +47,7 @@ pub fn inspect(release: &Release) -> String {
 }
 
 /// Receives a file compressed with zstd on stdin, checks its digest, and installs it.
-pub fn receive(release: &Release, file: &ReleaseFile) -> String {
+pub(super) fn receive(release: &Release, file: &ReleaseFile) -> String {
     let target = target(release, file);
     let folder = target.rsplit_once('/').map_or("/", |(folder, _)| folder);
     format!(
@@ -60,7 +60,7 @@ pub fn receive(release: &Release, file: &ReleaseFile) -> String {
 
 /// Completes the release: links unchanged files of the current release, writes the generated files, creates the
 /// service's user, and marks the release as complete.
-pub fn complete(release: &Release, have: &[&ReleaseFile]) -> String {
+pub(super) fn complete(release: &Release, have: &[&ReleaseFile]) -> String {
     let service = &release.service;
     let (home, user) = (unit::home(service), unit::user(service));
     let folder = format!("{home}/releases/{}", release.digest);
@@ -108,7 +108,7 @@ fn certificate_folder(release: &Release) -> String {
 }
 
 /// Installs the certificate of a release with one rename. Services read it for every new connection.
-pub fn certify(release: &Release) -> String {
+pub(super) fn certify(release: &Release) -> String {
     let (home, user) = (unit::home(&release.service), unit::user(&release.service));
     let (link, folder) = (unit::IDENTITY, certificate_folder(release));
     let Certificate {
@@ -138,7 +138,7 @@ for old in identities/*; do [ $old = {folder} ] || rm -rf $old; done
 }
 
 /// Restarts a service, for those that read their certificate only at the start.
-pub fn restart(service: &Name) -> String {
+pub(super) fn restart(service: &Name) -> String {
     format!("systemctl restart {}", unit::file_name(service))
 }
 
@@ -188,7 +188,7 @@ restart() {{
 
 /// Switches to a complete release and restarts the service, unless the release is already active.
 /// The last line of its output is `unchanged`, `restarted` or `failed`.
-pub fn activate(release: &Release) -> String {
+pub(super) fn activate(release: &Release) -> String {
     let digest = &release.digest;
     let unit = unit::file_name(&release.service);
     let mut script = head(&release.service);
@@ -222,7 +222,7 @@ echo restarted
 
 /// Switches back to the previous release. The last line of its output is `none` if there is none and the service was
 /// stopped, `back DIGEST`, or `failed DIGEST` if the previous release failed to start, too.
-pub fn roll_back(service: &Name) -> String {
+pub(super) fn roll_back(service: &Name) -> String {
     let unit = unit::file_name(service);
     let mut script = head(service);
     script.push_str(&format!(

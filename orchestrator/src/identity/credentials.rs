@@ -5,7 +5,7 @@ use std::path::Path;
 use super::Certificate;
 use crate::state::{create_private, write_atomically};
 
-pub fn export(client: &Certificate, folder: &Path) -> anyhow::Result<()> {
+pub(super) fn export(client: &Certificate, folder: &Path) -> anyhow::Result<()> {
     create_private(folder)?;
     write_atomically(&folder.join("ca.pem"), client.ca.as_bytes(), 0o644)?;
     write_atomically(

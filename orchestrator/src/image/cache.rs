@@ -24,8 +24,8 @@ use crate::cancelled::Cancelled;
 use crate::event::Scope;
 use crate::folder;
 
-pub const DISK: &str = "disk.qcow2";
-pub const BZ_IMAGE: &str = "vmlinuz";
+pub(crate) const DISK: &str = "disk.qcow2";
+pub(crate) const BZ_IMAGE: &str = "vmlinuz";
 const KERNEL: &str = "vmlinux";
 const INITRD: &str = "initrd";
 const COMMAND_LINE: &str = "cmdline.txt";
@@ -53,19 +53,19 @@ pub fn prune(cache: &Path, keep: &BTreeSet<Digest>) -> Result<Vec<CachedImage>> 
 }
 
 /// A folder of images, or of ROMs, which are kept in the same way.
-pub struct Images(PathBuf);
+pub(crate) struct Images(PathBuf);
 
 impl Images {
     /// The cache's folder of images.
-    pub fn at(cache: &Path) -> Images {
+    pub(crate) fn at(cache: &Path) -> Images {
         Images::in_folder(cache.join("images"))
     }
 
-    pub fn in_folder(folder: PathBuf) -> Images {
+    pub(crate) fn in_folder(folder: PathBuf) -> Images {
         Images(folder)
     }
 
-    pub fn folder(&self, digest: &Digest) -> PathBuf {
+    pub(crate) fn folder(&self, digest: &Digest) -> PathBuf {
         self.0.join(digest.as_str())
     }
 
@@ -74,7 +74,7 @@ impl Images {
     }
 
     /// Where a recipe's build of `digest` writes its output.
-    pub fn log(&self, digest: &Digest) -> PathBuf {
+    pub(crate) fn log(&self, digest: &Digest) -> PathBuf {
         self.0.join(format!("{digest}.log"))
     }
 
@@ -88,7 +88,7 @@ impl Images {
     }
 
     /// The image, if it is cached.
-    pub fn open(&self, digest: &Digest, seed: Seed) -> Result<Option<GuestImage>> {
+    pub(crate) fn open(&self, digest: &Digest, seed: Seed) -> Result<Option<GuestImage>> {
         let folder = self.folder(digest);
         let disk = folder.join(DISK);
         if !folder
@@ -112,7 +112,7 @@ impl Images {
     }
 
     /// The image, which must be cached: it was just made.
-    pub fn require(&self, digest: &Digest, seed: Seed) -> Result<GuestImage> {
+    pub(crate) fn require(&self, digest: &Digest, seed: Seed) -> Result<GuestImage> {
         self.open(digest, seed)?.with_context(|| {
             format!(
                 "the image `{}` disappeared from the cache; run the command again",
@@ -124,7 +124,7 @@ impl Images {
     /// Takes the lock on `digest`, waiting for another holder, and makes an empty folder to fill.
     ///
     /// `None` if the other holder has made the image meanwhile.
-    pub fn begin(
+    pub(crate) fn begin(
         &self,
         digest: &Digest,
         scope: &Scope,
@@ -171,7 +171,7 @@ impl Images {
         }))
     }
 
-    pub fn list(&self) -> Result<Vec<CachedImage>> {
+    pub(crate) fn list(&self) -> Result<Vec<CachedImage>> {
         let entries = match fs::read_dir(&self.0) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries.with_context(|| format!("failed to list `{}`", self.0.display()))?,
@@ -192,7 +192,7 @@ impl Images {
     }
 
     /// Removes what `keep` does not name, except an image that is being made.
-    pub fn prune(&self, keep: &BTreeSet<Digest>) -> Result<Vec<CachedImage>> {
+    pub(crate) fn prune(&self, keep: &BTreeSet<Digest>) -> Result<Vec<CachedImage>> {
         let mut removed = Vec::new();
         for image in self.list()? {
             if keep.contains(&image.digest) {
@@ -216,19 +216,19 @@ impl Images {
 }
 
 /// A folder being filled, under its image's lock. Dropped without [`Partial::commit`], it is removed.
-pub struct Partial {
+pub(crate) struct Partial {
     partial: PathBuf,
     folder: PathBuf,
     _lock: File,
 }
 
 impl Partial {
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.partial
     }
 
     /// Makes the folder the image: all of it at once, and read-only, for overlays depend on every byte.
-    pub fn commit(self) -> Result<()> {
+    pub(crate) fn commit(self) -> Result<()> {
         for entry in fs::read_dir(&self.partial)
             .with_context(|| format!("failed to list `{}`", self.partial.display()))?
         {

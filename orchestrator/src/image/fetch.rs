@@ -22,7 +22,7 @@ const CONNECT: Duration = Duration::from_secs(30);
 const DOWNLOAD: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// An image that is to be in the cache.
-pub struct Fetch<'a> {
+pub(super) struct Fetch<'a> {
     pub wanted: &'a Digest,
     /// An empty folder, to fill.
     pub folder: &'a Path,
@@ -32,7 +32,7 @@ pub struct Fetch<'a> {
 
 impl Fetch<'_> {
     /// Copies the image at `path`.
-    pub fn copy(&self, path: &Path) -> Result<()> {
+    pub(super) fn copy(&self, path: &Path) -> Result<()> {
         self.scope.stage("copying the image");
         let name = path.display().to_string();
         let file =
@@ -45,7 +45,7 @@ impl Fetch<'_> {
     }
 
     /// Downloads the image at `url`.
-    pub fn download(&self, url: &str) -> Result<()> {
+    pub(super) fn download(&self, url: &str) -> Result<()> {
         self.scope.stage("downloading the image");
         let agent: ureq::Agent = ureq::Agent::config_builder()
             .timeout_connect(Some(CONNECT))

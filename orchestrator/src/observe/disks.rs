@@ -12,7 +12,7 @@ use pspd_model::spec::{Digest, Size};
 use crate::disk::qcow2::Header;
 
 /// System disks by domain name.
-pub fn system(folder: &Path) -> anyhow::Result<BTreeMap<String, DiskState>> {
+pub(super) fn system(folder: &Path) -> anyhow::Result<BTreeMap<String, DiskState>> {
     let mut disks = BTreeMap::new();
     for path in images(folder)? {
         let header = header(&path)?;
@@ -33,7 +33,7 @@ pub fn system(folder: &Path) -> anyhow::Result<BTreeMap<String, DiskState>> {
 }
 
 /// Data volumes' virtual sizes by file name.
-pub fn volumes(folder: &Path) -> anyhow::Result<BTreeMap<String, Size>> {
+pub(super) fn volumes(folder: &Path) -> anyhow::Result<BTreeMap<String, Size>> {
     let mut volumes = BTreeMap::new();
     for path in images(folder)? {
         let name = path

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use futures::future::join_all;
+use pspd_lab::{Lab, Relay};
 use pspd_model::observed::{
     CacheState, CertificateOwner, Defined, LabState, NetworkState, Observed, Power, ServiceState,
 };
 use pspd_model::spec::{self, Name, Range, Size, Spec};
-use pspd_lab::{Lab, Relay};
 
 use super::disks;
 use crate::disk;

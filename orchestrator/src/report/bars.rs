@@ -11,7 +11,7 @@ use crate::event::Event;
 const RATE: u8 = 5;
 const TICK: Duration = Duration::from_millis(250);
 
-pub struct Bars {
+pub(super) struct Bars {
     all: MultiProgress,
     steps: ProgressBar,
     /// By domain, or by step id for steps without a domain.
@@ -21,7 +21,7 @@ pub struct Bars {
 }
 
 impl Bars {
-    pub fn new() -> Bars {
+    pub(super) fn new() -> Bars {
         let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(RATE));
         let steps = all
             .add(ProgressBar::new(0).with_style(style("{elapsed:>5} {bar:24} {pos}/{len} steps")));
@@ -34,7 +34,7 @@ impl Bars {
         }
     }
 
-    pub fn draw(&mut self, event: &Event) {
+    pub(super) fn draw(&mut self, event: &Event) {
         match event {
             Event::Planned { steps } => self.steps.set_length(*steps as u64),
             Event::Started {
@@ -85,7 +85,7 @@ impl Bars {
         }
     }
 
-    pub fn clear(&self) {
+    pub(super) fn clear(&self) {
         // A closed terminal has nothing to clear.
         let _ = self.all.clear();
     }

@@ -9,14 +9,14 @@ use crate::event::Event;
 /// The time between two progress lines of one step. Faster steps are reported only when they finish.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-pub struct Lines {
+pub(super) struct Lines {
     began: Instant,
     /// When the progress of a step was last reported.
     reported: BTreeMap<String, Instant>,
 }
 
 impl Lines {
-    pub fn new() -> Lines {
+    pub(super) fn new() -> Lines {
         Lines {
             began: Instant::now(),
             reported: BTreeMap::new(),
@@ -24,7 +24,7 @@ impl Lines {
     }
 
     /// Returns the line for an event, if there is one.
-    pub fn line(&mut self, event: &Event) -> Option<String> {
+    pub(super) fn line(&mut self, event: &Event) -> Option<String> {
         let text = self.text(event)?;
         Some(format!(
             "[{:>6.1} s] {text}",

@@ -15,9 +15,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
+use pspd_lab::{Lab, Relay};
 use servers::{Answering, echo_inside, exchange, exchange_on, free_address};
 use user::User;
-use pspd_lab::{Lab, Relay};
 
 const BRIDGE_ADDRESS: &str = "10.213.0.1";
 const NETWORK: &str = "<network><name>lab-test</name><forward mode='nat'/><domain name='lab.test' localOnly='yes'/>\

@@ -8,9 +8,9 @@ use std::time::Duration;
 use pspd_lab::Lab;
 
 /// A process in the lab that sends back what it gets, and its end on drop.
-pub struct EchoInside(Child);
+pub(crate) struct EchoInside(Child);
 
-pub fn echo_inside(lab: &Lab, address: SocketAddr) -> EchoInside {
+pub(crate) fn echo_inside(lab: &Lab, address: SocketAddr) -> EchoInside {
     let script = format!(
         "import socketserver\n\
          class Echo(socketserver.BaseRequestHandler):\n\
@@ -48,10 +48,10 @@ impl Drop for EchoInside {
 }
 
 /// A server of the host that says its name and what it got.
-pub struct Answering(pub SocketAddr);
+pub(crate) struct Answering(pub SocketAddr);
 
 impl Answering {
-    pub fn new(name: &'static str) -> Answering {
+    pub(crate) fn new(name: &'static str) -> Answering {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         std::thread::spawn(move || {
@@ -66,11 +66,11 @@ impl Answering {
     }
 }
 
-pub fn exchange(host: SocketAddr, question: &[u8]) -> String {
+pub(crate) fn exchange(host: SocketAddr, question: &[u8]) -> String {
     exchange_on(&mut TcpStream::connect(host).unwrap(), question)
 }
 
-pub fn exchange_on(stream: &mut TcpStream, question: &[u8]) -> String {
+pub(crate) fn exchange_on(stream: &mut TcpStream, question: &[u8]) -> String {
     stream
         .set_read_timeout(Some(Duration::from_secs(10)))
         .unwrap();
@@ -82,7 +82,7 @@ pub fn exchange_on(stream: &mut TcpStream, question: &[u8]) -> String {
     answer
 }
 
-pub fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()

@@ -6,10 +6,10 @@ use std::process::Command;
 use crate::run;
 
 /// A user of the host with subordinate ids, for as long as this lives.
-pub struct User(pub String);
+pub(crate) struct User(pub String);
 
 impl User {
-    pub fn new() -> User {
+    pub(crate) fn new() -> User {
         let name = format!("pspdtest{}", std::process::id());
         let user = User(name.clone());
         run(

@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use pspd_tests::deployment::Deployment;
 use pspd_lab::Lab;
+use pspd_tests::deployment::Deployment;
 
 use super::{row, say};
 

@@ -13,10 +13,10 @@ use pspd::health;
 use pspd::identity::Identity;
 use pspd::reach::Reach;
 use pspd::state::Paths;
+use pspd_lab::Lab;
 use pspd_model::spec::{Name, Spec};
 use pspd_tests::deployment::{Deployment, output};
 use tokio_util::sync::CancellationToken;
-use pspd_lab::Lab;
 
 use super::{row, say};
 

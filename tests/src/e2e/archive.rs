@@ -11,10 +11,10 @@ use pspd::health;
 use pspd::identity::Identity;
 use pspd::reach::Reach;
 use pspd::state::Paths;
+use pspd_lab::Lab;
 use pspd_model::spec::Name;
 use pspd_tests::deployment::{Deployment, Ran, eventually, output, pspd, sh};
 use tokio_util::sync::CancellationToken;
-use pspd_lab::Lab;
 
 use super::{Scenario, faults};
 

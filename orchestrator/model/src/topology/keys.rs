@@ -2,7 +2,7 @@
 
 /// The type of a key's value.
 #[derive(Clone, Copy, Debug)]
-pub enum Kind {
+pub(super) enum Kind {
     /// Any string, with an example.
     Text {
         example: &'static str,
@@ -27,14 +27,14 @@ pub enum Kind {
 
 /// A mapping with fixed keys.
 #[derive(Debug)]
-pub struct Object {
+pub(super) struct Object {
     /// The noun for messages.
     pub title: &'static str,
     pub keys: &'static [Key],
 }
 
 #[derive(Debug)]
-pub struct Key {
+pub(super) struct Key {
     pub name: &'static str,
     pub kind: Kind,
     pub required: bool,
@@ -59,7 +59,7 @@ const fn optional(name: &'static str, kind: Kind, about: &'static str) -> Key {
     }
 }
 
-pub static TOPOLOGY: Object = Object {
+pub(super) static TOPOLOGY: Object = Object {
     title: "a topology",
     keys: &[
         required(
@@ -97,7 +97,7 @@ pub static TOPOLOGY: Object = Object {
     ],
 };
 
-pub static NETWORK: Object = Object {
+pub(super) static NETWORK: Object = Object {
     title: "a network",
     keys: &[
         optional(
@@ -117,7 +117,7 @@ pub static NETWORK: Object = Object {
     ],
 };
 
-pub static IMAGE: Object = Object {
+pub(super) static IMAGE: Object = Object {
     title: "an image",
     keys: &[
         optional(
@@ -163,7 +163,7 @@ pub static IMAGE: Object = Object {
     ],
 };
 
-pub static DOMAIN: Object = Object {
+pub(super) static DOMAIN: Object = Object {
     title: "a domain",
     keys: &[
         required(
@@ -245,7 +245,7 @@ pub static DOMAIN: Object = Object {
     ],
 };
 
-pub static COREBOOT: Object = Object {
+pub(super) static COREBOOT: Object = Object {
     title: "a coreboot firmware",
     keys: &[required(
         "coreboot",
@@ -254,7 +254,7 @@ pub static COREBOOT: Object = Object {
     )],
 };
 
-pub static PAYLOAD: Object = Object {
+pub(super) static PAYLOAD: Object = Object {
     title: "the coreboot options",
     keys: &[
         optional(
@@ -272,7 +272,7 @@ pub static PAYLOAD: Object = Object {
     ],
 };
 
-pub static ROM: Object = Object {
+pub(super) static ROM: Object = Object {
     title: "a ROM",
     keys: &[
         required(
@@ -292,7 +292,7 @@ pub static ROM: Object = Object {
     ],
 };
 
-pub static MEMORY: Object = Object {
+pub(super) static MEMORY: Object = Object {
     title: "memory",
     keys: &[
         required("current", Kind::Size, "The memory that the guest has."),
@@ -304,7 +304,7 @@ pub static MEMORY: Object = Object {
     ],
 };
 
-pub static VCPUS: Object = Object {
+pub(super) static VCPUS: Object = Object {
     title: "vCPUs",
     keys: &[
         required(
@@ -326,7 +326,7 @@ pub static VCPUS: Object = Object {
     ],
 };
 
-pub static VOLUME: Object = Object {
+pub(super) static VOLUME: Object = Object {
     title: "a data volume",
     keys: &[
         required(
@@ -344,7 +344,7 @@ pub static VOLUME: Object = Object {
     ],
 };
 
-pub static SERVICE: Object = Object {
+pub(super) static SERVICE: Object = Object {
     title: "a service",
     keys: &[
         required(
@@ -402,7 +402,7 @@ pub static SERVICE: Object = Object {
     ],
 };
 
-pub static SECRET: Object = Object {
+pub(super) static SECRET: Object = Object {
     title: "a secret",
     keys: &[required(
         "file",

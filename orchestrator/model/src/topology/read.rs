@@ -15,19 +15,19 @@ const SIMILAR: f64 = 0.8;
 
 /// Collects faults, so that reading continues after each.
 #[derive(Default)]
-pub struct Reader {
+pub(super) struct Reader {
     faults: RefCell<Vec<Fault>>,
 }
 
 /// A mapping's known keys.
-pub struct Fields<'a> {
+pub(super) struct Fields<'a> {
     pub at: Position,
     entries: BTreeMap<&'a str, (&'a Key, &'a Node)>,
 }
 
 impl<'a> Fields<'a> {
     /// Returns a key's value. A key without a value counts as absent.
-    pub fn get(&self, key: &str) -> Option<&'a Node> {
+    pub(super) fn get(&self, key: &str) -> Option<&'a Node> {
         self.entries
             .get(key)
             .map(|(_, node)| *node)
@@ -35,22 +35,27 @@ impl<'a> Fields<'a> {
     }
 
     /// Returns the position of a key, or of the mapping if the key is absent.
-    pub fn at(&self, key: &str) -> Position {
+    pub(super) fn at(&self, key: &str) -> Position {
         self.entries.get(key).map_or(self.at, |(key, _)| key.at)
     }
 }
 
 impl Reader {
-    pub fn into_faults(self) -> Vec<Fault> {
+    pub(super) fn into_faults(self) -> Vec<Fault> {
         self.faults.into_inner()
     }
 
-    pub fn fault(&self, fault: Fault) {
+    pub(super) fn fault(&self, fault: Fault) {
         self.faults.borrow_mut().push(fault);
     }
 
     /// Reads a mapping with fixed keys: unknown, duplicate and missing keys are faults.
-    pub fn object<'a>(&self, node: &'a Node, at: Position, object: &Object) -> Option<Fields<'a>> {
+    pub(super) fn object<'a>(
+        &self,
+        node: &'a Node,
+        at: Position,
+        object: &Object,
+    ) -> Option<Fields<'a>> {
         let entries = self.entries(node, object.title)?;
         let known: Vec<&str> = object.keys.iter().map(|key| key.name).collect();
         let mut fields = Fields {
@@ -84,7 +89,11 @@ impl Reader {
 
     /// Returns the entries of a mapping with user-defined names. Duplicates are faults, but are returned so that their
     /// values are checked, too.
-    pub fn entries<'a>(&self, node: &'a Node, what: &str) -> Option<Vec<(&'a Key, &'a Node)>> {
+    pub(super) fn entries<'a>(
+        &self,
+        node: &'a Node,
+        what: &str,
+    ) -> Option<Vec<(&'a Key, &'a Node)>> {
         let Value::Map(entries) = &node.value else {
             self.fault(Fault::new(
                 node.at,
@@ -104,7 +113,7 @@ impl Reader {
         Some(entries.iter().map(|(key, value)| (key, value)).collect())
     }
 
-    pub fn list<'a>(&self, node: &'a Node, what: &str) -> &'a [Node] {
+    pub(super) fn list<'a>(&self, node: &'a Node, what: &str) -> &'a [Node] {
         match &node.value {
             Value::List(items) => items,
             _ => {
@@ -120,7 +129,7 @@ impl Reader {
         }
     }
 
-    pub fn text<'a>(&self, node: &'a Node, what: &str) -> Option<&'a str> {
+    pub(super) fn text<'a>(&self, node: &'a Node, what: &str) -> Option<&'a str> {
         match &node.value {
             Value::Scalar { text, .. } if !node.is_null() => Some(text),
             _ => {
@@ -134,7 +143,7 @@ impl Reader {
     }
 
     /// Reads a string and parses it; an error of `parse` becomes a fault.
-    pub fn parsed<T>(
+    pub(super) fn parsed<T>(
         &self,
         node: &Node,
         what: &str,
@@ -146,15 +155,15 @@ impl Reader {
             .ok()
     }
 
-    pub fn size(&self, node: &Node, what: &str) -> Option<Size> {
+    pub(super) fn size(&self, node: &Node, what: &str) -> Option<Size> {
         self.parsed(node, what, units::size)
     }
 
-    pub fn duration(&self, node: &Node, what: &str) -> Option<Duration> {
+    pub(super) fn duration(&self, node: &Node, what: &str) -> Option<Duration> {
         self.parsed(node, what, units::duration)
     }
 
-    pub fn number(&self, node: &Node, what: &str, least: u64, most: u64) -> Option<u64> {
+    pub(super) fn number(&self, node: &Node, what: &str, least: u64, most: u64) -> Option<u64> {
         self.parsed(node, what, |text| {
             let number = text
                 .parse()
@@ -166,7 +175,7 @@ impl Reader {
         })
     }
 
-    pub fn word<T: Copy>(&self, node: &Node, what: &str, words: &[(&str, T)]) -> Option<T> {
+    pub(super) fn word<T: Copy>(&self, node: &Node, what: &str, words: &[(&str, T)]) -> Option<T> {
         let text = self.text(node, what)?;
         let value = words
             .iter()
@@ -182,13 +191,13 @@ impl Reader {
         value
     }
 
-    pub fn name(&self, text: &str, at: Position) -> Option<Name> {
+    pub(super) fn name(&self, text: &str, at: Position) -> Option<Name> {
         Name::new(text)
             .map_err(|error| self.fault(Fault::new(at, error.to_string())))
             .ok()
     }
 
-    pub fn digest(&self, node: &Node) -> Option<Digest> {
+    pub(super) fn digest(&self, node: &Node) -> Option<Digest> {
         self.parsed(node, "sha256", |text| {
             Digest::parse(text).map_err(|error| format!("`{text}`: {error}"))
         })
@@ -196,7 +205,7 @@ impl Reader {
 }
 
 /// Returns the most similar known word as a suggestion, or all known words.
-pub fn meant(word: &str, known: &[&str]) -> String {
+pub(super) fn meant(word: &str, known: &[&str]) -> String {
     let nearest = known
         .iter()
         .map(|other| (strsim::jaro_winkler(word, other), other))

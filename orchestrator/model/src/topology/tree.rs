@@ -12,13 +12,13 @@ const DEEPEST: usize = 24;
 const MOST_NODES: usize = 50_000;
 
 #[derive(Clone, Debug)]
-pub struct Node {
+pub(super) struct Node {
     pub at: Position,
     pub value: Value,
 }
 
 #[derive(Clone, Debug)]
-pub enum Value {
+pub(super) enum Value {
     /// `plain`: written without quotes, so that `null` and `~` are empty values.
     Scalar {
         text: String,
@@ -30,14 +30,14 @@ pub enum Value {
 }
 
 #[derive(Clone, Debug)]
-pub struct Key {
+pub(super) struct Key {
     pub at: Position,
     pub name: String,
 }
 
 impl Node {
     /// Returns the kind of value, for messages.
-    pub fn kind(&self) -> &'static str {
+    pub(super) fn kind(&self) -> &'static str {
         match &self.value {
             Value::Scalar { .. } if self.is_null() => "an empty value",
             Value::Scalar { .. } => "a single value",
@@ -46,7 +46,7 @@ impl Node {
         }
     }
 
-    pub fn is_null(&self) -> bool {
+    pub(super) fn is_null(&self) -> bool {
         matches!(&self.value, Value::Scalar { text, plain: true } if matches!(text.as_str(), "" | "~" | "null"))
     }
 
@@ -60,7 +60,7 @@ impl Node {
 }
 
 /// Parses one document.
-pub fn parse(text: &str) -> Result<Node, Fault> {
+pub(super) fn parse(text: &str) -> Result<Node, Fault> {
     let mut builder = Builder {
         parser: Parser::new_from_str(text),
         anchors: HashMap::new(),

@@ -16,7 +16,7 @@ const SIZES: [(&str, u64); 8] = [
 ];
 
 /// Parses a size such as `512 MiB` or `1.5GiB`; the unit is required.
-pub fn size(text: &str) -> Result<Size, String> {
+pub(super) fn size(text: &str) -> Result<Size, String> {
     let (number, unit) = split(text);
     if unit.is_empty() && !number.is_empty() {
         return Err(format!(
@@ -43,7 +43,7 @@ pub fn size(text: &str) -> Result<Size, String> {
 }
 
 /// Parses a duration such as `30s` or `2m`.
-pub fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = split(text);
     let seconds = match unit {
         "s" => Some(1),

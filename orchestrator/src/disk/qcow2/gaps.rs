@@ -10,14 +10,14 @@ const FAILED: &str = "failed to find the gaps of a sparse file";
 
 /// Answers from the last data and the last gap that were found: clusters are asked for nearly in order.
 #[derive(Default)]
-pub struct Gaps {
+pub(super) struct Gaps {
     data: Range<u64>,
     gap: Range<u64>,
 }
 
 impl Gaps {
     /// Whether any of `length` bytes from `at` on is data.
-    pub fn has_data(&mut self, file: &File, at: u64, length: u64) -> Result<bool> {
+    pub(super) fn has_data(&mut self, file: &File, at: u64, length: u64) -> Result<bool> {
         let end = at + length;
         if self.data.contains(&at) {
             return Ok(true);

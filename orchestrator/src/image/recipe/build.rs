@@ -28,7 +28,7 @@ const TAIL: usize = 20;
 const AFTER_ERROR: usize = 3;
 
 /// One run of a recipe's script.
-pub struct Build<'a> {
+pub(crate) struct Build<'a> {
     pub recipe: &'a Path,
     pub packages: &'a BTreeSet<String>,
     /// The folder that the script fills.
@@ -43,7 +43,7 @@ pub struct Build<'a> {
 
 impl Build<'_> {
     /// Blocks until the script has ended.
-    pub fn run(&self) -> Result<()> {
+    pub(crate) fn run(&self) -> Result<()> {
         let Build { recipe, log, .. } = self;
         let Some(status) = self.run_script()? else {
             bail!(Cancelled::during(format_args!(

@@ -16,12 +16,12 @@ use pspd_model::spec::Digest;
 use rust_embed::RustEmbed;
 use sha2::{Digest as _, Sha256};
 
-pub use build::Build;
+pub(crate) use build::Build;
 
-pub const SCRIPT: &str = "build.sh";
+pub(crate) const SCRIPT: &str = "build.sh";
 
 /// The digest over the names, modes and contents of a recipe's files.
-pub fn digest(recipe: &Path) -> Result<Digest> {
+pub(crate) fn digest(recipe: &Path) -> Result<Digest> {
     ensure!(
         recipe.join(SCRIPT).is_file(),
         "the recipe `{}` has no `{SCRIPT}`",
@@ -48,7 +48,7 @@ pub fn digest(recipe: &Path) -> Result<Digest> {
 }
 
 /// Writes a recipe that this program carries to `folder`.
-pub fn write<R: RustEmbed>(folder: &Path) -> Result<()> {
+pub(crate) fn write<R: RustEmbed>(folder: &Path) -> Result<()> {
     for name in R::iter() {
         let path = folder.join(&*name);
         let context = || format!("failed to write `{}`", path.display());

@@ -6,25 +6,25 @@ use crate::observed::*;
 
 /// A host and what the user asked for.
 #[derive(Clone, Debug, PartialEq)]
-pub struct World {
+pub(super) struct World {
     pub observed: Observed,
     pub intent: Intent,
 }
 
 /// The certificate that a renewal makes of one.
-pub fn renewed(name: &Name) -> Digest {
+pub(super) fn renewed(name: &Name) -> Digest {
     Digest::of(format!("the renewed certificate of {name}").as_bytes())
 }
 
 impl World {
     /// Takes the first `count` steps.
-    pub fn apply(&mut self, plan: &Plan, count: usize, spec: &Spec) {
+    pub(super) fn apply(&mut self, plan: &Plan, count: usize, spec: &Spec) {
         for step in plan.steps.iter().take(count) {
             self.take(&step.action, spec);
         }
     }
 
-    pub fn domain(&mut self, name: &Name) -> &mut ObservedDomain {
+    pub(super) fn domain(&mut self, name: &Name) -> &mut ObservedDomain {
         self.observed.domains.entry(name.clone()).or_default()
     }
 
@@ -226,7 +226,7 @@ impl World {
 }
 
 /// A domain's service with keys, before it runs.
-pub fn service(name: &Name) -> ServiceState {
+pub(super) fn service(name: &Name) -> ServiceState {
     ServiceState {
         release: Some(Digest::of(name.as_str().as_bytes())),
         certificate: Some(Digest::of(format!("{name}'s").as_bytes())),

@@ -12,7 +12,7 @@ use crate::spec::{Mac, Name};
 const FIRST: u32 = 10;
 
 /// Returns the first usable address.
-pub fn gateway(cidr: Ipv4Net) -> Ipv4Addr {
+pub(super) fn gateway(cidr: Ipv4Net) -> Ipv4Addr {
     nth(cidr, 1)
 }
 
@@ -21,7 +21,7 @@ fn nth(cidr: Ipv4Net, index: u32) -> Ipv4Addr {
 }
 
 /// Checks that an address can be a guest's; the error is the reason.
-pub fn check(cidr: Ipv4Net, address: Ipv4Addr) -> Result<(), String> {
+pub(super) fn check(cidr: Ipv4Net, address: Ipv4Addr) -> Result<(), String> {
     if !cidr.contains(&address) {
         return Err(format!("`{address}` is outside the network `{cidr}`"));
     }
@@ -38,7 +38,7 @@ pub fn check(cidr: Ipv4Net, address: Ipv4Addr) -> Result<(), String> {
 
 /// Assigns an address to each name: the index is derived from the name's digest, and taken addresses are skipped.
 /// Returns `None` if the network is too small.
-pub fn assign<'a>(
+pub(super) fn assign<'a>(
     cidr: Ipv4Net,
     fixed: &BTreeMap<Name, Ipv4Addr>,
     names: impl Iterator<Item = &'a Name>,
@@ -66,7 +66,7 @@ fn number(name: &Name) -> u32 {
 }
 
 /// Returns a MAC with QEMU's prefix, derived from both names.
-pub fn mac(deployment: &Name, domain: &Name) -> Mac {
+pub(super) fn mac(deployment: &Name, domain: &Name) -> Mac {
     let digest = Sha256::digest(format!("{deployment}/{domain}").as_bytes());
     Mac([0x52, 0x54, 0x00, digest[0], digest[1], digest[2]])
 }

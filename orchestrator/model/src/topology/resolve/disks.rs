@@ -12,7 +12,7 @@ const SYSTEM_DISK: Size = Size::gib(4);
 /// The maximum length of a disk's serial number in QEMU. The guest finds the disk by it.
 const LONGEST_VOLUME: usize = 20;
 
-pub fn disks(reader: &Reader, fields: &Fields) -> (Size, Vec<VolumeSpec>) {
+pub(super) fn disks(reader: &Reader, fields: &Fields) -> (Size, Vec<VolumeSpec>) {
     let entries = fields
         .get("disks")
         .and_then(|node| reader.entries(node, "disks"))

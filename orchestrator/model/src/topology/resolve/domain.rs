@@ -11,7 +11,7 @@ use super::{Files, disks, hardware, service, unknown};
 use crate::spec::{DomainSpec, Firmware, ImageSource, ImageSpec, Mac, Name, Publish};
 
 /// The values of a domain.
-pub struct Draft {
+pub(super) struct Draft {
     /// `None` if a value is invalid. Name, address and MAC are set later.
     pub spec: Option<DomainSpec>,
     pub has_service: bool,
@@ -20,7 +20,7 @@ pub struct Draft {
     pub publish: Vec<(Publish, Position)>,
 }
 
-pub fn draft(
+pub(super) fn draft(
     reader: &Reader,
     node: &Node,
     at: Position,

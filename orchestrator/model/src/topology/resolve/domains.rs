@@ -14,7 +14,7 @@ const RESERVED: &str = "pspd";
 const SSH: u16 = 22;
 
 /// Returns the valid domains; the others are reported as faults.
-pub fn domains(
+pub(super) fn domains(
     reader: &Reader,
     fields: &Fields,
     files: &Files,

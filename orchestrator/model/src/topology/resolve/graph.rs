@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::spec::Name;
 
 /// Returns cycles without common domains, at least one if there is any. The first member is repeated at the end.
-pub fn cycles(mut edges: BTreeMap<Name, BTreeSet<Name>>) -> Vec<Vec<Name>> {
+pub(super) fn cycles(mut edges: BTreeMap<Name, BTreeSet<Name>>) -> Vec<Vec<Name>> {
     let mut cycles = Vec::new();
     while let Some(cycle) = cycle(&edges) {
         edges.retain(|name, _| !cycle.contains(name));

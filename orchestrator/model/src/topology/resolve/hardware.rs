@@ -17,7 +17,7 @@ const LEAST_MEMORY: Size = Size::mib(64);
 /// coreboot loads the initramfs at 128 MiB, above the memory where the kernel unpacks itself.
 const LEAST_MEMORY_OF_ROM_KERNEL: Size = Size::mib(256);
 
-pub fn firmware(reader: &Reader, node: &Node, files: &Files) -> Option<Firmware> {
+pub(super) fn firmware(reader: &Reader, node: &Node, files: &Files) -> Option<Firmware> {
     if let Value::Map(entries) = &node.value {
         if entries.iter().any(|(key, _)| key.name == "coreboot") {
             let fields = reader.object(node, node.at, &keys::COREBOOT)?;
@@ -73,7 +73,7 @@ fn coreboot(reader: &Reader, node: &Node) -> Option<Firmware> {
     }))
 }
 
-pub fn boot(
+pub(super) fn boot(
     reader: &Reader,
     fields: &Fields,
     firmware: Option<&Firmware>,
@@ -123,7 +123,11 @@ fn boot_of_rom(reader: &Reader, fields: &Fields, recipe: bool) -> Option<Boot> {
     None
 }
 
-pub fn machine(reader: &Reader, fields: &Fields, firmware: Option<&Firmware>) -> Option<Machine> {
+pub(super) fn machine(
+    reader: &Reader,
+    fields: &Fields,
+    firmware: Option<&Firmware>,
+) -> Option<Machine> {
     let seabios = matches!(firmware, None | Some(Firmware::Seabios));
     let default = if seabios { Machine::Pc } else { Machine::Q35 };
     let machine = fields.get("machine").map_or(Some(default), |node| {
@@ -149,7 +153,7 @@ pub fn machine(reader: &Reader, fields: &Fields, firmware: Option<&Firmware>) ->
     Some(machine)
 }
 
-pub fn memory(
+pub(super) fn memory(
     reader: &Reader,
     fields: &Fields,
     firmware: Option<&Firmware>,
@@ -178,7 +182,7 @@ pub fn memory(
     Some(range)
 }
 
-pub fn vcpus(reader: &Reader, fields: &Fields) -> Option<Range<u32>> {
+pub(super) fn vcpus(reader: &Reader, fields: &Fields) -> Option<Range<u32>> {
     let read = |reader: &Reader, node: &Node, what: &str| {
         let count = reader.number(node, what, 1, 255)?;
         u32::try_from(count).ok()

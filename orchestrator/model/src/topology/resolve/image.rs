@@ -11,7 +11,7 @@ use super::Files;
 use crate::spec::{ImageSource, ImageSpec, Seed};
 
 /// Returns images by name; `None` for invalid images.
-pub fn images(
+pub(super) fn images(
     reader: &Reader,
     fields: &Fields,
     files: &Files,

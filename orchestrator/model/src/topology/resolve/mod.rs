@@ -64,7 +64,7 @@ impl Files<'_> {
     }
 }
 
-pub fn resolve(
+pub(super) fn resolve(
     tree: &Node,
     folder: &Path,
     look: &dyn Fn(&Path) -> Found,

@@ -13,7 +13,12 @@ use crate::spec::{Secret, ServiceSpec};
 
 const SSH: u16 = 22;
 
-pub fn service(reader: &Reader, node: &Node, at: Position, files: &Files) -> Option<ServiceSpec> {
+pub(super) fn service(
+    reader: &Reader,
+    node: &Node,
+    at: Position,
+    files: &Files,
+) -> Option<ServiceSpec> {
     let fields = reader.object(node, at, &keys::SERVICE)?;
     let binary = fields.get("binary").and_then(|node| {
         files.expect(
