@@ -9,7 +9,7 @@ use pspd_model::spec::{Digest, Name, Spec};
 use sha2::{Digest as _, Sha256};
 
 use super::unit;
-use crate::identity::{Certificate, Identity};
+use crate::identity::{self, Certificate, Identity};
 
 /// The files of a service, identified by a digest.
 #[derive(Clone, Debug)]
@@ -38,59 +38,77 @@ pub enum Content {
 }
 
 impl Release {
-    /// Reads a service's files and computes their digest; returns `None` if the domain has no service.
+    /// Reads a service's files and its keys; returns `None` if the domain has no service.
     pub fn assemble(
         spec: &Spec,
         domain: &Name,
         identity: &Identity,
     ) -> anyhow::Result<Option<Release>> {
-        let Some(service) = &spec.domains[domain].service else {
+        let Some(files) = files(spec, domain, identity.folder())? else {
             return Ok(None);
         };
-        let mut files = vec![ReleaseFile::host(
-            domain.as_str().into(),
-            0o755,
-            &service.binary,
-        )?];
-        for (path, from) in &service.files {
-            files.push(ReleaseFile::host(path.clone(), 0o644, from)?);
-        }
-        files.extend([
-            ReleaseFile::text(
-                unit::file_name(domain),
-                0o644,
-                unit::unit(spec, domain, service),
-            ),
-            ReleaseFile::text(
-                unit::ENVIRONMENT,
-                0o644,
-                unit::environment(spec, domain, service),
-            ),
-        ]);
-        if !service.secrets.is_empty() {
-            let secrets = unit::variables(&identity.secrets(domain, service)?);
-            files.push(ReleaseFile::text(unit::SECRETS, 0o600, secrets));
-        }
-        if !spec.domains[domain].volumes.is_empty() {
-            let script = unit::mount_volumes(&spec.domains[domain]);
-            files.push(ReleaseFile::text(unit::MOUNT_VOLUMES, 0o755, script));
-            let name = unit::volumes_file_name(domain);
-            files.push(ReleaseFile::text(name, 0o644, unit::volumes_unit(domain)));
-        }
-        let listed: Vec<_> = files
-            .iter()
-            .map(|file| (&file.path, file.mode, &file.digest))
-            .collect();
-        let digest = Digest::of(
-            &serde_json::to_vec(&listed).context("failed to compute the digest of a release")?,
-        );
         Ok(Some(Release {
             service: domain.clone(),
-            digest,
+            digest: digest(&files)?,
             files,
             certificate: identity.service(domain)?,
         }))
     }
+
+    /// Computes the digest of a service's release, which does not depend on its certificate. `keys` is the folder of
+    /// keys, which has the generated secrets.
+    pub fn digest(spec: &Spec, domain: &Name, keys: &Path) -> anyhow::Result<Option<Digest>> {
+        let files = files(spec, domain, keys)?;
+        files.map(|files| digest(&files)).transpose()
+    }
+}
+
+/// The files of a service's release; `None` if the domain has no service.
+fn files(spec: &Spec, domain: &Name, keys: &Path) -> anyhow::Result<Option<Vec<ReleaseFile>>> {
+    let Some(service) = &spec.domains[domain].service else {
+        return Ok(None);
+    };
+    let mut files = vec![ReleaseFile::host(
+        domain.as_str().into(),
+        0o755,
+        &service.binary,
+    )?];
+    for (path, from) in &service.files {
+        files.push(ReleaseFile::host(path.clone(), 0o644, from)?);
+    }
+    files.extend([
+        ReleaseFile::text(
+            unit::file_name(domain),
+            0o644,
+            unit::unit(spec, domain, service),
+        ),
+        ReleaseFile::text(
+            unit::ENVIRONMENT,
+            0o644,
+            unit::environment(spec, domain, service),
+        ),
+    ]);
+    if !service.secrets.is_empty() {
+        let secrets = unit::variables(&identity::secrets(keys, domain, service)?);
+        files.push(ReleaseFile::text(unit::SECRETS, 0o600, secrets));
+    }
+    if !spec.domains[domain].volumes.is_empty() {
+        let script = unit::mount_volumes(&spec.domains[domain]);
+        files.push(ReleaseFile::text(unit::MOUNT_VOLUMES, 0o755, script));
+        let name = unit::volumes_file_name(domain);
+        files.push(ReleaseFile::text(name, 0o644, unit::volumes_unit(domain)));
+    }
+    Ok(Some(files))
+}
+
+fn digest(files: &[ReleaseFile]) -> anyhow::Result<Digest> {
+    let listed: Vec<_> = files
+        .iter()
+        .map(|file| (&file.path, file.mode, &file.digest))
+        .collect();
+    let listed =
+        serde_json::to_vec(&listed).context("failed to compute the digest of a release")?;
+    Ok(Digest::of(&listed))
 }
 
 impl ReleaseFile {

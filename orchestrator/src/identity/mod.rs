@@ -108,12 +108,16 @@ impl Identity {
         ])
     }
 
-    /// The certificate of a domain's service.
+    /// The certificate of a domain's service, which must exist.
     pub fn service(&self, domain: &Name) -> anyhow::Result<Certificate> {
         let path = self.folder.join(service_file(domain));
-        self.authority
-            .certificate(&path)?
-            .with_context(|| missing(&path))
+        self.certificate(domain)?.with_context(|| missing(&path))
+    }
+
+    /// The certificate of a domain's service; `None` before it was signed.
+    pub fn certificate(&self, domain: &Name) -> anyhow::Result<Option<Certificate>> {
+        let path = self.folder.join(service_file(domain));
+        self.authority.certificate(&path)
     }
 
     /// The values of a service's secrets.
@@ -122,11 +126,12 @@ impl Identity {
         domain: &Name,
         service: &ServiceSpec,
     ) -> anyhow::Result<BTreeMap<String, String>> {
-        let folder = self.folder.join(secrets_folder(domain));
-        let values = service.secrets.iter();
-        let values =
-            values.map(|(key, from)| Ok((key.clone(), secret::value(&folder, key, from)?)));
-        values.collect()
+        secrets(&self.folder, domain, service)
+    }
+
+    /// The folder of keys.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// pspd's own client certificate.
@@ -191,12 +196,23 @@ pub fn state(folder: &Path, spec: &Spec) -> anyhow::Result<KeysState> {
     Ok(state)
 }
 
-/// Whether no key of this domain's release is missing.
-pub fn has_keys_of(state: &KeysState, domain: &Name) -> bool {
-    let secrets = format!("{}/", secrets_folder(domain));
-    let certificate = service_file(domain);
+/// The values of a service's secrets; `folder` is the folder of keys.
+pub fn secrets(
+    folder: &Path,
+    domain: &Name,
+    service: &ServiceSpec,
+) -> anyhow::Result<BTreeMap<String, String>> {
+    let folder = folder.join(secrets_folder(domain));
+    let values = service.secrets.iter();
+    let values = values.map(|(key, from)| Ok((key.clone(), secret::value(&folder, key, from)?)));
+    values.collect()
+}
+
+/// Whether a generated secret of this domain is missing.
+pub fn lacks_secrets(state: &KeysState, domain: &Name) -> bool {
+    let folder = format!("{}/", secrets_folder(domain));
     let mut missing = state.missing.iter();
-    !missing.any(|file| *file == certificate || file.starts_with(&secrets))
+    missing.any(|file| file.starts_with(&folder))
 }
 
 /// Creates every key that is missing, and signs every certificate that is missing or of another authority.

@@ -163,28 +163,32 @@ fn observe_host(host: &Host, spec: &Spec) -> anyhow::Result<Observed> {
 
 /// What each service should run, and what was deployed last.
 fn services(host: &Host, spec: &Spec, observed: &mut Observed) -> anyhow::Result<()> {
-    let identity = Identity::load(&host.home.keys())?;
+    let keys = host.home.keys();
+    let identity = Identity::load(&keys)?;
     for (name, domain) in &mut observed.domains {
         domain.deployed = host.home.deployed_record(name)?;
         let of_spec = spec.domains.get(name);
         if of_spec.is_none_or(|domain| domain.service.is_none()) {
             continue;
         }
-        let mut service = ServiceState::default();
-        // Without its keys a release is not known yet.
-        if let Some(identity) = &identity
-            && identity::has_keys_of(&observed.keys, name)
-        {
-            let release = Release::assemble(spec, name, identity)
-                .with_context(|| format!("failed to read the service of `{name}`"))?;
-            let owner = CertificateOwner::Service(name.clone());
-            if let Some(release) = release {
-                let current = !observed.keys.expiring.contains(&owner);
-                service.certificate = current.then(|| release.certificate.digest());
-                service.release = Some(release.digest);
+        let release = if identity::lacks_secrets(&observed.keys, name) {
+            None
+        } else {
+            Release::digest(spec, name, &keys)
+                .with_context(|| format!("failed to read the service of `{name}`"))?
+        };
+        let owner = CertificateOwner::Service(name.clone());
+        let certificate = match &identity {
+            Some(identity) if !observed.keys.expiring.contains(&owner) => {
+                identity.certificate(name)?
             }
-        }
-        domain.service = Some(service);
+            _ => None,
+        };
+        domain.service = Some(ServiceState {
+            release,
+            certificate: certificate.map(|certificate| certificate.digest()),
+            serving: false,
+        });
     }
     Ok(())
 }

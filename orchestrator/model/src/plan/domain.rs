@@ -398,6 +398,7 @@ impl<'a> DomainPlanner<'a> {
         let serving = state.is_some_and(|state| state.serving);
         let reason = match deployed {
             None => "nothing is deployed".to_owned(),
+            Some(_) if wanted.is_none() => "its secrets are generated".to_owned(),
             Some(deployed) if wanted != Some(&deployed.release) => {
                 format!("the release {} is deployed", deployed.release.short())
             }

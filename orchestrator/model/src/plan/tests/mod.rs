@@ -251,6 +251,21 @@ fn a_renewed_certificate_restarts_nothing() {
 }
 
 #[test]
+fn a_service_whose_secret_is_still_to_be_generated_is_deployed_again() {
+    let spec = two();
+    let mut world = applied(&spec);
+    world.observed.keys.missing.insert("secrets/d0/TOKEN".into());
+    world.domain(&name("d0")).service.as_mut().unwrap().release = None;
+    insta::assert_snapshot!(lines(&up(&spec, &world).unwrap()), @"
+    keys/create after []: `secrets/d0/TOKEN` is missing
+    d0/reach after [keys/create]: its secrets are generated
+    d0/push after [d0/reach keys/create]: its secrets are generated
+    d0/activate after [d0/push]: its secrets are generated
+    d0/healthy after [d0/activate]: its secrets are generated
+    ");
+}
+
+#[test]
 fn an_unhealthy_service_is_deployed_again() {
     let spec = two();
     let mut world = applied(&spec);
