@@ -1,6 +1,6 @@
-//! Wrong inputs of `pspd export` and `pspd import` as a user gives them, and what a killed export left without a lab.
+//! Invalid arguments and files for `pspd export` and `pspd import`, and recovery from a killed export without a lab.
 
-#![allow(clippy::unwrap_used)] // clippy's exception for tests does not reach the functions that they share
+#![allow(clippy::unwrap_used)] // clippy exempts tests, but not the functions that they share
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use pspd::libvirt::Connection;
 use pspd::state::{Home, Paths};
 use pspd::{archive, disk};
 
-/// A folder with a topology that was never brought up.
+/// A folder with a topology that was never deployed.
 struct Place(tempfile::TempDir);
 
 impl Place {
@@ -44,7 +44,7 @@ impl Place {
         topology::parse(&text, self.0.path(), &|_| Found::File).unwrap()
     }
 
-    /// Runs `pspd`, which must refuse; gives what it said, with the folder's own name left out.
+    /// Runs `pspd`, which must fail and leave nothing; returns its error with the folder's path replaced.
     #[track_caller]
     fn refused(&self, arguments: &str) -> String {
         let before = self.names();
@@ -56,7 +56,7 @@ impl Place {
             .unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(1), "{said}");
-        assert_eq!(self.names(), before, "something is left after: {said}");
+        assert_eq!(self.names(), before, "files are left after: {said}");
         let errors = said.lines().skip_while(|line| !line.starts_with("error"));
         let errors: Vec<&str> = errors.collect();
         errors
@@ -75,7 +75,7 @@ impl Place {
 }
 
 #[test]
-fn an_export_that_cannot_be_is_refused_at_once() {
+fn an_impossible_export_is_refused_at_once() {
     let place = Place::new();
     fs::write(place.at("there.tar.xz"), "mine").unwrap();
     fs::create_dir(place.at("folder.tar.xz")).unwrap();
@@ -92,7 +92,7 @@ fn an_export_that_cannot_be_is_refused_at_once() {
 }
 
 #[test]
-fn what_is_no_archive_is_refused_with_the_reason() {
+fn a_file_that_is_not_an_archive_is_refused_with_the_reason() {
     let place = Place::new();
     fs::write(place.at("words.tar.xz"), "no archive at all").unwrap();
     fs::write(place.at("empty.tar.zst"), "").unwrap();
@@ -132,7 +132,7 @@ fn what_is_no_archive_is_refused_with_the_reason() {
     insta::assert_snapshot!(place.refused("import newer.tar --name No_Name"), @"error: `No_Name` is not a DNS label: use 1 to 63 of a-z, 0-9 and -, with no - at either end");
 }
 
-/// An archive of a format that nobody has made yet.
+/// An archive in a future format.
 fn newer() -> Vec<u8> {
     let manifest = br#"{"format": 9, "made_by": "pspd 9.0.0", "disks": "otherwise"}"#;
     let sum = format!("{}  manifest.json\n", Digest::of(manifest));
@@ -149,7 +149,7 @@ fn newer() -> Vec<u8> {
     tar.into_inner().unwrap()
 }
 
-/// The lab is gone with its definitions: what guests wrote last is in overlays that nothing has open.
+/// The lab and its definitions are gone; the guests' last writes are in overlays that no process has open.
 #[test]
 fn overlays_are_merged_without_a_domain() {
     let place = Place::new();
@@ -178,7 +178,7 @@ fn overlays_are_merged_without_a_domain() {
     merge(&home, &spec, &store);
 }
 
-/// A disk with something written before the freeze, and its overlay with something written after.
+/// A disk with data from before the freeze, and its overlay with data from after it.
 fn interrupted(disk: &Path) {
     let overlay = format!("{}.snapshot", text(disk));
     tool(

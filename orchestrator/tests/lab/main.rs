@@ -1,8 +1,10 @@
-//! A lab's whole life with a real libvirtd, dnsmasq and QEMU: as this user, and as an ordinary one with subordinate ids.
+//! A lab from start to stop with a real libvirtd, dnsmasq and QEMU: as this user, and as an ordinary user with
+//! subordinate ids.
 //!
-//! Needs the lab's packages. The ordinary user is made when the tests run as root; it needs `/dev/net/tun` open to all.
+//! Needs the packages that `scripts/setup` installs. Root creates the ordinary user, who needs `/dev/net/tun` open to
+//! all.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout)] // Clippy sees no tests in the functions that they share.
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // clippy exempts tests, but not the functions that they share
 
 mod servers;
 mod user;
@@ -24,25 +26,23 @@ const NETWORK: &str = "<network><name>lab-test</name><forward mode='nat'/><domai
     <dns><host ip='10.213.0.10'><hostname>database</hostname></host></dns>\
     <ip address='10.213.0.1' netmask='255.255.255.0'><dhcp><range start='10.213.0.100' end='10.213.0.200'/></dhcp></ip>\
     </network>";
-/// Without a disk: SeaBIOS finds nothing to boot and stays, which is enough to run.
+/// Without a disk: SeaBIOS finds nothing to boot and waits, which is enough for a running domain.
 const DOMAIN: &str = "<domain type='qemu'><name>lab-test</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>\
     <os><type arch='x86_64' machine='pc'>hvm</type></os>\
     <devices><interface type='network'><source network='lab-test'/><model type='virtio'/></interface>\
     <serial type='pty'/></devices></domain>";
 
 #[test]
-fn a_lab_lives_and_ends() {
+fn a_lab_starts_works_and_stops() {
     let home = tempfile::tempdir().unwrap();
-    whole_life(home.path());
+    start_use_and_stop(home.path());
 }
 
-/// Runs `a_lab_lives_and_ends` of this same program as another user.
+/// Runs `a_lab_starts_works_and_stops` of this same program as another user.
 #[test]
 fn an_ordinary_user_needs_no_root() {
     if !rustix::process::geteuid().is_root() {
-        println!(
-            "skipped: only root can make a user; the other tests run as an ordinary one already"
-        );
+        println!("skipped: only root can create a user; the other tests run as an ordinary one");
         return;
     }
     let user = User::new();
@@ -58,7 +58,7 @@ fn an_ordinary_user_needs_no_root() {
     let output = Command::new("setpriv")
         .args(["--reuid", &user.0, "--regid", &user.0, "--init-groups"])
         .arg(&test)
-        .args(["--exact", "a_lab_lives_and_ends", "--nocapture"])
+        .args(["--exact", "a_lab_starts_works_and_stops", "--nocapture"])
         .env_clear()
         .env("PATH", "/usr/bin:/bin")
         .env("PSPD_TEST_PROGRAM", &pspd)
@@ -88,9 +88,9 @@ fn two_starts_make_one_lab() {
     labs.into_iter().for_each(|lab| lab.stop().unwrap());
 }
 
-/// `flock FILE pspd up` must not leave the lock to the lab.
+/// `flock FILE pspd up` must not pass the lock on to the lab.
 #[test]
-fn what_the_caller_left_open_is_not_the_labs() {
+fn a_lab_does_not_inherit_the_callers_open_files() {
     let home = tempfile::tempdir().unwrap();
     let lock = home.path().join("lock of the caller");
     let held = fs::File::create(&lock).unwrap();
@@ -153,81 +153,81 @@ fn a_relay_needs_no_lab() {
     assert!(Relay::running(home.path()).unwrap().is_none());
 }
 
-fn whole_life(home: &Path) {
+fn start_use_and_stop(home: &Path) {
     let dir = home.join("lab");
     assert!(Lab::running(&dir).unwrap().is_none());
-    let begun = Instant::now();
+    let started = Instant::now();
     let (lab, notes) = Lab::start_with(&program(), &dir).unwrap();
-    println!("first start {:?}, notes {notes:?}", begun.elapsed());
+    println!("first start {:?}, notes {notes:?}", started.elapsed());
     let _guard = StopOnDrop(dir.clone());
     assert!(Lab::running(&dir).unwrap().is_some());
     assert!(virsh(&lab, &["version"]).contains("Running hypervisor: QEMU"));
 
-    let begun = Instant::now();
+    let started = Instant::now();
     define(&lab, home, "net-define", NETWORK);
     virsh(&lab, &["net-start", "lab-test"]);
-    println!("network {:?}", begun.elapsed());
+    println!("network {:?}", started.elapsed());
     let inside = enter(&lab, "ip -4 -o address");
     assert!(inside.contains(BRIDGE_ADDRESS), "{inside}");
     let outside = fs::read_to_string("/proc/net/fib_trie").unwrap();
     assert!(!outside.contains(BRIDGE_ADDRESS), "{outside}");
     assert_eq!(enter(&lab, "cat /proc/sys/net/ipv4/ip_forward"), "1");
 
-    let begun = Instant::now();
+    let started = Instant::now();
     define(&lab, home, "define", DOMAIN);
     virsh(&lab, &["start", "lab-test"]);
-    println!("domain {:?}", begun.elapsed());
+    println!("domain {:?}", started.elapsed());
     assert_eq!(virsh(&lab, &["domstate", "lab-test"]), "running");
 
-    dials_reach_the_inside_only(&lab);
-    published_addresses_reach_the_inside(&lab);
-    libvirtd_comes_back(&lab, &dir);
+    dials_reach_only_the_lab(&lab);
+    published_addresses_reach_the_lab(&lab);
+    libvirtd_is_restarted(&lab, &dir);
     report_memory(&lab);
 
     let qemu = outside_processes("guest=lab-test", &dir);
     let (again, _) = Lab::start_with(&program(), &dir).unwrap();
     assert_eq!(namespace_id(&again), namespace_id(&lab));
     assert_eq!(qemu.len(), 1, "{qemu:?}");
-    killed_supervisor_takes_all_with_it(&dir, &qemu);
+    a_killed_supervisor_ends_every_process(&dir, &qemu);
 
     // libvirtd then probes QEMU while it starts, in processes that the supervisor must reap.
     fs::remove_dir_all(dir.join("cache")).unwrap();
-    let begun = Instant::now();
+    let started = Instant::now();
     let (lab, _) = Lab::start_with(&program(), &dir).unwrap();
-    println!("second start {:?}", begun.elapsed());
-    assert!(begun.elapsed() < Duration::from_secs(60));
+    println!("second start {:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(60));
     assert_eq!(virsh(&lab, &["list", "--all", "--name"]), "lab-test");
     assert_eq!(virsh(&lab, &["net-list", "--all", "--name"]), "lab-test");
     assert_eq!(virsh(&lab, &["domstate", "lab-test"]), "shut off");
     virsh(&lab, &["net-start", "lab-test"]);
     virsh(&lab, &["undefine", "lab-test"]);
-    let begun = Instant::now();
+    let started = Instant::now();
     lab.stop().unwrap();
-    println!("stop {:?}", begun.elapsed());
+    println!("stop {:?}", started.elapsed());
     assert!(Lab::running(&dir).unwrap().is_none());
     assert!(!dir.join("run").exists());
-    // No file of another user (a subordinate id) may keep the user from this.
+    // A file of another user (a subordinate id) must not prevent this.
     fs::remove_dir_all(&dir).unwrap();
 }
 
-fn dials_reach_the_inside_only(lab: &Lab) {
+fn dials_reach_only_the_lab(lab: &Lab) {
     let address: SocketAddr = format!("{BRIDGE_ADDRESS}:7000").parse().unwrap();
     let second = Duration::from_secs(1);
     let refused = lab.dial(address, second).unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
-    let begun = Instant::now();
-    let nobody = lab
+    let started = Instant::now();
+    let unanswered = lab
         .dial("10.213.0.77:1".parse().unwrap(), second)
         .unwrap_err();
-    assert_eq!(nobody.kind(), std::io::ErrorKind::TimedOut);
-    assert!(begun.elapsed() < 20 * second);
+    assert_eq!(unanswered.kind(), std::io::ErrorKind::TimedOut);
+    assert!(started.elapsed() < 20 * second);
 
     let _echo = echo_inside(lab, address);
     let mut stream = lab.dial(address, second).unwrap();
     assert_eq!(exchange_on(&mut stream, b"dialled"), "dialled");
 }
 
-fn published_addresses_reach_the_inside(lab: &Lab) {
+fn published_addresses_reach_the_lab(lab: &Lab) {
     let guest: SocketAddr = format!("{BRIDGE_ADDRESS}:7001").parse().unwrap();
     let _echo = echo_inside(lab, guest);
     let host = free_address();
@@ -235,9 +235,9 @@ fn published_addresses_reach_the_inside(lab: &Lab) {
     lab.publish(host, guest).unwrap();
     assert_eq!(lab.published().unwrap(), [(host, guest)]);
 
-    // More than every buffer on the way, so that both directions must flow at once.
+    // More than all buffers on the way hold, so that both directions must flow at once.
     let large: Vec<u8> = (0..8_000_000_u32).map(|n| (n % 251) as u8).collect();
-    let begun = Instant::now();
+    let started = Instant::now();
     let stream = TcpStream::connect(host).unwrap();
     let mut sending = stream.try_clone().unwrap();
     let sent = large.clone();
@@ -256,27 +256,27 @@ fn published_addresses_reach_the_inside(lab: &Lab) {
     );
     println!(
         "8 MB echoed through a published port in {:?}",
-        begun.elapsed()
+        started.elapsed()
     );
 
     lab.unpublish(host).unwrap();
     assert!(TcpStream::connect(host).is_err());
 }
 
-fn libvirtd_comes_back(lab: &Lab, dir: &Path) {
+fn libvirtd_is_restarted(lab: &Lab, dir: &Path) {
     let before = enter(lab, "pidof libvirtd");
     enter(lab, "kill -9 $(pidof libvirtd)");
-    let begun = Instant::now();
-    poll("libvirtd is back", || {
+    let started = Instant::now();
+    poll("libvirtd to come back", || {
         let now = output(lab, "pidof libvirtd && virsh domstate lab-test");
         now.status.success()
             && text(&now.stdout).ends_with("running")
             && !text(&now.stdout).starts_with(&before)
     });
-    println!("libvirtd back after {:?}", begun.elapsed());
+    println!("libvirtd restarted after {:?}", started.elapsed());
     let log = fs::read_to_string(dir.join("supervisor.log")).unwrap();
     assert!(log.contains("libvirtd ended (signal 9)"), "{log}");
-    poll("what ended is reaped", || {
+    poll("ended processes to be reaped", || {
         enter(lab, "ps -eo stat= | grep -c '^Z' || true") == "0"
     });
 }
@@ -294,7 +294,7 @@ fn report_memory(lab: &Lab) {
     );
 }
 
-fn killed_supervisor_takes_all_with_it(dir: &Path, qemu: &[PathBuf]) {
+fn a_killed_supervisor_ends_every_process(dir: &Path, qemu: &[PathBuf]) {
     let supervisor = outside_processes("lab-supervisor", dir);
     assert!(!supervisor.is_empty());
     let inner = supervisor
@@ -310,17 +310,17 @@ fn killed_supervisor_takes_all_with_it(dir: &Path, qemu: &[PathBuf]) {
         .unwrap();
     let pid = rustix::process::Pid::from_raw(pid).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-    let begun = Instant::now();
-    poll("every process of the lab is gone", || {
+    let started = Instant::now();
+    poll("every process of the lab to end", || {
         qemu.iter()
             .chain(&supervisor)
             .all(|process| !process.exists())
     });
-    println!("all gone after {:?}", begun.elapsed());
+    println!("every process ended after {:?}", started.elapsed());
     assert!(Lab::running(dir).unwrap().is_none());
 }
 
-/// Processes, as this side sees them, of the lab in `dir` with a word in their command line.
+/// Processes of the lab in `dir` with a word in their command line, as seen from outside.
 fn outside_processes(word: &str, dir: &Path) -> Vec<PathBuf> {
     let lab = network_of(dir);
     fs::read_dir("/proc")
@@ -353,7 +353,7 @@ fn define(lab: &Lab, home: &Path, command: &str, xml: &str) {
     virsh(lab, &[command, file.to_str().unwrap()]);
 }
 
-/// From outside, by the URI.
+/// Runs virsh outside the lab, through the URI.
 fn virsh(lab: &Lab, arguments: &[&str]) -> String {
     let output = Command::new("virsh")
         .args(["--quiet", "--connect", &lab.libvirt_uri()])
@@ -385,7 +385,10 @@ fn text(bytes: &[u8]) -> String {
 fn poll(what: &str, mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !done() {
-        assert!(Instant::now() < deadline, "not within 30 s: {what}");
+        assert!(
+            Instant::now() < deadline,
+            "timed out after 30 s waiting for {what}"
+        );
         std::thread::sleep(Duration::from_millis(50));
     }
 }
@@ -400,7 +403,7 @@ fn open_to_all(path: &Path) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-/// Ends the lab of a failed test.
+/// Stops the lab of a failed test.
 struct StopOnDrop(PathBuf);
 
 impl Drop for StopOnDrop {

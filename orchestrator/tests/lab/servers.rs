@@ -1,4 +1,4 @@
-//! Servers to reach, on either side of a lab, and their clients.
+//! Servers inside and outside a lab, and their clients.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pspd_lab::Lab;
 
-/// A process in the lab that sends back what it gets, and its end on drop.
+/// An echo server in the lab, stopped on drop.
 pub(crate) struct EchoInside(Child);
 
 pub(crate) fn echo_inside(lab: &Lab, address: SocketAddr) -> EchoInside {
@@ -41,13 +41,13 @@ pub(crate) fn echo_inside(lab: &Lab, address: SocketAddr) -> EchoInside {
 
 impl Drop for EchoInside {
     fn drop(&mut self) {
-        // nsenter's child is in the lab and ends with it.
+        // The child of nsenter is in the lab and ends with it.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// A server of the host that says its name and what it got.
+/// A server on the host that answers with its name and what it received.
 pub(crate) struct Answering(pub SocketAddr);
 
 impl Answering {
@@ -75,7 +75,7 @@ pub(crate) fn exchange_on(stream: &mut TcpStream, question: &[u8]) -> String {
         .set_read_timeout(Some(Duration::from_secs(10)))
         .unwrap();
     stream.write_all(question).unwrap();
-    // The relay may have closed already, where nobody is behind it.
+    // The relay may have closed already if nothing listens behind it.
     let _ = stream.shutdown(Shutdown::Write);
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();

@@ -1,11 +1,11 @@
-//! An ordinary user, made for the tests.
+//! An ordinary user, created for the tests.
 
 use std::fs;
 use std::process::Command;
 
 use crate::run;
 
-/// A user of the host with subordinate ids, for as long as this lives.
+/// A user of the host with subordinate ids, deleted on drop.
 pub(crate) struct User(pub String);
 
 impl User {
