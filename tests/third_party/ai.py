@@ -1,4 +1,4 @@
-"""ai.AiService: every method, and every error that a caller can bring about."""
+"""ai.AiService: every method, and every error that a caller can cause."""
 
 import threading
 import uuid
@@ -34,11 +34,11 @@ def checks(channel, examples) -> dict:
         f"ai: {name}": lambda check=check: check(client)
         for name, check in {
             "train, predict, monitor": lambda client: train_predict_monitor(client, examples),
-            "a training that breaks off": a_training_that_breaks_off,
+            "a cancelled training": a_cancelled_training,
             "a training that stalls": a_training_that_stalls,
-            "what is not there": what_is_not_there,
-            "what is not trained": what_is_not_trained,
-            "what is no text, no label, no model": what_is_no_text,
+            "unknown models": unknown_models,
+            "an untrained model": an_untrained_model,
+            "invalid texts, labels, models": invalid_arguments,
             "a deadline": a_deadline,
         }.items()
     }
@@ -66,7 +66,7 @@ def train_predict_monitor(client, examples):
     assert second.timestamp > first.timestamp, (first, second)
 
 
-def a_training_that_breaks_off(client):
+def a_cancelled_training(client):
     model = a_model()
     client.train(model, NEWS)
     more, release = threading.Event(), threading.Event()
@@ -81,7 +81,7 @@ def a_training_that_breaks_off(client):
     call.cancel()
     release.set()
     assert client.predict(model, "a late goal").prediction == "sport"
-    assert client.train(model, NEWS[:2]).iterations == len(NEWS) + 2, "what broke off was learned"
+    assert client.train(model, NEWS[:2]).iterations == len(NEWS) + 2, "the cancelled training was learned"
 
 
 def a_training_that_stalls(client):
@@ -108,12 +108,12 @@ def a_deadline(client):
     too_late(lambda: client.monitor(model, timeout=1))
 
 
-def what_is_not_there(client):
+def unknown_models(client):
     refused(NOT_FOUND, "MODEL_NOT_FOUND", SERVICE, lambda: client.predict("no-such-model", "text"))
     refused(NOT_FOUND, "MODEL_NOT_FOUND", SERVICE, lambda: client.monitor("no-such-model"))
 
 
-def what_is_not_trained(client):
+def an_untrained_model(client):
     model, release = a_model(), threading.Event()
 
     def under_way():
@@ -122,7 +122,7 @@ def what_is_not_trained(client):
 
     call = client.stub.TrainModel.future(under_way(), metadata=[("model-id", model)], timeout=TIMEOUT)
     try:
-        # Until the training has begun there is no such model at all.
+        # The model does not exist until the training has begun.
         for _ in range(200):
             try:
                 client.predict(model, "text")
@@ -135,7 +135,7 @@ def what_is_not_trained(client):
     assert call.result().iterations == 1
 
 
-def what_is_no_text(client):
+def invalid_arguments(client):
     def train(examples, model=None):
         return lambda: client.train(model or a_model(), examples)
 

@@ -1,4 +1,4 @@
-"""business.BusinessService: every method, and the errors of all three services as they come through it."""
+"""business.BusinessService: every method, and the errors of all three services that it passes on."""
 
 import json
 import uuid
@@ -6,7 +6,6 @@ import uuid
 import business_service_pb2 as messages
 import business_service_pb2_grpc
 import database
-import grpc
 from checks import FAILED_PRECONDITION, INVALID, LIMIT, NOT_FOUND, TIMEOUT, refused, too_late
 
 SERVICE, AI, DATABASE = "web-server", "ai-server", "database-server"
@@ -31,7 +30,7 @@ class Client:
 def checks(channel, database_channel, examples) -> dict:
     client = Client(channel, database_channel)
 
-    # These build on each other: what is learned is used, what is stored is learned from.
+    # In this order: each uses what the ones before it learned or stored.
     def workflows():
         learn(client, examples)
         classify(client, examples)
@@ -44,8 +43,8 @@ def checks(channel, database_channel, examples) -> dict:
 
     return {
         "business: learn, classify, upload, ingest, train, watch, list": workflows,
-        "business: what is refused": lambda: what_is_refused(client),
-        "business: what single documents of a stream fail by": lambda: what_documents_fail_by(client),
+        "business: invalid requests": lambda: invalid_requests(client),
+        "business: invalid documents in a stream": lambda: invalid_documents(client),
         "business: a deadline": lambda: too_late(
             lambda: client.stub.WatchSummary(messages.SummaryRequest(interval_milliseconds=200), timeout=1)
         ),
@@ -76,9 +75,9 @@ def upload(client):
         messages.UploadRequest(collection=client.collection, data=data, reference=str(n))
         for n, data in enumerate(['{"n": 1}', "no json", '{"n": 2}', "[]"])
     ]
-    told = client.stub.Upload(iter(documents), timeout=TIMEOUT)
-    assert (told.stored, told.failed) == (2, 2), told
-    failures = {one.reference: one.failure.code for one in told.failures}
+    result = client.stub.Upload(iter(documents), timeout=TIMEOUT)
+    assert (result.stored, result.failed) == (2, 2), result
+    failures = {one.reference: one.failure.code for one in result.failures}
     assert failures == dict.fromkeys("13", INVALID.value[0]), failures
 
 
@@ -108,7 +107,7 @@ def watch(client):
     assert len(backends) == 3 and SERVICE in {backend.name for backend in backends}, one
     request.interval_milliseconds = 200
     live = client.stub.WatchSummary(request, timeout=TIMEOUT)
-    # What a backend can't tell in time is left out, and comes with a later one.
+    # Figures that a backend does not report in time are left out, and come with a later summary.
     for summary in live:
         serving = all(backend.serving for backend in summary.backends)
         if serving and summary.documents == 33 and summary.predictions_made >= 32:
@@ -122,7 +121,7 @@ def lists(client):
     assert client.collection in listed and list(listed) == sorted(listed), listed
 
 
-def what_is_refused(client):
+def invalid_requests(client):
     for method in (client.stub.Classify, client.stub.ClassifyAndStore):
 
         def of(text, **fields):
@@ -147,7 +146,7 @@ def what_is_refused(client):
     refused(INVALID, "COLLECTION_NAME_INVALID", DATABASE, train("a b"))
 
 
-def what_documents_fail_by(client):
+def invalid_documents(client):
     requests = [
         client.request("text", model_id="no-such-model", reference="model"),
         client.request(" ", reference="text"),
@@ -157,8 +156,8 @@ def what_documents_fail_by(client):
     expected = {"model": NOT_FOUND, "text": INVALID, "id": INVALID}
     assert failed == {reference: code.value[0] for reference, code in expected.items()}, failed
     upload = [messages.UploadRequest(collection="a b", data="{}", reference="name")]
-    told = client.stub.Upload(iter(upload), timeout=TIMEOUT)
-    assert [one.failure.code for one in told.failures] == [grpc.StatusCode.INVALID_ARGUMENT.value[0]], told
+    result = client.stub.Upload(iter(upload), timeout=TIMEOUT)
+    assert [one.failure.code for one in result.failures] == [INVALID.value[0]], result
     huge = [client.request(HUGE)]
     refused(INVALID, "MESSAGE_TOO_LARGE", SERVICE, lambda: client.stub.Ingest(iter(huge), timeout=TIMEOUT), limit=LIMIT)
     huge = [messages.UploadRequest(collection="large", data=HUGE)]

@@ -1,4 +1,4 @@
-"""Who may call, and whose collections are whose: by the names on certificates of an authority made for the check."""
+"""Which callers are allowed, and which service owns which collection, by the names on the callers' certificates."""
 
 import pathlib
 
@@ -11,7 +11,7 @@ import database
 from checks import PERMISSION_DENIED, TIMEOUT, refused
 from client import channel
 
-NAMES = ("database-server", "ai-server", "web-server", "pspd", "stranger")
+NAMES = ("database-server", "ai-server", "web-server", "pspd", "unknown")
 # `list_services` of a ServerReflectionRequest.
 LIST_SERVICES = b"\x3a\x00"
 OWNED = {
@@ -23,11 +23,11 @@ OWNED = {
 
 
 def checks() -> dict:
-    return {"who may call": who_may_call, "whose collections are whose": whose_collections}
+    return {"allowed callers": allowed_callers, "owned collections": owned_collections}
 
 
 def certificates(folder: pathlib.Path) -> dict:
-    """A folder for each name, as `pspd credentials` writes it."""
+    """A folder for each name, like the one that `pspd credentials` writes, under a new authority."""
     authority = trustme.CA()
     folders = {name: folder / name for name in NAMES}
     for name, own in folders.items():
@@ -40,19 +40,20 @@ def certificates(folder: pathlib.Path) -> dict:
 
 
 class Closed:
-    """The three services by mutual TLS, each told who may call it."""
+    """The three services with mutual TLS, each with its allowed callers."""
 
     def __init__(self, services):
         self.services = services
         self.folders = certificates(services.folder)
         owners = ",".join("=".join(pair) for pair in OWNED.items())
-        database = services.database(**self.told("database-server", "ai-server,web-server"), DATABASE_OWNERS=owners)
+        variables = self.variables("database-server", "ai-server,web-server")
+        database = services.database(**variables, DATABASE_OWNERS=owners)
         database_url = f"https://localhost:{database.port}"
-        ai = services.ai(database_url, **self.told("ai-server", "web-server"))
-        web = services.web(database_url, f"https://localhost:{ai.port}", **self.told("web-server", ""))
+        ai = services.ai(database_url, **self.variables("ai-server", "web-server"))
+        web = services.web(database_url, f"https://localhost:{ai.port}", **self.variables("web-server", ""))
         self.running = {"database-server": database, "ai-server": ai, "web-server": web}
 
-    def told(self, name, callers) -> dict:
+    def variables(self, name, callers) -> dict:
         own = self.folders[name]
         return {
             "PSPD_INSECURE_LOOPBACK": "",
@@ -83,16 +84,16 @@ class Closed:
         return self.channel(caller, name).stream_stream(method)(iter([LIST_SERVICES]), timeout=TIMEOUT)
 
 
-def who_may_call(services):
+def allowed_callers(services):
     closed = Closed(services)
 
     def not_allowed(caller, service, call):
         refused(PERMISSION_DENIED, "CALLER_NOT_ALLOWED", service, call, caller=caller)
 
-    for caller in ("stranger", "database-server"):
+    for caller in ("unknown", "database-server"):
         for call in closed.database(caller).every_call("c", "x"):
             not_allowed(caller, "database-server", call)
-    for caller in ("stranger", "database-server", "ai-server"):
+    for caller in ("unknown", "database-server", "ai-server"):
         client = closed.ai(caller)
         for call in (
             lambda: client.predict("default", "text"),
@@ -102,15 +103,15 @@ def who_may_call(services):
             not_allowed(caller, "ai-server", call)
         not_allowed(caller, "web-server", lambda: closed.collections(caller))
     for name in closed.running:
-        not_allowed("stranger", name, lambda: closed.reflection("stranger", name))
-        assert closed.health("stranger", name), name
+        not_allowed("unknown", name, lambda: closed.reflection("unknown", name))
+        assert closed.health("unknown", name), name
         assert list(closed.reflection("pspd", name)), name
     # Each of these calls the next.
     assert closed.ai("web-server").train(ai.a_model(), ai.NEWS).iterations
     closed.collections("pspd")
 
 
-def whose_collections(services):
+def owned_collections(services):
     closed = Closed(services)
     for collection, owner in OWNED.items():
         for caller in ("ai-server", "web-server", "pspd"):

@@ -1,4 +1,4 @@
-"""What every check uses: refusals, with all that their details must say."""
+"""What all checks use: expected errors with their details, and the loop that runs the checks."""
 
 import concurrent.futures
 import re
@@ -10,7 +10,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 TIMEOUT = 60
-# The largest message that a service takes.
+# The largest message that a service accepts.
 LIMIT = 4 << 20
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 NOT_FOUND = grpc.StatusCode.NOT_FOUND
@@ -22,20 +22,20 @@ DEADLINE_EXCEEDED = grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 class NoDetails(AssertionError):
-    """An error with the code expected and no details: it may be the connection's, and not the service's."""
+    """An error with the expected code but no details: the connection may have failed, not the service."""
 
 
 def refused(code, reason, service, call, field=None, resource=None, retry=False, **metadata) -> None:
     """Expects an error whose ErrorInfo has that reason, service and metadata; and BadRequest, ResourceInfo or RetryInfo
     if asked for."""
     error = failure(call)
-    told = f"{error.code()} {error.details()}"
-    assert error.code() == code, f"expected {code} {reason}, got {told}"
+    received = f"{error.code()} {error.details()}"
+    assert error.code() == code, f"expected {code} {reason}, got {received}"
     status = rpc_status.from_call(error)
     if status is None:
-        raise NoDetails(told)
+        raise NoDetails(received)
     info = detail(status, error_details_pb2.ErrorInfo())
-    assert info.reason == reason, f"expected {reason}, got {info.reason}: {told}"
+    assert info.reason == reason, f"expected {reason}, got {info.reason}: {received}"
     assert info.domain and info.metadata["service"] == service, f"expected {service}: {info}"
     assert re.fullmatch("[0-9a-f]{32}", info.metadata["trace_id"]), info
     for key, value in metadata.items():
@@ -52,12 +52,12 @@ def refused(code, reason, service, call, field=None, resource=None, retry=False,
 def failure(call) -> grpc.RpcError:
     try:
         answer = call()
-        # Errors of a stream come when it is read.
+        # A stream raises its error when it is read.
         if isinstance(answer, grpc.Call) and hasattr(answer, "__next__"):
             list(answer)
     except grpc.RpcError as error:
         return error
-    raise AssertionError("the call succeeded, and should not have")
+    raise AssertionError("expected an error, but the call succeeded")
 
 
 def detail(status, message):
@@ -68,7 +68,7 @@ def detail(status, message):
 
 
 def too_late(call) -> None:
-    """Expects that its deadline ends the call, which has no other end by itself."""
+    """Expects that the deadline ends a call that would not end otherwise."""
     error = failure(call)
     assert error.code() == DEADLINE_EXCEEDED, error.code()
 
@@ -81,7 +81,7 @@ def at_once(calls) -> None:
 
 
 def run(checks: dict, side_by_side=4) -> int:
-    """Runs all, so many side by side; prints a line for each, and gives the exit code."""
+    """Runs all checks, up to `side_by_side` at once; prints a line for each, and returns the exit code."""
     failed = 0
     with concurrent.futures.ThreadPoolExecutor(side_by_side) as pool:
         running = {pool.submit(check): name for name, check in checks.items()}

@@ -1,8 +1,8 @@
 """A gRPC client that shares no code with the services: Python's grpcio, stubs generated from proto/.
 
 Usage: client.py STUBS EXAMPLES CREDENTIALS NAME=HOST:PORT...
-Calls every method of the named services' contracts, and brings about every error that a caller can; a line per check.
-CREDENTIALS is what `pspd credentials` wrote, or `-` for servers without TLS.
+Calls every method of the named services' contracts, and causes every error that a caller can cause; prints a line per
+check. CREDENTIALS is the folder that `pspd credentials` wrote, or `-` for servers without TLS.
 """
 
 import csv
@@ -15,7 +15,7 @@ import checks
 
 
 def channel(credentials: str, name: str, address: str) -> grpc.Channel:
-    # Messages that are too large are for the services to refuse.
+    # The services have to refuse oversized messages, not this client.
     options = [("grpc.max_send_message_length", -1)]
     if credentials == "-":
         return grpc.insecure_channel(address, options)
@@ -28,7 +28,7 @@ def channel(credentials: str, name: str, address: str) -> grpc.Channel:
     return grpc.secure_channel(address, tls, [*options, ("grpc.ssl_target_name_override", name)])
 
 
-def strangers_are_refused(address: str) -> None:
+def plaintext_is_refused(address: str) -> None:
     with grpc.insecure_channel(address) as plain:
         call = plain.unary_unary("/database.DatabaseService/Read")
         error = checks.failure(lambda: call(b"", timeout=checks.TIMEOUT))
@@ -55,7 +55,7 @@ def main() -> int:
         wanted |= business.checks(channels["web-server"], channels["database-server"], rows)
     if credentials != "-":
         for name, address in addresses.items():
-            wanted[f"{name}: strangers are refused"] = lambda address=address: strangers_are_refused(address)
+            wanted[f"{name}: callers without TLS are refused"] = lambda address=address: plaintext_is_refused(address)
     return checks.run(wanted)
 
 

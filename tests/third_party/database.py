@@ -1,4 +1,4 @@
-"""database.DatabaseService: every method, every operator of a query, every error that a caller can bring about."""
+"""database.DatabaseService: every method, every operator of a query, every error that a caller can cause."""
 
 import json
 import time
@@ -15,7 +15,7 @@ PEOPLE = [
     {"name": "cid", "age": 17, "home": {}},
     {"name": "dee", "age": None, "tags": ["red"]},
 ]
-# A filter, and the names of those that fulfil it.
+# A filter, and the names of the people that match it.
 FILTERS = [
     ({}, "ann bob cid dee"),
     ({"name": "bob"}, "bob"),
@@ -81,7 +81,7 @@ class Client:
         return self.stub.Query(messages.QueryRequest(collection=collection, query=text), timeout=timeout)
 
     def every_call(self, collection, id):
-        """Each method, with nothing wrong but what its caller knows of."""
+        """A call of each method, valid except for what the caller of this function chose."""
         return [
             lambda: self.create(collection, {}),
             lambda: self.read(collection, id),
@@ -102,11 +102,11 @@ def checks(channel) -> dict:
         for name, check in {
             "create, read, update, delete": create_read_update_delete,
             "queries": queries,
-            "a query that is left half way": a_query_that_is_left,
-            "what is not there": what_is_not_there,
-            "what is no collection, no document": what_is_no_document,
-            "what is no query": what_is_no_query,
-            "what is too large": what_is_too_large,
+            "a cancelled query": a_cancelled_query,
+            "unknown documents": unknown_documents,
+            "invalid collections and documents": invalid_documents,
+            "invalid queries": invalid_queries,
+            "oversized documents and messages": oversized,
             "a deadline": a_deadline,
         }.items()
     }
@@ -139,7 +139,7 @@ def queries(client):
     assert list(client.query("people", "")) == []
 
 
-def a_query_that_is_left(client):
+def a_cancelled_query(client):
     ids = [client.create("left", {"n": n, "fill": "x" * 20_000}).id for n in range(40)]
     results = client.query("left", "")
     assert next(results).id == ids[0]
@@ -149,7 +149,7 @@ def a_query_that_is_left(client):
 
 
 def a_deadline(client):
-    # More than is on the way while nobody reads.
+    # More than the buffers hold while the client does not read.
     for n in range(8):
         client.create("late", {"n": n, "fill": "x" * 1_000_000})
 
@@ -162,7 +162,7 @@ def a_deadline(client):
     client.clear("late")
 
 
-def what_is_not_there(client):
+def unknown_documents(client):
     for call in (
         lambda: client.read("third-party", "none"),
         lambda: client.update("third-party", "none", {}),
@@ -171,7 +171,7 @@ def what_is_not_there(client):
         refused(NOT_FOUND, "DOCUMENT_NOT_FOUND", SERVICE, call, resource="third-party/none")
 
 
-def what_is_no_document(client):
+def invalid_documents(client):
     for name in ("", "a b", "a/b", "x" * 65, "a;drop table documents"):
         for call in client.every_call(name, "x"):
             refused(INVALID, "COLLECTION_NAME_INVALID", SERVICE, call, field="collection")
@@ -185,7 +185,7 @@ def what_is_no_document(client):
         refused(INVALID, "DOCUMENT_MALFORMED", SERVICE, lambda: client.create("third-party", data), field="data")
 
 
-def what_is_no_query(client):
+def invalid_queries(client):
     def wrong(reason, query, **metadata):
         refused(INVALID, reason, SERVICE, lambda: client.query("people", query), field="query", **metadata)
 
@@ -198,7 +198,7 @@ def what_is_no_query(client):
         wrong("QUERY_OPERAND_INVALID", query, operator=operator)
 
 
-def what_is_too_large(client):
+def oversized(client):
     def of(size):
         return json.dumps({"a": "x" * (size - 9)})
 

@@ -1,4 +1,4 @@
-"""What services say while a service that they depend on is gone, or hangs."""
+"""Services while a service that they depend on is stopped or hangs."""
 
 import functools
 import signal
@@ -9,20 +9,20 @@ from ai import NEWS, a_model
 from checks import DEADLINE_EXCEEDED, TIMEOUT, UNAVAILABLE, at_once, refused
 
 AI, WEB = "ai-server", "web-server"
-# A dependency's name is the first label of its host: these two tell whose name is told.
+# A dependency's name is the first label of its host: these two show which one an error names.
 DATABASE_HOST, AI_HOST = "127.0.0.1", "localhost"
 
 
 def checks() -> dict:
     return {
-        "a database that is gone": a_database_that_is_gone,
+        "a stopped database": a_stopped_database,
         "a database that hangs": a_database_that_hangs,
-        "an AI service that is gone": an_ai_service_that_is_gone,
+        "a stopped AI service": a_stopped_ai_service,
     }
 
 
 class Three:
-    """The database, the AI service, which has learned a model, and the web server."""
+    """The database, the AI service with a trained model, and the web server."""
 
     def __init__(self, services):
         self.database = services.database()
@@ -49,7 +49,7 @@ class Three:
         return result
 
     def without_database(self):
-        """Calls that need the database, and the service that misses it."""
+        """Calls that need the database, each with the service that reports the error."""
         collection = self.business.collection
         train = messages.TrainRequest(collection=collection, model_id=self.model)
         return [
@@ -65,17 +65,17 @@ class Three:
 
 
 def all_refused(code, reason, dependency, calls):
-    told = functools.partial(refused, code, reason, retry=True, dependency=dependency)
-    at_once([functools.partial(told, service, call) for service, call in calls])
+    expected = functools.partial(refused, code, reason, retry=True, dependency=dependency)
+    at_once([functools.partial(expected, service, call) for service, call in calls])
 
 
-def a_database_that_is_gone(services):
+def a_stopped_database(services):
     three = Three(services)
     three.database.end(signal.SIGKILL)
     calls = [*three.without_database(), (AI, lambda: three.classify(a_model()))]
     all_refused(UNAVAILABLE, "DEPENDENCY_UNREACHABLE", DATABASE_HOST, calls)
-    told = three.upload()
-    assert [one.failure.code for one in told.failures] == [UNAVAILABLE.value[0]], told
+    uploaded = three.upload()
+    assert [one.failure.code for one in uploaded.failures] == [UNAVAILABLE.value[0]], uploaded
     assert three.ingest().failure.code == UNAVAILABLE.value[0]
     # From memory.
     assert three.classify(three.model).label == "sport"
@@ -84,7 +84,7 @@ def a_database_that_is_gone(services):
 def a_database_that_hangs(services):
     three = Three(services)
     three.database.send(signal.SIGSTOP)
-    # From memory, while the service keeps looking for a newer version; a training waits for one look at most.
+    # From memory, while the service keeps looking for a newer version; a training waits for one lookup at most.
     for _ in range(10):
         assert three.classify(three.model).label == "sport"
         time.sleep(1)
@@ -93,7 +93,7 @@ def a_database_that_hangs(services):
     assert three.store().id
 
 
-def an_ai_service_that_is_gone(services):
+def a_stopped_ai_service(services):
     three = Three(services)
     three.ai_server.end(signal.SIGKILL)
     example = messages.Examples(examples=[messages.Example(text="text", label="label")])

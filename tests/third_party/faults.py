@@ -1,8 +1,8 @@
-"""The same client against services in trouble: it starts them itself, and stops, fills and damages what is under them.
+"""The same client against services in trouble: it starts them, and stops, fills and damages what they depend on.
 
 Usage: faults.py STUBS BINARIES [WORD...]
-Brings about every error that comes of a service's state or of who calls, by the services in the folder BINARIES on
-loopback; a line per check. Words choose checks by name.
+Causes every error that depends on a service's state or on the caller, with the services from the folder BINARIES on
+loopback; prints a line per check. Words select checks by name.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""What a database service over PostgreSQL says of what the engine refuses, takes too long over, or when it is gone."""
+"""A database service over PostgreSQL: what the engine refuses, calls that take too long, and a stopped server."""
 
 import contextlib
 import functools
@@ -13,24 +13,24 @@ from checks import DEADLINE_EXCEEDED, INVALID, TIMEOUT, UNAVAILABLE, at_once, re
 from services import Process
 
 SERVICE = "database-server"
-# How PostgreSQL ends at once, with its processes.
+# PostgreSQL's immediate shutdown, which ends its processes too.
 AT_ONCE = signal.SIGQUIT
 BLOCKED = "SELECT count(*) FROM pg_locks WHERE granted AND mode = 'AccessExclusiveLock'"
 
 
 def checks() -> dict:
     return {
-        "PostgreSQL: what it refuses, and what takes it too long": refusals_and_patience,
-        "PostgreSQL: a server that is gone": a_server_that_is_gone,
+        "PostgreSQL: refused data, and calls that take too long": refusals_and_timeouts,
+        "PostgreSQL: a stopped server": a_stopped_server,
     }
 
 
 class Cluster(Process):
-    """A PostgreSQL server of the check's own, from the distribution's package."""
+    """A PostgreSQL server for one check, from the distribution's package."""
 
     def __init__(self, services):
         found = [path for path in pathlib.Path("/usr/lib/postgresql").glob("*/bin") if (path / "initdb").exists()]
-        assert found, "PostgreSQL is installed by `scripts/setup --test`"
+        assert found, "PostgreSQL is not installed; run `scripts/setup --test`"
         self.programs = max(found, key=lambda path: int(path.parent.name))
         self.folder = services.folder / "postgres"
         self.folder.mkdir()
@@ -44,7 +44,7 @@ class Cluster(Process):
         initdb = [*unprivileged, self.programs / "initdb", *data, "--auth=trust", "--encoding=UTF8", "--locale=C"]
         initdb += ["--username=test", "--no-sync"]
         subprocess.run(initdb, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=TIMEOUT)
-        # As late as can be: until the server listens on it, anyone may take it.
+        # As late as possible: until the server listens on the port, another process may take it.
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = str(free.getsockname()[1])
@@ -64,7 +64,7 @@ class Cluster(Process):
 
     @contextlib.contextmanager
     def locked(self):
-        """Nobody reads or writes documents meanwhile."""
+        """Blocks all reads and writes of documents."""
         with subprocess.Popen(self.psql(), stdin=subprocess.PIPE) as holder:
             try:
                 holder.stdin.write(b"BEGIN; LOCK TABLE documents;\n")
@@ -75,7 +75,7 @@ class Cluster(Process):
                 holder.kill()
 
 
-def refusals_and_patience(services):
+def refusals_and_timeouts(services):
     cluster = Cluster(services)
     client = services.database_client(services.database(cluster.url))
     stored = [client.create("c", {"n": n, "fill": "x" * 1_000_000}).id for n in range(16)]
@@ -87,7 +87,7 @@ def refusals_and_patience(services):
     named_group = {"a": {"$regex": "(?P<x>r)"}}
     refused(INVALID, "STORE_REFUSED", SERVICE, lambda: client.query("c", named_group), field="query")
 
-    # More than is on the way while nobody reads, so that the service has to ask for the rest.
+    # More than the buffers hold while the client does not read, so that the service has to fetch the rest.
     results = client.query("c", "", timeout=3 * TIMEOUT)
     assert next(results).id == stored[0]
     too_slow = functools.partial(refused, DEADLINE_EXCEEDED, "STORE_TOO_SLOW", SERVICE)
@@ -97,11 +97,11 @@ def refusals_and_patience(services):
     assert [found.id for found in client.query("c", "")] == stored
 
 
-def a_server_that_is_gone(services):
+def a_stopped_server(services):
     cluster = Cluster(services)
     client = services.database_client(services.database(cluster.url))
     id = client.create("c", {}).id
     cluster.end(AT_ONCE)
     unreachable = functools.partial(refused, UNAVAILABLE, "STORE_UNREACHABLE", SERVICE, retry=True)
-    # All who wait are told together, not one after the other.
+    # All waiting callers get the error together, not one after the other.
     at_once([functools.partial(unreachable, call) for call in 4 * client.every_call("c", id)])

@@ -1,4 +1,4 @@
-"""What the AI service says where several want to replace one model at a time, or one takes too long over it."""
+"""The AI service when several callers replace one model at a time, or one call takes too long."""
 
 import concurrent.futures
 import contextlib
@@ -14,7 +14,7 @@ from checks import ABORTED, DEADLINE_EXCEEDED, TIMEOUT, refused
 
 AI, WEB = "ai-server", "web-server"
 CLAIMS = "ai-model-claims"
-# A claim is good for 45 s. In these a replica makes four calls, and lets each take 15 s.
+# A claim is valid for 45 s. A replica makes four calls meanwhile, each with a limit of 15 s.
 SLOW = 11.5
 
 
@@ -28,11 +28,11 @@ def checks() -> dict:
 
 @contextlib.contextmanager
 def training(client, model):
-    """A training that has begun to learn, and goes on until its end is asked for; yields what ends and answers it."""
+    """A training that has begun to learn and continues until the yielded function ends it and returns its result."""
     begun, over = threading.Event(), threading.Event()
 
     def examples():
-        # More than the service reads before it learns (4 MiB), and more than is on the way while it does not read.
+        # More than the service reads before it learns (4 MiB), plus what the buffers hold while it does not read.
         for _ in range(56):
             yield ai_service_pb2.TrainingData(input="goal " * 26_000, expected_output="sport")
         begun.set()
@@ -60,7 +60,7 @@ def a_model_that_changes(services):
     with training(here, model) as end:
         there.train(model, NEWS)
         refused(ABORTED, "MODEL_CHANGED", AI, end, retry=True)
-    # Sent again, nothing of either is lost.
+    # After a retry, nothing of either training is lost.
     assert here.train(model, NEWS).iterations == 2 * len(NEWS)
 
 
@@ -82,7 +82,7 @@ def a_call_that_takes_too_long(services):
 
 
 class SlowOnceClaimed(database_service_pb2_grpc.DatabaseServiceServicer):
-    """A database service in front of another, that takes its time from a replica's claim on."""
+    """A database service in front of another, which is slow after a replica's claim."""
 
     def __init__(self, behind):
         self.behind = behind

@@ -1,4 +1,4 @@
-"""A check's own services, on free loopback ports: they are ended with the check, whatever came of it."""
+"""Services of one check, on free loopback ports: they are stopped when the check ends."""
 
 import contextlib
 import itertools
@@ -19,7 +19,7 @@ from checks import TIMEOUT
 
 
 class Process:
-    """A program that runs until its check is over, and what it says."""
+    """A program that runs until its check ends, and its output."""
 
     def __init__(self, services, name, command, environment, last=signal.SIGKILL):
         self.log = services.folder / f"{name}-{next(services.numbers)}.log"
@@ -34,11 +34,12 @@ class Process:
         services.callback(self.end, last)
 
     def wait_for(self, ready):
-        """What `ready` gives once it gives something."""
+        """Polls `ready` until its result is true, and returns the result."""
         until = time.monotonic() + TIMEOUT
         while not (found := ready()):
-            assert self.child.poll() is None, f"it ended:\n{self.log.read_text()}"
-            assert time.monotonic() < until, f"it is not ready:\n{self.log.read_text()}"
+            assert self.child.poll() is None, f"`{self.log.stem}` ended:\n{self.log.read_text()}"
+            waited = f"timed out after {TIMEOUT} s waiting for `{self.log.stem}`"
+            assert time.monotonic() < until, f"{waited}:\n{self.log.read_text()}"
             time.sleep(0.02)
         return found
 
@@ -54,25 +55,25 @@ class Process:
 
 
 class Service(Process):
-    """One of the project's services, which has begun to serve."""
+    """One of the project's services, once it serves."""
 
     def __init__(self, services, name, environment, *wrapper):
-        told = {"PSPD_NAME": name, "PSPD_LISTEN": "127.0.0.1:0", "PSPD_INSECURE_LOOPBACK": "1"}
-        super().__init__(services, name, [*wrapper, services.binaries / name], told | environment)
+        variables = {"PSPD_NAME": name, "PSPD_LISTEN": "127.0.0.1:0", "PSPD_INSECURE_LOOPBACK": "1"}
+        super().__init__(services, name, [*wrapper, services.binaries / name], variables | environment)
         self.address = self.wait_for(self._address)
         self.port = self.address.rpartition(":")[2]
         self.url = f"http://{self.address}"
 
     def _address(self):
         for line in self.log.read_text().splitlines(keepends=True):
-            # The last one may be half written.
+            # The last line may be incomplete.
             if '"message":"serving"' in line and line.endswith("\n"):
                 return json.loads(line)["address"]
         return None
 
 
 class Services(contextlib.ExitStack):
-    """What one check starts; its folder goes with it."""
+    """The processes of one check, and their folder."""
 
     def __init__(self, binaries: str):
         super().__init__()
@@ -84,19 +85,19 @@ class Services(contextlib.ExitStack):
     def __exit__(self, kind, error, traceback):
         if error:
             for log in self.folder.glob("*.log"):
-                error.add_note(f"{log.stem} said last:\n" + "\n".join(log.read_text().splitlines()[-10:]))
+                error.add_note(f"{log.stem} last lines:\n" + "\n".join(log.read_text().splitlines()[-10:]))
         return super().__exit__(kind, error, traceback)
 
     def database(self, store=None, *wrapper, **environment) -> Service:
-        told = {"DATABASE_STORE": str(store or self.store)}
-        return Service(self, "database-server", told | environment, *wrapper)
+        variables = {"DATABASE_STORE": str(store or self.store)}
+        return Service(self, "database-server", variables | environment, *wrapper)
 
     def ai(self, database_url, **environment) -> Service:
         return Service(self, "ai-server", {"AI_DATABASE": database_url} | environment)
 
     def web(self, database_url, ai_url, **environment) -> Service:
-        told = {"WEB_DATABASE": database_url, "WEB_AI": ai_url, "WEB_HTTP": "127.0.0.1:0"}
-        return Service(self, "web-server", told | environment)
+        variables = {"WEB_DATABASE": database_url, "WEB_AI": ai_url, "WEB_HTTP": "127.0.0.1:0"}
+        return Service(self, "web-server", variables | environment)
 
     def channel(self, service) -> grpc.Channel:
         return self.enter_context(grpc.insecure_channel(service.address))

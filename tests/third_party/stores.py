@@ -1,4 +1,4 @@
-"""What a database service over SQLite says while its store is full, held by another, damaged, or about to close."""
+"""A database service over SQLite whose store is full, locked, damaged, or about to close."""
 
 import contextlib
 import functools
@@ -16,11 +16,11 @@ from checks import TIMEOUT, UNAVAILABLE, NoDetails, at_once, refused
 SERVICE = "database-server"
 FULL = grpc.StatusCode.RESOURCE_EXHAUSTED
 DAMAGED = grpc.StatusCode.DATA_LOSS
-# SQLite's own size of a page.
+# SQLite's default page size.
 PAGE = 4096
-# Of services that are asked while they drain.
+# Services that are started for one successful check of draining.
 ATTEMPTS = 20
-# In a mount namespace of the service's own, so that nobody needs to be root.
+# In the service's own mount namespace, which needs no root.
 SMALL_DISK = """
     mount -t tmpfs -o size=3m,mode=700 pspd-test "$DISK" || exit
     head -c 1500000 /dev/zero > "$DISK/filler" || exit
@@ -30,9 +30,9 @@ SMALL_DISK = """
 
 def checks() -> dict:
     return {
-        "a store that is full": full,
-        "a store that another process holds": busy,
-        "a store that is damaged": damaged,
+        "a full store": full,
+        "a store that another process locks": busy,
+        "a damaged store": damaged,
         "a database that drains": draining,
     }
 
@@ -51,10 +51,10 @@ def full(services):
             stored.append(client.create("c", document).id)
 
     refused(FULL, "STORE_FULL", SERVICE, fill)
-    assert stored, "nothing was stored before"
+    assert stored, "the store was full before the first document"
     assert json.loads(client.read("c", stored[0]).data) == document
     assert [found.id for found in client.query("c", "")] == stored
-    # The folder as the service sees it.
+    # The path as the service sees it.
     pathlib.Path(f"/proc/{service.child.pid}/root{disk}/filler").unlink()
     stored.append(client.create("c", document).id)
     assert [found.id for found in client.query("c", "")] == stored
@@ -66,9 +66,9 @@ def busy(services):
     other = sqlite3.connect(services.store, isolation_level=None)
     try:
         other.execute("BEGIN IMMEDIATE")
-        told_busy = functools.partial(refused, UNAVAILABLE, "STORE_BUSY", SERVICE, retry=True)
-        # All who wait are told together, not one after the other.
-        at_once(14 * [lambda: told_busy(lambda: client.create("c", {}))])
+        store_busy = functools.partial(refused, UNAVAILABLE, "STORE_BUSY", SERVICE, retry=True)
+        # All waiting callers get the error together, not one after the other.
+        at_once(14 * [lambda: store_busy(lambda: client.create("c", {}))])
         assert json.loads(client.read("c", kept).data) == {"n": 1}
         other.execute("ROLLBACK")
     finally:
@@ -81,7 +81,7 @@ def damaged(services):
     service = services.database()
     client = services.database_client(service)
     stored = [client.create("c", {"n": n, "fill": "x" * 2_000}).id for n in range(50)]
-    # Then nothing is in the log, and of the file only the first page stays as it was.
+    # Empties the log; then every page of the file except the first is overwritten.
     checkpoint = [services.binaries / SERVICE, "checkpoint"]
     environment = {"DATABASE_STORE": str(services.store)}
     subprocess.run(checkpoint, env=environment, stdout=subprocess.DEVNULL, check=True, timeout=TIMEOUT)
@@ -94,7 +94,7 @@ def damaged(services):
 
 
 def draining(services):
-    # It is told for a moment only: on a busy machine the connection may be closed before all calls were made.
+    # The service reports it briefly: on a busy machine the connection may close before all calls were made.
     for attempt in range(1, ATTEMPTS):
         with contextlib.suppress(NoDetails):
             return drained(services, attempt)
@@ -105,7 +105,7 @@ def drained(services, attempt):
     service = services.database(services.folder / f"draining-{attempt}.sqlite")
     client = services.database_client(service)
     stored = [client.create("c", {"n": n, "fill": "x" * 1_000_000}).id for n in range(8)]
-    # More than is on the way while nobody reads: it goes on to its end.
+    # More than the buffers hold while the client does not read: this query completes.
     under_way = client.query("c", "")
     assert next(under_way).id == stored[0]
     service.send(signal.SIGTERM)
