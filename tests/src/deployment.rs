@@ -1,19 +1,22 @@
-//! One deployment of a test: its own topology file, state directory and lab; the image cache is shared.
+//! A deployment for one test, with its own topology file, state directory and lab; the image cache is shared.
 
 use std::ffi::OsStr;
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// The longest that any one `pspd` of a test may take.
+use crate::loopback::free_port;
+use crate::process::{Ran, Running, processes_naming, sh};
+use crate::{pspd, root, wait};
+
+/// The limit of one `pspd` command.
 const LIMIT: Duration = Duration::from_secs(420);
-/// The same for one that builds an image or a ROM.
+/// The limit of a command that builds an image or a ROM.
 const BUILD_LIMIT: Duration = Duration::from_secs(1800);
 
 pub struct Deployment {
@@ -25,61 +28,8 @@ pub struct Deployment {
     user: Option<String>,
 }
 
-/// A finished `pspd`.
-#[derive(Debug)]
-pub struct Ran {
-    pub command: String,
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
-    pub elapsed: Duration,
-}
-
-impl Ran {
-    /// Fails with both outputs unless the exit code is `code`.
-    pub fn expect(self, code: i32) -> anyhow::Result<Ran> {
-        ensure!(
-            self.code == code,
-            "`{}`: exit code {}, expected {code}\nstdout:\n{}\nstderr:\n{}",
-            self.command,
-            self.code,
-            self.stdout,
-            self.stderr
-        );
-        Ok(self)
-    }
-
-    /// Fails unless stderr has `text`.
-    pub fn says(self, text: &str) -> anyhow::Result<Ran> {
-        ensure!(
-            self.stderr.contains(text),
-            "`{}`: stderr lacks `{text}`:\n{}",
-            self.command,
-            self.stderr
-        );
-        Ok(self)
-    }
-}
-
-/// The root of the repository.
-pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .map(Path::to_owned)
-        .unwrap_or_default()
-}
-
-/// The program under test: `PSPD`, else the release build.
-pub fn pspd() -> PathBuf {
-    std::env::var_os("PSPD").map_or_else(|| root().join("target/release/pspd"), PathBuf::from)
-}
-
-pub fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
 impl Deployment {
-    /// The reference deployment under a name, a port and a state directory of its own.
+    /// The reference deployment under a new name, with a free port.
     pub fn reference() -> anyhow::Result<Deployment> {
         let deployment = Deployment::empty()?;
         let text = fs::read_to_string(root().join("topology.yaml"))?
@@ -94,7 +44,7 @@ impl Deployment {
         Ok(deployment)
     }
 
-    /// An example of the project under a name, a port and a state directory of its own.
+    /// An example of the project under a new name, with a free port.
     pub fn example(name: &str, published: u16) -> anyhow::Result<Deployment> {
         let deployment = Deployment::empty()?;
         let examples = root().join("examples");
@@ -155,7 +105,7 @@ impl Deployment {
         })
     }
 
-    /// Runs every later `pspd` as `user`, who gets a copy of all that it reads: the clone may be closed to others.
+    /// Runs every later `pspd` as `user`, with copies of all files that it reads: the clone may be private to root.
     pub fn run_as(&mut self, user: &str) -> anyhow::Result<()> {
         let folder = self.folder.path();
         let text = |path: &Path| path.display().to_string();
@@ -173,7 +123,7 @@ impl Deployment {
             "cp",
             ["-r", "/var/cache/pspd", &text(&folder.join("cache"))],
         )
-        .context("root's cache has the image")?;
+        .context("failed to copy root's cache")?;
         sh("chown", ["-R", user, &text(folder)])?;
         self.user = Some(user.to_owned());
         Ok(())
@@ -192,7 +142,7 @@ impl Deployment {
         self.state().join("deployments").join(&self.name)
     }
 
-    /// A service's binary, a copy that the test may change.
+    /// The binary of a service: a copy that the test can change.
     pub fn binary(&self, service: &str) -> PathBuf {
         self.folder.path().join("services").join(service)
     }
@@ -206,20 +156,19 @@ impl Deployment {
         Ok(fs::write(&self.file, text)?)
     }
 
-    /// Makes what the topology names. Its images are built here, so that they take none of a later command's time.
+    /// Creates what the topology names. Images are built here, so that no later command spends time on them.
     fn complete(&self) -> anyhow::Result<()> {
         self.own_services()?;
         self.build(&[])
     }
 
-    /// Builds the topology's images, or what else `pspd image build` can, unless it is cached.
+    /// Builds the topology's images, or the named image, unless cached.
     pub fn build(&self, what: &[&str]) -> anyhow::Result<()> {
-        let mut building = self.spawn(&[&["image", "build"], what].concat())?;
-        building.limit = BUILD_LIMIT;
+        let building = self.start(&[&["image", "build"], what].concat(), BUILD_LIMIT)?;
         building.wait()?.expect(0).map(drop)
     }
 
-    /// Points the topology at copies of the services, so that a test can change them.
+    /// Points the topology to copies of the services, so that a test can change them.
     fn own_services(&self) -> anyhow::Result<()> {
         let folder = self.folder.path().join("services");
         fs::create_dir_all(&folder)?;
@@ -233,7 +182,7 @@ impl Deployment {
         self.edit("target/services", &folder.display().to_string())
     }
 
-    /// Replaces text in the topology; it must be there.
+    /// Replaces text in the topology; fails without it.
     pub fn edit(&self, from: &str, to: &str) -> anyhow::Result<()> {
         let text = fs::read_to_string(&self.file)?;
         ensure!(text.contains(from), "the topology has no `{from}`");
@@ -247,7 +196,7 @@ impl Deployment {
     }
 
     pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
-        // What a shell starts in the background ignores SIGINT, and all that it starts does, too.
+        // A command that a shell starts in the background ignores SIGINT, and so do its children.
         let mut command = Command::new("env");
         command.arg("--default-signal=INT,QUIT");
         match &self.user {
@@ -281,24 +230,13 @@ impl Deployment {
         self.spawn(args)?.wait()
     }
 
-    /// Starts `pspd ARGS`, its outputs going to files.
+    /// Starts `pspd ARGS`.
     pub fn spawn(&self, args: &[&str]) -> anyhow::Result<Running> {
-        let out = tempfile::NamedTempFile::new()?;
-        let err = tempfile::NamedTempFile::new()?;
-        let child = self
-            .command(args)
-            .stdout(out.reopen()?)
-            .stderr(err.reopen()?)
-            .spawn()
-            .context("failed to run `env`")?;
-        Ok(Running {
-            command: args.join(" "),
-            child,
-            out,
-            err,
-            started: Instant::now(),
-            limit: LIMIT,
-        })
+        self.start(args, LIMIT)
+    }
+
+    fn start(&self, args: &[&str], limit: Duration) -> anyhow::Result<Running> {
+        Running::start(&mut self.command(args), args.join(" "), limit)
     }
 
     /// An address of the published web server.
@@ -316,18 +254,16 @@ impl Deployment {
 
     /// `status --json`, whatever its exit code.
     pub fn status(&self) -> anyhow::Result<Value> {
-        let ran = self.run(&["status", "--json"])?;
-        serde_json::from_str(&ran.stdout)
-            .with_context(|| format!("status is no JSON:\n{}\n{}", ran.stdout, ran.stderr))
+        self.run(&["status", "--json"])?.json()
     }
 
-    /// Runs a command in a guest and gives its output.
+    /// Runs a command in a guest and returns its output.
     pub fn ssh(&self, domain: &str, command: &str) -> anyhow::Result<String> {
         let ran = self.run(&["ssh", domain, "--", command])?.expect(0)?;
         Ok(ran.stdout.trim().to_owned())
     }
 
-    /// Takes it away for good and checks that nothing is left: no process of its, no file but the journal's folder.
+    /// Removes the deployment and its volumes, and checks that no process and no disk is left.
     pub fn remove(&self) -> anyhow::Result<()> {
         self.run(&["down", "--volumes"])?.expect(0)?;
         let left = processes_naming(&self.home().display().to_string())?;
@@ -343,123 +279,13 @@ impl Deployment {
 
 impl Drop for Deployment {
     fn drop(&mut self) {
-        // A failed test's deployment must not outlive it; a removed one answers at once.
+        // A failed test's deployment must not outlive it, nor the test's deadline keep it; once removed, this is quick.
+        wait::lift_deadline();
         let _ = self.run(&["down", "--volumes"]);
     }
 }
 
-/// A `pspd` that runs.
-pub struct Running {
-    command: String,
-    pub child: Child,
-    out: tempfile::NamedTempFile,
-    err: tempfile::NamedTempFile,
-    started: Instant,
-    limit: Duration,
-}
-
-impl Running {
-    pub fn wait(mut self) -> anyhow::Result<Ran> {
-        let status = loop {
-            if let Some(status) = self.child.try_wait()? {
-                break status;
-            }
-            if self.started.elapsed() > self.limit {
-                self.child.kill()?;
-                self.child.wait()?;
-                bail!(
-                    "`{}` took longer than {:?}:\n{}{}",
-                    self.command,
-                    self.limit,
-                    self.stdout()?,
-                    self.stderr()?
-                );
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        };
-        Ok(Ran {
-            command: self.command,
-            code: status.code().unwrap_or(-1),
-            stdout: fs::read_to_string(self.out.path())?,
-            stderr: fs::read_to_string(self.err.path())?,
-            elapsed: self.started.elapsed(),
-        })
-    }
-
-    pub fn signal(&self, signal: &str) -> anyhow::Result<()> {
-        sh(
-            "kill",
-            [&format!("-{signal}"), &self.child.id().to_string()],
-        )
-    }
-
-    pub fn stdout(&self) -> anyhow::Result<String> {
-        Ok(fs::read_to_string(self.out.path())?)
-    }
-
-    pub fn stderr(&self) -> anyhow::Result<String> {
-        Ok(fs::read_to_string(self.err.path())?)
-    }
-}
-
-/// Processes whose command line has `text`, other than this one's.
-pub fn processes_naming(text: &str) -> anyhow::Result<Vec<(u32, String)>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc")?.flatten() {
-        let Some(pid) = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse::<u32>().ok())
-        else {
-            continue;
-        };
-        let Ok(command) = fs::read(entry.path().join("cmdline")) else {
-            continue;
-        };
-        let command = String::from_utf8_lossy(&command).replace('\0', " ");
-        if pid != std::process::id() && command.contains(text) {
-            found.push((pid, command));
-        }
-    }
-    Ok(found)
-}
-
-/// Polls `condition` until it holds.
-pub fn eventually(
-    what: &str,
-    limit: Duration,
-    mut condition: impl FnMut() -> anyhow::Result<bool>,
-) -> anyhow::Result<()> {
-    let started = Instant::now();
-    while !condition()? {
-        ensure!(started.elapsed() < limit, "not within {limit:?}: {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    Ok(())
-}
-
-/// Runs a program that must succeed.
-pub fn sh<S: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = S>) -> anyhow::Result<()> {
-    output(Command::new(program).args(args)).map(drop)
-}
-
-/// Runs a command that must succeed and gives its stdout.
-pub fn output(command: &mut Command) -> anyhow::Result<String> {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("failed to run {command:?}"))?;
-    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(
-        output.status.success(),
-        "{command:?}: {}\n{stdout}\n{}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(stdout)
-}
-
-/// A number that differs between runs: the temporary folder's name does.
+/// A number that differs between runs, like the temporary folder's name.
 fn rand(path: &Path) -> u32 {
     use std::hash::{DefaultHasher, Hash as _, Hasher as _};
     let mut hasher = DefaultHasher::new();

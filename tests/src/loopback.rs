@@ -1,54 +1,56 @@
-//! A server for clients on the same machine: a process on a free loopback port, without TLS, until it is dropped.
+//! A server for clients on the same machine: a process on a free loopback port, without TLS, stopped on drop.
 
 use std::fs;
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use crate::deployment::{free_port, root};
 use anyhow::{Context as _, ensure};
+
+use crate::process::Owned;
+use crate::root;
+use crate::wait::Wait;
 
 const START: Duration = Duration::from_secs(60);
 /// The unit of processor times in proc(5), on every architecture.
 const TICK: Duration = Duration::from_millis(10);
 const POLL: Duration = Duration::from_millis(20);
 
+/// A loopback port that nothing listens on.
+pub fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
 /// A running server.
 pub struct Server {
     pub name: String,
-    child: Child,
+    process: Owned,
     pub port: u16,
 }
 
 impl Server {
-    /// Starts what `command` makes for a port, and waits until that port takes connections.
+    /// Starts the command that `command` builds for a port, and waits until that port accepts connections.
     pub fn start(name: &str, command: impl FnOnce(u16) -> Command) -> anyhow::Result<Server> {
         let port = free_port()?;
-        let child = command(port)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .with_context(|| format!("can't start `{name}`"))?;
+        let mut command = command(port);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
         let mut server = Server {
             name: name.to_owned(),
-            child,
+            process: Owned::spawn(&mut command)?,
             port,
         };
-        let began = Instant::now();
+        let wait = Wait::new(START);
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            let ended = server.child.try_wait()?;
+            let ended = server.process.ended()?;
             ensure!(ended.is_none(), "`{name}` ended at its start: {ended:?}");
-            ensure!(
-                began.elapsed() < START,
-                "`{name}` does not listen within {START:?}"
-            );
+            wait.check(format_args!("`{name}` to listen"))?;
             std::thread::sleep(POLL);
         }
         Ok(server)
     }
 
-    /// One of the project's services as it is deployed; `variables` adds to what every service is told.
+    /// One of the project's services as it is deployed; `variables` adds to the environment of every service.
     pub fn service(name: &str, variables: &[(&str, &str)]) -> anyhow::Result<Server> {
         let binary = root().join("target/services").join(name);
         Server::start(name, |port| {
@@ -62,7 +64,7 @@ impl Server {
         })
     }
 
-    /// The reference deployment's three services, each beside what it needs: database, classifier, web.
+    /// The reference deployment's three services, connected: database, classifier, web.
     pub fn reference(folder: &Path) -> anyhow::Result<[Server; 3]> {
         let store = folder.join("store.sqlite").display().to_string();
         let database = Server::service("database-server", &[("DATABASE_STORE", &store)])?;
@@ -81,19 +83,19 @@ impl Server {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Memory that is resident now, in MiB.
+    /// The current resident memory, in MiB.
     pub fn memory(&self) -> anyhow::Result<f64> {
         self.status("VmRSS:")
     }
 
-    /// The most memory that was resident at any time, in MiB.
+    /// The peak resident memory, in MiB.
     pub fn most_memory(&self) -> anyhow::Result<f64> {
         self.status("VmHWM:")
     }
 
     fn status(&self, field: &'static str) -> anyhow::Result<f64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))
-            .with_context(|| format!("`{}` is gone", self.name))?;
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))
+            .with_context(|| format!("`{}` is not running", self.name))?;
         let kib = status
             .lines()
             .find_map(|line| line.strip_prefix(field))
@@ -103,24 +105,16 @@ impl Server {
 
     /// Processor time spent so far.
     pub fn processor(&self) -> anyhow::Result<Duration> {
-        processor(&self.child.id().to_string())
+        processor(&self.process.id().to_string())
     }
 }
 
-/// Processor time that a process spent so far, in all its threads and in the kernel: proc(5), `stat`.
+/// Processor time that a process has spent in all its threads and in the kernel: proc(5), `stat`.
 pub fn processor(process: &str) -> anyhow::Result<Duration> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
-    // The name may hold anything, and ends at the last parenthesis.
+    // The name may contain anything; it ends at the last parenthesis.
     let (_, fields) = stat.rsplit_once(')').context("proc's `stat`")?;
     let ticks = fields.split_whitespace().skip(11).take(2);
     let ticks: Vec<u64> = ticks.map(str::parse).collect::<Result<_, _>>()?;
     Ok(TICK * u32::try_from(ticks.iter().sum::<u64>())?)
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ended = self.child.kill();
-        let _reaped = self.child.wait();
-    }
 }

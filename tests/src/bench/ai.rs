@@ -9,7 +9,8 @@ use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use pspd_proto::ai::ai_service_client::AiServiceClient;
 use pspd_proto::ai::{PredictRequest, TrainingData, TrainingStatus};
-use pspd_tests::deployment::{output, root};
+use pspd_tests::process::output;
+use pspd_tests::root;
 use tempfile::TempDir;
 use tonic::Request;
 use tonic::transport::Channel;
@@ -21,7 +22,7 @@ use super::say;
 use super::wire::framed;
 
 const BASELINE: &str = "tests/baselines/ai-python";
-/// What a service may take when it has nothing to do, in MiB.
+/// The most memory that an idle service may use, in MiB.
 const IDLE: f64 = 64.0;
 
 pub fn measure() -> anyhow::Result<()> {
@@ -38,7 +39,7 @@ async fn measure_on(venv: &Path) -> anyhow::Result<()> {
         "memory at start: service {:.0} MiB, baseline {:.0} MiB",
         idle[0], idle[1]
     ));
-    ensure!(idle[0] < IDLE, "the idle service takes {:.0} MiB", idle[0]);
+    ensure!(idle[0] < IDLE, "the idle service uses {:.0} MiB", idle[0]);
 
     let learned = rows(&root().join("tests/data/train.csv"))?;
     let asked = rows(&root().join("tests/data/held-out.csv"))?;
@@ -115,8 +116,8 @@ pub async fn train(
 
 /// Reads texts and labels.
 pub fn rows(path: &Path) -> anyhow::Result<Vec<(String, String)>> {
-    let mut reader =
-        csv::Reader::from_path(path).with_context(|| format!("can't read `{}`", path.display()))?;
+    let mut reader = csv::Reader::from_path(path)
+        .with_context(|| format!("failed to read `{}`", path.display()))?;
     reader
         .records()
         .map(|row| {
@@ -131,7 +132,7 @@ pub fn rows(path: &Path) -> anyhow::Result<Vec<(String, String)>> {
         .collect()
 }
 
-/// Makes the baseline's Python environment and its stubs, where they are not there yet.
+/// Creates the baseline's Python environment and its stubs if they do not exist yet.
 pub fn prepare() -> anyhow::Result<std::path::PathBuf> {
     let venv = root().join("target/baselines/ai-python");
     let wanted = root().join(BASELINE).join("requirements.txt");

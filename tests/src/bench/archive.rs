@@ -1,17 +1,19 @@
-//! `pspd export` and `pspd import` against what people do: `qemu-img convert` of each disk, `tar cJf`; `tar xJf`, `cp`.
+//! `pspd export` and `pspd import` against the manual way: `qemu-img convert` of each disk and `tar cJf`; `tar xJf` and
+//! `cp`.
 //!
-//! The old way's packing takes minutes, and is run once; everything else three times, in turn.
+//! The manual packing takes minutes and runs once; everything else runs three times, in turn.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use pspd::disk::qcow2::Disk;
-use pspd_tests::deployment::{Deployment, Ran, Running, sh};
+use pspd_tests::deployment::Deployment;
+use pspd_tests::process::{Ran, Running, sh};
 
 use super::{row, say};
 
-/// Of a disk that is mostly a gap.
+/// The size of a disk that is mostly empty.
 const SPARSE: &str = "100G";
 const ROUNDS: usize = 3;
 const MIB: f64 = 1048576.0;
@@ -19,7 +21,7 @@ const MIB: f64 = 1048576.0;
 pub fn measure() -> anyhow::Result<()> {
     let deployment = Deployment::reference()?;
     deployment.run(&["up"])?.expect(0)?;
-    // Both sides get the same disks at rest.
+    // Both sides get the same disks, of domains that are off.
     let destroy = "for one in web-server ai-server database-server; do virsh destroy $one; done";
     deployment
         .run(&["lab", "exec", "--", "sh", "-c", destroy])?
@@ -65,9 +67,9 @@ pub fn measure() -> anyhow::Result<()> {
     sparse(&folder)
 }
 
-/// Waits for a run, looking at how much memory its process has at most, in KiB.
+/// Waits for a run, and records the peak memory of its process in KiB.
 fn watched(running: Running, peak: &mut u64) -> anyhow::Result<Ran> {
-    let status = format!("/proc/{}/status", running.child.id());
+    let status = format!("/proc/{}/status", running.id());
     let watcher = std::thread::spawn(move || {
         let mut most = 0;
         while let Ok(text) = fs::read_to_string(&status) {
@@ -148,13 +150,13 @@ fn unpacked_by_hand(folder: &Path, plain: &Path) -> anyhow::Result<Duration> {
     Ok(took)
 }
 
-/// A large disk with little on it, against one that is as large as what is on it.
+/// A large disk with little data against one that the same data fills.
 fn sparse(folder: &Path) -> anyhow::Result<()> {
     let sizes = ["1G", SPARSE];
     for size in sizes {
         let disk = folder.join(format!("{size}.qcow2")).display().to_string();
         sh("qemu-img", ["create", "-q", "-f", "qcow2", &disk, size])?;
-        // Not one value throughout: that would compress to nothing.
+        // Different values: a single one would compress to nothing.
         for part in 0..8 {
             let write = format!("write -P {} {}M 120M", part + 1, part * 124);
             sh("qemu-io", ["-f", "qcow2", "-c", &write, &disk])?;

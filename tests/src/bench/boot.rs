@@ -1,4 +1,4 @@
-//! From a domain's start to its SSH banner, against the floor: the same kernel and initramfs, whose init only brings
+//! From a domain's start to its SSH banner, against the minimum: the same kernel and initramfs, whose init only brings
 //! the network up and answers on the same port (`pspd.floor=1` on its command line).
 
 use std::fs;
@@ -50,7 +50,7 @@ pub fn measure() -> anyhow::Result<()> {
     let floor = row("floor", &runs[0]);
     let image = row("image", &runs[1]);
     say(&format!("ratio of medians: {:.2}", image / floor));
-    // Of the last boot, once it is over.
+    // Figures of the last boot, once it is complete.
     say(&deployment.ssh(
         "store",
         "until systemctl is-system-running --wait 2>/dev/null | grep -q running; do sleep 1; done; \
@@ -63,7 +63,10 @@ pub fn measure() -> anyhow::Result<()> {
 fn banner(lab: &Lab, began: Instant) -> anyhow::Result<()> {
     let to = SocketAddr::from(([10, 77, 0, 10], 22));
     loop {
-        ensure!(began.elapsed() < LIMIT, "no banner within {LIMIT:?}");
+        ensure!(
+            began.elapsed() < LIMIT,
+            "timed out after {LIMIT:?} waiting for an SSH banner"
+        );
         let Ok(mut stream) = lab.dial(to, Duration::from_millis(300)) else {
             continue;
         };

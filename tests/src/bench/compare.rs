@@ -12,12 +12,12 @@ use super::loopback::{Server, processor};
 use super::say;
 use super::wire::Connection;
 
-/// Numbers of concurrent callers that aims are given for.
+/// The numbers of concurrent callers that the targets name.
 pub const CALLERS: [usize; 2] = [16, 128];
 pub const ROUNDS: usize = 3;
 const WARM: Duration = Duration::from_millis(500);
 pub const TIME: Duration = Duration::from_secs(3);
-/// As many as a service's callers usually have: each carries many calls.
+/// A typical number for a service's callers: each connection carries many calls.
 pub const CONNECTIONS: usize = 4;
 
 /// A server's method, and the messages that callers send to it in turn.
@@ -85,7 +85,7 @@ impl fmt::Display for Round {
     }
 }
 
-/// Measures the service and the baseline in turn, after a moment to warm up, and says how they compare.
+/// Measures the service and the baseline in turn after a warm-up, and prints the comparison.
 pub async fn compare(name: &str, callers: usize, sides: [&Target<'_>; 2]) -> anyhow::Result<()> {
     for side in sides {
         side.load_for(callers, WARM).await?;
@@ -99,7 +99,7 @@ pub async fn compare(name: &str, callers: usize, sides: [&Target<'_>; 2]) -> any
     let [ours, theirs] = rounds.map(middle);
     let (ours, theirs) = (ours.context("no round")?, theirs.context("no round")?);
     say(&format!(
-        "{name}\n  service:  {ours}\n  baseline: {theirs}\n  {:.1} times the baseline's throughput, p99 {:.2} of its",
+        "{name}\n  service:  {ours}\n  baseline: {theirs}\n  {:.1} times the baseline's throughput, p99 {:.2} of the baseline's",
         ours.calls.throughput() / theirs.calls.throughput(),
         ours.calls.p99.as_secs_f64() / theirs.calls.p99.as_secs_f64()
     ));

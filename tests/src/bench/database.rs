@@ -1,4 +1,4 @@
-//! The database service beside the same contract in Node (grpc-js, Prisma), and beside its own engine without gRPC.
+//! The database service against the same contract in Node (grpc-js, Prisma), and against its own engine without gRPC.
 //!
 //! Both sides run on loopback without TLS, over SQLite with a write-ahead log and full sync.
 
@@ -12,7 +12,8 @@ use bytes::Bytes;
 use database_server::{Indexes, Location, Store, backup};
 use prost::Message as _;
 use pspd_proto::database::{CreateRequest, CreateResponse, ReadRequest};
-use pspd_tests::deployment::{output, root};
+use pspd_tests::process::output;
+use pspd_tests::root;
 use tokio::runtime::Runtime;
 
 use super::compare::{CALLERS, CONNECTIONS, ROUNDS, TIME, Target, compare};
@@ -28,7 +29,7 @@ const COLLECTION: &str = "bench";
 const STORE: &str = "service.sqlite";
 /// Documents that reads choose from.
 const STORED: u64 = 1000;
-/// What a service may take when it has nothing to do, in MiB.
+/// The most memory that an idle service may use, in MiB.
 const IDLE: f64 = 64.0;
 const BASELINE: &str = "tests/baselines/database-node";
 
@@ -42,7 +43,7 @@ pub fn measure() -> anyhow::Result<()> {
         "memory at start: service {idle:.0} MiB, baseline {:.0} MiB",
         baseline.memory()?
     ));
-    ensure!(idle < IDLE, "the idle service takes {idle:.0} MiB");
+    ensure!(idle < IDLE, "the idle service uses {idle:.0} MiB");
     load_runtime()?.block_on(beside(&service, &baseline))
 }
 
@@ -72,7 +73,7 @@ async fn reads(server: &Server) -> anyhow::Result<Arc<[Bytes]>> {
     for n in 0..STORED {
         let answer = connection.call(create(n)).await?;
         let CreateResponse { id, success } = CreateResponse::decode(answer)?;
-        ensure!(success, "a create that is no success");
+        ensure!(success, "a create was not successful");
         messages.push(framed(&ReadRequest {
             collection: COLLECTION.to_owned(),
             id,
@@ -116,8 +117,8 @@ pub fn against_engine() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Creates as fast as can be, by a load generator that leaves the server most of the processors; how many were answered,
-/// and how many a second. It looks at HTTP's status only.
+/// Creates as fast as possible, by a load generator that leaves the server most of the processors. Returns how many calls
+/// were answered, and how many per second; checks the HTTP status only.
 fn h2load(service: &Server, folder: &Path, callers: usize) -> anyhow::Result<(u64, f64)> {
     let body = folder.join("message");
     fs::write(&body, create(0))?;
@@ -135,15 +136,15 @@ fn h2load(service: &Server, folder: &Path, callers: usize) -> anyhow::Result<(u6
             "--header=te: trailers",
         ])
         .arg(format!("http://127.0.0.1:{}{CREATE}", service.port));
-    let told = output(&mut command).context("h2load is of the package nghttp2-client")?;
+    let printed = output(&mut command).context("the package nghttp2-client provides h2load")?;
     let number = |after: &str, before: &str| {
-        let (_, rest) = told.split_once(after)?;
+        let (_, rest) = printed.split_once(after)?;
         rest.split_once(before)?.0.trim().parse::<f64>().ok()
     };
     let rate = number("s, ", " req/s");
     let succeeded = number("done, ", " succeeded");
     let (Some(rate), Some(succeeded)) = (rate, succeeded) else {
-        bail!("h2load says:\n{told}");
+        bail!("unexpected output of h2load:\n{printed}");
     };
     Ok((succeeded as u64, rate))
 }
@@ -180,7 +181,7 @@ fn baseline(home: &Path, folder: &Path) -> anyhow::Result<Server> {
     })
 }
 
-/// Installs the baseline beside the build, where it is not there yet: what npm brings is no part of the source.
+/// Installs the baseline in the build folder if it is not there yet: packages from npm do not belong to the source.
 fn prepare() -> anyhow::Result<PathBuf> {
     let home = root().join("target/baselines/database-node");
     let source = root().join(BASELINE);

@@ -1,6 +1,6 @@
-//! The load generator: so many callers at once, each with one call under way, for a time or a count.
+//! The load generator: concurrent callers, each with one call at a time, for a duration or a count.
 //!
-//! It knows no protocol: a call is any async closure. Every side of a comparison is measured by the same one.
+//! It knows no protocol: a call is any async closure. Both sides of a comparison are measured by the same generator.
 
 use std::fmt;
 use std::future::Future;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use tokio::runtime::Runtime;
 
-/// When callers begin no more calls.
+/// When callers stop making calls.
 #[derive(Debug, Clone, Copy)]
 pub enum Until {
     Elapsed(Duration),
@@ -49,14 +49,14 @@ impl fmt::Display for Measured {
     }
 }
 
-/// One thread: it leaves the other processors to the server, and wakes nobody.
+/// One thread: it leaves the other processors to the server, and needs no wake-ups across threads.
 pub fn load_runtime() -> anyhow::Result<Runtime> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     Ok(builder.enable_all().build()?)
 }
 
-/// Runs `callers` at once. `call` is given its caller's number (choose a channel by it) and its own, which no other
-/// call of the run has; the first that fails ends the run.
+/// Runs `callers` concurrently. `call` gets the number of its caller (to choose a channel) and its own number, which is
+/// unique in the run; the first failure ends the run.
 pub async fn run<F, C, E>(callers: usize, until: Until, call: F) -> anyhow::Result<Measured>
 where
     F: Fn(usize, u64) -> C + Send + Sync + 'static,

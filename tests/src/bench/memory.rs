@@ -1,5 +1,5 @@
-//! What services have in memory: all three with nothing to do, and the database's while callers are slow, with a million
-//! documents and with large ones.
+//! Memory of the services: all three when idle, and the database's while callers are slow, with a million documents and
+//! with large ones.
 
 use std::time::{Duration, Instant};
 
@@ -19,12 +19,12 @@ use super::wire::{Connection, framed};
 const DOCUMENTS: u64 = 1_000_000;
 const CALLERS: usize = 256;
 const CONNECTIONS: usize = 4;
-/// For so long, the caller takes a result and pauses.
+/// How long the caller pauses after each result.
 const SLOW: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(5);
-/// For so long, services are left alone.
+/// How long services are idle before the measurement.
 const IDLE: Duration = Duration::from_secs(10);
-/// What a service may have at any time, in MiB.
+/// The most memory that a service may use at any time, in MiB.
 const MOST: f64 = 64.0;
 const LARGE: usize = 3 << 20;
 const LARGE_DOCUMENTS: usize = 40;
@@ -44,12 +44,16 @@ fn idle() -> anyhow::Result<()> {
     for service in &services {
         let memory = service.memory()?;
         say(&format!("{}, idle: {memory:.0} MiB", service.name));
-        ensure!(memory < MOST, "it takes {memory:.0} MiB");
+        ensure!(
+            memory < MOST,
+            "`{}` uses {memory:.0} MiB, expected less than {MOST:.0} MiB",
+            service.name
+        );
     }
     Ok(())
 }
 
-/// Slowly at first, then as fast as it goes; each query of a server that was just started.
+/// A caller that is slow at first, then as fast as possible; each query on a freshly started server.
 async fn million() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let server = service(folder.path())?;
@@ -79,7 +83,10 @@ async fn million() -> anyhow::Result<()> {
             "query `{query}`: {taken} results to a slow caller in {:.0} s; memory {idle:.0} MiB at start, {most:.0} MiB at most",
             began.elapsed().as_secs_f64()
         ));
-        ensure!(most < MOST, "it took {most:.0} MiB");
+        ensure!(
+            most < MOST,
+            "the query used {most:.0} MiB, expected less than {MOST:.0} MiB"
+        );
     }
     Ok(())
 }
@@ -98,7 +105,7 @@ async fn fill(server: &Server) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Callers that take one large document each, and no more.
+/// Callers that read one large document each, and then stop reading.
 async fn stalled() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let server = service(folder.path())?;

@@ -1,5 +1,5 @@
-//! How good the AI service's predictions are beside scikit-learn's (TF-IDF, the better of two linear models) on the
-//! same split of two public data sets; and what its confidence is worth.
+//! The accuracy of the AI service against scikit-learn's (TF-IDF, the better of two linear models) on the same split of
+//! two public data sets, and how well its confidence is calibrated.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use pspd_proto::ai::PredictRequest;
-use pspd_tests::deployment::root;
+use pspd_tests::root;
 use tempfile::TempDir;
 
 use super::ai::{client, prepare, rows, script, services, train};
@@ -103,7 +103,7 @@ impl Quality {
     }
 }
 
-/// The expected calibration error: how far what was said is from what came true, over bins of what was said.
+/// The expected calibration error: the difference between confidence and accuracy, over bins of confidence.
 fn calibration(answers: &[(f64, bool)]) -> f64 {
     let mut bins = [(0.0, 0.0); BINS];
     for &(confidence, right) in answers {

@@ -1,5 +1,5 @@
-//! `pspd up` against a bare script that does the least: start three prepared domains, wait for SSH, copy, start, wait
-//! for SERVING. Then a second `up`, one changed service, and what pspd itself takes.
+//! `pspd up` against a minimal script: start three prepared domains, wait for SSH, copy, start, wait for SERVING.
+//! Then a second `up`, one changed service, and the resources of pspd itself.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -15,7 +15,8 @@ use pspd::reach::Reach;
 use pspd::state::Paths;
 use pspd_lab::Lab;
 use pspd_model::spec::{Name, Spec};
-use pspd_tests::deployment::{Deployment, output};
+use pspd_tests::deployment::Deployment;
+use pspd_tests::process::output;
 use tokio_util::sync::CancellationToken;
 
 use super::{row, say};
@@ -53,7 +54,7 @@ pub fn measure() -> anyhow::Result<()> {
             100.0 * cpu / wall
         ));
     }
-    // The bare script left other releases behind: one more `up` makes them pspd's own again.
+    // The bare script left other releases behind; `up` replaces them.
     deployment.run(&["down"])?.expect(0)?;
     deployment.run(&["up"])?.expect(0)?;
     let nothing: Vec<Duration> = (0..5)
@@ -73,18 +74,18 @@ pub fn measure() -> anyhow::Result<()> {
     deployment.remove()
 }
 
-/// What a run of `pspd up` took of the host for itself.
+/// The resources of the host that a run of `pspd up` used.
 struct Cost {
     memory_kib: u64,
     cpu: f64,
     wall: f64,
 }
 
-/// Runs `up` and looks at its process until it ends.
+/// Runs `up` and samples its process until it ends.
 fn watched(deployment: &Deployment) -> anyhow::Result<Cost> {
     let began = Instant::now();
     let running = deployment.spawn(&["up"])?;
-    let proc = Path::new("/proc").join(running.child.id().to_string());
+    let proc = Path::new("/proc").join(running.id().to_string());
     let mut cost = Cost {
         memory_kib: 0,
         cpu: 0.0,
@@ -115,7 +116,7 @@ fn watched(deployment: &Deployment) -> anyhow::Result<Cost> {
     Ok(cost)
 }
 
-/// The script's own preparations: each domain's files, and how to reach it.
+/// What the script needs: each domain's files, and how to reach it.
 struct Bare {
     spec: Spec,
     identity: Identity,
@@ -144,7 +145,7 @@ impl Bare {
                 let copied = deployment
                     .command(["ssh", name.as_str(), "--", "cat", &from])
                     .output()?;
-                ensure!(copied.status.success(), "failed to take `{from}`");
+                ensure!(copied.status.success(), "failed to copy `{from}`");
                 fs::write(to, copied.stdout)?;
             }
         }
@@ -233,7 +234,7 @@ impl Bare {
         );
         let ran = deployment.run(&["lab", "exec", "--", "sh", "-c", &script])?;
         ensure!(
-            ran.code == 0,
+            ran.code() == Some(0),
             "the script of `{name}` failed: {}",
             ran.stderr
         );

@@ -1,7 +1,7 @@
-//! Unary gRPC calls as cheap as they get: HTTP/2 by `h2` itself, requests and messages made before the clock starts.
+//! Unary gRPC calls at minimal cost: HTTP/2 by `h2` itself, requests and messages built before the clock starts.
 //!
-//! Where the load takes its processor time from the server that it measures, each microsecond that a call costs here
-//! is missing there. Every answer is still checked: status OK, and a message.
+//! The load shares its processors with the server that it measures, so each microsecond that a call costs here is
+//! missing there. Every response is still checked: status OK, and a message.
 
 use anyhow::{Context as _, bail, ensure};
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -10,7 +10,7 @@ use http::{HeaderMap, Request, Version};
 use prost::Message;
 use tokio::net::TcpStream;
 
-/// Room for answers, so that no server waits for it.
+/// Large enough that no server waits for it.
 const WINDOW: u32 = 1 << 24;
 
 /// One connection, for one method of one server.
@@ -40,7 +40,7 @@ impl Connection {
         Ok(Connection { sender, request })
     }
 
-    /// Sends a message and waits for the answer's.
+    /// Sends a message and waits for the response message.
     pub async fn call(&self, message: Bytes) -> anyhow::Result<Bytes> {
         let mut sender = self.sender.clone().ready().await?;
         let (answer, mut sending) = sender.send_request(self.request.clone(), false)?;

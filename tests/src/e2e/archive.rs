@@ -1,4 +1,4 @@
-//! Export and import: a round trip with faults on the way; and an archive by tar and virsh alone.
+//! Export and import: a round trip with faults on the way, and an archive that tar and virsh alone bring up.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -13,12 +13,17 @@ use pspd::reach::Reach;
 use pspd::state::Paths;
 use pspd_lab::Lab;
 use pspd_model::spec::Name;
-use pspd_tests::deployment::{Deployment, Ran, eventually, output, pspd, sh};
+use pspd_tests::deployment::Deployment;
+use pspd_tests::process::{Ran, output, run, sh};
+use pspd_tests::pspd;
+use pspd_tests::scenario::{Scenario, minutes, root, say};
+use pspd_tests::wait::eventually;
 use tokio_util::sync::CancellationToken;
 
-use super::{Scenario, faults};
+use super::faults;
 
-pub const SCENARIOS: &[Scenario] = &[("export and import", round_trip)];
+pub const SCENARIOS: &[Scenario] =
+    &[Scenario::new("export and import", minutes(60), round_trip).needs(root)];
 
 const ARCHIVE: &str = "vm-export.tar.xz";
 const PROOF: &str = "/var/lib/store/proof";
@@ -33,41 +38,37 @@ fn round_trip() -> anyhow::Result<()> {
         "store",
         &format!("echo data >{PROOF}; echo system >/root/proof"),
     )?;
-    step("SIGKILL of an export; `up` merges its snapshot");
+    say("SIGKILL of an export; `up` merges its snapshot");
     killed_export(&deployment)?;
-    step("the lab dies during an export");
+    say("the lab dies during an export");
     lab_dies(&deployment)?;
-    step("a full disk");
+    say("a full disk");
     full_disk(&deployment)?;
-    step("export while it runs");
+    say("export while it runs");
     let archive = deployment.folder().join(ARCHIVE);
     export(&deployment)?;
-    step("a damaged archive");
+    say("a damaged archive");
     damaged(&deployment, &archive)?;
     deployment.run(&["down", "--volumes"])?.expect(0)?;
-    step("SIGKILL of an import; a full disk; then import under another name");
+    say("SIGKILL of an import; a full disk; then import under another name");
     let copy = format!("{}-copy", deployment.name);
     killed_import(&deployment, &copy)?;
     full_import(&deployment)?;
     let imported = deployment.run(&["import", ARCHIVE, "--name", &copy]);
-    // Whatever comes, the copy goes: only the first deployment goes by itself.
-    let told = imported
+    // The copy is removed in any case: only the first deployment is removed on drop.
+    let result = imported
         .and_then(|ran| ran.expect(0))
         .and_then(|_| read_back(&deployment, &copy));
     of(&deployment, &copy, &["down", "--volumes"])?.expect(0)?;
-    told?;
+    result?;
     ensure!(
         !deployment.state().join("deployments").join(&copy).exists(),
-        "the copy is left"
+        "the copy's folder is left"
     );
     Ok(())
 }
 
-fn step(name: &str) {
-    super::say(&format!("          {name}"));
-}
-
-/// Runs `pspd` about another deployment of the same state directory.
+/// Runs `pspd` for another deployment of the same state directory.
 fn of(deployment: &Deployment, name: &str, args: &[&str]) -> anyhow::Result<Ran> {
     let mut words = vec!["--deployment", name];
     words.extend(args);
@@ -78,7 +79,7 @@ fn killed_export(deployment: &Deployment) -> anyhow::Result<()> {
     let overlay = deployment.home().join("disks/store.qcow2.snapshot");
     let running = deployment.spawn(&["export", ARCHIVE])?;
     eventually(
-        "the export froze the disks",
+        "the export to freeze the disks",
         Duration::from_secs(120),
         || Ok(overlay.exists()),
     )?;
@@ -87,35 +88,35 @@ fn killed_export(deployment: &Deployment) -> anyhow::Result<()> {
     ensure!(overlay.exists(), "the export ended before it was killed");
     ensure!(
         !deployment.folder().join(ARCHIVE).exists(),
-        "half an archive is there"
+        "a partial archive is left"
     );
     let plan = deployment.run(&["plan"])?.expect(4)?;
     ensure!(
         plan.stdout.contains("snapshot"),
-        "the overlay is not planned for:\n{}",
+        "the plan has no step for the overlay:\n{}",
         plan.stdout
     );
     deployment.run(&["up"])?.expect(0)?;
     deployment.run(&["plan"])?.expect(0)?;
-    whole(deployment)
+    intact(deployment)
 }
 
-/// What was frozen is packed whole; what the guests wrote since is merged by `up`.
+/// The frozen disks are packed completely; `up` merges what the guests wrote since.
 fn lab_dies(deployment: &Deployment) -> anyhow::Result<()> {
     let overlay = deployment.home().join("disks/store.qcow2.snapshot");
     let file = deployment.folder().join("dying.tar.xz");
     let running = deployment.spawn(&["export", "dying.tar.xz"])?;
     eventually(
-        "the export froze the disks",
+        "the export to freeze the disks",
         Duration::from_secs(120),
         || Ok(overlay.exists()),
     )?;
-    // It is paused from before its overlay is there until all are.
-    eventually("the guest goes on", Duration::from_secs(120), || {
+    // The guest is paused until every overlay exists.
+    eventually("the guest to run again", Duration::from_secs(120), || {
         let state = deployment.run(&["lab", "exec", "--", "virsh", "domstate", "store"])?;
         Ok(state.expect(0)?.stdout.trim() == "running")
     })?;
-    // The export stands still, so that the lab dies while it packs.
+    // The export is stopped, so that the lab dies while it packs.
     running.signal("STOP")?;
     ensure!(!file.exists(), "the export ended before its lab died");
     deployment.ssh("store", &format!("echo data >{PROOF}.late; sync"))?;
@@ -127,18 +128,18 @@ fn lab_dies(deployment: &Deployment) -> anyhow::Result<()> {
         .expect(0)?;
     deployment.run(&["up"])?.expect(0)?;
     let late = deployment.ssh("store", &format!("cat {PROOF}.late"))?;
-    ensure!(late == "data", "what was written during the export is lost");
-    whole(deployment)
+    ensure!(late == "data", "data written during the export is lost");
+    intact(deployment)
 }
 
-/// No overlay is left, and what was written is there.
-fn whole(deployment: &Deployment) -> anyhow::Result<()> {
+/// No overlay is left, and the written data is intact.
+fn intact(deployment: &Deployment) -> anyhow::Result<()> {
     for folder in ["disks", "volumes"] {
         for entry in fs::read_dir(deployment.home().join(folder))?.flatten() {
             let name = entry.file_name();
             ensure!(
                 !name.to_string_lossy().contains("snapshot"),
-                "{name:?} is left"
+                "the overlay {name:?} is left"
             );
         }
     }
@@ -152,10 +153,10 @@ fn full_disk(deployment: &Deployment) -> anyhow::Result<()> {
         let to = folder.join("a.tar.zst").display().to_string();
         deployment.run(&["export", &to])
     })?;
-    whole(deployment)
+    intact(deployment)
 }
 
-/// The folder's disk is full; then the state's is.
+/// First the target folder has no space, then the state directory.
 fn full_import(deployment: &Deployment) -> anyhow::Result<()> {
     let archive = deployment.folder().join(ARCHIVE).display().to_string();
     without_space(deployment, |folder| {
@@ -163,31 +164,25 @@ fn full_import(deployment: &Deployment) -> anyhow::Result<()> {
         deployment.run(&["import", &archive, "--name", "full", "--into", &into])
     })?;
     let left = deployment.state().join("deployments/full");
-    ensure!(!left.exists(), "state is left");
+    ensure!(!left.exists(), "the deployment's state is left");
     let into = deployment.folder().join("full");
     without_space(deployment, |folder| {
         let mut import = Command::new(pspd());
         import.arg("--state-dir").arg(folder.join("state"));
         import.args(["import", &archive, "--name", "full", "--into"]);
-        let output = import.arg(&into).output()?;
+        let ran = run(import.arg(&into))?;
         fs::remove_dir(folder.join("state/deployments"))?;
         fs::remove_dir(folder.join("state"))?;
-        Ok(Ran {
-            command: "import to a full state directory".into(),
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::new(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-            elapsed: Duration::ZERO,
-        })
+        Ok(ran)
     })?;
-    ensure!(!into.exists(), "a folder is left");
+    ensure!(!into.exists(), "the target folder is left");
     Ok(())
 }
 
-/// Runs something in a folder that soon has no space, which must say so and leave nothing there.
+/// Runs a command in a folder with 2 MiB of space: it must fail with that reason and leave nothing there.
 fn without_space(
     deployment: &Deployment,
-    run: impl FnOnce(&Path) -> anyhow::Result<Ran>,
+    fill: impl FnOnce(&Path) -> anyhow::Result<Ran>,
 ) -> anyhow::Result<()> {
     let folder = deployment.folder().join("small");
     fs::create_dir_all(&folder)?;
@@ -196,11 +191,12 @@ fn without_space(
         "mount",
         ["-t", "tmpfs", "-o", "size=2m", "pspd-test", &path],
     )?;
-    let ran = run(&folder);
+    let ran = fill(&folder);
     let left: Vec<_> = fs::read_dir(&folder)?.flatten().collect();
     sh("umount", ["--lazy", &path])?;
-    ran?.expect(1)?.says("No space left on device")?;
-    ensure!(left.is_empty(), "something is left: {left:?}");
+    ran?.expect(1)?
+        .root_cause("No space left on device (os error 28)")?;
+    ensure!(left.is_empty(), "files are left: {left:?}");
     Ok(())
 }
 
@@ -218,10 +214,7 @@ fn export(deployment: &Deployment) -> anyhow::Result<()> {
         log == "0",
         "the database's log has {log} bytes after the checkpoint"
     );
-    super::say(&format!(
-        "          {}",
-        ran.stdout.trim().replace('\n', "; ")
-    ));
+    say(&ran.stdout);
     deployment
         .run(&["export", ARCHIVE])?
         .expect(1)?
@@ -230,7 +223,7 @@ fn export(deployment: &Deployment) -> anyhow::Result<()> {
         .run(&["export", "--verify", ARCHIVE])?
         .expect(0)?;
     deployment.run(&["plan"])?.expect(0)?;
-    whole(deployment)
+    intact(deployment)
 }
 
 /// A copy with one bit flipped is refused before anything is created.
@@ -247,11 +240,11 @@ fn damaged(deployment: &Deployment, archive: &Path) -> anyhow::Result<()> {
     }
     ensure!(
         !deployment.folder().join("damaged").exists(),
-        "a folder is left"
+        "the target folder is left"
     );
     ensure!(
         !deployment.state().join("deployments/damaged").exists(),
-        "state is left"
+        "the deployment's state is left"
     );
     Ok(())
 }
@@ -259,14 +252,14 @@ fn damaged(deployment: &Deployment, archive: &Path) -> anyhow::Result<()> {
 fn killed_import(deployment: &Deployment, copy: &str) -> anyhow::Result<()> {
     let hidden = deployment.folder().join(format!(".{copy}.importing"));
     let running = deployment.spawn(&["import", ARCHIVE, "--name", copy, "--no-up"])?;
-    eventually("the import unpacks", Duration::from_secs(60), || {
+    eventually("the import to unpack", Duration::from_secs(60), || {
         Ok(hidden.exists())
     })?;
     running.signal("KILL")?;
     running.wait()?;
     ensure!(
         !deployment.folder().join(copy).exists(),
-        "half an import is there"
+        "a partial import is left"
     );
     let dry = deployment
         .run(&["import", ARCHIVE, "--name", copy, "--dry-run"])?
@@ -276,11 +269,11 @@ fn killed_import(deployment: &Deployment, copy: &str) -> anyhow::Result<()> {
 }
 
 fn read_back(deployment: &Deployment, copy: &str) -> anyhow::Result<()> {
-    let status = of(deployment, copy, &["status", "--json"])?.expect(0)?;
+    let status = of(deployment, copy, &["status", "--json"])?;
+    let status = status.expect(0)?.json()?;
     ensure!(
-        status.stdout.contains("\"health\":\"serving\""),
-        "{}",
-        status.stdout
+        status["domains"][0]["service"]["health"] == "serving",
+        "{status}"
     );
     let cat = format!("cat {PROOF} /root/proof");
     let proof = of(deployment, copy, &["ssh", "store", "--", &cat])?.expect(0)?;
@@ -289,7 +282,7 @@ fn read_back(deployment: &Deployment, copy: &str) -> anyhow::Result<()> {
         "the data is {:?}",
         proof.stdout
     );
-    // Its folder's topology is the deployment.
+    // The topology in its folder describes the deployment.
     let file = deployment.folder().join(copy).join("topology.yaml");
     output(
         Command::new(pspd())
@@ -309,15 +302,15 @@ fn read_back(deployment: &Deployment, copy: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Takes a running deployment down and does what its archive's README says, in a lab where nothing is; then asks each
-/// service with the archive's own keys, and the web server for what `path` had.
+/// Exports a running deployment, removes it, and follows the archive's README in an empty lab. Then probes each service
+/// with the keys from the archive, and expects the web server's `path` to contain `expected`.
 pub fn plain_way(deployment: &Deployment, path: &str, expected: &str) -> anyhow::Result<()> {
     deployment
         .run(&["export", "--with-secrets", "plain.tar.zst"])?
         .expect(0)?;
     let home =
         Paths::resolve(Some(deployment.state()), None)?.deployment(&Name::new(&deployment.name)?);
-    let spec = home.recorded_spec()?.context("`up` recorded its spec")?;
+    let spec = home.recorded_spec()?.context("`up` recorded no spec")?;
     deployment.remove()?;
     let folder = deployment.folder().join("by-hand");
     fs::create_dir(&folder)?;
@@ -346,7 +339,7 @@ pub fn plain_way(deployment: &Deployment, path: &str, expected: &str) -> anyhow:
     let wanted = 6 + 2 * spec.domains.len();
     ensure!(
         commands.len() == wanted,
-        "the README has commands:\n{readme}"
+        "expected {wanted} commands in the README:\n{readme}"
     );
     let keys = folder.join("keys");
     fs::create_dir(&keys)?;
@@ -360,15 +353,16 @@ pub fn plain_way(deployment: &Deployment, path: &str, expected: &str) -> anyhow:
     let identity = Identity::load(&keys)?.context("the archive has no keys")?;
     let (lab, _) = Lab::start_with(&pspd(), &folder.join("lab"))?;
     let inside = |script: &str| output(&mut lab.enter(["sh", "-exc", script])?);
-    let told = inside(&format!(
+    let up = inside(&format!(
         "mkdir -p /var/lib/libvirt/images\ncd {at}\n{}",
         commands.join("\n")
     ));
-    let told = told.and_then(|_| {
+    let result = up.and_then(|_| {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let running = Lab::running(&folder.join("lab"))?.context("the second lab runs")?;
+        let running =
+            Lab::running(&folder.join("lab"))?.context("the second lab is not running")?;
         let (reach, never) = (Reach::Lab(running), CancellationToken::new());
         for name in spec.domains.keys() {
             let wait = health::serving(&reach, &spec, name, &identity, SERVING, &never);
@@ -377,9 +371,9 @@ pub fn plain_way(deployment: &Deployment, path: &str, expected: &str) -> anyhow:
         }
         let web = SocketAddr::from((spec.domains[&Name::new("web-server")?].address, 8080));
         let read = inside(&format!("curl --silent --fail http://{web}{path}"))?;
-        ensure!(read.contains(expected), "the web server has {read}");
+        ensure!(read.contains(expected), "the web server returned {read}");
         Ok(())
     });
     lab.stop()?;
-    told
+    result
 }

@@ -1,24 +1,37 @@
-//! Firmware and boot paths, read from inside the guest; edits while `up` runs.
+//! Firmware and boot paths, as seen from inside the guest; edits while `up` runs.
 
 use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use pspd_model::spec::Digest;
-use pspd_tests::deployment::{Deployment, eventually, processes_naming};
-
-use super::Scenario;
+use pspd_tests::deployment::Deployment;
+use pspd_tests::process::processes_naming;
+use pspd_tests::scenario::{Scenario, minutes};
+use pspd_tests::wait::eventually;
 
 pub const SCENARIOS: &[Scenario] = &[
-    ("every firmware boots the same disk", every_firmware),
-    ("an image by its path boots", image_by_path),
-    ("a topology edited while up runs", edited_while_running),
+    Scenario::new(
+        "every firmware boots the same disk",
+        minutes(60),
+        every_firmware,
+    ),
+    Scenario::new(
+        "an image given by its path boots",
+        minutes(30),
+        image_by_path,
+    ),
+    Scenario::new(
+        "a topology edited while up runs",
+        minutes(30),
+        edited_while_running,
+    ),
 ];
 
-/// SeaBIOS as a file, as anyone's own ROM would come.
+/// SeaBIOS as a file, like any ROM of a user.
 const ROM: &str = "/usr/share/seabios/bios-256k.bin";
 
-/// One domain, redefined from one firmware to the next; its data stays.
+/// One domain, redefined with one firmware after the other; its data is kept.
 fn every_firmware() -> anyhow::Result<()> {
     let deployment = Deployment::single("")?;
     deployment.build(&["coreboot"])?;
@@ -82,14 +95,14 @@ fn every_firmware() -> anyhow::Result<()> {
         seen_inside(&deployment, word, vendor, by).with_context(|| format!("with `{lines}`"))?;
         ensure!(
             up.stderr.contains("reported firmware"),
-            "no stages:\n{}",
+            "`up` reports no boot stages:\n{}",
             up.stderr
         );
     }
     secrets_stay_secret(&deployment)?;
     choose(&wrong)?;
     deployment.run(&["up"])?.expect(1)?.says("sha256")?;
-    // 64 KiB of nothing: no ROM that reaches a payload.
+    // 64 KiB of HLT instructions: a ROM that never reaches a payload.
     let empty = deployment.folder().join("empty.rom");
     fs::write(&empty, [0xf4; 64 << 10])?;
     let sha256 = Digest::of(&[0xf4; 64 << 10]);
@@ -106,7 +119,7 @@ fn every_firmware() -> anyhow::Result<()> {
     deployment.remove()
 }
 
-/// Who starts the kernel.
+/// What starts the kernel.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum By {
     Hypervisor,
@@ -114,7 +127,7 @@ enum By {
     Rom,
 }
 
-/// What the guest itself says of its firmware, against what pspd tells of it.
+/// Compares what the guest reports about its firmware with what pspd reports.
 fn seen_inside(deployment: &Deployment, word: &str, vendor: &str, by: By) -> anyhow::Result<()> {
     let seen = deployment.ssh(
         "store",
@@ -123,7 +136,7 @@ fn seen_inside(deployment: &Deployment, word: &str, vendor: &str, by: By) -> any
          ! grep -q COREv4 /sys/firmware/acpi/tables/* 2>/dev/null || echo tables",
     )?;
     let lines: Vec<&str> = seen.lines().collect();
-    ensure!(lines.len() >= 3, "the guest says {seen:?}");
+    ensure!(lines.len() >= 3, "the guest reports {seen:?}");
     // GRUB names the image; a direct kernel's command line has none.
     let started_by = match (
         lines[2].contains("BOOT_IMAGE="),
@@ -138,7 +151,7 @@ fn seen_inside(deployment: &Deployment, word: &str, vendor: &str, by: By) -> any
             && started_by == by
             && lines.contains(&"tables") == (word == "coreboot")
             && lines.contains(&"efi") == (word == "uefi"),
-        "the guest says {seen:?}"
+        "the guest reports {seen:?}"
     );
     let status = deployment.status()?;
     let domain = &status["domains"][0];
@@ -158,7 +171,7 @@ fn seen_inside(deployment: &Deployment, word: &str, vendor: &str, by: By) -> any
         .collect();
     ensure!(
         stages.len() == 4 && stages.is_sorted() && stages[0] > 0.0,
-        "the stages of the boot are {boot}"
+        "unexpected boot stages: {boot}"
     );
     if word != "uefi" {
         let log = deployment
@@ -171,28 +184,31 @@ fn seen_inside(deployment: &Deployment, word: &str, vendor: &str, by: By) -> any
         };
         ensure!(
             log.stdout.contains(says),
-            "the firmware's log is\n{}",
+            "unexpected firmware log:\n{}",
             log.stdout
         );
     }
     Ok(())
 }
 
-/// No word of a process's command line is a part of the guest's private key.
+/// No process has the guest's private key on its command line.
 fn secrets_stay_secret(deployment: &Deployment) -> anyhow::Result<()> {
     let key = deployment.ssh("store", "cat /run/pspd/ssh_host_ed25519_key")?;
     let body = key.lines().nth(3).unwrap_or_default();
     ensure!(body.len() > 40, "the guest has no host key: {key:?}");
     let showing = processes_naming(body)?;
-    ensure!(showing.is_empty(), "{showing:?} show the host key");
+    ensure!(
+        showing.is_empty(),
+        "the host key is on command lines: {showing:?}"
+    );
     Ok(())
 }
 
-/// `up` makes true what it read at its start; the next one makes the edit true.
+/// `up` applies the topology that it read at its start; the next run applies the edit.
 fn edited_while_running() -> anyhow::Result<()> {
     let deployment = Deployment::single("")?;
     let running = deployment.spawn(&["up"])?;
-    eventually("`up` read the topology", Duration::from_secs(30), || {
+    eventually("`up` to read the topology", Duration::from_secs(30), || {
         Ok(running.stderr()?.contains(" steps"))
     })?;
     deployment.edit("environment: {", "environment: {LOG_LEVEL: debug, ")?;
@@ -200,7 +216,7 @@ fn edited_while_running() -> anyhow::Result<()> {
     let plan = deployment.run(&["plan"])?.expect(4)?;
     ensure!(
         plan.stdout.contains("store"),
-        "the edit is not planned:\n{}",
+        "the plan has no step for the edit:\n{}",
         plan.stdout
     );
     deployment.run(&["up"])?.expect(0)?;
@@ -208,7 +224,7 @@ fn edited_while_running() -> anyhow::Result<()> {
     deployment.remove()
 }
 
-/// The recipe's own disk, as a file that anyone could bring.
+/// The disk that the recipe built, given as a file.
 fn image_by_path() -> anyhow::Result<()> {
     let deployment = Deployment::single("    boot: disk\n")?;
     let built = deployment.run(&["image", "build"])?.expect(0)?.stdout;

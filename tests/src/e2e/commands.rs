@@ -1,4 +1,4 @@
-//! The commands beside `up` and `down`, on one running domain.
+//! The commands other than `up` and `down`, on one running domain.
 
 use std::fs;
 use std::io::Write as _;
@@ -7,17 +7,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use pspd_model::spec::Digest;
-use pspd_tests::deployment::{Deployment, eventually, sh};
-
-use super::Scenario;
+use pspd_tests::deployment::Deployment;
+use pspd_tests::process::sh;
+use pspd_tests::scenario::{Scenario, minutes};
+use pspd_tests::wait::eventually;
+use serde_json::Value;
 
 pub const SCENARIOS: &[Scenario] = &[
-    ("commands on a running domain", commands),
-    ("images are listed and pruned", images),
+    Scenario::new("commands on a running domain", minutes(30), commands),
+    Scenario::new("images are listed and pruned", minutes(30), images),
 ];
 
 const SOON: Duration = Duration::from_secs(30);
-/// Longer than a follower's connection may need for a sign of life.
+/// Longer than the keepalive interval of a followed log.
 const SILENCE: Duration = Duration::from_secs(32);
 
 fn commands() -> anyhow::Result<()> {
@@ -36,19 +38,19 @@ fn commands() -> anyhow::Result<()> {
     renewed(&deployment)?;
     secret(&deployment)?;
     watch(&deployment)?;
-    // Its input has ended, and so does it.
+    // It ends with its input.
     deployment.run(&["console", "store"])?.expect(0)?;
     deployment.run(&["down"])?.expect(0)?;
     let kept = deployment.run(&["logs"])?.expect(0)?;
     ensure!(
         kept.stdout.contains(r#""message":"serving""#),
-        "what was logged went with the guest: {}",
+        "`down` lost the log: {}",
         kept.stdout
     );
     deployment.remove()
 }
 
-/// A certificate that is renewed comes into use while the service runs: `up` waits until a connection shows it.
+/// The service picks up a renewed certificate while it runs: `up` waits until a connection presents it.
 fn renewed(deployment: &Deployment) -> anyhow::Result<()> {
     let key = deployment.home().join("keys/services/store.pem");
     let before = (process(deployment)?, fs::read(&key)?);
@@ -57,12 +59,12 @@ fn renewed(deployment: &Deployment) -> anyhow::Result<()> {
     let ran = deployment.run(&["up"])?.expect(0)?;
     ensure!(
         !ran.stderr.contains("is restarted"),
-        "the service did not take its new certificate: {}",
+        "the service did not pick up its new certificate: {}",
         ran.stderr
     );
     let after = (process(deployment)?, fs::read(&key)?);
     ensure!(after.0 == before.0, "the service was restarted");
-    ensure!(after.1 != before.1, "the certificate is the old one");
+    ensure!(after.1 != before.1, "the certificate was not renewed");
     deployment.run(&["plan"])?.expect(0).map(drop)
 }
 
@@ -70,7 +72,7 @@ fn process(deployment: &Deployment) -> anyhow::Result<String> {
     deployment.ssh("store", "systemctl show -p MainPID --value store")
 }
 
-/// A secret is in the service's environment, and in no file or list that another user of the guest may read.
+/// A secret is in the service's environment, and in no file or list that another user of the guest can read.
 fn secret(deployment: &Deployment) -> anyhow::Result<()> {
     deployment.edit(
         "     health: database.DatabaseService\n",
@@ -87,7 +89,7 @@ fn secret(deployment: &Deployment) -> anyhow::Result<()> {
         deployment.ssh("store", &format!("tr '\\0' '\\n' </proc/{process}/environ"))?;
     ensure!(
         environment.contains(&format!("STORE_TOKEN={token}")),
-        "the service was not told its secret"
+        "the secret is not in the service's environment"
     );
     let seen = deployment.ssh(
         "store",
@@ -96,12 +98,12 @@ fn secret(deployment: &Deployment) -> anyhow::Result<()> {
     )?;
     ensure!(
         seen == "0",
-        "others in the guest can read the secret: {seen}"
+        "other users of the guest can read the secret: {seen}"
     );
     Ok(())
 }
 
-/// A shell has the lab's network and speaks to its libvirt.
+/// A shell is in the lab's network and reaches its libvirt.
 fn lab_shell(deployment: &Deployment) -> anyhow::Result<()> {
     let mut shell = deployment
         .command(["lab", "shell"])
@@ -115,7 +117,7 @@ fn lab_shell(deployment: &Deployment) -> anyhow::Result<()> {
     let said = String::from_utf8(shell.wait_with_output()?.stdout)?;
     ensure!(
         said.contains("10.77.0.1/24") && said.contains("store"),
-        "the lab's shell says {said:?}"
+        "unexpected output of the lab's shell: {said:?}"
     );
     Ok(())
 }
@@ -136,8 +138,8 @@ fn logs(deployment: &Deployment) -> anyhow::Result<()> {
     let silent = Instant::now();
     while silent.elapsed() < SILENCE {
         ensure!(
-            following.child.try_wait()?.is_none(),
-            "following ended by itself: {}",
+            following.is_running()?,
+            "`logs -f` ended: {}",
             following.stderr()?
         );
         std::thread::sleep(Duration::from_millis(500));
@@ -155,7 +157,7 @@ fn watch(deployment: &Deployment) -> anyhow::Result<()> {
     watching.wait().map(drop)
 }
 
-/// In a cache of its own: one that nothing is deployed from is pruned.
+/// In a separate cache: an image that no deployment uses is pruned.
 fn images() -> anyhow::Result<()> {
     let deployment = Deployment::single("")?;
     let (disk, cache) = (
@@ -170,11 +172,19 @@ fn images() -> anyhow::Result<()> {
     ))?;
     let image =
         |words: &[&str]| deployment.run(&[&["--cache-dir", &cache, "image"], words].concat());
+    let digests = || -> anyhow::Result<Vec<Value>> {
+        let listed = image(&["list", "--json"])?.expect(0)?.json()?;
+        let images = listed.as_array().context("the list is not an array")?;
+        Ok(images.iter().map(|image| image["digest"].clone()).collect())
+    };
     image(&["build"])?.expect(0)?;
-    let listed = image(&["list"])?.expect(0)?.stdout;
-    ensure!(listed.contains(sha256.short()), "the list is {listed:?}");
+    let listed = digests()?;
+    ensure!(listed == [sha256.as_str()], "the list is {listed:?}");
+    let text = image(&["list"])?.expect(0)?.stdout;
+    let first = text.split_whitespace().next();
+    ensure!(first == Some(sha256.short()), "the list is {text:?}");
     image(&["prune"])?.expect(0)?;
-    let listed = image(&["list", "--json"])?.expect(0)?.stdout;
-    ensure!(!listed.contains(sha256.as_str()), "after pruning: {listed}");
+    let left = digests()?;
+    ensure!(left.is_empty(), "after pruning: {left:?}");
     deployment.remove()
 }

@@ -1,4 +1,4 @@
-//! Bad input and faults: each ends in a clear error and a state from which `up` recovers and `down` cleans.
+//! Bad input and faults: each ends in a clear error and a state from which `up` recovers and which `down` removes.
 
 use std::fs;
 use std::net::TcpListener;
@@ -6,18 +6,39 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use pspd_model::spec::Digest;
-use pspd_tests::deployment::{Deployment, eventually, processes_naming, sh};
-
-use super::Scenario;
+use pspd_tests::deployment::Deployment;
+use pspd_tests::process::{processes_naming, sh};
+use pspd_tests::scenario::{Scenario, minutes, root};
+use pspd_tests::wait::eventually;
 
 pub const SCENARIOS: &[Scenario] = &[
-    ("an image with a wrong digest is refused", wrong_digest),
-    ("a port in use is named", port_in_use),
-    ("a file that is too large is refused", too_large),
-    ("a full disk", full_disk),
-    ("a domain of a name that the guest uses", name_of_the_guests),
-    ("a guest that never reaches SSH", never_reaches_ssh),
-    ("faults of a running deployment", running_deployment),
+    Scenario::new(
+        "an image with a wrong digest is refused",
+        minutes(30),
+        wrong_digest,
+    ),
+    Scenario::new("a port in use is named", minutes(30), port_in_use),
+    Scenario::new(
+        "a file that is too large is refused",
+        minutes(20),
+        too_large,
+    ),
+    Scenario::new("a full disk", minutes(30), full_disk).needs(root),
+    Scenario::new(
+        "a domain named like a unit or a user of the guest is refused",
+        minutes(30),
+        name_of_the_guests,
+    ),
+    Scenario::new(
+        "a guest that never reaches SSH",
+        minutes(30),
+        never_reaches_ssh,
+    ),
+    Scenario::new(
+        "faults of a running deployment",
+        minutes(40),
+        running_deployment,
+    ),
 ];
 
 /// A disk with nothing on it.
@@ -86,15 +107,15 @@ fn full_disk() -> anyhow::Result<()> {
         deployment.run(&["up"])?.expect(0)?;
         deployment.remove()
     };
-    let told = story();
-    if told.is_err() {
+    let result = story();
+    if result.is_err() {
         deployment.run(&["down", "--volumes"])?;
     }
     sh("umount", ["--lazy", &state])?;
-    told
+    result
 }
 
-/// A service must replace no unit of the guest, nor run as a user that has another use.
+/// A service must not replace a unit of the guest, nor run as a user with another purpose.
 fn name_of_the_guests() -> anyhow::Result<()> {
     let deployment = Deployment::single("")?;
     deployment.edit("  store:\n", "  ssh:\n")?;
@@ -120,7 +141,7 @@ fn never_reaches_ssh() -> anyhow::Result<()> {
 fn running_deployment() -> anyhow::Result<()> {
     let deployment = Deployment::single("")?;
     deployment.run(&["up"])?.expect(0)?;
-    // Its input ends at once, and so does it: what counts is that it opens.
+    // It ends with its input, at once: it only has to open.
     deployment.run(&["console", "store"])?.expect(0)?;
     foreign_domain(&deployment)?;
     libvirtd_killed(&deployment)?;
@@ -184,32 +205,32 @@ fn supervisor_killed(deployment: &Deployment) -> anyhow::Result<()> {
     deployment.run(&["plan"])?.expect(0).map(drop)
 }
 
-/// SIGKILL to a lab's supervisor, and with it to all that it has.
+/// Sends SIGKILL to a lab's supervisor, which ends every process of the lab.
 pub fn kill_lab(deployment: &Deployment) -> anyhow::Result<()> {
     let home = deployment.home().display().to_string();
     for (pid, command) in processes_naming(&home)? {
         if command.contains("lab") && command.contains("supervis") {
-            // It may be gone with its parent.
+            // It may have ended with its parent.
             let _ = sh("kill", ["-9", &pid.to_string()]);
         }
     }
     eventually(
-        "every process of the lab ends with its supervisor",
+        "every process of the lab to end with its supervisor",
         Duration::from_secs(20),
         || Ok(processes_naming(&home)?.is_empty()),
     )
 }
 
-/// A guest that answers with another key than the pinned one is refused, with every command.
+/// Every command refuses a guest whose host key is not the pinned one.
 fn host_key_differs(deployment: &Deployment) -> anyhow::Result<()> {
     let swap = "ssh-keygen -q -t ed25519 -N '' -f /run/other_key && \
         cp /run/other_key /run/pspd/ssh_host_ed25519_key && systemctl restart ssh";
-    // The restart may take this very connection down.
+    // The restart may close this connection.
     deployment.run(&["ssh", "store", "--", swap])?;
     eventually(
-        "the other host key is refused",
+        "the other host key to be refused",
         Duration::from_secs(30),
-        || Ok(deployment.run(&["ssh", "store", "--", "true"])?.code != 0),
+        || Ok(deployment.run(&["ssh", "store", "--", "true"])?.code() != Some(0)),
     )?;
     fs::OpenOptions::new()
         .append(true)

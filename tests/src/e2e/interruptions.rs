@@ -1,33 +1,42 @@
-//! Ends of `pspd` in the middle of its work: SIGKILL at journal positions, Ctrl-C, two at once.
+//! Interrupted runs: SIGKILL at journal positions, Ctrl-C, two runs at once.
 
 use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use pspd_tests::deployment::{Deployment, Running, eventually};
-
-use super::Scenario;
+use pspd_tests::deployment::Deployment;
+use pspd_tests::process::Running;
+use pspd_tests::scenario::{Scenario, minutes};
+use pspd_tests::wait::eventually;
 
 pub const SCENARIOS: &[Scenario] = &[
-    ("SIGKILL of up at journal positions", killed),
-    ("Ctrl-C undoes what this run created", interrupted),
-    ("two ups at once", two_at_once),
+    Scenario::new(
+        "up after SIGKILL at several journal positions",
+        minutes(60),
+        killed,
+    ),
+    Scenario::new(
+        "Ctrl-C undoes what this run created",
+        minutes(30),
+        interrupted,
+    ),
+    Scenario::new("two runs of up at once", minutes(30), two_at_once),
 ];
 
-/// Lines of the journal of the run that is under way.
+/// The number of lines in the current run's journal.
 fn journal_lines(deployment: &Deployment) -> usize {
     fs::read_to_string(deployment.home().join("journal.jsonl"))
         .map_or(0, |text| text.lines().count())
 }
 
-/// Waits until the run has written `count` lines more, or has ended.
+/// Waits until the journal has `count` lines or the run has ended; returns whether it still runs.
 fn reaches(deployment: &Deployment, run: &mut Running, count: usize) -> anyhow::Result<bool> {
     let mut alive = true;
     eventually(
-        "the journal grows or the run ends",
+        "the journal to grow or the run to end",
         Duration::from_secs(120),
         || {
-            alive = run.child.try_wait()?.is_none();
+            alive = run.is_running()?;
             Ok(!alive || journal_lines(deployment) >= count)
         },
     )?;
@@ -68,7 +77,7 @@ fn interrupted() -> anyhow::Result<()> {
     let ran = run.wait()?.expect(130)?;
     ensure!(
         ran.stderr.to_lowercase().contains("undone"),
-        "nothing is said of the undo:\n{}",
+        "the undo is not reported:\n{}",
         ran.stderr
     );
     interrupted_while_pushing(&deployment)?;
@@ -76,19 +85,19 @@ fn interrupted() -> anyhow::Result<()> {
     deployment.remove()
 }
 
-/// The guest's end of a push must not wait for the rest of the file.
+/// The guest's side of a push must not wait for the rest of the file.
 fn interrupted_while_pushing(deployment: &Deployment) -> anyhow::Result<()> {
     let run = deployment.spawn(&["up"])?;
-    eventually("a file is pushed", Duration::from_secs(120), || {
+    eventually("a file to be pushed", Duration::from_secs(120), || {
         Ok(run.stderr()?.contains("pushing store"))
     })?;
     run.signal("INT")?;
-    let told = Instant::now();
+    let signalled = Instant::now();
     run.wait()?.expect(130)?;
     ensure!(
-        told.elapsed() < Duration::from_secs(60),
-        "a run that was interrupted while it pushed ended after {:?}",
-        told.elapsed()
+        signalled.elapsed() < Duration::from_secs(60),
+        "`up` took {:?} to end after Ctrl-C during a push",
+        signalled.elapsed()
     );
     Ok(())
 }
@@ -96,11 +105,14 @@ fn interrupted_while_pushing(deployment: &Deployment) -> anyhow::Result<()> {
 fn two_at_once() -> anyhow::Result<()> {
     let deployment = Deployment::single("")?;
     let mut first = deployment.spawn(&["up"])?;
-    ensure!(reaches(&deployment, &mut first, 3)?, "up ended at once");
+    ensure!(
+        reaches(&deployment, &mut first, 3)?,
+        "the first `up` ended before the second started"
+    );
     let impatient = deployment.run(&["up", "--no-wait"])?.expect(5)?;
     ensure!(
-        impatient.stderr.contains(&first.child.id().to_string()),
-        "the lock's holder is not named:\n{}",
+        impatient.stderr.contains(&first.id().to_string()),
+        "the process that holds the lock is not named:\n{}",
         impatient.stderr
     );
     let second = deployment.spawn(&["up"])?;

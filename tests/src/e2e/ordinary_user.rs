@@ -1,23 +1,23 @@
-//! A user without root: the same `up` in a lab of the user's own namespaces.
+//! `up` without root: in a lab of the user's own namespaces.
 
 use std::process::Command;
 
 use anyhow::ensure;
-use pspd_tests::deployment::{Deployment, output, sh};
+use pspd_tests::deployment::Deployment;
+use pspd_tests::process::sh;
+use pspd_tests::scenario::{Scenario, minutes, root};
 
-use super::Scenario;
-
-pub const SCENARIOS: &[Scenario] = &[("up as an ordinary user", ordinary_user)];
+/// Without root, the other scenarios run as an ordinary user already.
+pub const SCENARIOS: &[Scenario] =
+    &[
+        Scenario::new("up as an ordinary user", minutes(30), ordinary_user)
+            .needs(root)
+            .optional(),
+    ];
 
 const USER: &str = "pspd-test";
 
 fn ordinary_user() -> anyhow::Result<()> {
-    let root = output(Command::new("id").arg("-u"))?.trim() == "0";
-    if !root {
-        // Every other scenario has run as an ordinary user then.
-        super::say("          skipped: these tests run as an ordinary user already");
-        return Ok(());
-    }
     let known = Command::new("id").arg(USER).output()?.status.success();
     if !known {
         sh("useradd", ["--create-home", "--shell", "/bin/sh", USER])?;
@@ -32,9 +32,9 @@ fn ordinary_user() -> anyhow::Result<()> {
             ],
         )?;
     }
-    let told = story();
+    let result = story();
     sh("userdel", ["--remove", USER])?;
-    told
+    result
 }
 
 fn story() -> anyhow::Result<()> {
@@ -46,6 +46,7 @@ fn story() -> anyhow::Result<()> {
         status["domains"][0]["service"]["health"] == "serving",
         "{status}"
     );
-    ensure!(deployment.ssh("store", "id -un")? == "root", "SSH works");
+    let user = deployment.ssh("store", "id -un")?;
+    ensure!(user == "root", "logged in as `{user}`, expected `root`");
     deployment.remove()
 }

@@ -1,14 +1,19 @@
-//! The example with PostgreSQL in a virtual machine of its own: the same contract over it, and data that stays.
+//! The example with PostgreSQL in a separate virtual machine: the same contract, and data that survives `down`.
 
 use anyhow::ensure;
 use pspd_proto::database::database_service_client::DatabaseServiceClient;
 use pspd_proto::database::{CreateRequest, ReadRequest};
 use pspd_tests::deployment::Deployment;
+use pspd_tests::scenario::{Scenario, minutes};
 
 use super::power_cut::endpoint;
-use super::{Scenario, third_party};
+use super::third_party;
 
-pub const SCENARIOS: &[Scenario] = &[("PostgreSQL in a domain of its own", postgres)];
+pub const SCENARIOS: &[Scenario] =
+    &[
+        Scenario::new("PostgreSQL in a domain of its own", minutes(40), postgres)
+            .needs(third_party::python_client),
+    ];
 
 const COLLECTION: &str = "kept";
 const DATA: &str = r#"{"n": 1}"#;
@@ -29,7 +34,7 @@ fn postgres() -> anyhow::Result<()> {
         let created = client.create(CreateRequest { collection, data }).await?;
         anyhow::Ok(created.into_inner().id)
     })?;
-    // Both domains are undefined and their system disks made anew; the volume is what stays.
+    // Both domains are undefined and their system disks recreated; only the volume is kept.
     deployment.run(&["down"])?.expect(0)?;
     deployment.run(&["up"])?.expect(0)?;
     let read = runtime.block_on(async {
@@ -45,7 +50,7 @@ fn postgres() -> anyhow::Result<()> {
     deployment.remove()
 }
 
-/// Another name than the caller's own, a caller without a certificate, and one without TLS get nowhere.
+/// PostgreSQL refuses a certificate for another name, a missing certificate, and a connection without TLS.
 fn closed_to_others(deployment: &Deployment) -> anyhow::Result<()> {
     let identity = "/opt/pspd/store/identity";
     let certificate = format!("sslcert={identity}/cert.pem sslkey={identity}/key.pem");

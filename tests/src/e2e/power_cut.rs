@@ -1,4 +1,4 @@
-//! Power cuts: a domain that is destroyed while many write loses no acknowledged write, and its store stays whole.
+//! Power cuts: a domain that is destroyed under load loses no acknowledged write, and its store stays consistent.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,12 +9,16 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use pspd_proto::database::database_service_client::DatabaseServiceClient;
 use pspd_proto::database::{CreateRequest, QueryRequest};
-use pspd_tests::deployment::{Deployment, eventually};
+use pspd_tests::deployment::Deployment;
+use pspd_tests::scenario::{Scenario, minutes, say};
+use pspd_tests::wait::eventually;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
-use super::Scenario;
-
-pub const SCENARIOS: &[Scenario] = &[("power cuts under load", power_cuts)];
+pub const SCENARIOS: &[Scenario] = &[Scenario::new(
+    "power cuts under load",
+    minutes(30),
+    power_cuts,
+)];
 
 const ROUNDS: usize = 3;
 const WRITERS: usize = 64;
@@ -38,7 +42,7 @@ fn power_cuts() -> anyhow::Result<()> {
                 runtime.spawn(write(endpoint.clone(), name, count.clone()))
             })
             .collect();
-        eventually("many writes are acknowledged", CALL * 4, || {
+        eventually("many acknowledged writes", CALL * 4, || {
             Ok(count.load(Ordering::Relaxed) >= ENOUGH)
         })?;
         if round == 0 {
@@ -51,7 +55,7 @@ fn power_cuts() -> anyhow::Result<()> {
             acknowledged.extend(runtime.block_on(writer)?);
         }
         deployment.run(&["up"])?.expect(0)?;
-        // A store that is not whole is not served: to be SERVING is to have passed the check.
+        // A service checks its store before it reports SERVING.
         runtime.block_on(read_back(&endpoint, &acknowledged))?;
     }
     ensure!(
@@ -59,8 +63,8 @@ fn power_cuts() -> anyhow::Result<()> {
         "only {} writes were acknowledged",
         acknowledged.len()
     );
-    super::say(&format!(
-        "          {} acknowledged writes outlived {ROUNDS} power cuts",
+    say(&format!(
+        "{} acknowledged writes survived {ROUNDS} power cuts",
         acknowledged.len()
     ));
     deployment.remove()
@@ -84,7 +88,7 @@ pub(super) fn endpoint(deployment: &Deployment, domain: &str) -> anyhow::Result<
     Ok(Endpoint::from_shared(url)?
         .tls_config(tls)?
         .connect_timeout(CALL)
-        // What the far end can no longer answer is given up.
+        // A call that the destroyed domain cannot answer ends.
         .timeout(CALL)
         .http2_keep_alive_interval(Duration::from_secs(2))
         .keep_alive_timeout(Duration::from_secs(20)))
@@ -93,7 +97,7 @@ pub(super) fn endpoint(deployment: &Deployment, domain: &str) -> anyhow::Result<
 /// Creates documents until a call fails, and returns those that were acknowledged.
 async fn write(endpoint: Endpoint, name: String, count: Arc<AtomicUsize>) -> Vec<(String, String)> {
     let mut kept = Vec::new();
-    // The power may be cut before it is connected.
+    // The power may be cut before the connection is made.
     let Ok(mut client) = connected(&endpoint).await else {
         return kept;
     };
@@ -129,17 +133,20 @@ async fn read_back(endpoint: &Endpoint, expected: &[(String, String)]) -> anyhow
         let read = found
             .get(id)
             .with_context(|| format!("the acknowledged document `{id}` ({data}) is lost"))?;
-        ensure!(read == data, "`{id}` is {read} and not {data}");
+        ensure!(read == data, "`{id}` is {read}, expected {data}");
     }
     Ok(())
 }
 
 async fn connected(endpoint: &Endpoint) -> anyhow::Result<DatabaseServiceClient<Channel>> {
-    let channel = endpoint.connect().await.context("the published port")?;
+    let channel = endpoint
+        .connect()
+        .await
+        .context("failed to connect to the published port")?;
     Ok(DatabaseServiceClient::new(channel))
 }
 
-/// Copies the store while it is written to; the command checks the copy, and fails where it is not whole.
+/// Backs the store up while it is written to; the command verifies the copy.
 fn backup(deployment: &Deployment) -> anyhow::Result<()> {
     let command = "set -a; . /opt/pspd/store/current/environment; \
         runuser -u store -- /opt/pspd/store/current/store backup /var/lib/store/copy.sqlite";

@@ -1,36 +1,53 @@
-//! The reference deployment's story, told on one deployment: up, use, change, fail, down, up again.
+//! The reference deployment from its first `up` to its archive: use, change, failure, `down` and `up`.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use pspd_tests::deployment::{Deployment, eventually, output, root};
+use pspd_tests::deployment::Deployment;
+use pspd_tests::process::output;
+use pspd_tests::root;
+use pspd_tests::scenario::{Scenario, minutes, say};
+use pspd_tests::wait::eventually;
 use serde_json::{Value, json};
 
-use super::{Scenario, archive, third_party};
+use super::{archive, third_party};
 
-pub const SCENARIOS: &[Scenario] = &[("reference deployment", reference)];
+pub const SCENARIOS: &[Scenario] =
+    &[Scenario::new("reference deployment", minutes(90), reference).needs(client_and_browser)];
 
 const DOMAINS: [&str; 3] = ["ai-server", "database-server", "web-server"];
 
+fn client_and_browser() -> Result<(), String> {
+    third_party::python_client()?;
+    let browser = std::env::var_os("CHROMIUM").unwrap_or_else(|| "/usr/bin/chromium".into());
+    if Path::new(&browser).exists() {
+        return Ok(());
+    }
+    Err(format!(
+        "{browser:?} does not exist; `scripts/setup --test` installs Chromium"
+    ))
+}
+
 fn reference() -> anyhow::Result<()> {
     let deployment = Deployment::reference()?;
-    step("fresh up");
+    say("fresh up");
     let fresh = deployment.run(&["up"])?.expect(0)?;
     ensure!(
         fresh.stderr.contains("web-server"),
-        "the summary names the domains:\n{}",
+        "the summary does not name the domains:\n{}",
         fresh.stderr
     );
     eventually_healthy(&deployment)?;
 
-    step("a second up does nothing");
+    say("a second up does nothing");
     deployment.run(&["plan"])?.expect(0)?;
     ensure!(planned(&deployment)? == 0, "a second up has steps");
 
-    step("a third-party client");
+    say("a third-party client");
     third_party::inside(
         &deployment,
         &[
@@ -39,22 +56,22 @@ fn reference() -> anyhow::Result<()> {
             ("web-server", 50053),
         ],
     )?;
-    step("real documents through the web server");
+    say("real documents through the web server");
     let stored = real_documents(&deployment)?;
-    step("one request is followed through three machines");
+    say("one request is followed through three machines");
     traced(&deployment, &stored)?;
-    step("callers are let in by name");
+    say("callers are authorized by name");
     callers(&deployment)?;
-    step("a real browser");
+    say("a real browser");
     browser(&deployment)?;
-    step("one changed binary restarts that service alone");
+    say("one changed binary restarts that service alone");
     one_changed_binary(&deployment)?;
-    step("a release that never becomes healthy is rolled back");
+    say("a release that never becomes healthy is rolled back");
     rolled_back(&deployment)?;
-    step("memory applies live");
+    say("memory applies live");
     live_memory(&deployment)?;
 
-    step("data survives down and up");
+    say("data survives down and up");
     deployment.run(&["down"])?.expect(0)?;
     deployment.run(&["up"])?.expect(0)?;
     eventually_healthy(&deployment)?;
@@ -72,13 +89,9 @@ fn reference() -> anyhow::Result<()> {
         "the model did not survive down and up: {label}"
     );
 
-    step("down leaves nothing; its archive runs by tar and virsh alone, in another lab");
+    say("down leaves nothing; the archive runs in another lab with tar and virsh alone");
     let path = format!("/api/v1/collections/documents/documents/{}", stored.id);
     archive::plain_way(&deployment, &path, &stored.label)
-}
-
-fn step(name: &str) {
-    super::say(&format!("          {name}"));
 }
 
 fn healthy(deployment: &Deployment) -> anyhow::Result<()> {
@@ -102,13 +115,17 @@ fn healthy(deployment: &Deployment) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits until that is so: dependants look at what they depend on every second, and one look in a busy guest may fail.
+/// Waits for `healthy`: a service probes its dependencies every second, and one probe in a busy guest may fail.
 fn eventually_healthy(deployment: &Deployment) -> anyhow::Result<()> {
     let mut seen = Ok(());
-    let waited = eventually("every service is SERVING", Duration::from_secs(60), || {
-        seen = healthy(deployment);
-        Ok(seen.is_ok())
-    });
+    let waited = eventually(
+        "every service to be SERVING",
+        Duration::from_secs(60),
+        || {
+            seen = healthy(deployment);
+            Ok(seen.is_ok())
+        },
+    );
     seen.and(waited)
 }
 
@@ -123,8 +140,10 @@ fn planned(deployment: &Deployment) -> anyhow::Result<u64> {
     let planned = events
         .iter()
         .find(|event| event["event"] == "planned")
-        .context("up tells what it planned")?;
-    planned["steps"].as_u64().context("the number of steps")
+        .context("`up` reports no plan")?;
+    planned["steps"]
+        .as_u64()
+        .context("the plan has no number of steps")
 }
 
 struct Stored {
@@ -168,13 +187,16 @@ fn real_documents(deployment: &Deployment) -> anyhow::Result<Stored> {
             });
         }
     }
-    // The data set's own test, with all items, has the exact figure; here a broken path would show.
+    // The AI service's own test has the exact figure for all items; a broken path would show here.
     ensure!(
         right.len() * 10 >= stored * 7,
-        "{} of {stored} held-out documents were classified rightly",
+        "only {} of {stored} held-out documents were classified correctly",
         right.len()
     );
-    let first = right.into_iter().next().context("one was right")?;
+    let first = right
+        .into_iter()
+        .next()
+        .context("no document was classified correctly")?;
     let filter = format!("%7B%22label%22%3A%22{}%22%7D", first.label);
     let found = get(
         deployment,
@@ -196,7 +218,7 @@ fn real_documents(deployment: &Deployment) -> anyhow::Result<Stored> {
     Ok(first)
 }
 
-/// Classifies with a trace id of its own, and reads the three machines' lines of it in the order of the calls.
+/// Classifies under a new trace id, and reads its log lines from the three machines in the order of the calls.
 fn traced(deployment: &Deployment, document: &Stored) -> anyhow::Result<()> {
     let id = format!("{:032x}", 0xabc_u128 << 96 | u128::from(std::process::id()));
     let body = json!({"text": document.text, "model_id": "default", "collection": "traced", "store": true});
@@ -218,11 +240,11 @@ fn traced(deployment: &Deployment, document: &Stored) -> anyhow::Result<()> {
         "the trace is:\n{}",
         seen.stdout
     );
-    super::say(seen.stdout.trim_end());
+    say(&seen.stdout);
     Ok(())
 }
 
-/// The web server asks the database for the AI service's own collection, in vain.
+/// The database refuses the web server the collections that the AI service owns.
 fn callers(deployment: &Deployment) -> anyhow::Result<()> {
     let agent = ureq::Agent::config_builder().http_status_as_error(false);
     let agent = ureq::Agent::from(agent.build());
@@ -231,7 +253,7 @@ fn callers(deployment: &Deployment) -> anyhow::Result<()> {
         let status = agent.get(deployment.url(&path)).call()?.status();
         ensure!(
             status == 403,
-            "the web server may read `{collection}` of the AI service: {status}"
+            "expected 403 for `{collection}`, which the AI service owns; got {status}"
         );
     }
     Ok(())
@@ -276,11 +298,11 @@ fn browser(deployment: &Deployment) -> anyhow::Result<()> {
             .arg(deployment.url("/"))
             .arg(examples),
     )?;
-    super::say(said.trim_end());
+    say(&said);
     Ok(())
 }
 
-/// systemd's count of a service's starts, and its process.
+/// The id of a service's process.
 fn process(deployment: &Deployment, domain: &str) -> anyhow::Result<String> {
     deployment.ssh(
         domain,
@@ -297,17 +319,14 @@ fn processes(deployment: &Deployment) -> anyhow::Result<Vec<String>> {
 
 fn one_changed_binary(deployment: &Deployment) -> anyhow::Result<()> {
     let before = processes(deployment)?;
-    // Bytes behind an ELF's sections change its digest and nothing else.
+    // Bytes after the last section of an ELF file change its digest and nothing else.
     OpenOptions::new()
         .append(true)
         .open(deployment.binary("database-server"))?
         .write_all(b"changed")?;
     deployment.run(&["plan"])?.expect(4)?;
     let ran = deployment.run(&["up"])?.expect(0)?;
-    super::say(&format!(
-        "          took {:.1} s",
-        ran.elapsed.as_secs_f64()
-    ));
+    say(&format!("took {:.1} s", ran.elapsed.as_secs_f64()));
     let after = processes(deployment)?;
     let restarted: Vec<_> = DOMAINS
         .iter()
@@ -348,15 +367,19 @@ fn live_memory(deployment: &Deployment) -> anyhow::Result<()> {
         deployment.ssh("ai-server", boot)? == before,
         "the guest was restarted for a memory change that applies live"
     );
-    // The guest's balloon gives memory back in its own time.
-    eventually("the guest has its memory", Duration::from_secs(60), || {
-        let info = deployment
-            .run(&["lab", "exec", "--", "virsh", "dominfo", "ai-server"])?
-            .expect(0)?;
-        Ok(info
-            .stdout
-            .lines()
-            .any(|line| line.starts_with("Used memory") && line.contains("786432")))
-    })?;
+    // The guest's balloon returns memory after a while.
+    eventually(
+        "the guest to have its memory",
+        Duration::from_secs(60),
+        || {
+            let info = deployment
+                .run(&["lab", "exec", "--", "virsh", "dominfo", "ai-server"])?
+                .expect(0)?;
+            Ok(info
+                .stdout
+                .lines()
+                .any(|line| line.starts_with("Used memory") && line.contains("786432")))
+        },
+    )?;
     deployment.run(&["plan"])?.expect(0).map(drop)
 }

@@ -1,19 +1,34 @@
-//! A client that shares no code with the services, against all that their contracts say: on loopback, and in guests.
+//! A client that shares no code with the services checks their whole contracts: on loopback, and in guests.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::Context as _;
-use pspd_tests::deployment::{Deployment, output, root};
+use pspd_tests::deployment::Deployment;
 use pspd_tests::loopback::Server;
-
-use super::Scenario;
+use pspd_tests::process::output;
+use pspd_tests::root;
+use pspd_tests::scenario::{Scenario, minutes, say};
 
 pub const SCENARIOS: &[Scenario] = &[
-    ("third-party client on loopback", on_loopback),
-    ("third-party client: services in trouble", in_trouble),
+    Scenario::new("third-party client on loopback", minutes(20), on_loopback).needs(python_client),
+    Scenario::new(
+        "third-party client with services in trouble",
+        minutes(20),
+        in_trouble,
+    )
+    .needs(python_client),
 ];
+
+/// `tests/run` installs the client's packages.
+pub fn python_client() -> Result<(), String> {
+    let python = python();
+    if Path::new(&python).exists() {
+        return Ok(());
+    }
+    Err(format!("`{python}` does not exist; `tests/run` creates it"))
+}
 
 fn on_loopback() -> anyhow::Result<()> {
     let folder = tempfile::Builder::new().prefix("pspd-test-").tempdir()?;
@@ -23,11 +38,11 @@ fn on_loopback() -> anyhow::Result<()> {
     for Server { name, port, .. } in &services {
         command.arg(format!("{name}=127.0.0.1:{port}"));
     }
-    super::say(output(&mut command)?.trim_end());
+    say(&output(&mut command)?);
     Ok(())
 }
 
-/// What comes of a service's state, or of who calls: the client starts its services itself.
+/// Errors that depend on a service's state or on the caller: the client starts its services itself.
 fn in_trouble() -> anyhow::Result<()> {
     let folder = tempfile::Builder::new().prefix("pspd-test-").tempdir()?;
     let mut command = Command::new(python());
@@ -35,7 +50,7 @@ fn in_trouble() -> anyhow::Result<()> {
         .arg(root().join("tests/third_party/faults.py"))
         .arg(stubs(folder.path())?)
         .arg(root().join("target/services"));
-    super::say(output(&mut command)?.trim_end());
+    say(&output(&mut command)?);
     Ok(())
 }
 
@@ -45,19 +60,21 @@ pub fn inside(deployment: &Deployment, services: &[(&str, u16)]) -> anyhow::Resu
     let credentials = folder.display().to_string();
     deployment.run(&["credentials", &credentials])?.expect(0)?;
     let status = deployment.status()?;
-    let domains = status["domains"].as_array().context("domains")?;
+    let domains = status["domains"]
+        .as_array()
+        .context("`status` lists no domains")?;
     let mut arguments = arguments(deployment.folder(), &credentials)?;
     for (name, port) in services {
         let found = domains.iter().find(|entry| entry["name"] == *name);
         let address = found.and_then(|entry| entry["address"].as_str());
-        let address = address.with_context(|| format!("the address of `{name}`"))?;
+        let address = address.with_context(|| format!("`status` has no address for `{name}`"))?;
         arguments.push(format!("{name}={address}:{port}"));
     }
     let python = python();
     let command = ["lab", "exec", "--", &python];
     let arguments = arguments.iter().map(String::as_str);
     let ran = deployment.run(&command.into_iter().chain(arguments).collect::<Vec<_>>())?;
-    super::say(ran.stdout.trim_end());
+    say(&ran.stdout);
     ran.expect(0).map(drop)
 }
 
@@ -66,7 +83,7 @@ fn python() -> String {
     path.display().to_string()
 }
 
-/// Generates the client's stubs in `folder`, and returns where they are.
+/// Generates the client's stubs in `folder`, and returns their path.
 fn stubs(folder: &Path) -> anyhow::Result<String> {
     let stubs = folder.join("stubs");
     fs::create_dir_all(&stubs)?;
@@ -85,7 +102,7 @@ fn stubs(folder: &Path) -> anyhow::Result<String> {
     Ok(out)
 }
 
-/// What comes before the services' addresses; the stubs are made in `folder`.
+/// The arguments before the services' addresses; generates the stubs in `folder`.
 fn arguments(folder: &Path, credentials: &str) -> anyhow::Result<Vec<String>> {
     let text = |path: &str| root().join(path).display().to_string();
     Ok(vec![

@@ -1,21 +1,23 @@
-//! A libvirt by its URI: the same deployment where somebody else's libvirtd runs, here another deployment's lab.
+//! A deployment on a libvirtd that pspd did not start, given by its URI: here the one of another deployment's lab.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 use anyhow::ensure;
-use pspd_tests::deployment::{Deployment, Ran, processes_naming, pspd};
+use pspd_tests::deployment::Deployment;
+use pspd_tests::process::{Ran, processes_naming};
+use pspd_tests::pspd;
+use pspd_tests::scenario::{Scenario, minutes, root};
 
-use super::Scenario;
-
-pub const SCENARIOS: &[Scenario] = &[("a libvirt by its URI", by_uri)];
+pub const SCENARIOS: &[Scenario] =
+    &[Scenario::new("libvirt by URI", minutes(40), by_uri).needs(root)];
 
 fn by_uri() -> anyhow::Result<()> {
     let host = Deployment::single("")?;
     host.run(&["up"])?.expect(0)?;
     as_distributions_configure_it(&host)?;
     let guest = Deployment::single("")?;
-    // As /var/lib is: the hypervisor's user passes.
+    // Like /var/lib: the hypervisor's user can pass through it.
     fs::set_permissions(guest.folder(), Permissions::from_mode(0o711))?;
     guest.edit("  store:\n", "  second:\n")?;
     let socket = host.home().join("lab/run/libvirt-sock");
@@ -44,21 +46,20 @@ fn by_uri() -> anyhow::Result<()> {
         host.run(&words)
     };
     inside(&["up"])?.expect(0)?;
-    let status = inside(&["status", "--json"])?.expect(0)?;
+    let status = inside(&["status", "--json"])?.expect(0)?.json()?;
     ensure!(
-        status.stdout.contains("\"health\":\"serving\""),
-        "{}",
-        status.stdout
+        status["domains"][0]["service"]["health"] == "serving",
+        "{status}"
     );
     inside(&["ssh", "second", "--", "true"])?.expect(0)?;
     let disk = guest.home().join("disks/second.qcow2");
     ensure!(
         fs::metadata(&disk)?.uid() != 0,
-        "libvirt did not give the disk to the hypervisor's user"
+        "libvirt did not change the disk's owner to the hypervisor's user"
     );
     moved(&guest)?;
     inside(&["plan"])?.expect(0)?;
-    // Two deployments on one libvirt: each leaves the other's alone.
+    // Two deployments on one libvirt do not touch each other.
     host.run(&["plan"])?.expect(0)?;
     inside(&["down"])?.expect(0)?;
     let left = processes_naming(&guest.home().display().to_string())?;
@@ -69,7 +70,7 @@ fn by_uri() -> anyhow::Result<()> {
     host.remove()
 }
 
-/// QEMU runs as a user of its own, to which libvirtd gives the files that a domain names.
+/// QEMU runs as a separate user, and libvirtd changes the owner of a domain's files to it.
 fn as_distributions_configure_it(host: &Deployment) -> anyhow::Result<()> {
     let file = host.home().join("lab/etc/qemu.conf");
     let text = fs::read_to_string(&file)?
@@ -79,7 +80,7 @@ fn as_distributions_configure_it(host: &Deployment) -> anyhow::Result<()> {
     fs::write(&file, text)?;
     host.run(&["lab", "exec", "--", "sh", "-c", "kill -9 $(pidof libvirtd)"])?
         .expect(0)?;
-    // It is started again within a second, and asked again until then.
+    // The lab restarts libvirtd within a second; `plan` retries until then.
     host.run(&["plan"])?.expect(0).map(drop)
 }
 

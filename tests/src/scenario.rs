@@ -1,0 +1,75 @@
+//! What a scenario is: a story from start to end, the time it may take, and what it needs of the machine.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::time::Duration;
+
+/// What a scenario does; the first error fails it.
+pub type Story = fn() -> anyhow::Result<()>;
+
+/// Checks the machine for something that a scenario needs; the error is the reason to skip it.
+pub type Need = fn() -> Result<(), String>;
+
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    pub(crate) name: &'static str,
+    pub(crate) deadline: Duration,
+    pub(crate) story: Story,
+    pub(crate) need: Option<Need>,
+    pub(crate) skip_in_ci: SkipInCi,
+}
+
+/// Whether CI accepts that a scenario is skipped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SkipInCi {
+    Accepted,
+    Fails,
+}
+
+impl Scenario {
+    /// A scenario that CI requires, and that needs nothing beyond the build.
+    ///
+    /// The deadline is for a slow machine: well above what the scenario takes on one that is twice as fast.
+    pub const fn new(name: &'static str, deadline: Duration, story: Story) -> Scenario {
+        Scenario {
+            name,
+            deadline,
+            story,
+            need: None,
+            skip_in_ci: SkipInCi::Fails,
+        }
+    }
+
+    /// Skips the scenario where the machine lacks `need`.
+    pub const fn needs(mut self, need: Need) -> Scenario {
+        self.need = Some(need);
+        self
+    }
+
+    /// Lets CI skip it.
+    pub const fn optional(mut self) -> Scenario {
+        self.skip_in_ci = SkipInCi::Accepted;
+        self
+    }
+}
+
+pub const fn minutes(count: u64) -> Duration {
+    Duration::from_secs(60 * count)
+}
+
+/// The need of scenarios that mount file systems, change owners or create users.
+pub fn root() -> Result<(), String> {
+    let own = fs::metadata("/proc/self").map_err(|error| error.to_string())?;
+    let root = own.uid() == 0;
+    root.then_some(()).ok_or_else(|| "needs root".to_owned())
+}
+
+/// Shows what the current scenario does, below its name; stderr, as stdout belongs to the test results.
+///
+/// The line break comes first: the test's own line has none until its result is known.
+pub fn say(text: &str) {
+    let text = text.trim_end_matches('\n').replace('\n', "\n    ");
+    // A closed stderr is the reader's choice.
+    let _ = write!(std::io::stderr(), "\n    {text}");
+}
