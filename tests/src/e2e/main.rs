@@ -10,7 +10,9 @@ mod faults;
 mod interruptions;
 mod ordinary_user;
 mod postgres;
+mod power;
 mod power_cut;
+mod reading;
 mod reference;
 mod third_party;
 mod uri;
@@ -27,7 +29,9 @@ fn main() -> ExitCode {
         interruptions::SCENARIOS,
         ordinary_user::SCENARIOS,
         postgres::SCENARIOS,
+        power::SCENARIOS,
         power_cut::SCENARIOS,
+        reading::SCENARIOS,
         third_party::SCENARIOS,
         uri::SCENARIOS,
     ])

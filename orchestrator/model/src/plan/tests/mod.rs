@@ -254,7 +254,11 @@ fn a_renewed_certificate_restarts_nothing() {
 fn a_service_whose_secret_is_still_to_be_generated_is_deployed_again() {
     let spec = two();
     let mut world = applied(&spec);
-    world.observed.keys.missing.insert("secrets/d0/TOKEN".into());
+    world
+        .observed
+        .keys
+        .missing
+        .insert("secrets/d0/TOKEN".into());
     world.domain(&name("d0")).service.as_mut().unwrap().release = None;
     insta::assert_snapshot!(lines(&up(&spec, &world).unwrap()), @"
     keys/create after []: `secrets/d0/TOKEN` is missing
