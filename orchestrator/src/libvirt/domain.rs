@@ -58,7 +58,7 @@ impl Domain {
         }
     }
 
-    /// Starts it, from its saved state if there is one; one that runs goes on.
+    /// Starts it, from its saved state if there is one; does nothing if it is running.
     pub fn start(&self) -> Result<()> {
         self.unless_state(true, VirtDomain::create, "start")
     }
@@ -98,7 +98,7 @@ impl Domain {
         Ok(())
     }
 
-    /// Wakes a guest that suspended itself to memory; any other stays as it is.
+    /// Wakes a guest that suspended itself to memory; has no effect in other states.
     pub fn wake(&self) -> Result<()> {
         if self.power()? != Power::Suspended {
             return Ok(());
@@ -107,7 +107,7 @@ impl Domain {
         self.domain.pm_wakeup(0).attempt(attempt)
     }
 
-    /// Discards the memory that a managed save left, if there is any.
+    /// Discards the saved state of a managed save, if there is one.
     pub fn discard_saved_state(&self) -> Result<()> {
         if self.power()? != Power::Saved {
             return Ok(());
