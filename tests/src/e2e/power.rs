@@ -1,10 +1,12 @@
 //! Power states that something other than pspd brought about, and what the user asked for beside the topology.
 
 use std::fs;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use pspd_tests::deployment::Deployment;
 use pspd_tests::scenario::{Scenario, minutes};
+use pspd_tests::wait::eventually;
 use serde_json::Value;
 
 pub(crate) const SCENARIOS: &[Scenario] = &[Scenario::new(
@@ -35,6 +37,10 @@ fn power_states() -> anyhow::Result<()> {
     deployment.run(&["up"])?.expect(0)?;
     for (what, script, state, detail) in STATES {
         in_lab(&deployment, script).with_context(|| what.to_owned())?;
+        // libvirt notices the end of a process after a moment.
+        eventually("libvirt to notice", Duration::from_secs(60), || {
+            Ok(state_of(&deployment)? != "running")
+        })?;
         expect_state(&deployment, state, detail).with_context(|| what.to_owned())?;
         deployment.run(&["plan"])?.expect(4)?;
         deployment.run(&["up"])?.expect(0)?;
@@ -66,6 +72,11 @@ fn stopped_by_the_user(deployment: &Deployment) -> anyhow::Result<()> {
 fn in_lab(deployment: &Deployment, script: &str) -> anyhow::Result<()> {
     let command = ["lab", "exec", "--", "sh", "-c", script];
     deployment.run(&command)?.expect(0).map(drop)
+}
+
+fn state_of(deployment: &Deployment) -> anyhow::Result<String> {
+    let state = &deployment.status()?["domains"][0]["state"];
+    Ok(state.as_str().unwrap_or_default().to_owned())
 }
 
 fn expect_state(deployment: &Deployment, state: &str, detail: &str) -> anyhow::Result<()> {
