@@ -20,7 +20,7 @@ use tonic::service::Routes;
 use tonic_web::GrpcWebLayer;
 use tower_http::compression::CompressionLayer;
 
-use crate::access::{Access, guard};
+use crate::access::Access;
 use crate::business::Business;
 use crate::documents::Documents;
 use crate::metrics::Metrics;
@@ -84,7 +84,7 @@ pub(crate) fn routes(
         .merge(grpc_web)
         .fallback(assets::serve)
         .layer(DefaultBodyLimit::max(MESSAGE_LIMIT))
-        .layer(from_fn_with_state(access, guard))
+        .layer(from_fn_with_state(access, edge::guard))
         .layer(from_fn(secure))
         .layer(from_fn_with_state(observer, observe))
         .layer(CompressionLayer::new())

@@ -4,6 +4,7 @@
 //! that.
 
 mod documents;
+mod guard;
 mod models;
 mod session;
 mod system;
@@ -24,7 +25,7 @@ use crate::access::Access;
 use crate::problem::EdgeError;
 use crate::workflows::Workflows;
 
-pub(crate) use session::SESSION_PATH;
+pub(crate) use guard::guard;
 
 const BASE: &str = "/api/v1";
 

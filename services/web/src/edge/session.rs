@@ -15,8 +15,8 @@ use super::{Answer, malformed};
 use crate::access::{Access, cookie, no_cookie};
 use crate::problem::ProblemDetails;
 
-/// Open to all: it is where one signs in.
-pub(crate) const SESSION_PATH: &str = "/api/v1/session";
+/// Open to all callers: they sign in here.
+pub(super) const SESSION_PATH: &str = "/api/v1/session";
 
 #[derive(Serialize, ToSchema)]
 pub(super) struct Session {
