@@ -1,4 +1,4 @@
-/** Generates the typed stubs in `src/stubs` from the protocols, with `protoc` of the distribution. */
+/** Generates the typed stubs in `src/stubs` from the protocols, with the distribution's `protoc`. */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, rmSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
