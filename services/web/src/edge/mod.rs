@@ -1,7 +1,7 @@
 //! The JSON edge under `/api/v1`: the same operations as gRPC, for curl and scripts.
 //!
-//! Paths, parameters and shapes are declared once, on the handlers; the routes and the OpenAPI document both come of
-//! that.
+//! Paths, parameters and shapes are declared once, on the handlers: both the routes and the OpenAPI document are made
+//! from these declarations.
 
 mod documents;
 mod guard;
@@ -84,8 +84,7 @@ fn declared(workflows: Workflows, access: Arc<Access>) -> OpenApiRouter {
 }
 
 async fn unknown() -> EdgeError {
-    let message =
-        format!("there is no such path under `{BASE}`: `{BASE}/openapi.json` has them all");
+    let message = format!("no such path under `{BASE}`: `{BASE}/openapi.json` lists all of them");
     Status::from(Problem::new(Code::NotFound, "PATH_UNKNOWN", message)).into()
 }
 
@@ -93,7 +92,7 @@ fn malformed(part: &str, error: &dyn std::fmt::Display) -> Status {
     Problem::invalid(
         part,
         "REQUEST_MALFORMED",
-        format!("the {part} can't be read: {error}"),
+        format!("the {part} is not valid: {error}"),
     )
     .into()
 }

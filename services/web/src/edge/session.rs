@@ -1,4 +1,4 @@
-//! Signing in with the token, for browsers: they get a cookie that scripts can't read.
+//! Signing in with the token, for browsers: they get a cookie that scripts cannot read.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,7 +20,7 @@ pub(super) const SESSION_PATH: &str = "/api/v1/session";
 
 #[derive(Serialize, ToSchema)]
 pub(super) struct Session {
-    /// Whether a token is required at all.
+    /// Whether a token is required.
     required: bool,
     signed_in: bool,
 }
