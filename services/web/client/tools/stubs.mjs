@@ -22,5 +22,5 @@ const { status, error } = spawnSync(
   ],
   { stdio: 'inherit' },
 );
-if (error) throw new Error(`can't run protoc: is protobuf-compiler installed? (${error.message})`);
+if (error) throw new Error(`failed to run protoc: ${error.message}. Install protobuf-compiler.`);
 process.exit(status ?? 1);
