@@ -236,6 +236,37 @@ mod tests {
         assert_eq!(decode(&bytes).unwrap(), model);
     }
 
+    /// Stored models outlive versions of this service, and every replica must read them.
+    #[test]
+    fn the_header_keeps_its_keys() {
+        let bytes = encode(&Model::default()).unwrap();
+        let plain = zstd::bulk::decompress(&bytes, LARGEST).unwrap();
+        let mut rest = plain.as_slice();
+        let length = take_number(&mut rest).unwrap() as usize;
+        let header: serde_json::Value =
+            serde_json::from_slice(take(&mut rest, length).unwrap()).unwrap();
+        let validation = serde_json::json!({
+            "total": 0.0,
+            "count": 0.0,
+            "correct": 0.0,
+            "curve": [4.0, -2.0],
+            "held": [[1.0, 0.0], [0.0, 1.0]],
+        });
+        assert_eq!(
+            header,
+            serde_json::json!({
+                "version": VERSION,
+                "labels": [],
+                "examples": 0,
+                "trials": validation,
+                "texts": 0,
+                "grams": 0,
+                "remembered": 0,
+                "lowest_lot": 0,
+            })
+        );
+    }
+
     #[test]
     fn a_damaged_model_is_an_error() {
         let mut model = Model::default();
