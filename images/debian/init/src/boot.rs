@@ -30,7 +30,7 @@ const GROW: &str = "/run/pspd/grow";
 const NEW_ROOT: &str = "/sysroot";
 
 /// Returns only after an error: otherwise the process becomes systemd.
-pub fn run() -> ExitCode {
+pub(crate) fn run() -> ExitCode {
     let Err(error) = boot();
     say(&format!("{error:#}"));
     ExitCode::FAILURE

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 const LINKS: &str = "/dev/disk/by-id";
 
 /// Links every virtio disk that has a serial and no link yet.
-pub fn link_by_serial() -> Result<()> {
+pub(crate) fn link_by_serial() -> Result<()> {
     fs::create_dir_all(LINKS).with_context(|| format!("failed to create `{LINKS}`"))?;
     for entry in fs::read_dir("/sys/block").context("failed to list disks")? {
         let entry = entry.context("failed to list disks")?;

@@ -17,20 +17,20 @@ const BINARY: &str = "io.systemd.credential.binary:";
 
 /// A guest's identity; missing values are `None`.
 #[derive(Debug, Default, PartialEq)]
-pub struct Identity {
-    pub host_name: Option<String>,
+pub(crate) struct Identity {
+    pub(crate) host_name: Option<String>,
     /// Address and prefix length.
-    pub address: Option<(Ipv4Addr, u8)>,
+    pub(crate) address: Option<(Ipv4Addr, u8)>,
     /// Default route and DNS server.
-    pub gateway: Option<Ipv4Addr>,
-    pub domain: Option<String>,
-    pub host_key: Option<Vec<u8>>,
-    pub authorized_keys: Option<Vec<u8>>,
+    pub(crate) gateway: Option<Ipv4Addr>,
+    pub(crate) domain: Option<String>,
+    pub(crate) host_key: Option<Vec<u8>>,
+    pub(crate) authorized_keys: Option<Vec<u8>>,
 }
 
 impl Identity {
     /// Reads the known credentials from OEM strings; ignores other strings.
-    pub fn from_strings(strings: &[String]) -> Result<Identity> {
+    pub(crate) fn from_strings(strings: &[String]) -> Result<Identity> {
         let mut identity = Identity::default();
         for string in strings {
             let Some((name, value)) = credential(string)? else {
@@ -45,7 +45,7 @@ impl Identity {
 
     /// Reads the secrets from `directory`, one folder per secret. They are not OEM strings, because the host's list of
     /// processes shows those.
-    pub fn with_secrets(mut self, directory: &str) -> Result<Identity> {
+    pub(crate) fn with_secrets(mut self, directory: &str) -> Result<Identity> {
         let path = format!("{directory}/ssh_host_ed25519_key/raw");
         self.host_key = match fs::read(&path) {
             Ok(key) => Some(key),
@@ -68,7 +68,7 @@ impl Identity {
     }
 
     /// Writes the files for sshd and the resolver. `directory` must exist.
-    pub fn write_files(&self, directory: &str) -> Result<()> {
+    pub(crate) fn write_files(&self, directory: &str) -> Result<()> {
         let write = |name: &str, mode: u32, content: &[u8]| {
             let path = format!("{directory}/{name}");
             let mut file = fs::OpenOptions::new()

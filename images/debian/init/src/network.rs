@@ -20,7 +20,7 @@ const AF_INET: u8 = 2;
 const IFF_UP: u32 = 1;
 
 /// Brings up loopback, and the interface with `address` and a default route, if given.
-pub fn configure(address: Option<(Ipv4Addr, u8)>, gateway: Option<Ipv4Addr>) -> Result<()> {
+pub(crate) fn configure(address: Option<(Ipv4Addr, u8)>, gateway: Option<Ipv4Addr>) -> Result<()> {
     let netlink = Netlink::open()?;
     netlink.up(1).context("failed to bring up `lo`")?;
     let Some((address, prefix)) = address else {

@@ -18,7 +18,7 @@ const UUID_OFFSET: u64 = 1024 + 0x68;
 
 /// Mounts the file system that `root=UUID=...` of the kernel's command line names; creates the file `grow` if its
 /// disk has unused space after it.
-pub fn mount(command_line: &str, target: &str, grow: &str) -> Result<()> {
+pub(crate) fn mount(command_line: &str, target: &str, grow: &str) -> Result<()> {
     let wanted = command_line
         .split_whitespace()
         .find_map(|word| word.strip_prefix("root=UUID="))

@@ -14,7 +14,7 @@ const FROM_QEMU: &str = "/sys/firmware/qemu_fw_cfg/by_name/etc/smbios/smbios-tab
 const OEM_STRINGS: u8 = 11;
 
 /// The OEM strings, from the firmware's tables or otherwise from QEMU's.
-pub fn oem_strings() -> Result<Vec<String>> {
+pub(crate) fn oem_strings() -> Result<Vec<String>> {
     let from_firmware = fs::read(FROM_FIRMWARE).map(|table| parse(&table));
     if let Ok(Ok(strings)) = &from_firmware
         && !strings.is_empty()

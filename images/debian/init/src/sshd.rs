@@ -21,7 +21,7 @@ const PID_FILE: &str = "/run/sshd.pid";
 const PRIVILEGE_SEPARATION: &str = "/run/sshd";
 
 /// Starts sshd in the foreground of process 1, and returns when it listens or after `deadline`.
-pub fn start_early(deadline: Duration) -> Result<()> {
+pub(crate) fn start_early(deadline: Duration) -> Result<()> {
     fs::create_dir(PRIVILEGE_SEPARATION)
         .with_context(|| format!("failed to create `{PRIVILEGE_SEPARATION}`"))?;
     Command::new(SSHD)
@@ -43,7 +43,7 @@ pub fn start_early(deadline: Duration) -> Result<()> {
 }
 
 /// Moves the running listener into the calling unit's control group, or starts one.
-pub fn take_over() -> Result<()> {
+pub(crate) fn take_over() -> Result<()> {
     match running() {
         Some(listener) => adopt(&listener),
         None => start(),

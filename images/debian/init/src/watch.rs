@@ -21,7 +21,7 @@ const MODULES: [&str; 4] = ["button", "evdev", "virtio_balloon", "virtio_rng"];
 const KERNEL_EVENTS: u32 = 1;
 
 /// Runs until the unit is stopped.
-pub fn run() -> Result<()> {
+pub(crate) fn run() -> Result<()> {
     let status = Command::new("modprobe")
         .arg("--all")
         .args(MODULES)
