@@ -45,6 +45,13 @@ check: setup client
 	else \
 		echo "no lints: this distribution's Rust comes without clippy"; \
 	fi
+	scripts/import-circles --self-test
+	scripts/import-circles
+	@if cargo deny --version >/dev/null 2>&1; then \
+		cargo deny --offline check licenses bans sources; \
+	else \
+		echo "dependency rules not checked: cargo-deny is not installed"; \
+	fi
 	cargo test --workspace --locked --lib --bins -q
 	cd $(CLIENT) && npm run --silent check && npm test --silent
 

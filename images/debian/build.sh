@@ -66,7 +66,7 @@ bootstrap() {
 }
 
 build_init() {
-    # Static and at a fixed place: nothing to relocate, no library to find in the initramfs.
+    # Static and at a fixed address: no relocation, and no library in the initramfs.
     CARGO_PROFILE_RELEASE_OPT_LEVEL=s RUSTFLAGS='-C target-feature=+crt-static -C relocation-model=static' \
         cargo build --quiet --release --locked --target x86_64-unknown-linux-gnu \
         --manifest-path "$recipe/init/Cargo.toml" --target-dir "${CARGO_TARGET_DIR:-$work/target}"
@@ -131,18 +131,18 @@ configure() {
     ln -s /run/pspd/hosts "$root/etc/hosts"
     ln -s /run/pspd/resolv.conf "$root/etc/resolv.conf"
     sed -i 's/^hosts:.*/hosts: files dns/' "$root/etc/nsswitch.conf"
-    # Empty: systemd makes one at the first boot without taking it for a new installation.
+    # Empty: systemd creates one at the first boot and does not treat it as a new installation.
     : >"$root/etc/machine-id"
     rm -f "$root/var/lib/dbus/machine-id"
     while read -r unit; do
         ln -sf /dev/null "$root/etc/systemd/system/$unit"
     done <"$recipe/masked"
-    # Each costs a process at every boot, and finds nothing to generate here.
+    # Each generator costs a process at every boot, and has nothing to generate here.
     mkdir -p "$root/etc/systemd/system-generators"
     for unit in "$root"/usr/lib/systemd/system-generators/*; do
         ln -sf /dev/null "$root/etc/systemd/system-generators/${unit##*/}"
     done
-    # What runs is what is named here, and pspd's service: no unit that a package enables.
+    # Only the units named here and pspd's service run: no unit that a package enables.
     rm -rf "$root/etc/systemd/system/multi-user.target.wants"
     mkdir "$root/etc/systemd/system/multi-user.target.wants"
     for unit in ssh watch console grow; do
@@ -153,7 +153,7 @@ configure() {
     sed -e "s/@root_uuid@/$root_uuid/" -e "s|@cmdline@|$cmdline|" "$recipe/grub.cfg.in" >"$root/boot/grub.cfg"
 }
 
-# What the image was made from, as JSON: package names, versions and architectures have nothing to escape.
+# The image's origin as JSON: package names, versions and architectures need no escaping.
 manifest() {
     local packages
     packages=$(dpkg-query --admindir "$work/root/var/lib/dpkg" --show \
@@ -200,7 +200,7 @@ bios_boot() {
     grub-mkimage --format i386-pc --output "$core" --prefix /boot --config "$work/early.cfg" \
         biosdisk part_msdos ext2 linux search search_fs_uuid configfile normal
     [ "$(stat -c %s "$core")" -le $((1024 * 1024 - 512)) ] || die "GRUB's core does not fit before the first partition"
-    # All but the partition table and the disk's signature of the first sector.
+    # Everything except the partition table and the disk signature in the first sector.
     dd if=/usr/lib/grub/i386-pc/boot.img of="$1" bs=1 count=440 conv=notrunc status=none
     dd if="$core" of="$1" bs=512 seek=1 conv=notrunc status=none
 }

@@ -1,13 +1,13 @@
 #!/bin/bash
-# Makes the media that firmware is tried with: each holds nothing but GRUB, which says which medium it came from.
+# Builds the media for firmware tests: each contains only GRUB, which prints the medium that it started from.
 #
-#   build.sh OUT    leaves disk.img, cd.iso, tftp/bios and tftp/uefi in the folder OUT
+#   build.sh OUT    writes disk.img, cd.iso, tftp/bios and tftp/uefi to the folder OUT
 #
-# Each is for BIOS and for UEFI, and says `started from MEDIUM` on the first serial port.
+# Each works with BIOS and UEFI, and prints `started from MEDIUM` to the first serial port.
 set -euo pipefail
 
 out=$(mkdir -p "$1" && cd "$1" && pwd)
-# The file system tools install into sbin, which an ordinary user's PATH may not have.
+# The file system tools install into sbin, which may be missing in an ordinary user's PATH.
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 export LC_ALL=C
 
@@ -36,7 +36,7 @@ CFG
     grub-mkimage --format "$1" --output "$3" --prefix / --config "$work/early.cfg" serial terminal echo "${@:4}"
 }
 
-# `esp FILE MEDIUM`: a file system that UEFI looks for its boot loader in.
+# `esp FILE MEDIUM`: a file system in which UEFI finds its boot loader.
 esp() {
     truncate -s 1M "$1"
     mkfs.vfat "$1" >/dev/null
@@ -45,7 +45,7 @@ esp() {
     mcopy -i "$1" "$work/boot.efi" ::/EFI/BOOT/BOOTX64.EFI
 }
 
-# Boot code, GRUB's core behind it, and an EFI system partition.
+# Boot code, then GRUB's core, then an EFI system partition.
 disk() {
     esp "$work/esp.img" disk
     grub i386-pc disk "$work/core.img" biosdisk

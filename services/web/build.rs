@@ -10,7 +10,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     println!(
-        "cargo::error=`services/web/{}` holds no client: run \"make client\" first",
+        "cargo::error=`services/web/{}` does not contain the built client: run `make client` first",
         client.display()
     );
     ExitCode::FAILURE

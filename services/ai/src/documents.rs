@@ -1,5 +1,5 @@
-//! The database service as this one uses it: typed documents, deadlines, retries of what may be repeated, and errors
-//! that name the database.
+//! A client of the database service: typed documents, deadlines, retries of idempotent calls, and errors that name the
+//! database.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ impl Documents {
         }
     }
 
-    /// All documents that match, with their ids, the oldest first.
+    /// All matching documents with their ids, oldest first.
     pub(crate) async fn query<T: DeserializeOwned>(
         &self,
         collection: &str,
@@ -64,7 +64,7 @@ impl Documents {
             .collect()
     }
 
-    /// A document, if it is there.
+    /// A document, if it exists.
     pub(crate) async fn read<T: DeserializeOwned>(
         &self,
         collection: &str,
@@ -119,7 +119,7 @@ impl Documents {
         Ok(())
     }
 
-    /// Makes sure that a document is gone.
+    /// Deletes a document, if it exists.
     pub(crate) async fn delete(&self, collection: &str, id: &str) -> Result<(), Status> {
         let deleted = retry(|| async {
             let request = DeleteRequest {
@@ -146,7 +146,7 @@ impl Documents {
 
 fn text(document: &impl Serialize) -> Result<String, Status> {
     serde_json::to_string(document)
-        .map_err(|error| Problem::internal("a model's document can't be written", error).into())
+        .map_err(|error| Problem::internal("failed to encode a model's document", error).into())
 }
 
 fn parse<T: DeserializeOwned>(data: &str) -> Result<T, Status> {

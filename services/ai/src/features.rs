@@ -1,5 +1,5 @@
-//! Text to grams: lower-case words and pairs of neighbouring words, each as a number of 32 bits, with how often it
-//! occurs. What grams are worth is the vocabulary's to say.
+//! Text to grams: lower-case words and pairs of neighbouring words, each as a number of 32 bits, with its number of
+//! occurrences. The vocabulary gives grams their weights.
 
 const SHORTEST_WORD: usize = 2;
 

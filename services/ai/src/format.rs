@@ -2,23 +2,23 @@
 //!
 //! - the grams in the order of their numbers: distance from the one before, row, occurrences;
 //! - the weights by row, as the upper halves of f32 (bfloat16);
-//! - the remembered examples: label, lot, features (rows by their distance, values), alphas.
+//! - the kept examples: label, priority, features (rows by their distance, values), alphas.
 //!
-//! Whole numbers are LEB128. Weights are rounded when a model is [`settle`]d, so that it is the same before it was
-//! stored and after.
+//! Whole numbers are LEB128. Weights are rounded when a model is [`settle`]d, so a model is the same before it is
+//! stored and after it is loaded.
 
 use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::machine::{Example, Weights};
-use crate::memory::{Memory, ROOM};
 use crate::model::{LABELS, Model};
-use crate::trial::Trials;
+use crate::reservoir::{ROOM, Reservoir};
+use crate::validation::Validation;
 use crate::vocabulary::Vocabulary;
 
 const LEVEL: i32 = 1;
 const VERSION: u32 = 2;
-/// More than any model's decoded size: guards against a damaged document.
+/// The largest decoded size that is accepted, more than any model has: guards against a damaged document.
 const LARGEST: usize = 128 * 1024 * 1024;
 
 #[derive(Serialize, Deserialize)]
@@ -26,14 +26,15 @@ struct Header {
     version: u32,
     labels: Vec<String>,
     examples: u32,
-    trials: Trials,
+    #[serde(rename = "trials")]
+    validation: Validation,
     texts: u32,
     grams: u32,
     remembered: u32,
     lowest_lot: u32,
 }
 
-/// Rounds a model to what its bytes hold.
+/// Rounds a model to the precision of its bytes.
 pub(crate) fn settle(model: &mut Model) {
     for weight in &mut model.weights.values {
         *weight = whole(half(*weight));
@@ -47,11 +48,11 @@ pub(crate) fn encode(model: &Model) -> anyhow::Result<Vec<u8>> {
         version: VERSION,
         labels: model.labels.clone(),
         examples: model.examples,
-        trials: model.trials.clone(),
+        validation: model.validation.clone(),
         texts: model.vocabulary.texts(),
         grams: u32::try_from(grams.len())?,
-        remembered: u32::try_from(model.memory.examples.len())?,
-        lowest_lot: model.memory.lowest,
+        remembered: u32::try_from(model.reservoir.examples.len())?,
+        lowest_lot: model.reservoir.lowest,
     })?;
     let mut bytes = Vec::with_capacity(model.weights.values.len() * 2);
     put(&mut bytes, u32::try_from(header.len())?);
@@ -71,31 +72,31 @@ pub(crate) fn encode(model: &Model) -> anyhow::Result<Vec<u8>> {
     for weight in &model.weights.values {
         bytes.extend(half(*weight));
     }
-    for example in &model.memory.examples {
+    for example in &model.reservoir.examples {
         put_example(&mut bytes, example);
     }
-    zstd::bulk::compress(&bytes, LEVEL).context("can't compress the model")
+    zstd::bulk::compress(&bytes, LEVEL).context("failed to compress the model")
 }
 
-/// Reads a model back.
+/// Reads a model.
 pub(crate) fn decode(compressed: &[u8]) -> anyhow::Result<Model> {
     let bytes =
-        zstd::bulk::decompress(compressed, LARGEST).context("can't decompress the model")?;
+        zstd::bulk::decompress(compressed, LARGEST).context("failed to decompress the model")?;
     let mut rest = bytes.as_slice();
     let length = take_number(&mut rest)? as usize;
     let header = take(&mut rest, length)?;
-    let version: Versioned = serde_json::from_slice(header).context("its header is damaged")?;
+    let version: Versioned = serde_json::from_slice(header).context("the header is damaged")?;
     ensure!(
         version.version == VERSION,
-        "its format {} is not known here",
+        "unknown format {}",
         version.version
     );
-    let header: Header = serde_json::from_slice(header).context("its header is damaged")?;
+    let header: Header = serde_json::from_slice(header).context("the header is damaged")?;
     let labels = header.labels.len();
-    ensure!(labels <= LABELS, "it has too many labels");
+    ensure!(labels <= LABELS, "too many labels");
     let rows = header.grams as usize + 1;
     let vocabulary = take_vocabulary(&mut rest, &header)?;
-    ensure!(vocabulary.rows() == rows, "it has a gram twice");
+    ensure!(vocabulary.rows() == rows, "duplicate gram");
     let values = take(&mut rest, rows * labels * 2)?
         .chunks_exact(2)
         .map(|bytes| whole([bytes[0], bytes[1]]))
@@ -103,16 +104,16 @@ pub(crate) fn decode(compressed: &[u8]) -> anyhow::Result<Model> {
     let examples: Vec<Example> = (0..header.remembered)
         .map(|_| take_example(&mut rest, rows, labels))
         .collect::<anyhow::Result<_>>()?;
-    ensure!(rest.is_empty(), "it goes on after its end");
+    ensure!(rest.is_empty(), "unexpected bytes after the end");
     Ok(Model {
         labels: header.labels,
         vocabulary,
         weights: Weights { labels, values },
-        memory: Memory {
+        reservoir: Reservoir {
             examples,
             lowest: header.lowest_lot,
         },
-        trials: header.trials,
+        validation: header.validation,
         examples: header.examples,
     })
 }
@@ -129,14 +130,14 @@ fn take_vocabulary(rest: &mut &[u8], header: &Header) -> anyhow::Result<Vocabula
         gram = gram.wrapping_add(take_number(rest)?);
         let row = take_number(rest)? as usize;
         let place = row.checked_sub(1).and_then(|place| grams.get_mut(place));
-        *place.context("it has a row too many")? = (gram, take_number(rest)?);
+        *place.context("a gram has an invalid row")? = (gram, take_number(rest)?);
     }
     Ok(Vocabulary::new(header.texts, grams))
 }
 
 fn put_example(bytes: &mut Vec<u8>, example: &Example) {
     bytes.push(example.label);
-    put(bytes, example.lot);
+    put(bytes, example.priority);
     put(bytes, example.features.len() as u32);
     for (row, value) in &example.features {
         put(bytes, *row);
@@ -151,13 +152,13 @@ fn put_example(bytes: &mut Vec<u8>, example: &Example) {
 
 fn take_example(rest: &mut &[u8], rows: usize, labels: usize) -> anyhow::Result<Example> {
     let label = take_label(rest, labels)?;
-    let lot = take_number(rest)?;
+    let priority = take_number(rest)?;
     let features = take_number(rest)? as usize;
     ensure!(features <= ROOM.max(rows), "an example is too long");
     let features = (0..features)
         .map(|_| {
             let row = take_number(rest)?;
-            ensure!((row as usize) < rows, "an example has a row too many");
+            ensure!((row as usize) < rows, "an example has an invalid row");
             Ok((row, take_float(rest)?))
         })
         .collect::<anyhow::Result<_>>()?;
@@ -168,13 +169,16 @@ fn take_example(rest: &mut &[u8], rows: usize, labels: usize) -> anyhow::Result<
         label,
         features,
         alphas,
-        lot,
+        priority,
     })
 }
 
 fn take_label(rest: &mut &[u8], labels: usize) -> anyhow::Result<u8> {
     let label = take(rest, 1)?[0];
-    ensure!(usize::from(label) < labels, "it has a label too many");
+    ensure!(
+        usize::from(label) < labels,
+        "an example has an invalid label"
+    );
     Ok(label)
 }
 
@@ -195,7 +199,7 @@ fn take_number(rest: &mut &[u8]) -> anyhow::Result<u32> {
             return Ok(number);
         }
     }
-    anyhow::bail!("it has a number too long")
+    anyhow::bail!("invalid number")
 }
 
 fn take_float(rest: &mut &[u8]) -> anyhow::Result<f32> {
@@ -213,7 +217,7 @@ fn whole(half: [u8; 2]) -> f32 {
 }
 
 fn take<'a>(rest: &mut &'a [u8], length: usize) -> anyhow::Result<&'a [u8]> {
-    let (taken, left) = rest.split_at_checked(length).context("it ends too early")?;
+    let (taken, left) = rest.split_at_checked(length).context("unexpected end")?;
     *rest = left;
     Ok(taken)
 }
@@ -224,7 +228,7 @@ mod tests {
     use crate::model::tests::news;
 
     #[test]
-    fn a_settled_model_survives_its_bytes() {
+    fn a_settled_model_equals_its_decoded_bytes() {
         let mut model = Model::default();
         model.learn(&news(20)).unwrap();
         settle(&mut model);
@@ -232,8 +236,39 @@ mod tests {
         assert_eq!(decode(&bytes).unwrap(), model);
     }
 
+    /// Stored models outlive versions of this service, and every replica must read them.
     #[test]
-    fn damage_is_an_error() {
+    fn the_header_keeps_its_keys() {
+        let bytes = encode(&Model::default()).unwrap();
+        let plain = zstd::bulk::decompress(&bytes, LARGEST).unwrap();
+        let mut rest = plain.as_slice();
+        let length = take_number(&mut rest).unwrap() as usize;
+        let header: serde_json::Value =
+            serde_json::from_slice(take(&mut rest, length).unwrap()).unwrap();
+        let validation = serde_json::json!({
+            "total": 0.0,
+            "count": 0.0,
+            "correct": 0.0,
+            "curve": [4.0, -2.0],
+            "held": [[1.0, 0.0], [0.0, 1.0]],
+        });
+        assert_eq!(
+            header,
+            serde_json::json!({
+                "version": VERSION,
+                "labels": [],
+                "examples": 0,
+                "trials": validation,
+                "texts": 0,
+                "grams": 0,
+                "remembered": 0,
+                "lowest_lot": 0,
+            })
+        );
+    }
+
+    #[test]
+    fn a_damaged_model_is_an_error() {
         let mut model = Model::default();
         model.learn(&news(2)).unwrap();
         let bytes = encode(&model).unwrap();
@@ -246,12 +281,12 @@ mod tests {
     }
 
     #[test]
-    fn another_format_is_told_apart() {
+    fn another_format_is_an_error() {
         let header = br#"{"version":1,"labels":[]}"#;
         let mut bytes = vec![header.len() as u8];
         bytes.extend(header);
         let bytes = zstd::bulk::compress(&bytes, LEVEL).unwrap();
         let error = decode(&bytes).unwrap_err();
-        assert_eq!(error.to_string(), "its format 1 is not known here");
+        assert_eq!(error.to_string(), "unknown format 1");
     }
 }

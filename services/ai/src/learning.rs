@@ -1,5 +1,5 @@
-//! The one thread on which all learning happens: it has a lower priority than those that answer calls, and one job at
-//! a time, so that training takes neither the processor nor the workers away from predictions.
+//! The thread that does all learning: it has a lower priority than the threads that answer calls, and one job at a
+//! time, so training does not slow down predictions.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,7 +15,7 @@ const NICENESS: i32 = 10;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A handle to the thread, which ends with it.
+/// A handle to the thread, which ends with the handle.
 #[derive(Debug)]
 pub(crate) struct Learning {
     jobs: Sender<Job>,
@@ -27,29 +27,29 @@ impl Learning {
         thread::Builder::new()
             .name("learning".into())
             .spawn(move || {
-                // On Linux this concerns the calling thread alone: sched(7).
+                // On Linux this changes the calling thread only: sched(7).
                 if let Err(error) = rustix::process::nice(NICENESS) {
-                    tracing::warn!(%error, "learning goes on with the usual priority");
+                    tracing::warn!(%error, "failed to lower the priority of the learning thread");
                 }
                 for job in queue {
-                    // Whoever waits for it sees that its answer is gone.
-                    let _panicked = catch_unwind(AssertUnwindSafe(job));
+                    // The waiting caller notices that its answer channel is closed.
+                    let _ = catch_unwind(AssertUnwindSafe(job));
                 }
             })?;
         Ok(Self { jobs })
     }
 
-    /// Does the work when its turn comes, and waits for what it yields.
+    /// Runs a job when the thread is free, and returns its result.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Status> {
         let (answer, answered) = oneshot::channel();
         let job: Job = Box::new(move || {
-            // The caller may have gone away meanwhile.
-            let _unheard = answer.send(work());
+            // The caller may have stopped waiting.
+            let _ = answer.send(work());
         });
-        let gone = |_| Status::from(Problem::internal("learning failed", "its thread is gone"));
+        let gone = |_| Status::from(Problem::internal("learning failed", "the thread ended"));
         self.jobs.send(job).map_err(|_| gone(()))?;
         answered.await.map_err(|_| gone(()))
     }
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_job_that_panics_takes_no_other_with_it() {
+    async fn a_job_that_panics_does_not_end_the_thread() {
         let learning = Learning::start().unwrap();
         assert!(learning.run(|| panic!("on purpose")).await.is_err());
         assert_eq!(learning.run(|| 1 + 1).await.unwrap(), 2);

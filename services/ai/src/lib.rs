@@ -1,23 +1,24 @@
-//! `ai.AiService`: online text classification; models by id, kept by the database service.
+//! `ai.AiService`: online text classification. Models have ids and are kept by the database service.
 //!
-//! [`features`], [`vocabulary`], [`machine`], [`memory`] and [`trial`] make up the [`model`] that learns, [`format`]
-//! writes it, [`shelf`] stores it under a [`claim`] as [`documents`], [`registry`] holds those in use, [`training`] has
-//! one learn on the thread of [`learning`], [`service`] speaks the protocol and [`request`] checks what it is given.
+//! [`features`], [`vocabulary`], [`machine`], [`reservoir`] and [`validation`] make up the [`model`]. [`format`]
+//! encodes it, [`model_store`] stores it under a [`lease`] as [`documents`], [`registry`] holds the models in use,
+//! [`training`] trains one on the thread of [`learning`], [`service`] implements the protocol and [`request`] checks
+//! requests.
 
-mod claim;
 mod documents;
 mod features;
 mod format;
 mod learning;
+mod lease;
 mod machine;
-mod memory;
 mod model;
+mod model_store;
 mod registry;
 mod request;
+mod reservoir;
 mod service;
-mod shelf;
 mod training;
-mod trial;
+mod validation;
 mod vocabulary;
 
 use std::sync::Arc;
@@ -32,13 +33,13 @@ use serving::{
 use tokio::net::TcpListener;
 
 use crate::learning::Learning;
+use crate::model_store::ModelStore;
 use crate::registry::Registry;
 use crate::service::Ai;
-use crate::shelf::Shelf;
 
 const LOAD_PAUSE: Duration = Duration::from_secs(2);
 
-/// What the service is told by its environment.
+/// The service's settings.
 #[derive(Debug)]
 pub struct Config {
     pub service: Service,
@@ -46,14 +47,16 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads `AI_DATABASE` and what every service reads.
+    /// Reads `AI_DATABASE` and the settings of every service.
     pub fn from_settings(mut settings: Settings) -> Result<Self, ConfigError> {
         let service = settings.service();
         let database = settings.dependency("AI_DATABASE");
-        let config = service
-            .zip(database)
-            .map(|(service, database)| Self { service, database });
-        settings.finish(config)
+        settings.finish(|| {
+            Some(Self {
+                service: service?,
+                database: database?,
+            })
+        })
     }
 }
 
@@ -61,7 +64,7 @@ impl Config {
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let listener = TcpListener::bind(config.service.listen)
         .await
-        .with_context(|| format!("can't listen on `{}`", config.service.listen))?;
+        .with_context(|| format!("failed to listen on `{}`", config.service.listen))?;
     serve(listener, &config, shutdown).await
 }
 
@@ -71,10 +74,10 @@ pub async fn serve(
     config: &Config,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let registry = Arc::new(Registry::new(Shelf::new(&config.database)));
+    let registry = Arc::new(Registry::new(ModelStore::new(&config.database)));
     let context = Context::begin(config.service.name.as_str().into(), None);
     let loading = tokio::spawn(Arc::new(context).scope(load(registry.clone())));
-    let learning = Learning::start().context("can't start the thread that learns")?;
+    let learning = Learning::start().context("failed to start the learning thread")?;
     let ai = AiServiceServer::new(Ai::new(registry, learning, shutdown.clone()))
         .max_decoding_message_size(MESSAGE_LIMIT)
         .max_encoding_message_size(MESSAGE_LIMIT);
@@ -95,7 +98,10 @@ async fn load(registry: Arc<Registry>) {
     loop {
         match registry.load_all().await {
             Ok(models) => return tracing::info!(models, "models loaded"),
-            Err(error) => tracing::warn!(error = error.message(), "models can't be loaded yet"),
+            Err(error) => tracing::warn!(
+                error = error.message(),
+                "failed to load the models; retrying"
+            ),
         }
         tokio::time::sleep(LOAD_PAUSE).await;
     }

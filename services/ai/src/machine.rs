@@ -1,32 +1,32 @@
 //! The learner: for each label a linear support vector machine with squared hinge loss, learned by dual coordinate
 //! descent.
 //!
-//! Each example has a dual variable (alpha) a label, and a label's weights are the sum of the examples times theirs.
-//! A step solves for one example's alphas while the others stand, so that there is no learning rate, steps may come in
-//! any order, and going over the same examples again approaches the one solution. Source: Hsieh, Chang, Lin, Keerthi,
+//! Each example has a dual variable (alpha) per label, and a label's weights are the sum of the examples times theirs.
+//! A step solves for one example's alphas while the others stay fixed. So there is no learning rate, steps may come in
+//! any order, and repeated passes over the same examples approach the one solution. Source: Hsieh, Chang, Lin, Keerthi,
 //! Sundararajan, "A Dual Coordinate Descent Method for Large-scale Linear SVM" (2008), algorithm 1 with L2 loss.
 
 use crate::vocabulary::{BIAS, Feature};
 
-/// What an error costs against the weights' length: C, as scikit-learn's LinearSVC has it by default.
+/// The cost of an error relative to the weights' length: C, with the default of scikit-learn's LinearSVC.
 const COST: f32 = 1.0;
-/// Smaller changes of an alpha aren't worth going over the weights.
+/// Smaller changes of an alpha do not justify an update of the weights.
 const LEAST_CHANGE: f32 = 1e-6;
-/// A new label's bias: the score of what is surely something else.
+/// A new label's bias: the score of an example that certainly has another label.
 const OTHER: f32 = -1.0;
 
-/// An example with what was learned of it.
+/// An example and its dual variables.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Example {
     pub(crate) label: u8,
     pub(crate) features: Box<[Feature]>,
-    /// Those of the labels where it is not 0.
+    /// The alphas that are not 0, by label.
     pub(crate) alphas: Box<[(u8, f32)]>,
-    /// Decides whether the example is remembered; drawn by chance, above 0.
-    pub(crate) lot: u32,
+    /// Decides whether the example stays in the reservoir; random, above 0.
+    pub(crate) priority: u32,
 }
 
-/// One row of weights a gram, one weight a label in each.
+/// One row of weights per gram, with one weight per label.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Weights {
     pub(crate) labels: usize,
@@ -34,7 +34,7 @@ pub(crate) struct Weights {
 }
 
 impl Weights {
-    /// Makes room for so many labels and rows, and keeps what is there.
+    /// Makes room for this many labels and rows; keeps the existing weights.
     pub(crate) fn grow(&mut self, labels: usize, rows: usize) {
         if labels != self.labels {
             let before = std::mem::take(&mut self.values);
@@ -51,7 +51,7 @@ impl Weights {
         self.values.resize(rows * labels, 0.0);
     }
 
-    /// Moves each row to its new place; those without one go.
+    /// Moves each row to its new place; drops rows without one.
     pub(crate) fn prune(&mut self, moved: &[Option<u32>]) {
         let kept = moved.iter().flatten().count();
         let mut values = Vec::with_capacity(kept * self.labels);
@@ -63,7 +63,7 @@ impl Weights {
         self.values = values;
     }
 
-    /// Each label's score: above 0 for what it seems to be.
+    /// Each label's score: above 0 if the label fits.
     pub(crate) fn scores(&self, features: &[Feature]) -> Vec<f32> {
         let mut scores = self.row(BIAS).to_vec();
         for &(row, value) in features {
@@ -74,7 +74,7 @@ impl Weights {
         scores
     }
 
-    /// Learns from an example, be it new or known.
+    /// Learns from an example, new or known.
     pub(crate) fn step(&mut self, example: &mut Example) {
         let softness = 1.0 / (2.0 * COST);
         let length = 1.0
@@ -133,7 +133,7 @@ mod tests {
             label,
             features: features.into(),
             alphas: Box::default(),
-            lot: 0,
+            priority: 0,
         }
     }
 
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_and_rows_come_and_go() {
+    fn labels_and_rows_can_grow_and_be_pruned() {
         let mut weights = Weights::default();
         weights.grow(1, 3);
         assert_eq!(weights.values, [OTHER, 0.0, 0.0]);

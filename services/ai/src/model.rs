@@ -1,26 +1,26 @@
-//! A text classifier that learns block by block, from each example's label and from those it remembers.
+//! A text classifier that learns block by block, from new examples and from examples that it kept.
 //!
 //! ```text
-//! block: labels and grams counted, shuffled, cut into chunks that grow with what was learned
-//!   chunk: tried (accuracy, confidence) ─> learned together with as many remembered examples ─> remembered
+//! block: count labels and grams, shuffle, cut into chunks that grow with the number of learned examples
+//!   chunk: predict (accuracy, confidence) ─> learn, together with as many kept examples ─> add to the reservoir
 //! ```
-//! Nothing here waits, stores or knows of other models. The order in which examples come hardly matters within a
-//! block, and learning is deterministic.
+//! Nothing here waits, stores or knows other models. The order of examples within a block hardly matters, and learning
+//! is deterministic.
 
 use std::iter;
 
 use crate::features;
 use crate::machine::{Example, Weights};
-use crate::memory::{Memory, ROOM};
-use crate::trial::{Lead, Trials};
+use crate::reservoir::{ROOM, Reservoir};
+use crate::validation::{Lead, Validation};
 use crate::vocabulary::{Feature, Vocabulary};
 
-/// Bounds a model's memory, together with [`GRAMS`]: 32 MiB of weights.
+/// Limits a model's size, together with [`GRAMS`]: 32 MiB of weights.
 pub(crate) const LABELS: usize = 64;
 const GRAMS: usize = 1 << 17;
-/// A chunk is this part of what was learned before it.
+/// A chunk has this fraction of the examples that were learned before it.
 const CHUNK: u32 = 8;
-/// How often a chunk and what is remembered with it are gone over.
+/// The number of passes over a chunk and the kept examples that are learned with it.
 const PASSES: usize = 5;
 
 /// A text classifier.
@@ -29,20 +29,20 @@ pub(crate) struct Model {
     pub(crate) labels: Vec<String>,
     pub(crate) vocabulary: Vocabulary,
     pub(crate) weights: Weights,
-    pub(crate) memory: Memory,
-    pub(crate) trials: Trials,
-    /// How many examples were learned.
+    pub(crate) reservoir: Reservoir,
+    pub(crate) validation: Validation,
+    /// The number of learned examples.
     pub(crate) examples: u32,
 }
 
-/// A label and how likely it is right, from 0 to 1.
+/// A label and the probability that it is right, from 0 to 1.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Prediction<'a> {
     pub(crate) label: &'a str,
     pub(crate) confidence: f32,
 }
 
-/// There is no room for another label.
+/// The model cannot have another label.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TooManyLabels;
 
@@ -50,17 +50,17 @@ pub(crate) struct TooManyLabels;
 pub(crate) type Labelled = (String, String);
 
 impl Model {
-    /// Returns the likeliest label, or `None` from a model that has learned nothing.
+    /// Returns the most likely label, or `None` if the model has learned nothing.
     pub(crate) fn predict(&self, text: &str) -> Option<Prediction<'_>> {
         let features = self.vocabulary.weigh(&features::count(text));
         let (best, lead) = self.best(&features)?;
         Some(Prediction {
             label: &self.labels[best],
-            confidence: self.trials.confidence(lead),
+            confidence: self.validation.confidence(lead),
         })
     }
 
-    /// Learns from a block of examples; changes nothing where it has too many labels.
+    /// Learns a block of examples; changes nothing if there are too many labels.
     pub(crate) fn learn(&mut self, block: &[Labelled]) -> Result<(), TooManyLabels> {
         let labels = self.add_labels(block)?;
         let texts: Vec<_> = block
@@ -73,7 +73,7 @@ impl Model {
         if self.vocabulary.rows() > GRAMS + 1 {
             let moved = self.vocabulary.prune(GRAMS);
             self.weights.prune(&moved);
-            self.memory.prune(&moved);
+            self.reservoir.prune(&moved);
         }
         self.weights.grow(self.labels.len(), self.vocabulary.rows());
 
@@ -90,7 +90,7 @@ impl Model {
                     label,
                     features: self.vocabulary.weigh(&grams).into(),
                     alphas: Box::default(),
-                    lot: random.u32(1..),
+                    priority: random.u32(1..),
                 })
                 .collect();
             self.learn_chunk(chunk, &mut random);
@@ -98,9 +98,9 @@ impl Model {
         Ok(())
     }
 
-    /// How good predictions are, as tried on examples before they were learned.
+    /// The accuracy of predictions on examples before they were learned.
     pub(crate) fn accuracy(&self) -> f32 {
-        self.trials.accuracy()
+        self.validation.accuracy()
     }
 
     fn learn_chunk(&mut self, chunk: Vec<Example>, random: &mut fastrand::Rng) {
@@ -111,11 +111,11 @@ impl Model {
                 self.best(&example.features)
             };
             let right = best.is_some_and(|(label, _)| label == usize::from(example.label));
-            self.trials.note(best.map(|(_, lead)| lead), right);
+            self.validation.record(best.map(|(_, lead)| lead), right);
         }
-        let known = self.memory.examples.len();
+        let known = self.reservoir.examples.len();
         let learned = chunk.len();
-        self.memory.examples.extend(chunk);
+        self.reservoir.examples.extend(chunk);
         let mut lessons: Vec<usize> = (known..known + learned).collect();
         if known > 0 {
             lessons.extend(iter::repeat_with(|| random.usize(..known)).take(learned));
@@ -123,16 +123,16 @@ impl Model {
         for _ in 0..PASSES {
             random.shuffle(&mut lessons);
             for &lesson in &lessons {
-                self.weights.step(&mut self.memory.examples[lesson]);
+                self.weights.step(&mut self.reservoir.examples[lesson]);
             }
         }
-        self.memory.trim(ROOM);
+        self.reservoir.trim(ROOM);
         self.examples = self
             .examples
             .saturating_add(u32::try_from(learned).unwrap_or(u32::MAX));
     }
 
-    /// Adds the labels that are new, and returns each example's by number.
+    /// Adds the new labels, and returns the number of each example's label.
     fn add_labels(&mut self, block: &[Labelled]) -> Result<Vec<u8>, TooManyLabels> {
         let before = self.labels.len();
         let mut numbers = Vec::with_capacity(block.len());
@@ -150,7 +150,7 @@ impl Model {
         Ok(numbers)
     }
 
-    /// The best label's number, and by how much its score leads.
+    /// The best label's number, and the lead of its score.
     fn best(&self, features: &[Feature]) -> Option<(usize, Lead)> {
         let scores = self.weights.scores(features);
         let better = |one: f32, other: Option<f32>| other.is_none_or(|other| one > other);
@@ -188,7 +188,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn it_learns_and_says_how_well() {
+    fn it_learns_and_reports_its_accuracy() {
         let mut model = Model::default();
         assert_eq!(model.predict("anything"), None);
         model.learn(&news(20)).unwrap();
@@ -204,7 +204,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn it_learns_the_same_whatever_the_order_of_labels() {
+    fn the_order_of_labels_does_not_matter() {
         let mut sorted = news(30);
         sorted.sort_by(|one, other| one.1.cmp(&other.1));
         let mut model = Model::default();
@@ -215,7 +215,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_was_learned_outlives_other_lessons() {
+    fn later_training_does_not_erase_earlier_labels() {
         let mut model = Model::default();
         model.learn(&news(10)).unwrap();
         for _ in 0..20 {
@@ -229,10 +229,10 @@ pub(crate) mod tests {
         }
     }
 
-    /// Two thirds of the held-out texts at least, and confidence that is neither too high nor too low: the expected
-    /// calibration error over ten bins, where a few hundred texts leave some noise.
+    /// At least two thirds of the held-out texts are right, and confidence is neither too high nor too low: the
+    /// expected calibration error over ten bins, where a few hundred texts leave some noise.
     #[test]
-    fn confidence_is_how_often_predictions_are_right() {
+    fn confidence_is_the_probability_of_being_right() {
         let mut model = Model::default();
         model.learn(&texts("train")).unwrap();
         let mut bins = [(0.0, 0.0); 10];
@@ -269,7 +269,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn labels_are_bounded() {
+    fn the_number_of_labels_is_limited() {
         let mut model = Model::default();
         let block: Vec<Labelled> = (0..LABELS)
             .map(|index| ("text".to_owned(), index.to_string()))
@@ -282,7 +282,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn grams_are_bounded() {
+    fn the_number_of_grams_is_limited() {
         let mut model = Model::default();
         let text: String = (0..GRAMS).map(|word| format!("w{word:06} ")).collect();
         model

@@ -1,5 +1,5 @@
-//! The models in memory: predictions read the last good version, while the next is being trained here or is looked
-//! for on the shelf, where another replica may have put it.
+//! The models in memory. Predictions use the last good version while the next version is trained here or fetched from
+//! the store, where another replica may have saved it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -9,35 +9,35 @@ use serving::{Problem, trace};
 use tokio::sync::OwnedMutexGuard;
 use tonic::{Code, Status};
 
-use crate::shelf::{Shelf, Stored};
+use crate::model_store::{ModelStore, Stored};
 
-/// How old a look at the shelf may be when a model is used.
+/// How long a model may be used without a check for a newer version.
 const FRESH: Duration = Duration::from_secs(2);
 
-/// All models that were asked for so far.
+/// All models in use.
 #[derive(Debug)]
 pub(crate) struct Registry {
-    shelf: Shelf,
+    store: ModelStore,
     entries: Mutex<HashMap<String, Arc<Entry>>>,
 }
 
-/// One model: the version in use, who may train it, and what it predicted since the service started.
+/// One model: the version in use, the lock of its training, and its usage since the service started.
 #[derive(Debug, Default)]
 pub(crate) struct Entry {
     current: RwLock<Option<Arc<Stored>>>,
-    /// When the shelf was looked at.
-    looked: Mutex<Option<Instant>>,
+    /// When the store was last checked for a newer version.
+    checked: Mutex<Option<Instant>>,
     loading: tokio::sync::Mutex<()>,
     turn: Arc<tokio::sync::Mutex<()>>,
     usage: Mutex<Usage>,
 }
 
-/// What a model predicted since the service started.
+/// A model's predictions since the service started.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Usage {
     pub(crate) predictions: u32,
     confidence: f64,
-    /// Trainings under way.
+    /// Trainings in progress.
     trainings: u32,
 }
 
@@ -59,7 +59,7 @@ impl Entry {
             .clone()
     }
 
-    /// Puts a version in use, unless a newer one is.
+    /// Puts a version in use, unless a newer version is already in use.
     pub(crate) fn replace(&self, stored: Stored) -> Arc<Stored> {
         let stored = Arc::new(stored);
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
@@ -86,18 +86,18 @@ impl Entry {
         self.current().map_or(0, |stored| stored.version)
     }
 
-    /// Whether it is time to look at the shelf; says so to one of those who ask.
+    /// Whether it is time to check the store; true for one of several concurrent callers.
     fn due(&self) -> bool {
-        let mut looked = lock(&self.looked);
-        let due = looked.is_none_or(|looked| looked.elapsed() >= FRESH);
+        let mut checked = lock(&self.checked);
+        let due = checked.is_none_or(|checked| checked.elapsed() >= FRESH);
         if due {
-            *looked = Some(Instant::now());
+            *checked = Some(Instant::now());
         }
         due
     }
 }
 
-/// A training under way: while one is, the model's id is taken.
+/// A training in progress, which keeps the model's entry.
 #[derive(Debug)]
 pub(crate) struct Training {
     registry: Arc<Registry>,
@@ -106,7 +106,7 @@ pub(crate) struct Training {
 }
 
 impl Training {
-    /// Waits until no one else here trains this model, and for its newest version.
+    /// Waits until this replica does not train the model otherwise, and loads the newest version.
     pub(crate) async fn turn(&self) -> Result<OwnedMutexGuard<()>, Status> {
         let turn = self.entry.turn.clone().lock_owned().await;
         self.refresh().await?;
@@ -127,18 +127,18 @@ impl Drop for Training {
 }
 
 impl Registry {
-    pub(crate) fn new(shelf: Shelf) -> Self {
+    pub(crate) fn new(store: ModelStore) -> Self {
         Self {
-            shelf,
+            store,
             entries: Mutex::default(),
         }
     }
 
-    pub(crate) fn shelf(&self) -> &Shelf {
-        &self.shelf
+    pub(crate) fn store(&self) -> &ModelStore {
+        &self.store
     }
 
-    /// Returns a trained model and its entry; loads it first if it is stored and not in memory.
+    /// Returns a trained model and its entry; loads it first if it is stored but not in memory.
     pub(crate) async fn open(
         self: &Arc<Self>,
         id: &str,
@@ -160,11 +160,11 @@ impl Registry {
         }
     }
 
-    /// Begins a training: the model exists from here on, and as long as the training goes well.
+    /// Begins a training: the entry exists until the training fails or its model is stored.
     pub(crate) fn begin(self: &Arc<Self>, id: &str) -> Training {
         let entry = self.entry(id);
         lock(&entry.usage).trainings += 1;
-        // It may have been forgotten between these two lines.
+        // The entry may have been removed between these two lines.
         lock(&self.entries).insert(id.to_owned(), entry.clone());
         Training {
             registry: self.clone(),
@@ -175,7 +175,7 @@ impl Registry {
 
     /// Loads every stored model.
     pub(crate) async fn load_all(&self) -> Result<usize, Status> {
-        let ids = self.shelf.list().await?;
+        let ids = self.store.list().await?;
         for id in &ids {
             let entry = self.entry(id);
             self.refresh(id, &entry).await?;
@@ -183,9 +183,9 @@ impl Registry {
         Ok(ids.len())
     }
 
-    /// Looks for a newer version now and then, while predictions go on with the one that is there.
+    /// Checks for a newer version from time to time, while predictions use the current one.
     pub(crate) fn follow(self: &Arc<Self>, id: &str, entry: &Arc<Entry>) {
-        // Behind a look that is under way, more would queue up while the database hangs.
+        // While the database hangs, more checks would queue up behind the one in progress.
         if entry.loading.try_lock().is_err() || !entry.due() {
             return;
         }
@@ -195,7 +195,7 @@ impl Registry {
                 tracing::warn!(
                     model = id,
                     error = error.message(),
-                    "can't look for a newer version"
+                    "failed to check for a newer version"
                 );
             }
         }));
@@ -203,14 +203,14 @@ impl Registry {
 
     async fn refresh(&self, id: &str, entry: &Entry) -> Result<(), Status> {
         let _loading = entry.loading.lock().await;
-        let newest = self.shelf.version(id).await?.unwrap_or(0);
+        let newest = self.store.version(id).await?.unwrap_or(0);
         if newest > entry.version()
-            && let Some(stored) = self.shelf.load(id).await?
+            && let Some(stored) = self.store.load(id).await?
         {
             tracing::info!(model = id, version = stored.version, "loaded");
             entry.replace(stored);
         }
-        *lock(&entry.looked) = Some(Instant::now());
+        *lock(&entry.checked) = Some(Instant::now());
         Ok(())
     }
 
@@ -221,7 +221,7 @@ impl Registry {
             .clone()
     }
 
-    /// Keeps names that no model has from piling up.
+    /// Removes the entry of a model that does not exist, so that such entries do not pile up.
     fn forget(&self, id: &str) {
         let mut entries = lock(&self.entries);
         let idle = |entry: &Arc<Entry>| entry.current().is_none() && entry.usage().trainings == 0;

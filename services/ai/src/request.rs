@@ -1,4 +1,4 @@
-//! What requests may hold: the limits of ids, texts, labels and intervals, and the errors beyond them.
+//! The limits of ids, texts, labels and intervals in requests, and the errors of requests beyond them.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use tonic::metadata::MetadataMap;
 const DEFAULT_MODEL: &str = "default";
 const LONGEST_ID: usize = 64;
 const LONGEST_LABEL: usize = 128;
-/// In bytes: some twenty thousand words.
+/// In bytes: about twenty thousand words.
 pub(crate) const LONGEST_TEXT: usize = 128 * 1024;
 
-/// The model that a request names, or the default one.
+/// The model that a request names, or the default model.
 pub(crate) fn model_id(id: &str) -> Result<&str, Status> {
     let valid = id.len() <= LONGEST_ID
         && id
@@ -23,19 +23,19 @@ pub(crate) fn model_id(id: &str) -> Result<&str, Status> {
         (id, true) => Ok(id),
         (id, false) => {
             let message = format!(
-                "`{id}` is not a model's id: use 1 to {LONGEST_ID} of letters, digits, `_`, `-` and `.`"
+                "`{id}` is not a valid model id: use 1 to {LONGEST_ID} letters, digits, `_`, `-` and `.`"
             );
             Err(Problem::invalid("model_id", "MODEL_ID_INVALID", message).into())
         }
     }
 }
 
-/// The model that a training's metadata names, or the default one.
+/// The model that a training's metadata names, or the default model.
 pub(crate) fn training_model_id(metadata: &MetadataMap) -> Result<&str, Status> {
     model_id(value(metadata, "model-id")?.unwrap_or_default())
 }
 
-/// The interval that a monitor's metadata asks for, or a second.
+/// The interval in a monitor's metadata, or one second.
 pub(crate) fn interval(metadata: &MetadataMap) -> Result<Duration, Status> {
     let milliseconds = value(metadata, "interval-ms")?.map_or(Ok(1000), str::parse::<u64>);
     match milliseconds {
@@ -47,14 +47,14 @@ pub(crate) fn interval(metadata: &MetadataMap) -> Result<Duration, Status> {
     }
 }
 
-/// Checks a text to classify or to learn from.
+/// Checks a text to classify or learn.
 pub(crate) fn check_text(field: &str, text: &str) -> Result<(), Status> {
     if text.trim().is_empty() {
         return Err(Problem::invalid(field, "TEXT_EMPTY", "the text is empty").into());
     }
     if text.len() > LONGEST_TEXT {
         let message = format!(
-            "the text has {} bytes, more than {LONGEST_TEXT}",
+            "the text has {} bytes; at most {LONGEST_TEXT} are allowed",
             text.len()
         );
         return Err(Problem::invalid(field, "TEXT_TOO_LONG", message).into());

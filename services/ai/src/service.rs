@@ -71,8 +71,8 @@ impl AiService for Ai {
     ) -> Result<Response<TrainingStatus>, Status> {
         let id = request::training_model_id(request.metadata())?.to_owned();
         let training = self.registry.begin(&id);
-        let shelf = self.registry.shelf();
-        let trained = training::train(&id, &training, &self.learning, shelf, request.into_inner());
+        let store = self.registry.store();
+        let trained = training::train(&id, &training, &self.learning, store, request.into_inner());
         let stored = trained.await?;
         Ok(Response::new(TrainingStatus {
             model_id: id,

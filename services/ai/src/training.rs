@@ -1,5 +1,5 @@
-//! One training: reads its stream block by block, has each learned, and stores the model; anything that goes wrong
-//! leaves the version before in use.
+//! One training: reads its stream block by block, learns each block, and stores the model. After any error the previous
+//! version stays in use.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,28 +12,28 @@ use tonic::{Code, Status, Streaming};
 use crate::format;
 use crate::learning::Learning;
 use crate::model::{LABELS, Labelled, Model, TooManyLabels};
+use crate::model_store::{ModelStore, Saved, Stored};
 use crate::registry::Training;
 use crate::request::{check_label, check_text};
-use crate::shelf::{Saved, Shelf, Stored};
 
-/// How much of a stream is learned at once, in bytes of text and labels: it bounds a training's memory.
+/// How much of a stream is learned at a time, in bytes of text and labels; limits a training's memory.
 const BLOCK: usize = 4 * 1024 * 1024;
-/// How long a stream may pause: others may wait for the same model.
+/// The longest pause of a stream: other trainings may wait for the same model.
 const PAUSE: Duration = Duration::from_secs(30);
-/// How often a model that another replica replaced meanwhile is trained again.
+/// The most attempts to train a model that other replicas keep replacing.
 const ATTEMPTS: usize = 5;
 
-/// Learns a whole stream; returns the new version, which is in use.
+/// Learns a whole stream; returns the new version, which is then in use.
 pub(crate) async fn train(
     id: &str,
     training: &Training,
     learning: &Learning,
-    shelf: &Shelf,
+    store: &ModelStore,
     mut stream: Streaming<TrainingData>,
 ) -> Result<Arc<Stored>, Status> {
     let mut block = read(&mut stream).await?;
     if block.is_empty() {
-        let message = "the training stream holds no example";
+        let message = "the training stream has no examples";
         return Err(Problem::invalid("input", "NO_EXAMPLES", message).into());
     }
     let _turn = training.turn().await?;
@@ -51,13 +51,13 @@ pub(crate) async fn train(
     for _ in 0..ATTEMPTS {
         let (settled, bytes) = encode(learning, model).await?;
         model = settled;
-        match shelf.save(id, &bytes, base).await? {
+        match store.save(id, &bytes, base).await? {
             Saved::Version(version) => {
                 let (examples, bytes) = (model.examples, bytes.len());
                 tracing::info!(model = id, version, examples, bytes, "trained");
                 return Ok(training.entry.replace(Stored { model, version }));
             }
-            // Only the last block is still here.
+            // Only the last block is still in memory.
             Saved::Behind if blocks > 1 => break,
             Saved::Behind => {
                 training.refresh().await?;
@@ -66,13 +66,14 @@ pub(crate) async fn train(
             }
         }
     }
-    let message = format!("model `{id}` was trained elsewhere meanwhile: send the examples again");
+    let message =
+        format!("another replica trained model `{id}` meanwhile: send the examples again");
     Err(Problem::new(Code::Aborted, "MODEL_CHANGED", message)
         .retry_after(Duration::from_secs(1))
         .into())
 }
 
-/// The version in use, to go on from, and its number.
+/// A copy of the version in use, and its number.
 fn copy(training: &Training) -> (Model, u64) {
     training
         .entry
@@ -91,7 +92,7 @@ async fn learn(
         .run(move || model.learn(&block).map(|()| (model, block)))
         .await?;
     learned.map_err(|TooManyLabels| {
-        let message = format!("a model has {LABELS} labels at most");
+        let message = format!("a model can have at most {LABELS} labels");
         Problem::invalid("expected_output", "TOO_MANY_LABELS", message).into()
     })
 }
@@ -103,16 +104,16 @@ async fn encode(learning: &Learning, mut model: Model) -> Result<(Model, Vec<u8>
             format::encode(&model).map(|bytes| (model, bytes))
         })
         .await?;
-    encoded.map_err(|error| Problem::internal("encoding the model failed", error).into())
+    encoded.map_err(|error| Problem::internal("failed to encode the model", error).into())
 }
 
-/// Reads up to a block of examples; none at the stream's end.
+/// Reads up to one block of examples; empty at the end of the stream.
 async fn read(stream: &mut Streaming<TrainingData>) -> Result<Vec<Labelled>, Status> {
     let mut block = Vec::new();
     let mut size = 0;
     while size < BLOCK {
         let example = timeout(PAUSE, stream.message()).await.map_err(|_| {
-            let message = format!("no example came for {} s", PAUSE.as_secs());
+            let message = format!("received no example for {} s", PAUSE.as_secs());
             Status::from(Problem::new(
                 Code::DeadlineExceeded,
                 "TRAINING_STALLED",

@@ -1,22 +1,22 @@
-//! The grams that a model knows: each has a row of weights, and is worth the more the rarer it is (TF-IDF).
+//! The grams that a model knows: each has a row of weights; rare grams weigh more (TF-IDF).
 
 use std::cmp::Reverse;
 
 use rustc_hash::FxHashMap;
 
-/// Row 0 is no gram's: it is the bias.
+/// Row 0 is the bias, not a gram.
 pub(crate) const BIAS: u32 = 0;
 
-/// A row and the value that a text has there.
+/// A row and a text's value in it.
 pub(crate) type Feature = (u32, f32);
 
-/// Grams (which are hashes already), their rows, and in how many texts each occurred.
+/// Grams (already hashes), their rows, and the number of texts with each.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Vocabulary {
     rows: FxHashMap<u32, u32>,
     /// By row.
     occurrences: Vec<u32>,
-    /// How many texts were counted.
+    /// The number of counted texts.
     texts: u32,
 }
 
@@ -31,7 +31,7 @@ impl Default for Vocabulary {
 }
 
 impl Vocabulary {
-    /// Makes the vocabulary of given grams, in the order of their rows.
+    /// Makes a vocabulary of the given grams, in the order of their rows.
     pub(crate) fn new(texts: u32, grams: impl IntoIterator<Item = (u32, u32)>) -> Self {
         let mut vocabulary = Self {
             texts,
@@ -44,7 +44,7 @@ impl Vocabulary {
         vocabulary
     }
 
-    /// How many rows there are, the bias among them.
+    /// The number of rows, including the bias.
     pub(crate) fn rows(&self) -> usize {
         self.occurrences.len()
     }
@@ -64,7 +64,7 @@ impl Vocabulary {
             .collect()
     }
 
-    /// Counts a text; each of its grams has a row from now on.
+    /// Counts a text, and gives each of its grams a row.
     pub(crate) fn count(&mut self, grams: &[(u32, u32)]) {
         self.texts = self.texts.saturating_add(1);
         for &(gram, _) in grams {
@@ -77,8 +77,8 @@ impl Vocabulary {
         }
     }
 
-    /// Log-scaled counts times inverse document frequency, scaled to length 1. Grams without a row count for the
-    /// length: a text of unknown words is not made to look like one of the few that are known.
+    /// Log-scaled counts times inverse document frequency, scaled to length 1. Grams without a row count towards the
+    /// length: otherwise a text of unknown words would look like one of the few known words.
     pub(crate) fn weigh(&self, grams: &[(u32, u32)]) -> Vec<Feature> {
         let texts = self.texts as f32 + 1.0;
         let mut squares = 0.0;
@@ -98,7 +98,7 @@ impl Vocabulary {
         features
     }
 
-    /// Keeps the bias and the `limit` grams that occurred most, of equals the newer; returns each row's new place.
+    /// Keeps the bias and the `limit` most frequent grams, newer ones first among equals; returns each row's new place.
     pub(crate) fn prune(&mut self, limit: usize) -> Vec<Option<u32>> {
         let mut grams: Vec<(usize, (u32, u32))> = self.grams().into_iter().enumerate().collect();
         grams.sort_by_key(|&(index, (_, occurrences))| Reverse((occurrences, index)));
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rare_grams_are_worth_more_and_the_rarest_go_first() {
+    fn rare_grams_weigh_more_and_the_rarest_are_pruned_first() {
         let mut vocabulary = Vocabulary::default();
         for grams in [&[(7, 1), (8, 1)][..], &[(7, 2), (9, 1)], &[(7, 1), (9, 1)]] {
             vocabulary.count(grams);

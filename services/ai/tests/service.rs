@@ -1,4 +1,4 @@
-//! The service over a real database service, both with real TLS: what it answers, what it refuses, what it survives.
+//! The service over a real database service, both with real TLS: answers, errors and restarts.
 
 #![allow(clippy::unwrap_used)]
 
@@ -25,7 +25,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 type Client = AiServiceClient<Link>;
 type Training = JoinHandle<Result<Response<TrainingStatus>, Status>>;
 
-/// A database service, and what replicas of this one need.
+/// A database service, and the settings of replicas of this service.
 struct System {
     _folder: tempfile::TempDir,
     authority: Authority,
@@ -128,7 +128,7 @@ async fn train(
     Ok(client.clone().train_model(request).await?.into_inner())
 }
 
-/// Begins a training whose examples are still to come.
+/// Begins a training whose examples are sent later.
 fn begin(client: &Client, model: &'static str) -> (mpsc::Sender<TrainingData>, Training) {
     let (examples, stream) = mpsc::channel(4);
     let mut client = client.clone();
@@ -160,14 +160,14 @@ async fn monitor(
     Ok(client.clone().monitor_model(request).await?.into_inner())
 }
 
-/// A status' code, and the reason of its ErrorInfo.
+/// A status's code, and the reason of its ErrorInfo.
 fn described(status: &Status) -> (Code, String) {
     let info = status.get_details_error_info().unwrap();
     assert_eq!(info.metadata["service"], "ai-server");
     (status.code(), info.reason)
 }
 
-/// Asks until the answer is as wanted.
+/// Repeats a call until it returns the wanted answer.
 async fn eventually<T, F: Future<Output = T>>(
     mut ask: impl FnMut() -> F,
     wanted: impl Fn(&T) -> bool,
@@ -178,13 +178,13 @@ async fn eventually<T, F: Future<Output = T>>(
         if wanted(&answer) {
             return answer;
         }
-        assert!(began.elapsed() < LIMIT, "not within {LIMIT:?}");
+        assert!(began.elapsed() < LIMIT, "timed out after {LIMIT:?}");
         sleep(Duration::from_millis(20)).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bad_input_is_refused_with_its_reason() {
+async fn invalid_input_is_rejected_with_its_reason() {
     let system = System::start().await;
     let replica = system.replica().await;
     let client = &replica.client;
@@ -225,7 +225,7 @@ async fn bad_input_is_refused_with_its_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_model_is_untrained_until_its_first_training_is_over() {
+async fn a_model_is_untrained_until_its_first_training_ends() {
     let system = System::start().await;
     let replica = system.replica().await;
     let client = &replica.client;
@@ -256,7 +256,7 @@ async fn a_model_is_untrained_until_its_first_training_is_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_that_breaks_leaves_the_last_good_model() {
+async fn an_interrupted_stream_leaves_the_last_good_model() {
     let system = System::start().await;
     let replica = system.replica().await;
     let client = &replica.client;
@@ -264,7 +264,7 @@ async fn a_stream_that_breaks_leaves_the_last_good_model() {
     let before = predict(client, "good", "a late goal").await.unwrap();
 
     for model in ["good", "never"] {
-        // The caller goes away half way.
+        // The caller disconnects half way.
         let (examples, call) = begin(client, model);
         for _ in 0..50 {
             let wrong = example("a late goal", "politics");
@@ -272,7 +272,7 @@ async fn a_stream_that_breaks_leaves_the_last_good_model() {
         }
         call.abort();
         assert!(call.await.unwrap_err().is_cancelled());
-        // And one sends something bad after many good examples.
+        // Another one sends an invalid example after many valid ones.
         let mut bad = vec![example("a late goal", "politics"); 50];
         bad.push(example("", "politics"));
         let status = train(client, model, bad).await.unwrap_err();
@@ -295,7 +295,7 @@ async fn a_stream_that_breaks_leaves_the_last_good_model() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn predictions_are_answered_while_a_model_is_trained() {
+async fn predictions_are_answered_during_a_training() {
     let system = System::start().await;
     let replica = system.replica().await;
     let client = replica.client.clone();
@@ -328,7 +328,7 @@ async fn predictions_are_answered_while_a_model_is_trained() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_monitor_tells_what_happens_and_ends_with_its_client() {
+async fn a_monitor_reports_until_its_client_disconnects() {
     let system = System::start().await;
     let replica = system.replica().await;
     let client = replica.client.clone();
@@ -356,7 +356,7 @@ async fn a_monitor_tells_what_happens_and_ends_with_its_client() {
     assert!(last.timestamp > first.timestamp, "{last:?}");
     drop(metrics);
 
-    // Streams of clients that went leave no task behind.
+    // Streams of disconnected clients leave no task behind.
     let tasks = || {
         tokio::runtime::Handle::current()
             .metrics()
@@ -373,7 +373,7 @@ async fn a_monitor_tells_what_happens_and_ends_with_its_client() {
     drop(watches);
     eventually(|| async { tasks() }, |tasks| *tasks <= before).await;
 
-    // The service's own end is a clean end of the stream.
+    // When the service stops, the stream ends without an error.
     let mut metrics = watch().await;
     metrics.next().await.unwrap().unwrap();
     replica.stop().await;
@@ -383,7 +383,7 @@ async fn a_monitor_tells_what_happens_and_ends_with_its_client() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn models_outlive_the_service_and_get_better() {
+async fn models_survive_a_restart_and_improve() {
     let system = System::start().await;
     let replica = system.replica().await;
     train(&replica.client, "kept", news(10)).await.unwrap();
@@ -408,7 +408,7 @@ async fn models_outlive_the_service_and_get_better() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_replicas_see_and_train_the_same_model() {
+async fn two_replicas_use_and_train_the_same_model() {
     let system = System::start().await;
     let (one, other) = (system.replica().await, system.replica().await);
     let (one, other) = (&one.client, &other.client);
@@ -416,7 +416,7 @@ async fn two_replicas_see_and_train_the_same_model() {
     let here = predict(one, "shared", "a late goal").await.unwrap();
     assert_eq!(predict(other, "shared", "a late goal").await.unwrap(), here);
 
-    // The other one knows the model now, and notices a newer version by itself.
+    // The other replica has the model in memory now, and notices a newer version.
     let weather = vec![example("rain and wind from the west", "weather"); 10];
     train(one, "shared", weather).await.unwrap();
     let here = predict(one, "shared", "wind and rain").await.unwrap();
@@ -428,7 +428,7 @@ async fn two_replicas_see_and_train_the_same_model() {
     .await
     .unwrap();
 
-    // Neither of two trainings at once is lost, be it the first of a model or not.
+    // Of two concurrent trainings neither is lost, the first one of a model or a later one.
     for round in 1..=4 {
         let (here, there) = tokio::join!(
             train(one, "contended", news(15)),

@@ -34,8 +34,6 @@ impl Config {
     pub fn from_settings(mut settings: Settings) -> Result<Self, ConfigError> {
         let service = settings.service();
         let owners = settings.owners("DATABASE_OWNERS");
-        let service = service.zip(owners);
-        let service = service.map(|(service, owners)| Service { owners, ..service });
         let store = location(&mut settings);
         let indexes = settings
             .optional("DATABASE_INDEXES")
@@ -43,12 +41,16 @@ impl Config {
             .parse::<Indexes>()
             .map_err(|fault| settings.fault("DATABASE_INDEXES", &fault))
             .ok();
-        let config = service.zip(store).zip(indexes);
-        settings.finish(config.map(|((service, store), indexes)| Self {
-            service,
-            store,
-            indexes,
-        }))
+        settings.finish(|| {
+            Some(Self {
+                service: Service {
+                    owners: owners?,
+                    ..service?
+                },
+                store: store?,
+                indexes: indexes?,
+            })
+        })
     }
 }
 

@@ -30,7 +30,7 @@ fn main() -> ExitCode {
 /// Where the store is: all that a maintenance command needs to know.
 fn location(mut settings: Settings) -> Result<database_server::Location, ConfigError> {
     let location = database_server::location(&mut settings);
-    settings.finish(location)
+    settings.finish(|| location)
 }
 
 fn checkpoint() -> ExitCode {

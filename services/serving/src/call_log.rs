@@ -1,5 +1,5 @@
-//! One log line per call, written away from the call's path: a call leaves what is to be said and goes on, and a thread
-//! writes those of a few milliseconds at once.
+//! One log line per call, written outside of the call: a call queues its line and continues, and a thread writes the
+//! lines of a few milliseconds together.
 
 use std::io::{Write as _, stdout};
 use std::mem::take;
@@ -14,14 +14,14 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::trace::Context;
 
-/// How long a line waits for others.
+/// How long a line waits for more lines.
 const GATHER: Duration = Duration::from_millis(5);
-/// Lines that wait at most; while there are as many, calls wait for their turn.
+/// The longest queue of lines; while it is full, calls wait.
 const WAITING: usize = 4096;
 
 static LOG: OnceLock<Log> = OnceLock::new();
 
-/// A call that is over.
+/// A finished call.
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) ended: SystemTime,
@@ -30,7 +30,7 @@ pub(crate) struct Call {
     pub(crate) method: String,
     pub(crate) status: Code,
     pub(crate) took: Duration,
-    /// Whether it is logged for whoever looks closely only.
+    /// Whether the line has the level DEBUG.
     pub(crate) quiet: bool,
 }
 
@@ -38,9 +38,9 @@ pub(crate) struct Call {
 struct Log {
     level: LevelFilter,
     pending: Mutex<Pending>,
-    /// There is a first line, or no room for another, or it is the end.
+    /// There is a first line, the queue is full, or the log ends.
     came: Condvar,
-    /// There is room again.
+    /// The queue has room again.
     taken: Condvar,
 }
 
@@ -50,11 +50,11 @@ struct Pending {
     ending: bool,
 }
 
-/// The thread that writes; dropping it writes what waits.
+/// The writing thread; dropping this writes the queued lines.
 #[derive(Debug)]
 pub(crate) struct Writer(Option<JoinHandle<()>>);
 
-/// Begins to log the process's calls; without this, they are not logged.
+/// Starts to log the process's calls; without this, they are not logged.
 pub(crate) fn start(level: LevelFilter) -> anyhow::Result<Writer> {
     let log = LOG.get_or_init(|| Log {
         level,
@@ -65,7 +65,7 @@ pub(crate) fn start(level: LevelFilter) -> anyhow::Result<Writer> {
     let writer = thread::Builder::new().name("calls".to_owned());
     let writer = writer.spawn(|| log.write());
     Ok(Writer(Some(
-        writer.context("can't start the thread that logs calls")?,
+        writer.context("failed to start the thread that logs calls")?,
     )))
 }
 
@@ -75,13 +75,13 @@ impl Drop for Writer {
             log.pending().ending = true;
             log.came.notify_one();
             log.taken.notify_all();
-            // It has nothing to say that would not be logged.
-            let _panicked = writer.join();
+            // A panic of the writer is already reported.
+            let _ = writer.join();
         }
     }
 }
 
-/// Leaves a call to be logged.
+/// Queues a call's line.
 pub(crate) fn note(call: Call) {
     if let Some(log) = LOG.get() {
         log.note(call);
@@ -106,7 +106,7 @@ impl Log {
         }
     }
 
-    /// Waits for calls, and for those that follow them closely; tells whether they are the last.
+    /// Waits for calls, and a moment for more calls; returns whether they are the last ones.
     fn next(&self) -> (Vec<Call>, bool) {
         let none = |pending: &mut Pending| pending.calls.is_empty() && !pending.ending;
         let few = |pending: &mut Pending| pending.calls.len() < WAITING && !pending.ending;
@@ -125,8 +125,8 @@ impl Log {
             for call in &calls {
                 call.write(&mut lines);
             }
-            // Nobody is left to tell that stdout is closed.
-            let _closed = stdout().write_all(&lines);
+            // There is nowhere to report that stdout is closed.
+            let _ = stdout().write_all(&lines);
             lines.clear();
             if ending {
                 return;
@@ -135,7 +135,7 @@ impl Log {
     }
 }
 
-/// A line with the fields that the process's other lines have.
+/// A line with the same fields as the process's other lines.
 #[derive(Serialize)]
 struct Line<'a> {
     timestamp: String,
@@ -185,7 +185,7 @@ impl Call {
 
 /// RFC 3339 with microseconds, in UTC.
 fn timestamp(time: SystemTime) -> String {
-    // What a clock shows is within the calendar's years.
+    // A clock's time is within the calendar's years.
     jiff::Timestamp::try_from(time).map_or_else(|_| String::new(), |time| format!("{time:.6}"))
 }
 

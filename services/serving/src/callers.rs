@@ -1,11 +1,11 @@
-//! Who may call: the names on callers' certificates, against a table that the environment gives.
+//! Which callers are allowed: the names on their certificates, checked against a table from the environment.
 //!
 //! ```text
 //! PSPD_CALLERS=ai-server,web-server    who may call this service; pspd derives it from the topology's `depends_on`
-//! DATABASE_OWNERS=ai-models=ai-server  resources of this service that one caller alone may touch
+//! DATABASE_OWNERS=ai-models=ai-server  resources of this service that only one caller may use
 //! ```
-//! The deployment's administrator, whose certificate names `pspd`, may do everything. Health is told to every caller
-//! with a certificate of the deployment; reflection is a call like any other.
+//! The deployment's administrator, whose certificate names `pspd`, may do everything. Every certificate of the
+//! deployment may call health; reflection is a call like any other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -25,16 +25,16 @@ use crate::trace;
 /// The name on the certificates of pspd itself and of `pspd credentials`.
 pub const ADMINISTRATOR: &str = "pspd";
 
-/// ErrorInfo's metadata key of who called.
+/// ErrorInfo's metadata key of the caller's name.
 const CALLER: &str = "caller";
-/// On every service's certificate, so that it names nobody.
+/// On every service's certificate, so it identifies no caller.
 const LOCALHOST: &str = "localhost";
 const HEALTH: &str = "/grpc.health.v1.Health/";
 
-/// Who may call a service.
+/// The callers that a service allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Callers {
-    /// Without TLS there are no names; only for the insecure loopback mode of tests and benchmarks.
+    /// Everyone: without TLS there are no names. Only for the insecure loopback mode of tests and benchmarks.
     Anyone,
     /// These, and the administrator.
     Named(BTreeSet<String>),
@@ -82,32 +82,34 @@ impl Owners {
             Some((resource, owner)) if !resource.is_empty() && !owner.is_empty() => {
                 Ok((resource.to_owned(), owner.to_owned()))
             }
-            _ => Err(format!("has `{pair}`, which is not like `resource=caller`")),
+            _ => Err(format!(
+                "has `{pair}`, which is not of the form `RESOURCE=CALLER`"
+            )),
         });
         Ok(Self(pairs.collect::<Result<_, _>>()?))
     }
 
-    /// Refuses a resource that belongs to another than who calls now; `kind` is what it is, such as `collection`.
+    /// Rejects a resource that belongs to another caller; `kind` says what it is, such as `collection`.
     pub fn admit(&self, kind: &str, resource: &str) -> Result<(), Status> {
         let Some(owner) = self.0.get(resource) else {
             return Ok(());
         };
         let context = trace::current();
         let Some(caller) = &context.caller else {
-            // No certificate, so no names: the insecure loopback mode, where everyone may call.
+            // No certificate, so no names: the insecure loopback mode, in which everyone may call.
             return Ok(());
         };
         if caller == ADMINISTRATOR || caller == owner {
             return Ok(());
         }
         let message =
-            format!("the {kind} `{resource}` belongs to `{owner}`; `{caller}` may not touch it");
+            format!("the {kind} `{resource}` belongs to `{owner}`; `{caller}` may not use it");
         let problem = Problem::new(Code::PermissionDenied, "RESOURCE_OWNED", message);
         Err(problem.with(CALLER, caller).with(kind, resource).into())
     }
 }
 
-/// The name on the certificate of whoever sent a request: the one DNS name that is a single label.
+/// The name on the caller's certificate: the only DNS name that is a single label.
 pub(crate) fn caller<B>(request: &Request<B>) -> Option<String> {
     let connection = request
         .extensions()
@@ -123,7 +125,7 @@ fn name(certificate: &CertificateDer<'_>) -> Option<String> {
     labels.next().map(str::to_owned)
 }
 
-/// Lets through what the callers may do.
+/// Passes on the calls that the table allows.
 #[derive(Debug, Clone)]
 pub(crate) struct Admit {
     pub(crate) callers: Arc<Callers>,
@@ -176,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_of_callers() {
+    fn the_administrator_and_listed_callers_may_call() {
         let callers = Callers::parse("ai-server, web-server,");
         let (read, health) = (
             "/database.DatabaseService/Read",
@@ -208,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn an_owned_resource_is_for_its_owner() {
+    fn an_owned_resource_is_for_its_owner_only() {
         let owners = Owners::parse("ai-models=ai-server").unwrap();
         let as_caller = |caller: Option<&str>, resource: &str| {
             let mut context = trace::Context::begin("database".into(), None);
@@ -223,7 +225,7 @@ mod tests {
         assert_eq!(crate::error::describe(&refused).reason, "RESOURCE_OWNED");
         assert_eq!(
             Owners::parse("ai-models").unwrap_err(),
-            "has `ai-models`, which is not like `resource=caller`"
+            "has `ai-models`, which is not of the form `RESOURCE=CALLER`"
         );
     }
 }

@@ -1,9 +1,9 @@
-//! Channels to other services: mutual TLS, lazy connection, keepalive, the trace passed on.
+//! Channels to other services: mutual TLS, lazy connection, keepalive, propagation of the trace.
 //!
-//! A channel that connects again presents the certificate of that moment. A call that the loss of the connection caught
-//! before it was sent is UNAVAILABLE, as one that finds no server.
+//! A channel that reconnects presents the certificate current at that time. A call whose connection is lost before it
+//! was sent is UNAVAILABLE, like a call that finds no server.
 //!
-//! Deadlines belong to the calls ([`deadline`]); retries belong to the callers, who know what is idempotent
+//! Deadlines belong to the calls ([`deadline`]); retries belong to the callers, which know what is idempotent
 //! ([`retry`]).
 
 use std::error::Error;
@@ -46,7 +46,7 @@ pub struct Dependency {
     /// The first label of the URL's host.
     pub name: String,
     endpoint: Endpoint,
-    /// Whom to connect to, as whom; without it in plain text.
+    /// Where to connect, and with which identity; plain text without one.
     tls: Option<Peer>,
 }
 
@@ -68,7 +68,7 @@ impl Peer {
 }
 
 impl Dependency {
-    /// Checks a URL and prepares the channel; says what is wrong with the URL otherwise.
+    /// Checks a URL and prepares the channel; the error says what is wrong with the URL.
     pub fn new(url: &str, identity: Option<Identity>, insecure: bool) -> Result<Self, String> {
         let fault = |fault: &str| Err(format!("is `{url}`: {fault}"));
         let Ok(uri) = url.parse::<Uri>() else {
@@ -103,7 +103,7 @@ impl Dependency {
                 })
             }
         };
-        // The endpoint's own TLS would keep the certificate that it began with, so [`Peer`] does TLS.
+        // The endpoint's own TLS would keep the first certificate, so [`Peer`] does TLS.
         let endpoint = Endpoint::from(plain(&uri))
             .origin(uri)
             .connect_timeout(CONNECT_TIMEOUT)
@@ -118,7 +118,7 @@ impl Dependency {
         })
     }
 
-    /// The same for a collector of traces, which may also be called in plain text wherever it is.
+    /// The same for a collector of traces, which may be called in plain text at any address.
     pub fn collector(url: &str, identity: Option<Identity>) -> Result<Self, String> {
         match url.parse::<Uri>() {
             Ok(uri) if uri.scheme_str() == Some("http") && uri.host().is_some() => Ok(Self {
@@ -130,7 +130,7 @@ impl Dependency {
         }
     }
 
-    /// Opens the channel; it connects with the first call, and again whenever the connection is lost.
+    /// Opens the channel; it connects with the first call, and reconnects whenever the connection is lost.
     pub fn connect(&self) -> Link {
         let channel = match self.tls.clone() {
             None => self.endpoint.connect_lazy(),
@@ -142,7 +142,7 @@ impl Dependency {
     }
 }
 
-/// Says UNAVAILABLE for a call that was never sent: hyper cancels those, which alone would read as CANCELLED.
+/// Returns UNAVAILABLE for a call that was never sent: hyper cancels such calls, which would be CANCELLED.
 fn described(error: transport::Error) -> Status {
     let causes = iter::successors(Some(&error as &(dyn Error + 'static)), |&error| {
         error.source()
@@ -154,7 +154,7 @@ fn described(error: transport::Error) -> Status {
     Status::from_error(error.into())
 }
 
-/// The same URL with the scheme of plain text.
+/// The same URL with the scheme `http`.
 fn plain(uri: &Uri) -> Uri {
     let mut parts = uri.clone().into_parts();
     parts.scheme = Some(Scheme::HTTP);
@@ -196,14 +196,14 @@ impl Interceptor for Propagate {
     }
 }
 
-/// Makes a request whose deadline the server is told too.
+/// Makes a request with a deadline that is also sent to the server.
 pub fn deadline<T>(message: T, limit: Duration) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(limit);
     request
 }
 
-/// Repeats an idempotent call while it answers UNAVAILABLE, with growing pauses, a few times at most.
+/// Repeats an idempotent call while it returns UNAVAILABLE, with growing pauses, a few times at most.
 pub async fn retry<T, F>(mut call: impl FnMut() -> F) -> Result<T, Status>
 where
     F: Future<Output = Result<T, Status>>,
@@ -230,9 +230,9 @@ mod tests {
 
     use super::*;
 
-    /// What a call says whose connection was closed a moment before, which nobody has noticed yet.
+    /// The connection was closed a moment ago, and the client has not noticed yet.
     #[tokio::test]
-    async fn a_call_that_the_loss_of_its_connection_catches_is_unavailable() {
+    async fn a_call_whose_connection_is_lost_before_sending_is_unavailable() {
         const NO_SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -249,7 +249,7 @@ mod tests {
         });
         call(Duration::from_millis(100)).await;
         server.join().unwrap().shutdown(Shutdown::Both).unwrap();
-        // Nothing else runs meanwhile, so that the call and the news of the loss come together.
+        // Nothing else runs meanwhile, so the call and the end of the connection arrive together.
         thread::sleep(Duration::from_millis(10));
         let status = call(Duration::from_secs(5)).await;
         assert_eq!(status.code(), Code::Unavailable, "{status:?}");

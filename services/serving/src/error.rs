@@ -9,13 +9,13 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::trace;
 
-/// The domain of every reason that the services give.
+/// The domain of all reasons that the services use.
 pub const DOMAIN: &str = "pspd.internal";
 /// ErrorInfo's metadata key of the service that failed.
 pub const SERVICE: &str = "service";
 /// ErrorInfo's metadata key of the trace id.
 pub const TRACE_ID: &str = "trace_id";
-/// ErrorInfo's metadata key of the service that was called in vain.
+/// ErrorInfo's metadata key of the dependency that failed.
 pub const DEPENDENCY: &str = "dependency";
 
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -31,7 +31,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// Begins with the code, a reason in UPPER_SNAKE_CASE and a message for people.
+    /// Starts with the code, a reason in UPPER_SNAKE_CASE and a message for people.
     pub fn new(code: Code, reason: &'static str, message: impl Into<String>) -> Self {
         let context = trace::current();
         let metadata = HashMap::from([
@@ -47,7 +47,7 @@ impl Problem {
         }
     }
 
-    /// Describes one field of a request that can't be accepted.
+    /// Describes one invalid field of a request.
     pub fn invalid(field: &str, reason: &'static str, message: impl Into<String>) -> Self {
         let mut problem = Self::new(Code::InvalidArgument, reason, message);
         let description = problem.message.clone();
@@ -57,7 +57,7 @@ impl Problem {
         problem
     }
 
-    /// Describes a resource that isn't there.
+    /// Describes a resource that does not exist.
     pub fn missing(
         kind: &str,
         name: &str,
@@ -85,7 +85,7 @@ impl Problem {
         self
     }
 
-    /// Says when to try again.
+    /// Tells the caller when to try again.
     pub fn retry_after(mut self, delay: Duration) -> Self {
         self.details.set_retry_info(Some(delay));
         self
@@ -101,8 +101,8 @@ impl From<Problem> for Status {
     }
 }
 
-/// Passes on the error of a call to another service: as it came if that service described it, else (it wasn't
-/// reached, or was too slow) described from here, with RetryInfo.
+/// Passes on the error of a call to another service: unchanged if that service described it; otherwise (the service
+/// was not reached, or was too slow) with a description and RetryInfo from here.
 pub fn from_dependency(status: Status, dependency: &str) -> Status {
     if status.get_details_error_info().is_some() {
         return Status::with_details(
@@ -120,7 +120,7 @@ pub fn from_dependency(status: Status, dependency: &str) -> Status {
         Code::Unavailable | Code::Unknown | Code::Internal => (
             Code::Unavailable,
             "DEPENDENCY_UNREACHABLE",
-            "can't be reached",
+            "is unreachable",
         ),
         code => (code, "DEPENDENCY_FAILED", "failed"),
     };
@@ -131,7 +131,7 @@ pub fn from_dependency(status: Status, dependency: &str) -> Status {
         .into()
 }
 
-/// The parts of a status that an edge shows.
+/// The parts of a status that an edge returns.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Described {
     pub reason: String,
@@ -140,7 +140,7 @@ pub struct Described {
     pub retry_after: Option<Duration>,
 }
 
-/// Reads back what [`Problem`] wrote; empty strings where another kind of server answered.
+/// Reads the details that [`Problem`] wrote; empty strings if another kind of server answered.
 pub fn describe(status: &Status) -> Described {
     let details = status.get_error_details();
     let Some(info) = details.error_info() else {

@@ -1,7 +1,7 @@
-//! Spans to an OpenTelemetry collector, by OTLP over gRPC, where `OTEL_EXPORTER_OTLP_ENDPOINT` names one.
+//! Spans for an OpenTelemetry collector, by OTLP over gRPC, if `OTEL_EXPORTER_OTLP_ENDPOINT` names one.
 //!
-//! No request waits for it: spans go in batches, and those that a slow or absent collector can't take are dropped and
-//! counted. One exporter serves the process. Source: the OpenTelemetry protocol specification, 1.x.
+//! No request waits for it: spans are sent in batches, and spans that a slow or absent collector does not accept are
+//! dropped and counted. One exporter serves the process. Source: the OpenTelemetry protocol specification, 1.x.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -22,13 +22,13 @@ use tokio::sync::{mpsc, oneshot};
 use crate::channel::{Dependency, Link, deadline};
 use crate::trace::Context;
 
-/// Spans that wait for the collector at most.
+/// The most spans that wait for the collector.
 const WAITING: usize = 4096;
-/// Spans of one export at most.
+/// The most spans of one export.
 const BATCH: usize = 512;
-/// How long a span waits for others.
+/// How long a span waits for more spans.
 const DELAY: Duration = Duration::from_millis(500);
-/// How long the collector may take.
+/// How long the collector may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
 
 static EXPORTER: OnceLock<Exporter> = OnceLock::new();
@@ -40,11 +40,11 @@ struct Exporter {
 
 enum Item {
     Span(Arc<str>, Box<Span>),
-    /// Answered when what came before is with the collector, or given up.
+    /// Answered when all earlier spans are exported or dropped.
     Flush(oneshot::Sender<()>),
 }
 
-/// Begins to export to a collector, unless one was named before.
+/// Starts to export to a collector, unless the exporter already runs.
 pub(crate) fn start(collector: &Dependency) {
     EXPORTER.get_or_init(|| {
         let (items, waiting) = mpsc::channel(WAITING);
@@ -55,7 +55,7 @@ pub(crate) fn start(collector: &Dependency) {
     });
 }
 
-/// Exports what a request was that has ended; `attributes` are OpenTelemetry's.
+/// Exports the span of a finished request; `attributes` are OpenTelemetry's.
 pub fn span(
     context: &Context,
     name: &str,
@@ -93,7 +93,7 @@ pub fn span(
     }
 }
 
-/// Waits until the spans so far are exported, for as long as one export may take.
+/// Waits until the spans so far are exported, for the duration of one export at most.
 pub(crate) async fn flush() {
     let Some(exporter) = EXPORTER.get() else {
         return;
@@ -101,7 +101,7 @@ pub(crate) async fn flush() {
     let (done, flushed) = oneshot::channel();
     let flush = async {
         if exporter.items.send(Item::Flush(done)).await.is_ok() {
-            // An exporter that has ended has nothing left to flush.
+            // An exporter that has ended has nothing to flush.
             let _ended = flushed.await;
         }
     };
@@ -132,7 +132,7 @@ async fn export(
         };
         if take(first) {
             let gather = async { while waiting.recv().await.is_some_and(&mut take) {} };
-            // What came until then is the batch.
+            // At the timeout, the batch is what was received until then.
             let _elapsed = tokio::time::timeout(DELAY, gather).await;
         }
         let request = ExportTraceServiceRequest {
@@ -147,7 +147,7 @@ async fn export(
         if let Some(error) = &error {
             dropped.fetch_add(count as u64, Ordering::Relaxed);
             if reached {
-                tracing::warn!(error, "spans can't be exported");
+                tracing::warn!(error, "failed to export spans");
             }
         } else if !reached {
             let dropped = dropped.load(Ordering::Relaxed);
@@ -155,8 +155,8 @@ async fn export(
         }
         reached = error.is_none();
         if let Some(done) = flushed {
-            // Who asked may have stopped waiting.
-            let _gone = done.send(());
+            // The receiver may have stopped waiting.
+            let _ = done.send(());
         }
     }
 }

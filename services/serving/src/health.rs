@@ -1,10 +1,10 @@
 //! Health by `grpc.health.v1`, for each service's name and for the whole (the empty name).
 //!
 //! ```text
-//! NOT_SERVING --every dependency SERVING--> SERVING --one gone for two looks, or draining--> NOT_SERVING
+//! NOT_SERVING --every dependency SERVING--> SERVING --a dependency fails two probes, or draining--> NOT_SERVING
 //! ```
-//! It is advice for who chooses where to send calls, and for `pspd up`: calls that come all the same are answered as
-//! far as that goes without the dependency.
+//! Health is advice for clients that choose a server, and for `pspd up`. Calls to a service that is NOT_SERVING are
+//! still answered if they do not need the dependency.
 
 use std::time::Duration;
 
@@ -17,18 +17,18 @@ use tonic_health::server::HealthReporter;
 
 use crate::channel::{Dependency, Link, deadline};
 
-/// Between two looks at the dependencies.
+/// Between two probes of the dependencies.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// The same while one of them is gone.
+/// The same while a dependency is unavailable.
 const RETRY: Duration = Duration::from_millis(200);
 /// How long a dependency may take to answer.
 const ANSWER: Duration = Duration::from_secs(2);
-/// One look is no proof: a dependency that is deployed anew is away for a moment.
-const LOOKS: u32 = 2;
-/// How long health says NOT_SERVING before its watchers' streams end.
+/// One failed probe is not enough: a dependency that is being redeployed is unavailable for a moment.
+const FAILED_PROBES: u32 = 2;
+/// How long health reports NOT_SERVING before its watchers' streams end.
 const NOTICE: Duration = Duration::from_millis(200);
 
-/// A gRPC service of another process without which this one can't do its work.
+/// A gRPC service of another process that this process needs for its work.
 #[derive(Debug)]
 pub(crate) struct Need {
     name: String,
@@ -58,7 +58,7 @@ impl Need {
     }
 }
 
-/// What this process says about its services.
+/// The health of this process's services.
 #[derive(Clone)]
 pub(crate) struct Health {
     reporter: HealthReporter,
@@ -66,7 +66,7 @@ pub(crate) struct Health {
 }
 
 impl Health {
-    /// Begins with NOT_SERVING where there are needs.
+    /// Starts with NOT_SERVING if there are dependencies.
     pub(crate) async fn new(
         reporter: HealthReporter,
         mut names: Vec<&'static str>,
@@ -74,11 +74,11 @@ impl Health {
     ) -> Self {
         names.push("");
         let health = Self { reporter, names };
-        health.say(needs.is_empty()).await;
+        health.report(needs.is_empty()).await;
         health
     }
 
-    async fn say(&self, serving: bool) {
+    async fn report(&self, serving: bool) {
         let status = if serving {
             ServingStatus::Serving
         } else {
@@ -89,38 +89,38 @@ impl Health {
         }
     }
 
-    /// Follows the needs until `shutdown`; then says NOT_SERVING, and returns when that could be noticed. What watches
-    /// health is ended: it would hold its connection open.
+    /// Follows the dependencies until `shutdown`; then reports NOT_SERVING, and returns when watchers could notice it.
+    /// Ends the streams of health watchers, which would keep their connections open.
     pub(crate) async fn follow(self, needs: Vec<Need>, shutdown: CancellationToken) {
         tokio::select! {
-            () = self.look(&needs) => {}
+            () = self.probe(&needs) => {}
             () = shutdown.cancelled() => {}
         }
-        self.say(false).await;
+        self.report(false).await;
         tokio::time::sleep(NOTICE).await;
         for name in &self.names {
             self.reporter.clone().clear_service_status(name).await;
         }
     }
 
-    /// Never returns.
-    async fn look(&self, needs: &[Need]) {
+    /// Probes the dependencies and reports health; never returns.
+    async fn probe(&self, needs: &[Need]) {
         if needs.is_empty() {
             std::future::pending::<()>().await;
         }
-        let (mut serving, mut looks) = (false, 0);
+        let (mut serving, mut failed) = (false, 0);
         loop {
             let met = join_all(needs.iter().map(Need::is_met)).await;
             let gone = needs.iter().zip(met).filter(|(_, met)| !met);
             let gone: Vec<&str> = gone.map(|(need, _)| need.name.as_str()).collect();
-            looks = if gone.is_empty() { 0 } else { looks + 1 };
+            failed = if gone.is_empty() { 0 } else { failed + 1 };
             if !serving && gone.is_empty() {
                 tracing::info!("every dependency is SERVING");
-                self.say(true).await;
+                self.report(true).await;
                 serving = true;
-            } else if serving && looks >= LOOKS {
-                tracing::warn!(?gone, "not SERVING without its dependencies");
-                self.say(false).await;
+            } else if serving && failed >= FAILED_PROBES {
+                tracing::warn!(?gone, "NOT_SERVING: dependencies are unavailable");
+                self.report(false).await;
                 serving = false;
             }
             tokio::time::sleep(if serving { INTERVAL } else { RETRY }).await;

@@ -1,7 +1,7 @@
-//! Connections: accepted, and through their TLS handshake, before HTTP sees them.
+//! Connections: accepts them and completes their TLS handshake before HTTP gets them.
 //!
-//! Each handshake is a task of its own with a deadline, so that a slow caller holds up nobody; the certificate is the
-//! one of that moment.
+//! Each handshake is a task with a deadline, so a slow caller delays nobody. It uses the certificate current at that
+//! time.
 
 use std::io;
 use std::sync::Arc;
@@ -18,12 +18,12 @@ use tokio_util::sync::CancellationToken;
 use crate::tls::Identity;
 
 const HANDSHAKE: Duration = Duration::from_secs(20);
-/// Handshakes at a time; more callers wait to be accepted.
+/// The most handshakes at a time; more callers wait to be accepted.
 const HANDSHAKES: usize = 256;
 /// After an error of `accept`, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Connections that are through their handshake, until `closing`.
+/// Connections with a completed handshake, until `closing`.
 pub(crate) fn connections(
     listener: TcpListener,
     identity: Identity,
@@ -39,9 +39,9 @@ pub(crate) fn connections(
             let (identity, ready) = (identity.clone(), ready.clone());
             tokio::spawn(async move {
                 match handshake(stream, &identity).await {
-                    // Nobody takes it once the server has ended.
+                    // The receiver is gone if the server has ended.
                     Ok(stream) => drop(ready.send(Ok(stream)).await),
-                    Err(error) => tracing::debug!(%error, "a caller's handshake failed"),
+                    Err(error) => tracing::debug!(%error, "TLS handshake failed"),
                 }
                 drop(place);
             });
@@ -59,7 +59,7 @@ async fn next(listener: &TcpListener, closing: &CancellationToken) -> Option<Tcp
         match accepted {
             Ok((stream, _)) => return Some(stream),
             Err(error) => {
-                tracing::warn!(%error, "can't accept a connection");
+                tracing::warn!(%error, "failed to accept a connection");
                 tokio::time::sleep(PAUSE).await;
             }
         }

@@ -1,8 +1,8 @@
-//! What the three services share: configuration from the environment, mutual TLS, the table of callers, health,
+//! The common part of the three services: configuration from the environment, mutual TLS, the table of callers, health,
 //! reflection, limits, draining, structured errors, logs and traces.
 //!
-//! It knows no service's protocol and keeps no state of its own: every process-wide choice (service name, trace)
-//! travels in [`trace::Context`].
+//! This crate does not know any service's protocol and has no state of its own: process-wide values (service name,
+//! trace) are passed in [`trace::Context`].
 
 mod call_log;
 pub mod callers;
@@ -13,12 +13,12 @@ mod health;
 mod incoming;
 mod observe;
 mod oversized;
-mod patience;
 mod process;
 mod serve;
 pub mod settings;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod time_limits;
 pub mod tls;
 pub mod trace;
 
@@ -31,7 +31,7 @@ pub use serve::{Services, serve};
 pub use settings::{ConfigError, Service, Settings};
 pub use tokio_util::sync::CancellationToken;
 
-/// The largest message that a service takes or sends, in bytes.
+/// The largest message that a service receives or sends, in bytes.
 pub const MESSAGE_LIMIT: usize = 4 * 1024 * 1024;
 
 /// A call allocates some dozens of small blocks, often on another thread than frees them: glibc's allocator took a sixth of

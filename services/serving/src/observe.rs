@@ -1,6 +1,6 @@
 //! The layer around every RPC: establishes its trace context and writes one log line when it is over.
 //!
-//! An RPC is over when its response body is: at the trailers, or when the caller goes away.
+//! An RPC ends with its response body: at the trailers, or when the caller disconnects.
 
 use std::fmt::Display;
 use std::future::Future;

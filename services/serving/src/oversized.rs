@@ -1,5 +1,5 @@
-//! Messages that are too large to be read: gRPC answers OUT_OF_RANGE by itself, the services INVALID_ARGUMENT with the
-//! details of every other refusal.
+//! Messages that are too large to read: gRPC would return OUT_OF_RANGE, the services return INVALID_ARGUMENT with the
+//! same details as every other rejection.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -14,7 +14,7 @@ use tonic::{Code, Status};
 use crate::MESSAGE_LIMIT;
 use crate::error::Problem;
 
-/// A generated server whose answers are looked at.
+/// A generated server whose responses are checked.
 #[derive(Debug, Clone)]
 pub(crate) struct Oversized<S>(pub(crate) S);
 
@@ -39,7 +39,7 @@ where
         let answer = self.0.call(request);
         Box::pin(async move {
             let response = answer.await?;
-            // A refusal without a body has its status in the headers.
+            // A rejection without a body has its status in the headers.
             let status = response.headers().get("grpc-status");
             if status.is_none_or(|status| Code::from_bytes(status.as_bytes()) != Code::OutOfRange) {
                 return Ok(response);
@@ -49,7 +49,7 @@ where
     }
 }
 
-/// The error of a message in a stream of requests, for those calls whose responses may have begun before it comes.
+/// The error for a message in a stream of requests, for calls whose response may begin before that message arrives.
 pub fn refuse_oversized(status: Status) -> Status {
     match status.code() {
         Code::OutOfRange => refusal(),

@@ -13,10 +13,10 @@ use tracing_subscriber::filter::LevelFilter;
 use crate::call_log;
 use crate::settings::{ConfigError, Settings};
 
-/// `EX_CONFIG` of sysexits.h: what is wrong is the configuration.
+/// `EX_CONFIG` of sysexits.h: the configuration is wrong.
 const EX_CONFIG: u8 = 78;
 
-/// Configures and runs a service until a signal ends it; the whole `main` of each of them.
+/// Configures a service and runs it until a signal: the whole `main` of each service.
 pub fn run<C, F>(
     configure: impl FnOnce(Settings) -> Result<C, ConfigError>,
     service: impl FnOnce(C, CancellationToken) -> F,
@@ -55,8 +55,8 @@ where
     }
 }
 
-/// The runtime of all calls. A task that another wakes waits behind those that were woken before, so that the answers of
-/// one batch leave their connection together; by itself, tokio would run the connection after each.
+/// The runtime of all calls. A task that another task wakes runs after the tasks that were woken before it, so all
+/// responses of a batch leave their connection together. By default, tokio would run the connection after each one.
 fn scheduler() -> anyhow::Result<Runtime> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     #[cfg(tokio_unstable)]
@@ -64,10 +64,10 @@ fn scheduler() -> anyhow::Result<Runtime> {
     builder
         .enable_all()
         .build()
-        .context("can't start the runtime")
+        .context("failed to start the runtime")
 }
 
-/// Writes JSON log lines to stdout; those of calls by a thread of their own.
+/// Writes JSON log lines to stdout; a thread writes the lines of calls.
 fn logs(level: LevelFilter) -> anyhow::Result<call_log::Writer> {
     tracing_subscriber::fmt()
         .json()
@@ -97,6 +97,6 @@ pub fn shutdown_signal() -> anyhow::Result<CancellationToken> {
 }
 
 fn report(message: &str) {
-    // Nothing is left to tell where stderr is closed too.
-    let _closed = writeln!(std::io::stderr(), "{message}");
+    // If stderr is closed too, there is nowhere to report it.
+    let _ = writeln!(std::io::stderr(), "{message}");
 }

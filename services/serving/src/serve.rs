@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! SERVING -- shutdown --> NOT_SERVING (noticeable) -- listener closed --> calls end --> done
-//!                                                     deadline passed --> calls cut  --> done
+//!                                                     deadline passed --> calls cancelled --> done
 //! ```
 
 use std::convert::Infallible;
@@ -25,16 +25,16 @@ use crate::health::{Health, Need};
 use crate::incoming::connections;
 use crate::observe::Observe;
 use crate::oversized::Oversized;
-use crate::patience::Patience;
 use crate::settings::Service;
+use crate::time_limits::TimeLimits;
 
-/// How long calls may go on after the listener closed.
+/// How long calls may continue after the listener is closed.
 const DRAIN: Duration = Duration::from_secs(10);
 const KEEPALIVE: Duration = Duration::from_secs(30);
-/// Calls at a time on one connection; more wait for their turn at the caller's side.
+/// The most concurrent calls of one connection; further calls wait at the caller.
 const STREAMS: u32 = 256;
-/// Then the caller is told to connect again, so that both sides' renewed certificates come into use. Calls under way go
-/// on to their end.
+/// After this time the caller is asked to reconnect, so that both sides use their renewed certificates. Calls in
+/// progress continue to their end.
 const CONNECTION_AGE: Duration = Duration::from_secs(3600);
 
 /// The gRPC services that one process offers.
@@ -62,7 +62,7 @@ impl Services {
         self
     }
 
-    /// Adds a gRPC service of another process without which health says NOT_SERVING.
+    /// Adds a gRPC service of another process; while it is unavailable, health reports NOT_SERVING.
     pub fn needing(mut self, dependency: &Dependency, service: &'static str) -> Self {
         self.needs.push((dependency.clone(), service));
         self
@@ -94,7 +94,7 @@ pub async fn serve(
         .register_encoded_file_descriptor_set(pspd_proto::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
-        .context("can't read the protocols' descriptors")?;
+        .context("failed to read the protocols' descriptors")?;
     routes.add_service(health_service).add_service(reflection);
 
     let server = Server::builder()
@@ -108,11 +108,11 @@ pub async fn serve(
         .layer(Admit {
             callers: service.callers.clone().into(),
         })
-        .layer(Patience::new()?)
+        .layer(TimeLimits::new()?)
         .add_routes(routes.routes());
     let address = listener
         .local_addr()
-        .context("can't read the listening address")?;
+        .context("failed to read the listening address")?;
     tracing::info!(service = service.name, %address, "serving");
 
     let closing = CancellationToken::new();
@@ -132,7 +132,7 @@ pub async fn serve(
     tokio::select! {
         outcome = serving => outcome.context("the server failed")?,
         () = drain(health.follow(needs, shutdown), &closing) => {
-            tracing::warn!(service = service.name, "calls were cut at the drain's deadline");
+            tracing::warn!(service = service.name, "cancelled the calls that were open at the drain deadline");
         }
     }
     export::flush().await;
@@ -140,7 +140,7 @@ pub async fn serve(
     Ok(())
 }
 
-/// Returns only when the deadline has passed. `noticed` ends when health has said NOT_SERVING for a moment.
+/// Returns only when the deadline has passed. `noticed` ends when health has reported NOT_SERVING for a moment.
 async fn drain(noticed: impl Future<Output = ()>, closing: &CancellationToken) {
     noticed.await;
     closing.cancel();

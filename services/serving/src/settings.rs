@@ -1,6 +1,6 @@
 //! Configuration from environment variables, checked as a whole before anything is bound.
 //!
-//! Every fault is collected, so that one start reports all of them. No variable has a hidden default here.
+//! All faults are collected, so one start reports all of them. No variable has a hidden default here.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,7 +14,7 @@ use crate::callers::{Callers, Owners};
 use crate::channel::Dependency;
 use crate::tls::{self, Identity};
 
-/// The environment as it was at start, and the faults found in it so far.
+/// The environment at start, and the faults found in it so far.
 #[derive(Debug, Default)]
 pub struct Settings {
     variables: BTreeMap<String, String>,
@@ -22,7 +22,7 @@ pub struct Settings {
     identity: Option<Identity>,
 }
 
-/// Everything that is wrong with the configuration, one fault a line.
+/// All faults of the configuration, one per line.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ConfigError(pub Vec<String>);
 
@@ -34,7 +34,7 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// What every service is told: who it is, where it listens and with which identity.
+/// The settings that every service has: its name, its address and its identity.
 #[derive(Debug, Clone)]
 pub struct Service {
     pub name: String,
@@ -85,7 +85,7 @@ impl Settings {
             .filter(|value| !value.is_empty())
     }
 
-    /// Returns a variable's value, or notes that it is missing; `meaning` says what to set it to.
+    /// Returns a variable's value, or records that it is missing; `meaning` says what to set it to.
     pub fn required(&mut self, key: &str, meaning: &str) -> Option<String> {
         let value = self.optional(key).map(str::to_owned);
         if value.is_none() {
@@ -104,7 +104,7 @@ impl Settings {
         parsed
     }
 
-    /// Reads `LOG_LEVEL`; `info` where it is not set or not a level.
+    /// Reads `LOG_LEVEL`; `info` if it is not set or not a level.
     pub fn log_level(&mut self) -> LevelFilter {
         if self.optional("LOG_LEVEL").is_none() {
             return LevelFilter::INFO;
@@ -113,12 +113,13 @@ impl Settings {
             .unwrap_or(LevelFilter::INFO)
     }
 
-    /// Notes a fault of one variable.
+    /// Records a fault of one variable.
     pub fn fault(&mut self, key: &str, fault: &str) {
         self.faults.push(format!("`{key}` {fault}"));
     }
 
-    /// Reads `PSPD_NAME`, `PSPD_LISTEN`, `PSPD_CALLERS`, where spans go, and the TLS identity (or `PSPD_INSECURE_LOOPBACK=1`).
+    /// Reads `PSPD_NAME`, `PSPD_LISTEN`, `PSPD_CALLERS`, the collector of spans, and the TLS identity (or
+    /// `PSPD_INSECURE_LOOPBACK=1`).
     pub fn service(&mut self) -> Option<Service> {
         let name = self.required("PSPD_NAME", "the service's domain name");
         let listen = self.parsed::<SocketAddr>("PSPD_LISTEN", "an address such as 0.0.0.0:50051");
@@ -154,7 +155,7 @@ impl Settings {
         collector.map_err(|fault| self.fault(key, &fault)).ok()
     }
 
-    /// Reads which resources belong to one caller each, as `RESOURCE=CALLER,...`; none where it is not set.
+    /// Reads the resources that belong to one caller each, as `RESOURCE=CALLER,...`; none if it is not set.
     pub fn owners(&mut self, key: &str) -> Option<Owners> {
         match Owners::parse(self.optional(key).unwrap_or_default()) {
             Ok(owners) => Some(owners),
@@ -165,7 +166,7 @@ impl Settings {
         }
     }
 
-    /// Reads the URL of another service; call after [`Settings::service`], whose identity it presents there.
+    /// Reads the URL of another service. Call it after [`Settings::service`], whose identity the client presents.
     pub fn dependency(&mut self, key: &str) -> Option<Dependency> {
         let url = self.required(key, "a URL such as https://name.domain:50051")?;
         match Dependency::new(&url, self.identity.clone(), self.insecure()) {
@@ -177,9 +178,10 @@ impl Settings {
         }
     }
 
-    /// Yields the configuration, or every fault that was noted.
-    pub fn finish<T>(self, configuration: Option<T>) -> Result<T, ConfigError> {
-        match configuration {
+    /// Returns the configuration that `build` makes of what was read, or every recorded fault. `build` returns `None`
+    /// if a value is missing; that is a recorded fault.
+    pub fn finish<T>(self, build: impl FnOnce() -> Option<T>) -> Result<T, ConfigError> {
+        match build() {
             Some(configuration) if self.faults.is_empty() => Ok(configuration),
             _ => Err(ConfigError(self.faults)),
         }
@@ -223,14 +225,14 @@ mod tests {
         let mut settings = Settings::from_pairs(pairs.iter().copied());
         let service = settings.service();
         let dependency = settings.dependency("AI_DATABASE");
-        match settings.finish(service.zip(dependency)) {
+        match settings.finish(|| service.zip(dependency)) {
             Ok(_) => Vec::new(),
             Err(ConfigError(faults)) => faults,
         }
     }
 
     #[test]
-    fn every_fault_is_reported_at_once() {
+    fn all_faults_are_reported_at_once() {
         assert_eq!(
             faults(&[
                 ("PSPD_LISTEN", "somewhere"),
@@ -248,13 +250,13 @@ mod tests {
     }
 
     #[test]
-    fn a_level_is_one_of_the_known() {
+    fn an_unknown_log_level_is_a_fault() {
         let mut settings = Settings::from_pairs([("LOG_LEVEL", "debug")]);
         assert_eq!(settings.log_level(), LevelFilter::DEBUG);
         let mut settings = Settings::from_pairs([("LOG_LEVEL", "loud")]);
         assert_eq!(settings.log_level(), LevelFilter::INFO);
         assert_eq!(
-            settings.finish(Some(())),
+            settings.finish(|| Some(())),
             Err(ConfigError(vec![
                 "`LOG_LEVEL` is `loud`, which is not one of off, error, warn, info, debug, trace"
                     .to_owned()
@@ -263,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn the_insecure_mode_is_loopback_only() {
+    fn the_insecure_mode_is_for_loopback_only() {
         let open = [
             ("PSPD_NAME", "x"),
             ("PSPD_LISTEN", "0.0.0.0:1"),

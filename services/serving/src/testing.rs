@@ -1,4 +1,4 @@
-//! What the services' tests share: a certificate authority, and servers on free loopback ports.
+//! For the services' tests: a certificate authority, and servers on free loopback ports.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::callers::{ADMINISTRATOR, Callers, Owners};
 use crate::tls::{File, Files, Identity};
 use crate::{Dependency, Service};
 
-/// A certificate authority of one test, and the files of the identities that it gave.
+/// The certificate authority of one test, and the files of the identities that it issued.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     folder: TempDir,
@@ -23,7 +23,7 @@ impl Default for Authority {
     fn default() -> Self {
         let mut params = CertificateParams::new(Vec::new()).expect("no names to reject");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // OpenSSL takes a certificate of its issuer's name for one that signed itself.
+        // OpenSSL treats a certificate with its issuer's name as self-signed.
         let name = &mut params.distinguished_name;
         name.push(DnType::CommonName, "authority of a test");
         let key = KeyPair::generate().expect("ring makes keys");
@@ -53,7 +53,7 @@ impl Authority {
         (cert.pem(), key.serialize_pem())
     }
 
-    /// Writes a new identity's three files into a folder, and says where they are.
+    /// Writes a new identity's three files into a folder, and returns their paths.
     pub fn write(&self, name: &str, folder: &Path) -> Files {
         let (cert, key) = self.issue(name);
         let write = |file: &str, pem: String| {
@@ -103,12 +103,12 @@ impl Authority {
         (service, listener)
     }
 
-    /// How the administrator of this authority calls the service at `address`.
+    /// The dependency with which the administrator of this authority calls the service at `address`.
     pub fn dependency(&self, name: &str, address: SocketAddr) -> Dependency {
         self.dependency_of(ADMINISTRATOR, name, address)
     }
 
-    /// How `caller` calls the service at `address`.
+    /// The dependency with which `caller` calls the service at `address`.
     pub fn dependency_of(&self, caller: &str, name: &str, address: SocketAddr) -> Dependency {
         let url = format!("https://localhost:{}", address.port());
         let mut dependency =

@@ -1,8 +1,8 @@
 //! The service's TLS identity: the deployment's CA, its own certificate and key, checked against each other.
 //!
-//! Both directions are mutual TLS pinned to that one CA; public roots are never consulted. The files are looked at with
-//! every new connection and read again when they changed, so that a certificate is renewed without a restart and
-//! without a timer: connections that are open go on with the one they began with.
+//! Both directions are mutual TLS pinned to that CA; public roots are never used. Each new connection checks the files
+//! and reads them again if they changed, so a certificate is renewed without a restart and without a timer. Open
+//! connections keep their certificate.
 
 use std::fmt;
 use std::os::unix::fs::MetadataExt as _;
@@ -17,7 +17,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 const HTTP2: &[u8] = b"h2";
 
-/// One of the files that an identity is made of.
+/// One of the files of an identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum File {
     Ca,
@@ -36,7 +36,7 @@ impl File {
     }
 }
 
-/// What is wrong with which file.
+/// A fault of one file.
 pub type Faults = Vec<(File, String)>;
 
 /// Where an identity's PEM files are.
@@ -47,7 +47,7 @@ pub struct Files {
     pub key: PathBuf,
 }
 
-/// An identity as its files have it now.
+/// An identity with the current content of its files.
 #[derive(Clone)]
 pub struct Identity(Arc<Watched>);
 
@@ -61,10 +61,10 @@ struct Held {
     tls: Tls,
 }
 
-/// Changes whenever a file is replaced or written: its inode and time of modification, where it is there.
+/// Changes whenever a file is replaced or written: its inode and time of modification, if it exists.
 type Stamp = [Option<(u64, i64, i64)>; 3];
 
-/// What both directions of TLS are made from.
+/// The input of both directions of TLS.
 #[derive(Clone)]
 struct Tls {
     server: Arc<ServerConfig>,
@@ -87,28 +87,28 @@ impl Identity {
         Ok(Self(Arc::new(Watched { files, held })))
     }
 
-    /// Serves with the certificate of this moment, and requires one of the same CA from every caller.
+    /// Serves with the current certificate, and requires a certificate of the same CA from every caller.
     pub(crate) fn server(&self) -> Arc<ServerConfig> {
         self.now().server
     }
 
-    /// Presents the certificate of this moment, and trusts servers of the same CA only.
+    /// Presents the current certificate, and trusts servers of the same CA only.
     pub fn client(&self) -> Arc<ClientConfig> {
         self.now().client
     }
 
-    /// Files that are damaged, or half replaced, leave what was read before in use.
+    /// If the files are damaged or only half replaced, the previous content stays in use.
     fn now(&self) -> Tls {
         let Watched { files, held } = &*self.0;
         let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
         let stamp = files.stamp();
         if stamp != held.stamp {
-            // Before reading: a change meanwhile is seen with the next connection.
+            // Before reading: the next connection sees a change that happens meanwhile.
             held.stamp = stamp;
             match files.read() {
                 Ok(tls) => {
                     held.tls = tls;
-                    tracing::info!(certificate = %files.cert.display(), "the certificate was read anew");
+                    tracing::info!(certificate = %files.cert.display(), "reloaded the certificate");
                 }
                 Err(faults) => {
                     let faults: Vec<String> = faults
@@ -117,7 +117,7 @@ impl Identity {
                         .collect();
                     tracing::error!(
                         ?faults,
-                        "the new certificate can't be used; going on with the old one"
+                        "the new certificate is not usable; keeping the old one"
                     );
                 }
             }
@@ -139,7 +139,7 @@ impl Files {
         let mut read = |file, path: &PathBuf| match std::fs::read(path) {
             Ok(contents) => Some(contents),
             Err(error) => {
-                let fault = format!("names `{}`, which can't be read: {error}", path.display());
+                let fault = format!("names `{}`, which is not readable: {error}", path.display());
                 faults.push((file, fault));
                 None
             }
@@ -159,7 +159,7 @@ fn parse(ca: &[u8], cert: &[u8], key: &[u8]) -> Result<Tls, Faults> {
     let roots = roots(ca).map_err(|fault| faults.push((File::Ca, fault)));
     let chain = certificates(cert).map_err(|fault| faults.push((File::Cert, fault)));
     let private = PrivateKeyDer::from_pem_slice(key)
-        .map_err(|error| faults.push((File::Key, format!("holds no private key: {error}"))));
+        .map_err(|error| faults.push((File::Key, format!("has no private key: {error}"))));
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     if let (Ok(chain), Ok(private)) = (&chain, &private)
         && let Err(error) = CertifiedKey::from_der(chain.clone(), private.clone_key(), &provider)
@@ -170,7 +170,7 @@ fn parse(ca: &[u8], cert: &[u8], key: &[u8]) -> Result<Tls, Faults> {
     else {
         return Err(faults);
     };
-    let unusable = |error: &dyn fmt::Display| vec![(File::Cert, format!("can't be used: {error}"))];
+    let unusable = |error: &dyn fmt::Display| vec![(File::Cert, format!("is not usable: {error}"))];
     let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
         .build()
         .map_err(|error| unusable(&error))?;
@@ -199,7 +199,7 @@ fn roots(pem: &[u8]) -> Result<Arc<RootCertStore>, String> {
     for certificate in certificates(pem)? {
         roots
             .add(certificate)
-            .map_err(|error| format!("holds no authority's certificate: {error}"))?;
+            .map_err(|error| format!("has no certificate of an authority: {error}"))?;
     }
     Ok(Arc::new(roots))
 }
@@ -207,9 +207,9 @@ fn roots(pem: &[u8]) -> Result<Arc<RootCertStore>, String> {
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let chain: Vec<_> = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<_, _>>()
-        .map_err(|error| format!("holds a damaged certificate: {error}"))?;
+        .map_err(|error| format!("has a damaged certificate: {error}"))?;
     if chain.is_empty() {
-        return Err("holds no certificate".to_owned());
+        return Err("has no certificate".to_owned());
     }
     Ok(chain)
 }

@@ -1,8 +1,7 @@
-//! The W3C trace context of the request being handled, the service that handles it, and who asked for it.
+//! The W3C trace context of the current request, the service that handles it, and the caller.
 //!
-//! It travels in a task-local; a task that is spawned while a request is handled takes it along with
-//! [`Context::scope`]. Calls made meanwhile carry this request's span as their parent. Source of the format: W3C Trace
-//! Context, level 1.
+//! It is in a task-local; a task that is spawned for a request takes it along with [`Context::scope`]. Calls made for
+//! the request have its span as their parent. Source of the format: W3C Trace Context, level 1.
 
 use std::fmt;
 use std::future::Future;
@@ -14,10 +13,10 @@ use uuid::Uuid;
 
 /// The header that carries the trace and the caller's span.
 pub const TRACEPARENT: &str = "traceparent";
-/// The header that carries what tracing systems add, which is passed on as it came.
+/// The header with the data of tracing systems, which is passed on unchanged.
 pub const TRACESTATE: &str = "tracestate";
 
-/// What a vendor's state may be at least, says the W3C; longer ones are dropped whole.
+/// The length that W3C requires implementations to support; longer states are dropped as a whole.
 const LONGEST_STATE: usize = 512;
 const SAMPLED: u8 = 1;
 
@@ -25,7 +24,7 @@ tokio::task_local! {
     static CURRENT: Arc<Context>;
 }
 
-/// Lower-case hexadecimal digits, so many.
+/// Lower-case hexadecimal digits of a fixed length.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Id<const DIGITS: usize>([u8; DIGITS]);
 
@@ -33,14 +32,14 @@ pub type TraceId = Id<32>;
 pub type SpanId = Id<16>;
 
 impl<const DIGITS: usize> Id<DIGITS> {
-    /// As many of a random id's digits.
+    /// A random id.
     fn new() -> Self {
         let mut digits = Uuid::encode_buffer();
         Uuid::new_v4().simple().encode_lower(&mut digits);
         Self(std::array::from_fn(|place| digits[place]))
     }
 
-    /// An id that was sent; W3C forbids one that is all zeros.
+    /// A received id; W3C forbids an id of zeros.
     fn parse(text: &str) -> Option<Self> {
         let usable = hex(text, DIGITS) && text.bytes().any(|digit| digit != b'0');
         text.as_bytes().try_into().ok().filter(|_| usable).map(Self)
@@ -67,13 +66,13 @@ impl<const DIGITS: usize> fmt::Debug for Id<DIGITS> {
     }
 }
 
-/// Who handles which trace, for whom.
+/// The trace of a request, the service that handles it, and its caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Context {
     pub service: Arc<str>,
     pub trace_id: TraceId,
     pub span_id: SpanId,
-    /// The span of whoever called; none at a trace's beginning.
+    /// The caller's span; none at the beginning of a trace.
     pub parent_id: Option<SpanId>,
     /// The header's flags; bit 0 says that the trace is recorded.
     pub flags: u8,
@@ -83,7 +82,7 @@ pub struct Context {
 }
 
 impl Context {
-    /// Continues the trace of a `traceparent` header, or begins one where there is none or it is malformed.
+    /// Continues the trace of a `traceparent` header, or begins a trace if the header is missing or malformed.
     pub fn begin(service: Arc<str>, traceparent: Option<&str>) -> Self {
         let parent = traceparent.and_then(Parent::parse);
         Self {
@@ -97,7 +96,7 @@ impl Context {
         }
     }
 
-    /// Continues the trace that a request's headers carry, with its state.
+    /// Continues the trace of a request's headers, with its state.
     pub fn of_request(service: Arc<str>, headers: &HeaderMap) -> Self {
         let texts = |name| {
             let values = headers.get_all(name).into_iter();
@@ -115,7 +114,7 @@ impl Context {
         context
     }
 
-    /// Whether the trace is recorded, as its beginner decided.
+    /// Whether the trace is recorded, which its first service decides.
     pub fn sampled(&self) -> bool {
         self.flags & SAMPLED != 0
     }
@@ -141,7 +140,7 @@ impl Context {
     }
 }
 
-/// The context of the request being handled; outside of any, a new trace of an unnamed service.
+/// The context of the current request; outside of a request, a new trace of an unnamed service.
 pub fn current() -> Arc<Context> {
     CURRENT
         .try_with(Clone::clone)
@@ -161,7 +160,7 @@ impl Parent {
         let mut parts = header.split('-');
         let (version, trace_id, span_id, flags) =
             (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-        // A later version may add parts; this one has none.
+        // A later version may add parts; this version has none.
         let complete = version != "00" || parts.next().is_none();
         let usable = hex(version, 2) && complete && version != "ff" && hex(flags, 2);
         let flags = u8::from_str_radix(flags, 16).ok().filter(|_| usable)?;

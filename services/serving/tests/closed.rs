@@ -1,4 +1,4 @@
-//! What strangers and the wrong callers get, and certificates that change while a service runs.
+//! Callers without permission are rejected, and certificates change while a service runs.
 
 #![allow(clippy::unwrap_used)]
 
@@ -44,13 +44,13 @@ impl Running {
     }
 }
 
-/// Calls a method that no service here has: who may call learns that, and others don't.
+/// Calls a method that no service here has: an allowed caller gets UNIMPLEMENTED, others are rejected.
 async fn read(dependency: &Dependency) -> Status {
     let mut client = DatabaseServiceClient::new(dependency.connect());
     client.read(ReadRequest::default()).await.unwrap_err()
 }
 
-/// The certificate that a new connection is shown.
+/// The server certificate of a new connection.
 async fn shown(address: SocketAddr, as_whom: &Identity) -> Vec<u8> {
     let stream = TcpStream::connect(address).await.unwrap();
     let connector = tokio_rustls::TlsConnector::from(as_whom.client());
@@ -64,7 +64,7 @@ fn certificate(file: &Path) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn callers_are_let_in_by_name() {
+async fn callers_are_admitted_by_name() {
     let authority = Authority::default();
     let (mut service, listener) = authority.service("database").await;
     service.callers = Callers::parse("ai-server,web-server");
@@ -91,8 +91,8 @@ async fn callers_are_let_in_by_name() {
         .await
         .unwrap();
     assert_eq!(check.get_ref().status, ServingStatus::Serving as i32);
-    let stranger = Authority::default().dependency("database", running.address);
-    assert_eq!(read(&stranger).await.code(), Code::Unavailable);
+    let foreign = Authority::default().dependency("database", running.address);
+    assert_eq!(read(&foreign).await.code(), Code::Unavailable);
     running.stop().await;
 }
 
@@ -119,17 +119,14 @@ async fn a_certificate_is_replaced_while_the_service_runs() {
 
     authority.write("database", folder.path());
     let after = shown(running.address, &pspd).await;
-    assert_ne!(
-        after, before,
-        "a new connection is shown the new certificate"
-    );
+    assert_ne!(after, before, "a new connection gets the new certificate");
     assert_eq!(after, certificate(&files.cert));
 
-    // Half of a change leaves what was there in use.
+    // A half replaced identity leaves the previous one in use.
     std::fs::write(&files.key, "torn").unwrap();
     assert_eq!(shown(running.address, &pspd).await, after);
 
-    // The connection from before goes on: what it watches comes through to the service's end.
+    // The earlier connection stays open: its watch receives everything until the service ends.
     running.shutdown.cancel();
     let last = watch.message().await.unwrap().unwrap();
     assert_eq!(last.status, ServingStatus::NotServing as i32);
@@ -138,7 +135,7 @@ async fn a_certificate_is_replaced_while_the_service_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_caller_presents_its_new_certificate_when_it_connects_again() {
+async fn a_caller_presents_its_new_certificate_when_it_reconnects() {
     let authority = Authority::default();
     let (service, listener) = authority.service("database").await;
     let running = Running::start(service, listener);

@@ -1,4 +1,4 @@
-//! Health of a service whose dependency comes, goes and comes back.
+//! Health of a service whose dependency starts, stops and starts again.
 
 #![allow(clippy::unwrap_used)]
 
@@ -12,7 +12,7 @@ use tonic_health::ServingStatus;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
-/// Far more than it takes, for a machine that is busy.
+/// Far more than needed, for a busy machine.
 const BACK: Duration = Duration::from_secs(30);
 /// As documented.
 const GONE: Duration = Duration::from_secs(6);
@@ -35,11 +35,14 @@ async fn status(of: &Dependency) -> i32 {
     answer.get_ref().status
 }
 
-/// Says how long it took until health said so.
+/// Returns how long it took until health was `wanted`.
 async fn until(of: &Dependency, wanted: ServingStatus, limit: Duration) -> Duration {
     let began = Instant::now();
     while status(of).await != wanted as i32 {
-        assert!(began.elapsed() < limit, "not {wanted:?} within {limit:?}");
+        assert!(
+            began.elapsed() < limit,
+            "timed out after {limit:?} waiting for {wanted:?}"
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     began.elapsed()

@@ -1,32 +1,26 @@
-//! Who may use the API: everyone, or those with the token.
+//! Who may use the API: everyone, or the callers that have the token.
 //!
-//! A caller shows the token itself (`Authorization: Bearer`) or, a browser, the cookie of a session that it signed in
-//! to. Sessions live in memory: a restart ends them.
+//! A program sends the token itself (`Authorization: Bearer`). A browser sends the cookie of the session that it signed
+//! in to. Sessions are in memory: a restart ends them. Which paths need access is [`crate::edge`]'s to know.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use axum::extract::{Request, State};
 use axum::http::{HeaderMap, header};
-use axum::middleware::Next;
-use axum::response::{IntoResponse as _, Response};
 use serving::Problem;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use tonic::{Code, Status};
 use uuid::Uuid;
 
-use crate::edge::SESSION_PATH;
-use crate::problem::EdgeError;
-
 const SHORTEST_TOKEN: usize = 16;
 const COOKIE: &str = "pspd_session";
 const SESSION: Duration = Duration::from_secs(12 * 3600);
 
-/// The secret that callers show, kept as its digest.
+/// The secret that callers send, kept as its digest.
 #[derive(Clone)]
 pub struct Token([u8; 32]);
 
@@ -48,7 +42,7 @@ impl fmt::Debug for Token {
 }
 
 impl Token {
-    /// Compares digests, in a time that tells nothing of either.
+    /// Compares digests in constant time.
     fn is(&self, shown: &str) -> bool {
         self.0.ct_eq(&digest(shown)).into()
     }
@@ -58,11 +52,11 @@ fn digest(text: &str) -> [u8; 32] {
     Sha256::digest(text).into()
 }
 
-/// The token, if one is required, and who signed in with it.
+/// The token, if one is required, and the open sessions.
 #[derive(Debug, Default)]
 pub(crate) struct Access {
     token: Option<Token>,
-    /// Each with the moment of its end.
+    /// Each session's id, and when it ends.
     sessions: Mutex<HashMap<String, Instant>>,
 }
 
@@ -90,14 +84,14 @@ impl Access {
             })
     }
 
-    /// Begins a session for whoever has the token.
+    /// Begins a session for a caller that has the token.
     pub(crate) fn sign_in(&self, shown: &str, now: Instant) -> Result<String, Status> {
         if !self
             .token
             .as_ref()
             .is_none_or(|token| token.is(shown.trim()))
         {
-            let message = "this is not the token of this server";
+            let message = "the token is wrong";
             return Err(Problem::new(Code::Unauthenticated, "TOKEN_WRONG", message).into());
         }
         let id = Uuid::new_v4().simple().to_string();
@@ -118,42 +112,6 @@ impl Access {
     }
 }
 
-/// Turns away calls that show no token. The client's own files, signing in and `/healthz` are open.
-pub(crate) async fn guard(
-    State(access): State<Arc<Access>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let path = request.uri().path();
-    let grpc = is_grpc(&request);
-    let open = path == SESSION_PATH || !(grpc || path.starts_with("/api/") || path == "/metrics");
-    if open || access.admits(request.headers(), Instant::now()) {
-        return next.run(request).await;
-    }
-    let message = "this server wants a token: send it as `Authorization: Bearer`, or sign in";
-    let status = Status::from(Problem::new(
-        Code::Unauthenticated,
-        "TOKEN_REQUIRED",
-        message,
-    ));
-    if grpc {
-        let mut response: Response = status.into_http();
-        if let Some(kind) = request.headers().get(header::CONTENT_TYPE) {
-            response
-                .headers_mut()
-                .insert(header::CONTENT_TYPE, kind.clone());
-        }
-        return response;
-    }
-    EdgeError(status).into_response()
-}
-
-/// gRPC's paths are those of its services, whatever the content type says.
-fn is_grpc(request: &Request) -> bool {
-    let path = request.uri().path();
-    path.starts_with("/business.") || path.starts_with("/database.")
-}
-
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
@@ -171,7 +129,7 @@ fn session(headers: &HeaderMap) -> Option<&str> {
         .find_map(|(name, value)| (name == COOKIE).then_some(value))
 }
 
-/// The cookie of a session; `Secure` where a proxy before this server says that the browser came by HTTPS.
+/// The cookie of a session; `Secure` if a proxy in front of this server reports that the browser uses HTTPS.
 pub(crate) fn cookie(session: &str, headers: &HeaderMap) -> String {
     let https = headers
         .get("x-forwarded-proto")
@@ -183,7 +141,7 @@ pub(crate) fn cookie(session: &str, headers: &HeaderMap) -> String {
     )
 }
 
-/// Makes the browser forget the cookie.
+/// A cookie that makes the browser delete the session's.
 pub(crate) fn no_cookie() -> String {
     format!("{COOKIE}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0")
 }
@@ -213,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn callers_show_the_token_or_a_session() {
+    fn callers_need_the_token_or_a_session() {
         let now = Instant::now();
         assert!(Access::default().admits(&HeaderMap::new(), now));
 
@@ -235,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_ends_by_itself() {
+    fn a_session_expires() {
         let now = Instant::now();
         let access = Access::new(Some(Token(digest(SECRET))));
         let id = access.sign_in(SECRET, now).unwrap();

@@ -1,4 +1,4 @@
-//! The client's files, embedded when the program was built.
+//! The client's files, which are embedded in the program.
 
 use axum::extract::Request;
 use axum::http::{Method, StatusCode, header};
@@ -21,7 +21,7 @@ pub(crate) async fn serve(request: Request) -> Response {
     let Some(file) = Client::get(name) else {
         return StatusCode::NOT_FOUND.into_response();
     };
-    // File names carry a digest of the contents; the entry page names the current ones.
+    // File names include a digest of the content; the entry page names the current files.
     let cache = if name == ENTRY {
         "no-cache"
     } else {

@@ -1,6 +1,6 @@
-//! One other service: its calls' limits, retries and errors.
+//! A client of one other service: limits, retries and errors of its calls.
 //!
-//! Every call ends within its limit and the caller's deadline, and the backend is told the time that is left. Dropping
+//! Every call ends within its limit and the caller's deadline, and sends the remaining time to the backend. Dropping
 //! the future of a call cancels it at the backend.
 
 use std::future::Future;
@@ -19,7 +19,7 @@ use crate::deadline::Deadline;
 
 const HEALTH_LIMIT: Duration = Duration::from_secs(3);
 
-/// A service by the client that calls it.
+/// Another service, by the client that calls it.
 #[derive(Debug, Clone)]
 pub(crate) struct Backend<C> {
     name: String,
@@ -29,7 +29,7 @@ pub(crate) struct Backend<C> {
 }
 
 impl<C: Clone> Backend<C> {
-    /// Opens a channel of its own, so that a slow backend holds up no other's calls.
+    /// Opens a channel of its own, so that one slow backend does not delay calls to others.
     pub(crate) fn new(dependency: &Dependency, client: impl FnOnce(Link) -> C) -> Self {
         let link = dependency.connect();
         Self {
@@ -40,7 +40,7 @@ impl<C: Clone> Backend<C> {
         }
     }
 
-    /// Calls once: for what would do harm if it were done twice.
+    /// Calls once: for calls that must not be repeated.
     pub(crate) async fn once<M, R, F>(
         &self,
         limit: Duration,
@@ -55,7 +55,7 @@ impl<C: Clone> Backend<C> {
         self.ended(end, call).await
     }
 
-    /// Calls what is idempotent, again with growing pauses while the backend is unavailable.
+    /// Makes an idempotent call, and repeats it with growing pauses while the backend is unavailable.
     pub(crate) async fn repeatedly<M, R, F>(
         &self,
         limit: Duration,
@@ -71,7 +71,7 @@ impl<C: Clone> Backend<C> {
         self.ended(end, attempts).await
     }
 
-    /// Begins an answer that is a stream within `limit`; the whole stream has the caller's deadline only.
+    /// Starts a streaming response within `limit`; the stream itself is limited by the caller's deadline only.
     pub(crate) async fn streamed<M, R, F>(
         &self,
         limit: Duration,
@@ -92,7 +92,7 @@ impl<C: Clone> Backend<C> {
         self.ended(self.deadline.end(limit), attempts).await
     }
 
-    /// Waits for a part of an answer no longer than `limit`.
+    /// Waits for the next part of a response, for at most `limit`.
     pub(crate) async fn part<T>(
         &self,
         limit: Duration,
@@ -120,7 +120,7 @@ impl<C: Clone> Backend<C> {
         error::from_dependency(status, &self.name)
     }
 
-    /// What the backend's health service says of `service`, and how long that took.
+    /// The state of `service` by the backend's health service, and how long the answer took.
     pub(crate) async fn state(&self, service: &str) -> BackendState {
         let began = Instant::now();
         let end = self.deadline.end(HEALTH_LIMIT);

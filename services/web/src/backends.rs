@@ -1,4 +1,4 @@
-//! The calls to the database and the AI service that this one makes, by what they mean.
+//! The calls that this service makes to the database and the AI service.
 
 use std::time::Duration;
 
@@ -49,7 +49,7 @@ impl Backends {
         }
     }
 
-    /// The same backends for one caller, whose deadline all calls keep to.
+    /// The same backends for one caller, with its deadline for all calls.
     pub(crate) fn until(&self, deadline: Deadline) -> Self {
         let mut backends = self.clone();
         backends.database.deadline = deadline;
@@ -123,7 +123,7 @@ impl Backends {
             collection: collection.to_owned(),
             id: id.to_owned(),
         };
-        // Repeating it would answer NOT_FOUND for a deletion that was done.
+        // Repeating it could return NOT_FOUND for a document that the first attempt deleted.
         let answer = self
             .database
             .once(LIMIT, request, |mut client, request| async move {
@@ -132,7 +132,7 @@ impl Backends {
         answer.await.map(drop)
     }
 
-    /// Begins a query; repeated only while no result has come.
+    /// Starts a query; repeated only while no result has been received.
     pub(crate) async fn query(&self, collection: &str, query: String) -> Result<Found, Status> {
         let request = QueryRequest {
             collection: collection.to_owned(),
@@ -187,7 +187,7 @@ impl Backends {
         answer.await
     }
 
-    /// A model's metrics as they are now.
+    /// A model's current metrics.
     pub(crate) async fn metrics(&self, model_id: &str) -> Result<ModelMetrics, Status> {
         let request = ModelIdentifier {
             model_id: model_id.to_owned(),
@@ -203,7 +203,7 @@ impl Backends {
     }
 }
 
-/// The results of a query as they come.
+/// The results of a query, as they arrive.
 #[derive(Debug)]
 pub(crate) struct Found {
     results: Streaming<QueryResponse>,

@@ -1,4 +1,4 @@
-//! `business.BusinessService`: the workflows' gRPC face.
+//! `business.BusinessService`: the workflows over gRPC.
 
 use futures::StreamExt as _;
 use pspd_proto::business::business_service_server::BusinessService;

@@ -1,6 +1,6 @@
-//! The collections that are known to this service, because the database's contract can't list them.
+//! The collections that this service knows. The database's contract has no way to list them.
 //!
-//! Each is a document `{"name"}` of the collection `web-collections`, so that the list outlives a restart and is
+//! Each is a document `{"name"}` of the collection `web-collections`, so the list survives restarts and is shared by
 //! shared by replicas.
 
 use std::collections::BTreeSet;
@@ -28,7 +28,7 @@ struct Entry {
 }
 
 impl Catalog {
-    /// Notes, behind the caller's back, that a collection has documents.
+    /// Records in the background that a collection has documents.
     pub(crate) fn note(&self, backends: &Backends, collection: &str) {
         if collection == COLLECTION || !self.noted().insert(collection.to_owned()) {
             return;
@@ -37,7 +37,7 @@ impl Catalog {
         let name = collection.to_owned();
         let noting = async move {
             if let Err(error) = write(&backends, &name).await {
-                tracing::warn!(collection = name, %error, "the collection can't be noted yet");
+                tracing::warn!(collection = name, %error, "failed to record the collection");
                 catalog.noted().remove(&name);
             }
         };

@@ -1,4 +1,4 @@
-//! A caller's deadline, as gRPC's `grpc-timeout` header says it; every backend call made for the caller keeps to it.
+//! A caller's deadline, from gRPC's `grpc-timeout` header; it limits every backend call made for the caller.
 //!
 //! Source of the format: the gRPC over HTTP/2 protocol, `Timeout`.
 
@@ -7,12 +7,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
 
-/// When a caller stops waiting; `None` where it did not say.
+/// When a caller stops waiting; `None` if it sets no deadline.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Deadline(Option<Instant>);
 
 impl Deadline {
-    /// Reads a request's deadline; one that is malformed counts as none.
+    /// Reads a request's deadline; a malformed one counts as none.
     pub(crate) fn of(metadata: &MetadataMap) -> Self {
         let header = metadata
             .get("grpc-timeout")
@@ -20,18 +20,18 @@ impl Deadline {
         Self(header.and_then(timeout).map(|left| Instant::now() + left))
     }
 
-    /// This deadline, or `limit` from now where that is sooner.
+    /// The earlier of this deadline and `limit` from now.
     pub(crate) fn within(self, limit: Duration) -> Self {
         Self(Some(self.end(limit)))
     }
 
-    /// The moment that is `limit` from now, or the deadline where that is sooner.
+    /// The moment `limit` from now, or the deadline if that is earlier.
     pub(crate) fn end(self, limit: Duration) -> Instant {
         let limit = Instant::now() + limit;
         self.0.map_or(limit, |deadline| deadline.min(limit))
     }
 
-    /// How much time the caller leaves; `None` where it did not say.
+    /// The caller's remaining time; `None` if it sets no deadline.
     pub(crate) fn left(self) -> Option<Duration> {
         self.0
             .map(|end| end.saturating_duration_since(Instant::now()))
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn timeouts_have_a_unit_and_eight_digits_at_most() {
+    fn timeouts_have_a_unit_and_at_most_eight_digits() {
         let table = [
             ("2S", Some(Duration::from_secs(2))),
             ("1500m", Some(Duration::from_millis(1500))),

@@ -1,4 +1,4 @@
-//! `database.DatabaseService` for browsers: the same contract, passed on to the database with this service's limits,
+//! `database.DatabaseService` for browsers: the same contract, forwarded to the database with this service's limits,
 //! retries and errors.
 
 use futures::stream;
@@ -13,7 +13,7 @@ use crate::deadline::Deadline;
 use crate::in_trace::{Answers, in_trace};
 use crate::workflows::Workflows;
 
-/// The database, as this service reaches it.
+/// Forwards calls to the database.
 #[derive(Debug, Clone)]
 pub(crate) struct Documents {
     workflows: Workflows,

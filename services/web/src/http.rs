@@ -20,7 +20,7 @@ use tonic::service::Routes;
 use tonic_web::GrpcWebLayer;
 use tower_http::compression::CompressionLayer;
 
-use crate::access::{Access, guard};
+use crate::access::Access;
 use crate::business::Business;
 use crate::documents::Documents;
 use crate::metrics::Metrics;
@@ -29,7 +29,7 @@ use crate::{assets, edge};
 
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// Nothing but the client's own files runs, and it calls nobody but this server.
+/// Only the client's own files run, and they call only this server.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
     base-uri 'self'; form-action 'self'; frame-ancestors 'none'; \
     require-trusted-types-for 'script'; trusted-types angular";
@@ -55,7 +55,7 @@ struct Observer {
     metrics: Arc<Metrics>,
 }
 
-/// Puts the client, the JSON edge, gRPC-Web and the operators' pages together.
+/// Combines the client, the JSON edge, gRPC-Web, health and metrics.
 pub(crate) fn routes(
     name: &str,
     workflows: Workflows,
@@ -84,13 +84,13 @@ pub(crate) fn routes(
         .merge(grpc_web)
         .fallback(assets::serve)
         .layer(DefaultBodyLimit::max(MESSAGE_LIMIT))
-        .layer(from_fn_with_state(access, guard))
+        .layer(from_fn_with_state(access, edge::guard))
         .layer(from_fn(secure))
         .layer(from_fn_with_state(observer, observe))
         .layer(CompressionLayer::new())
 }
 
-/// Serves until `shutdown`, then lets requests end within a deadline.
+/// Serves until `shutdown`, then waits for open requests until a deadline.
 pub(crate) async fn serve(
     listener: TcpListener,
     routes: Router,
@@ -104,7 +104,7 @@ pub(crate) async fn serve(
             shutdown.cancelled().await;
             tokio::time::sleep(DRAIN).await;
         } => {
-            tracing::warn!("HTTP requests were cut at the drain's deadline");
+            tracing::warn!("cancelled the HTTP requests that were open at the drain deadline");
             Ok(())
         }
     }

@@ -1,4 +1,4 @@
-//! Streams that are polled after their request's handler has returned, and belong to its trace all the same.
+//! Streams that are polled after their handler has returned, but belong to the request's trace.
 
 use std::pin::Pin;
 
@@ -6,10 +6,10 @@ use futures::{Stream, StreamExt as _, stream};
 use serving::trace;
 use tonic::Status;
 
-/// The answer of a method that streams.
+/// The response of a streaming method.
 pub(crate) type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-/// Boxes a stream so that everything it does has the current trace.
+/// Boxes a stream and polls it within the current trace.
 pub(crate) fn in_trace<T: 'static>(
     answers: impl Stream<Item = Result<T, Status>> + Send + 'static,
 ) -> Answers<T> {

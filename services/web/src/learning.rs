@@ -1,4 +1,4 @@
-//! Training: from given examples or from what is stored with a text and a label, with progress.
+//! Training with progress, from given examples or from stored documents with a text and a label.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::workflows::{DEFAULT_COLLECTION, DEFAULT_MODEL, Workflows, or};
 const EXAMPLES_AHEAD: usize = 64;
 const PROGRESS: Duration = Duration::from_millis(250);
 
-/// How many examples were handed over.
+/// The number of examples sent to the AI service.
 type Counter = Arc<AtomicI32>;
 
 #[derive(Deserialize)]
@@ -33,7 +33,7 @@ struct Labelled {
 }
 
 impl Workflows {
-    /// Trains a model and tells how far it is; the last message has the result. Ends with its reader.
+    /// Trains a model and reports progress; the last message has the result. Stops when its reader does.
     pub(crate) fn learn(
         self,
         request: LearnRequest,
@@ -75,13 +75,13 @@ impl Workflows {
                 self.train_from(&collection, &model_id, counter).await
             }
             None => {
-                let message = "neither examples nor a collection to learn from are given";
+                let message = "set either `examples` or `collection`";
                 Err(Problem::invalid("source", "SOURCE_MISSING", message).into())
             }
         }
     }
 
-    /// Trains a model with given examples.
+    /// Trains a model with the given examples.
     pub(crate) async fn train_with(
         &self,
         model_id: &str,
@@ -115,7 +115,7 @@ impl Workflows {
         let query = json!({"text": {"$gt": ""}, "label": {"$gt": ""}}).to_string();
         let mut documents = self.backends.query(&collection, query).await?;
         let Some(first) = documents.next().await? else {
-            let message = format!("`{collection}` holds no document with a `text` and a `label`");
+            let message = format!("`{collection}` has no document with a `text` and a `label`");
             return Err(Problem::new(Code::FailedPrecondition, "NO_EXAMPLES", message).into());
         };
         let (examples, stream) = mpsc::channel(EXAMPLES_AHEAD);
@@ -152,8 +152,8 @@ fn done(result: TrainResponse) -> LearnProgress {
     }
 }
 
-/// Joins the reader of examples with the training that takes them. The stream's last sender closes only once all
-/// were read: when reading fails, the call is dropped instead, and the model stays as it was.
+/// Joins the reader of examples with the training that consumes them. The stream's last sender closes only when all
+/// examples were read: if reading fails, the call is dropped instead, and the model stays unchanged.
 async fn read_and_train(
     read: impl Future<Output = Result<i32, Status>>,
     training: impl Future<Output = Result<TrainingStatus, Status>>,
@@ -182,7 +182,7 @@ fn example(document: &QueryResponse) -> Result<TrainingData, Status> {
             expected_output,
         }),
         _ => Err(
-            Problem::internal("a stored document can't be read", trace::current().trace_id).into(),
+            Problem::internal("a stored document is not valid", trace::current().trace_id).into(),
         ),
     }
 }

@@ -1,8 +1,9 @@
-//! The web server: `business.BusinessService` over mutual TLS, and over HTTP the client, gRPC-Web and a JSON edge.
+//! The web server: `business.BusinessService` over mutual TLS, and the client, gRPC-Web and a JSON edge over HTTP.
 //!
-//! [`backends`] calls the other services, each a [`backend`], within a caller's [`deadline`]. [`workflows`], [`learning`]
-//! and [`summary`] combine them; [`business`] (gRPC) and [`edge`] (JSON) are two faces of that, [`documents`] is the
-//! database's own. [`http`] puts the HTTP side together, [`access`] guards it.
+//! [`backends`] calls the other services, each a [`backend`], within a caller's [`deadline`]. [`workflows`],
+//! [`learning`] and [`summary`] combine these calls; [`business`] (gRPC) and [`edge`] (JSON) offer the result, and
+//! [`documents`] forwards the database's own protocol. [`http`] combines the HTTP side, and [`access`] says who may use
+//! it.
 
 mod access;
 mod assets;
@@ -10,6 +11,7 @@ mod backend;
 mod backends;
 mod business;
 mod catalog;
+mod counts;
 mod deadline;
 mod documents;
 mod edge;
@@ -19,7 +21,6 @@ mod learning;
 mod metrics;
 mod problem;
 mod summary;
-mod tally;
 mod workflows;
 
 use std::net::SocketAddr;
@@ -37,27 +38,27 @@ use crate::backends::Backends;
 use crate::business::Business;
 use crate::workflows::Workflows;
 
-/// What the service is told by its environment.
+/// The service's settings.
 #[derive(Debug)]
 pub struct Config {
     pub service: Service,
-    /// Where HTTP is served.
+    /// The address of the HTTP side.
     pub http: SocketAddr,
     pub database: Dependency,
     pub ai: Dependency,
-    /// What callers over HTTP must show; nothing where it is not given.
+    /// The token that callers over HTTP need; without one, the API is open.
     pub token: Option<Token>,
 }
 
 impl Config {
-    /// Reads `WEB_HTTP`, `WEB_DATABASE`, `WEB_AI`, `WEB_TOKEN` or `WEB_TOKEN_FILE`, and what every service reads.
+    /// Reads `WEB_HTTP`, `WEB_DATABASE`, `WEB_AI`, `WEB_TOKEN` or `WEB_TOKEN_FILE`, and the settings of every service.
     pub fn from_settings(mut settings: Settings) -> Result<Self, ConfigError> {
         let service = settings.service();
         let http = settings.parsed("WEB_HTTP", "an address such as 0.0.0.0:8080");
         let database = settings.dependency("WEB_DATABASE");
         let ai = settings.dependency("WEB_AI");
         let token = token(&mut settings);
-        let config = (|| {
+        settings.finish(|| {
             Some(Self {
                 service: service?,
                 http: http?,
@@ -65,16 +66,15 @@ impl Config {
                 ai: ai?,
                 token,
             })
-        })();
-        settings.finish(config)
+        })
     }
 }
 
-/// The token of `WEB_TOKEN`, or of the file that `WEB_TOKEN_FILE` names.
+/// The token in `WEB_TOKEN`, or in the file that `WEB_TOKEN_FILE` names.
 fn token(settings: &mut Settings) -> Option<Token> {
     let (key, text) = if let Some(path) = settings.optional("WEB_TOKEN_FILE") {
         let read = std::fs::read_to_string(path)
-            .map_err(|error| format!("names `{path}`, which can't be read: {error}"));
+            .map_err(|error| format!("names `{path}`, which is not readable: {error}"));
         match read {
             Ok(text) => ("WEB_TOKEN_FILE", text),
             Err(fault) => {
@@ -89,7 +89,7 @@ fn token(settings: &mut Settings) -> Option<Token> {
     if token.is_none() {
         settings.fault(
             key,
-            "is not a token: it must have 16 characters or more, none of them a space",
+            "is not a valid token: it must have at least 16 characters and no spaces",
         );
     }
     token
@@ -130,5 +130,5 @@ pub async fn serve(
 async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address)
         .await
-        .with_context(|| format!("can't listen on `{address}`"))
+        .with_context(|| format!("failed to listen on `{address}`"))
 }

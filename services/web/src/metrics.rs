@@ -18,13 +18,13 @@ impl Metrics {
         *total += took;
     }
 
-    /// Writes everything that was observed.
+    /// Renders all observations.
     pub(crate) fn render(&self) -> String {
         let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         let mut text = "# TYPE http_request_duration_seconds summary\n".to_owned();
         for ((route, status), (count, total)) in requests.iter() {
             let labels = format!("{{route=\"{route}\",status=\"{status}\"}}");
-            // Writing to a string can't fail.
+            // Writing to a string cannot fail.
             let _ = writeln!(text, "http_request_duration_seconds_count{labels} {count}");
             let _ = writeln!(
                 text,

@@ -8,7 +8,7 @@ use serving::{error, trace};
 use tonic::{Code, Status};
 use utoipa::ToSchema;
 
-/// What a caller is told of an error.
+/// An error as callers of the JSON edge get it.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ProblemDetails {
     r#type: &'static str,
@@ -19,7 +19,7 @@ pub(crate) struct ProblemDetails {
     reason: String,
     /// The service that failed.
     service: String,
-    /// To find the request in the services' logs by.
+    /// Finds the request in the services' logs.
     trace_id: String,
 }
 
@@ -66,7 +66,7 @@ impl IntoResponse for EdgeError {
     }
 }
 
-/// The mapping of `google.rpc.Code`'s own comments.
+/// The mapping in the comments of `google.rpc.Code`.
 fn http_status(code: Code) -> StatusCode {
     match code {
         Code::Ok => StatusCode::OK,

@@ -1,4 +1,4 @@
-//! The live dashboard: both backends summed up, again and again.
+//! The live dashboard: a summary of both backends at intervals.
 
 use std::time::Duration;
 
@@ -11,27 +11,27 @@ use crate::deadline::Deadline;
 use crate::workflows::{DEFAULT_COLLECTION, DEFAULT_MODEL, Workflows, or};
 
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(200);
-/// How long a summary waits for what a backend has to say.
+/// How long a summary waits for a backend's answer.
 const LIMIT: Duration = Duration::from_secs(2);
 
 impl Workflows {
-    /// Sums up both backends; what one can't tell in time is left out, and its state says why.
+    /// Summarizes both backends. Values that a backend does not report in time are absent; its state gives the reason.
     pub(crate) async fn summary(&self, collection: &str, model_id: &str) -> Summary {
         let backends = self.backends.until(Deadline::default().within(LIMIT));
-        let (states, tally, metrics) = tokio::join!(
+        let (states, counts, metrics) = tokio::join!(
             backends.states(),
-            self.tallies.of(&self.own, collection, LIMIT),
+            self.counter.of(&self.own, collection, LIMIT),
             backends.metrics(model_id),
         );
-        if tally.as_ref().is_some_and(|tally| tally.documents > 0) {
+        if counts.as_ref().is_some_and(|counts| counts.documents > 0) {
             self.catalog.note(&self.own, collection);
         }
         let metrics = metrics.ok();
         Summary {
             backends: states,
-            documents: tally.as_ref().map(|tally| tally.documents),
-            documents_by_label: tally
-                .map(|tally| tally.by_label.clone())
+            documents: counts.as_ref().map(|counts| counts.documents),
+            documents_by_label: counts
+                .map(|counts| counts.by_label.clone())
                 .unwrap_or_default(),
             model_accuracy: metrics.as_ref().map(|metrics| metrics.current_accuracy),
             predictions_made: metrics.as_ref().map(|metrics| metrics.predictions_made),
@@ -40,7 +40,7 @@ impl Workflows {
         }
     }
 
-    /// One summary at once, then one an interval until the service stops; one only where the interval is 0.
+    /// One summary immediately, then one per interval until the service stops; only one if the interval is 0.
     pub(crate) fn summaries(self, request: SummaryRequest) -> impl Stream<Item = Summary> + Send {
         let collection = or(request.collection, DEFAULT_COLLECTION);
         let model_id = or(request.model_id, DEFAULT_MODEL);

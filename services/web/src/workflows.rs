@@ -1,6 +1,6 @@
-//! What takes more than one backend, or more than one call: classify and store, upload, ingest.
+//! Operations that need more than one backend or more than one call: classify and store, upload, ingest.
 //!
-//! Documents made here are `{"text", "label", "confidence", "model_id"}`.
+//! The documents that they create are `{"text", "label", "confidence", "model_id"}`.
 
 use std::sync::Arc;
 
@@ -15,25 +15,25 @@ use tonic::Status;
 
 use crate::backends::Backends;
 use crate::catalog::Catalog;
+use crate::counts::Counter;
 use crate::deadline::Deadline;
-use crate::tally::Tallies;
 
 pub(crate) const DEFAULT_COLLECTION: &str = "documents";
 pub(crate) const DEFAULT_MODEL: &str = "default";
-/// How many documents of one ingest are worked on at once; more wait in the transport's flow control.
+/// How many documents of one ingest are processed at a time; further documents wait in the transport's flow control.
 const INGESTED_AT_ONCE: usize = 16;
-/// Many, because the database writes what comes together in one go.
+/// Many, because the database writes concurrent documents together.
 const UPLOADED_AT_ONCE: usize = 64;
-const FAILURES_TOLD: usize = 100;
+const MOST_FAILURES: usize = 100;
 
-/// The workflows over both backends, on behalf of one caller or of none in particular.
+/// The operations over both backends, for one caller or for the service itself.
 #[derive(Debug, Clone)]
 pub(crate) struct Workflows {
     pub(crate) backends: Backends,
     pub(crate) shutdown: CancellationToken,
-    pub(crate) tallies: Tallies,
+    pub(crate) counter: Counter,
     pub(crate) catalog: Catalog,
-    /// The backends without any caller's deadline, for what outlives a call.
+    /// The backends without a caller's deadline, for work that outlives a call.
     pub(crate) own: Arc<Backends>,
 }
 
@@ -43,7 +43,7 @@ impl Workflows {
             own: Arc::new(backends.clone()),
             backends,
             shutdown,
-            tallies: Tallies::default(),
+            counter: Counter::default(),
             catalog: Catalog::default(),
         }
     }
@@ -63,12 +63,12 @@ impl Workflows {
         Ok(id)
     }
 
-    /// The collections that are known to hold documents.
+    /// The collections that are known to have documents.
     pub(crate) async fn collections(&self) -> Result<Vec<String>, Status> {
         self.catalog.list(&self.backends).await
     }
 
-    /// Predicts a text's label and, if asked to, stores both.
+    /// Predicts a text's label and, if requested, stores both.
     pub(crate) async fn classify(
         &self,
         request: ClassifyRequest,
@@ -98,7 +98,7 @@ impl Workflows {
         })
     }
 
-    /// Classifies and stores documents as they come. A result that nobody takes holds up the next documents.
+    /// Classifies and stores documents as they arrive. If the caller does not read results, the next documents wait.
     pub(crate) fn ingest(
         self,
         documents: impl Stream<Item = Result<ClassifyRequest, Status>> + Send,
@@ -121,7 +121,7 @@ impl Workflows {
         results.buffer_unordered(INGESTED_AT_ONCE)
     }
 
-    /// Stores documents as they come, and counts.
+    /// Stores documents as they arrive, and counts successes and failures.
     pub(crate) async fn upload(
         &self,
         documents: impl Stream<Item = Result<UploadRequest, Status>> + Send,
@@ -146,7 +146,7 @@ impl Workflows {
                     None => sum.stored += 1,
                     Some(failed) => {
                         sum.failed += 1;
-                        if sum.failures.len() < FAILURES_TOLD {
+                        if sum.failures.len() < MOST_FAILURES {
                             sum.failures.push(failed);
                         }
                     }
@@ -165,7 +165,7 @@ fn failure(status: &Status) -> Failure {
     }
 }
 
-/// `value`, or `default` where it is empty.
+/// `value`, or `default` if it is empty.
 pub(crate) fn or(value: String, default: &str) -> String {
     if value.is_empty() {
         default.to_owned()

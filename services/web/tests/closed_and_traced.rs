@@ -30,7 +30,7 @@ use tonic::transport::server::TcpIncoming;
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const SPAN: &str = "00f067aa0ba902b7";
 
-/// Hands on what is exported to it.
+/// Passes on the spans that are exported to it.
 struct Collector(mpsc::UnboundedSender<ExportTraceServiceRequest>);
 
 #[tonic::async_trait]
@@ -92,7 +92,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn three_services_know_their_callers_and_are_one_trace() {
+async fn three_services_check_their_callers_and_share_one_trace() {
     let (exporting, exported) = mpsc::unbounded_channel();
     let (listener, collector) = listen().await;
     let collecting = tokio::spawn(
@@ -155,7 +155,7 @@ async fn three_services_know_their_callers_and_are_one_trace() {
     let (status, trained) = call(http, "POST", "/models/small/train", body).await;
     assert_eq!(status, StatusCode::OK, "{trained}");
 
-    // The model is there, and it is the AI service's own.
+    // The model's documents exist, and only the AI service may use them.
     let models = "/collections/ai-models/documents";
     let (status, problem) = call(http, "GET", models, Value::Null).await;
     assert_eq!(
@@ -209,5 +209,5 @@ async fn three_services_know_their_callers_and_are_one_trace() {
     let refused = spans["database-server"]
         .iter()
         .filter(|span| span.status.is_some());
-    assert_eq!(refused.count(), 1, "the call that was refused is marked");
+    assert_eq!(refused.count(), 1, "the rejected call's span has an error");
 }

@@ -1,8 +1,8 @@
 //! Process 1 of the initramfs: drivers, identity, network, root file system, sshd, systemd, in that order.
 //!
-//! Nothing here waits for anything but the root disk and sshd's socket. A part of the identity that fails is said on
-//! the console and left out, so that the console still offers a shell; without a root file system there is nothing to
-//! run, and the guest panics with the reason as the console's last line.
+//! Waits only for the root disk and sshd's socket. If a part of the identity fails, the console shows the error and the
+//! boot continues, so that the console still offers a shell. Without a root file system, the guest panics with the
+//! reason in the console's last line.
 
 use std::ffi::CStr;
 use std::fs;
@@ -20,17 +20,17 @@ use rustix::system::{finit_module, sethostname};
 use crate::identity::Identity;
 use crate::{disks, network, root, say, smbios, sshd};
 
-/// Kernel modules of the initramfs; named so that their order is the order to load them in.
+/// Kernel modules of the initramfs; their names sort in the order in which to load them.
 const DRIVERS: &str = "/drivers";
 /// QEMU's firmware configuration, as the kernel's qemu_fw_cfg shows it.
 const SECRETS: &str = "/sys/firmware/qemu_fw_cfg/by_name/opt/pspd";
 const STATE: &str = "/run/pspd";
-/// Made where the disk is larger than the root file system; grow.service looks for it.
+/// Exists if the disk is larger than the root file system; grow.service checks for it.
 const GROW: &str = "/run/pspd/grow";
 const NEW_ROOT: &str = "/sysroot";
 
-/// Never returns if all goes well: the process becomes systemd.
-pub fn run() -> ExitCode {
+/// Returns only after an error: otherwise the process becomes systemd.
+pub(crate) fn run() -> ExitCode {
     let Err(error) = boot();
     say(&format!("{error:#}"));
     ExitCode::FAILURE
@@ -47,7 +47,7 @@ fn boot() -> Result<std::convert::Infallible> {
         });
     assume(&identity);
     let command_line =
-        fs::read_to_string("/proc/cmdline").context("reading the kernel's command line")?;
+        fs::read_to_string("/proc/cmdline").context("failed to read the kernel's command line")?;
     if command_line
         .split_whitespace()
         .any(|word| word == "pspd.floor=1")
@@ -60,12 +60,12 @@ fn boot() -> Result<std::convert::Infallible> {
     if identity.host_key.is_some() {
         said(sshd::start_early(Duration::from_secs(10)));
     } else {
-        say("no SSH: `opt/pspd/ssh_host_ed25519_key` of the firmware configuration is not given");
+        say("no SSH: the firmware configuration has no `opt/pspd/ssh_host_ed25519_key`");
     }
     let error = Command::new("/usr/lib/systemd/systemd")
         .env_remove("HOME")
         .exec();
-    Err(error).context("becoming systemd")
+    Err(error).context("failed to execute systemd")
 }
 
 fn mount_kernel_file_systems() -> Result<()> {
@@ -81,16 +81,16 @@ fn mount_kernel_file_systems() -> Result<()> {
             Some(c"mode=0755"),
         ),
     ] {
-        fs::create_dir_all(target).with_context(|| format!("creating `{target}`"))?;
+        fs::create_dir_all(target).with_context(|| format!("failed to create `{target}`"))?;
         mount(kind, target, kind, flags, data as Option<&CStr>)
-            .with_context(|| format!("mounting `{target}`"))?;
+            .with_context(|| format!("failed to mount `{target}`"))?;
     }
     Ok(())
 }
 
 fn load_drivers() -> Result<()> {
     let mut drivers: Vec<_> = fs::read_dir(DRIVERS)
-        .with_context(|| format!("listing `{DRIVERS}`"))?
+        .with_context(|| format!("failed to list `{DRIVERS}`"))?
         .filter_map(|entry| Some(entry.ok()?.path()))
         .collect();
     drivers.sort();
@@ -101,20 +101,23 @@ fn load_drivers() -> Result<()> {
 }
 
 fn load(driver: &str) -> Result<()> {
-    let file = fs::File::open(driver).with_context(|| format!("opening `{driver}`"))?;
-    finit_module(&file, c"", 0).with_context(|| format!("loading `{driver}`"))
+    let file = fs::File::open(driver).with_context(|| format!("failed to open `{driver}`"))?;
+    finit_module(&file, c"", 0).with_context(|| format!("failed to load `{driver}`"))
 }
 
 /// Host name, network and the files in `/run/pspd`.
 fn assume(identity: &Identity) {
     if let Some(name) = &identity.host_name {
-        said(sethostname(name.as_bytes()).with_context(|| format!("setting host name `{name}`")));
+        said(
+            sethostname(name.as_bytes())
+                .with_context(|| format!("failed to set host name `{name}`")),
+        );
     }
     said(network::configure(identity.address, identity.gateway));
     let made = fs::DirBuilder::new()
         .mode(0o755)
         .create(STATE)
-        .context("creating the state directory");
+        .context("failed to create the state directory");
     said(made.and_then(|()| identity.write_files(STATE)));
 }
 
@@ -124,25 +127,29 @@ fn said(outcome: Result<()>) {
     }
 }
 
-/// Answers on SSH's port and does nothing else: what the quickest possible guest would take to boot.
+/// Listens on SSH's port and does nothing else: the lower bound of a guest's boot time.
 fn serve_floor() -> Result<std::convert::Infallible> {
-    let listener = TcpListener::bind("0.0.0.0:22").context("listening on port 22")?;
+    let listener = TcpListener::bind("0.0.0.0:22").context("failed to listen on port 22")?;
     loop {
-        let (mut client, _) = listener.accept().context("accepting a connection")?;
-        said(client.write_all(b"SSH-2.0-floor\r\n").context("answering"));
+        let (mut client, _) = listener.accept().context("failed to accept a connection")?;
+        said(
+            client
+                .write_all(b"SSH-2.0-floor\r\n")
+                .context("failed to answer"),
+        );
     }
 }
 
-/// Makes the mounted root file system `/`, with the kernel's file systems moved along.
+/// Makes the mounted root file system `/`, and moves the kernel's file systems there.
 fn enter_new_root() -> Result<()> {
     for directory in ["dev", "proc", "sys", "run"] {
         mount_move(format!("/{directory}"), format!("{NEW_ROOT}/{directory}"))
-            .with_context(|| format!("moving `/{directory}`"))?;
+            .with_context(|| format!("failed to move `/{directory}`"))?;
     }
-    // The initramfs is memory: give it back.
-    said(fs::remove_dir_all(DRIVERS).context("emptying the initramfs"));
-    std::env::set_current_dir(NEW_ROOT).context("entering the root file system")?;
-    mount_move(".", "/").context("moving the root file system")?;
-    rustix::process::chroot(".").context("changing the root")?;
-    std::env::set_current_dir("/").context("entering the root file system")
+    // The initramfs is in memory: free it.
+    said(fs::remove_dir_all(DRIVERS).context("failed to empty the initramfs"));
+    std::env::set_current_dir(NEW_ROOT).context("failed to enter the root file system")?;
+    mount_move(".", "/").context("failed to move the root file system")?;
+    rustix::process::chroot(".").context("failed to change the root")?;
+    std::env::set_current_dir("/").context("failed to enter the root file system")
 }

@@ -9,10 +9,10 @@ use anyhow::{Context, Result};
 const LINKS: &str = "/dev/disk/by-id";
 
 /// Links every virtio disk that has a serial and no link yet.
-pub fn link_by_serial() -> Result<()> {
-    fs::create_dir_all(LINKS).with_context(|| format!("creating `{LINKS}`"))?;
-    for entry in fs::read_dir("/sys/block").context("listing disks")? {
-        let entry = entry.context("listing disks")?;
+pub(crate) fn link_by_serial() -> Result<()> {
+    fs::create_dir_all(LINKS).with_context(|| format!("failed to create `{LINKS}`"))?;
+    for entry in fs::read_dir("/sys/block").context("failed to list disks")? {
+        let entry = entry.context("failed to list disks")?;
         let Ok(serial) = fs::read_to_string(entry.path().join("serial")) else {
             continue;
         };
@@ -24,7 +24,7 @@ pub fn link_by_serial() -> Result<()> {
         let device = format!("../../{}", entry.file_name().to_string_lossy());
         match symlink(device, &link) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                return Err(error).with_context(|| format!("creating `{link}`"));
+                return Err(error).with_context(|| format!("failed to create `{link}`"));
             }
             _ => {}
         }

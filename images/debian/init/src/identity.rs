@@ -1,7 +1,7 @@
-//! Who this guest is: the credentials in the OEM strings, the secrets in QEMU's firmware configuration, and the files
+//! The guest's identity: credentials from the OEM strings, secrets from QEMU's firmware configuration, and the files
 //! made from them.
 //!
-//! The files live in `/run/pspd`, so the root file system keeps no identity of a domain.
+//! The files are in `/run/pspd`, so the root file system does not contain the identity of a domain.
 
 use std::fs;
 use std::io::{ErrorKind, Write};
@@ -15,22 +15,22 @@ use base64::engine::general_purpose::STANDARD;
 const TEXT: &str = "io.systemd.credential:";
 const BINARY: &str = "io.systemd.credential.binary:";
 
-/// A guest's identity; what is absent was not given.
+/// A guest's identity; missing values are `None`.
 #[derive(Debug, Default, PartialEq)]
-pub struct Identity {
-    pub host_name: Option<String>,
+pub(crate) struct Identity {
+    pub(crate) host_name: Option<String>,
     /// Address and prefix length.
-    pub address: Option<(Ipv4Addr, u8)>,
+    pub(crate) address: Option<(Ipv4Addr, u8)>,
     /// Default route and DNS server.
-    pub gateway: Option<Ipv4Addr>,
-    pub domain: Option<String>,
-    pub host_key: Option<Vec<u8>>,
-    pub authorized_keys: Option<Vec<u8>>,
+    pub(crate) gateway: Option<Ipv4Addr>,
+    pub(crate) domain: Option<String>,
+    pub(crate) host_key: Option<Vec<u8>>,
+    pub(crate) authorized_keys: Option<Vec<u8>>,
 }
 
 impl Identity {
-    /// Takes the known credentials from OEM strings; other strings are somebody else's.
-    pub fn from_strings(strings: &[String]) -> Result<Identity> {
+    /// Reads the known credentials from OEM strings; ignores other strings.
+    pub(crate) fn from_strings(strings: &[String]) -> Result<Identity> {
         let mut identity = Identity::default();
         for string in strings {
             let Some((name, value)) = credential(string)? else {
@@ -38,19 +38,19 @@ impl Identity {
             };
             identity
                 .set(name, value)
-                .with_context(|| format!("credential `{name}`"))?;
+                .with_context(|| format!("failed to decode credential `{name}`"))?;
         }
         Ok(identity)
     }
 
-    /// Takes what only this guest may see from `directory`, one folder a secret: OEM strings can be read in the host's
-    /// list of processes.
-    pub fn with_secrets(mut self, directory: &str) -> Result<Identity> {
+    /// Reads the secrets from `directory`, one folder per secret. They are not OEM strings, because the host's list of
+    /// processes shows those.
+    pub(crate) fn with_secrets(mut self, directory: &str) -> Result<Identity> {
         let path = format!("{directory}/ssh_host_ed25519_key/raw");
         self.host_key = match fs::read(&path) {
             Ok(key) => Some(key),
             Err(error) if error.kind() == ErrorKind::NotFound => None,
-            Err(error) => return Err(error).with_context(|| format!("reading `{path}`")),
+            Err(error) => return Err(error).with_context(|| format!("failed to read `{path}`")),
         };
         Ok(self)
     }
@@ -67,8 +67,8 @@ impl Identity {
         Ok(())
     }
 
-    /// Writes what sshd and the resolver read. `directory` exists already.
-    pub fn write_files(&self, directory: &str) -> Result<()> {
+    /// Writes the files for sshd and the resolver. `directory` must exist.
+    pub(crate) fn write_files(&self, directory: &str) -> Result<()> {
         let write = |name: &str, mode: u32, content: &[u8]| {
             let path = format!("{directory}/{name}");
             let mut file = fs::OpenOptions::new()
@@ -77,9 +77,9 @@ impl Identity {
                 .truncate(true)
                 .mode(mode)
                 .open(&path)
-                .with_context(|| format!("creating `{path}`"))?;
+                .with_context(|| format!("failed to create `{path}`"))?;
             file.write_all(content)
-                .with_context(|| format!("writing `{path}`"))
+                .with_context(|| format!("failed to write `{path}`"))
         };
         write("hosts", 0o644, self.hosts().as_bytes())?;
         write("resolv.conf", 0o644, self.resolv_conf().as_bytes())?;
@@ -127,7 +127,7 @@ fn credential(string: &str) -> Result<Option<(&str, Vec<u8>)>> {
     let value = match binary {
         Some(_) => STANDARD
             .decode(value)
-            .with_context(|| format!("decoding credential `{name}`"))?,
+            .with_context(|| format!("failed to decode credential `{name}`"))?,
         None => value.as_bytes().to_vec(),
     };
     Ok(Some((name, value)))

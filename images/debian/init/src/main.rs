@@ -1,8 +1,8 @@
 //! The one program that pspd adds to its Debian guest.
 //!
-//! As process 1 of the initramfs it takes the guest from the kernel to a listening sshd and then becomes systemd
-//! ([`boot`]). Later, systemd runs it to take over that sshd ([`sshd`]) and to answer the hypervisor ([`watch`]).
-//! It configures nothing that systemd could do later without anybody waiting for it.
+//! As process 1 of the initramfs it brings the guest from the kernel to a listening sshd and then becomes systemd
+//! ([`boot`]). Later, systemd runs it to take over that sshd ([`sshd`]) and to respond to the hypervisor ([`watch`]).
+//! It configures nothing that systemd can do later without delaying anything.
 
 mod boot;
 mod disks;
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Says one line on standard error: the console for process 1, the journal for a unit.
+/// Prints one line to standard error: the console for process 1, the journal for a unit.
 #[expect(clippy::print_stderr, reason = "the program's only output")]
 fn say(message: &str) {
     eprintln!("guest: {message}");

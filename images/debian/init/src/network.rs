@@ -1,6 +1,6 @@
-//! Brings up `lo` and the one Ethernet interface with a static address, by rtnetlink (rtnetlink(7)).
+//! Brings up `lo` and the Ethernet interface with a static address, by rtnetlink (rtnetlink(7)).
 //!
-//! Messages are laid out by hand: four kinds of them don't need a netlink library, and all is done in a millisecond.
+//! Messages are encoded here: four kinds do not need a netlink library.
 
 use std::net::Ipv4Addr;
 
@@ -19,29 +19,29 @@ const NLMSG_ERROR: u16 = 2;
 const AF_INET: u8 = 2;
 const IFF_UP: u32 = 1;
 
-/// Loopback up; the interface up with `address` and a default route, where they are given.
-pub fn configure(address: Option<(Ipv4Addr, u8)>, gateway: Option<Ipv4Addr>) -> Result<()> {
+/// Brings up loopback, and the interface with `address` and a default route, if given.
+pub(crate) fn configure(address: Option<(Ipv4Addr, u8)>, gateway: Option<Ipv4Addr>) -> Result<()> {
     let netlink = Netlink::open()?;
-    netlink.up(1).context("bringing up `lo`")?;
+    netlink.up(1).context("failed to bring up `lo`")?;
     let Some((address, prefix)) = address else {
         return Ok(());
     };
     let index = ethernet()?;
     netlink
         .up(index)
-        .context("bringing up the network interface")?;
+        .context("failed to bring up the network interface")?;
     netlink
         .add_address(index, address, prefix)
-        .with_context(|| format!("setting address `{address}/{prefix}`"))?;
+        .with_context(|| format!("failed to set address `{address}/{prefix}`"))?;
     if let Some(gateway) = gateway {
         netlink
             .add_default_route(gateway)
-            .with_context(|| format!("setting the default route to `{gateway}`"))?;
+            .with_context(|| format!("failed to set the default route to `{gateway}`"))?;
     }
     Ok(())
 }
 
-/// The index of the first interface that has hardware behind it.
+/// The index of the first interface with hardware.
 fn ethernet() -> Result<u32> {
     let mut names: Vec<_> = std::fs::read_dir("/sys/class/net")?
         .filter_map(|entry| Some(entry.ok()?.path()))
@@ -49,7 +49,7 @@ fn ethernet() -> Result<u32> {
         .collect();
     names.sort();
     let Some(first) = names.first() else {
-        bail!("the machine has no network interface that the kernel drives");
+        bail!("no network interface found");
     };
     let index = std::fs::read_to_string(first.join("ifindex"))?;
     Ok(index.trim().parse()?)
@@ -59,9 +59,9 @@ struct Netlink(OwnedFd);
 
 impl Netlink {
     fn open() -> Result<Netlink> {
-        // No protocol is protocol 0: NETLINK_ROUTE.
+        // `None` is protocol 0: NETLINK_ROUTE.
         let socket = socket(AddressFamily::NETLINK, SocketType::RAW, None)
-            .context("opening a netlink socket")?;
+            .context("failed to open a netlink socket")?;
         Ok(Netlink(socket))
     }
 
@@ -109,56 +109,109 @@ impl Netlink {
 
     /// Sends one request and waits for its acknowledgement.
     fn request(&self, kind: u16, flags: u16, body: &[u8]) -> Result<()> {
-        let length = 16 + body.len() as u32;
-        let mut message = Vec::with_capacity(length as usize);
-        message.extend(length.to_ne_bytes());
-        message.extend(kind.to_ne_bytes());
-        message.extend((NLM_F_REQUEST_ACK | flags).to_ne_bytes());
-        message.extend([0; 8]);
-        message.extend(body);
+        let header = Header {
+            length: (HEADER + body.len()) as u32,
+            kind,
+            flags: NLM_F_REQUEST_ACK | flags,
+        };
+        let message = [&header.encode()[..], body].concat();
         let kernel = SocketAddrNetlink::new(0, 0);
         sendto(self.0.as_fd(), &message, SendFlags::empty(), &kernel)?;
 
         let mut answer = [0u8; 512];
         let (length, _) = recv(self.0.as_fd(), &mut answer, RecvFlags::empty())?;
-        match answer[..length] {
-            [
-                _,
-                _,
-                _,
-                _,
-                a,
-                b,
-                _,
-                _,
-                _,
-                _,
-                _,
-                _,
-                _,
-                _,
-                _,
-                _,
-                e0,
-                e1,
-                e2,
-                e3,
-                ..,
-            ] if u16::from_ne_bytes([a, b]) == NLMSG_ERROR => {
-                match i32::from_ne_bytes([e0, e1, e2, e3]) {
-                    0 => Ok(()),
-                    error => Err(Errno::from_raw_os_error(-error).into()),
-                }
-            }
-            _ => bail!("the kernel's answer to netlink request {kind} is not an acknowledgement"),
+        match acknowledgement(&answer[..length]) {
+            Some(0) => Ok(()),
+            Some(error) => Err(Errno::from_raw_os_error(-error).into()),
+            None => bail!("the answer to netlink request {kind} is not an acknowledgement"),
         }
     }
 }
 
-/// A `struct rtattr` that holds an address.
+/// The size of a `struct nlmsghdr`.
+const HEADER: usize = 16;
+
+/// The fields of a `struct nlmsghdr` (netlink(7)) that matter here; sequence number and port are 0.
+#[derive(Debug, PartialEq, Eq)]
+struct Header {
+    length: u32,
+    kind: u16,
+    flags: u16,
+}
+
+impl Header {
+    fn encode(&self) -> [u8; HEADER] {
+        let mut bytes = [0; HEADER];
+        bytes[..4].copy_from_slice(&self.length.to_ne_bytes());
+        bytes[4..6].copy_from_slice(&self.kind.to_ne_bytes());
+        bytes[6..8].copy_from_slice(&self.flags.to_ne_bytes());
+        bytes
+    }
+
+    /// Reads a message's header; returns it with the message's body.
+    fn decode(message: &[u8]) -> Option<(Header, &[u8])> {
+        let (bytes, body) = message.split_first_chunk::<HEADER>()?;
+        let [l0, l1, l2, l3, k0, k1, f0, f1, ..] = *bytes;
+        let header = Header {
+            length: u32::from_ne_bytes([l0, l1, l2, l3]),
+            kind: u16::from_ne_bytes([k0, k1]),
+            flags: u16::from_ne_bytes([f0, f1]),
+        };
+        Some((header, body))
+    }
+}
+
+/// The error number of a `struct nlmsgerr`, 0 for success; `None` if the message is of another kind.
+fn acknowledgement(message: &[u8]) -> Option<i32> {
+    let (header, body) = Header::decode(message)?;
+    let error = body.first_chunk::<4>()?;
+    (header.kind == NLMSG_ERROR).then(|| i32::from_ne_bytes(*error))
+}
+
+/// A `struct rtattr` with an address.
 fn attribute(kind: u16, address: Ipv4Addr) -> [u8; 8] {
     let [k0, k1] = kind.to_ne_bytes();
     let [l0, l1] = 8u16.to_ne_bytes();
     let [a, b, c, d] = address.octets();
     [l0, l1, k0, k1, a, b, c, d]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(kind: u16, error: i32) -> Vec<u8> {
+        let header = Header {
+            length: 36,
+            kind,
+            flags: 0,
+        };
+        // The kernel repeats the header of the request behind the error.
+        [&header.encode()[..], &error.to_ne_bytes(), &[0; HEADER]].concat()
+    }
+
+    #[test]
+    fn a_header_has_the_layout_of_nlmsghdr() {
+        let header = Header {
+            length: 0x0102_0304,
+            kind: 0x0506,
+            flags: 0x0708,
+        };
+        let mut expected = [0; HEADER];
+        expected[..4].copy_from_slice(&0x0102_0304_u32.to_ne_bytes());
+        expected[4..6].copy_from_slice(&0x0506_u16.to_ne_bytes());
+        expected[6..8].copy_from_slice(&0x0708_u16.to_ne_bytes());
+        assert_eq!(header.encode(), expected);
+        assert_eq!(Header::decode(&expected), Some((header, &[][..])));
+    }
+
+    #[test]
+    fn only_a_whole_error_message_is_an_acknowledgement() {
+        assert_eq!(acknowledgement(&message(NLMSG_ERROR, 0)), Some(0));
+        assert_eq!(acknowledgement(&message(NLMSG_ERROR, -17)), Some(-17));
+        assert_eq!(acknowledgement(&message(RTM_NEWLINK, 0)), None);
+        for length in 0..HEADER + 4 {
+            assert_eq!(acknowledgement(&message(NLMSG_ERROR, 0)[..length]), None);
+        }
+    }
 }

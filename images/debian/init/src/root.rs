@@ -1,6 +1,6 @@
 //! Finds the root file system by its UUID and mounts it.
 //!
-//! There is no udev: block devices are asked in turn, on whichever bus the kernel found them.
+//! There is no udev: every block device is probed in turn, on any bus.
 
 use std::fs;
 use std::io::{Read, Seek, SeekFrom};
@@ -11,30 +11,30 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rustix::mount::MountFlags;
 
-/// How long a disk may take to show up; virtio disks are there at once.
+/// How long a disk may take to appear; virtio disks appear immediately.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// Of the UUID in an ext4 file system (superblock at 1024, `s_uuid` at 0x68).
+/// The position of the UUID in an ext4 file system (superblock at 1024, `s_uuid` at 0x68).
 const UUID_OFFSET: u64 = 1024 + 0x68;
 
-/// Mounts the file system that `root=UUID=...` of the kernel's command line names; makes the file `grow` if its disk
-/// has room left for it.
-pub fn mount(command_line: &str, target: &str, grow: &str) -> Result<()> {
+/// Mounts the file system that `root=UUID=...` of the kernel's command line names; creates the file `grow` if its
+/// disk has unused space after it.
+pub(crate) fn mount(command_line: &str, target: &str, grow: &str) -> Result<()> {
     let wanted = command_line
         .split_whitespace()
         .find_map(|word| word.strip_prefix("root=UUID="))
         .context("the kernel's command line has no `root=UUID=...`")?;
     let device = find(&wanted.replace('-', ""))
-        .with_context(|| format!("looking for the root file system `{wanted}`"))?;
-    fs::create_dir_all(target).with_context(|| format!("creating `{target}`"))?;
+        .with_context(|| format!("failed to find the root file system `{wanted}`"))?;
+    fs::create_dir_all(target).with_context(|| format!("failed to create `{target}`"))?;
     rustix::mount::mount(&device, target, c"ext4", MountFlags::NOATIME, None)
-        .with_context(|| format!("mounting `{}`", device.display()))?;
+        .with_context(|| format!("failed to mount `{}`", device.display()))?;
     if has_room(&device).unwrap_or(false) {
-        fs::write(grow, "").with_context(|| format!("creating `{grow}`"))?;
+        fs::write(grow, "").with_context(|| format!("failed to create `{grow}`"))?;
     }
     Ok(())
 }
 
-/// Whether the disk goes on for a MiB or more behind this partition. `None` if the device is a whole disk.
+/// Whether the disk continues for at least one MiB after this partition. `None` if the device is a whole disk.
 fn has_room(device: &Path) -> Option<bool> {
     const MIB: u64 = 2048;
     let partition =

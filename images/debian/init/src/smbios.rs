@@ -1,4 +1,4 @@
-//! The OEM strings of the SMBIOS tables (type 11), which carry the guest's credentials.
+//! The OEM strings of the SMBIOS tables (type 11), which contain the guest's credentials.
 //!
 //! Reads the raw structures (DMTF DSP0134, section 6.1) and leaves their meaning to [`crate::identity`].
 
@@ -6,22 +6,22 @@ use std::fs;
 
 use anyhow::{Context, Result, bail};
 
-/// What the firmware handed to the kernel.
+/// The tables that the firmware gave to the kernel.
 const FROM_FIRMWARE: &str = "/sys/firmware/dmi/tables/DMI";
-/// What QEMU handed to the firmware; coreboot makes tables of its own and drops the strings.
+/// The tables that QEMU gave to the firmware; coreboot makes its own tables and drops the strings.
 const FROM_QEMU: &str = "/sys/firmware/qemu_fw_cfg/by_name/etc/smbios/smbios-tables/raw";
 
 const OEM_STRINGS: u8 = 11;
 
-/// The OEM strings, from the firmware's tables or else straight from QEMU.
-pub fn oem_strings() -> Result<Vec<String>> {
+/// The OEM strings, from the firmware's tables or otherwise from QEMU's.
+pub(crate) fn oem_strings() -> Result<Vec<String>> {
     let from_firmware = fs::read(FROM_FIRMWARE).map(|table| parse(&table));
     if let Ok(Ok(strings)) = &from_firmware
         && !strings.is_empty()
     {
         return Ok(strings.clone());
     }
-    let table = fs::read(FROM_QEMU).with_context(|| format!("reading `{FROM_QEMU}`"))?;
+    let table = fs::read(FROM_QEMU).with_context(|| format!("failed to read `{FROM_QEMU}`"))?;
     parse(&table)
 }
 
@@ -30,7 +30,7 @@ fn parse(mut table: &[u8]) -> Result<Vec<String>> {
     let mut found = Vec::new();
     while let [kind, length, ..] = *table {
         let Some(mut strings) = table.get(usize::from(length)..).filter(|_| length >= 4) else {
-            bail!("an SMBIOS structure of type {kind} is cut off");
+            bail!("an SMBIOS structure of type {kind} is truncated");
         };
         while let Some(end) = strings
             .iter()
@@ -42,7 +42,7 @@ fn parse(mut table: &[u8]) -> Result<Vec<String>> {
             }
             strings = &strings[end + 1..];
         }
-        // A structure without strings ends in two NULs, one with strings in the last one's and one more.
+        // A structure without strings ends in two NULs; the strings of any other end in a NUL each and one more.
         let end = if table[usize::from(length)..].starts_with(&[0]) {
             2
         } else {
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn only_oem_strings_are_taken() {
+    fn only_oem_strings_are_read() {
         let table = [
             structure(1, &[1, 2], &["QEMU", "pc"]),
             structure(32, &[0; 7], &[]),
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_cut_off_is_an_error() {
+    fn a_truncated_table_is_an_error() {
         assert!(parse(&[11, 200, 0, 0, 1]).is_err());
         assert!(parse(&[11, 0, 0, 0]).is_err());
     }

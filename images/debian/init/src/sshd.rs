@@ -1,9 +1,9 @@
-//! Starts sshd before systemd is there, and hands it over to systemd's `ssh.service` later.
+//! Starts sshd before systemd runs, and later hands it over to systemd's `ssh.service`.
 //!
 //! ```text
 //! process 1: sshd listens  ->  becomes systemd  ->  ssh.service: `guest sshd` moves it into the unit's control group
 //! ```
-//! The listener never closes in between and sessions live on. systemd adopts it by the PID file (`Type=forking`).
+//! The listener stays open and sessions continue. systemd adopts the process by its PID file (`Type=forking`).
 
 use std::fs;
 use std::path::Path;
@@ -17,13 +17,13 @@ const SSHD: &str = "/usr/sbin/sshd";
 /// As in sshd_config and ssh.service.
 const PID_FILE: &str = "/run/sshd.pid";
 
-/// An empty directory that sshd wants; ssh.service keeps it later.
+/// An empty directory that sshd requires; ssh.service keeps it later.
 const PRIVILEGE_SEPARATION: &str = "/run/sshd";
 
 /// Starts sshd in the foreground of process 1, and returns when it listens or after `deadline`.
-pub fn start_early(deadline: Duration) -> Result<()> {
+pub(crate) fn start_early(deadline: Duration) -> Result<()> {
     fs::create_dir(PRIVILEGE_SEPARATION)
-        .with_context(|| format!("creating `{PRIVILEGE_SEPARATION}`"))?;
+        .with_context(|| format!("failed to create `{PRIVILEGE_SEPARATION}`"))?;
     Command::new(SSHD)
         .arg("-D")
         .env_clear()
@@ -31,7 +31,7 @@ pub fn start_early(deadline: Duration) -> Result<()> {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .spawn()
-        .with_context(|| format!("starting `{SSHD}`"))?;
+        .with_context(|| format!("failed to start `{SSHD}`"))?;
     let start = Instant::now();
     while !Path::new(PID_FILE).exists() {
         if start.elapsed() > deadline {
@@ -43,7 +43,7 @@ pub fn start_early(deadline: Duration) -> Result<()> {
 }
 
 /// Moves the running listener into the calling unit's control group, or starts one.
-pub fn take_over() -> Result<()> {
+pub(crate) fn take_over() -> Result<()> {
     match running() {
         Some(listener) => adopt(&listener),
         None => start(),
@@ -57,21 +57,22 @@ fn running() -> Option<String> {
 }
 
 fn adopt(listener: &str) -> Result<()> {
-    let own = fs::read_to_string("/proc/self/cgroup").context("reading the own control group")?;
+    let own =
+        fs::read_to_string("/proc/self/cgroup").context("failed to read the own control group")?;
     let group = own
         .trim()
         .strip_prefix("0::")
         .context("control groups are not version 2")?;
     let members = format!("/sys/fs/cgroup{group}/cgroup.procs");
     fs::write(&members, listener)
-        .with_context(|| format!("moving sshd `{listener}` into `{group}`"))
+        .with_context(|| format!("failed to move sshd `{listener}` into `{group}`"))
 }
 
 /// Without `-D` sshd returns once it listens.
 fn start() -> Result<()> {
     let status = Command::new(SSHD)
         .status()
-        .with_context(|| format!("starting `{SSHD}`"))?;
+        .with_context(|| format!("failed to start `{SSHD}`"))?;
     if !status.success() {
         bail!("`{SSHD}` failed: {status}");
     }

@@ -1,6 +1,6 @@
-//! Answers the hypervisor while the guest runs: the power button, and processors and disks that are plugged in.
+//! Responds to the hypervisor while the guest runs: the power button, and hot-plugged processors and disks.
 //!
-//! A unit of its own instead of systemd-logind and udev, which cost seconds of boot time under emulation.
+//! This replaces systemd-logind and udev, which cost seconds of boot time under emulation.
 
 use std::fs;
 use std::io::Read;
@@ -15,30 +15,30 @@ use rustix::net::{AddressFamily, RecvFlags, SocketType, bind, recv, socket};
 
 use crate::{disks, say};
 
-/// Kernel modules that nothing before SSH needs.
+/// Kernel modules that are not needed before SSH.
 const MODULES: [&str; 4] = ["button", "evdev", "virtio_balloon", "virtio_rng"];
 /// The kernel's own group of uevent messages.
 const KERNEL_EVENTS: u32 = 1;
 
 /// Runs until the unit is stopped.
-pub fn run() -> Result<()> {
+pub(crate) fn run() -> Result<()> {
     let status = Command::new("modprobe")
         .arg("--all")
         .args(MODULES)
         .status()
-        .context("running `modprobe`")?;
+        .context("failed to run `modprobe`")?;
     if !status.success() {
-        say(&format!("not all of {MODULES:?} could be loaded"));
+        say(&format!("failed to load some of {MODULES:?}"));
     }
     let events = kernel_events()?;
     online_processors();
-    let mut button = fs::File::open(power_button()?).context("opening the power button")?;
+    let mut button = fs::File::open(power_button()?).context("failed to open the power button")?;
     loop {
         let mut ready = [
             PollFd::new(&button, PollFlags::IN),
             PollFd::new(&events, PollFlags::IN),
         ];
-        poll(&mut ready, None).context("waiting for events")?;
+        poll(&mut ready, None).context("failed to wait for events")?;
         let [pressed, changed] = ready.map(|fd| !fd.revents().is_empty());
         if pressed && is_press(&mut button)? {
             power_off()?;
@@ -52,7 +52,7 @@ pub fn run() -> Result<()> {
 }
 
 fn power_button() -> Result<PathBuf> {
-    for entry in fs::read_dir("/sys/class/input").context("listing input devices")? {
+    for entry in fs::read_dir("/sys/class/input").context("failed to list input devices")? {
         let entry = entry?;
         let name = fs::read_to_string(entry.path().join("device/name")).unwrap_or_default();
         if name.trim() == "Power Button" && entry.file_name().to_string_lossy().starts_with("event")
@@ -70,7 +70,7 @@ fn is_press(button: &mut fs::File) -> Result<bool> {
     let mut event = [0; 24];
     button
         .read_exact(&mut event)
-        .context("reading the power button")?;
+        .context("failed to read the power button")?;
     Ok(
         event[16..18] == EV_KEY
             && event[18..20] == KEY_POWER
@@ -83,7 +83,7 @@ fn power_off() -> Result<()> {
     let status = Command::new("systemctl")
         .args(["--no-block", "poweroff"])
         .status()
-        .context("running `systemctl`")?;
+        .context("failed to run `systemctl`")?;
     if !status.success() {
         bail!("`systemctl poweroff` failed: {status}");
     }
@@ -96,9 +96,9 @@ fn kernel_events() -> Result<OwnedFd> {
         SocketType::RAW,
         Some(netlink::KOBJECT_UEVENT),
     )
-    .context("opening the socket of kernel events")?;
+    .context("failed to open the socket of kernel events")?;
     bind(socket.as_fd(), &SocketAddrNetlink::new(0, KERNEL_EVENTS))
-        .context("subscribing to kernel events")?;
+        .context("failed to subscribe to kernel events")?;
     Ok(socket)
 }
 
@@ -106,15 +106,15 @@ fn drain(events: &OwnedFd) -> Result<()> {
     let mut message = [0u8; 4096];
     loop {
         match recv(events.as_fd(), &mut message, RecvFlags::DONTWAIT) {
-            // Overflow loses messages, and what they would tell is looked up anyway.
+            // Lost messages do not matter: each one triggers a full check.
             Ok(_) | Err(rustix::io::Errno::NOBUFS) => {}
             Err(rustix::io::Errno::AGAIN) => return Ok(()),
-            Err(error) => return Err(error).context("reading kernel events"),
+            Err(error) => return Err(error).context("failed to read kernel events"),
         }
     }
 }
 
-/// A processor that was added while running stays off until somebody turns it on.
+/// A hot-plugged processor stays off until it is turned on.
 fn online_processors() {
     let Ok(processors) = fs::read_dir("/sys/devices/system/cpu") else {
         return;
@@ -126,7 +126,10 @@ fn online_processors() {
         if fs::read_to_string(&switch).is_ok_and(|state| state.trim() == "0") {
             match fs::write(&switch, "1") {
                 Ok(()) => say(&format!("turned on `{}`", switch.display())),
-                Err(error) => say(&format!("turning on `{}`: {error}", switch.display())),
+                Err(error) => say(&format!(
+                    "failed to turn on `{}`: {error}",
+                    switch.display()
+                )),
             }
         }
     }

@@ -1,5 +1,5 @@
 /**
- * What the browser tests share: a headless Chromium that notes every fault of a page, and named checks.
+ * The common part of the browser tests: a headless Chromium that records the faults of a page, and named checks.
  * A console error, or a request to another host than the page's, is a fault.
  */
 import assert from 'node:assert/strict';
@@ -8,14 +8,14 @@ import { createInterface } from 'node:readline';
 import { createRequire } from 'node:module';
 import { chromium } from 'playwright-core';
 
-/** In milliseconds, for a machine that is busy or guests without acceleration. */
-const PATIENCE = 120_000;
+/** In milliseconds; long enough for a busy machine, and for guests without acceleration. */
+const TIMEOUT = 120_000;
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 
 export async function launch() {
   return chromium.launch({
     executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
-    timeout: PATIENCE,
+    timeout: TIMEOUT,
     args: [
       ...(process.getuid() === 0 ? ['--no-sandbox'] : []),
       '--disable-gpu',
@@ -28,13 +28,13 @@ export async function launch() {
   });
 }
 
-/** Opens a page; what goes wrong in it is collected in `faults`. */
+/** Opens a page, and collects its errors in `faults`. */
 export async function open(browser, url) {
   const page = await browser.newPage({
     locale: 'en-US',
     viewport: { width: 1200, height: 900 },
   });
-  page.setDefaultTimeout(PATIENCE);
+  page.setDefaultTimeout(TIMEOUT);
   const faults = [];
   page.on('console', (message) => {
     if (message.type() === 'error') faults.push(`console: ${message.text()}`);
@@ -48,13 +48,13 @@ export async function open(browser, url) {
   return { page, faults };
 }
 
-/** Goes to a page by the navigation, as a person would. */
+/** Opens a page by its link in the navigation. */
 export function visit(page, name) {
   const pages = page.getByRole('navigation', { name: /^(Pages|Páginas)$/ });
   return pages.getByRole('link', { name, exact: true }).click();
 }
 
-/** Fails where axe finds a serious or critical fault. */
+/** Fails if axe finds a serious or critical violation. */
 export async function accessible(page, where) {
   await page.evaluate(axe);
   const { violations } = await page.evaluate(() => globalThis.axe.run());
@@ -64,7 +64,7 @@ export async function accessible(page, where) {
   assert.deepEqual(serious, [], where);
 }
 
-/** Fails where the page is wider than the window. */
+/** Fails if the page is wider than the window. */
 export async function fits(page, where) {
   const [content, window] = await page.evaluate(() => [
     document.documentElement.scrollWidth,
@@ -75,14 +75,14 @@ export async function fits(page, where) {
 
 const answers = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 
-/** Asks the test that started this script to do something, such as `kill database-server`, and waits until it has. */
+/** Sends a request to the test that started this script, such as `kill database-server`, and waits until it is done. */
 export async function request(what) {
   console.log(`> ${what}`);
   const { done } = await answers.next();
-  assert.ok(!done, 'the test that started this script is gone');
+  assert.ok(!done, 'the test that started this script has ended');
 }
 
-/** Runs checks in order, each on what the one before left; each is a line. The first that fails ends the run. */
+/** Runs checks in order, each in the state that the previous one left, and prints a line for each. Stops at a failure. */
 export async function run(checks) {
   for (const [name, check] of Object.entries(checks)) {
     const began = performance.now();

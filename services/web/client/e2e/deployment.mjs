@@ -1,5 +1,5 @@
 /**
- * The client against a running deployment: every page once, as far as it needs no more than the deployment.
+ * The client with a running deployment: visits every page once.
  *
  * Usage: node deployment.mjs URL TRAIN_CSV [SCREENSHOT]
  */
@@ -10,16 +10,16 @@ const [url, examples, screenshot] = process.argv.slice(2);
 const browser = await launch();
 const { page, faults } = await open(browser, url);
 
-/** A text that no earlier run can have stored. */
+/** A text that no earlier run has stored. */
 const text = `secure shell client and network tunnel daemon ${Date.now()}`;
 
 await run({
-  'the overview shows three services that serve': async () => {
+  'the overview shows that three services are serving': async () => {
     await page.getByText('Serving', { exact: true }).nth(2).waitFor();
     assert.equal(await page.locator('.services li').count(), 3);
   },
   'the model learns from a CSV file': async () => {
-    await visit(page, 'Learn');
+    await visit(page, 'Train');
     await page.locator('input[name=file]').setInputFiles(examples);
     await page.locator('button[name=train]').click();
     await page.locator('[data-accuracy]').waitFor();
@@ -37,17 +37,17 @@ await run({
     await page.locator('input[name=filter]').fill(JSON.stringify({ text }));
     await page.locator('button[name=apply]').click();
     const row = page.locator('ul.documents li').filter({ hasText: text });
-    await page.locator('[data-count]').getByText('Found: 1', { exact: true }).waitFor();
+    await page.locator('[data-count]').getByText('Documents: 1', { exact: true }).waitFor();
     await row.locator('button.icon').click();
     await page.locator('button[name=confirm-delete]').click();
     await page.getByText('Document deleted.').waitFor();
     await row.waitFor({ state: 'detached' });
   },
-  'the charts draw what the feed says': async () => {
+  'the charts show the values of the feed': async () => {
     await visit(page, 'Monitor');
     await page.getByRole('img', { name: /^Model accuracy: now \d/ }).waitFor();
   },
-  'the page speaks Portuguese': async () => {
+  'the page can switch to Portuguese': async () => {
     await page.locator('.languages button[lang^=pt]').click();
     await page.getByRole('link', { name: 'Documentos' }).waitFor();
     await page.locator('.languages button[lang=en]').click();
@@ -58,8 +58,8 @@ await run({
 });
 if (screenshot) {
   await visit(page, 'Overview');
-  // The figures that came after the checks above, and no half-drawn transition.
-  await page.locator('.figures dd').nth(3).filter({ hasText: '%' }).waitFor();
+  // Wait for the values that arrive after the checks above; draw no transition.
+  await page.locator('.statistics dd').nth(3).filter({ hasText: '%' }).waitFor();
   await page.screenshot({ path: screenshot, animations: 'disabled' });
 }
 await browser.close();

@@ -1,8 +1,8 @@
 /**
- * Every page against three services on loopback that the test which starts this script can kill and start again.
+ * Every page, with three services on loopback. The test that starts this script can kill and restart them.
  *
  * Usage: node pages.mjs URL TRAIN_CSV [SCREENSHOTS]    (started by the web server's own tests)
- * The collection `many` holds 10,000 documents.
+ * The collection `many` has 10,000 documents.
  */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
@@ -10,8 +10,8 @@ import { accessible, fits, launch, open, request, run, visit } from './browser.m
 
 const MANY = 10_000;
 const PHONE = { width: 360, height: 740 };
-const PAGES = ['Overview', 'Documents', 'Classify', 'Learn', 'Monitor'];
-const PAGINAS = ['Visão geral', 'Documentos', 'Classificar', 'Ensinar', 'Monitorar'];
+const PAGES = ['Overview', 'Documents', 'Classify', 'Train', 'Monitor'];
+const PAGINAS = ['Visão geral', 'Documentos', 'Classificar', 'Treinar', 'Monitorar'];
 
 const [url, examples, screenshots] = process.argv.slice(2);
 const browser = await launch();
@@ -32,7 +32,7 @@ async function save(json) {
   await page.locator('button[name=save]').click();
 }
 
-/** Runs what breaks connections, which the browser reports as errors. */
+/** Runs a check that breaks connections, which the browser reports as errors. */
 async function withBrokenConnections(check) {
   const before = faults.length;
   await check();
@@ -41,11 +41,11 @@ async function withBrokenConnections(check) {
 }
 
 await run({
-  'the overview shows three services that serve': async () => {
+  'the overview shows that three services are serving': async () => {
     await page.getByText('Serving', { exact: true }).nth(2).waitFor();
     assert.equal(await page.locator('.services li').count(), 3);
   },
-  'what fails says what, where and in which trace': async () => {
+  'an error shows its cause, its service and its trace': async () => {
     await visit(page, 'Classify');
     await classify('who knows');
     const problem = page.getByRole('alert');
@@ -54,10 +54,10 @@ await run({
     assert.match(await problem.innerText(), /ai-server/);
     assert.match(await problem.locator('[data-trace]').innerText(), /^[0-9a-f]{32}$/);
   },
-  'a CSV file that can’t train is refused before it is sent': async () => {
-    await visit(page, 'Learn');
+  'an invalid CSV file is rejected before it is sent': async () => {
+    await visit(page, 'Train');
     await page.locator('textarea[name=csv]').fill('text,label\na,x\nb');
-    await page.getByText('Line 3 must hold a text and a label.').waitFor();
+    await page.getByText('Line 3 must have a text and a label.').waitFor();
     assert.ok(await page.locator('button[name=train]').isDisabled());
   },
   'the model learns from a CSV file': async () => {
@@ -68,7 +68,7 @@ await run({
     assert.ok(parseFloat(accuracy) > 50, accuracy);
     assert.equal(await page.locator('[data-examples]').innerText(), '716');
   },
-  'a text is classified, and stored only if asked to': async () => {
+  'a text is classified, and stored only on request': async () => {
     await visit(page, 'Classify');
     await page.locator('input[name=store]').uncheck();
     await classify('a relational database server with transactions');
@@ -81,16 +81,16 @@ await run({
   },
   'a document is created, found, edited and deleted': async () => {
     await visit(page, 'Documents');
-    await count.getByText('Found: 1', { exact: true }).waitFor();
+    await count.getByText('Documents: 1', { exact: true }).waitFor();
     await page.locator('button[name=new]').click();
     await page.locator('textarea[name=json]').fill('{"text": "made by hand"');
-    await page.getByText('This is not a JSON object.').waitFor();
+    await page.getByText('Not a valid JSON object.').waitFor();
     assert.ok(await page.locator('button[name=save]').isDisabled());
     await save('{"text": "made by hand", "label": "mail"}');
     await page.getByText('Document created.').waitFor();
     await page.locator('input[name=filter]').fill('mail');
     await page.keyboard.press('Enter');
-    await count.getByText('Found: 1', { exact: true }).waitFor();
+    await count.getByText('Documents: 1', { exact: true }).waitFor();
     await rows.getByText('made by hand').click();
     await page.waitForFunction(() => !document.querySelector('textarea[name=json]').readOnly);
     await save('{"text": "edited by hand", "label": "mail"}');
@@ -99,9 +99,9 @@ await run({
     await page.locator('button[name=confirm-delete]').click();
     await page.getByText('Document deleted.').waitFor();
     await page.locator('button[name=clear]').click();
-    await count.getByText('Found: 1', { exact: true }).waitFor();
+    await count.getByText('Documents: 1', { exact: true }).waitFor();
   },
-  'a filter that the database refuses is explained': async () => {
+  'a filter that the database rejects is explained': async () => {
     await page.locator('input[name=filter]').fill('{"a": {"$nonsense": 1}}');
     await page.keyboard.press('Enter');
     await page.getByRole('alert').getByText('$nonsense').waitFor();
@@ -111,7 +111,7 @@ await run({
   'the model learns from stored documents': async () => {
     await page.locator('input[name=collection]').fill('many');
     await page.keyboard.press('Enter');
-    await visit(page, 'Learn');
+    await visit(page, 'Train');
     await page.locator('input[name=model]').fill('second');
     await page.keyboard.press('Enter');
     await page.locator('button[name=train-from]').click();
@@ -121,13 +121,13 @@ await run({
     await page.locator('input[name=collection]').fill('documents');
     await page.keyboard.press('Enter');
   },
-  '10,000 documents in a list stay usable': async () => {
+  'a list of 10,000 documents stays usable': async () => {
     await visit(page, 'Documents');
     const began = performance.now();
     await choose('many');
     await rows.first().waitFor();
     const first = performance.now() - began;
-    await count.getByText('Found: 10,000', { exact: true }).waitFor();
+    await count.getByText('Documents: 10,000', { exact: true }).waitFor();
     const all = performance.now() - began;
     const inPage = await rows.count();
     assert.ok(inPage < 100, `${inPage} rows are in the page`);
@@ -144,7 +144,7 @@ await run({
     await page.locator(`[data-index="${MANY - 2}"]:focus`).waitFor();
     await page.keyboard.press('Home');
     await page.locator('[data-index="0"]:focus').waitFor();
-    // A wheel through all of it.
+    // Scroll through the whole list.
     const slowest = await page.evaluate(async () => {
       const scroller = document.querySelector('.scroller');
       let slowest = 0;
@@ -163,46 +163,46 @@ await run({
     console.log(
       `        first row ${first.toFixed(0)} ms, all ${all.toFixed(0)} ms, to the end ${jump.toFixed(0)} ms, slowest frame ${slowest.toFixed(0)} ms`,
     );
-    // That few rows are in the page is what keeps it quick; a busy machine may stop the browser for seconds.
+    // The list is fast because the page has only a few rows. A busy machine may stall for seconds.
     assert.ok(first < 50_000 && jump < 10_000 && slowest < 5_000);
     await choose('documents');
   },
-  'the charts draw what the feed says': async () => {
+  'the charts show the values of the feed': async () => {
     await visit(page, 'Monitor');
     await page.getByRole('img', { name: /^Model accuracy: now \d/ }).waitFor();
     await page.getByRole('img', { name: /^Predictions: now 2,/ }).waitFor();
     await page.waitForFunction(() =>
       /L/.test(document.querySelector('.chart .line').getAttribute('d')),
     );
-    await page.locator('.lane .up').nth(2).waitFor();
+    await page.locator('.timeline .up').nth(2).waitFor();
   },
-  'a database that dies and comes back, with the page open': () =>
+  'the page recovers when the database stops and starts': () =>
     withBrokenConnections(async () => {
       await visit(page, 'Overview');
       await request('kill database-server');
       await service('database-server').getByText('Not serving').waitFor();
-      // The classifier needs the database, and says so; the web server answers all the same.
+      // The classifier needs the database and reports that; the web server still responds.
       assert.equal(await service('web-server').getByText('Serving', { exact: true }).count(), 1);
       await visit(page, 'Documents');
       const problem = page.getByRole('alert');
       await problem
         .getByText('`database-server`')
-        .or(problem.getByText("can't be reached"))
+        .or(problem.getByText('is unreachable'))
         .first()
         .waitFor();
       assert.match(await problem.locator('[data-trace]').innerText(), /^[0-9a-f]{32}$/);
       await request('start database-server');
       await problem.waitFor({ state: 'detached' });
-      await count.getByText('Found: 1', { exact: true }).waitFor();
+      await count.getByText('Documents: 1', { exact: true }).waitFor();
       await visit(page, 'Overview');
       await page.getByText('Serving', { exact: true }).nth(2).waitFor();
     }),
-  'a web server that dies and comes back, with the page open': () =>
+  'the page recovers when the web server stops and starts': () =>
     withBrokenConnections(async () => {
       await request('kill web-server');
       await page.getByText('Reconnecting…').waitFor();
       await service('ai-server').getByText('Unknown').waitFor();
-      await page.getByRole('alert').getByText('The server does not answer').waitFor();
+      await page.getByRole('alert').getByText('The server does not respond').waitFor();
       await request('start web-server');
       await page.getByText('Live', { exact: true }).waitFor();
       await page.getByText('Serving', { exact: true }).nth(2).waitFor();
@@ -228,7 +228,7 @@ await run({
     await page.keyboard.press('Escape');
     await page.locator('dialog[open]').waitFor({ state: 'detached' });
   },
-  'axe finds no serious fault, in light and dark': async () => {
+  'axe finds no serious violation, in light and dark': async () => {
     for (const colorScheme of ['light', 'dark']) {
       await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' });
       for (const name of PAGES) {
@@ -256,7 +256,7 @@ await run({
   },
 });
 
-// For people who work on the looks: every page, in light and dark and on a phone, with data in it.
+// For work on the design: pictures of every page with data, in light and dark and on a phone.
 if (screenshots) {
   await page.setViewportSize({ width: 1200, height: 900 });
   await visit(page, 'Documents');
@@ -264,7 +264,7 @@ if (screenshots) {
   await visit(page, 'Classify');
   for (const text of ['a mail transfer agent with filters', 'a game of chess for two players']) {
     await classify(text);
-    await page.locator('.verdicts').getByText(text).waitFor();
+    await page.locator('.results').getByText(text).waitFor();
   }
   const lines = readFileSync(examples, 'utf8').split('\n').slice(1, 200);
   await page.evaluate(async (texts) => {
@@ -282,7 +282,7 @@ if (screenshots) {
     await page.setViewportSize({ width, height });
     const colorScheme = shot === 'dark' ? 'dark' : 'light';
     await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' });
-    for (const title of ['Classify', 'Overview', 'Documents', 'Learn', 'Monitor']) {
+    for (const title of ['Classify', 'Overview', 'Documents', 'Train', 'Monitor']) {
       if (title !== 'Classify' || shot !== 'light') await visit(page, title);
       await page.getByRole('heading', { level: 1, name: title }).waitFor();
       if (title === 'Documents') await rows.nth(5).waitFor();

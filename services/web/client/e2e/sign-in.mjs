@@ -1,5 +1,5 @@
 /**
- * Signing in at a server that wants a token.
+ * Signing in to a server that requires a token.
  *
  * Usage: node sign-in.mjs URL TOKEN    (started by the web server's own tests)
  */
@@ -17,28 +17,28 @@ async function signIn(shown) {
 }
 
 await run({
-  'a stranger sees the door only': async () => {
+  'a visitor sees only the sign-in page': async () => {
     await field.waitFor();
     assert.equal(await page.getByRole('navigation').count(), 0);
-    await accessible(page, 'the door');
+    await accessible(page, 'the sign-in page');
   },
-  'a wrong token is refused': async () => {
+  'a wrong token is rejected': async () => {
     await signIn('not the token');
-    await page.getByText('This is not the token of this server.').waitFor();
-    // The browser reports the refusal; it is the only fault.
+    await page.getByText('The token is wrong.').waitFor();
+    // The browser reports the rejected request, and no other fault.
     assert.equal(faults.length, 1);
     assert.match(faults.pop(), /401/);
   },
-  'the token opens the page that was asked for': async () => {
+  'the token opens the requested page': async () => {
     await signIn(token);
     await page.getByRole('heading', { level: 1, name: 'Documents' }).waitFor();
-    await page.getByText('Nothing is stored here yet.').waitFor();
+    await page.getByText('There are no documents yet.').waitFor();
     await page.getByText('Live', { exact: true }).waitFor();
   },
   'no script can read the session': async () => {
     assert.equal(await page.evaluate(() => document.cookie), '');
   },
-  'the session outlives a reload, and ends by signing out': async () => {
+  'the session survives a reload, and ends when signing out': async () => {
     await page.reload();
     await page.getByText('Live', { exact: true }).waitFor();
     await page.locator('button[name=sign-out]').click();

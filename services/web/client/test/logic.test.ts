@@ -60,7 +60,7 @@ const sample = (time: number, predictions: number | undefined): Sample => ({
   serving: {},
 });
 
-test('the history lets go of what is too old to draw', () => {
+test('the history drops samples that are too old', () => {
   const samples = append([sample(0, 1), sample(1000, 2)], sample(SPAN + 500, 3));
   assert.deepEqual(
     samples.map(({ time }) => time),
@@ -68,7 +68,7 @@ test('the history lets go of what is too old to draw', () => {
   );
 });
 
-test('rates are between neighbours, begin anew with a counter, and have gaps', () => {
+test('rates are between neighbours, restart with a counter, and have gaps', () => {
   const samples = [sample(0, 4), sample(2000, 10), sample(4000, 2), sample(6000, undefined)];
   assert.deepEqual(
     rates(samples).map(({ value }) => value),
@@ -76,14 +76,14 @@ test('rates are between neighbours, begin anew with a counter, and have gaps', (
   );
 });
 
-test('a line has a gap where nothing is known', () => {
+test('a line has a gap where values are missing', () => {
   const points = [0, 1, undefined, 0.5, 1].map((value, time) => ({ time, value }));
   const box = { from: 0, to: 4, least: 0, most: 1, width: 40, height: 10 };
   assert.equal(path(points, box), 'M0 10L10 0M30 5L40 0');
   assert.deepEqual([0, 0.3, 1, 3, 12, 700].map(ceiling), [1, 0.5, 1, 5, 20, 1000]);
 });
 
-test('the languages use the same places in each sentence', () => {
+test('the languages use the same placeholders in each text', () => {
   const places = (text: string): string[] => (text.match(/\{\w+\}/g) ?? []).sort();
   for (const [key, sentence] of Object.entries(dictionaries.en)) {
     const translated = Reflect.get(dictionaries['pt-BR'], key) as string;
@@ -91,7 +91,7 @@ test('the languages use the same places in each sentence', () => {
   }
 });
 
-test('the browser chooses the language', () => {
+test('the languages of the browser select the language', () => {
   assert.equal(pickLanguage(['fr', 'pt-PT', 'en']), 'pt-BR');
   assert.equal(pickLanguage(['fr']), 'en');
   assert.equal(fill('{a} of {b}', { a: 1 }), '1 of {b}');

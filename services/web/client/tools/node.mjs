@@ -1,10 +1,10 @@
 /**
- * Runs its arguments under the Node that the packages `node-linux-*` bring: Angular refuses the
+ * Runs its arguments under the Node of the packages `node-linux-*`: Angular does not support the
  * older Node of the distributions, and an old npm does not link the newer one into `.bin`.
  *
  *   npm run SCRIPT -> node tools/node.mjs FILE ARGUMENT...
  *
- * An old Node's npm also skips native parts that want a newer one; they are installed here, by the
+ * An old Node's npm also skips native parts that need a newer one; they are installed here, by the
  * same npm under the newer Node. Where no such package exists (not Linux) the caller's Node runs.
  * Programs that the arguments start find the same Node first in their PATH.
  */

@@ -1,4 +1,4 @@
-/** Generates the typed stubs in `src/stubs` from the protocols, with `protoc` of the distribution. */
+/** Generates the typed stubs in `src/stubs` from the protocols, with the distribution's `protoc`. */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, rmSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -22,5 +22,5 @@ const { status, error } = spawnSync(
   ],
   { stdio: 'inherit' },
 );
-if (error) throw new Error(`can't run protoc: is protobuf-compiler installed? (${error.message})`);
+if (error) throw new Error(`failed to run protoc: ${error.message}. Install protobuf-compiler.`);
 process.exit(status ?? 1);

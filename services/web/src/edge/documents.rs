@@ -32,9 +32,9 @@ pub(super) async fn collections(State(workflows): State<Workflows>) -> Answer<Js
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct List {
-    /// A filter as MongoDB users know it, such as `{"label": "sport"}`; all documents without one.
+    /// A filter as MongoDB users know it, such as `{"label": "sport"}`; without one, all documents.
     query: Option<String>,
-    /// 50 where it is not given.
+    /// 50 by default.
     limit: Option<u64>,
     skip: Option<u64>,
 }
@@ -138,7 +138,7 @@ pub(super) async fn update(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Removes a document.
+/// Deletes a document.
 #[utoipa::path(delete, path = "/collections/{collection}/documents/{id}", tag = "documents",
     params(("collection" = String, Path), ("id" = String, Path)),
     responses(
@@ -155,6 +155,6 @@ pub(super) async fn remove(
 
 fn stored(id: String, data: &str) -> Result<Stored, Status> {
     let data = serde_json::from_str(data)
-        .map_err(|error| Problem::internal("a stored document can't be read", error))?;
+        .map_err(|error| Problem::internal("a stored document is not valid", error))?;
     Ok(Stored { id, data })
 }

@@ -1,9 +1,10 @@
 //! The JSON edge under `/api/v1`: the same operations as gRPC, for curl and scripts.
 //!
-//! Paths, parameters and shapes are declared once, on the handlers; the routes and the OpenAPI document both come of
-//! that.
+//! Paths, parameters and shapes are declared once, on the handlers: both the routes and the OpenAPI document are made
+//! from these declarations.
 
 mod documents;
+mod guard;
 mod models;
 mod session;
 mod system;
@@ -24,7 +25,7 @@ use crate::access::Access;
 use crate::problem::EdgeError;
 use crate::workflows::Workflows;
 
-pub(crate) use session::SESSION_PATH;
+pub(crate) use guard::guard;
 
 const BASE: &str = "/api/v1";
 
@@ -83,8 +84,7 @@ fn declared(workflows: Workflows, access: Arc<Access>) -> OpenApiRouter {
 }
 
 async fn unknown() -> EdgeError {
-    let message =
-        format!("there is no such path under `{BASE}`: `{BASE}/openapi.json` has them all");
+    let message = format!("no such path under `{BASE}`: `{BASE}/openapi.json` lists all of them");
     Status::from(Problem::new(Code::NotFound, "PATH_UNKNOWN", message)).into()
 }
 
@@ -92,7 +92,7 @@ fn malformed(part: &str, error: &dyn std::fmt::Display) -> Status {
     Problem::invalid(
         part,
         "REQUEST_MALFORMED",
-        format!("the {part} can't be read: {error}"),
+        format!("the {part} is not valid: {error}"),
     )
     .into()
 }

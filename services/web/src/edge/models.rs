@@ -17,10 +17,10 @@ use crate::workflows::Workflows;
 #[derive(Deserialize, ToSchema)]
 pub(super) struct Classify {
     text: String,
-    /// `default` where it is not given.
+    /// `default` by default.
     #[serde(default)]
     model_id: String,
-    /// `documents` where it is not given.
+    /// `documents` by default.
     #[serde(default)]
     collection: String,
     #[serde(default)]
@@ -33,12 +33,12 @@ pub(super) struct Classified {
     /// From 0 to 1.
     confidence: f32,
     model_id: String,
-    /// Only where the text was stored.
+    /// Present only if the text was stored.
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<String>,
 }
 
-/// Predicts a text's label and, if asked to, stores both.
+/// Predicts a text's label and, if requested, stores both.
 #[utoipa::path(post, path = "/classify", tag = "models", request_body = Classify, responses(
     (status = OK, body = Classified),
     (status = "default", body = ProblemDetails, content_type = "application/problem+json"),
@@ -82,7 +82,7 @@ pub(super) struct Trained {
     examples: i32,
 }
 
-/// Trains a model with examples: JSON, or CSV whose first line is `text,label`.
+/// Trains a model with examples: JSON, or CSV with the first line `text,label`.
 #[utoipa::path(post, path = "/models/{id}/train", tag = "models",
     params(("id" = String, Path)),
     request_body(content((Training = "application/json"), (String = "text/csv"))),

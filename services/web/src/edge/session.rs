@@ -1,4 +1,4 @@
-//! Signing in with the token, for browsers: they get a cookie that scripts can't read.
+//! Signing in with the token, for browsers: they get a cookie that scripts cannot read.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,12 +15,12 @@ use super::{Answer, malformed};
 use crate::access::{Access, cookie, no_cookie};
 use crate::problem::ProblemDetails;
 
-/// Open to all: it is where one signs in.
-pub(crate) const SESSION_PATH: &str = "/api/v1/session";
+/// Open to all callers: they sign in here.
+pub(super) const SESSION_PATH: &str = "/api/v1/session";
 
 #[derive(Serialize, ToSchema)]
 pub(super) struct Session {
-    /// Whether a token is required at all.
+    /// Whether a token is required.
     required: bool,
     signed_in: bool,
 }

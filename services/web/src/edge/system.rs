@@ -1,4 +1,4 @@
-//! The services' state, once and as it changes.
+//! The services' state, once and continuously.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -28,11 +28,11 @@ pub(super) struct Backend {
     name: String,
     serving: bool,
     detail: String,
-    /// How long its answer took.
+    /// How long the answer took.
     milliseconds: f32,
 }
 
-/// Whether the three services serve.
+/// Whether the three services are serving.
 #[utoipa::path(get, path = "/status", tag = "system", responses((status = OK, body = Status)))]
 pub(super) async fn status(State(workflows): State<Workflows>) -> Json<Status> {
     let backends = workflows.backends.states().await;
@@ -45,17 +45,17 @@ pub(super) async fn status(State(workflows): State<Workflows>) -> Json<Status> {
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Watch {
-    /// `documents` where it is not given.
+    /// `documents` by default.
     #[serde(default)]
     collection: String,
-    /// `default` where it is not given.
+    /// `default` by default.
     #[serde(default)]
     model_id: String,
-    /// 2000 where it is not given; 0 ends the stream after one event.
+    /// 2000 by default; 0 ends the stream after one event.
     interval_ms: Option<u32>,
 }
 
-/// What can't be known now, because a service doesn't answer, is left out.
+/// Values that a service does not report in time are left out.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Dashboard {
     backends: Vec<Backend>,

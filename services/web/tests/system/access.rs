@@ -1,4 +1,4 @@
-//! With a token, nothing of the API is open; without one, everything is.
+//! With a token, no part of the API is open; without one, all of it is.
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
@@ -24,7 +24,7 @@ async fn ask(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_is_asked_for_everywhere_but_at_the_door() {
+async fn the_token_is_required_everywhere_except_for_signing_in() {
     let directory = tempfile::tempdir().unwrap();
     let store = directory.path().join("store.sqlite");
     let system = System::start_with(&store, Some(TOKEN.parse().unwrap())).await;

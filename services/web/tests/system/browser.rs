@@ -1,4 +1,4 @@
-//! The client in headless Chromium, against services that die and come back.
+//! The client in headless Chromium, against services that stop and start again.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -31,7 +31,7 @@ fn script(name: &str, system: &System) -> Command {
     node
 }
 
-/// Does what the script asks for (`> kill NAME`, `> start NAME`), shows what it says, and waits for its end.
+/// Executes the script's requests (`> kill NAME`, `> start NAME`), prints its output, and waits for its end.
 async fn follow(mut node: Child, system: &mut System) {
     let mut lines = BufReader::new(node.stdout.take().unwrap()).lines();
     let mut answers = node.stdin.take().unwrap();
@@ -48,7 +48,7 @@ async fn follow(mut node: Child, system: &mut System) {
         match verb {
             "kill" => system.kill(name),
             "start" => system.start_service(name).await,
-            _ => panic!("the script asks for `{request}`"),
+            _ => panic!("unknown request of the script: `{request}`"),
         }
         answers.write_all(b"done\n").await.unwrap();
     }
@@ -74,13 +74,13 @@ async fn fill(system: &System) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_page_works_and_outlives_its_backends() {
+async fn all_pages_work_and_recover_from_failed_backends() {
     let directory = tempfile::tempdir().unwrap();
     let mut system = System::start(&directory.path().join("store.sqlite")).await;
     fill(&system).await;
     let mut node = script("pages.mjs", &system);
     node.arg(data("train.csv"));
-    // For people who work on the looks: pictures of every page.
+    // For work on the design: pictures of all pages.
     if let Some(folder) = std::env::var_os("SCREENSHOTS") {
         node.arg(PathBuf::from(folder));
     }
@@ -88,9 +88,9 @@ async fn every_page_works_and_outlives_its_backends() {
     system.stop().await;
 }
 
-/// The script that the end-to-end tests run against virtual machines.
+/// The script that the end-to-end tests also run against virtual machines.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deployment_is_used() {
+async fn the_client_works_with_a_deployment() {
     let directory = tempfile::tempdir().unwrap();
     let mut system = System::start(&directory.path().join("store.sqlite")).await;
     let mut node = script("deployment.mjs", &system);
@@ -99,7 +99,7 @@ async fn a_deployment_is_used() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stranger_signs_in() {
+async fn a_visitor_signs_in() {
     const TOKEN: &str = "a-token-of-the-browser";
     let directory = tempfile::tempdir().unwrap();
     let store = directory.path().join("store.sqlite");

@@ -13,10 +13,10 @@ use tonic::{Code, Streaming};
 
 use crate::running::{DATABASE, System, WEB, data};
 
-/// A count is shown for twenty times the time that it took.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// A count is valid for twenty times as long as it took.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Reads the feed up to the summary that is wanted: what a backend can't tell in time comes with a later one.
+/// Reads the feed up to the wanted summary: a value that a backend does not report in time comes with a later one.
 async fn until(feed: &mut Streaming<Summary>, wanted: impl Fn(&Summary) -> bool) -> Summary {
     let mut last = None;
     let read = async {
@@ -28,12 +28,12 @@ async fn until(feed: &mut Streaming<Summary>, wanted: impl Fn(&Summary) -> bool)
             last = Some(summary);
         }
     };
-    let read = timeout(PATIENCE, read).await;
+    let read = timeout(TIMEOUT, read).await;
     read.unwrap_or_else(|_| panic!("the last summary was {last:?}"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn uploaded_documents_are_counted_listed_and_learned_from() {
+async fn uploaded_documents_are_counted_listed_and_learned() {
     let directory = tempfile::tempdir().unwrap();
     let mut system = System::start(&directory.path().join("store.sqlite")).await;
     let mut business = BusinessServiceClient::new(system.dependency(WEB).connect());
@@ -78,7 +78,7 @@ async fn uploaded_documents_are_counted_listed_and_learned_from() {
     );
     assert!(result.accuracy > 0.5, "{result:?}");
 
-    // A collection is noted behind the caller's back.
+    // A collection is recorded in the background.
     let noted = async {
         loop {
             let list = business
@@ -90,7 +90,7 @@ async fn uploaded_documents_are_counted_listed_and_learned_from() {
             }
         }
     };
-    timeout(PATIENCE, noted).await.unwrap();
+    timeout(TIMEOUT, noted).await.unwrap();
 
     let request = SummaryRequest {
         collection: "examples".to_owned(),
@@ -108,7 +108,7 @@ async fn uploaded_documents_are_counted_listed_and_learned_from() {
     assert_eq!((summary.documents, sum), (Some(documents), documents));
     assert!(summary.model_accuracy.unwrap() > 0.5);
 
-    // The feed outlives a database that dies and comes back.
+    // The feed survives a restart of the database.
     let serves = |summary: &Summary| {
         let mut states = summary.backends.iter();
         states.find(|state| state.name == DATABASE).unwrap().serving

@@ -15,10 +15,10 @@ use tonic::Code;
 
 use crate::running::{DATABASE, System, WEB, data};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn documents_live_through_the_edge_and_a_restart() {
+async fn documents_are_stored_through_the_edge_and_survive_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let store = directory.path().join("store.sqlite");
     let system = System::start(&store).await;
@@ -152,15 +152,15 @@ async fn a_model_learns_real_texts_and_survives_a_restart() {
         if serving == [&json!(true); 3] {
             break;
         }
-        // One that does not answer in time is told as not serving.
-        assert!(began.elapsed() < PATIENCE, "{state}");
+        // A service that does not answer in time is reported as not serving.
+        assert!(began.elapsed() < TIMEOUT, "{state}");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     system.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_caller_without_a_certificate_of_the_deployment_gets_nowhere() {
+async fn a_caller_without_a_certificate_of_the_deployment_is_rejected() {
     let directory = tempfile::tempdir().unwrap();
     let system = System::start(&directory.path().join("store.sqlite")).await;
     let create = || CreateRequest {
@@ -170,10 +170,10 @@ async fn a_caller_without_a_certificate_of_the_deployment_gets_nowhere() {
     let mut known = DatabaseServiceClient::new(system.dependency(DATABASE).connect());
     assert!(known.create(create()).await.is_ok());
     let port = system.port(DATABASE);
-    let stranger =
+    let foreign =
         Authority::default().dependency("database-server", (Ipv4Addr::LOCALHOST, port).into());
-    let mut stranger = DatabaseServiceClient::new(stranger.connect());
-    let refused = tokio::time::timeout(Duration::from_secs(10), stranger.create(create()))
+    let mut foreign = DatabaseServiceClient::new(foreign.connect());
+    let refused = tokio::time::timeout(Duration::from_secs(10), foreign.create(create()))
         .await
         .unwrap();
     assert_eq!(refused.unwrap_err().code(), Code::Unavailable);

@@ -1,6 +1,6 @@
-//! What a caller and the backends do to each other: deadlines, cancellation, retries, slowness, flow control.
+//! Limits between callers and backends: deadlines, cancellation, retries, slowness, flow control.
 //!
-//! The AI service is one of this test's own here, because it has to be slow, flaky or watched.
+//! The AI service is an implementation of this test, because it has to be slow, unavailable or observed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,14 +23,14 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::running::{System, WEB};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What happened to a call at the AI service.
+/// An event of a call at the AI service.
 #[derive(Debug, PartialEq, Eq)]
 enum Event {
     /// With its deadline.
     Came(Option<String>),
-    /// Its handler ended without an answer.
+    /// Its handler was dropped without an answer.
     Dropped,
 }
 
@@ -39,7 +39,7 @@ struct Call(UnboundedSender<Event>);
 impl Drop for Call {
     fn drop(&mut self) {
         // The test may have ended.
-        let _gone = self.0.send(Event::Dropped);
+        let _ = self.0.send(Event::Dropped);
     }
 }
 
@@ -47,7 +47,7 @@ impl Drop for Call {
 enum Manner {
     /// Never answers.
     Hangs,
-    /// UNAVAILABLE that many times, then answers.
+    /// Returns UNAVAILABLE this many times, then answers.
     Fails(usize),
 }
 
@@ -61,7 +61,7 @@ impl OddAi {
     async fn behave<T>(&self, request: Request<T>) -> Result<(), Status> {
         let deadline = request.metadata().get("grpc-timeout");
         let deadline = deadline.map(|value| value.to_str().unwrap().to_owned());
-        let _gone = self.events.send(Event::Came(deadline));
+        let _ = self.events.send(Event::Came(deadline));
         let number = self.calls.fetch_add(1, Ordering::SeqCst);
         match self.manner {
             Manner::Hangs => {
@@ -141,10 +141,7 @@ impl Odd {
     }
 
     async fn next(&mut self) -> Event {
-        timeout(PATIENCE, self.events.recv())
-            .await
-            .unwrap()
-            .unwrap()
+        timeout(TIMEOUT, self.events.recv()).await.unwrap().unwrap()
     }
 
     fn business(&self) -> BusinessServiceClient<serving::Link> {
@@ -170,17 +167,17 @@ async fn a_callers_deadline_reaches_the_backend() {
         matches!(refused.code(), Code::DeadlineExceeded | Code::Cancelled),
         "{refused}"
     );
-    assert!(began.elapsed() < PATIENCE);
-    let Event::Came(Some(told)) = odd.next().await else {
-        panic!("the backend was told no deadline");
+    assert!(began.elapsed() < TIMEOUT);
+    let Event::Came(Some(timeout)) = odd.next().await else {
+        panic!("the backend received no deadline");
     };
-    let left: u64 = told.strip_suffix('u').unwrap().parse().unwrap();
-    assert!((1..5_000_000).contains(&left), "{told}");
+    let left: u64 = timeout.strip_suffix('u').unwrap().parse().unwrap();
+    assert!((1..5_000_000).contains(&left), "{timeout}");
     assert_eq!(odd.next().await, Event::Dropped);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_caller_that_goes_away_cancels_the_backends_call() {
+async fn a_caller_that_disconnects_cancels_the_backends_call() {
     let mut odd = Odd::start(Manner::Hangs).await;
     let mut business = odd.business();
     let call = tokio::spawn(async move { business.classify(text("x")).await });
@@ -217,7 +214,7 @@ async fn a_caller_that_goes_away_cancels_the_backends_call() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_what_is_idempotent_is_tried_again() {
+async fn only_idempotent_calls_are_repeated() {
     let odd = Odd::start(Manner::Fails(2)).await;
     let document = odd
         .business()
@@ -237,7 +234,7 @@ async fn only_what_is_idempotent_is_tried_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_backend_holds_up_no_calls_to_the_other() {
+async fn a_slow_backend_does_not_delay_calls_to_the_other() {
     const HANGING: usize = 200;
     let mut odd = Odd::start(Manner::Hangs).await;
     let business = odd.business();
@@ -252,23 +249,23 @@ async fn a_slow_backend_holds_up_no_calls_to_the_other() {
     }
     let path = "/collections/notes/documents";
     let stored = odd.system.json("POST", path, json!({"a": 1}));
-    let (status, stored) = timeout(PATIENCE, stored).await.unwrap();
+    let (status, stored) = timeout(TIMEOUT, stored).await.unwrap();
     assert_eq!(status, StatusCode::CREATED);
     let path = format!("{path}/{}", stored["id"].as_str().unwrap());
-    let read = timeout(PATIENCE, odd.system.json("GET", &path, Value::Null));
+    let read = timeout(TIMEOUT, odd.system.json("GET", &path, Value::Null));
     assert_eq!(read.await.unwrap().0, StatusCode::OK);
     assert!(hanging.iter().all(|call| !call.is_finished()));
-    // The dashboard says what it knows of the other, too.
+    // The dashboard still shows the values of the other backend.
     let mut business = odd.business();
     let request = pspd_proto::business::SummaryRequest {
         collection: "notes".to_owned(),
         ..Default::default()
     };
-    let summaries = timeout(PATIENCE, business.watch_summary(request))
+    let summaries = timeout(TIMEOUT, business.watch_summary(request))
         .await
         .unwrap();
     let mut summaries = summaries.unwrap().into_inner();
-    let summary = timeout(PATIENCE, summaries.next())
+    let summary = timeout(TIMEOUT, summaries.next())
         .await
         .unwrap()
         .unwrap()
@@ -278,7 +275,7 @@ async fn a_slow_backend_holds_up_no_calls_to_the_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reader_that_takes_no_results_bounds_what_is_taken_in() {
+async fn a_caller_that_reads_no_results_limits_what_is_read_from_it() {
     const DOCUMENTS: usize = 400;
     const SIZE: usize = 64 * 1024;
     let odd = Odd::start(Manner::Fails(0)).await;
@@ -297,7 +294,7 @@ async fn a_reader_that_takes_no_results_bounds_what_is_taken_in() {
     let deadline = Instant::now() + Duration::from_secs(60);
     // Stalled: nothing more was sent for a second.
     while seen.1.elapsed() < Duration::from_secs(1) {
-        assert!(Instant::now() < deadline, "the sender was never stopped");
+        assert!(Instant::now() < deadline, "the sender never stalled");
         tokio::time::sleep(Duration::from_millis(50)).await;
         let now = sent.load(Ordering::SeqCst);
         if now != seen.0 {

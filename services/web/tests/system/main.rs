@@ -1,4 +1,4 @@
-//! The whole reference system on loopback: three services with real TLS, real storage, and HTTP before them.
+//! The whole reference system on loopback: three services with real TLS and real storage, and their HTTP side.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 

@@ -1,4 +1,4 @@
-//! The OpenAPI document says what the router does.
+//! The OpenAPI document matches the router.
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::running::System;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_documented_operation_exists_and_answers_as_documented() {
+async fn every_documented_operation_exists_and_responds_as_documented() {
     let directory = tempfile::tempdir().unwrap();
     let system = System::start(&directory.path().join("store.sqlite")).await;
     let (status, document) = system.json("GET", "/openapi.json", Value::Null).await;
@@ -19,7 +19,7 @@ async fn every_documented_operation_exists_and_answers_as_documented() {
             operations.push(format!("{method} {path}"));
             let asked = path.replace(['{', '}'], "");
             let asked = asked.strip_prefix("/api/v1").unwrap();
-            // A stream would not end.
+            // A stream does not end.
             let asked = asked.replace("/summary", "/summary?interval_ms=0");
             let (status, answer) = system
                 .json(&method.to_uppercase(), &asked, Value::Null)

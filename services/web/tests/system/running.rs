@@ -1,5 +1,5 @@
-//! Three services of one test, each in a runtime of its own, so that one can be killed as a process would be: all its
-//! tasks end at once and its connections break.
+//! The three services of one test, each in its own runtime, so that one can be killed like a process: all its tasks end
+//! at once and its connections break.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -59,7 +59,7 @@ impl System {
         system
     }
 
-    /// Database and web server, and whatever of the authority's answers at `ai`.
+    /// Database and web server, and any service of the authority at `ai`.
     pub async fn start_before(store: &Path, authority: Authority, ai: SocketAddr) -> Self {
         let mut system = Self {
             authority,
@@ -83,7 +83,7 @@ impl System {
         }
     }
 
-    /// Starts a service on a free port, or again on the port that it had.
+    /// Starts a service on a free port, or on its earlier port.
     pub async fn start_service(&mut self, name: &'static str) {
         let (mut service, mut listener) = self.authority.service(name).await;
         if let Some(address) = self.addresses.get(name) {
@@ -98,7 +98,7 @@ impl System {
             DATABASE => {
                 let location = Location::File(self.store.clone());
                 let opened = async move { Store::open(&location, Indexes::default()).await };
-                // Opened first: whoever calls once this has returned gives a handshake only so long.
+                // Opened first: a caller that connects after this function returns has a short handshake timeout.
                 let store = runtime.spawn(opened).await.unwrap().unwrap();
                 runtime.spawn(async move {
                     database_server::serve(listener, &service, store, stop).await
@@ -130,12 +130,12 @@ impl System {
         self.running.insert(name, running);
     }
 
-    /// Ends a service at once, as a crash would.
+    /// Ends a service immediately, like a crash.
     pub fn kill(&mut self, name: &str) {
         self.running.remove(name).unwrap();
     }
 
-    /// Lets all services drain and end.
+    /// Drains and ends all services.
     pub async fn stop(mut self) {
         for running in self.running.values() {
             running.shutdown.cancel();

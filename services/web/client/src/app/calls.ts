@@ -1,6 +1,6 @@
 /**
- * The web server's services by their typed stubs, over gRPC-Web.
- * Every call has a trace of its own, whose id its error carries. Nothing is retried here: callers know what is safe.
+ * The web server's gRPC services, over gRPC-Web.
+ * Every call has its own trace, and its errors have the trace's id. Nothing is retried here: callers know what is safe.
  */
 import { Injectable, inject } from '@angular/core';
 import { Code, ConnectError, createClient, type Interceptor } from '@connectrpc/connect';
@@ -11,7 +11,7 @@ import { TRACE_HEADER } from './problem';
 import { Session } from './session';
 
 const DEADLINE = 30_000;
-/** For calls whose answer is a stream that goes on. */
+/** For calls with a stream of responses that does not end. */
 export const NO_DEADLINE = 0;
 
 @Injectable({ providedIn: 'root' })
@@ -21,7 +21,7 @@ export class Calls {
   private readonly traced: Interceptor = (next) => async (request) => {
     const trace = hex(16);
     request.header.set('traceparent', `00-${trace}-${hex(8)}-01`);
-    const note = (error: unknown): ConnectError => {
+    const annotate = (error: unknown): ConnectError => {
       const failure = ConnectError.from(error);
       failure.metadata.set(TRACE_HEADER, trace);
       if (failure.code === Code.Unauthenticated) this.session.lost();
@@ -29,9 +29,11 @@ export class Calls {
     };
     try {
       const response = await next(request);
-      return response.stream ? { ...response, message: noting(response.message, note) } : response;
+      return response.stream
+        ? { ...response, message: annotated(response.message, annotate) }
+        : response;
     } catch (error) {
-      throw note(error);
+      throw annotate(error);
     }
   };
 
@@ -45,14 +47,14 @@ export class Calls {
   readonly documents = createClient(DatabaseService, this.transport);
 }
 
-async function* noting<T>(
+async function* annotated<T>(
   messages: AsyncIterable<T>,
-  note: (error: unknown) => ConnectError,
+  annotate: (error: unknown) => ConnectError,
 ): AsyncGenerator<T> {
   try {
     yield* messages;
   } catch (error) {
-    throw note(error);
+    throw annotate(error);
   }
 }
 

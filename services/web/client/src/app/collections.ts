@@ -1,4 +1,4 @@
-/** The collections that the server knows, and the one that is worked on. */
+/** The collections that the server knows, and the selected one. */
 import { Injectable, computed, inject, signal } from '@angular/core';
 import { Calls } from './calls';
 import { Settings } from './settings';
@@ -17,7 +17,7 @@ export class Collections {
     try {
       this.known.set((await this.calls.business.listCollections({})).collections);
     } catch {
-      // The list is a convenience: any name can be typed, and what fails is told by the documents' own call.
+      // The list is optional: any name can be typed, and the query of its documents shows the error.
     }
   }
 }

@@ -1,4 +1,4 @@
-/** Checks training data before it is sent: the header `text,label`, and both in each row; further columns are let be. */
+/** Checks training data before it is sent: the header `text,label`, and both in each row; ignores further columns. */
 
 export type CsvCheck =
   | { readonly ok: true; readonly examples: number; readonly labels: number }
@@ -13,7 +13,7 @@ interface Row {
   readonly fields: readonly string[];
 }
 
-/** Splits RFC 4180 text into rows, or names the line of a quote that never closes. */
+/** Splits RFC 4180 text into rows, or returns the line of a quote that is not closed. */
 export function parseCsv(text: string): Row[] | { readonly unclosed: number } {
   const rows: Row[] = [];
   let fields: string[] = [];
@@ -51,7 +51,7 @@ export function parseCsv(text: string): Row[] | { readonly unclosed: number } {
   return rows;
 }
 
-/** Says whether `text` can train a model: at least two labels are needed to tell apart. */
+/** Checks whether `text` can train a model, which needs at least two labels. */
 export function checkCsv(text: string): CsvCheck {
   const rows = parseCsv(text.replace(/^\uFEFF/, ''));
   if ('unclosed' in rows) return { ok: false, reason: 'quote', line: rows.unclosed };
@@ -74,7 +74,7 @@ export interface Example {
   readonly label: string;
 }
 
-/** The examples of a text that `checkCsv` let pass. */
+/** The examples of a text that `checkCsv` accepted. */
 export function examples(text: string): readonly Example[] {
   const rows = parseCsv(text.replace(/^\uFEFF/, ''));
   if ('unclosed' in rows) return [];
@@ -83,10 +83,10 @@ export function examples(text: string): readonly Example[] {
     .map(({ fields }) => ({ text: fields[0] ?? '', label: (fields[1] ?? '').trim() }));
 }
 
-/** Of a batch's characters; a call may have 4 MiB, and a character three bytes. */
+/** The most characters of a batch: a call may have 4 MiB, and a character may have three bytes. */
 const BATCH = 500_000;
 
-/** Cuts examples into batches that each fit into one call. */
+/** Splits examples into batches that fit into one call each. */
 export function* batches(all: readonly Example[]): Generator<Example[]> {
   let batch: Example[] = [];
   let size = 0;

@@ -1,4 +1,4 @@
-/** What the live feed said over the last minutes, as points to draw. Pure: times are given. */
+/** The values of the live feed over the last minutes, as points to draw. Pure: the caller passes the time. */
 
 export interface Sample {
   /** In milliseconds. */
@@ -6,14 +6,14 @@ export interface Sample {
   readonly accuracy: number | undefined;
   readonly predictions: number | undefined;
   readonly confidence: number | undefined;
-  /** Whether each service served, by its name. */
+  /** Whether each service was serving, by name. */
   readonly serving: Readonly<Record<string, boolean>>;
 }
 
-/** As long as the charts look back. */
+/** The time span of the charts. */
 export const SPAN = 10 * 60_000;
 
-/** Adds a sample, and lets go of those that are too old to draw. */
+/** Adds a sample, and drops samples that are too old. */
 export function append(samples: readonly Sample[], sample: Sample): readonly Sample[] {
   const first = samples.findIndex(({ time }) => time >= sample.time - SPAN);
   return [...(first < 0 ? [] : samples.slice(first)), sample];
@@ -21,11 +21,11 @@ export function append(samples: readonly Sample[], sample: Sample): readonly Sam
 
 export interface Point {
   readonly time: number;
-  /** Absent where nothing is known. */
+  /** Absent if the value is unknown. */
   readonly value: number | undefined;
 }
 
-/** Predictions per second between each sample and the one before; a counter that fell began anew. */
+/** Predictions per second between neighbouring samples; a lower counter means that the service restarted. */
 export function rates(samples: readonly Sample[]): readonly Point[] {
   return samples.slice(1).map(({ time, predictions }, index) => {
     const before = samples[index];
@@ -37,7 +37,7 @@ export function rates(samples: readonly Sample[]): readonly Point[] {
   });
 }
 
-/** The line through the known points as an SVG path, in a box of the given size; gaps stay gaps. */
+/** The line through the known points as an SVG path in a box of the given size, with gaps for unknown values. */
 export function path(
   points: readonly Point[],
   box: { from: number; to: number; least: number; most: number; width: number; height: number },
@@ -59,7 +59,7 @@ export function path(
   return line;
 }
 
-/** The least "round" number (1, 2 or 5 times a power of ten) that is not below `value`. */
+/** The smallest round number (1, 2 or 5 times a power of ten) that is at least `value`. */
 export function ceiling(value: number): number {
   if (value <= 0) return 1;
   const power = 10 ** Math.floor(Math.log10(value));

@@ -19,7 +19,7 @@ const WEB = 'web-server';
 
 export interface Service {
   readonly name: string;
-  /** `unknown` while the web server, who would know, can't be asked. */
+  /** `unknown` while the web server, which reports it, is unreachable. */
   readonly state: 'serving' | 'down' | 'unknown';
   readonly detail: string;
   readonly milliseconds: number;
@@ -65,13 +65,13 @@ export class Live {
       if (stop.aborted) return;
       this.state.set('lost');
       this.problem.set(failure);
-      this.remember(null);
+      this.record(null);
       await pause(delay * (0.75 + Math.random() / 2), stop);
       delay = Math.min(delay * 2, LONGEST_DELAY);
     }
   }
 
-  /** Follows one connection to its end and returns why it ended. */
+  /** Follows one connection until it ends, and returns the reason. */
   private async stream(
     collection: string,
     modelId: string,
@@ -104,11 +104,11 @@ export class Live {
     this.summary.set(summary);
     this.problem.set(null);
     this.state.set('live');
-    this.remember(summary);
+    this.record(summary);
   }
 
-  /** Keeps a sample; of nothing known where the feed was lost. */
-  private remember(summary: Summary | null): void {
+  /** Adds a sample; one without values if the feed was lost. */
+  private record(summary: Summary | null): void {
     const backends = summary?.backends ?? [];
     const sample: Sample = {
       time: Date.now(),

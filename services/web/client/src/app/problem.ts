@@ -1,8 +1,8 @@
-/** Why a call failed: what the services said of it, and the trace id to find it in their logs by. */
+/** The reason for a failed call, as the services describe it, and the trace id for their logs. */
 import { Code, ConnectError } from '@connectrpc/connect';
 import { ErrorInfoSchema } from '../stubs/google/rpc/error_details_pb';
 
-/** Where the calls' interceptor leaves the trace id, for errors that no service described. */
+/** The metadata in which the calls' interceptor puts the trace id, for errors that no service described. */
 export const TRACE_HEADER = 'trace-id';
 
 export class Problem extends Error {
@@ -11,14 +11,14 @@ export class Problem extends Error {
     readonly detail: string,
     readonly service: string,
     readonly traceId: string,
-    /** Whether a service described the failure; else no answer came. */
+    /** Whether a service described the failure; otherwise there was no response. */
     readonly described: boolean,
   ) {
     super(detail);
   }
 
-  /** Whether the same call may succeed later without the user changing anything. */
-  get passing(): boolean {
+  /** Whether the same call may succeed later without any change by the user. */
+  get transient(): boolean {
     return (
       !this.described ||
       this.code === Code.Unavailable ||

@@ -1,8 +1,8 @@
 /**
- * Whether the server wants a token, and whether this browser has signed in with it.
+ * Whether the server requires a token, and whether this browser is signed in.
  *
- *   unknown -> open                     no token is wanted
- *   unknown -> in <-> out               a cookie that scripts can't read carries the session
+ *   unknown -> open                     no token is required
+ *   unknown -> in <-> out               the session is in a cookie that scripts cannot read
  */
 import { Injectable, signal } from '@angular/core';
 
@@ -22,12 +22,12 @@ export class Session {
       const { required, signed_in } = (await response.json()) as Record<string, boolean>;
       this.state.set(required ? (signed_in ? 'in' : 'out') : 'open');
     } catch {
-      // Without an answer nothing is known; the first call that is refused says that a token is wanted.
+      // Assume an open server; the first rejected call corrects this.
       this.state.set('open');
     }
   }
 
-  /** Returns whether the token was right; throws where no answer came. */
+  /** Returns whether the token was right; throws if the server does not respond. */
   async signIn(token: string): Promise<boolean> {
     const headers = { 'content-type': 'application/json' };
     const response = await fetch(PATH, {
@@ -45,7 +45,7 @@ export class Session {
     this.state.set('out');
   }
 
-  /** A call was refused: the session has ended, or there was none. */
+  /** Records that a call was rejected: the session has ended, or there was none. */
   lost(): void {
     this.state.set('out');
   }

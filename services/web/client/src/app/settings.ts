@@ -1,14 +1,14 @@
-/** Which collection and which model every page works on. */
+/** The collection and the model that all pages use. */
 import { Injectable, effect, signal } from '@angular/core';
-import { recall, remember } from './memory';
+import { load, save } from './storage';
 
 @Injectable({ providedIn: 'root' })
 export class Settings {
-  readonly collection = signal(recall('collection') || 'documents');
-  readonly model = signal(recall('model') || 'default');
+  readonly collection = signal(load('collection') || 'documents');
+  readonly model = signal(load('model') || 'default');
 
   constructor() {
-    effect(() => remember('collection', this.collection()));
-    effect(() => remember('model', this.model()));
+    effect(() => save('collection', this.collection()));
+    effect(() => save('model', this.model()));
   }
 }

@@ -1,4 +1,4 @@
-/** The frame around every page: navigation, language, what is worked on, and the connection's state. */
+/** The frame of every page: navigation, language, the selected collection and model, and the state of the connection. */
 import { Component, type ElementRef, inject, viewChild } from '@angular/core';
 import { takeUntilDestroyed } from '@angular/core/rxjs-interop';
 import { NavigationEnd, Router, RouterLink, RouterLinkActive, RouterOutlet } from '@angular/router';
@@ -9,15 +9,13 @@ import { Live } from './live';
 import { SignIn } from './parts/sign-in';
 import { Session } from './session';
 import { Settings } from './settings';
-import { Speech } from './speech';
+import { Translator } from './translator';
 
 @Component({
   selector: 'app-root',
   imports: [RouterLink, RouterLinkActive, RouterOutlet, SignIn],
   template: `
-    <a class="skip" href="#main" (click)="$event.preventDefault(); focusMain()">{{
-      say('skip')
-    }}</a>
+    <a class="skip" href="#main" (click)="$event.preventDefault(); focusMain()">{{ t('skip') }}</a>
     <header class="top">
       <div class="bar">
         <a class="brand" routerLink="/">
@@ -25,7 +23,7 @@ import { Speech } from './speech';
           <span>pspd</span>
         </a>
         @if (inside()) {
-          <nav [attr.aria-label]="say('nav')">
+          <nav [attr.aria-label]="t('nav')">
             @for (page of pages; track page.path) {
               <a
                 [routerLink]="page.path"
@@ -36,18 +34,18 @@ import { Speech } from './speech';
                 <svg viewBox="0 0 20 20" width="20" height="20" aria-hidden="true">
                   <path [attr.d]="page.icon" />
                 </svg>
-                <span>{{ say(page.name) }}</span>
+                <span>{{ t(page.name) }}</span>
               </a>
             }
           </nav>
         }
-        <div class="languages" role="group" [attr.aria-label]="say('language')">
+        <div class="languages" role="group" [attr.aria-label]="t('language')">
           @for (language of languages; track language) {
             <button
               type="button"
               [lang]="language"
-              [attr.aria-pressed]="speech.language() === language"
-              (click)="speech.choose(language)"
+              [attr.aria-pressed]="translator.language() === language"
+              (click)="translator.choose(language)"
             >
               {{ names[language] }}
             </button>
@@ -55,16 +53,16 @@ import { Speech } from './speech';
         </div>
         @if (session.state() === 'in') {
           <button type="button" name="sign-out" (click)="session.signOut()">
-            {{ say('sign.out') }}
+            {{ t('sign.out') }}
           </button>
         }
       </div>
     </header>
     @if (inside()) {
-      <section class="context" [attr.aria-label]="say('settings')">
-        <span class="live" role="status" [class]="live.state()">{{ say(liveName()) }}</span>
+      <section class="context" [attr.aria-label]="t('settings')">
+        <span class="live" role="status" [class]="live.state()">{{ t(liveName()) }}</span>
         <label>
-          <span>{{ say('settings.collection') }}</span>
+          <span>{{ t('settings.collection') }}</span>
           <input
             name="collection"
             list="collections"
@@ -81,7 +79,7 @@ import { Speech } from './speech';
           }
         </datalist>
         <label>
-          <span>{{ say('settings.model') }}</span>
+          <span>{{ t('settings.model') }}</span>
           <input
             name="model"
             autocomplete="off"
@@ -106,12 +104,12 @@ import { Speech } from './speech';
   `,
 })
 export class Shell {
-  protected readonly speech = inject(Speech);
+  protected readonly translator = inject(Translator);
   protected readonly live = inject(Live);
   protected readonly session = inject(Session);
   protected readonly settings = inject(Settings);
   protected readonly collections = inject(Collections);
-  protected readonly say = this.speech.say;
+  protected readonly t = this.translator.t;
   protected readonly languages = languages;
   protected readonly names = names;
   protected readonly pages = [
@@ -130,11 +128,11 @@ export class Shell {
 
   constructor() {
     const arrived = this.router.events.pipe(filter((event) => event instanceof NavigationEnd));
-    // The first page keeps the browser's own focus; a later one is announced by moving it.
+    // The first page keeps the browser's focus; later pages get it, so that screen readers announce them.
     arrived.pipe(skip(1), takeUntilDestroyed()).subscribe(() => this.focusMain());
   }
 
-  /** Whether the pages may be used. */
+  /** Whether the visitor may use the pages. */
   protected inside(): boolean {
     return ['open', 'in'].includes(this.session.state());
   }

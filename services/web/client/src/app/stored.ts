@@ -1,4 +1,4 @@
-/** A stored document as lists show it; its JSON is parsed only when it is shown. */
+/** Stored documents, and their previews in lists; JSON is parsed when a preview is first shown. */
 import { parseObject } from './filter';
 
 export interface StoredDocument {
@@ -7,15 +7,15 @@ export interface StoredDocument {
   readonly data: string;
 }
 
-export interface Shown {
+export interface Preview {
   readonly text: string;
   readonly label: string;
   readonly confidence: number | undefined;
 }
 
-const seen = new WeakMap<StoredDocument, Shown>();
+const seen = new WeakMap<StoredDocument, Preview>();
 
-export function shown(document: StoredDocument): Shown {
+export function preview(document: StoredDocument): Preview {
   const known = seen.get(document);
   if (known) return known;
   const fields = parseObject(document.data) ?? {};

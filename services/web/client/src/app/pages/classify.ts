@@ -1,11 +1,11 @@
-/** Classifies a text, and stores it if asked to; the verdicts of this visit stay in view. */
+/** Classifies a text, and stores it on request; shows the latest results. */
 import { Component, inject, signal } from '@angular/core';
 import type { ClassifiedDocument } from '../../stubs/business_service_pb';
 import { Calls } from '../calls';
 import { ProblemNote } from '../parts/problem';
 import { Problem } from '../problem';
 import { Settings } from '../settings';
-import { Speech } from '../speech';
+import { Translator } from '../translator';
 
 const KEPT = 10;
 
@@ -13,18 +13,18 @@ const KEPT = 10;
   imports: [ProblemNote],
   template: `
     <div>
-      <h1>{{ say('nav.classify') }}</h1>
-      <p class="lead">{{ say('classify.lead', { model: settings.model() }) }}</p>
+      <h1>{{ t('nav.classify') }}</h1>
+      <p class="lead">{{ t('classify.lead', { model: settings.model() }) }}</p>
     </div>
 
     <form class="card stack" (submit)="$event.preventDefault(); classify()">
       <label class="field">
-        <span>{{ say('classify.text') }}</span>
+        <span>{{ t('classify.text') }}</span>
         <textarea
           name="text"
           rows="4"
           required
-          [placeholder]="say('classify.placeholder')"
+          [placeholder]="t('classify.placeholder')"
           [value]="text()"
           (input)="text.set($any($event.target).value)"
           (keydown.control.enter)="classify()"
@@ -32,7 +32,7 @@ const KEPT = 10;
       </label>
       <div class="actions">
         <button class="primary" type="submit" name="classify" [disabled]="busy() || !text().trim()">
-          {{ say(busy() ? 'classify.busy' : 'classify.submit') }}
+          {{ t(busy() ? 'classify.busy' : 'classify.submit') }}
         </button>
         <label class="check">
           <input
@@ -41,7 +41,7 @@ const KEPT = 10;
             [checked]="store()"
             (change)="store.set($any($event.target).checked)"
           />
-          <span>{{ say('classify.store', { collection: settings.collection() }) }}</span>
+          <span>{{ t('classify.store', { collection: settings.collection() }) }}</span>
         </label>
       </div>
       @if (problem(); as failure) {
@@ -49,35 +49,35 @@ const KEPT = 10;
       }
     </form>
 
-    <section aria-labelledby="verdicts">
-      <h2 id="verdicts">{{ say('classify.verdicts') }}</h2>
-      <ul class="verdicts" aria-live="polite">
-        @for (verdict of verdicts(); track verdict) {
+    <section aria-labelledby="results">
+      <h2 id="results">{{ t('classify.results') }}</h2>
+      <ul class="results" aria-live="polite">
+        @for (result of results(); track result) {
           <li class="card">
-            <p class="excerpt">{{ verdict.text }}</p>
-            <div class="verdict">
-              <strong class="label" data-label>{{ verdict.label }}</strong>
+            <p class="excerpt">{{ result.text }}</p>
+            <div class="result">
+              <strong class="label" data-label>{{ result.label }}</strong>
               <meter
                 min="0"
                 max="1"
-                [value]="verdict.confidence"
-                [attr.aria-label]="say('classify.level')"
+                [value]="result.confidence"
+                [attr.aria-label]="t('classify.level')"
               ></meter>
               <span>{{
-                say('classify.confidence', { percent: speech.percent(verdict.confidence) })
+                t('classify.confidence', { percent: translator.percent(result.confidence) })
               }}</span>
             </div>
             <p class="quiet" data-stored>
-              @if (verdict.id) {
-                {{ say('classify.stored', { collection: verdict.collection }) }}
-                <code>{{ verdict.id }}</code>
+              @if (result.id) {
+                {{ t('classify.stored', { collection: result.collection }) }}
+                <code>{{ result.id }}</code>
               } @else {
-                {{ say('classify.notstored') }}
+                {{ t('classify.notstored') }}
               }
             </p>
           </li>
         } @empty {
-          <li class="empty">{{ say('classify.none') }}</li>
+          <li class="empty">{{ t('classify.none') }}</li>
         }
       </ul>
     </section>
@@ -86,12 +86,12 @@ const KEPT = 10;
 export class ClassifyPage {
   private readonly business = inject(Calls).business;
   protected readonly settings = inject(Settings);
-  protected readonly speech = inject(Speech);
-  protected readonly say = this.speech.say;
+  protected readonly translator = inject(Translator);
+  protected readonly t = this.translator.t;
   protected readonly text = signal('');
   protected readonly store = signal(true);
   protected readonly busy = signal(false);
-  protected readonly verdicts = signal<readonly ClassifiedDocument[]>([]);
+  protected readonly results = signal<readonly ClassifiedDocument[]>([]);
   protected readonly problem = signal<Problem | null>(null);
 
   protected async classify(): Promise<void> {
@@ -102,10 +102,10 @@ export class ClassifyPage {
     try {
       const [modelId, collection] = [this.settings.model(), this.settings.collection()];
       const request = { text, modelId, collection };
-      const verdict = this.store()
+      const result = this.store()
         ? await this.business.classifyAndStore(request)
         : await this.business.classify(request);
-      this.verdicts.update((verdicts) => [verdict, ...verdicts].slice(0, KEPT));
+      this.results.update((results) => [result, ...results].slice(0, KEPT));
       this.text.set('');
     } catch (error) {
       this.problem.set(Problem.of(error));

@@ -1,4 +1,4 @@
-/** Looks after the stored documents: collections, filter, create, edit, delete. */
+/** Lists, filters, creates, edits and deletes stored documents. */
 import {
   Component,
   type ElementRef,
@@ -13,30 +13,30 @@ import { Calls } from '../calls';
 import { Collections } from '../collections';
 import { type Key } from '../dictionary';
 import { toFilter } from '../filter';
-import { Found } from '../found';
+import { QueryResults } from '../query-results';
 import { DocumentList } from '../parts/document-list';
 import { Editor } from '../parts/editor';
 import { ProblemNote } from '../parts/problem';
 import { Problem } from '../problem';
 import { Settings } from '../settings';
-import { Speech } from '../speech';
-import { shown, type StoredDocument } from '../stored';
+import { Translator } from '../translator';
+import { preview, type StoredDocument } from '../stored';
 
 @Component({
   imports: [DocumentList, Editor, ProblemNote],
-  providers: [Found],
+  providers: [QueryResults],
   template: `
     <div class="heading">
       <div>
-        <h1>{{ say('nav.documents') }}</h1>
-        <p class="lead">{{ say('documents.lead', { collection: settings.collection() }) }}</p>
+        <h1>{{ t('nav.documents') }}</h1>
+        <p class="lead">{{ t('documents.lead', { collection: settings.collection() }) }}</p>
       </div>
       <button type="button" class="primary" name="new" (click)="editor().create()">
-        {{ say('list.new') }}
+        {{ t('list.new') }}
       </button>
     </div>
 
-    <div class="chips" role="group" [attr.aria-label]="say('documents.collections')">
+    <div class="chips" role="group" [attr.aria-label]="t('documents.collections')">
       @for (name of collections.names(); track name) {
         <button
           type="button"
@@ -50,7 +50,7 @@ import { shown, type StoredDocument } from '../stored';
 
     <form class="filter" role="search" (submit)="$event.preventDefault(); apply()">
       <label class="field">
-        <span>{{ say('list.filter') }}</span>
+        <span>{{ t('list.filter') }}</span>
         <input
           name="filter"
           autocomplete="off"
@@ -61,65 +61,67 @@ import { shown, type StoredDocument } from '../stored';
           (input)="typed.set($any($event.target).value)"
         />
       </label>
-      <button type="submit" name="apply">{{ say('list.apply') }}</button>
+      <button type="submit" name="apply">{{ t('list.apply') }}</button>
       @if (filter()) {
         <button type="button" name="clear" (click)="typed.set(''); apply()">
-          {{ say('list.clear') }}
+          {{ t('list.clear') }}
         </button>
       }
       <p id="filter-hint" class="quiet" [class.wrong]="wrong()">
-        {{ wrong() ? say('list.notjson') : say('list.hint', { example: example }) }}
+        {{ wrong() ? t('list.notjson') : t('list.hint', { example: example }) }}
       </p>
     </form>
 
     <section aria-labelledby="stored">
       <div class="heading">
-        <h2 id="stored">{{ say('list.title') }}</h2>
+        <h2 id="stored">{{ t('list.title') }}</h2>
         <p class="quiet" role="status" data-count>{{ count() }}</p>
       </div>
       @if (notice(); as key) {
-        <p class="notice" role="status">{{ say(key) }}</p>
+        <p class="notice" role="status">{{ t(key) }}</p>
       }
-      @if (found.problem(); as failure) {
-        <app-problem [problem]="failure" [retryable]="true" (retry)="found.again()" />
-        @if (failure.passing) {
-          <p class="quiet">{{ say('list.retrying') }}</p>
+      @if (results.problem(); as failure) {
+        <app-problem [problem]="failure" [retryable]="true" (retry)="results.reload()" />
+        @if (failure.transient) {
+          <p class="quiet">{{ t('list.retrying') }}</p>
         }
       }
-      @if (found.documents().length > 0) {
+      @if (results.documents().length > 0) {
         <app-document-list
-          [documents]="found.documents()"
-          [label]="say('list.title')"
-          [busy]="found.busy()"
+          [documents]="results.documents()"
+          [label]="t('list.title')"
+          [busy]="results.busy()"
           (opened)="editor().open($event)"
-          (doomed)="askDelete($event)"
+          (deleted)="askDelete($event)"
         />
-        @if (found.more()) {
+        @if (results.more()) {
           <div class="actions end">
-            <button type="button" name="more" (click)="found.next()">{{ say('list.more') }}</button>
+            <button type="button" name="more" (click)="results.loadMore()">
+              {{ t('list.more') }}
+            </button>
           </div>
         }
-      } @else if (!found.busy() && !found.problem()) {
-        <p class="empty">{{ say(filter() ? 'list.nomatch' : 'list.empty') }}</p>
+      } @else if (!results.busy() && !results.problem()) {
+        <p class="empty">{{ t(filter() ? 'list.nomatch' : 'list.empty') }}</p>
       }
     </section>
 
     <app-editor (created)="created($event)" (saved)="saved($event)" />
 
-    <dialog #confirm aria-labelledby="delete-title" (close)="doomed.set(null)">
+    <dialog #confirm aria-labelledby="delete-title" (close)="toDelete.set(null)">
       <form class="stack" (submit)="$event.preventDefault(); remove()">
-        <h2 id="delete-title">{{ say('delete.title') }}</h2>
-        @if (doomed(); as document) {
-          <p class="excerpt">{{ shown(document).text }}</p>
+        <h2 id="delete-title">{{ t('delete.title') }}</h2>
+        @if (toDelete(); as document) {
+          <p class="excerpt">{{ preview(document).text }}</p>
         }
-        <p>{{ say('delete.body', { collection: settings.collection() }) }}</p>
+        <p>{{ t('delete.body', { collection: settings.collection() }) }}</p>
         @if (deleteProblem(); as failure) {
           <app-problem [problem]="failure" />
         }
         <div class="actions end">
-          <button type="button" (click)="confirm.close()">{{ say('editor.cancel') }}</button>
+          <button type="button" (click)="confirm.close()">{{ t('editor.cancel') }}</button>
           <button class="danger" type="submit" name="confirm-delete" [disabled]="deleting()">
-            {{ say('delete.confirm') }}
+            {{ t('delete.confirm') }}
           </button>
         </div>
       </form>
@@ -129,11 +131,11 @@ import { shown, type StoredDocument } from '../stored';
 export class DocumentsPage {
   private readonly calls = inject(Calls);
   protected readonly collections = inject(Collections);
-  protected readonly found = inject(Found);
+  protected readonly results = inject(QueryResults);
   protected readonly settings = inject(Settings);
-  protected readonly say = inject(Speech).say;
-  private readonly number = inject(Speech).number;
-  protected readonly shown = shown;
+  protected readonly t = inject(Translator).t;
+  private readonly number = inject(Translator).number;
+  protected readonly preview = preview;
   protected readonly editor = viewChild.required(Editor);
   private readonly confirm = viewChild.required<ElementRef<HTMLDialogElement>>('confirm');
 
@@ -142,14 +144,14 @@ export class DocumentsPage {
   protected readonly filter = signal('');
   protected readonly wrong = signal(false);
   protected readonly notice = signal<Key | null>(null);
-  protected readonly doomed = signal<StoredDocument | null>(null);
+  protected readonly toDelete = signal<StoredDocument | null>(null);
   protected readonly deleting = signal(false);
   protected readonly deleteProblem = signal<Problem | null>(null);
 
   protected readonly count = computed(() => {
-    const loaded = this.number(this.found.documents().length);
-    if (this.found.busy()) return this.say('list.loading', { count: loaded });
-    return this.say(this.found.more() ? 'list.first' : 'list.count', { count: loaded });
+    const loaded = this.number(this.results.documents().length);
+    if (this.results.busy()) return this.t('list.loading', { count: loaded });
+    return this.t(this.results.more() ? 'list.first' : 'list.count', { count: loaded });
   });
 
   constructor() {
@@ -158,7 +160,7 @@ export class DocumentsPage {
       const [collection, filter] = [this.settings.collection(), this.filter()];
       untracked(() => {
         this.notice.set(null);
-        this.found.ask(collection, filter);
+        this.results.run(collection, filter);
       });
     });
   }
@@ -167,31 +169,31 @@ export class DocumentsPage {
     const filter = toFilter(this.typed());
     this.wrong.set(filter === null);
     if (filter === null) return;
-    if (filter === this.filter()) this.found.again();
+    if (filter === this.filter()) this.results.reload();
     this.filter.set(filter);
   }
 
   protected created(document: StoredDocument): void {
-    this.found.documents.update((all) => [document, ...all]);
+    this.results.documents.update((all) => [document, ...all]);
     this.notice.set('editor.created');
     void this.collections.refresh();
   }
 
   protected saved(document: StoredDocument): void {
-    this.found.documents.update((all) =>
+    this.results.documents.update((all) =>
       all.map((other) => (other.id === document.id ? document : other)),
     );
     this.notice.set('editor.saved');
   }
 
   protected askDelete(document: StoredDocument): void {
-    this.doomed.set(document);
+    this.toDelete.set(document);
     this.deleteProblem.set(null);
     this.confirm().nativeElement.showModal();
   }
 
   protected async remove(): Promise<void> {
-    const document = this.doomed();
+    const document = this.toDelete();
     if (!document || this.deleting()) return;
     this.deleting.set(true);
     this.deleteProblem.set(null);
@@ -199,7 +201,7 @@ export class DocumentsPage {
       const collection = this.settings.collection();
       await this.calls.documents.delete({ collection, id: document.id });
       this.confirm().nativeElement.close();
-      this.found.documents.update((all) => all.filter(({ id }) => id !== document.id));
+      this.results.documents.update((all) => all.filter(({ id }) => id !== document.id));
       this.notice.set('delete.done');
     } catch (error) {
       this.deleteProblem.set(Problem.of(error));

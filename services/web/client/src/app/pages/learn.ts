@@ -1,4 +1,4 @@
-/** Teaches the model, from a CSV file, pasted examples, or what is stored. */
+/** Trains the model with a CSV file, pasted examples, or stored documents. */
 import { Component, computed, inject, signal } from '@angular/core';
 import type { LearnProgress, TrainResponse } from '../../stubs/business_service_pb';
 import { Calls, NO_DEADLINE } from '../calls';
@@ -6,30 +6,30 @@ import { batches, checkCsv, examples } from '../csv';
 import { ProblemNote } from '../parts/problem';
 import { Problem } from '../problem';
 import { Settings } from '../settings';
-import { Speech } from '../speech';
+import { Translator } from '../translator';
 
-/** Longer texts are kept out of the text field, which would become slow. */
+/** Longer texts are not shown in the text field, which would become slow. */
 const EDITABLE = 100_000;
 
 @Component({
   imports: [ProblemNote],
   template: `
     <div>
-      <h1>{{ say('nav.learn') }}</h1>
-      <p class="lead">{{ say('learn.lead', { model: settings.model() }) }}</p>
+      <h1>{{ t('nav.learn') }}</h1>
+      <p class="lead">{{ t('learn.lead', { model: settings.model() }) }}</p>
     </div>
 
     <div class="columns">
       <form class="card stack" (submit)="$event.preventDefault(); learnFromCsv()">
-        <h2>{{ say('learn.csv') }}</h2>
+        <h2>{{ t('learn.csv') }}</h2>
         <label class="file">
           <input type="file" accept=".csv,text/csv" name="file" (change)="load($event)" />
-          <span class="button">{{ say('learn.file') }}</span>
+          <span class="button">{{ t('learn.file') }}</span>
           <span class="quiet">{{ fileName() }}</span>
         </label>
         @if (editable()) {
           <label class="field">
-            <span>{{ say('learn.paste') }}</span>
+            <span>{{ t('learn.paste') }}</span>
             <textarea
               name="csv"
               rows="8"
@@ -41,11 +41,11 @@ const EDITABLE = 100_000;
               (input)="csv.set($any($event.target).value)"
             ></textarea>
           </label>
-          <p class="quiet" id="csv-hint">{{ say('learn.hint', { header: 'text,label' }) }}</p>
+          <p class="quiet" id="csv-hint">{{ t('learn.hint', { header: 'text,label' }) }}</p>
         }
         <div class="actions">
           <button class="primary" name="train" type="submit" [disabled]="busy() || !check()?.ok">
-            {{ say('learn.train') }}
+            {{ t('learn.train') }}
           </button>
           <span id="csv-check" role="status" [class.wrong]="check()?.ok === false">{{
             checkText()
@@ -55,11 +55,11 @@ const EDITABLE = 100_000;
 
       <div class="stack">
         <section class="card stack" aria-labelledby="stored">
-          <h2 id="stored">{{ say('learn.stored') }}</h2>
-          <p>{{ say('learn.storedbody', { collection: settings.collection() }) }}</p>
+          <h2 id="stored">{{ t('learn.stored') }}</h2>
+          <p>{{ t('learn.storedbody', { collection: settings.collection() }) }}</p>
           <div class="actions">
             <button type="button" name="train-from" [disabled]="busy()" (click)="learnFromStored()">
-              {{ say('learn.trainstored') }}
+              {{ t('learn.trainstored') }}
             </button>
           </div>
         </section>
@@ -74,7 +74,7 @@ const EDITABLE = 100_000;
             }
             <div class="actions">
               <button type="button" name="stop" (click)="stop.abort()">
-                {{ say('learn.stop') }}
+                {{ t('learn.stop') }}
               </button>
             </div>
           </div>
@@ -82,18 +82,18 @@ const EDITABLE = 100_000;
         <div class="outcome" role="status">
           @if (result(); as training) {
             <div class="card stack" data-result>
-              <h2>{{ say('learn.done', { model: training.modelId }) }}</h2>
-              <dl class="figures">
+              <h2>{{ t('learn.done', { model: training.modelId }) }}</h2>
+              <dl class="statistics">
                 <div>
-                  <dt>{{ say('learn.accuracy') }}</dt>
-                  <dd data-accuracy>{{ speech.percent(training.accuracy) }}</dd>
+                  <dt>{{ t('learn.accuracy') }}</dt>
+                  <dd data-accuracy>{{ translator.percent(training.accuracy) }}</dd>
                 </div>
                 <div>
-                  <dt>{{ say('learn.examples') }}</dt>
-                  <dd data-examples>{{ speech.number(learned()) }}</dd>
+                  <dt>{{ t('learn.examples') }}</dt>
+                  <dd data-examples>{{ translator.number(learned()) }}</dd>
                 </div>
               </dl>
-              <p class="quiet">{{ say('learn.meaning') }}</p>
+              <p class="quiet">{{ t('learn.meaning') }}</p>
             </div>
           }
         </div>
@@ -107,14 +107,14 @@ const EDITABLE = 100_000;
 export class LearnPage {
   private readonly business = inject(Calls).business;
   protected readonly settings = inject(Settings);
-  protected readonly speech = inject(Speech);
-  protected readonly say = this.speech.say;
+  protected readonly translator = inject(Translator);
+  protected readonly t = this.translator.t;
 
   protected readonly csv = signal('');
   protected readonly fileName = signal('');
   protected readonly busy = signal(false);
   protected readonly learned = signal(0);
-  /** How many examples there are; 0 where that is not known. */
+  /** The number of examples; 0 if it is unknown. */
   protected readonly total = signal(0);
   protected readonly result = signal<TrainResponse | null>(null);
   protected readonly problem = signal<Problem | null>(null);
@@ -125,18 +125,18 @@ export class LearnPage {
   protected readonly checkText = computed(() => {
     const check = this.check();
     if (!check) return '';
-    if (!check.ok) return this.say(`learn.${check.reason}`, { line: check.line });
-    const { number } = this.speech;
-    return this.say('learn.ready', {
+    if (!check.ok) return this.t(`learn.${check.reason}`, { line: check.line });
+    const { number } = this.translator;
+    return this.t('learn.ready', {
       examples: number(check.examples),
       labels: number(check.labels),
     });
   });
   protected readonly progressText = computed(() => {
-    const [learned, total] = [this.speech.number(this.learned()), this.total()];
+    const [learned, total] = [this.translator.number(this.learned()), this.total()];
     return total
-      ? this.say('learn.progress', { learned, total: this.speech.number(total) })
-      : this.say('learn.progressopen', { learned });
+      ? this.t('learn.progress', { learned, total: this.translator.number(total) })
+      : this.t('learn.progressopen', { learned });
   });
 
   protected async load(event: Event): Promise<void> {
@@ -149,7 +149,7 @@ export class LearnPage {
     field.value = '';
   }
 
-  /** In batches, because a call has a size limit; the model learns on from one to the next. */
+  /** In batches, because a call has a size limit; each batch continues the training of the same model. */
   protected learnFromCsv(): Promise<void> {
     const all = examples(this.csv());
     return this.learn(all.length, async (modelId) => {

@@ -1,21 +1,21 @@
-/** The model and the services over the last minutes, drawn as the live feed comes. */
+/** Live charts of the model and the services over the last minutes. */
 import { Component, computed, inject } from '@angular/core';
 import { ceiling, rates, type Point, type Sample } from '../history';
 import { Live } from '../live';
 import { Chart } from '../parts/chart';
 import { ProblemNote } from '../parts/problem';
 import { Settings } from '../settings';
-import { Speech } from '../speech';
+import { Translator } from '../translator';
 
-/** Samples that a service's lane shows. */
+/** The number of samples in a service's timeline. */
 const SLOTS = 60;
 
 @Component({
   imports: [Chart, ProblemNote],
   template: `
     <div>
-      <h1>{{ say('nav.monitor') }}</h1>
-      <p class="lead">{{ say('monitor.lead', { model: settings.model() }) }}</p>
+      <h1>{{ t('nav.monitor') }}</h1>
+      <p class="lead">{{ t('monitor.lead', { model: settings.model() }) }}</p>
     </div>
 
     @if (live.problem(); as problem) {
@@ -24,25 +24,25 @@ const SLOTS = 60;
 
     <div class="charts">
       <app-chart
-        [title]="say('overview.accuracy')"
+        [title]="t('overview.accuracy')"
         [points]="accuracy()"
         [most]="1"
-        [format]="speech.percent"
+        [format]="translator.percent"
       />
       <app-chart
-        [title]="say('overview.confidence')"
+        [title]="t('overview.confidence')"
         [points]="confidence()"
         [most]="1"
-        [format]="speech.percent"
+        [format]="translator.percent"
       />
       <app-chart
-        [title]="say('overview.predictions')"
+        [title]="t('overview.predictions')"
         [points]="predictions()"
         [most]="most(predictions())"
         [format]="whole"
       />
       <app-chart
-        [title]="say('monitor.rate')"
+        [title]="t('monitor.rate')"
         [points]="rate()"
         [most]="most(rate())"
         [format]="tenths"
@@ -50,17 +50,17 @@ const SLOTS = 60;
     </div>
 
     <section aria-labelledby="availability">
-      <h2 id="availability">{{ say('monitor.availability') }}</h2>
-      <ul class="lanes card">
-        @for (lane of lanes(); track lane.name) {
+      <h2 id="availability">{{ t('monitor.availability') }}</h2>
+      <ul class="timelines card">
+        @for (timeline of timelines(); track timeline.name) {
           <li>
-            <span>{{ speech.service(lane.name) }}</span>
-            <span class="lane" aria-hidden="true">
-              @for (slot of lane.slots; track $index) {
+            <span>{{ translator.service(timeline.name) }}</span>
+            <span class="timeline" aria-hidden="true">
+              @for (slot of timeline.slots; track $index) {
                 <i [class]="slot"></i>
               }
             </span>
-            <span class="count">{{ lane.share }}</span>
+            <span class="count">{{ timeline.share }}</span>
           </li>
         }
       </ul>
@@ -70,18 +70,18 @@ const SLOTS = 60;
 export class MonitorPage {
   protected readonly live = inject(Live);
   protected readonly settings = inject(Settings);
-  protected readonly speech = inject(Speech);
-  protected readonly say = this.speech.say;
-  protected readonly whole = (value: number): string => this.speech.number(value);
-  protected readonly tenths = (value: number): string => this.speech.number(value, 1);
+  protected readonly translator = inject(Translator);
+  protected readonly t = this.translator.t;
+  protected readonly whole = (value: number): string => this.translator.number(value);
+  protected readonly tenths = (value: number): string => this.translator.number(value, 1);
 
   protected readonly accuracy = this.line(({ accuracy }) => accuracy);
   protected readonly confidence = this.line(({ confidence }) => confidence);
   protected readonly predictions = this.line(({ predictions }) => predictions);
   protected readonly rate = computed(() => rates(this.live.samples()));
 
-  /** Each service's last samples, newest at the right; a share of those that are known. */
-  protected readonly lanes = computed(() => {
+  /** Each service's last samples, newest at the right, and its share of serving samples among the known ones. */
+  protected readonly timelines = computed(() => {
     const samples = this.live.samples();
     return this.live.services().map(({ name }) => {
       const states = samples.map(({ serving }) => serving[name]);
@@ -91,7 +91,7 @@ export class MonitorPage {
         const state = states[states.length - SLOTS + slot];
         return state === undefined ? '' : state ? 'up' : 'down';
       });
-      return { name, slots, share: this.speech.percent(share) };
+      return { name, slots, share: this.translator.percent(share) };
     });
   });
 

@@ -1,19 +1,19 @@
-/** What the deployment holds and whether its services serve, as the live feed tells it. */
+/** The state of the services and statistics of the data, from the live feed. */
 import { Component, computed, inject } from '@angular/core';
 import { RouterLink } from '@angular/router';
 import { Live, type Service } from '../live';
 import { ProblemNote } from '../parts/problem';
-import { Speech } from '../speech';
+import { Translator } from '../translator';
 
-/** Labels that have a bar: those with the most documents. */
+/** The number of bars, for the labels with the most documents. */
 const SHOWN = 12;
 
 @Component({
   imports: [ProblemNote, RouterLink],
   template: `
     <div>
-      <h1>{{ say('nav.overview') }}</h1>
-      <p class="lead">{{ say('overview.lead') }}</p>
+      <h1>{{ t('nav.overview') }}</h1>
+      <p class="lead">{{ t('overview.lead') }}</p>
     </div>
 
     @if (live.problem(); as problem) {
@@ -21,20 +21,20 @@ const SHOWN = 12;
     }
 
     <section aria-labelledby="services">
-      <h2 id="services">{{ say('overview.services') }}</h2>
+      <h2 id="services">{{ t('overview.services') }}</h2>
       <ul class="services">
         @for (service of live.services(); track service.name) {
           <li class="card" [class.faulty]="service.state === 'down'">
             <div>
-              <h3>{{ speech.service(service.name) }}</h3>
+              <h3>{{ translator.service(service.name) }}</h3>
               <span class="state" [class]="service.state" role="status">{{
-                say(stateName(service))
+                t(stateName(service))
               }}</span>
             </div>
             <p>
               <code>{{ service.name }}</code>
               @if (service.state === 'serving' && service.milliseconds > 0) {
-                <span>{{ speech.number(service.milliseconds, 1) }} ms</span>
+                <span>{{ translator.number(service.milliseconds, 1) }} ms</span>
               }
               @if (service.state === 'down' && service.detail) {
                 <span>{{ service.detail }}</span>
@@ -49,39 +49,39 @@ const SHOWN = 12;
       </ul>
     </section>
 
-    <section aria-labelledby="figures" [class.stale]="live.state() !== 'live'">
-      <h2 id="figures">{{ say('overview.figures') }}</h2>
-      <dl class="figures">
-        @for (figure of figures(); track figure.name) {
+    <section aria-labelledby="statistics" [class.stale]="live.state() !== 'live'">
+      <h2 id="statistics">{{ t('overview.statistics') }}</h2>
+      <dl class="statistics">
+        @for (statistic of statistics(); track statistic.name) {
           <div class="card">
-            <dt>{{ say(figure.name) }}</dt>
-            <dd>{{ figure.value }}</dd>
+            <dt>{{ t(statistic.name) }}</dt>
+            <dd>{{ statistic.value }}</dd>
           </div>
         }
       </dl>
       @if (live.summary()?.modelAccuracy === 0) {
         <p class="quiet">
-          {{ say('overview.untrained') }} <a routerLink="/learn">{{ say('nav.learn') }}</a>
+          {{ t('overview.untrained') }} <a routerLink="/learn">{{ t('nav.learn') }}</a>
         </p>
       }
     </section>
 
     <section aria-labelledby="labels" [class.stale]="live.state() !== 'live'">
-      <h2 id="labels">{{ say('overview.labels') }}</h2>
+      <h2 id="labels">{{ t('overview.labels') }}</h2>
       @if (bars().length) {
         <ul class="bars card">
           @for (bar of bars(); track bar.label) {
             <li>
               <span>{{ bar.label }}</span>
               <span class="track" aria-hidden="true"><i [style.width.%]="bar.width"></i></span>
-              <span class="count">{{ speech.number(bar.count) }}</span>
+              <span class="count">{{ translator.number(bar.count) }}</span>
             </li>
           }
         </ul>
       } @else {
         <p class="empty">
-          {{ say('overview.nolabels') }}
-          <a routerLink="/classify">{{ say('nav.classify') }}</a>
+          {{ t('overview.nolabels') }}
+          <a routerLink="/classify">{{ t('nav.classify') }}</a>
         </p>
       }
     </section>
@@ -89,17 +89,17 @@ const SHOWN = 12;
 })
 export class OverviewPage {
   protected readonly live = inject(Live);
-  protected readonly speech = inject(Speech);
-  protected readonly say = this.speech.say;
+  protected readonly translator = inject(Translator);
+  protected readonly t = this.translator.t;
   protected readonly places = [1, 2, 3];
   protected readonly stateName = ({ state }: Service): `overview.${Service['state']}` =>
     `overview.${state}`;
 
-  protected readonly figures = computed(() => {
+  protected readonly statistics = computed(() => {
     const summary = this.live.summary();
-    const { number, percent } = this.speech;
-    const known = (value: number | undefined, speak: (value: number) => string): string =>
-      value === undefined ? '–' : speak(value);
+    const { number, percent } = this.translator;
+    const known = (value: number | undefined, format: (value: number) => string): string =>
+      value === undefined ? '–' : format(value);
     const documents = summary?.documents;
     return [
       {

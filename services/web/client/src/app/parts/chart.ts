@@ -1,11 +1,11 @@
-/** A line over time. The line is drawn; what it says is in the heading and, for screen readers, in the picture's name. */
+/** A line over time. The heading shows the current value; screen readers get a summary as the picture's name. */
 import { Component, computed, inject, input, signal } from '@angular/core';
 import { path, SPAN, type Point } from '../history';
-import { Speech } from '../speech';
+import { Translator } from '../translator';
 
 const WIDTH = 600;
 const HEIGHT = 120;
-/** Seconds that the axis has at least, so that the first points are not a steep jump. */
+/** The shortest axis in seconds, so that the first points are not a steep jump. */
 const SHORTEST = 60_000;
 
 @Component({
@@ -24,7 +24,7 @@ const SHORTEST = 60_000;
         </div>
         <svg
           role="img"
-          [attr.aria-label]="spoken()"
+          [attr.aria-label]="summary()"
           [attr.viewBox]="viewBox"
           preserveAspectRatio="none"
           (pointermove)="point($event)"
@@ -40,8 +40,8 @@ const SHORTEST = 60_000;
           }
         </svg>
         <div class="times" aria-hidden="true">
-          <span>{{ speech.say('monitor.ago', { time: ago() }) }}</span>
-          <span>{{ speech.say('monitor.now') }}</span>
+          <span>{{ translator.t('monitor.ago', { time: ago() }) }}</span>
+          <span>{{ translator.t('monitor.now') }}</span>
         </div>
       </div>
     </figure>
@@ -53,7 +53,7 @@ export class Chart {
   readonly least = input(0);
   readonly most = input.required<number>();
   readonly format = input.required<(value: number) => string>();
-  protected readonly speech = inject(Speech);
+  protected readonly translator = inject(Translator);
   protected readonly width = WIDTH;
   protected readonly height = HEIGHT;
   protected readonly viewBox = `0 0 ${WIDTH} ${HEIGHT}`;
@@ -80,7 +80,7 @@ export class Chart {
     }),
   );
 
-  /** Each stretch of the line, closed at the bottom. */
+  /** Each segment of the line, closed at the bottom. */
   protected readonly area = computed(() =>
     this.line()
       .split('M')
@@ -97,7 +97,7 @@ export class Chart {
     const seconds = Math.round((this.to() - this.from()) / 1000);
     const [value, unit] =
       seconds < 120 ? [seconds, 'second'] : [Math.round(seconds / 60), 'minute'];
-    return this.speech.unit(value, unit as 'second' | 'minute');
+    return this.translator.unit(value, unit as 'second' | 'minute');
   });
 
   protected readonly reading = computed(() => {
@@ -106,11 +106,11 @@ export class Chart {
     return value === undefined ? '–' : this.format()(value);
   });
 
-  protected readonly spoken = computed(() => {
+  protected readonly summary = computed(() => {
     const known = this.known();
     const format = this.format();
-    if (known.length === 0) return this.speech.say('monitor.nothing', { title: this.title() });
-    return this.speech.say('monitor.spoken', {
+    if (known.length === 0) return this.translator.t('monitor.nothing', { title: this.title() });
+    return this.translator.t('monitor.summary', {
       title: this.title(),
       last: format(known.at(-1) ?? 0),
       least: format(Math.min(...known)),

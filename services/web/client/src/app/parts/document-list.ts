@@ -1,8 +1,8 @@
 /**
- * A list of any length: only the rows in view, and the one that has the keyboard, are in the page.
+ * A list of any length: the page contains only the visible rows and the focused one.
  *
- * The list is one stop of the Tab key; the arrow keys, Page Up and Down, Home and End move in it. (The component kit's
- * virtual scrolling brings styles of its own, which the content security policy refuses.)
+ * The Tab key stops once at the list; the arrow keys, Page Up and Down, Home and End move in it. (The component kit's
+ * virtual scrolling adds inline styles, which the content security policy forbids.)
  */
 import {
   Component,
@@ -17,12 +17,12 @@ import {
   signal,
   viewChild,
 } from '@angular/core';
-import { Speech } from '../speech';
-import { shown, type StoredDocument } from '../stored';
+import { Translator } from '../translator';
+import { preview, type StoredDocument } from '../stored';
 
-/** A row's height in rem, as the style sheet has it. */
+/** A row's height in rem, as in the style sheet. */
 const ROW = 4;
-/** Rows beyond the edges, so that a quick scroll shows no gap. */
+/** Extra rows above and below, so that quick scrolling shows no gap. */
 const BEYOND = 8;
 
 @Component({
@@ -42,7 +42,7 @@ const BEYOND = 8;
       >
         @for (index of indices(); track documents()[index]!.id) {
           @let document = documents()[index]!;
-          @let view = shown(document);
+          @let view = preview(document);
           <li
             [style.top.rem]="index * row"
             [attr.aria-setsize]="documents().length"
@@ -62,7 +62,7 @@ const BEYOND = 8;
                   <span class="label">{{ view.label }}</span>
                 }
                 @if (view.confidence !== undefined) {
-                  <span class="quiet">{{ speech.percent(view.confidence) }}</span>
+                  <span class="quiet">{{ translator.percent(view.confidence) }}</span>
                 }
               </span>
             </button>
@@ -70,8 +70,8 @@ const BEYOND = 8;
               type="button"
               class="icon"
               [attr.tabindex]="index === active() ? 0 : -1"
-              [attr.aria-label]="speech.say('list.delete', { text: view.text })"
-              (click)="doomed.emit(document)"
+              [attr.aria-label]="translator.t('list.delete', { text: view.text })"
+              (click)="deleted.emit(document)"
             >
               <svg viewBox="0 0 20 20" width="18" height="18" aria-hidden="true">
                 <path d="M4 6h12M8 6V4h4v2M6 6l.7 10h6.6L14 6" />
@@ -88,12 +88,12 @@ export class DocumentList {
   readonly label = input.required<string>();
   readonly busy = input(false);
   readonly opened = output<string>();
-  readonly doomed = output<StoredDocument>();
-  protected readonly speech = inject(Speech);
-  protected readonly shown = shown;
+  readonly deleted = output<StoredDocument>();
+  protected readonly translator = inject(Translator);
+  protected readonly preview = preview;
   protected readonly row = ROW;
   protected readonly top = signal(0);
-  /** The row that has the keyboard. */
+  /** The focused row. */
   protected readonly active = linkedSignal<number, number>({
     source: () => this.documents().length,
     computation: (length, before) => Math.max(0, Math.min(before?.value ?? 0, length - 1)),
@@ -104,7 +104,7 @@ export class DocumentList {
 
   protected readonly indices = computed(() => {
     const count = this.documents().length;
-    // As many as a screen can have, whatever part of it the list takes.
+    // Enough for the whole screen, whatever part of it the list has.
     const fit = Math.ceil(window.innerHeight / this.height) + BEYOND;
     const first = Math.max(0, Math.floor(this.top() / this.height) - BEYOND);
     const last = Math.min(count, first + fit + BEYOND);

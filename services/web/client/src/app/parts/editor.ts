@@ -4,7 +4,7 @@ import { Calls } from '../calls';
 import { parseObject } from '../filter';
 import { Problem } from '../problem';
 import { Settings } from '../settings';
-import { Speech } from '../speech';
+import { Translator } from '../translator';
 import type { StoredDocument } from '../stored';
 import { ProblemNote } from './problem';
 
@@ -14,12 +14,12 @@ import { ProblemNote } from './problem';
   template: `
     <dialog #dialog aria-labelledby="editor-title" (close)="problem.set(null)">
       <form class="stack" (submit)="$event.preventDefault(); save()">
-        <h2 id="editor-title">{{ say(id() === null ? 'editor.new' : 'editor.edit') }}</h2>
+        <h2 id="editor-title">{{ t(id() === null ? 'editor.new' : 'editor.edit') }}</h2>
         @if (id(); as shown) {
           <code class="quiet">{{ shown }}</code>
         }
         <label class="field">
-          <span>{{ say(loading() ? 'editor.loading' : 'editor.json') }}</span>
+          <span>{{ t(loading() ? 'editor.loading' : 'editor.json') }}</span>
           <textarea
             name="json"
             rows="12"
@@ -31,14 +31,14 @@ import { ProblemNote } from './problem';
             (input)="edit($any($event.target).value)"
           ></textarea>
         </label>
-        <p class="wrong" role="status">{{ valid() ? '' : say('list.notjson') }}</p>
+        <p class="wrong" role="status">{{ valid() ? '' : t('list.notjson') }}</p>
         @if (problem(); as failure) {
           <app-problem [problem]="failure" />
         }
         <div class="actions end">
-          <button type="button" name="cancel" (click)="close()">{{ say('editor.cancel') }}</button>
+          <button type="button" name="cancel" (click)="close()">{{ t('editor.cancel') }}</button>
           <button class="primary" type="submit" name="save" [disabled]="loading() || !valid()">
-            {{ say('editor.save') }}
+            {{ t('editor.save') }}
           </button>
         </div>
       </form>
@@ -51,7 +51,7 @@ export class Editor {
   private readonly documents = inject(Calls).documents;
   private readonly settings = inject(Settings);
   private readonly dialog = viewChild.required<ElementRef<HTMLDialogElement>>('dialog');
-  protected readonly say = inject(Speech).say;
+  protected readonly t = inject(Translator).t;
   protected readonly id = signal<string | null>(null);
   protected readonly json = signal('');
   protected readonly valid = signal(true);
@@ -62,7 +62,7 @@ export class Editor {
     this.show(null, '{\n  "text": "",\n  "label": ""\n}');
   }
 
-  /** Opens a stored document as it is now, which may be newer than the list. */
+  /** Opens the current version of a stored document, which may be newer than the list. */
   async open(id: string): Promise<void> {
     this.show(id, '');
     await this.attempt(async () => {

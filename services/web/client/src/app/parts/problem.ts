@@ -1,9 +1,9 @@
-/** Shows what failed, and the trace id to look it up by. */
+/** Shows an error and its trace id. */
 import { Component, computed, inject, input, output } from '@angular/core';
 import { Code } from '@connectrpc/connect';
 import type { Key } from '../dictionary';
 import { type Problem } from '../problem';
-import { Speech } from '../speech';
+import { Translator } from '../translator';
 
 const TITLES: Partial<Record<Code, Key>> = {
   [Code.InvalidArgument]: 'problem.invalid',
@@ -21,18 +21,18 @@ const TITLES: Partial<Record<Code, Key>> = {
   template: `
     <div class="problem" role="alert">
       @let failure = problem();
-      <strong>{{ say(title()) }}</strong>
-      <p>{{ failure.described ? failure.detail : say('problem.unreachablebody') }}</p>
+      <strong>{{ t(title()) }}</strong>
+      <p>{{ failure.described ? failure.detail : t('problem.unreachablebody') }}</p>
       @if (failure.service || failure.traceId) {
         <dl>
           @if (failure.service) {
-            <dt>{{ say('problem.service') }}</dt>
+            <dt>{{ t('problem.service') }}</dt>
             <dd>
               <code>{{ failure.service }}</code>
             </dd>
           }
           @if (failure.traceId) {
-            <dt>{{ say('problem.trace') }}</dt>
+            <dt>{{ t('problem.trace') }}</dt>
             <dd>
               <code data-trace>{{ failure.traceId }}</code>
             </dd>
@@ -40,7 +40,7 @@ const TITLES: Partial<Record<Code, Key>> = {
         </dl>
       }
       @if (retryable()) {
-        <button type="button" (click)="retry.emit()">{{ say('problem.retry') }}</button>
+        <button type="button" (click)="retry.emit()">{{ t('problem.retry') }}</button>
       }
     </div>
   `,
@@ -49,7 +49,7 @@ export class ProblemNote {
   readonly problem = input.required<Problem>();
   readonly retryable = input(false);
   readonly retry = output();
-  protected readonly say = inject(Speech).say;
+  protected readonly t = inject(Translator).t;
   protected readonly title = computed<Key>(() => {
     const { described, code } = this.problem();
     return described ? (TITLES[code] ?? 'problem.failed') : 'problem.unreachable';

@@ -2,16 +2,16 @@
 import { Component, inject, signal } from '@angular/core';
 import type { Key } from '../dictionary';
 import { Session } from '../session';
-import { Speech } from '../speech';
+import { Translator } from '../translator';
 
 @Component({
   selector: 'app-sign-in',
   template: `
     <form class="card stack sign-in" (submit)="$event.preventDefault(); signIn(token.value)">
-      <h1>{{ say('sign.title') }}</h1>
-      <p class="quiet">{{ say('sign.body') }}</p>
+      <h1>{{ t('sign.title') }}</h1>
+      <p class="quiet">{{ t('sign.body') }}</p>
       <label class="field">
-        <span>{{ say('sign.token') }}</span>
+        <span>{{ t('sign.token') }}</span>
         <input
           #token
           name="token"
@@ -22,10 +22,10 @@ import { Speech } from '../speech';
           [attr.aria-invalid]="fault() !== null"
         />
       </label>
-      <p class="wrong" id="sign-fault" role="alert">{{ fault() ? say(fault()!) : '' }}</p>
+      <p class="wrong" id="sign-fault" role="alert">{{ fault() ? t(fault()!) : '' }}</p>
       <div class="actions">
         <button class="primary" type="submit" name="sign-in" [disabled]="busy()">
-          {{ say('sign.in') }}
+          {{ t('sign.in') }}
         </button>
       </div>
     </form>
@@ -33,7 +33,7 @@ import { Speech } from '../speech';
 })
 export class SignIn {
   private readonly session = inject(Session);
-  protected readonly say = inject(Speech).say;
+  protected readonly t = inject(Translator).t;
   protected readonly busy = signal(false);
   protected readonly fault = signal<Key | null>(null);
 

@@ -1,6 +1,6 @@
 /**
- * The results of a query as they stream in. What fails in passing is asked again by itself, with growing pauses, and
- * what was found before stays in view meanwhile.
+ * The results of a query, as they arrive. After a transient error the query is repeated with growing pauses; the
+ * previous results stay visible meanwhile.
  */
 import { DestroyRef, Injectable, inject, signal } from '@angular/core';
 import { Calls, NO_DEADLINE } from './calls';
@@ -8,15 +8,15 @@ import { batch } from './filter';
 import { Problem } from './problem';
 import type { StoredDocument } from './stored';
 
-/** How many results one query asks for; more are a button away. */
+/** The number of results of one query; a button loads more. */
 const BATCH = 10_000;
-/** Between two updates of the list while results come. */
+/** Between two updates of the list while results arrive. */
 const FRAME = 100;
 const FIRST_RETRY = 2_000;
 const LONGEST_RETRY = 15_000;
 
 @Injectable()
-export class Found {
+export class QueryResults {
   readonly documents = signal<readonly StoredDocument[]>([]);
   readonly busy = signal(true);
   readonly more = signal(false);
@@ -30,20 +30,20 @@ export class Found {
     inject(DestroyRef).onDestroy(() => this.stop.abort());
   }
 
-  /** Asks anew; results of an earlier question are forgotten. */
-  ask(collection: string, filter: string): void {
+  /** Runs a new query, and drops the results of the previous one. */
+  run(collection: string, filter: string): void {
     [this.collection, this.filter] = [collection, filter];
     this.documents.set([]);
     this.start([]);
   }
 
-  /** Asks the same again; what is shown stays until the first results come. */
-  again(): void {
+  /** Repeats the query; the previous results stay until the first new ones arrive. */
+  reload(): void {
     this.start([]);
   }
 
-  /** Asks for the results after those that are shown. */
-  next(): void {
+  /** Loads the results after the loaded ones. */
+  loadMore(): void {
     this.start(this.documents());
   }
 
@@ -64,7 +64,7 @@ export class Found {
         if (stop.aborted) return;
         const problem = Problem.of(error);
         this.problem.set(problem);
-        if (!problem.passing) break;
+        if (!problem.transient) break;
         await new Promise((resolve) => setTimeout(resolve, delay));
       }
       if (stop.aborted) return;
@@ -73,7 +73,7 @@ export class Found {
   }
 
   private async stream(before: readonly StoredDocument[], signal: AbortSignal): Promise<void> {
-    // One more than is shown tells whether there are more.
+    // One extra result shows whether there are more.
     const query = batch(this.filter, BATCH + 1, before.length);
     const results = this.calls.documents.query(
       { collection: this.collection, query },
@@ -85,7 +85,7 @@ export class Found {
       found.push({ id, data });
       if (performance.now() - shown < FRAME) continue;
       this.show(found);
-      // Lets the page draw, and the user act, between two updates.
+      // Lets the page draw and react to the user between two updates.
       await new Promise((resolve) => setTimeout(resolve));
       if (signal.aborted) return;
       shown = performance.now();

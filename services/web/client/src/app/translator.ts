@@ -1,10 +1,10 @@
-/** Speaks the chosen language: sentences, numbers, percentages. */
+/** Texts, numbers and percentages in the selected language. */
 import { Injectable, effect, signal } from '@angular/core';
 import { dictionaries, fill, languages, pickLanguage, type Key, type Language } from './dictionary';
-import { recall, remember } from './memory';
+import { load, save } from './storage';
 
 @Injectable({ providedIn: 'root' })
-export class Speech {
+export class Translator {
   readonly language = signal<Language>(initialLanguage());
 
   constructor() {
@@ -13,10 +13,10 @@ export class Speech {
 
   choose(language: Language): void {
     this.language.set(language);
-    remember('language', language);
+    save('language', language);
   }
 
-  readonly say = (key: Key, values: Record<string, string | number> = {}): string =>
+  readonly t = (key: Key, values: Record<string, string | number> = {}): string =>
     fill(dictionaries[this.language()][key], values);
 
   readonly number = (value: number, digits = 0): string =>
@@ -33,12 +33,12 @@ export class Speech {
       value,
     );
 
-  /** The name of a service in this language, or its own name where it has none. */
+  /** The name of a service in this language, or its own name if there is none. */
   readonly service = (name: string): string =>
-    name in dictionaries.en ? this.say(name as Key) : name;
+    name in dictionaries.en ? this.t(name as Key) : name;
 }
 
 function initialLanguage(): Language {
-  const remembered = languages.find((language) => language === recall('language'));
+  const remembered = languages.find((language) => language === load('language'));
   return remembered ?? pickLanguage(navigator.languages);
 }

@@ -1,12 +1,12 @@
-//! Where models are kept: documents of the database service.
+//! The stored models: documents of the database service.
 //!
 //! ```text
-//! ai-models       {"kind": "head", "model": ID, "version": N, "parts": [ID...]}   what counts, replaced at a stroke
-//! ai-model-parts  {"model": ID, "version": N, "data": BASE64}                     as many as it takes
+//! ai-models       {"kind": "head", "model": ID, "version": N, "parts": [ID...]}   the current version, replaced at once
+//! ai-model-parts  {"model": ID, "version": N, "data": BASE64}                     as many as the model's bytes need
 //! ```
-//! A model is replaced under a [`Claim`], and only by what was made from the version that is there: no replica's
-//! training is lost without its knowing. A save that breaks off leaves parts that no head names; they are swept when
-//! its claim is found to be dead.
+//! A model is replaced under a [`Lease`], and only by a model that was trained from the stored version. So no
+//! replica's training is lost silently. An interrupted save leaves parts that no head names; the replica that takes
+//! over its lease deletes them.
 
 use std::time::Duration;
 
@@ -17,39 +17,39 @@ use serde_json::json;
 use serving::{Dependency, Problem};
 use tonic::Status;
 
-use crate::claim::Claim;
 use crate::documents::Documents;
 use crate::format;
+use crate::lease::Lease;
 use crate::model::Model;
 
 const HEADS: &str = "ai-models";
 const PARTS: &str = "ai-model-parts";
-/// Of compressed bytes; base64 makes a third more of it.
+/// In compressed bytes; base64 adds a third.
 const PART: usize = 2 * 1024 * 1024;
-/// How long storing a model may take before others take the replica for dead.
-const LEASE: Duration = Duration::from_secs(60);
-/// A head may be replaced while its parts are being read.
+/// How long storing a model may take before other replicas take over.
+const TERM: Duration = Duration::from_secs(60);
+/// A head may be replaced while its parts are read.
 const READS: usize = 3;
 
-/// The database service, as a place for models.
+/// The database service as a store for models.
 #[derive(Debug, Clone)]
-pub(crate) struct Shelf {
+pub(crate) struct ModelStore {
     pub(crate) documents: Documents,
-    lease: Duration,
+    term: Duration,
 }
 
-/// A model and the number of its version; the first is 1.
+/// A model and its version number; the first is 1.
 #[derive(Debug)]
 pub(crate) struct Stored {
     pub(crate) model: Model,
     pub(crate) version: u64,
 }
 
-/// What came of a save.
+/// The result of a save.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Saved {
     Version(u64),
-    /// Another replica stored a version meanwhile: nothing was changed.
+    /// Another replica stored a newer version: nothing was changed.
     Behind,
 }
 
@@ -68,11 +68,11 @@ struct Part {
     data: String,
 }
 
-impl Shelf {
+impl ModelStore {
     pub(crate) fn new(database: &Dependency) -> Self {
         Self {
             documents: Documents::new(database),
-            lease: LEASE,
+            term: TERM,
         }
     }
 
@@ -87,7 +87,7 @@ impl Shelf {
         Ok(self.head(id).await?.map(|(_, head)| head.version))
     }
 
-    /// Reads a model if it is there.
+    /// Reads a model, if it exists.
     pub(crate) async fn load(&self, id: &str) -> Result<Option<Stored>, Status> {
         for _ in 0..READS {
             let Some((_, head)) = self.head(id).await? else {
@@ -98,7 +98,7 @@ impl Shelf {
             };
             let model = tokio::task::spawn_blocking(move || format::decode(&bytes))
                 .await
-                .map_err(|error| Problem::internal("decoding a model failed", error))?
+                .map_err(|error| Problem::internal("failed to decode a model", error))?
                 .map_err(|error| damaged(&format!("{error:#}")))?;
             return Ok(Some(Stored {
                 model,
@@ -108,14 +108,14 @@ impl Shelf {
         Err(damaged(&"parts that its head names are missing"))
     }
 
-    /// Replaces version `base` of a model (0 where there is none), unless another is there.
+    /// Replaces version `base` of a model (0 if it does not exist), unless another version is stored.
     pub(crate) async fn save(&self, id: &str, bytes: &[u8], base: u64) -> Result<Saved, Status> {
-        let claim = Claim::obtain(&self.documents, id, self.lease).await?;
-        let sweep = claim.after_death;
-        let outcome = self.replace(id, bytes, base, &claim).await;
-        // A failure may have left parts: the claim stays, so that whoever finds it dead sweeps them.
+        let lease = Lease::obtain(&self.documents, id, self.term).await?;
+        let sweep = lease.took_over;
+        let outcome = self.replace(id, bytes, base, &lease).await;
+        // A failure may have left parts: the lease stays, so that the replica that takes over deletes them.
         if outcome.is_ok() {
-            claim.release(&self.documents).await;
+            lease.release(&self.documents).await;
         }
         let (saved, old) = outcome?;
         let swept = async {
@@ -125,18 +125,18 @@ impl Shelf {
             if sweep { self.sweep(id).await } else { Ok(()) }
         };
         if let Err(error) = swept.await {
-            tracing::warn!(model = id, %error, "parts of an earlier version are left");
+            tracing::warn!(model = id, %error, "failed to delete parts of an earlier version");
         }
         Ok(saved)
     }
 
-    /// Returns the parts that are of no use any more, too.
+    /// Also returns the parts that are no longer needed.
     async fn replace(
         &self,
         id: &str,
         bytes: &[u8],
         base: u64,
-        claim: &Claim,
+        lease: &Lease,
     ) -> Result<(Saved, Vec<String>), Status> {
         let before = self.head(id).await?;
         if before.as_ref().map_or(0, |(_, head)| head.version) != base {
@@ -145,7 +145,7 @@ impl Shelf {
         let version = base + 1;
         let mut parts = Vec::new();
         for chunk in bytes.chunks(PART) {
-            claim.left()?;
+            lease.left()?;
             let part = Part {
                 model: id.to_owned(),
                 version,
@@ -158,7 +158,7 @@ impl Shelf {
             version,
             parts,
         };
-        let left = claim.left()?;
+        let left = lease.left()?;
         let old = match before {
             Some((document, old)) => {
                 self.documents.update(HEADS, &document, &head, left).await?;
@@ -172,7 +172,7 @@ impl Shelf {
         Ok((Saved::Version(version), old))
     }
 
-    /// Removes the parts of a model that its head doesn't name.
+    /// Deletes the parts of a model that its head does not name.
     async fn sweep(&self, id: &str) -> Result<(), Status> {
         let named = self.head(id).await?.map(|(_, head)| head.parts);
         let parts: Vec<(String, serde_json::Value)> =
@@ -185,7 +185,7 @@ impl Shelf {
         Ok(())
     }
 
-    /// `None` where a part is gone.
+    /// `None` if a part no longer exists.
     async fn bytes(&self, head: &Head) -> Result<Option<Vec<u8>>, Status> {
         let mut bytes = Vec::new();
         for part in &head.parts {
@@ -216,9 +216,9 @@ mod tests {
 
     use super::*;
 
-    const CLAIMS: &str = "ai-model-claims";
+    const LEASES: &str = "ai-model-claims";
 
-    async fn shelf(folder: &tempfile::TempDir, shutdown: &CancellationToken) -> Shelf {
+    async fn store(folder: &tempfile::TempDir, shutdown: &CancellationToken) -> ModelStore {
         let authority = Authority::default();
         let (service, listener) = authority.service("database-server").await;
         let database = authority.dependency("database-server", service.listen);
@@ -230,14 +230,14 @@ mod tests {
         .unwrap();
         let stop = shutdown.clone();
         tokio::spawn(async move { database_server::serve(listener, &service, store, stop).await });
-        Shelf {
+        ModelStore {
             documents: Documents::new(&database),
-            lease: Duration::from_secs(20),
+            term: Duration::from_secs(20),
         }
     }
 
-    async fn count(shelf: &Shelf, collection: &str) -> usize {
-        let found = shelf
+    async fn count(store: &ModelStore, collection: &str) -> usize {
+        let found = store
             .documents
             .query::<serde_json::Value>(collection, json!({}))
             .await;
@@ -245,13 +245,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_of_many_saves_at_once_wins_and_the_rest_know() {
+    async fn one_of_concurrent_saves_wins_and_the_others_are_behind() {
         let folder = tempfile::tempdir().unwrap();
         let shutdown = CancellationToken::new().drop_guard();
-        let shelf = shelf(&folder, shutdown.token()).await;
+        let store = store(&folder, shutdown.token()).await;
         let bytes = format::encode(&Model::default()).unwrap();
         for base in 0..3 {
-            let saves = (0..5).map(|_| shelf.save("model", &bytes, base));
+            let saves = (0..5).map(|_| store.save("model", &bytes, base));
             let outcomes = futures::future::join_all(saves).await;
             let won = Saved::Version(base + 1);
             let winners = outcomes
@@ -260,31 +260,31 @@ mod tests {
                 .count();
             assert_eq!(winners, 1, "{outcomes:?}");
         }
-        assert_eq!(shelf.version("model").await.unwrap(), Some(3));
-        assert_eq!(count(&shelf, PARTS).await, 1);
-        assert_eq!(count(&shelf, CLAIMS).await, 0);
+        assert_eq!(store.version("model").await.unwrap(), Some(3));
+        assert_eq!(count(&store, PARTS).await, 1);
+        assert_eq!(count(&store, LEASES).await, 0);
     }
 
     #[tokio::test]
-    async fn what_a_dead_replica_left_is_swept() {
+    async fn the_parts_of_a_dead_replica_are_deleted() {
         let folder = tempfile::tempdir().unwrap();
         let shutdown = CancellationToken::new().drop_guard();
-        let mut shelf = shelf(&folder, shutdown.token()).await;
-        shelf.lease = Duration::from_secs(4);
-        let claim = json!({"model": "model"});
-        shelf.documents.create(CLAIMS, &claim).await.unwrap();
+        let mut store = store(&folder, shutdown.token()).await;
+        store.term = Duration::from_secs(4);
+        let lease = json!({"model": "model"});
+        store.documents.create(LEASES, &lease).await.unwrap();
         let part = json!({"model": "model", "version": 1, "data": ""});
-        shelf.documents.create(PARTS, &part).await.unwrap();
+        store.documents.create(PARTS, &part).await.unwrap();
 
         let mut model = Model::default();
         model.learn(&crate::model::tests::news(3)).unwrap();
         format::settle(&mut model);
         let bytes = format::encode(&model).unwrap();
-        let saved = shelf.save("model", &bytes, 0).await.unwrap();
+        let saved = store.save("model", &bytes, 0).await.unwrap();
         assert_eq!(saved, Saved::Version(1));
-        assert_eq!(count(&shelf, PARTS).await, 1);
-        assert_eq!(count(&shelf, CLAIMS).await, 0);
-        let stored = shelf.load("model").await.unwrap().unwrap();
+        assert_eq!(count(&store, PARTS).await, 1);
+        assert_eq!(count(&store, LEASES).await, 0);
+        let stored = store.load("model").await.unwrap().unwrap();
         assert_eq!((stored.model, stored.version), (model, 1));
     }
 }

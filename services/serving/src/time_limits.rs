@@ -1,6 +1,6 @@
-//! How long a call may take at most, whatever its caller allows: until its response begins.
+//! The time limit of a call, whatever deadline its caller sets: until the response begins.
 //!
-//! A stream of responses may go on for as long as both sides want; it ends with the caller, or when the service drains.
+//! A stream of responses has no limit: it ends with the caller, or when the service drains.
 
 use std::collections::BTreeSet;
 use std::pin::Pin;
@@ -23,19 +23,19 @@ const UNARY: Duration = Duration::from_secs(60);
 /// For calls whose caller streams.
 const STREAM: Duration = Duration::from_secs(600);
 
-/// Bounds calls by what their method is, as the protocols' descriptors say.
+/// Limits calls by the kind of their method, which the protocols' descriptors give.
 #[derive(Debug, Clone)]
-pub(crate) struct Patience {
+pub(crate) struct TimeLimits {
     /// Paths of methods whose caller streams.
     streaming: Arc<BTreeSet<String>>,
     unary: Duration,
     stream: Duration,
 }
 
-impl Patience {
+impl TimeLimits {
     pub(crate) fn new() -> anyhow::Result<Self> {
         let set = FileDescriptorSet::decode(pspd_proto::DESCRIPTORS)
-            .context("can't read the protocols' descriptors")?;
+            .context("failed to read the protocols' descriptors")?;
         let mut streaming = BTreeSet::new();
         for file in &set.file {
             for service in &file.service {
@@ -52,7 +52,7 @@ impl Patience {
         })
     }
 
-    /// Streams of requests from another protocol count as unary calls, but for reflection, which begins to answer at once.
+    /// Streams of another protocol count as unary calls, except reflection, whose response begins immediately.
     fn limit(&self, path: &str) -> Duration {
         if self.streaming.contains(path) {
             self.stream
@@ -62,21 +62,21 @@ impl Patience {
     }
 }
 
-impl<S> Layer<S> for Patience {
+impl<S> Layer<S> for TimeLimits {
     type Service = Bounded<S>;
 
     fn layer(&self, inner: S) -> Bounded<S> {
         Bounded {
-            patience: self.clone(),
+            limits: self.clone(),
             inner,
         }
     }
 }
 
-/// The bounded routes.
+/// The limited routes.
 #[derive(Debug, Clone)]
 pub(crate) struct Bounded<S> {
-    patience: Patience,
+    limits: TimeLimits,
     inner: S,
 }
 
@@ -95,7 +95,7 @@ where
     }
 
     fn call(&mut self, request: Request<Q>) -> Self::Future {
-        let limit = self.patience.limit(request.uri().path());
+        let limit = self.limits.limit(request.uri().path());
         let answer = self.inner.call(request);
         Box::pin(async move {
             match tokio::time::timeout(limit, answer).await {
@@ -117,17 +117,17 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_call_that_never_answers_is_ended_with_the_reason() {
+    async fn a_call_without_an_answer_ends_with_a_reason() {
         let stuck = tower::service_fn(|_: Request<()>| {
             std::future::pending::<Result<Response<Body>, std::convert::Infallible>>()
         });
         let (unary, stream) = (Duration::from_millis(20), Duration::from_millis(200));
-        let patience = Patience {
+        let limits = TimeLimits {
             unary,
             stream,
-            ..Patience::new().unwrap()
+            ..TimeLimits::new().unwrap()
         };
-        let mut bounded = patience.layer(stuck);
+        let mut bounded = limits.layer(stuck);
         for (path, limit) in [
             ("/database.DatabaseService/Read", unary),
             ("/ai.AiService/TrainModel", stream),
