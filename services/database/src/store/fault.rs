@@ -29,30 +29,47 @@ impl From<DbErr> for Fault {
             DbErr::ConnectionAcquire(_) => Self::Unreachable(text),
             DbErr::Conn(RuntimeErr::SqlxError(cause))
             | DbErr::Exec(RuntimeErr::SqlxError(cause))
-            | DbErr::Query(RuntimeErr::SqlxError(cause)) => match &**cause {
-                sqlx::Error::Database(cause) => {
-                    let code = cause.code().unwrap_or_default();
-                    match code.len() {
-                        5 => postgres(&code, text),
-                        _ => sqlite(&code, text),
-                    }
-                }
-                sqlx::Error::Io(_)
-                | sqlx::Error::Tls(_)
-                | sqlx::Error::Protocol(_)
-                | sqlx::Error::PoolTimedOut
-                | sqlx::Error::PoolClosed
-                | sqlx::Error::WorkerCrashed => Self::Unreachable(text),
-                _ => Self::Failed(text),
-            },
+            | DbErr::Query(RuntimeErr::SqlxError(cause)) => driver(cause, text),
             _ => Self::Failed(text),
         }
     }
 }
 
+impl From<sqlx::Error> for Fault {
+    fn from(error: sqlx::Error) -> Self {
+        driver(&error, error.to_string())
+    }
+}
+
+fn driver(error: &sqlx::Error, text: String) -> Fault {
+    match error {
+        sqlx::Error::Database(cause) => {
+            let code = cause.code().unwrap_or_default();
+            match code.len() {
+                5 => postgres(&code, text),
+                _ => sqlite(&code, text),
+            }
+        }
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => Fault::Unreachable(text),
+        _ => Fault::Failed(text),
+    }
+}
+
+/// SQLITE_IOERR_SHMSIZE: the index of the log cannot grow.
+const SHM_SIZE: u32 = 10 | 19 << 8;
+
 /// By the result code, whose low byte is the primary one: <https://sqlite.org/rescode.html>.
 fn sqlite(code: &str, text: String) -> Fault {
-    match code.parse::<u32>().map(|code| code & 0xff) {
+    let code = code.parse::<u32>();
+    if code == Ok(SHM_SIZE) {
+        return Fault::Full(text);
+    }
+    match code.map(|code| code & 0xff) {
         Ok(5 | 6) => Fault::Busy(text),
         Ok(11 | 26) => Fault::Damaged(text),
         Ok(13) => Fault::Full(text),

@@ -11,6 +11,7 @@ mod read;
 mod scan;
 mod schema;
 mod spool;
+mod transaction;
 mod write;
 
 use std::path::PathBuf;

@@ -6,12 +6,12 @@
 //!                   the store fails: all undone, and all are told
 //! ```
 
-use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseConnection, DatabaseTransaction,
-    DbBackend, EntityTrait, QueryFilter, TransactionTrait,
-};
+use std::fmt::Write as _;
+
+use sea_orm::{DatabaseConnection, DbBackend};
 
 use super::lane::Batch;
+use super::transaction::Transaction;
 use super::{Fault, document};
 
 /// Rows of one INSERT at most. The statement for each number stays prepared: of a hundred, sqlx forgets none.
@@ -60,10 +60,16 @@ async fn commit(
     connection: &DatabaseConnection,
     batch: &mut Batch<Write, bool>,
 ) -> Result<Vec<bool>, Fault> {
-    let transaction = connection.begin().await?;
+    let mut transaction = Transaction::begin(connection).await?;
     let mut found = Vec::with_capacity(batch.jobs.len());
     while found.len() < batch.jobs.len() {
-        found.extend(apply(&transaction, &batch.jobs[found.len()..]).await?);
+        match apply(&mut transaction, &batch.jobs[found.len()..]).await {
+            Ok(more) => found.extend(more),
+            Err(fault) => {
+                transaction.undo(&fault).await;
+                return Err(fault);
+            }
+        }
         batch.take_more();
     }
     transaction.commit().await?;
@@ -71,13 +77,20 @@ async fn commit(
 }
 
 async fn alone(connection: &DatabaseConnection, write: &Write) -> Result<bool, Fault> {
-    let transaction = connection.begin().await?;
-    let found = apply(&transaction, std::slice::from_ref(write)).await?;
-    transaction.commit().await?;
-    Ok(found == [true])
+    let mut transaction = Transaction::begin(connection).await?;
+    match apply(&mut transaction, std::slice::from_ref(write)).await {
+        Ok(found) => {
+            transaction.commit().await?;
+            Ok(found == [true])
+        }
+        Err(fault) => {
+            transaction.undo(&fault).await;
+            Err(fault)
+        }
+    }
 }
 
-async fn apply(transaction: &DatabaseTransaction, writes: &[Write]) -> Result<Vec<bool>, Fault> {
+async fn apply(transaction: &mut Transaction, writes: &[Write]) -> Result<Vec<bool>, Fault> {
     // Nobody knows a new document's id yet, so that nothing in here can depend on its place.
     let new: Vec<_> = writes.iter().filter_map(new).collect();
     insert(transaction, &new).await?;
@@ -100,22 +113,29 @@ fn new(write: &Write) -> Option<&document::Model> {
 }
 
 async fn insert(
-    transaction: &DatabaseTransaction,
+    transaction: &mut Transaction,
     mut documents: &[&document::Model],
 ) -> Result<(), Fault> {
     while !documents.is_empty() {
         let (chunk, rest) = documents.split_at(fitting(documents));
-        let rows = chunk.iter().map(|document| document::ActiveModel {
-            id: Set(document.id.clone()),
-            collection: Set(document.collection.clone()),
-            data: Set(document.data.clone()),
-        });
-        document::Entity::insert_many(rows)
-            .exec_without_returning(transaction)
-            .await?;
+        let texts: Vec<&str> = chunk
+            .iter()
+            .flat_map(|document| [&*document.id, &*document.collection, &*document.data])
+            .collect();
+        transaction.execute(&insertion(chunk.len()), &texts).await?;
         documents = rest;
     }
     Ok(())
+}
+
+fn insertion(rows: usize) -> String {
+    let mut sql = "INSERT INTO documents (id, collection, data) VALUES ".to_owned();
+    for row in 0..rows {
+        let comma = if row == 0 { "" } else { ", " };
+        let [id, collection, data] = [1, 2, 3].map(|column| row * 3 + column);
+        let _infallible = write!(sql, "{comma}(${id}, ${collection}, ${data})");
+    }
+    sql
 }
 
 /// How many documents go into one INSERT; one always does.
@@ -128,28 +148,17 @@ fn fitting(documents: &[&document::Model]) -> usize {
     documents.iter().take(ROWS).take_while(fits).count().max(1)
 }
 
-async fn update(
-    transaction: &impl ConnectionTrait,
-    document: &document::Model,
-) -> Result<bool, Fault> {
-    let outcome = document::Entity::update_many()
-        .col_expr(document::Column::Data, document.data.clone().into())
-        .filter(document::Column::Id.eq(&document.id))
-        .filter(document::Column::Collection.eq(&document.collection))
-        .exec(transaction)
-        .await?;
-    Ok(outcome.rows_affected > 0)
+async fn update(transaction: &mut Transaction, document: &document::Model) -> Result<bool, Fault> {
+    let document::Model {
+        id,
+        collection,
+        data,
+    } = document;
+    let sql = "UPDATE documents SET data = $3 WHERE id = $1 AND collection = $2";
+    Ok(transaction.execute(sql, &[id, collection, data]).await? > 0)
 }
 
-async fn delete(
-    transaction: &impl ConnectionTrait,
-    collection: &str,
-    id: &str,
-) -> Result<bool, Fault> {
-    let outcome = document::Entity::delete_many()
-        .filter(document::Column::Id.eq(id))
-        .filter(document::Column::Collection.eq(collection))
-        .exec(transaction)
-        .await?;
-    Ok(outcome.rows_affected > 0)
+async fn delete(transaction: &mut Transaction, collection: &str, id: &str) -> Result<bool, Fault> {
+    let sql = "DELETE FROM documents WHERE id = $1 AND collection = $2";
+    Ok(transaction.execute(sql, &[id, collection]).await? > 0)
 }

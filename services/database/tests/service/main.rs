@@ -13,4 +13,5 @@ mod filters;
 mod full_disk;
 mod postgres;
 mod server;
+mod small_disk;
 mod streams;
