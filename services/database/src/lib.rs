@@ -80,13 +80,11 @@ pub async fn serve(
     let database = DatabaseServiceServer::new(database)
         .max_decoding_message_size(MESSAGE_LIMIT + MESSAGE_MARGIN)
         .max_encoding_message_size(MESSAGE_LIMIT);
-    let served = serving::serve(
-        listener,
-        service,
-        Services::default().with(database),
-        shutdown,
-    )
-    .await;
+    let watched = store.clone();
+    let services = Services::default()
+        .with(database)
+        .failing_by(move || Some(watched.fault()?.to_string()));
+    let served = serving::serve(listener, service, services, shutdown).await;
     store.close().await.context("can't close the store")?;
     served
 }

@@ -102,6 +102,17 @@ pub(crate) fn failed(fault: Fault, field: &str) -> Status {
             tracing::error!(%fault, "the store is damaged");
             Problem::new(Code::DataLoss, "STORE_DAMAGED", "the store is damaged")
         }
+        Fault::Documents { ids, cause } => {
+            let ids = ids.join(",");
+            tracing::error!(ids, cause, "documents are damaged");
+            let message = format!("damaged documents: {ids}; all others can be read");
+            Problem::new(Code::DataLoss, "DOCUMENT_DAMAGED", message).with("documents", ids)
+        }
+        Fault::Moved(_) => {
+            tracing::error!(%fault, "writes are refused");
+            let message = "the store's file was removed or replaced: nothing was changed";
+            Problem::new(Code::DataLoss, "STORE_MOVED", message)
+        }
         Fault::Failed(_) => Problem::internal("the store failed", fault),
     }
     .into()

@@ -58,6 +58,9 @@ impl Need {
     }
 }
 
+/// Returns why the process itself cannot serve, if so.
+pub(crate) type Fault = Box<dyn Fn() -> Option<String> + Send + Sync>;
+
 /// What this process says about its services.
 #[derive(Clone)]
 pub(crate) struct Health {
@@ -89,11 +92,16 @@ impl Health {
         }
     }
 
-    /// Follows the needs until `shutdown`; then says NOT_SERVING, and returns when that could be noticed. What watches
+    /// Follows the needs and the process's own faults until `shutdown`; then says NOT_SERVING, and returns when that could be noticed. What watches
     /// health is ended: it would hold its connection open.
-    pub(crate) async fn follow(self, needs: Vec<Need>, shutdown: CancellationToken) {
+    pub(crate) async fn follow(
+        self,
+        needs: Vec<Need>,
+        faults: Vec<Fault>,
+        shutdown: CancellationToken,
+    ) {
         tokio::select! {
-            () = self.look(&needs) => {}
+            () = self.look(&needs, &faults) => {}
             () = shutdown.cancelled() => {}
         }
         self.say(false).await;
@@ -104,22 +112,20 @@ impl Health {
     }
 
     /// Never returns.
-    async fn look(&self, needs: &[Need]) {
-        if needs.is_empty() {
-            std::future::pending::<()>().await;
-        }
-        let (mut serving, mut looks) = (false, 0);
+    async fn look(&self, needs: &[Need], faults: &[Fault]) {
+        let (mut serving, mut looks) = (needs.is_empty(), 0);
         loop {
+            let fault = faults.iter().find_map(|fault| fault());
             let met = join_all(needs.iter().map(Need::is_met)).await;
             let gone = needs.iter().zip(met).filter(|(_, met)| !met);
             let gone: Vec<&str> = gone.map(|(need, _)| need.name.as_str()).collect();
             looks = if gone.is_empty() { 0 } else { looks + 1 };
-            if !serving && gone.is_empty() {
-                tracing::info!("every dependency is SERVING");
+            if !serving && gone.is_empty() && fault.is_none() {
+                tracing::info!("SERVING");
                 self.say(true).await;
                 serving = true;
-            } else if serving && looks >= LOOKS {
-                tracing::warn!(?gone, "not SERVING without its dependencies");
+            } else if serving && (looks >= LOOKS || fault.is_some()) {
+                tracing::error!(?gone, fault, "not SERVING");
                 self.say(false).await;
                 serving = false;
             }

@@ -1,6 +1,8 @@
 //! Connections to the engine: SQLite's file, or a PostgreSQL server (or what speaks its protocol) by its URL.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -16,6 +18,9 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(20);
 /// that its caller is told why.
 const SCAN_TIMEOUT: Duration = Duration::from_secs(50);
 const SCANS: u32 = 4;
+
+/// Of a new file, as SQLite makes them.
+const MODE: u32 = 0o644;
 
 /// Where a store is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +56,22 @@ impl std::fmt::Display for Location {
     }
 }
 
+impl Location {
+    /// Makes the file where it is missing. No connection does: a file that is removed while it is in use would be
+    /// replaced by an empty one.
+    pub(super) fn create(&self) -> std::io::Result<()> {
+        match self {
+            // To close a file that is open twice in a process would release SQLite's locks on it.
+            Self::File(path) if !path.try_exists()? => {
+                let mut new = File::options();
+                new.append(true).create(true).mode(MODE).open(path)?;
+                Ok(())
+            }
+            Self::File(_) | Self::Postgres(_) => Ok(()),
+        }
+    }
+}
+
 /// Connections by what they are for, so that none of these waits for another.
 #[derive(Debug, Clone)]
 pub(super) struct Connections {
@@ -62,7 +83,7 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    /// Connects for writes first, so that the file is there for the others.
+    /// Connects to a store that exists.
     pub(super) async fn open(location: &Location) -> anyhow::Result<Self> {
         let lanes = match location {
             Location::File(_) => 1,
@@ -102,7 +123,7 @@ async fn connect(location: &Location, most: u32) -> Result<DatabaseConnection, s
         .sqlx_logging(false);
     if let Location::File(path) = location {
         let path = path.clone();
-        options.map_sqlx_sqlite_opts(move |sqlite| sqlite_options(sqlite).filename(&path));
+        options.map_sqlx_sqlite_opts(move |sqlite| sqlite_options(sqlite, &path));
     } else {
         options.map_sqlx_postgres_opts(|postgres| {
             let timeout = SCAN_TIMEOUT.as_millis().to_string();
@@ -114,9 +135,10 @@ async fn connect(location: &Location, most: u32) -> Result<DatabaseConnection, s
     Database::connect(options).await
 }
 
-fn sqlite_options(sqlite: SqliteConnectOptions) -> SqliteConnectOptions {
+pub(super) fn sqlite_options(sqlite: SqliteConnectOptions, file: &Path) -> SqliteConnectOptions {
     sqlite
-        .create_if_missing(true)
+        .filename(file)
+        .create_if_missing(false)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(BUSY_TIMEOUT)

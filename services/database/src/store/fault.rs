@@ -18,6 +18,12 @@ pub enum Fault {
     Refused(String),
     #[error("the data is damaged: {0}")]
     Damaged(String),
+    /// Some documents are damaged, and no others; no ids where they are not known yet.
+    #[error("documents are damaged ({}): {cause}", ids.join(", "))]
+    Documents { ids: Vec<String>, cause: String },
+    /// The store's files are no longer those that were opened.
+    #[error("{0}")]
+    Moved(String),
     #[error("{0}")]
     Failed(String),
 }
@@ -56,23 +62,48 @@ fn driver(error: &sqlx::Error, text: String) -> Fault {
         | sqlx::Error::PoolTimedOut
         | sqlx::Error::PoolClosed
         | sqlx::Error::WorkerCrashed => Fault::Unreachable(text),
+        sqlx::Error::ColumnDecode { .. } => Fault::document(text),
         _ => Fault::Failed(text),
+    }
+}
+
+impl Fault {
+    /// That a document is damaged whose id is not known yet.
+    fn document(cause: String) -> Self {
+        Self::Documents {
+            ids: Vec::new(),
+            cause,
+        }
+    }
+
+    /// Names the document that it is about.
+    pub(super) fn of(self, id: &str) -> Self {
+        match self {
+            Self::Documents { cause, .. } => Self::Documents {
+                ids: vec![id.to_owned()],
+                cause,
+            },
+            other => other,
+        }
     }
 }
 
 /// SQLITE_IOERR_SHMSIZE: the index of the log cannot grow.
 const SHM_SIZE: u32 = 10 | 19 << 8;
+/// SQLITE_IOERR_READ, _SHORT_READ, _DATA and _CORRUPTFS: the file does not hold what was written.
+const UNREADABLE: [u32; 4] = [10 | 1 << 8, 10 | 2 << 8, 10 | 32 << 8, 10 | 33 << 8];
 
 /// By the result code, whose low byte is the primary one: <https://sqlite.org/rescode.html>.
 fn sqlite(code: &str, text: String) -> Fault {
-    let code = code.parse::<u32>();
-    if code == Ok(SHM_SIZE) {
-        return Fault::Full(text);
-    }
-    match code.map(|code| code & 0xff) {
-        Ok(5 | 6) => Fault::Busy(text),
-        Ok(11 | 26) => Fault::Damaged(text),
-        Ok(13) => Fault::Full(text),
+    let code = code.parse::<u32>().unwrap_or_default();
+    match code & 0xff {
+        // What its JSON functions say of a text that was JSON when it was stored.
+        1 if text.contains("malformed JSON") => Fault::document(text),
+        5 | 6 => Fault::Busy(text),
+        10 if code == SHM_SIZE => Fault::Full(text),
+        10 if UNREADABLE.contains(&code) => Fault::Damaged(text),
+        11 | 26 => Fault::Damaged(text),
+        13 => Fault::Full(text),
         _ => Fault::Failed(text),
     }
 }

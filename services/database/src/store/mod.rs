@@ -6,6 +6,7 @@ mod checkpoint;
 mod engine;
 mod fault;
 mod indexes;
+mod integrity;
 mod lane;
 mod read;
 mod scan;
@@ -28,9 +29,10 @@ pub use fault::Fault;
 pub use indexes::Indexes;
 
 use engine::Connections;
+use integrity::Integrity;
 use lane::Lane;
 use read::Read;
-use write::Write;
+use write::{Write, Writer};
 
 /// The most writes that share a transaction.
 const MOST_WRITES: usize = 256;
@@ -52,6 +54,19 @@ pub(crate) mod document {
     pub enum Relation {}
 
     impl ActiveModelBehavior for ActiveModel {}
+
+    impl Model {
+        /// Refuses data that is no longer what was stored: it was a JSON object.
+        pub(crate) fn checked(&self) -> Result<(), super::Fault> {
+            match serde_json::from_str::<crate::json::Object>(&self.data) {
+                Ok(_) => Ok(()),
+                Err(error) => Err(super::Fault::Documents {
+                    ids: vec![self.id.clone()],
+                    cause: error.to_string(),
+                }),
+            }
+        }
+    }
 }
 
 /// An open database.
@@ -59,6 +74,7 @@ pub(crate) mod document {
 pub struct Store {
     engine: DbBackend,
     connections: Connections,
+    integrity: Integrity,
     indexes: Arc<Indexes>,
     /// Where long lists of ids are spooled.
     folder: PathBuf,
@@ -69,6 +85,9 @@ pub struct Store {
 impl Store {
     /// Opens a store, checks it, and brings its schema and its indexes up to date.
     pub async fn open(location: &Location, indexes: Indexes) -> anyhow::Result<Self> {
+        location
+            .create()
+            .with_context(|| format!("failed to create the store `{location}`"))?;
         let connections = Connections::open(location)
             .await
             .with_context(|| format!("can't open the store `{location}`"))?;
@@ -85,14 +104,20 @@ impl Store {
         indexes::apply(writes, &indexes)
             .await
             .with_context(|| format!("can't make the declared indexes of `{location}`"))?;
+        let integrity = Integrity::watch(location)
+            .with_context(|| format!("failed to find the files of the store `{location}`"))?;
         let folder = match location {
             Location::File(path) => path.parent().map(ToOwned::to_owned),
             Location::Postgres(_) => Some(std::env::temp_dir()),
         };
         let lanes = connections.lanes as usize;
-        let (reading, writing) = (connections.reads.clone(), connections.writes.clone());
+        let reading = connections.reads.clone();
+        let writer = Writer {
+            connections: connections.writes.clone(),
+            integrity: integrity.clone(),
+        };
         Ok(Self {
-            engine: writing.get_database_backend(),
+            engine: reading.get_database_backend(),
             indexes: Arc::new(indexes),
             folder: folder
                 .filter(|folder| folder.is_dir())
@@ -101,14 +126,16 @@ impl Store {
                 read::together(reading.clone(), reads)
             }),
             writes: Lane::open(lanes, MOST_WRITES, move |writes| {
-                write::together(writing.clone(), writes)
+                writer.clone().together(writes)
             }),
             connections,
+            integrity,
         })
     }
 
     /// Closes every connection.
     pub async fn close(self) -> Result<(), Fault> {
+        self.integrity.end().await;
         Ok(self.connections.close().await?)
     }
 
@@ -120,13 +147,14 @@ impl Store {
             collection,
             data,
         };
-        self.writes.call(Write::Create(document)).await?;
+        self.write(Write::Create(document)).await?;
         Ok(id)
     }
 
     /// Returns a document's data if it exists.
     pub async fn read(&self, collection: String, id: String) -> Result<Option<String>, Fault> {
-        self.reads.call(Read { collection, id }).await
+        let read = self.reads.call(Read { collection, id }).await;
+        read.inspect_err(|fault| self.integrity.consider(fault))
     }
 
     /// Replaces a document's data; returns whether it exists.
@@ -141,12 +169,22 @@ impl Store {
             collection,
             data,
         };
-        self.writes.call(Write::Update(document)).await
+        self.write(Write::Update(document)).await
     }
 
     /// Removes a document; returns whether it existed.
     pub async fn delete(&self, collection: String, id: String) -> Result<bool, Fault> {
-        self.writes.call(Write::Delete { collection, id }).await
+        self.write(Write::Delete { collection, id }).await
+    }
+
+    async fn write(&self, write: Write) -> Result<bool, Fault> {
+        let written = self.writes.call(write).await;
+        written.inspect_err(|fault| self.integrity.consider(fault))
+    }
+
+    /// Why writes are refused, if they are.
+    pub fn fault(&self) -> Option<Fault> {
+        self.integrity.admit().err()
     }
 }
 

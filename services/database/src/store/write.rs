@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 
 use sea_orm::{DatabaseConnection, DbBackend};
 
+use super::integrity::Integrity;
 use super::lane::Batch;
 use super::transaction::Transaction;
 use super::{Fault, document};
@@ -27,66 +28,91 @@ pub(super) enum Write {
     Delete { collection: String, id: String },
 }
 
-/// Applies writes durably; each answer says whether its document is (or, removed, was) there.
-pub(super) async fn together(connection: DatabaseConnection, mut batch: Batch<Write, bool>) {
-    let found = commit(&connection, &mut batch).await;
-    let answers = match found {
-        Ok(found) => found.into_iter().map(Ok).collect(),
-        Err(fault) if batch.jobs.len() == 1 || is_shared(&fault, &connection) => {
-            vec![Err(fault); batch.jobs.len()]
+impl Write {
+    fn id(&self) -> &str {
+        match self {
+            Self::Create(document) | Self::Update(document) => &document.id,
+            Self::Delete { id, .. } => id,
         }
-        Err(_) => {
-            let mut answers = Vec::with_capacity(batch.jobs.len());
-            for write in &batch.jobs {
-                answers.push(alone(&connection, write).await);
-            }
-            answers
-        }
-    };
-    batch.answer(answers);
-}
-
-/// Whether each write alone would meet the same, after as long a wait.
-fn is_shared(fault: &Fault, connection: &DatabaseConnection) -> bool {
-    match fault {
-        Fault::Unreachable(_) | Fault::Slow(_) => true,
-        // SQLite has one lock, which another process holds; PostgreSQL's transactions can be in each other's way.
-        Fault::Busy(_) => connection.get_database_backend() == DbBackend::Sqlite,
-        _ => false,
     }
 }
 
-async fn commit(
-    connection: &DatabaseConnection,
-    batch: &mut Batch<Write, bool>,
-) -> Result<Vec<bool>, Fault> {
-    let mut transaction = Transaction::begin(connection).await?;
-    let mut found = Vec::with_capacity(batch.jobs.len());
-    while found.len() < batch.jobs.len() {
-        match apply(&mut transaction, &batch.jobs[found.len()..]).await {
-            Ok(more) => found.extend(more),
+/// Where writes go.
+#[derive(Debug, Clone)]
+pub(super) struct Writer {
+    pub(super) connections: DatabaseConnection,
+    pub(super) integrity: Integrity,
+}
+
+impl Writer {
+    /// Applies writes durably; each answer says whether its document is (or, removed, was) there.
+    pub(super) async fn together(self, mut batch: Batch<Write, bool>) {
+        let found = self.commit(&mut batch).await;
+        let answers = match found {
+            Ok(found) => found.into_iter().map(Ok).collect(),
+            Err(fault) if self.is_shared(&fault) => vec![Err(fault); batch.jobs.len()],
+            Err(fault) if batch.jobs.len() == 1 => vec![Err(fault.of(batch.jobs[0].id()))],
+            Err(_) => {
+                let mut answers = Vec::with_capacity(batch.jobs.len());
+                for write in &batch.jobs {
+                    answers.push(self.alone(write).await);
+                }
+                answers
+            }
+        };
+        batch.answer(answers);
+    }
+
+    /// Whether each write alone would meet the same, after as long a wait.
+    fn is_shared(&self, fault: &Fault) -> bool {
+        match fault {
+            Fault::Unreachable(_) | Fault::Slow(_) | Fault::Moved(_) => true,
+            // SQLite has one lock, which another process holds; PostgreSQL's transactions can be in each other's way.
+            Fault::Busy(_) => self.connections.get_database_backend() == DbBackend::Sqlite,
+            _ => false,
+        }
+    }
+
+    async fn commit(&self, batch: &mut Batch<Write, bool>) -> Result<Vec<bool>, Fault> {
+        let mut transaction = self.begin().await?;
+        let mut found = Vec::with_capacity(batch.jobs.len());
+        while found.len() < batch.jobs.len() {
+            match apply(&mut transaction, &batch.jobs[found.len()..]).await {
+                Ok(more) => found.extend(more),
+                Err(fault) => {
+                    transaction.undo(&fault).await;
+                    return Err(fault);
+                }
+            }
+            batch.take_more();
+        }
+        self.end(transaction).await?;
+        Ok(found)
+    }
+
+    async fn alone(&self, write: &Write) -> Result<bool, Fault> {
+        let mut transaction = self.begin().await?;
+        match apply(&mut transaction, std::slice::from_ref(write)).await {
+            Ok(found) => {
+                self.end(transaction).await?;
+                Ok(found == [true])
+            }
             Err(fault) => {
                 transaction.undo(&fault).await;
-                return Err(fault);
+                Err(fault.of(write.id()))
             }
         }
-        batch.take_more();
     }
-    transaction.commit().await?;
-    Ok(found)
-}
 
-async fn alone(connection: &DatabaseConnection, write: &Write) -> Result<bool, Fault> {
-    let mut transaction = Transaction::begin(connection).await?;
-    match apply(&mut transaction, std::slice::from_ref(write)).await {
-        Ok(found) => {
-            transaction.commit().await?;
-            Ok(found == [true])
-        }
-        Err(fault) => {
-            transaction.undo(&fault).await;
-            Err(fault)
-        }
+    async fn begin(&self) -> Result<Transaction, Fault> {
+        self.integrity.admit()?;
+        Transaction::begin(&self.connections).await
+    }
+
+    async fn end(&self, transaction: Transaction) -> Result<(), Fault> {
+        // The file may have been removed since; the transaction is undone then.
+        self.integrity.admit()?;
+        transaction.commit().await
     }
 }
 

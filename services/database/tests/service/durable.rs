@@ -2,12 +2,11 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use futures::future::join_all;
 use serde_json::json;
 
-use crate::server::{Server, command, place, text};
+use crate::server::{Server, command, maintain, place, text};
 
 /// Many writers, the process killed in their midst, several times over: each acknowledged write is there.
 #[tokio::test(flavor = "multi_thread")]
@@ -170,12 +169,4 @@ async fn a_checkpoint_of_a_store_in_use_empties_its_log() {
 
 fn backup(store: &str, copy: &str) -> std::process::Output {
     maintain(store, &["backup", copy])
-}
-
-fn maintain(store: &str, arguments: &[&str]) -> std::process::Output {
-    Command::new(env!("CARGO_BIN_EXE_database-server"))
-        .args(arguments)
-        .env("DATABASE_STORE", store)
-        .output()
-        .unwrap()
 }

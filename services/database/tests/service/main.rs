@@ -7,6 +7,7 @@
 )]
 
 mod contract;
+mod damage;
 mod durable;
 mod errors;
 mod filters;

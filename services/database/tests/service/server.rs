@@ -209,3 +209,12 @@ pub fn place() -> (TempDir, String) {
 pub fn text(path: &Path) -> String {
     PathBuf::from(path).into_os_string().into_string().unwrap()
 }
+
+/// Runs a maintenance command on a store.
+pub fn maintain(store: &str, arguments: &[&str]) -> std::process::Output {
+    Command::new(env!("CARGO_BIN_EXE_database-server"))
+        .args(arguments)
+        .env("DATABASE_STORE", store)
+        .output()
+        .unwrap()
+}
