@@ -3,6 +3,7 @@
 //! [`query`] reads a query's text, [`store`] keeps documents, [`service`] speaks the protocol, and [`problem`] says
 //! in its terms what went wrong.
 
+mod indexes;
 mod json;
 mod problem;
 mod query;
@@ -14,8 +15,9 @@ use pspd_proto::database::database_service_server::DatabaseServiceServer;
 use serving::{CancellationToken, ConfigError, MESSAGE_LIMIT, Service, Services, Settings};
 use tokio::net::TcpListener;
 
+pub use crate::indexes::Indexes;
 use crate::service::Database;
-pub use crate::store::{Fault, Indexes, Location, Store, backup, checkpoint};
+pub use crate::store::{Fault, Location, Store, backup, checkpoint};
 
 /// A message over the limit by no more than this is still read, so that its field can be named.
 const MESSAGE_MARGIN: usize = 64 * 1024;

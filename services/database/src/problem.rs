@@ -5,9 +5,10 @@ use std::time::Duration;
 use serving::{MESSAGE_LIMIT, Problem};
 use tonic::{Code, Status};
 
+use crate::indexes::valid_collection;
 use crate::json::Object;
 use crate::query;
-use crate::store::{Fault, valid_collection};
+use crate::store::Fault;
 
 /// Room for a message's other fields beside a document.
 pub(crate) const DATA_LIMIT: usize = MESSAGE_LIMIT - 1024;

@@ -26,13 +26,14 @@ pub use backup::backup;
 pub use checkpoint::checkpoint;
 pub use engine::Location;
 pub use fault::Fault;
-pub use indexes::Indexes;
 
 use engine::Connections;
 use integrity::Integrity;
 use lane::Lane;
 use read::Read;
 use write::{Write, Writer};
+
+use crate::indexes::Indexes;
 
 /// The most writes that share a transaction.
 const MOST_WRITES: usize = 256;
@@ -186,12 +187,4 @@ impl Store {
     pub fn fault(&self) -> Option<Fault> {
         self.integrity.admit().err()
     }
-}
-
-/// Whether a text can name a collection: 1 to 64 letters, digits, `_` and `-`.
-pub(crate) fn valid_collection(name: &str) -> bool {
-    (1..=64).contains(&name.len())
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
 }

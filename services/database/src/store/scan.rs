@@ -14,7 +14,8 @@ use sea_orm::sea_query::{CaseStatement, Expr, NullOrdering, SimpleExpr};
 use sea_orm::{ColumnTrait, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect, Select};
 
 use super::spool::Spool;
-use super::{Fault, Indexes, Store, document};
+use super::{Fault, Store, document};
+use crate::indexes::Indexes;
 use crate::query::sql::Writer;
 use crate::query::{Direction, Field, Query};
 
@@ -352,7 +353,7 @@ mod tests {
     use sea_orm::{ConnectionTrait as _, DbBackend, QueryTrait as _, Statement};
 
     use super::*;
-    use crate::store::{Indexes, Location};
+    use crate::store::Location;
 
     /// The plan of the statement that finds a query's documents.
     async fn plan(store: &Store, query: &str) -> String {
