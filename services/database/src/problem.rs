@@ -1,4 +1,4 @@
-//! What is told to a caller: each refusal and failure as a [`Problem`], with a reason that programs can rely on.
+//! Errors for callers: each refusal and failure as a [`Problem`], with a reason that programs can rely on.
 
 use std::time::Duration;
 
@@ -14,13 +14,14 @@ use crate::store::Fault;
 pub(crate) const DATA_LIMIT: usize = MESSAGE_LIMIT - 1024;
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Refuses what can't name a collection.
+/// Refuses an invalid name of a collection.
 pub(crate) fn check_collection(name: &str) -> Result<(), Status> {
     if valid_collection(name) {
         return Ok(());
     }
-    let message =
-        format!("`{name}` is not a collection's name: use 1 to 64 of letters, digits, `_` and `-`");
+    let message = format!(
+        "`{name}` is not a valid collection name: use 1 to 64 letters, digits, `_` and `-`"
+    );
     Err(Problem::invalid("collection", "COLLECTION_NAME_INVALID", message).into())
 }
 
@@ -59,7 +60,7 @@ pub(crate) fn bad_query(fault: query::Fault) -> Status {
 }
 
 pub(crate) fn missing(collection: &str, id: &str) -> Status {
-    let message = format!("there is no document `{id}` in `{collection}`");
+    let message = format!("document `{id}` does not exist in collection `{collection}`");
     Problem::missing(
         "document",
         &format!("{collection}/{id}"),
@@ -70,7 +71,7 @@ pub(crate) fn missing(collection: &str, id: &str) -> Status {
 }
 
 pub(crate) fn draining() -> Status {
-    let message = "the service is about to stop: call again in a moment";
+    let message = "the service is stopping: retry in a moment";
     Problem::new(Code::Unavailable, "DRAINING", message)
         .retry_after(RETRY_AFTER)
         .into()
@@ -86,17 +87,17 @@ pub(crate) fn failed(fault: Fault, field: &str) -> Status {
     match fault {
         Fault::Full(_) => {
             tracing::error!(%fault, "the store is full");
-            let message = "the store has no room left: nothing was changed, and reads go on";
+            let message = "the store has no space left: nothing was changed, and reads still work";
             Problem::new(Code::ResourceExhausted, "STORE_FULL", message)
         }
         Fault::Unreachable(_) => unavailable("STORE_UNREACHABLE", fault),
         Fault::Busy(_) => unavailable("STORE_BUSY", fault),
         Fault::Slow(_) => {
-            let message = "the store took too long: use a narrower filter, or declare an index";
+            let message = "the store timed out: use a narrower filter, or declare an index";
             Problem::new(Code::DeadlineExceeded, "STORE_TOO_SLOW", message)
         }
         Fault::Refused(cause) => {
-            let message = format!("the store can't take it: {cause}");
+            let message = format!("the store refused the value: {cause}");
             Problem::invalid(field, "STORE_REFUSED", message)
         }
         Fault::Damaged(_) => {

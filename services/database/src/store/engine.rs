@@ -14,8 +14,8 @@ use sea_orm::{
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(20);
-/// What one statement may take: a bound for filters that PostgreSQL finds costly. A call as a whole may take longer, so
-/// that its caller is told why.
+/// The longest that one statement may run, for filters that are costly in PostgreSQL. It is shorter than the longest
+/// call, so that the caller gets the reason.
 const SCAN_TIMEOUT: Duration = Duration::from_secs(50);
 const SCANS: u32 = 4;
 
@@ -25,7 +25,7 @@ const MODE: u32 = 0o644;
 /// Where a store is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
-    /// SQLite's file; it is made where it is missing.
+    /// SQLite's file; it is created if it does not exist.
     File(PathBuf),
     /// A `postgres://` URL.
     Postgres(String),
@@ -57,7 +57,7 @@ impl std::fmt::Display for Location {
 }
 
 impl Location {
-    /// Makes the file where it is missing. No connection does: a file that is removed while it is in use would be
+    /// Creates the file if it does not exist. No connection does: a file that is removed while it is in use would be
     /// replaced by an empty one.
     pub(super) fn create(&self) -> std::io::Result<()> {
         match self {
@@ -72,30 +72,30 @@ impl Location {
     }
 }
 
-/// Connections by what they are for, so that none of these waits for another.
+/// Connections by their use, so that no use waits for another.
 #[derive(Debug, Clone)]
 pub(super) struct Connections {
     pub(super) writes: DatabaseConnection,
     pub(super) reads: DatabaseConnection,
     pub(super) scans: DatabaseConnection,
-    /// How many lanes the engine serves at once: SQLite has one writer.
-    pub(super) lanes: u32,
+    /// How many batches the engine runs at once: SQLite has one writer.
+    pub(super) parallel: u32,
 }
 
 impl Connections {
     /// Connects to a store that exists.
     pub(super) async fn open(location: &Location) -> anyhow::Result<Self> {
-        let lanes = match location {
+        let parallel = match location {
             Location::File(_) => 1,
             Location::Postgres(_) => 4,
         };
-        let writes = connect(location, lanes).await?;
+        let writes = connect(location, parallel).await?;
         durable(&writes).await?;
         Ok(Self {
-            reads: connect(location, lanes).await?,
+            reads: connect(location, parallel).await?,
             scans: connect(location, SCANS).await?,
             writes,
-            lanes,
+            parallel,
         })
     }
 
@@ -118,7 +118,7 @@ async fn connect(location: &Location, most: u32) -> Result<DatabaseConnection, s
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .idle_timeout(None::<Duration>)
         .max_lifetime(None::<Duration>)
-        // A file's connection doesn't get lost.
+        // A connection to a file is never lost.
         .test_before_acquire(matches!(location, Location::Postgres(_)))
         .sqlx_logging(false);
     if let Location::File(path) = location {
@@ -154,7 +154,7 @@ async fn durable(connection: &DatabaseConnection) -> anyhow::Result<()> {
         let show = Statement::from_string(DbBackend::Postgres, format!("SHOW {setting}"));
         let row = connection.query_one_raw(show).await?;
         let value: String = row
-            .with_context(|| format!("the server doesn't know `{setting}`"))?
+            .with_context(|| format!("the server does not have the setting `{setting}`"))?
             .try_get_by_index(0)?;
         ensure!(
             value != "off",

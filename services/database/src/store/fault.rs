@@ -2,19 +2,19 @@
 
 use sea_orm::{DbErr, RuntimeErr, sqlx};
 
-/// Why a store did not do what it was asked; nothing was changed then.
+/// Why a store's operation failed; nothing was changed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Fault {
-    #[error("no room is left: {0}")]
+    #[error("no space is left: {0}")]
     Full(String),
-    #[error("it can't be reached: {0}")]
+    #[error("the store cannot be reached: {0}")]
     Unreachable(String),
-    #[error("others are in the way: {0}")]
+    #[error("the store is locked: {0}")]
     Busy(String),
-    #[error("it takes too long: {0}")]
+    #[error("timed out: {0}")]
     Slow(String),
-    /// The engine can't hold or evaluate what it was given.
-    #[error("it is refused: {0}")]
+    /// The engine cannot store or evaluate the value.
+    #[error("refused: {0}")]
     Refused(String),
     #[error("the data is damaged: {0}")]
     Damaged(String),

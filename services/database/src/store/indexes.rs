@@ -14,7 +14,7 @@ use crate::query::sql::Writer;
 /// The prefix of every declared index; other indexes are left alone.
 const PREFIX: &str = "declared_";
 
-/// Makes what is declared and isn't there, and removes what is no longer declared.
+/// Creates the declared indexes that do not exist, and removes those that are no longer declared.
 pub(super) async fn apply(connection: &DatabaseConnection, indexes: &Indexes) -> Result<(), Fault> {
     let engine = connection.get_database_backend();
     let mut wanted = wanted(engine, indexes);
@@ -31,7 +31,7 @@ pub(super) async fn apply(connection: &DatabaseConnection, indexes: &Indexes) ->
     }
     let transaction = connection.begin().await?;
     for (name, definition) in &wanted {
-        tracing::info!(index = name, definition, "making an index");
+        tracing::info!(index = name, definition, "creating an index");
         transaction
             .execute_unprepared(&format!("CREATE INDEX IF NOT EXISTS {name} {definition}"))
             .await?;

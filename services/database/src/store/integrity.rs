@@ -4,8 +4,8 @@
 //! before each commit               the files are those that were opened          else the write is refused
 //! on a schedule, and after errors  `PRAGMA quick_check` on a connection of its own   else all writes are refused
 //! ```
-//! Reads continue as far as the engine can answer them. Both are asked again all the time: a store that is as it was
-//! serves again. PostgreSQL sees to its own files.
+//! Reads continue as far as the engine can answer them. Both are repeated: a store that was restored serves again.
+//! PostgreSQL checks its own files.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use super::Fault;
 use super::engine::{Location, sqlite_options};
 
-/// Between two looks at the file's size.
+/// Between two checks of the file's size.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// A scheduled check takes one part in so many of the time, one after an error one in [`SUSPECTED_SHARE`].
 const SCHEDULED_SHARE: u32 = 100;
@@ -56,7 +56,7 @@ struct OpenFile {
 }
 
 impl Integrity {
-    /// Begins to watch over a store that has just been opened and checked.
+    /// Starts to watch a store that has just been opened and checked.
     pub(super) fn watch(location: &Location) -> std::io::Result<Self> {
         let mut integrity = Self {
             files: Arc::new([]),
@@ -92,7 +92,7 @@ impl Integrity {
 
     /// Refuses writes that a later start would not find.
     pub(super) fn admit(&self) -> Result<(), Fault> {
-        // A look at names that the kernel has at hand: too short for a thread of its own.
+        // The kernel has these names cached: this is too short for a blocking thread.
         if let Some(moved) = self.files.iter().find(|file| !file.is_in_place()) {
             let path = moved.path.display();
             return Err(Fault::Moved(format!(

@@ -1,17 +1,17 @@
-//! Documents in SQLite or PostgreSQL, through SeaORM: what is acknowledged is on stable storage. It knows nothing of
-//! gRPC, and takes ids and data as they are.
+//! Documents in SQLite or PostgreSQL: what is acknowledged is on stable storage. It knows nothing of gRPC, and does not
+//! interpret ids and data.
 
 mod backup;
+mod batch;
 mod checkpoint;
 mod engine;
 mod fault;
+mod id_file;
 mod indexes;
 mod integrity;
-mod lane;
 mod read;
 mod scan;
 mod schema;
-mod spool;
 mod transaction;
 mod write;
 
@@ -27,9 +27,9 @@ pub use checkpoint::checkpoint;
 pub use engine::Location;
 pub use fault::Fault;
 
+use batch::Batcher;
 use engine::Connections;
 use integrity::Integrity;
-use lane::Lane;
 use read::Read;
 use write::{Write, Writer};
 
@@ -77,10 +77,10 @@ pub struct Store {
     connections: Connections,
     integrity: Integrity,
     indexes: Arc<Indexes>,
-    /// Where long lists of ids are spooled.
+    /// Where long lists of ids are written.
     folder: PathBuf,
-    reads: Lane<Read, Option<String>>,
-    writes: Lane<Write, bool>,
+    reads: Batcher<Read, Option<String>>,
+    writes: Batcher<Write, bool>,
 }
 
 impl Store {
@@ -91,27 +91,27 @@ impl Store {
             .with_context(|| format!("failed to create the store `{location}`"))?;
         let connections = Connections::open(location)
             .await
-            .with_context(|| format!("can't open the store `{location}`"))?;
+            .with_context(|| format!("failed to open the store `{location}`"))?;
         let writes = &connections.writes;
         schema::check(writes).await.with_context(|| {
             format!(
-                "the store `{location}` is damaged; keep the file, and put in its place a copy that \
-                 `database-server backup` made, or what `sqlite3 FILE .recover` saves of it"
+                "the store `{location}` is damaged; keep the file, and replace it by a copy that \
+                 `database-server backup` made, or by what `sqlite3 FILE .recover` saves"
             )
         })?;
         schema::migrate(writes)
             .await
-            .with_context(|| format!("can't bring the store `{location}` up to date"))?;
-        indexes::apply(writes, &indexes)
-            .await
-            .with_context(|| format!("can't make the declared indexes of `{location}`"))?;
+            .with_context(|| format!("failed to update the schema of the store `{location}`"))?;
+        indexes::apply(writes, &indexes).await.with_context(|| {
+            format!("failed to create the declared indexes of the store `{location}`")
+        })?;
         let integrity = Integrity::watch(location)
             .with_context(|| format!("failed to find the files of the store `{location}`"))?;
         let folder = match location {
             Location::File(path) => path.parent().map(ToOwned::to_owned),
             Location::Postgres(_) => Some(std::env::temp_dir()),
         };
-        let lanes = connections.lanes as usize;
+        let workers = connections.parallel as usize;
         let reading = connections.reads.clone();
         let writer = Writer {
             connections: connections.writes.clone(),
@@ -123,10 +123,10 @@ impl Store {
             folder: folder
                 .filter(|folder| folder.is_dir())
                 .unwrap_or_else(|| ".".into()),
-            reads: Lane::open(lanes, read::MOST, move |reads| {
+            reads: Batcher::open(workers, read::MOST, move |reads| {
                 read::together(reading.clone(), reads)
             }),
-            writes: Lane::open(lanes, MOST_WRITES, move |writes| {
+            writes: Batcher::open(workers, MOST_WRITES, move |writes| {
                 writer.clone().together(writes)
             }),
             connections,

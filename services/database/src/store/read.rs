@@ -1,10 +1,10 @@
-//! Reads by id: those that wait are answered by one statement, because a trip to the engine costs more than a row.
+//! Reads by id: those that wait are answered by one statement, because a round trip to the engine costs more than a row.
 
 use std::collections::HashMap;
 
 use sea_orm::{ColumnTrait, DatabaseConnection, EntityTrait, QueryFilter};
 
-use super::lane::Batch;
+use super::batch::Batch;
 use super::{Fault, document};
 
 /// Numbers of ids in a statement: few, so that the engine has each prepared.
@@ -19,7 +19,7 @@ pub(super) struct Read {
     pub(super) id: String,
 }
 
-/// Answers reads with the data of each document that is there.
+/// Answers reads with the data of each document that exists.
 pub(super) async fn together(connection: DatabaseConnection, batch: Batch<Read, Option<String>>) {
     let found = find(&connection, &batch.jobs).await;
     let mut answers = Vec::with_capacity(batch.jobs.len());

@@ -1,8 +1,8 @@
 //! The results of a query, in constant memory, as fast as the caller takes them.
 //!
 //! No connection and no transaction is held between pages. In the order of ids, a page begins where the last one
-//! ended, and ends at the youngest document that was there at the start. In any other order, and where an index finds
-//! the documents in an order of its own, the ids are spooled first. A document that is changed or removed meanwhile is
+//! ended, and the query ends at the document that was the newest at its start. In any other order, and where an index finds
+//! the documents in an order of its own, the ids are written to a temporary file first. A document that is changed or removed meanwhile is
 //! returned as it is when its page is read, or not at all.
 //!
 //! Damaged documents do not hide the others: the engine fails a statement that comes across one, which is then run
@@ -13,7 +13,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use sea_orm::sea_query::{CaseStatement, Expr, NullOrdering, SimpleExpr};
 use sea_orm::{ColumnTrait, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect, Select};
 
-use super::spool::Spool;
+use super::id_file::IdFile;
 use super::{Fault, Store, document};
 use crate::indexes::Indexes;
 use crate::query::sql::Writer;
@@ -25,7 +25,7 @@ const PAGE_BYTES: usize = 256 * 1024;
 /// The most damaged documents that are named.
 const MOST_NAMED: usize = 100;
 
-/// Where a query stands.
+/// The state of a query.
 #[derive(Debug)]
 pub(crate) struct Scan {
     store: Store,
@@ -40,7 +40,7 @@ pub(crate) struct Scan {
     careful: bool,
 }
 
-/// What is left of it.
+/// The results that are left.
 #[derive(Debug)]
 enum Rest {
     ById {
@@ -48,12 +48,12 @@ enum Rest {
         end: String,
         left: u64,
     },
-    Spooled(Spool),
+    Listed(IdFile),
     Nothing,
 }
 
 impl Store {
-    /// Begins a query.
+    /// Starts a query.
     pub(crate) async fn scan(&self, collection: &str, query: Query) -> Result<Scan, Fault> {
         let mut scan = Scan {
             store: self.clone(),
@@ -74,7 +74,7 @@ impl Store {
         Ok(scan)
     }
 
-    async fn youngest(&self, collection: &str) -> Result<Option<String>, Fault> {
+    async fn newest(&self, collection: &str) -> Result<Option<String>, Fault> {
         let id = document::Entity::find()
             .select_only()
             .column(document::Column::Id)
@@ -146,7 +146,7 @@ impl Scan {
         }
         let by_id = matches!(self.query.sort.as_slice(), [] | [(Field::Id, _)]) && !indexed;
         self.rest = if by_id {
-            match self.store.youngest(&self.collection).await? {
+            match self.store.newest(&self.collection).await? {
                 Some(end) => Rest::ById {
                     last: None,
                     end,
@@ -163,7 +163,7 @@ impl Scan {
                 .into_tuple::<(String, i64)>()
                 .stream(&self.store.connections.scans)
                 .await?;
-            Rest::Spooled(Spool::write(&self.store.folder, ids).await?)
+            Rest::Listed(IdFile::write(&self.store.folder, ids).await?)
         };
         Ok(())
     }
@@ -202,7 +202,7 @@ impl Scan {
             let page = match &self.rest {
                 Rest::Nothing => return self.end(),
                 Rest::ById { .. } => self.page_by_id().await,
-                Rest::Spooled(_) => self.page_of_spool().await,
+                Rest::Listed(_) => self.page_by_list().await,
             };
             self.page = match page {
                 Err(Fault::Documents { .. }) if !self.careful => {
@@ -277,11 +277,11 @@ impl Scan {
         self.fetch(page).await
     }
 
-    async fn page_of_spool(&mut self) -> Result<VecDeque<document::Model>, Fault> {
-        let Rest::Spooled(spool) = &mut self.rest else {
+    async fn page_by_list(&mut self) -> Result<VecDeque<document::Model>, Fault> {
+        let Rest::Listed(ids) = &mut self.rest else {
             return Ok(VecDeque::new());
         };
-        let page = spool.take(PAGE as usize, PAGE_BYTES).await?;
+        let page = ids.take(PAGE as usize, PAGE_BYTES).await?;
         if page.is_empty() {
             self.rest = Rest::Nothing;
         }
@@ -324,7 +324,7 @@ impl Scan {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        // Within a CASE the condition is looked at, and the engine can't take an index for it in place of the ids.
+        // Within a CASE the condition is evaluated for each document, and the engine cannot use an index on it instead of the ids.
         let documents = document::Entity::find()
             .filter(document::Column::Id.is_in(ids))
             .filter(when(self.condition.clone(), Expr::val(true)))

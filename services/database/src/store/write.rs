@@ -3,15 +3,15 @@
 //! ```text
 //! waiting writes -> BEGIN, all of them, those that came meanwhile, COMMIT -> acknowledged
 //!                   one fails: all undone -> each alone in a transaction of its own, so that it fails alone
-//!                   the store fails: all undone, and all are told
+//!                   the store fails: all undone, and all callers get the error
 //! ```
 
 use std::fmt::Write as _;
 
 use sea_orm::{DatabaseConnection, DbBackend};
 
+use super::batch::Batch;
 use super::integrity::Integrity;
-use super::lane::Batch;
 use super::transaction::Transaction;
 use super::{Fault, document};
 
@@ -67,7 +67,7 @@ impl Writer {
     fn is_shared(&self, fault: &Fault) -> bool {
         match fault {
             Fault::Unreachable(_) | Fault::Slow(_) | Fault::Moved(_) => true,
-            // SQLite has one lock, which another process holds; PostgreSQL's transactions can be in each other's way.
+            // SQLite has one lock, which another process holds; PostgreSQL's transactions can conflict with each other.
             Fault::Busy(_) => self.connections.get_database_backend() == DbBackend::Sqlite,
             _ => false,
         }
