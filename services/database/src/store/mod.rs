@@ -39,6 +39,7 @@ use crate::indexes::Indexes;
 const MOST_WRITES: usize = 256;
 
 /// The table of documents.
+#[allow(unreachable_pub, reason = "SeaORM's macros make the entity public")]
 pub(crate) mod document {
     use sea_orm::entity::prelude::*;
 
