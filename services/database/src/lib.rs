@@ -1,8 +1,9 @@
 //! `database.DatabaseService` over SQLite or PostgreSQL: collections of JSON documents, durable once acknowledged.
 //!
 //! [`query`] reads a query's text, [`store`] keeps documents, [`service`] speaks the protocol, and [`problem`] says
-//! in its terms what went wrong.
+//! in its terms what failed.
 
+mod indexes;
 mod json;
 mod problem;
 mod query;
@@ -14,13 +15,14 @@ use pspd_proto::database::database_service_server::DatabaseServiceServer;
 use serving::{CancellationToken, ConfigError, MESSAGE_LIMIT, Service, Services, Settings};
 use tokio::net::TcpListener;
 
+pub use crate::indexes::Indexes;
 use crate::service::Database;
-pub use crate::store::{Fault, Indexes, Location, Store, backup, checkpoint};
+pub use crate::store::{Fault, Location, Store, backup, checkpoint};
 
 /// A message over the limit by no more than this is still read, so that its field can be named.
 const MESSAGE_MARGIN: usize = 64 * 1024;
 
-/// What the service is told by its environment.
+/// The service's configuration, from its environment.
 #[derive(Debug)]
 pub struct Config {
     pub service: Service,
@@ -67,7 +69,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
     let store = Store::open(&config.store, config.indexes).await?;
     let listener = TcpListener::bind(config.service.listen)
         .await
-        .with_context(|| format!("can't listen on `{}`", config.service.listen))?;
+        .with_context(|| format!("failed to listen on `{}`", config.service.listen))?;
     serve(listener, &config.service, store, shutdown).await
 }
 
@@ -82,13 +84,11 @@ pub async fn serve(
     let database = DatabaseServiceServer::new(database)
         .max_decoding_message_size(MESSAGE_LIMIT + MESSAGE_MARGIN)
         .max_encoding_message_size(MESSAGE_LIMIT);
-    let served = serving::serve(
-        listener,
-        service,
-        Services::default().with(database),
-        shutdown,
-    )
-    .await;
-    store.close().await.context("can't close the store")?;
+    let watched = store.clone();
+    let services = Services::default()
+        .with(database)
+        .failing_by(move || Some(watched.fault()?.to_string()));
+    let served = serving::serve(listener, service, services, shutdown).await;
+    store.close().await.context("failed to close the store")?;
     served
 }

@@ -1,25 +1,27 @@
-//! What is told to a caller: each refusal and failure as a [`Problem`], with a reason that programs can rely on.
+//! Errors for callers: each refusal and failure as a [`Problem`], with a reason that programs can rely on.
 
 use std::time::Duration;
 
 use serving::{MESSAGE_LIMIT, Problem};
 use tonic::{Code, Status};
 
+use crate::indexes::valid_collection;
 use crate::json::Object;
 use crate::query;
-use crate::store::{Fault, valid_collection};
+use crate::store::Fault;
 
 /// Room for a message's other fields beside a document.
 pub(crate) const DATA_LIMIT: usize = MESSAGE_LIMIT - 1024;
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Refuses what can't name a collection.
+/// Refuses an invalid name of a collection.
 pub(crate) fn check_collection(name: &str) -> Result<(), Status> {
     if valid_collection(name) {
         return Ok(());
     }
-    let message =
-        format!("`{name}` is not a collection's name: use 1 to 64 of letters, digits, `_` and `-`");
+    let message = format!(
+        "`{name}` is not a valid collection name: use 1 to 64 letters, digits, `_` and `-`"
+    );
     Err(Problem::invalid("collection", "COLLECTION_NAME_INVALID", message).into())
 }
 
@@ -58,7 +60,7 @@ pub(crate) fn bad_query(fault: query::Fault) -> Status {
 }
 
 pub(crate) fn missing(collection: &str, id: &str) -> Status {
-    let message = format!("there is no document `{id}` in `{collection}`");
+    let message = format!("document `{id}` does not exist in collection `{collection}`");
     Problem::missing(
         "document",
         &format!("{collection}/{id}"),
@@ -69,7 +71,7 @@ pub(crate) fn missing(collection: &str, id: &str) -> Status {
 }
 
 pub(crate) fn draining() -> Status {
-    let message = "the service is about to stop: call again in a moment";
+    let message = "the service is stopping: retry in a moment";
     Problem::new(Code::Unavailable, "DRAINING", message)
         .retry_after(RETRY_AFTER)
         .into()
@@ -85,22 +87,33 @@ pub(crate) fn failed(fault: Fault, field: &str) -> Status {
     match fault {
         Fault::Full(_) => {
             tracing::error!(%fault, "the store is full");
-            let message = "the store has no room left: nothing was changed, and reads go on";
+            let message = "the store has no space left: nothing was changed, and reads still work";
             Problem::new(Code::ResourceExhausted, "STORE_FULL", message)
         }
         Fault::Unreachable(_) => unavailable("STORE_UNREACHABLE", fault),
         Fault::Busy(_) => unavailable("STORE_BUSY", fault),
         Fault::Slow(_) => {
-            let message = "the store took too long: use a narrower filter, or declare an index";
+            let message = "the store timed out: use a narrower filter, or declare an index";
             Problem::new(Code::DeadlineExceeded, "STORE_TOO_SLOW", message)
         }
         Fault::Refused(cause) => {
-            let message = format!("the store can't take it: {cause}");
+            let message = format!("the store refused the value: {cause}");
             Problem::invalid(field, "STORE_REFUSED", message)
         }
         Fault::Damaged(_) => {
             tracing::error!(%fault, "the store is damaged");
             Problem::new(Code::DataLoss, "STORE_DAMAGED", "the store is damaged")
+        }
+        Fault::Documents { ids, cause } => {
+            let ids = ids.join(",");
+            tracing::error!(ids, cause, "documents are damaged");
+            let message = format!("damaged documents: {ids}; all others can be read");
+            Problem::new(Code::DataLoss, "DOCUMENT_DAMAGED", message).with("documents", ids)
+        }
+        Fault::Moved(_) => {
+            tracing::error!(%fault, "writes are refused");
+            let message = "the store's file was removed or replaced: nothing was changed";
+            Problem::new(Code::DataLoss, "STORE_MOVED", message)
         }
         Fault::Failed(_) => Problem::internal("the store failed", fault),
     }

@@ -58,6 +58,9 @@ impl Need {
     }
 }
 
+/// Returns why the process itself cannot serve, if so.
+pub(crate) type Fault = Box<dyn Fn() -> Option<String> + Send + Sync>;
+
 /// The health of this process's services.
 #[derive(Clone)]
 pub(crate) struct Health {
@@ -89,11 +92,16 @@ impl Health {
         }
     }
 
-    /// Follows the dependencies until `shutdown`; then reports NOT_SERVING, and returns when watchers could notice it.
-    /// Ends the streams of health watchers, which would keep their connections open.
-    pub(crate) async fn follow(self, needs: Vec<Need>, shutdown: CancellationToken) {
+    /// Follows the dependencies and the process's own faults until `shutdown`; then reports NOT_SERVING, and returns when
+    /// watchers could notice it. Ends the streams of health watchers, which would keep their connections open.
+    pub(crate) async fn follow(
+        self,
+        needs: Vec<Need>,
+        faults: Vec<Fault>,
+        shutdown: CancellationToken,
+    ) {
         tokio::select! {
-            () = self.probe(&needs) => {}
+            () = self.probe(&needs, &faults) => {}
             () = shutdown.cancelled() => {}
         }
         self.report(false).await;
@@ -103,23 +111,21 @@ impl Health {
         }
     }
 
-    /// Probes the dependencies and reports health; never returns.
-    async fn probe(&self, needs: &[Need]) {
-        if needs.is_empty() {
-            std::future::pending::<()>().await;
-        }
-        let (mut serving, mut failed) = (false, 0);
+    /// Probes the dependencies and the faults, and reports health; never returns.
+    async fn probe(&self, needs: &[Need], faults: &[Fault]) {
+        let (mut serving, mut failed) = (needs.is_empty(), 0);
         loop {
+            let fault = faults.iter().find_map(|fault| fault());
             let met = join_all(needs.iter().map(Need::is_met)).await;
             let gone = needs.iter().zip(met).filter(|(_, met)| !met);
             let gone: Vec<&str> = gone.map(|(need, _)| need.name.as_str()).collect();
             failed = if gone.is_empty() { 0 } else { failed + 1 };
-            if !serving && gone.is_empty() {
-                tracing::info!("every dependency is SERVING");
+            if !serving && gone.is_empty() && fault.is_none() {
+                tracing::info!("SERVING");
                 self.report(true).await;
                 serving = true;
-            } else if serving && failed >= FAILED_PROBES {
-                tracing::warn!(?gone, "NOT_SERVING: dependencies are unavailable");
+            } else if serving && (failed >= FAILED_PROBES || fault.is_some()) {
+                tracing::error!(?gone, fault, "NOT_SERVING");
                 self.report(false).await;
                 serving = false;
             }

@@ -21,7 +21,7 @@ use tonic::transport::server::TcpIncoming;
 use crate::callers::Admit;
 use crate::channel::Dependency;
 use crate::export;
-use crate::health::{Health, Need};
+use crate::health::{Fault, Health, Need};
 use crate::incoming::connections;
 use crate::observe::Observe;
 use crate::oversized::Oversized;
@@ -38,11 +38,12 @@ const STREAMS: u32 = 256;
 const CONNECTION_AGE: Duration = Duration::from_secs(3600);
 
 /// The gRPC services that one process offers.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Services {
     routes: RoutesBuilder,
     names: Vec<&'static str>,
     needs: Vec<(Dependency, &'static str)>,
+    faults: Vec<Fault>,
 }
 
 impl Services {
@@ -67,6 +68,15 @@ impl Services {
         self.needs.push((dependency.clone(), service));
         self
     }
+
+    /// Health says NOT_SERVING while `fault`, which is called each second, returns a reason.
+    pub fn failing_by(
+        mut self,
+        fault: impl Fn() -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        self.faults.push(Box::new(fault));
+        self
+    }
 }
 
 /// Serves until `shutdown` is cancelled, then drains. Long-lived streams should end on the same token.
@@ -83,6 +93,7 @@ pub async fn serve(
         mut routes,
         names,
         needs,
+        faults,
     } = services;
     let needs: Vec<Need> = needs
         .iter()
@@ -131,7 +142,7 @@ pub async fn serve(
     };
     tokio::select! {
         outcome = serving => outcome.context("the server failed")?,
-        () = drain(health.follow(needs, shutdown), &closing) => {
+        () = drain(health.follow(needs, faults, shutdown), &closing) => {
             tracing::warn!(service = service.name, "cancelled the calls that were open at the drain deadline");
         }
     }

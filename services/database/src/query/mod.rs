@@ -40,7 +40,7 @@ pub(crate) enum Direction {
     Descending,
 }
 
-/// Why a text is no query.
+/// Why a text is not a valid query.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Fault {
     pub(crate) reason: &'static str,

@@ -10,7 +10,7 @@ use sea_orm::sea_query::{Expr, SimpleExpr};
 use sea_orm::{DbBackend, Value};
 
 use super::filter::{Field, Filter, Scalar, Sign, Test};
-use crate::store::Indexes;
+use crate::indexes::Indexes;
 
 /// Writes conditions for one collection of one engine.
 pub(crate) struct Writer<'a> {

@@ -10,7 +10,7 @@ use sea_orm::{ConnectionTrait as _, DbBackend, EntityTrait as _, PaginatorTrait 
 use super::engine::{Connections, Location};
 use super::{document, schema};
 
-/// Copies the store to the file `to`, which must not be there yet, and returns how many documents it holds.
+/// Copies the store to the file `to`, which must not exist, and returns the number of its documents.
 ///
 /// The copy is of one moment, whatever is written meanwhile, and needs no log beside it. It appears under its name
 /// when it is checked and on stable storage.
@@ -18,10 +18,10 @@ pub async fn backup(from: &Location, to: &Path) -> anyhow::Result<u64> {
     let Location::File(source) = from else {
         bail!("the store `{from}` is PostgreSQL's: copy it with `pg_dump`");
     };
-    ensure!(source.is_file(), "there is no store `{from}`");
+    ensure!(source.is_file(), "the store `{from}` does not exist");
     ensure!(
         !to.exists(),
-        "`{}` is there already; remove it or choose another name",
+        "`{}` already exists; remove it or choose another name",
         to.display()
     );
     let mut partial = OsString::from(to);
@@ -31,24 +31,24 @@ pub async fn backup(from: &Location, to: &Path) -> anyhow::Result<u64> {
     let kept = match copied {
         Ok(documents) => std::fs::rename(partial, to)
             .and_then(|()| sync(to.parent().unwrap_or(Path::new("."))))
-            .context("can't give the copy its name")
+            .context("failed to rename the copy")
             .map(|()| documents),
         Err(error) => Err(error),
     };
     if kept.is_err() {
-        // What failed is told; that nothing was made is as good.
+        // The copy's error is returned; the file may not exist.
         let _none = std::fs::remove_file(partial);
     }
-    kept.with_context(|| format!("can't copy the store `{from}` to `{}`", to.display()))
+    kept.with_context(|| format!("failed to copy the store `{from}` to `{}`", to.display()))
 }
 
 async fn copy(from: &Location, partial: &Path) -> anyhow::Result<u64> {
     if partial.exists() {
-        std::fs::remove_file(partial).context("can't remove what an earlier copy left")?;
+        std::fs::remove_file(partial).context("failed to remove an earlier partial copy")?;
     }
     let name = partial
         .to_str()
-        .context("the copy's name is not UTF-8")?
+        .context("the copy's path is not UTF-8")?
         .to_owned();
     let source = Connections::open(from).await?;
     let vacuum = Statement::from_sql_and_values(DbBackend::Sqlite, "VACUUM INTO ?", [name.into()]);

@@ -11,17 +11,17 @@ pub async fn checkpoint(store: &Location) -> anyhow::Result<()> {
     let Location::File(file) = store else {
         return Ok(());
     };
-    ensure!(file.is_file(), "there is no store `{store}`");
+    ensure!(file.is_file(), "the store `{store}` does not exist");
     let connections = Connections::open(store).await?;
     let pragma = Statement::from_string(DbBackend::Sqlite, "PRAGMA wal_checkpoint(TRUNCATE)");
-    let told = connections.writes.query_one_raw(pragma).await;
+    let answer = connections.writes.query_one_raw(pragma).await;
     connections.close().await?;
-    let busy: i32 = told?
-        .context("SQLite told nothing of the checkpoint")?
+    let busy: i32 = answer?
+        .context("the checkpoint returned no row")?
         .try_get_by_index(0)?;
     ensure!(
         busy == 0,
-        "the store `{store}` is being read by others for too long: its log stays beside it"
+        "failed to checkpoint the store `{store}`: other connections are reading it"
     );
     Ok(())
 }

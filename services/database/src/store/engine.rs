@@ -1,6 +1,8 @@
 //! Connections to the engine: SQLite's file, or a PostgreSQL server (or what speaks its protocol) by its URL.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -12,15 +14,18 @@ use sea_orm::{
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(20);
-/// What one statement may take: a bound for filters that PostgreSQL finds costly. A call as a whole may take longer, so
-/// that its caller is told why.
+/// The longest that one statement may run, for filters that are costly in PostgreSQL. It is shorter than the longest
+/// call, so that the caller gets the reason.
 const SCAN_TIMEOUT: Duration = Duration::from_secs(50);
 const SCANS: u32 = 4;
+
+/// Of a new file, as SQLite makes them.
+const MODE: u32 = 0o644;
 
 /// Where a store is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
-    /// SQLite's file; it is made where it is missing.
+    /// SQLite's file; it is created if it does not exist.
     File(PathBuf),
     /// A `postgres://` URL.
     Postgres(String),
@@ -51,30 +56,46 @@ impl std::fmt::Display for Location {
     }
 }
 
-/// Connections by what they are for, so that none of these waits for another.
+impl Location {
+    /// Creates the file if it does not exist. No connection does: a file that is removed while it is in use would be
+    /// replaced by an empty one.
+    pub(super) fn create(&self) -> std::io::Result<()> {
+        match self {
+            // To close a file that is open twice in a process would release SQLite's locks on it.
+            Self::File(path) if !path.try_exists()? => {
+                let mut new = File::options();
+                new.append(true).create(true).mode(MODE).open(path)?;
+                Ok(())
+            }
+            Self::File(_) | Self::Postgres(_) => Ok(()),
+        }
+    }
+}
+
+/// Connections by their use, so that no use waits for another.
 #[derive(Debug, Clone)]
 pub(super) struct Connections {
     pub(super) writes: DatabaseConnection,
     pub(super) reads: DatabaseConnection,
     pub(super) scans: DatabaseConnection,
-    /// How many lanes the engine serves at once: SQLite has one writer.
-    pub(super) lanes: u32,
+    /// How many batches the engine runs at once: SQLite has one writer.
+    pub(super) parallel: u32,
 }
 
 impl Connections {
-    /// Connects for writes first, so that the file is there for the others.
+    /// Connects to a store that exists.
     pub(super) async fn open(location: &Location) -> anyhow::Result<Self> {
-        let lanes = match location {
+        let parallel = match location {
             Location::File(_) => 1,
             Location::Postgres(_) => 4,
         };
-        let writes = connect(location, lanes).await?;
+        let writes = connect(location, parallel).await?;
         durable(&writes).await?;
         Ok(Self {
-            reads: connect(location, lanes).await?,
+            reads: connect(location, parallel).await?,
             scans: connect(location, SCANS).await?,
             writes,
-            lanes,
+            parallel,
         })
     }
 
@@ -97,12 +118,12 @@ async fn connect(location: &Location, most: u32) -> Result<DatabaseConnection, s
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .idle_timeout(None::<Duration>)
         .max_lifetime(None::<Duration>)
-        // A file's connection doesn't get lost.
+        // A connection to a file is never lost.
         .test_before_acquire(matches!(location, Location::Postgres(_)))
         .sqlx_logging(false);
     if let Location::File(path) = location {
         let path = path.clone();
-        options.map_sqlx_sqlite_opts(move |sqlite| sqlite_options(sqlite).filename(&path));
+        options.map_sqlx_sqlite_opts(move |sqlite| sqlite_options(sqlite, &path));
     } else {
         options.map_sqlx_postgres_opts(|postgres| {
             let timeout = SCAN_TIMEOUT.as_millis().to_string();
@@ -114,9 +135,10 @@ async fn connect(location: &Location, most: u32) -> Result<DatabaseConnection, s
     Database::connect(options).await
 }
 
-fn sqlite_options(sqlite: SqliteConnectOptions) -> SqliteConnectOptions {
+pub(super) fn sqlite_options(sqlite: SqliteConnectOptions, file: &Path) -> SqliteConnectOptions {
     sqlite
-        .create_if_missing(true)
+        .filename(file)
+        .create_if_missing(false)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(BUSY_TIMEOUT)
@@ -132,7 +154,7 @@ async fn durable(connection: &DatabaseConnection) -> anyhow::Result<()> {
         let show = Statement::from_string(DbBackend::Postgres, format!("SHOW {setting}"));
         let row = connection.query_one_raw(show).await?;
         let value: String = row
-            .with_context(|| format!("the server doesn't know `{setting}`"))?
+            .with_context(|| format!("the server does not have the setting `{setting}`"))?
             .try_get_by_index(0)?;
         ensure!(
             value != "off",

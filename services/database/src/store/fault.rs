@@ -2,22 +2,28 @@
 
 use sea_orm::{DbErr, RuntimeErr, sqlx};
 
-/// Why a store did not do what it was asked; nothing was changed then.
+/// Why a store's operation failed; nothing was changed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Fault {
-    #[error("no room is left: {0}")]
+    #[error("no space is left: {0}")]
     Full(String),
-    #[error("it can't be reached: {0}")]
+    #[error("the store cannot be reached: {0}")]
     Unreachable(String),
-    #[error("others are in the way: {0}")]
+    #[error("the store is locked: {0}")]
     Busy(String),
-    #[error("it takes too long: {0}")]
+    #[error("timed out: {0}")]
     Slow(String),
-    /// The engine can't hold or evaluate what it was given.
-    #[error("it is refused: {0}")]
+    /// The engine cannot store or evaluate the value.
+    #[error("refused: {0}")]
     Refused(String),
     #[error("the data is damaged: {0}")]
     Damaged(String),
+    /// Some documents are damaged, and no others; no ids where they are not known yet.
+    #[error("documents are damaged ({}): {cause}", ids.join(", "))]
+    Documents { ids: Vec<String>, cause: String },
+    /// The store's files are no longer those that were opened.
+    #[error("{0}")]
+    Moved(String),
     #[error("{0}")]
     Failed(String),
 }
@@ -29,33 +35,75 @@ impl From<DbErr> for Fault {
             DbErr::ConnectionAcquire(_) => Self::Unreachable(text),
             DbErr::Conn(RuntimeErr::SqlxError(cause))
             | DbErr::Exec(RuntimeErr::SqlxError(cause))
-            | DbErr::Query(RuntimeErr::SqlxError(cause)) => match &**cause {
-                sqlx::Error::Database(cause) => {
-                    let code = cause.code().unwrap_or_default();
-                    match code.len() {
-                        5 => postgres(&code, text),
-                        _ => sqlite(&code, text),
-                    }
-                }
-                sqlx::Error::Io(_)
-                | sqlx::Error::Tls(_)
-                | sqlx::Error::Protocol(_)
-                | sqlx::Error::PoolTimedOut
-                | sqlx::Error::PoolClosed
-                | sqlx::Error::WorkerCrashed => Self::Unreachable(text),
-                _ => Self::Failed(text),
-            },
+            | DbErr::Query(RuntimeErr::SqlxError(cause)) => driver(cause, text),
             _ => Self::Failed(text),
         }
     }
 }
 
+impl From<sqlx::Error> for Fault {
+    fn from(error: sqlx::Error) -> Self {
+        driver(&error, error.to_string())
+    }
+}
+
+fn driver(error: &sqlx::Error, text: String) -> Fault {
+    match error {
+        sqlx::Error::Database(cause) => {
+            let code = cause.code().unwrap_or_default();
+            match code.len() {
+                5 => postgres(&code, text),
+                _ => sqlite(&code, text),
+            }
+        }
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => Fault::Unreachable(text),
+        sqlx::Error::ColumnDecode { .. } => Fault::document(text),
+        _ => Fault::Failed(text),
+    }
+}
+
+impl Fault {
+    /// That a document is damaged whose id is not known yet.
+    fn document(cause: String) -> Self {
+        Self::Documents {
+            ids: Vec::new(),
+            cause,
+        }
+    }
+
+    /// Names the document that it is about.
+    pub(super) fn of(self, id: &str) -> Self {
+        match self {
+            Self::Documents { cause, .. } => Self::Documents {
+                ids: vec![id.to_owned()],
+                cause,
+            },
+            other => other,
+        }
+    }
+}
+
+/// SQLITE_IOERR_SHMSIZE: the index of the log cannot grow.
+const SHM_SIZE: u32 = 10 | 19 << 8;
+/// SQLITE_IOERR_READ, _SHORT_READ, _DATA and _CORRUPTFS: the file does not hold what was written.
+const UNREADABLE: [u32; 4] = [10 | 1 << 8, 10 | 2 << 8, 10 | 32 << 8, 10 | 33 << 8];
+
 /// By the result code, whose low byte is the primary one: <https://sqlite.org/rescode.html>.
 fn sqlite(code: &str, text: String) -> Fault {
-    match code.parse::<u32>().map(|code| code & 0xff) {
-        Ok(5 | 6) => Fault::Busy(text),
-        Ok(11 | 26) => Fault::Damaged(text),
-        Ok(13) => Fault::Full(text),
+    let code = code.parse::<u32>().unwrap_or_default();
+    match code & 0xff {
+        // What its JSON functions say of a text that was JSON when it was stored.
+        1 if text.contains("malformed JSON") => Fault::document(text),
+        5 | 6 => Fault::Busy(text),
+        10 if code == SHM_SIZE => Fault::Full(text),
+        10 if UNREADABLE.contains(&code) => Fault::Damaged(text),
+        11 | 26 => Fault::Damaged(text),
+        13 => Fault::Full(text),
         _ => Fault::Failed(text),
     }
 }

@@ -1,16 +1,18 @@
-//! Documents in SQLite or PostgreSQL, through SeaORM: what is acknowledged is on stable storage. It knows nothing of
-//! gRPC, and takes ids and data as they are.
+//! Documents in SQLite or PostgreSQL: what is acknowledged is on stable storage. It knows nothing of gRPC, and does not
+//! interpret ids and data.
 
 mod backup;
+mod batch;
 mod checkpoint;
 mod engine;
 mod fault;
+mod id_file;
 mod indexes;
-mod lane;
+mod integrity;
 mod read;
 mod scan;
 mod schema;
-mod spool;
+mod transaction;
 mod write;
 
 use std::path::PathBuf;
@@ -24,17 +26,20 @@ pub use backup::backup;
 pub use checkpoint::checkpoint;
 pub use engine::Location;
 pub use fault::Fault;
-pub use indexes::Indexes;
 
+use batch::Batcher;
 use engine::Connections;
-use lane::Lane;
+use integrity::Integrity;
 use read::Read;
-use write::Write;
+use write::{Write, Writer};
+
+use crate::indexes::Indexes;
 
 /// The most writes that share a transaction.
 const MOST_WRITES: usize = 256;
 
 /// The table of documents.
+#[allow(unreachable_pub, reason = "SeaORM's macros make the entity public")]
 pub(crate) mod document {
     use sea_orm::entity::prelude::*;
 
@@ -51,6 +56,19 @@ pub(crate) mod document {
     pub enum Relation {}
 
     impl ActiveModelBehavior for ActiveModel {}
+
+    impl Model {
+        /// Refuses data that is no longer what was stored: it was a JSON object.
+        pub(crate) fn checked(&self) -> Result<(), super::Fault> {
+            match serde_json::from_str::<crate::json::Object>(&self.data) {
+                Ok(_) => Ok(()),
+                Err(error) => Err(super::Fault::Documents {
+                    ids: vec![self.id.clone()],
+                    cause: error.to_string(),
+                }),
+            }
+        }
+    }
 }
 
 /// An open database.
@@ -58,56 +76,68 @@ pub(crate) mod document {
 pub struct Store {
     engine: DbBackend,
     connections: Connections,
+    integrity: Integrity,
     indexes: Arc<Indexes>,
-    /// Where long lists of ids are spooled.
+    /// Where long lists of ids are written.
     folder: PathBuf,
-    reads: Lane<Read, Option<String>>,
-    writes: Lane<Write, bool>,
+    reads: Batcher<Read, Option<String>>,
+    writes: Batcher<Write, bool>,
 }
 
 impl Store {
     /// Opens a store, checks it, and brings its schema and its indexes up to date.
     pub async fn open(location: &Location, indexes: Indexes) -> anyhow::Result<Self> {
+        location
+            .create()
+            .with_context(|| format!("failed to create the store `{location}`"))?;
         let connections = Connections::open(location)
             .await
-            .with_context(|| format!("can't open the store `{location}`"))?;
+            .with_context(|| format!("failed to open the store `{location}`"))?;
         let writes = &connections.writes;
         schema::check(writes).await.with_context(|| {
             format!(
-                "the store `{location}` is damaged; keep the file, and put in its place a copy that \
-                 `database-server backup` made, or what `sqlite3 FILE .recover` saves of it"
+                "the store `{location}` is damaged; keep the file, and replace it by a copy that \
+                 `database-server backup` made, or by what `sqlite3 FILE .recover` saves"
             )
         })?;
         schema::migrate(writes)
             .await
-            .with_context(|| format!("can't bring the store `{location}` up to date"))?;
-        indexes::apply(writes, &indexes)
-            .await
-            .with_context(|| format!("can't make the declared indexes of `{location}`"))?;
+            .with_context(|| format!("failed to update the schema of the store `{location}`"))?;
+        indexes::apply(writes, &indexes).await.with_context(|| {
+            format!("failed to create the declared indexes of the store `{location}`")
+        })?;
+        let integrity = Integrity::watch(location)
+            .with_context(|| format!("failed to find the files of the store `{location}`"))?;
         let folder = match location {
             Location::File(path) => path.parent().map(ToOwned::to_owned),
             Location::Postgres(_) => Some(std::env::temp_dir()),
         };
-        let lanes = connections.lanes as usize;
-        let (reading, writing) = (connections.reads.clone(), connections.writes.clone());
+        let workers = connections.parallel as usize;
+        let reading = connections.reads.clone();
+        let writer = Writer {
+            connections: connections.writes.clone(),
+            integrity: integrity.clone(),
+        };
         Ok(Self {
-            engine: writing.get_database_backend(),
+            engine: reading.get_database_backend(),
             indexes: Arc::new(indexes),
             folder: folder
                 .filter(|folder| folder.is_dir())
                 .unwrap_or_else(|| ".".into()),
-            reads: Lane::open(lanes, read::MOST, move |reads| {
+            reads: Batcher::open(workers, read::MOST, move |reads| {
                 read::together(reading.clone(), reads)
             }),
-            writes: Lane::open(lanes, MOST_WRITES, move |writes| {
-                write::together(writing.clone(), writes)
+            writes: Batcher::open(workers, MOST_WRITES, move |writes| {
+                writer.clone().together(writes)
             }),
             connections,
+            integrity,
         })
     }
 
     /// Closes every connection.
     pub async fn close(self) -> Result<(), Fault> {
+        self.integrity.end().await;
         Ok(self.connections.close().await?)
     }
 
@@ -119,13 +149,14 @@ impl Store {
             collection,
             data,
         };
-        self.writes.call(Write::Create(document)).await?;
+        self.write(Write::Create(document)).await?;
         Ok(id)
     }
 
     /// Returns a document's data if it exists.
     pub async fn read(&self, collection: String, id: String) -> Result<Option<String>, Fault> {
-        self.reads.call(Read { collection, id }).await
+        let read = self.reads.call(Read { collection, id }).await;
+        read.inspect_err(|fault| self.integrity.consider(fault))
     }
 
     /// Replaces a document's data; returns whether it exists.
@@ -140,19 +171,21 @@ impl Store {
             collection,
             data,
         };
-        self.writes.call(Write::Update(document)).await
+        self.write(Write::Update(document)).await
     }
 
     /// Removes a document; returns whether it existed.
     pub async fn delete(&self, collection: String, id: String) -> Result<bool, Fault> {
-        self.writes.call(Write::Delete { collection, id }).await
+        self.write(Write::Delete { collection, id }).await
     }
-}
 
-/// Whether a text can name a collection: 1 to 64 letters, digits, `_` and `-`.
-pub(crate) fn valid_collection(name: &str) -> bool {
-    (1..=64).contains(&name.len())
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+    async fn write(&self, write: Write) -> Result<bool, Fault> {
+        let written = self.writes.call(write).await;
+        written.inspect_err(|fault| self.integrity.consider(fault))
+    }
+
+    /// Why writes are refused, if they are.
+    pub fn fault(&self) -> Option<Fault> {
+        self.integrity.admit().err()
+    }
 }

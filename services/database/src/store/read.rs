@@ -1,10 +1,10 @@
-//! Reads by id: those that wait are answered by one statement, because a trip to the engine costs more than a row.
+//! Reads by id: those that wait are answered by one statement, because a round trip to the engine costs more than a row.
 
 use std::collections::HashMap;
 
 use sea_orm::{ColumnTrait, DatabaseConnection, EntityTrait, QueryFilter};
 
-use super::lane::Batch;
+use super::batch::Batch;
 use super::{Fault, document};
 
 /// Numbers of ids in a statement: few, so that the engine has each prepared.
@@ -19,19 +19,35 @@ pub(super) struct Read {
     pub(super) id: String,
 }
 
-/// Answers reads with the data of each document that is there.
+/// Answers reads with the data of each document that exists.
 pub(super) async fn together(connection: DatabaseConnection, batch: Batch<Read, Option<String>>) {
     let found = find(&connection, &batch.jobs).await;
-    let answers: Vec<_> = batch
-        .jobs
-        .iter()
-        .map(|read| {
-            let document = found.as_ref().map_err(Fault::clone)?.get(&read.id);
-            let document = document.filter(|found| found.collection == read.collection);
-            Ok(document.map(|document| document.data.clone()))
-        })
-        .collect();
+    let mut answers = Vec::with_capacity(batch.jobs.len());
+    for read in &batch.jobs {
+        answers.push(match &found {
+            // One of them is damaged: the others have their answers.
+            Err(Fault::Documents { .. }) => {
+                let found = find(&connection, std::slice::from_ref(read)).await;
+                answer(read, found.as_ref())
+            }
+            found => answer(read, found.as_ref()),
+        });
+    }
     batch.answer(answers);
+}
+
+fn answer(
+    read: &Read,
+    found: Result<&HashMap<String, document::Model>, &Fault>,
+) -> Result<Option<String>, Fault> {
+    let document = found
+        .map_err(|fault| fault.clone().of(&read.id))?
+        .get(&read.id)
+        .filter(|found| found.collection == read.collection);
+    match document {
+        Some(document) => document.checked().map(|()| Some(document.data.clone())),
+        None => Ok(None),
+    }
 }
 
 async fn find(

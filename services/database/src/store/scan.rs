@@ -1,35 +1,46 @@
 //! The results of a query, in constant memory, as fast as the caller takes them.
 //!
 //! No connection and no transaction is held between pages. In the order of ids, a page begins where the last one
-//! ended, and ends at the youngest document that was there at the start. In any other order, and where an index finds
-//! the documents in an order of its own, the ids are spooled first. A document that is changed or removed meanwhile is
+//! ended, and the query ends at the document that was the newest at its start. In any other order, and where an index finds
+//! the documents in an order of its own, the ids are written to a temporary file first. A document that is changed or removed meanwhile is
 //! returned as it is when its page is read, or not at all.
+//!
+//! Damaged documents do not hide the others: the engine fails a statement that comes across one, which is then run
+//! without them. They are named at the end.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use sea_orm::sea_query::{CaseStatement, Expr, NullOrdering, SimpleExpr};
 use sea_orm::{ColumnTrait, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect, Select};
 
-use super::spool::Spool;
+use super::id_file::IdFile;
 use super::{Fault, Store, document};
+use crate::indexes::Indexes;
 use crate::query::sql::Writer;
 use crate::query::{Direction, Field, Query};
 
 /// Bounds what one query holds in memory.
 const PAGE: u64 = 256;
 const PAGE_BYTES: usize = 256 * 1024;
+/// The most damaged documents that are named.
+const MOST_NAMED: usize = 100;
 
-/// Where a query stands.
+/// The state of a query.
 #[derive(Debug)]
 pub(crate) struct Scan {
     store: Store,
+    collection: String,
     query: Query,
     condition: SimpleExpr,
     page: VecDeque<document::Model>,
     rest: Rest,
+    /// Damaged documents that the query came across.
+    damaged: BTreeSet<String>,
+    /// Whether statements leave out what is not JSON.
+    careful: bool,
 }
 
-/// What is left of it.
+/// The results that are left.
 #[derive(Debug)]
 enum Rest {
     ById {
@@ -37,43 +48,33 @@ enum Rest {
         end: String,
         left: u64,
     },
-    Spooled(Spool),
+    Listed(IdFile),
     Nothing,
 }
 
 impl Store {
-    /// Begins a query.
+    /// Starts a query.
     pub(crate) async fn scan(&self, collection: &str, query: Query) -> Result<Scan, Fault> {
-        let writer = || Writer::new(self.engine, collection, &self.indexes);
-        let (condition, indexed) = writer().condition(&query.filter);
-        let by_id = matches!(query.sort.as_slice(), [] | [(Field::Id, _)]) && !indexed;
-        let rest = if by_id {
-            match self.youngest(collection).await? {
-                Some(end) => Rest::ById {
-                    last: None,
-                    end,
-                    left: query.limit.unwrap_or(u64::MAX),
-                },
-                None => Rest::Nothing,
-            }
-        } else {
-            let keys = query
-                .sort
-                .iter()
-                .map(|(field, direction)| (writer().sort_key(field), *direction))
-                .collect();
-            Rest::Spooled(self.spool(condition.clone(), keys, &query).await?)
-        };
-        Ok(Scan {
+        let mut scan = Scan {
             store: self.clone(),
+            collection: collection.to_owned(),
             query,
-            condition,
+            condition: Expr::val(true),
             page: VecDeque::new(),
-            rest,
-        })
+            rest: Rest::Nothing,
+            damaged: BTreeSet::new(),
+            careful: false,
+        };
+        let mut begun = scan.begin(&self.indexes).await;
+        if let Err(Fault::Documents { .. }) = begun {
+            scan.be_careful().await?;
+            begun = scan.begin(&Indexes::default()).await;
+        }
+        begun.inspect_err(|fault| self.integrity.consider(fault))?;
+        Ok(scan)
     }
 
-    async fn youngest(&self, collection: &str) -> Result<Option<String>, Fault> {
+    async fn newest(&self, collection: &str) -> Result<Option<String>, Fault> {
         let id = document::Entity::find()
             .select_only()
             .column(document::Column::Id)
@@ -84,19 +85,6 @@ impl Store {
             .one(&self.connections.scans)
             .await?;
         Ok(id)
-    }
-
-    async fn spool(
-        &self,
-        condition: SimpleExpr,
-        keys: Vec<(SimpleExpr, Direction)>,
-        query: &Query,
-    ) -> Result<Spool, Fault> {
-        let ids = sorted(condition, keys, query)
-            .into_tuple::<(String, i64)>()
-            .stream(&self.connections.scans)
-            .await?;
-        Spool::write(&self.folder, ids).await
     }
 }
 
@@ -149,25 +137,102 @@ fn order(direction: Direction) -> Order {
 }
 
 impl Scan {
+    /// Finds the first documents, by the indexes that are known.
+    async fn begin(&mut self, indexes: &Indexes) -> Result<(), Fault> {
+        let writer = || Writer::new(self.store.engine, &self.collection, indexes);
+        let (condition, indexed) = writer().condition(&self.query.filter);
+        if !self.careful {
+            self.condition = condition;
+        }
+        let by_id = matches!(self.query.sort.as_slice(), [] | [(Field::Id, _)]) && !indexed;
+        self.rest = if by_id {
+            match self.store.newest(&self.collection).await? {
+                Some(end) => Rest::ById {
+                    last: None,
+                    end,
+                    left: self.query.limit.unwrap_or(u64::MAX),
+                },
+                None => Rest::Nothing,
+            }
+        } else {
+            let keys = self.query.sort.iter();
+            let keys = keys
+                .map(|(field, direction)| (writer().sort_key(field), *direction))
+                .collect();
+            let ids = sorted(self.condition.clone(), keys, &self.query)
+                .into_tuple::<(String, i64)>()
+                .stream(&self.store.connections.scans)
+                .await?;
+            Rest::Listed(IdFile::write(&self.store.folder, ids).await?)
+        };
+        Ok(())
+    }
+
+    /// Notes the documents of the collection that are not JSON, and leaves them out from now on.
+    async fn be_careful(&mut self) -> Result<(), Fault> {
+        use sea_orm::sea_query::ExprTrait as _;
+
+        let ids = document::Entity::find()
+            .select_only()
+            .column(document::Column::Id)
+            .filter(document::Column::Collection.eq(&self.collection))
+            .filter(Expr::cust("NOT json_valid(data)"))
+            .limit(MOST_NAMED as u64)
+            .into_tuple::<String>()
+            .all(&self.store.connections.scans)
+            .await?;
+        self.damaged.extend(ids);
+        self.careful = true;
+        let indexes = Indexes::default();
+        let writer = Writer::new(self.store.engine, &self.collection, &indexes);
+        let (condition, _) = writer.condition(&self.query.filter);
+        let collection = document::Column::Collection.eq(&self.collection);
+        self.condition = collection.and(when(Expr::cust("json_valid(data)"), condition));
+        Ok(())
+    }
+
     /// The next result: its id and its data, as much of it as the query asks for.
     pub(crate) async fn next(&mut self) -> Result<Option<(String, String)>, Fault> {
+        let next = self.advance().await;
+        next.inspect_err(|fault| self.store.integrity.consider(fault))
+    }
+
+    async fn advance(&mut self) -> Result<Option<(String, String)>, Fault> {
         while self.page.is_empty() {
-            self.page = match &self.rest {
-                Rest::Nothing => return Ok(None),
-                Rest::ById { .. } => self.page_by_id().await?,
-                Rest::Spooled(_) => self.page_of_spool().await?,
+            let page = match &self.rest {
+                Rest::Nothing => return self.end(),
+                Rest::ById { .. } => self.page_by_id().await,
+                Rest::Listed(_) => self.page_by_list().await,
+            };
+            self.page = match page {
+                Err(Fault::Documents { .. }) if !self.careful => {
+                    self.be_careful().await?;
+                    continue;
+                }
+                page => page?,
             };
         }
-        let Some(document::Model { id, data, .. }) = self.page.pop_front() else {
+        let Some(document) = self.page.pop_front() else {
             return Ok(None);
         };
         let data = match &self.query.projection {
-            None => data,
+            None => document.data,
             Some(projection) => projection
-                .apply(&data)
-                .map_err(|error| Fault::Damaged(format!("document `{id}`: {error}")))?,
+                .apply(&document.data)
+                .map_err(|error| Fault::Damaged(format!("document `{}`: {error}", document.id)))?,
         };
-        Ok(Some((id, data)))
+        Ok(Some((document.id, data)))
+    }
+
+    /// After the last result: names the damaged documents, once.
+    fn end(&mut self) -> Result<Option<(String, String)>, Fault> {
+        if self.damaged.is_empty() {
+            return Ok(None);
+        }
+        Err(Fault::Documents {
+            ids: std::mem::take(&mut self.damaged).into_iter().collect(),
+            cause: "found by a query".to_owned(),
+        })
     }
 
     /// The next ids in the order of ids, and their documents.
@@ -212,11 +277,11 @@ impl Scan {
         self.fetch(page).await
     }
 
-    async fn page_of_spool(&mut self) -> Result<VecDeque<document::Model>, Fault> {
-        let Rest::Spooled(spool) = &mut self.rest else {
+    async fn page_by_list(&mut self) -> Result<VecDeque<document::Model>, Fault> {
+        let Rest::Listed(ids) = &mut self.rest else {
             return Ok(VecDeque::new());
         };
-        let page = spool.take(PAGE as usize, PAGE_BYTES).await?;
+        let page = ids.take(PAGE as usize, PAGE_BYTES).await?;
         if page.is_empty() {
             self.rest = Rest::Nothing;
         }
@@ -224,24 +289,63 @@ impl Scan {
     }
 
     /// Reads the documents that are still there and still match, in the order of `page`.
-    async fn fetch(&self, page: Vec<String>) -> Result<VecDeque<document::Model>, Fault> {
-        if page.is_empty() {
-            return Ok(VecDeque::new());
-        }
-        // Within a CASE the condition is looked at, and the engine can't take an index for it in place of the ids.
-        let matches = CaseStatement::new()
-            .case(self.condition.clone(), Expr::val(true))
-            .finally(Expr::val(false));
-        let mut documents: HashMap<String, document::Model> = document::Entity::find()
-            .filter(document::Column::Id.is_in(&page))
-            .filter(Expr::expr(matches))
-            .all(&self.store.connections.scans)
-            .await?
+    async fn fetch(&mut self, page: Vec<String>) -> Result<VecDeque<document::Model>, Fault> {
+        let found = match self.documents(&page).await {
+            Err(Fault::Documents { .. }) => self.each(&page).await?,
+            found => found?,
+        };
+        let mut found: HashMap<String, document::Model> = found
             .into_iter()
             .map(|document| (document.id.clone(), document))
             .collect();
-        Ok(page.iter().filter_map(|id| documents.remove(id)).collect())
+        let mut documents = VecDeque::with_capacity(found.len());
+        for document in page.iter().filter_map(|id| found.remove(id)) {
+            match document.checked() {
+                Ok(()) => documents.push_back(document),
+                Err(_) => self.note(document.id),
+            }
+        }
+        Ok(documents)
     }
+
+    /// Reads one document at a time, and notes those that fail.
+    async fn each(&mut self, page: &[String]) -> Result<Vec<document::Model>, Fault> {
+        let mut found = Vec::new();
+        for id in page {
+            match self.documents(std::slice::from_ref(id)).await {
+                Err(Fault::Documents { .. }) => self.note(id.clone()),
+                documents => found.extend(documents?),
+            }
+        }
+        Ok(found)
+    }
+
+    async fn documents(&self, ids: &[String]) -> Result<Vec<document::Model>, Fault> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        // Within a CASE the condition is evaluated for each document, and the engine cannot use an index on it instead of the ids.
+        let documents = document::Entity::find()
+            .filter(document::Column::Id.is_in(ids))
+            .filter(when(self.condition.clone(), Expr::val(true)))
+            .all(&self.store.connections.scans)
+            .await?;
+        Ok(documents)
+    }
+
+    fn note(&mut self, id: String) {
+        if self.damaged.len() < MOST_NAMED {
+            self.damaged.insert(id);
+        }
+    }
+}
+
+/// `then` where `condition` holds, which is asked first; false elsewhere.
+fn when(condition: SimpleExpr, then: SimpleExpr) -> SimpleExpr {
+    CaseStatement::new()
+        .case(condition, then)
+        .finally(Expr::val(false))
+        .into()
 }
 
 #[cfg(test)]
@@ -249,7 +353,7 @@ mod tests {
     use sea_orm::{ConnectionTrait as _, DbBackend, QueryTrait as _, Statement};
 
     use super::*;
-    use crate::store::{Indexes, Location};
+    use crate::store::Location;
 
     /// The plan of the statement that finds a query's documents.
     async fn plan(store: &Store, query: &str) -> String {

@@ -1,4 +1,4 @@
-//! The schema, brought up to date step by step, and the check that the data is whole.
+//! The schema, brought up to date step by step, and the check of the file's structure.
 
 use anyhow::{Context as _, ensure};
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement, TransactionTrait};
@@ -63,7 +63,7 @@ pub(super) async fn migrate(connection: &DatabaseConnection) -> anyhow::Result<(
         let row = transaction
             .query_one_raw(Statement::from_string(engine, version.read))
             .await?
-            .context("the schema's version can't be read")?;
+            .context("failed to read the schema's version")?;
         let applied: i32 = row.try_get_by_index(0)?;
         let applied = usize::try_from(applied)?;
         ensure!(
@@ -83,7 +83,7 @@ pub(super) async fn migrate(connection: &DatabaseConnection) -> anyhow::Result<(
     }
 }
 
-/// Checks SQLite's file as a whole; PostgreSQL checks its own pages.
+/// Checks the structure of SQLite's file; PostgreSQL checks its own pages.
 pub(super) async fn check(connection: &DatabaseConnection) -> anyhow::Result<()> {
     let engine = connection.get_database_backend();
     if engine != DbBackend::Sqlite {
@@ -92,7 +92,7 @@ pub(super) async fn check(connection: &DatabaseConnection) -> anyhow::Result<()>
     let row = connection
         .query_one_raw(Statement::from_string(engine, "PRAGMA quick_check(1)"))
         .await?
-        .context("the check gave no answer")?;
+        .context("the check returned no row")?;
     let verdict: String = row.try_get_by_index(0)?;
     ensure!(verdict == "ok", "{verdict}");
     Ok(())

@@ -3,15 +3,16 @@
 //! ```text
 //! waiting writes -> BEGIN, all of them, those that came meanwhile, COMMIT -> acknowledged
 //!                   one fails: all undone -> each alone in a transaction of its own, so that it fails alone
-//!                   the store fails: all undone, and all are told
+//!                   the store fails: all undone, and all callers get the error
 //! ```
 
-use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, DatabaseConnection, DatabaseTransaction,
-    DbBackend, EntityTrait, QueryFilter, TransactionTrait,
-};
+use std::fmt::Write as _;
 
-use super::lane::Batch;
+use sea_orm::{DatabaseConnection, DbBackend};
+
+use super::batch::Batch;
+use super::integrity::Integrity;
+use super::transaction::Transaction;
 use super::{Fault, document};
 
 /// Rows of one INSERT at most. The statement for each number stays prepared: of a hundred, sqlx forgets none.
@@ -27,57 +28,95 @@ pub(super) enum Write {
     Delete { collection: String, id: String },
 }
 
-/// Applies writes durably; each answer says whether its document is (or, removed, was) there.
-pub(super) async fn together(connection: DatabaseConnection, mut batch: Batch<Write, bool>) {
-    let found = commit(&connection, &mut batch).await;
-    let answers = match found {
-        Ok(found) => found.into_iter().map(Ok).collect(),
-        Err(fault) if batch.jobs.len() == 1 || is_shared(&fault, &connection) => {
-            vec![Err(fault); batch.jobs.len()]
+impl Write {
+    fn id(&self) -> &str {
+        match self {
+            Self::Create(document) | Self::Update(document) => &document.id,
+            Self::Delete { id, .. } => id,
         }
-        Err(_) => {
-            let mut answers = Vec::with_capacity(batch.jobs.len());
-            for write in &batch.jobs {
-                answers.push(alone(&connection, write).await);
+    }
+}
+
+/// Where writes go.
+#[derive(Debug, Clone)]
+pub(super) struct Writer {
+    pub(super) connections: DatabaseConnection,
+    pub(super) integrity: Integrity,
+}
+
+impl Writer {
+    /// Applies writes durably; each answer says whether its document is (or, removed, was) there.
+    pub(super) async fn together(self, mut batch: Batch<Write, bool>) {
+        let found = self.commit(&mut batch).await;
+        let answers = match found {
+            Ok(found) => found.into_iter().map(Ok).collect(),
+            Err(fault) if self.is_shared(&fault) => vec![Err(fault); batch.jobs.len()],
+            Err(fault) if batch.jobs.len() == 1 => vec![Err(fault.of(batch.jobs[0].id()))],
+            Err(_) => {
+                let mut answers = Vec::with_capacity(batch.jobs.len());
+                for write in &batch.jobs {
+                    answers.push(self.alone(write).await);
+                }
+                answers
             }
-            answers
+        };
+        batch.answer(answers);
+    }
+
+    /// Whether each write alone would meet the same, after as long a wait.
+    fn is_shared(&self, fault: &Fault) -> bool {
+        match fault {
+            Fault::Unreachable(_) | Fault::Slow(_) | Fault::Moved(_) => true,
+            // SQLite has one lock, which another process holds; PostgreSQL's transactions can conflict with each other.
+            Fault::Busy(_) => self.connections.get_database_backend() == DbBackend::Sqlite,
+            _ => false,
         }
-    };
-    batch.answer(answers);
-}
+    }
 
-/// Whether each write alone would meet the same, after as long a wait.
-fn is_shared(fault: &Fault, connection: &DatabaseConnection) -> bool {
-    match fault {
-        Fault::Unreachable(_) | Fault::Slow(_) => true,
-        // SQLite has one lock, which another process holds; PostgreSQL's transactions can be in each other's way.
-        Fault::Busy(_) => connection.get_database_backend() == DbBackend::Sqlite,
-        _ => false,
+    async fn commit(&self, batch: &mut Batch<Write, bool>) -> Result<Vec<bool>, Fault> {
+        let mut transaction = self.begin().await?;
+        let mut found = Vec::with_capacity(batch.jobs.len());
+        while found.len() < batch.jobs.len() {
+            match apply(&mut transaction, &batch.jobs[found.len()..]).await {
+                Ok(more) => found.extend(more),
+                Err(fault) => {
+                    transaction.undo(&fault).await;
+                    return Err(fault);
+                }
+            }
+            batch.take_more();
+        }
+        self.end(transaction).await?;
+        Ok(found)
+    }
+
+    async fn alone(&self, write: &Write) -> Result<bool, Fault> {
+        let mut transaction = self.begin().await?;
+        match apply(&mut transaction, std::slice::from_ref(write)).await {
+            Ok(found) => {
+                self.end(transaction).await?;
+                Ok(found == [true])
+            }
+            Err(fault) => {
+                transaction.undo(&fault).await;
+                Err(fault.of(write.id()))
+            }
+        }
+    }
+
+    async fn begin(&self) -> Result<Transaction, Fault> {
+        self.integrity.admit()?;
+        Transaction::begin(&self.connections).await
+    }
+
+    async fn end(&self, transaction: Transaction) -> Result<(), Fault> {
+        // The file may have been removed since; the transaction is undone then.
+        self.integrity.admit()?;
+        transaction.commit().await
     }
 }
 
-async fn commit(
-    connection: &DatabaseConnection,
-    batch: &mut Batch<Write, bool>,
-) -> Result<Vec<bool>, Fault> {
-    let transaction = connection.begin().await?;
-    let mut found = Vec::with_capacity(batch.jobs.len());
-    while found.len() < batch.jobs.len() {
-        found.extend(apply(&transaction, &batch.jobs[found.len()..]).await?);
-        batch.take_more();
-    }
-    transaction.commit().await?;
-    Ok(found)
-}
-
-async fn alone(connection: &DatabaseConnection, write: &Write) -> Result<bool, Fault> {
-    let transaction = connection.begin().await?;
-    let found = apply(&transaction, std::slice::from_ref(write)).await?;
-    transaction.commit().await?;
-    Ok(found == [true])
-}
-
-async fn apply(transaction: &DatabaseTransaction, writes: &[Write]) -> Result<Vec<bool>, Fault> {
+async fn apply(transaction: &mut Transaction, writes: &[Write]) -> Result<Vec<bool>, Fault> {
     // Nobody knows a new document's id yet, so that nothing in here can depend on its place.
     let new: Vec<_> = writes.iter().filter_map(new).collect();
     insert(transaction, &new).await?;
@@ -100,22 +139,29 @@ fn new(write: &Write) -> Option<&document::Model> {
 }
 
 async fn insert(
-    transaction: &DatabaseTransaction,
+    transaction: &mut Transaction,
     mut documents: &[&document::Model],
 ) -> Result<(), Fault> {
     while !documents.is_empty() {
         let (chunk, rest) = documents.split_at(fitting(documents));
-        let rows = chunk.iter().map(|document| document::ActiveModel {
-            id: Set(document.id.clone()),
-            collection: Set(document.collection.clone()),
-            data: Set(document.data.clone()),
-        });
-        document::Entity::insert_many(rows)
-            .exec_without_returning(transaction)
-            .await?;
+        let texts: Vec<&str> = chunk
+            .iter()
+            .flat_map(|document| [&*document.id, &*document.collection, &*document.data])
+            .collect();
+        transaction.execute(&insertion(chunk.len()), &texts).await?;
         documents = rest;
     }
     Ok(())
+}
+
+fn insertion(rows: usize) -> String {
+    let mut sql = "INSERT INTO documents (id, collection, data) VALUES ".to_owned();
+    for row in 0..rows {
+        let comma = if row == 0 { "" } else { ", " };
+        let [id, collection, data] = [1, 2, 3].map(|column| row * 3 + column);
+        let _infallible = write!(sql, "{comma}(${id}, ${collection}, ${data})");
+    }
+    sql
 }
 
 /// How many documents go into one INSERT; one always does.
@@ -128,28 +174,17 @@ fn fitting(documents: &[&document::Model]) -> usize {
     documents.iter().take(ROWS).take_while(fits).count().max(1)
 }
 
-async fn update(
-    transaction: &impl ConnectionTrait,
-    document: &document::Model,
-) -> Result<bool, Fault> {
-    let outcome = document::Entity::update_many()
-        .col_expr(document::Column::Data, document.data.clone().into())
-        .filter(document::Column::Id.eq(&document.id))
-        .filter(document::Column::Collection.eq(&document.collection))
-        .exec(transaction)
-        .await?;
-    Ok(outcome.rows_affected > 0)
+async fn update(transaction: &mut Transaction, document: &document::Model) -> Result<bool, Fault> {
+    let document::Model {
+        id,
+        collection,
+        data,
+    } = document;
+    let sql = "UPDATE documents SET data = $3 WHERE id = $1 AND collection = $2";
+    Ok(transaction.execute(sql, &[id, collection, data]).await? > 0)
 }
 
-async fn delete(
-    transaction: &impl ConnectionTrait,
-    collection: &str,
-    id: &str,
-) -> Result<bool, Fault> {
-    let outcome = document::Entity::delete_many()
-        .filter(document::Column::Id.eq(id))
-        .filter(document::Column::Collection.eq(collection))
-        .exec(transaction)
-        .await?;
-    Ok(outcome.rows_affected > 0)
+async fn delete(transaction: &mut Transaction, collection: &str, id: &str) -> Result<bool, Fault> {
+    let sql = "DELETE FROM documents WHERE id = $1 AND collection = $2";
+    Ok(transaction.execute(sql, &[id, collection]).await? > 0)
 }

@@ -15,7 +15,7 @@ async fn sqlite() {
     story(&server.client().await).await;
 }
 
-pub async fn story(client: &Client) {
+pub(crate) async fn story(client: &Client) {
     create_read_update_delete(client).await;
     collections_are_apart(client).await;
     concurrent_writers(client).await;

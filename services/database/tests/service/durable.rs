@@ -2,12 +2,11 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use futures::future::join_all;
 use serde_json::json;
 
-use crate::server::{Server, command, place, text};
+use crate::server::{Server, command, maintain, place, text};
 
 /// Many writers, the process killed in their midst, several times over: each acknowledged write is there.
 #[tokio::test(flavor = "multi_thread")]
@@ -94,7 +93,7 @@ async fn damage_is_found_at_start() {
     fs::write(&store, b"this is no database".repeat(1000)).unwrap();
     let said = refusal(&store, &[]);
     assert!(
-        said.contains("can't open the store") && said.contains("not a database"),
+        said.contains("failed to open the store") && said.contains("not a database"),
         "{said}"
     );
 }
@@ -139,7 +138,7 @@ async fn a_backup_of_a_store_in_use_is_of_one_moment() {
         String::from_utf8_lossy(&ran.stdout)
     );
     let again = backup(&store, &copy);
-    assert!(String::from_utf8_lossy(&again.stdout).contains("is there already"));
+    assert!(String::from_utf8_lossy(&again.stdout).contains("already exists"));
     drop(server);
     writer.await.unwrap();
     assert!(!Path::new(&format!("{copy}-wal")).exists());
@@ -170,12 +169,4 @@ async fn a_checkpoint_of_a_store_in_use_empties_its_log() {
 
 fn backup(store: &str, copy: &str) -> std::process::Output {
     maintain(store, &["backup", copy])
-}
-
-fn maintain(store: &str, arguments: &[&str]) -> std::process::Output {
-    Command::new(env!("CARGO_BIN_EXE_database-server"))
-        .args(arguments)
-        .env("DATABASE_STORE", store)
-        .output()
-        .unwrap()
 }

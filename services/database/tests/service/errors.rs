@@ -37,7 +37,7 @@ fn invalid(reason: &str) -> (Code, String) {
     (Code::InvalidArgument, reason.to_owned())
 }
 
-pub async fn story(client: &Client) {
+pub(crate) async fn story(client: &Client) {
     let missing = client.read("c", "none").await.unwrap_err();
     assert_eq!(
         told(&missing),

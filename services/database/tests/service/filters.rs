@@ -6,7 +6,7 @@ use tonic::Code;
 use crate::server::{Client, Server, place};
 
 /// A declared index must not change an answer.
-pub const INDEXES: (&str, &str) = ("DATABASE_INDEXES", "indexed:tag,tags,a.b,price,name");
+pub(crate) const INDEXES: (&str, &str) = ("DATABASE_INDEXES", "indexed:tag,tags,a.b,price,name");
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sqlite() {
@@ -105,7 +105,7 @@ const FILTERS: &[(&str, &[i64])] = &[
 ];
 
 /// The filters with and without indexes on what they test.
-pub async fn story(client: &Client, indexed: bool) {
+pub(crate) async fn story(client: &Client, indexed: bool) {
     for collection in if indexed {
         ["plain", "indexed"].as_slice()
     } else {
@@ -169,7 +169,7 @@ async fn more_than_a_page(client: &Client) {
 }
 
 /// What only one engine can't take is refused, not failed.
-pub async fn refused_by_postgres(client: &Client) {
+pub(crate) async fn refused_by_postgres(client: &Client) {
     let nul = client
         .create_text("plain", r#"{"a": "\u0000"}"#.to_owned())
         .await;

@@ -7,10 +7,12 @@
 )]
 
 mod contract;
+mod damage;
 mod durable;
 mod errors;
 mod filters;
 mod full_disk;
 mod postgres;
 mod server;
+mod small_disk;
 mod streams;

@@ -1,10 +1,15 @@
 //! A PostgreSQL server of the test's own, from the distribution's package, and the stories on it.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use futures::future::join_all;
+use serde_json::json;
 use serving::testing::Authority;
 use tempfile::TempDir;
 
@@ -243,6 +248,54 @@ async fn declared_indexes_are_used() {
         assert_eq!(plan.contains(" declared_"), indexed, "{query}: {plan}");
     }
     server.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn acknowledged_writes_survive_refusals_and_lost_connections() {
+    let cluster = Cluster::start();
+    let server = Server::start(&cluster.url(), &[]);
+    let client = server.client().await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let writers = (0..64).map(|writer| {
+        let (client, stop) = (client.clone(), stop.clone());
+        tokio::spawn(async move {
+            let mut acknowledged = Vec::new();
+            for n in (writer * 1_000_000..).take_while(|_| !stop.load(Ordering::Relaxed)) {
+                if n % 8 == 0 {
+                    let refused = r#"{"text": "\u0000"}"#.to_owned();
+                    client.create_text("c", refused).await.unwrap_err();
+                }
+                if client.create("c", &json!({"n": n})).await.is_ok() {
+                    acknowledged.push(n);
+                }
+            }
+            acknowledged
+        })
+    });
+    let writers: Vec<_> = writers.collect();
+    let count = || -> u64 {
+        cluster
+            .ask("SELECT count(*) FROM documents")
+            .parse()
+            .unwrap()
+    };
+    for _ in 0..8 {
+        let (enough, began) = (count() + 200, Instant::now());
+        while count() < enough {
+            assert!(began.elapsed() < LIMIT, "writes do not continue");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        cluster.ask(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+             WHERE application_name = 'database-server'",
+        );
+    }
+    stop.store(true, Ordering::Relaxed);
+    let acknowledged = join_all(writers).await;
+    let found: BTreeSet<i64> = client.numbers("c", "").await.into_iter().collect();
+    for n in acknowledged.into_iter().flat_map(Result::unwrap) {
+        assert!(found.contains(&n), "{n} is lost");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,13 +18,13 @@ use tonic::transport::{Channel, Endpoint};
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// A running service; it is killed when dropped.
-pub struct Server {
-    pub process: Child,
-    pub address: String,
+pub(crate) struct Server {
+    pub(crate) process: Child,
+    pub(crate) address: String,
 }
 
 /// The service as a command, with its environment.
-pub fn command(store: &str, environment: &[(&str, &str)]) -> Command {
+pub(crate) fn command(store: &str, environment: &[(&str, &str)]) -> Command {
     configured(
         Command::new(env!("CARGO_BIN_EXE_database-server")),
         store,
@@ -33,7 +33,11 @@ pub fn command(store: &str, environment: &[(&str, &str)]) -> Command {
 }
 
 /// Adds the service's environment to a command that will run it.
-pub fn configured(mut command: Command, store: &str, environment: &[(&str, &str)]) -> Command {
+pub(crate) fn configured(
+    mut command: Command,
+    store: &str,
+    environment: &[(&str, &str)],
+) -> Command {
     command
         .env_clear()
         .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
@@ -48,12 +52,12 @@ pub fn configured(mut command: Command, store: &str, environment: &[(&str, &str)
 
 impl Server {
     /// Starts the service over a store.
-    pub fn start(store: &str, environment: &[(&str, &str)]) -> Self {
+    pub(crate) fn start(store: &str, environment: &[(&str, &str)]) -> Self {
         Self::spawn(command(store, environment)).unwrap_or_else(|logs| panic!("it ended:\n{logs}"))
     }
 
     /// Starts a command that serves, or returns what it said when it ended instead.
-    pub fn spawn(mut command: Command) -> Result<Self, String> {
+    pub(crate) fn spawn(mut command: Command) -> Result<Self, String> {
         let mut server = Self {
             process: command.stdout(Stdio::piped()).spawn().unwrap(),
             address: String::new(),
@@ -77,13 +81,13 @@ impl Server {
     }
 
     /// A client with a connection of its own.
-    pub async fn client(&self) -> Client {
+    pub(crate) async fn client(&self) -> Client {
         let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).unwrap();
         Client(connected(endpoint).await)
     }
 
     /// Memory that the process has resident now, and the most that it had, in KiB.
-    pub fn memory(&self) -> (u64, u64) {
+    pub(crate) fn memory(&self) -> (u64, u64) {
         let status =
             std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
         let value = |name| {
@@ -96,14 +100,14 @@ impl Server {
         (value("VmRSS:"), value("VmHWM:"))
     }
 
-    pub fn signal(&self, signal: &str) {
+    pub(crate) fn signal(&self, signal: &str) {
         let pid = self.process.id().to_string();
         let status = Command::new("kill").args([signal, &pid]).status().unwrap();
         assert!(status.success());
     }
 
     /// Asks it to stop, and waits until it has.
-    pub fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         self.signal("-TERM");
         let began = Instant::now();
         while self.process.try_wait().unwrap().is_none() {
@@ -130,14 +134,18 @@ async fn connected(endpoint: Endpoint) -> DatabaseServiceClient<Channel> {
 
 /// A client that speaks JSON values.
 #[derive(Clone)]
-pub struct Client(pub DatabaseServiceClient<Channel>);
+pub(crate) struct Client(pub(crate) DatabaseServiceClient<Channel>);
 
 impl Client {
-    pub async fn create(&self, collection: &str, document: &Json) -> Result<String, Status> {
+    pub(crate) async fn create(&self, collection: &str, document: &Json) -> Result<String, Status> {
         self.create_text(collection, document.to_string()).await
     }
 
-    pub async fn create_text(&self, collection: &str, data: String) -> Result<String, Status> {
+    pub(crate) async fn create_text(
+        &self,
+        collection: &str,
+        data: String,
+    ) -> Result<String, Status> {
         let collection = collection.to_owned();
         let request = CreateRequest { collection, data };
         let response = self.0.clone().create(request).await?.into_inner();
@@ -145,13 +153,18 @@ impl Client {
         Ok(response.id)
     }
 
-    pub async fn read(&self, collection: &str, id: &str) -> Result<Json, Status> {
+    pub(crate) async fn read(&self, collection: &str, id: &str) -> Result<Json, Status> {
         let (collection, id) = (collection.to_owned(), id.to_owned());
         let response = self.0.clone().read(ReadRequest { collection, id }).await?;
         Ok(serde_json::from_str(&response.into_inner().data).unwrap())
     }
 
-    pub async fn update(&self, collection: &str, id: &str, document: &Json) -> Result<(), Status> {
+    pub(crate) async fn update(
+        &self,
+        collection: &str,
+        id: &str,
+        document: &Json,
+    ) -> Result<(), Status> {
         let request = UpdateRequest {
             collection: collection.to_owned(),
             id: id.to_owned(),
@@ -161,14 +174,14 @@ impl Client {
         Ok(())
     }
 
-    pub async fn delete(&self, collection: &str, id: &str) -> Result<(), Status> {
+    pub(crate) async fn delete(&self, collection: &str, id: &str) -> Result<(), Status> {
         let (collection, id) = (collection.to_owned(), id.to_owned());
         let request = DeleteRequest { collection, id };
         assert!(self.0.clone().delete(request).await?.into_inner().success);
         Ok(())
     }
 
-    pub async fn query(
+    pub(crate) async fn query(
         &self,
         collection: &str,
         query: &str,
@@ -186,7 +199,7 @@ impl Client {
     }
 
     /// The number in the field `n` of each result.
-    pub async fn numbers(&self, collection: &str, query: &str) -> Vec<i64> {
+    pub(crate) async fn numbers(&self, collection: &str, query: &str) -> Vec<i64> {
         let found = self.query(collection, query).await;
         let found = found.unwrap_or_else(|status| panic!("{query}: {status}"));
         found
@@ -197,7 +210,7 @@ impl Client {
 }
 
 /// A folder and the path of a store in it.
-pub fn place() -> (TempDir, String) {
+pub(crate) fn place() -> (TempDir, String) {
     let folder = tempfile::Builder::new()
         .prefix("pspd-database-")
         .tempdir()
@@ -206,6 +219,15 @@ pub fn place() -> (TempDir, String) {
     (folder, text(&store))
 }
 
-pub fn text(path: &Path) -> String {
+pub(crate) fn text(path: &Path) -> String {
     PathBuf::from(path).into_os_string().into_string().unwrap()
+}
+
+/// Runs a maintenance command on a store.
+pub(crate) fn maintain(store: &str, arguments: &[&str]) -> std::process::Output {
+    Command::new(env!("CARGO_BIN_EXE_database-server"))
+        .args(arguments)
+        .env("DATABASE_STORE", store)
+        .output()
+        .unwrap()
 }

@@ -1,5 +1,5 @@
-//! Lanes: concurrent calls that are taken together, as many as wait, so that they share what is costly (a transaction
-//! and its sync, a trip to the engine). A lane never waits for more to come, but takes those that came meanwhile along.
+//! Batching: concurrent calls that wait are run together and share what is costly (a transaction and its sync, a round
+//! trip to the engine). A batch never waits for more calls, but takes along those that arrive while it runs.
 
 use std::sync::Arc;
 
@@ -7,20 +7,20 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::Fault;
 
-/// More callers than this wait to be let in.
+/// Calls that wait in the queue; more callers wait to enter it.
 const QUEUE: usize = 1024;
 
 type Waiting<J, A> = (J, oneshot::Sender<Result<A, Fault>>);
 
 type Queue<J, A> = Arc<Mutex<mpsc::Receiver<Waiting<J, A>>>>;
 
-/// Where callers leave jobs.
+/// Where callers leave jobs for batches.
 #[derive(Debug)]
-pub(super) struct Lane<J, A> {
+pub(super) struct Batcher<J, A> {
     queue: mpsc::Sender<Waiting<J, A>>,
 }
 
-impl<J, A> Clone for Lane<J, A> {
+impl<J, A> Clone for Batcher<J, A> {
     fn clone(&self) -> Self {
         Self {
             queue: self.queue.clone(),
@@ -28,16 +28,16 @@ impl<J, A> Clone for Lane<J, A> {
     }
 }
 
-impl<J: Send + 'static, A: Send + 'static> Lane<J, A> {
-    /// Runs `loops` tasks; each takes at most `most` waiting jobs, and `run` answers them in their order.
-    pub(super) fn open<F, R>(loops: usize, most: usize, run: F) -> Self
+impl<J: Send + 'static, A: Send + 'static> Batcher<J, A> {
+    /// Starts `workers` tasks; each takes at most `most` waiting jobs, and `run` answers them in their order.
+    pub(super) fn open<F, R>(workers: usize, most: usize, run: F) -> Self
     where
         F: Fn(Batch<J, A>) -> R + Clone + Send + Sync + 'static,
         R: Future<Output = ()> + Send + 'static,
     {
         let (queue, waiting) = mpsc::channel(QUEUE);
         let waiting = Arc::new(Mutex::new(waiting));
-        for _ in 0..loops {
+        for _ in 0..workers {
             tokio::spawn(work(waiting.clone(), most, run.clone()));
         }
         Self { queue }
@@ -67,9 +67,9 @@ impl<J, A> Batch<J, A> {
         self.callers.push(caller);
     }
 
-    /// Takes along what came meanwhile: those who were answered a moment ago are often back by then.
+    /// Takes along the jobs that arrived meanwhile: callers that were just answered often call again at once.
     pub(super) fn take_more(&mut self) {
-        // Another lane that waits for jobs takes them.
+        // Another worker that waits for jobs takes them.
         let Ok(mut queue) = self.queue.clone().try_lock_owned() else {
             return;
         };
@@ -83,7 +83,7 @@ impl<J, A> Batch<J, A> {
     /// Answers the jobs in their order.
     pub(super) fn answer(self, answers: impl IntoIterator<Item = Result<A, Fault>>) {
         for (answer, caller) in answers.into_iter().zip(self.callers) {
-            // A caller that has gone away wants no answer.
+            // The caller may have gone away.
             let _gone = caller.send(answer);
         }
     }

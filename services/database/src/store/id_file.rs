@@ -1,6 +1,6 @@
-//! A list of ids in the order of a query, in a file without a name: as long as it gets, memory is not used for it.
+//! The ids of a query's results in their order, in a temporary file, so that memory does not grow with them.
 //!
-//! Ids are collected at once and their documents fetched as the caller takes them, so that a slow caller holds no
+//! All ids are collected first, and their documents fetched as the caller takes them: a slow caller holds no
 //! transaction open.
 
 use std::path::Path;
@@ -14,15 +14,15 @@ use tokio::io::{
 
 use super::Fault;
 
-/// A spool that is being read: lines of an id and its document's size.
+/// A file that is being read: lines of an id and its document's size.
 #[derive(Debug)]
-pub(super) struct Spool {
+pub(super) struct IdFile {
     lines: BufReader<File>,
     /// Read, and left for the next time.
     next: Option<(String, usize)>,
 }
 
-impl Spool {
+impl IdFile {
     /// Writes all ids, each with its document's size in bytes.
     pub(super) async fn write(
         folder: &Path,
@@ -71,13 +71,13 @@ impl Spool {
         let parsed = line.trim_end().rsplit_once(' ');
         let parsed = parsed.and_then(|(id, size)| Some((id.to_owned(), size.parse().ok()?)));
         parsed.map(Some).ok_or_else(|| {
-            Fault::Failed("a spool of ids holds what was not written to it".to_owned())
+            Fault::Failed("the temporary file of ids has an invalid line".to_owned())
         })
     }
 }
 
 fn failed(error: std::io::Error) -> Fault {
-    let text = format!("a spool of ids failed: {error}");
+    let text = format!("failed to use the temporary file of ids: {error}");
     match error.kind() {
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Fault::Full(text),
         _ => Fault::Failed(text),
