@@ -20,7 +20,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Of `total` bytes, if that is known. `during` completes `cancelled while`, such as `the archive was read`.
+    /// Of `total` bytes, if that is known. `during` completes `cancelled while`, such as `reading the archive`.
     pub(crate) fn new(
         total: Option<u64>,
         during: impl Into<String>,
@@ -101,7 +101,7 @@ mod tests {
     fn all_that_is_read_and_written_counts_together() {
         let (events, mut received) = Events::channel();
         let scope = events.scope("step", None);
-        let progress = Progress::new(Some(7), "it ran", &scope, &CancellationToken::new());
+        let progress = Progress::new(Some(7), "running", &scope, &CancellationToken::new());
         let mut read = progress.watch(&b"abcd"[..]);
         assert_eq!(read.read(&mut [0; 4]).unwrap(), 4);
         let mut written = progress.watch(Vec::new());
@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn nothing_is_read_or_written_after_a_cancellation() {
         let cancel = CancellationToken::new();
-        let progress = Progress::new(None, "it ran", &Scope::ignored(), &cancel);
+        let progress = Progress::new(None, "running", &Scope::ignored(), &cancel);
         cancel.cancel();
         let read = progress.watch(&b"abcd"[..]).read(&mut [0; 4]).unwrap_err();
         let mut to = progress.watch(Vec::new());
@@ -128,7 +128,7 @@ mod tests {
         for error in [read, written] {
             let error = anyhow::Error::from(error);
             assert!(Cancelled::is_cause_of(&error));
-            assert_eq!(error.to_string(), "cancelled while it ran");
+            assert_eq!(error.to_string(), "cancelled while running");
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::event::Scope;
 use crate::progress::Progress;
 
 /// What a cancelled export was doing.
-const CANCELLED: &str = "the archive was written";
+const CANCELLED: &str = "writing the archive";
 
 /// What was packed.
 #[derive(Clone, Copy, Debug)]

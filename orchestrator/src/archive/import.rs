@@ -40,7 +40,7 @@ impl Opened {
         let metadata = file.metadata().with_context(whose)?;
         ensure!(metadata.is_file(), "`{}` is not a file", path.display());
         let packed = metadata.len();
-        let progress = Progress::new(Some(packed), "the archive was read", scope, cancel);
+        let progress = Progress::new(Some(packed), "reading the archive", scope, cancel);
         let mut entries = Entries::new(
             decoder(progress.watch(file)).with_context(whose)?,
             BEFORE_MANIFEST,

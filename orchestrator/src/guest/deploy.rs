@@ -91,7 +91,7 @@ impl Guest {
             .metadata()
             .with_context(|| format!("failed to read `{}`", from.display()))?
             .len();
-        let progress = Progress::new(Some(size), "a file was pushed", scope, cancel);
+        let progress = Progress::new(Some(size), "pushing a file", scope, cancel);
         let compressed = zstd::stream::read::Encoder::new(progress.watch(source), LEVEL)
             .with_context(|| format!("failed to {what}"))?;
         let fed = self

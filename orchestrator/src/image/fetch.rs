@@ -65,7 +65,7 @@ impl Fetch<'_> {
 
     /// Writes the image that `from` yields, checks it, and leaves it as a qcow2 file.
     fn take(&self, from: impl Read, total: Option<u64>, name: &str) -> Result<()> {
-        let during = format!("the image `{name}` was fetched");
+        let during = format!("fetching the image `{name}`");
         let progress = Progress::new(total, during, self.scope, self.cancel);
         let fetched = self.folder.join("fetched");
         let found = write(progress.watch(from), name, &fetched)?;

@@ -16,7 +16,7 @@
 //!   boots/DOMAIN.json           the last boot: the time of each stage, and the reported firmware
 //!   lab/                        see lab
 //! CACHE/images/DIGEST/          see image
-//! CACHE/firmware/DIGEST/        see image/coreboot
+//! CACHE/firmware/DIGEST/        see firmware/coreboot
 //! ```
 
 mod boots;
