@@ -1,13 +1,20 @@
 # The same targets in the documents and in CI. `make up` and `make test` work on a fresh machine.
 
-GUEST   := x86_64-unknown-linux-gnu
+TARGET   := x86_64-unknown-linux-gnu
 SERVICES := database-server ai-server web-server
-CLIENT  := services/web/client
-PSPD    := target/release/pspd
+CLIENT   := services/web/client
+PSPD     := target/release/pspd
 
-.PHONY: up down setup build services client image check test e2e bench clean
+# The same packages and flags each time, so that what the programs share is compiled once. An explicit target keeps the flags
+# away from build scripts; make's own would have cargo wait for make's jobs. What tokio's is for, says `serving::process`.
+CARGO_BUILD := env -u MAKEFLAGS RUSTFLAGS="--cfg tokio_unstable" \
+	cargo build --release --locked --target $(TARGET) -p pspd $(SERVICES:%=-p %)
+BUILT       := target/$(TARGET)/release
 
-up: build
+.PHONY: up down setup build program services guest client image check lint test e2e bench clean
+
+up: setup
+	@$(MAKE) --no-print-directory -j2 services guest
 	$(PSPD) up
 	@echo "The web client is on http://127.0.0.1:8080"
 
@@ -17,16 +24,25 @@ down: build
 setup:
 	./scripts/setup
 
-build: setup services
-	cargo build --release --locked -p pspd
+build: setup
+	@$(MAKE) --no-print-directory -j2 services
 
-# Static, so that they run in any guest; an explicit target keeps the flags away from build scripts. What tokio's is for, says
-# `serving::process`.
-services: client
-	RUSTFLAGS="-C target-feature=+crt-static --cfg tokio_unstable" \
-		cargo build --profile guest --locked --target $(GUEST) $(SERVICES:%=-p %)
+program:
+	$(CARGO_BUILD) --bin pspd
+	@mkdir -p $(dir $(PSPD))
+	@cp -u $(BUILT)/pspd $(PSPD)
+
+# Static, so that they run in any guest.
+services: program client
+	RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/scripts/rustc-static $(CARGO_BUILD) $(SERVICES:%=--bin %)
 	@mkdir -p target/services
-	@for service in $(SERVICES); do cp -u target/$(GUEST)/guest/$$service target/services/; done
+	@for service in $(SERVICES); do cp -u $(BUILT)/$$service target/services/; done
+
+# What `up` boots, made while the services are compiled: any program stands for them until then.
+guest: program
+	@sed -e 's|binary: .*|binary: /bin/sh|' -e 's|recipe: |&$(CURDIR)/|' topology.yaml | \
+		TERM=dumb $(PSPD) --file /dev/stdin image build >/dev/null
+	@TERM=dumb $(PSPD) image build coreboot >/dev/null
 
 client: $(CLIENT)/dist/client/browser/index.html
 
@@ -35,10 +51,13 @@ $(CLIENT)/dist/client/browser/index.html: $(CLIENT)/package-lock.json $(wildcard
 	cd $(CLIENT) && npm install --no-save --no-audit --no-fund --loglevel=error && npm run build
 	@touch $@
 
-image: build
+image: setup program
 	$(PSPD) image build
 
-check: setup client
+check: lint
+	cargo test --workspace --locked --lib --bins -q
+
+lint: setup client
 	cargo fmt --all --check
 	@if cargo clippy --version >/dev/null 2>&1; then \
 		cargo clippy --workspace --all-targets --locked -- -D warnings; \
@@ -52,14 +71,14 @@ check: setup client
 	else \
 		echo "dependency rules not checked: cargo-deny is not installed"; \
 	fi
-	cargo test --workspace --locked --lib --bins -q
 	cd $(CLIENT) && npm run --silent check && npm test --silent
 
+# All of `check`, whose unit tests are among the workspace's tests.
 test:
 	./scripts/setup --test
-	$(MAKE) check build
+	@$(MAKE) --no-print-directory lint build
 	cargo test --workspace --locked -q
-	$(MAKE) e2e
+	@$(MAKE) --no-print-directory e2e
 
 e2e: build
 	tests/run

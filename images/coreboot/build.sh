@@ -1,22 +1,21 @@
 #!/bin/bash
-# Builds coreboot's ROMs for QEMU's q35 board from the distribution's source packages, as root or as an ordinary user.
+# Builds coreboot's ROMs for QEMU's q35 board from the distribution's source archives, as root or as an ordinary user.
 #
-#   build.sh OUT    leaves seabios.rom, linux-base.rom, cbfstool and manifest.json in the folder OUT
+#   build.sh OUT        leaves seabios.rom, linux-base.rom, cbfstool and manifest.json in the folder OUT
+#   build.sh --check    prints what this host lacks for that, and builds nothing
 #
-# seabios.rom is whole. linux-base.rom has no payload yet: a kernel, its initramfs and its command line are added to it
+# seabios.rom is complete. linux-base.rom has no payload yet: a kernel, its initramfs and its command line are added to it
 # with cbfstool, without compiling anything. Nothing in a ROM depends on when or where it was built.
-# PSPD_DEBIAN_MIRROR overrides where source packages come from. `STAGE: ...` lines on standard output say where it is.
+# PSPD_DEBIAN_MIRROR overrides where the sources come from. `STAGE: ...` lines on standard output report the progress.
 set -euo pipefail
 
 recipe=$(cd "$(dirname "$0")" && pwd)
-out=$(mkdir -p "$1" && cd "$1" && pwd)
 . "$recipe/recipe.conf"
 export LC_ALL=C SOURCE_DATE_EPOCH=0
 # What a caller's make hands down would change what is built.
 unset MAKEFLAGS MFLAGS MAKELEVEL CFLAGS LDFLAGS
 
-work=$(mktemp -d "$out/work.XXXXXX")
-trap 'rm -rf "$work"' EXIT
+helper=/usr/lib/apt/apt-helper
 
 stage() { echo "STAGE: $*"; }
 die() { echo "build.sh: $*" >&2; exit 1; }
@@ -27,56 +26,45 @@ require() {
         command -v "$tool" >/dev/null || missing+=("$tool")
     done
     [ ${#missing[@]} = 0 ] || die "missing: ${missing[*]} (packages: apt build-essential acpica-tools bison flex m4 python3 patch xz-utils)"
-    echo 'long long quotient(long long a, long long b) { return a / b; } int main(void) { return 0; }' |
-        gcc -m32 -nostdlib -static -Wl,-e,main -xc - -o "$work/probe" -lgcc 2>/dev/null ||
+    [ -x "$helper" ] || die "missing: $helper (package: apt)"
+    [ -e "$(gcc -m32 -print-libgcc-file-name)" ] ||
         die "missing: gcc's library for 32 bits (package: lib32gcc-$(gcc -dumpversion)-dev)"
 }
 
-# The mirror that this host's own apt uses, where it uses Debian's main archive.
-mirror() {
+# The archives that this host's own apt uses: of Debian, of Ubuntu, or of what is derived from them.
+archives() {
     if [ -n "${PSPD_DEBIAN_MIRROR:-}" ]; then
         echo "$PSPD_DEBIAN_MIRROR"
     else
-        apt-get indextargets --format '$(ORIGIN)|$(LABEL)|$(CREATED_BY)|$(REPO_URI)' 2>/dev/null |
-            sed -n 's/^Debian|Debian|Packages|//p' | head -n 1
+        apt-get indextargets --no-release-info --format '$(CREATED_BY)|$(REPO_URI)' 2>/dev/null |
+            sed -n 's/^Packages|//p' | sort -u
     fi
 }
 
-# Through apt, which checks signatures, with lists and settings of its own: the host's stay as they are.
+# Through apt, which knows the host's proxy. The upstream tarballs alone: Debian's own changes are to the packaging of
+# coreboot's tools. Debian and Ubuntu keep the same ones, in `main` or in `universe`, and the digest says that it is the one.
 fetch() {
-    local uri keyring=/usr/share/keyrings/debian-archive-keyring.gpg suite
-    [ -e "$keyring" ] || die "missing: $keyring (package: debian-archive-keyring)"
-    uri=$(mirror)
-    [ -n "$uri" ] || die "this host's apt names no mirror of Debian: set PSPD_DEBIAN_MIRROR to one"
-    mkdir -p "$work"/apt/{lists,cache/archives}/partial
-    for suite in "$coreboot_suite" "$seabios_suite"; do
-        echo "deb-src [signed-by=$keyring] $uri $suite main"
-    done >"$work/apt/sources.list"
-    cat >"$work/apt/apt.conf" <<CONF
-Dir::Etc::sourcelist "$work/apt/sources.list";
-Dir::Etc::sourceparts "/dev/null";
-Dir::State::lists "$work/apt/lists";
-Dir::Cache "$work/apt/cache";
-APT::Sandbox::User "$(id -un)";
-Acquire::Languages "none";
-CONF
-    export APT_CONFIG=$work/apt/apt.conf
-    apt-get -qq update
-    # The upstream tarball alone: Debian's own changes are to the packaging of coreboot's tools.
-    (cd "$work" && apt-get -qq source --download-only --only-source --tar-only \
-        "coreboot=$coreboot_package" "seabios=$seabios_package")
-    unset APT_CONFIG
-    unpack coreboot "$coreboot_sha256"
-    unpack seabios "$seabios_sha256"
+    source_of coreboot "$coreboot_tarball" "$coreboot_sha256"
+    source_of seabios "$seabios_tarball" "$seabios_sha256"
 }
 
-unpack() {
-    local tarball
-    tarball=$(echo "$work/$1"_*.orig.tar.*)
-    echo "$2  $tarball" | sha256sum --check --quiet || die "the source of $1 is not the one that recipe.conf names"
-    mkdir "$work/$1"
-    tar -xf "$tarball" -C "$work/$1" --strip-components=1
-    rm "$tarball"
+# `source_of NAME PATH-IN-POOL SHA256` unpacks a tarball into the folder NAME.
+source_of() {
+    local archive component tarball=$work/${2##*/} log=$work/download.log asked
+    asked=$(archives)
+    for archive in $asked; do
+        for component in main universe; do
+            if "$helper" -qq -o APT::Sandbox::User="$(id -un)" download-file \
+                "${archive%/}/pool/$component/$2" "$tarball" "SHA256:$3" >>"$log" 2>&1; then
+                mkdir "$work/$1"
+                tar -xf "$tarball" -C "$work/$1" --strip-components=1
+                rm "$tarball"
+                return
+            fi
+        done
+    done
+    [ ! -e "$log" ] || cat "$log" >&2
+    die "failed to fetch ${2##*/} from ${asked:-apt, which has no archive}: set PSPD_DEBIAN_MIRROR to an archive that has it"
 }
 
 payload() {
@@ -113,8 +101,8 @@ manifest() {
 {
   "board": "$board",
   "sources": [
-    {"package": "coreboot", "version": "$coreboot_package", "sha256": "$coreboot_sha256"},
-    {"package": "seabios", "version": "$seabios_package", "sha256": "$seabios_sha256"}
+    {"tarball": "${coreboot_tarball##*/}", "sha256": "$coreboot_sha256"},
+    {"tarball": "${seabios_tarball##*/}", "sha256": "$seabios_sha256"}
   ],
   "tools": {
     "gcc": "$(gcc -dumpfullversion)",
@@ -130,6 +118,11 @@ JSON
 }
 
 require
+[ "$1" != --check ] || exit 0
+out=$(mkdir -p "$1" && cd "$1" && pwd)
+work=$(mktemp -d "$out/work.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+
 stage "fetching the sources"
 fetch
 stage "compiling SeaBIOS $seabios_version"

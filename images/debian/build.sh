@@ -3,27 +3,25 @@
 #
 #   build.sh OUT [PACKAGE...]    leaves disk.qcow2, vmlinux, vmlinuz, initrd, cmdline.txt and manifest.json in the folder
 #                                OUT; packages are installed beside the recipe's own, and their services do not start
+#   build.sh --check             prints what this host lacks for that, and builds nothing
 #
 # No loop device and nothing mounted on the host: file systems are filled by mke2fs and mtools.
 # PSPD_DEBIAN_MIRROR overrides the package mirror. `STAGE: ...` lines on standard output say where it is.
 set -euo pipefail
 
 recipe=$(cd "$(dirname "$0")" && pwd)
-out=$(mkdir -p "$1" && cd "$1" && pwd)
-shift
 . "$recipe/recipe.conf"
 export SOURCE_DATE_EPOCH=$epoch LC_ALL=C E2FSPROGS_FAKE_TIME=$epoch
 
 # grub-pc-bin and the file system tools install into sbin, which an ordinary user's PATH may not have.
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
-work=$(mktemp -d "$out/work.XXXXXX")
+keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 
 stage() { echo "STAGE: $*"; }
 die() { echo "build.sh: $*" >&2; exit 1; }
 
 # What follows the download needs files of many owners: root's own, or a user namespace's.
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else unshare --map-root-user --map-auto -- "$@"; fi; }
-trap 'as_root rm -rf "$work"' EXIT
 
 require() {
     local missing=()
@@ -34,6 +32,7 @@ require() {
     [ -d /usr/lib/grub/i386-pc ] || die "missing: /usr/lib/grub/i386-pc (package: grub-pc-bin)"
     [ -d /usr/lib/grub/x86_64-efi ] || die "missing: /usr/lib/grub/x86_64-efi (package: grub-efi-amd64-bin)"
     [ "$(id -u)" = 0 ] || command -v newuidmap >/dev/null || die "missing: newuidmap (package: uidmap), or run as root"
+    [ -e "$keyring" ] || die "missing: $keyring (package: debian-archive-keyring)"
 }
 
 # The mirror that this host's own apt uses, where it uses Debian's main archive; else mmdebstrap's default.
@@ -47,8 +46,7 @@ mirror() {
 }
 
 bootstrap() {
-    local uri keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-    [ -e "$keyring" ] || die "missing: $keyring (package: debian-archive-keyring)"
+    local uri
     uri=$(mirror)
     mkdir "$work/kernel"
     # shellcheck disable=SC2016 # mmdebstrap's shell expands these
@@ -217,6 +215,12 @@ efi_boot() {
 }
 
 require
+[ "$1" != --check ] || exit 0
+out=$(mkdir -p "$1" && cd "$1" && pwd)
+shift
+work=$(mktemp -d "$out/work.XXXXXX")
+trap 'as_root rm -rf "$work"' EXIT
+
 stage "building guest-init"
 build_init
 stage "installing Debian $suite"

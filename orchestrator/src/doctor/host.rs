@@ -6,10 +6,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use pspd_lab::Lab;
-use pspd_model::spec::{Accel, Connection, Size, Spec};
+use pspd_model::spec::{Accel, Connection, Firmware, Size, Spec};
 
 use super::Check;
 use crate::accel::{self, Accelerator};
+use crate::firmware;
 use crate::image;
 use crate::libvirt;
 use crate::state::Paths;
@@ -167,6 +168,26 @@ pub(super) fn ports(paths: &Paths, spec: &Spec) -> Vec<Check> {
             ),
         })
         .collect()
+}
+
+/// What coreboot's ROMs are built with, where a domain wants one that is not cached.
+pub(super) fn coreboot(paths: &Paths, spec: &Spec) -> Option<Check> {
+    let wanted = spec
+        .domains
+        .values()
+        .any(|domain| matches!(domain.firmware, Firmware::Coreboot(_)));
+    if !wanted {
+        return None;
+    }
+    Some(match firmware::coreboot::lacking(&paths.cache) {
+        Ok(None) => Check::ok("coreboot", "its ROMs are cached, or can be built"),
+        Ok(Some(lacking)) => Check::missing(
+            "coreboot",
+            lacking,
+            "run `scripts/setup`, or install the packages",
+        ),
+        Err(error) => Check::missing("coreboot", format!("{error:#}"), "apt-get install bash"),
+    })
 }
 
 /// Checks the accelerator in the same way as `up`.

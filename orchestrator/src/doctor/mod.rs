@@ -107,6 +107,7 @@ pub fn examine(paths: &Paths, file: &Path) -> Vec<Check> {
             checks.push(host::memory(spec));
             checks.extend(host::connection(spec));
             checks.extend(host::ports(paths, spec));
+            checks.extend(host::coreboot(paths, spec));
             checks.push(host::accelerator(paths, spec));
         }
         Err(faults) => {

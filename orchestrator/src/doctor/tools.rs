@@ -44,6 +44,31 @@ const ALWAYS: &[Tool] = &[
         version: None,
     },
     Tool {
+        program: "mcopy",
+        package: "mtools",
+        version: None,
+    },
+    Tool {
+        program: "mkfs.vfat",
+        package: "dosfstools",
+        version: None,
+    },
+    Tool {
+        program: "cpio",
+        package: "cpio",
+        version: None,
+    },
+    Tool {
+        program: "zstd",
+        package: "zstd",
+        version: None,
+    },
+    Tool {
+        program: "xz",
+        package: "xz-utils",
+        version: None,
+    },
+    Tool {
         program: "ssh",
         package: "openssh-client",
         version: None,
@@ -78,11 +103,26 @@ const LAB: &[Tool] = &[
     },
 ];
 
+/// Files that the programs read or load, with their packages.
+const FILES: &[(&str, &str)] = &[
+    ("/usr/lib/grub/i386-pc", "grub-pc-bin"),
+    ("/usr/lib/grub/x86_64-efi", "grub-efi-amd64-bin"),
+    (
+        "/usr/share/keyrings/debian-archive-keyring.gpg",
+        "debian-archive-keyring",
+    ),
+];
+
 /// libvirt's driver plug-ins, which distributions package separately from the daemon.
 const DRIVERS: &[&str] = &["qemu", "network"];
 
 pub(super) fn check(lab: bool) -> Vec<Check> {
     let mut checks: Vec<Check> = ALWAYS.iter().map(Tool::check).collect();
+    checks.extend(
+        FILES
+            .iter()
+            .map(|(path, package)| check_file(path, package)),
+    );
     if lab {
         checks.extend(LAB.iter().map(Tool::check));
         checks.extend(DRIVERS.iter().map(|driver| check_driver(driver)));
@@ -103,6 +143,18 @@ impl Tool {
         Check::ok(
             self.program,
             version.unwrap_or_else(|| path.display().to_string()),
+        )
+    }
+}
+
+fn check_file(path: &str, package: &str) -> Check {
+    if Path::new(path).exists() {
+        Check::ok(package, path)
+    } else {
+        Check::missing(
+            package,
+            format!("`{path}` not found"),
+            format!("apt-get install {package}"),
         )
     }
 }

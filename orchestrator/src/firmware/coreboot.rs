@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use pspd_model::spec::{Digest, Payload};
@@ -70,6 +70,29 @@ pub fn options() -> [usize; 2] {
 /// Whether the ROM of this digest is in the cache.
 pub fn is_cached(cache: &Path, digest: &Digest) -> bool {
     roms(cache).folder(digest).is_dir()
+}
+
+/// What this host lacks for building the ROMs, as the recipe itself reports it; nothing where they are cached.
+pub fn lacking(cache: &Path) -> Result<Option<String>> {
+    if is_cached(cache, &recipe_digest()) {
+        return Ok(None);
+    }
+    let scripts = tempfile::tempdir().context("failed to make a folder for the recipe")?;
+    recipe::write::<Recipe>(scripts.path())?;
+    // By its interpreter: the temporary folder may be mounted so that no program runs from it.
+    let checked = Command::new("bash")
+        .arg(scripts.path().join("build.sh"))
+        .arg("--check")
+        .stdin(Stdio::null())
+        .output()
+        .context("failed to run `bash`")?;
+    Ok((!checked.status.success()).then(|| {
+        let words = String::from_utf8_lossy(&checked.stderr);
+        words
+            .trim()
+            .trim_start_matches("build.sh: missing: ")
+            .to_owned()
+    }))
 }
 
 /// The cached ROM with SeaBIOS as its payload, built if it is missing. Blocks; `cancel` ends it.
@@ -228,6 +251,45 @@ mod tests {
         assert_eq!(
             recipe::digest(folder.path()).unwrap(),
             recipe::digest(&original).unwrap()
+        );
+    }
+
+    #[test]
+    fn the_recipe_tolerates_the_warnings_that_the_compiler_knows() {
+        let tolerated = |unknown: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            let compiler = folder.path().join("gcc");
+            fs::write(
+                &compiler,
+                format!("#!/bin/sh\n[ \"$1\" != -Wno-error={unknown} ]\n"),
+            )
+            .unwrap();
+            fs::set_permissions(&compiler, fs::Permissions::from_mode(0o755)).unwrap();
+            let path = std::env::var("PATH").unwrap();
+            let made = Command::new("make")
+                .args(["--silent", "-f"])
+                .arg(
+                    Path::new(env!("CARGO_MANIFEST_DIR"))
+                        .join("../images/coreboot/site-local/Makefile.inc"),
+                )
+                .args([
+                    "--eval",
+                    "shown: ; @echo $(filter -Wno-error=%,$(CFLAGS_common))",
+                    "shown",
+                ])
+                .env("PATH", format!("{}:{path}", folder.path().display()))
+                .output()
+                .unwrap();
+            assert!(made.status.success(), "{made:?}");
+            String::from_utf8(made.stdout).unwrap()
+        };
+        assert_eq!(
+            tolerated("none"),
+            "-Wno-error=array-compare -Wno-error=format -Wno-error=enum-int-mismatch\n"
+        );
+        assert_eq!(
+            tolerated("enum-int-mismatch"),
+            "-Wno-error=array-compare -Wno-error=format\n"
         );
     }
 

@@ -7,6 +7,9 @@ use std::process::ExitCode;
 
 use serving::{ConfigError, Settings};
 
+#[global_allocator]
+static ALLOCATOR: serving::Allocator = serving::Allocator;
+
 /// `EX_USAGE` of sysexits.h.
 const EX_USAGE: u8 = 64;
 const USAGE: &str = "usage: database-server                 serves, configured by its environment
