@@ -25,7 +25,7 @@ const BASELINE: &str = "tests/baselines/ai-python";
 /// The most memory that an idle service may use, in MiB.
 const IDLE: f64 = 64.0;
 
-pub fn measure() -> anyhow::Result<()> {
+pub(crate) fn measure() -> anyhow::Result<()> {
     let venv = prepare()?;
     load_runtime()?.block_on(measure_on(&venv))
 }
@@ -75,7 +75,7 @@ fn ask(text: String) -> Bytes {
 }
 
 /// Starts the database service and the AI service on it.
-pub fn services(folder: &TempDir) -> anyhow::Result<(Server, Server)> {
+pub(crate) fn services(folder: &TempDir) -> anyhow::Result<(Server, Server)> {
     let store = folder.path().join("store");
     let store = store.to_str().context("the path is UTF-8")?;
     let database = Server::service("database-server", &[("DATABASE_STORE", store)])?;
@@ -94,12 +94,12 @@ fn baseline(venv: &Path) -> anyhow::Result<Server> {
     })
 }
 
-pub async fn client(server: &Server) -> anyhow::Result<AiServiceClient<Channel>> {
+pub(crate) async fn client(server: &Server) -> anyhow::Result<AiServiceClient<Channel>> {
     Ok(AiServiceClient::connect(server.url()).await?)
 }
 
 /// Trains the default model.
-pub async fn train(
+pub(crate) async fn train(
     client: &AiServiceClient<Channel>,
     rows: &[(String, String)],
 ) -> anyhow::Result<TrainingStatus> {
@@ -115,7 +115,7 @@ pub async fn train(
 }
 
 /// Reads texts and labels.
-pub fn rows(path: &Path) -> anyhow::Result<Vec<(String, String)>> {
+pub(crate) fn rows(path: &Path) -> anyhow::Result<Vec<(String, String)>> {
     let mut reader = csv::Reader::from_path(path)
         .with_context(|| format!("failed to read `{}`", path.display()))?;
     reader
@@ -133,7 +133,7 @@ pub fn rows(path: &Path) -> anyhow::Result<Vec<(String, String)>> {
 }
 
 /// Creates the baseline's Python environment and its stubs if they do not exist yet.
-pub fn prepare() -> anyhow::Result<std::path::PathBuf> {
+pub(crate) fn prepare() -> anyhow::Result<std::path::PathBuf> {
     let venv = root().join("target/baselines/ai-python");
     let wanted = root().join(BASELINE).join("requirements.txt");
     let made = venv.join("requirements.txt");
@@ -163,7 +163,7 @@ pub fn prepare() -> anyhow::Result<std::path::PathBuf> {
 }
 
 /// Runs a script of the baseline and returns what it prints.
-pub fn script(venv: &Path, name: &str, arguments: &[&Path]) -> anyhow::Result<String> {
+pub(crate) fn script(venv: &Path, name: &str, arguments: &[&Path]) -> anyhow::Result<String> {
     output(
         Command::new(venv.join("bin/python"))
             .arg(root().join(BASELINE).join(name))

@@ -18,7 +18,7 @@ const SPARSE: &str = "100G";
 const ROUNDS: usize = 3;
 const MIB: f64 = 1048576.0;
 
-pub fn measure() -> anyhow::Result<()> {
+pub(crate) fn measure() -> anyhow::Result<()> {
     let deployment = Deployment::reference()?;
     deployment.run(&["up"])?.expect(0)?;
     // Both sides get the same disks, of domains that are off.

@@ -15,7 +15,7 @@ use super::{row, say};
 const RUNS: usize = 5;
 const LIMIT: Duration = Duration::from_secs(90);
 
-pub fn measure() -> anyhow::Result<()> {
+pub(crate) fn measure() -> anyhow::Result<()> {
     let deployment = Deployment::single("    address: 10.77.0.10\n")?;
     deployment.run(&["up"])?.expect(0)?;
     let virsh = |args: &[&str]| {

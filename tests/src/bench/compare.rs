@@ -13,22 +13,22 @@ use super::say;
 use super::wire::Connection;
 
 /// The numbers of concurrent callers that the targets name.
-pub const CALLERS: [usize; 2] = [16, 128];
-pub const ROUNDS: usize = 3;
+pub(crate) const CALLERS: [usize; 2] = [16, 128];
+pub(crate) const ROUNDS: usize = 3;
 const WARM: Duration = Duration::from_millis(500);
-pub const TIME: Duration = Duration::from_secs(3);
+pub(crate) const TIME: Duration = Duration::from_secs(3);
 /// A typical number for a service's callers: each connection carries many calls.
-pub const CONNECTIONS: usize = 4;
+pub(crate) const CONNECTIONS: usize = 4;
 
 /// A server's method, and the messages that callers send to it in turn.
-pub struct Target<'a> {
+pub(crate) struct Target<'a> {
     server: &'a Server,
     connections: Arc<[Connection]>,
     messages: Arc<[Bytes]>,
 }
 
 impl<'a> Target<'a> {
-    pub async fn open(
+    pub(crate) async fn open(
         server: &'a Server,
         method: &str,
         messages: Arc<[Bytes]>,
@@ -45,7 +45,7 @@ impl<'a> Target<'a> {
     }
 
     /// One round.
-    pub async fn load(&self, callers: usize) -> anyhow::Result<Round> {
+    pub(crate) async fn load(&self, callers: usize) -> anyhow::Result<Round> {
         self.load_for(callers, TIME).await
     }
 
@@ -69,7 +69,7 @@ impl<'a> Target<'a> {
 
 /// What a round measured; the processor time of both ends is in cores.
 #[derive(Debug)]
-pub struct Round {
+pub(crate) struct Round {
     pub calls: Measured,
     server: f64,
     load: f64,
@@ -86,7 +86,11 @@ impl fmt::Display for Round {
 }
 
 /// Measures the service and the baseline in turn after a warm-up, and prints the comparison.
-pub async fn compare(name: &str, callers: usize, sides: [&Target<'_>; 2]) -> anyhow::Result<()> {
+pub(crate) async fn compare(
+    name: &str,
+    callers: usize,
+    sides: [&Target<'_>; 2],
+) -> anyhow::Result<()> {
     for side in sides {
         side.load_for(callers, WARM).await?;
     }

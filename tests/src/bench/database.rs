@@ -33,7 +33,7 @@ const STORED: u64 = 1000;
 const IDLE: f64 = 64.0;
 const BASELINE: &str = "tests/baselines/database-node";
 
-pub fn measure() -> anyhow::Result<()> {
+pub(crate) fn measure() -> anyhow::Result<()> {
     let home = prepare()?;
     let folder = tempfile::tempdir()?;
     let service = service(folder.path())?;
@@ -83,7 +83,7 @@ async fn reads(server: &Server) -> anyhow::Result<Arc<[Bytes]>> {
 }
 
 /// Durable creates at the most callers: the service, and its engine in this process, in turn.
-pub fn against_engine() -> anyhow::Result<()> {
+pub(crate) fn against_engine() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let service = service(folder.path())?;
     let callers = CALLERS[1];
@@ -162,7 +162,7 @@ async fn engine(store: &Store, callers: usize) -> anyhow::Result<Measured> {
 }
 
 /// The service as it is deployed.
-pub fn service(folder: &Path) -> anyhow::Result<Server> {
+pub(crate) fn service(folder: &Path) -> anyhow::Result<Server> {
     let store = folder.join(STORE);
     let store = store.to_str().context("the path is UTF-8")?;
     Server::service("database-server", &[("DATABASE_STORE", store)])
@@ -210,7 +210,7 @@ fn prepare() -> anyhow::Result<PathBuf> {
     Ok(home)
 }
 
-pub fn create(n: u64) -> Bytes {
+pub(crate) fn create(n: u64) -> Bytes {
     framed(&CreateRequest {
         collection: COLLECTION.to_owned(),
         data: document(n),

@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 
 /// When callers stop making calls.
 #[derive(Debug, Clone, Copy)]
-pub enum Until {
+pub(crate) enum Until {
     Elapsed(Duration),
     /// Of all callers together.
     Calls(u64),
@@ -21,7 +21,7 @@ pub enum Until {
 
 /// What one run measured.
 #[derive(Debug)]
-pub struct Measured {
+pub(crate) struct Measured {
     pub callers: usize,
     pub calls: usize,
     pub elapsed: Duration,
@@ -31,7 +31,7 @@ pub struct Measured {
 
 impl Measured {
     /// Calls a second.
-    pub fn throughput(&self) -> f64 {
+    pub(crate) fn throughput(&self) -> f64 {
         self.calls as f64 / self.elapsed.as_secs_f64()
     }
 }
@@ -50,14 +50,14 @@ impl fmt::Display for Measured {
 }
 
 /// One thread: it leaves the other processors to the server, and needs no wake-ups across threads.
-pub fn load_runtime() -> anyhow::Result<Runtime> {
+pub(crate) fn load_runtime() -> anyhow::Result<Runtime> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     Ok(builder.enable_all().build()?)
 }
 
 /// Runs `callers` concurrently. `call` gets the number of its caller (to choose a channel) and its own number, which is
 /// unique in the run; the first failure ends the run.
-pub async fn run<F, C, E>(callers: usize, until: Until, call: F) -> anyhow::Result<Measured>
+pub(crate) async fn run<F, C, E>(callers: usize, until: Until, call: F) -> anyhow::Result<Measured>
 where
     F: Fn(usize, u64) -> C + Send + Sync + 'static,
     C: Future<Output = Result<(), E>> + Send,

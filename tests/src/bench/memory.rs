@@ -30,7 +30,7 @@ const LARGE: usize = 3 << 20;
 const LARGE_DOCUMENTS: usize = 40;
 const QUERIES: [&str; 2] = ["", r#"{"$sort": {"n": -1}}"#];
 
-pub fn measure() -> anyhow::Result<()> {
+pub(crate) fn measure() -> anyhow::Result<()> {
     idle()?;
     let runtime = load_runtime()?;
     runtime.block_on(million())?;

@@ -18,7 +18,7 @@ const SETS: [&str; 2] = ["packages", "news"];
 const CALLERS: usize = 16;
 const BINS: usize = 15;
 
-pub fn measure() -> anyhow::Result<()> {
+pub(crate) fn measure() -> anyhow::Result<()> {
     let venv = prepare()?;
     let data = root().join("target/baselines/data");
     say(script(&venv, "datasets.py", &[&data])?.trim());

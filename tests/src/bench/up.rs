@@ -24,7 +24,7 @@ use super::{row, say};
 const RUNS: usize = 3;
 const SERVING: Duration = Duration::from_secs(120);
 
-pub fn measure() -> anyhow::Result<()> {
+pub(crate) fn measure() -> anyhow::Result<()> {
     let deployment = Deployment::reference()?;
     deployment.run(&["up"])?.expect(0)?;
     let bare = Bare::prepare(&deployment)?;

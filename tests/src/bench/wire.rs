@@ -15,14 +15,14 @@ const WINDOW: u32 = 1 << 24;
 
 /// One connection, for one method of one server.
 #[derive(Debug, Clone)]
-pub struct Connection {
+pub(crate) struct Connection {
     sender: SendRequest<Bytes>,
     request: Request<()>,
 }
 
 impl Connection {
     /// Connects to a loopback port; `path` is the method's, such as `/package.Service/Method`.
-    pub async fn open(port: u16, path: &str) -> anyhow::Result<Connection> {
+    pub(crate) async fn open(port: u16, path: &str) -> anyhow::Result<Connection> {
         let stream = TcpStream::connect(("127.0.0.1", port)).await?;
         stream.set_nodelay(true)?;
         let (sender, connection) = Builder::new()
@@ -41,7 +41,7 @@ impl Connection {
     }
 
     /// Sends a message and waits for the response message.
-    pub async fn call(&self, message: Bytes) -> anyhow::Result<Bytes> {
+    pub(crate) async fn call(&self, message: Bytes) -> anyhow::Result<Bytes> {
         let mut sender = self.sender.clone().ready().await?;
         let (answer, mut sending) = sender.send_request(self.request.clone(), false)?;
         sending.send_data(message, true)?;
@@ -77,7 +77,7 @@ fn succeeded(headers: &HeaderMap) -> anyhow::Result<()> {
 const PREFIX: usize = 5;
 
 /// A message as it is sent.
-pub fn framed(message: &impl Message) -> Bytes {
+pub(crate) fn framed(message: &impl Message) -> Bytes {
     let mut bytes = BytesMut::new();
     bytes.put_u8(0);
     bytes.put_u32(message.encoded_len() as u32);

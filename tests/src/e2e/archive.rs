@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::faults;
 
-pub const SCENARIOS: &[Scenario] =
+pub(crate) const SCENARIOS: &[Scenario] =
     &[Scenario::new("export and import", minutes(60), round_trip).needs(root)];
 
 const ARCHIVE: &str = "vm-export.tar.xz";
@@ -304,7 +304,7 @@ fn read_back(deployment: &Deployment, copy: &str) -> anyhow::Result<()> {
 
 /// Exports a running deployment, removes it, and follows the archive's README in an empty lab. Then probes each service
 /// with the keys from the archive, and expects the web server's `path` to contain `expected`.
-pub fn plain_way(deployment: &Deployment, path: &str, expected: &str) -> anyhow::Result<()> {
+pub(crate) fn plain_way(deployment: &Deployment, path: &str, expected: &str) -> anyhow::Result<()> {
     deployment
         .run(&["export", "--with-secrets", "plain.tar.zst"])?
         .expect(0)?;

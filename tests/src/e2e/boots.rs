@@ -10,7 +10,7 @@ use pspd_tests::process::processes_naming;
 use pspd_tests::scenario::{Scenario, minutes};
 use pspd_tests::wait::eventually;
 
-pub const SCENARIOS: &[Scenario] = &[
+pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario::new(
         "every firmware boots the same disk",
         minutes(60),

@@ -13,7 +13,7 @@ use pspd_tests::scenario::{Scenario, minutes};
 use pspd_tests::wait::eventually;
 use serde_json::Value;
 
-pub const SCENARIOS: &[Scenario] = &[
+pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario::new("commands on a running domain", minutes(30), commands),
     Scenario::new("images are listed and pruned", minutes(30), images),
 ];

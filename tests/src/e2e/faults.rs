@@ -11,7 +11,7 @@ use pspd_tests::process::{processes_naming, sh};
 use pspd_tests::scenario::{Scenario, minutes, root};
 use pspd_tests::wait::eventually;
 
-pub const SCENARIOS: &[Scenario] = &[
+pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario::new(
         "an image with a wrong digest is refused",
         minutes(30),
@@ -206,7 +206,7 @@ fn supervisor_killed(deployment: &Deployment) -> anyhow::Result<()> {
 }
 
 /// Sends SIGKILL to a lab's supervisor, which ends every process of the lab.
-pub fn kill_lab(deployment: &Deployment) -> anyhow::Result<()> {
+pub(crate) fn kill_lab(deployment: &Deployment) -> anyhow::Result<()> {
     let home = deployment.home().display().to_string();
     for (pid, command) in processes_naming(&home)? {
         if command.contains("lab") && command.contains("supervis") {

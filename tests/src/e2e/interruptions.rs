@@ -9,7 +9,7 @@ use pspd_tests::process::Running;
 use pspd_tests::scenario::{Scenario, minutes};
 use pspd_tests::wait::eventually;
 
-pub const SCENARIOS: &[Scenario] = &[
+pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario::new(
         "up after SIGKILL at several journal positions",
         minutes(60),

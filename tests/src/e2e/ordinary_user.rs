@@ -8,7 +8,7 @@ use pspd_tests::process::sh;
 use pspd_tests::scenario::{Scenario, minutes, root};
 
 /// Without root, the other scenarios run as an ordinary user already.
-pub const SCENARIOS: &[Scenario] =
+pub(crate) const SCENARIOS: &[Scenario] =
     &[
         Scenario::new("up as an ordinary user", minutes(30), ordinary_user)
             .needs(root)

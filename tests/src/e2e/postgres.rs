@@ -9,7 +9,7 @@ use pspd_tests::scenario::{Scenario, minutes};
 use super::power_cut::endpoint;
 use super::third_party;
 
-pub const SCENARIOS: &[Scenario] =
+pub(crate) const SCENARIOS: &[Scenario] =
     &[
         Scenario::new("PostgreSQL in a domain of its own", minutes(40), postgres)
             .needs(third_party::python_client),

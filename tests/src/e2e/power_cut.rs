@@ -14,7 +14,7 @@ use pspd_tests::scenario::{Scenario, minutes, say};
 use pspd_tests::wait::eventually;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
-pub const SCENARIOS: &[Scenario] = &[Scenario::new(
+pub(crate) const SCENARIOS: &[Scenario] = &[Scenario::new(
     "power cuts under load",
     minutes(30),
     power_cuts,

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::{archive, third_party};
 
-pub const SCENARIOS: &[Scenario] =
+pub(crate) const SCENARIOS: &[Scenario] =
     &[Scenario::new("reference deployment", minutes(90), reference).needs(client_and_browser)];
 
 const DOMAINS: [&str; 3] = ["ai-server", "database-server", "web-server"];

@@ -11,7 +11,7 @@ use pspd_tests::process::output;
 use pspd_tests::root;
 use pspd_tests::scenario::{Scenario, minutes, say};
 
-pub const SCENARIOS: &[Scenario] = &[
+pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario::new("third-party client on loopback", minutes(20), on_loopback).needs(python_client),
     Scenario::new(
         "third-party client with services in trouble",
@@ -22,7 +22,7 @@ pub const SCENARIOS: &[Scenario] = &[
 ];
 
 /// `tests/run` installs the client's packages.
-pub fn python_client() -> Result<(), String> {
+pub(crate) fn python_client() -> Result<(), String> {
     let python = python();
     if Path::new(&python).exists() {
         return Ok(());
@@ -55,7 +55,7 @@ fn in_trouble() -> anyhow::Result<()> {
 }
 
 /// Runs the client inside a deployment's network, against these domains' services.
-pub fn inside(deployment: &Deployment, services: &[(&str, u16)]) -> anyhow::Result<()> {
+pub(crate) fn inside(deployment: &Deployment, services: &[(&str, u16)]) -> anyhow::Result<()> {
     let folder = deployment.folder().join("credentials");
     let credentials = folder.display().to_string();
     deployment.run(&["credentials", &credentials])?.expect(0)?;

@@ -9,7 +9,7 @@ use pspd_tests::process::{Ran, processes_naming};
 use pspd_tests::pspd;
 use pspd_tests::scenario::{Scenario, minutes, root};
 
-pub const SCENARIOS: &[Scenario] =
+pub(crate) const SCENARIOS: &[Scenario] =
     &[Scenario::new("libvirt by URI", minutes(40), by_uri).needs(root)];
 
 fn by_uri() -> anyhow::Result<()> {

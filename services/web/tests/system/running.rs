@@ -19,11 +19,11 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use web_server::Token;
 
-pub const DATABASE: &str = "database-server";
-pub const AI: &str = "ai-server";
-pub const WEB: &str = "web-server";
+pub(crate) const DATABASE: &str = "database-server";
+pub(crate) const AI: &str = "ai-server";
+pub(crate) const WEB: &str = "web-server";
 
-pub struct System {
+pub(crate) struct System {
     authority: Authority,
     store: PathBuf,
     token: Option<Token>,
@@ -47,11 +47,11 @@ impl Drop for Running {
 }
 
 impl System {
-    pub async fn start(store: &Path) -> Self {
+    pub(crate) async fn start(store: &Path) -> Self {
         Self::start_with(store, None).await
     }
 
-    pub async fn start_with(store: &Path, token: Option<Token>) -> Self {
+    pub(crate) async fn start_with(store: &Path, token: Option<Token>) -> Self {
         let mut system = Self::nothing(store, token);
         for name in [DATABASE, AI, WEB] {
             system.start_service(name).await;
@@ -60,7 +60,7 @@ impl System {
     }
 
     /// Database and web server, and any service of the authority at `ai`.
-    pub async fn start_before(store: &Path, authority: Authority, ai: SocketAddr) -> Self {
+    pub(crate) async fn start_before(store: &Path, authority: Authority, ai: SocketAddr) -> Self {
         let mut system = Self {
             authority,
             ..Self::nothing(store, None)
@@ -84,7 +84,7 @@ impl System {
     }
 
     /// Starts a service on a free port, or on its earlier port.
-    pub async fn start_service(&mut self, name: &'static str) {
+    pub(crate) async fn start_service(&mut self, name: &'static str) {
         let (mut service, mut listener) = self.authority.service(name).await;
         if let Some(address) = self.addresses.get(name) {
             service.listen = *address;
@@ -131,12 +131,12 @@ impl System {
     }
 
     /// Ends a service immediately, like a crash.
-    pub fn kill(&mut self, name: &str) {
+    pub(crate) fn kill(&mut self, name: &str) {
         self.running.remove(name).unwrap();
     }
 
     /// Drains and ends all services.
-    pub async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         for running in self.running.values() {
             running.shutdown.cancel();
         }
@@ -146,16 +146,16 @@ impl System {
     }
 
     /// How to call a service of this system.
-    pub fn dependency(&self, name: &str) -> Dependency {
+    pub(crate) fn dependency(&self, name: &str) -> Dependency {
         self.authority.dependency(name, self.addresses[name])
     }
 
-    pub fn port(&self, name: &str) -> u16 {
+    pub(crate) fn port(&self, name: &str) -> u16 {
         self.addresses[name].port()
     }
 
     /// Sends a request over HTTP.
-    pub async fn send(&self, request: Request<Body>) -> (StatusCode, HeaderMap, Vec<u8>) {
+    pub(crate) async fn send(&self, request: Request<Body>) -> (StatusCode, HeaderMap, Vec<u8>) {
         let client = Client::builder(TokioExecutor::new()).build_http();
         let response = client.request(request).await.unwrap();
         let (parts, body) = response.into_parts();
@@ -163,11 +163,11 @@ impl System {
         (parts.status, parts.headers, body.to_vec())
     }
 
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.http)
     }
 
-    pub async fn call(
+    pub(crate) async fn call(
         &self,
         method: &str,
         path: &str,
@@ -191,7 +191,7 @@ impl System {
         )
     }
 
-    pub async fn json(&self, method: &str, path: &str, body: Value) -> (StatusCode, Value) {
+    pub(crate) async fn json(&self, method: &str, path: &str, body: Value) -> (StatusCode, Value) {
         let body = if body.is_null() {
             String::new()
         } else {
@@ -202,7 +202,7 @@ impl System {
 }
 
 /// A file of real labelled texts.
-pub fn data(name: &str) -> PathBuf {
+pub(crate) fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../tests/data")
         .join(name)
