@@ -1,4 +1,4 @@
-//! libvirt's event loop, and lifecycle events of domains.
+//! libvirt's event loop, and the distribution of lifecycle events.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -9,7 +9,7 @@ use virt::connect::Connect;
 use virt_sys as sys;
 
 use super::error::Cause;
-use super::{Connection, ffi};
+use super::ffi;
 
 /// A lifecycle event of a domain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -49,31 +49,6 @@ pub enum StopReason {
     Other,
 }
 
-/// The lifecycle events of all domains of a connection, from its creation until it is dropped.
-#[derive(Debug)]
-pub struct Lifecycle {
-    events: Receiver<LifecycleEvent>,
-    /// Keeps the connection open.
-    _connection: Connection,
-}
-
-impl Lifecycle {
-    /// Returns the next event; blocks for `timeout` at most.
-    pub fn next(&self, timeout: Duration) -> Option<LifecycleEvent> {
-        self.events.recv_timeout(timeout).ok()
-    }
-}
-
-impl Connection {
-    /// Starts listening. Must be called before the operation whose event is awaited.
-    pub fn lifecycle(&self) -> Lifecycle {
-        Lifecycle {
-            events: self.hub().listen(),
-            _connection: self.clone(),
-        }
-    }
-}
-
 /// Distributes a connection's events to all listeners: libvirt accepts a callback only once per connection.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Hub(Arc<Mutex<Vec<Sender<LifecycleEvent>>>>);
@@ -93,7 +68,7 @@ impl Hub {
         )
     }
 
-    fn listen(&self) -> Receiver<LifecycleEvent> {
+    pub(super) fn listen(&self) -> Receiver<LifecycleEvent> {
         let (sender, receiver) = channel();
         self.listeners().push(sender);
         receiver

@@ -14,7 +14,9 @@ mod domain;
 mod error;
 mod events;
 mod ffi;
+mod lifecycle;
 mod network;
+mod objects;
 mod ownership;
 mod probe;
 mod render;
@@ -22,7 +24,7 @@ mod snapshot;
 mod xml;
 
 pub use capabilities::{Capabilities, Version, Versions};
-pub use connection::{Connection, DomainSummary, NetworkSummary};
+pub use connection::Connection;
 pub use console::{Console, ConsoleReader, ConsoleWriter};
 pub use definition::{Disk, DiskFormat, DomainConfig, FwCfg, KernelBoot, Loader};
 pub use description::{
@@ -30,7 +32,9 @@ pub use description::{
 };
 pub use domain::Domain;
 pub use error::{Cause, Error, Kind, Malformed, Owner, Result};
-pub use events::{Lifecycle, LifecycleChange, LifecycleEvent, StopReason};
+pub use events::{LifecycleChange, LifecycleEvent, StopReason};
+pub use lifecycle::Lifecycle;
 pub use network::Network;
+pub use objects::{DomainSummary, NetworkSummary};
 pub use probe::{BootNetwork, Medium, Probe};
 pub use render::plain_network_xml;

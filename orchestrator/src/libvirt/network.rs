@@ -4,7 +4,6 @@ use pspd_model::definition::{NetworkDefinition, NetworkHost};
 use virt::network::Network as VirtNetwork;
 use virt_sys as sys;
 
-use super::connection::config_xml;
 use super::error::Attempt;
 use super::render::{dns_host, reservation};
 use super::xml::Element;
@@ -131,4 +130,14 @@ impl Network {
             source,
         })
     }
+}
+
+/// Returns a network's XML for its next start.
+pub(super) fn config_xml(network: &VirtNetwork) -> Result<String, virt::error::Error> {
+    let inactive = network.xml_desc(sys::VIR_NETWORK_XML_INACTIVE);
+    // The `test` driver does not support the flag.
+    inactive.or_else(|error| match error.code().to_raw() {
+        sys::VIR_ERR_INVALID_ARG => network.xml_desc(0),
+        _ => Err(error),
+    })
 }
