@@ -1,20 +1,13 @@
 # The same targets in the documents and in CI. `make up` and `make test` work on a fresh machine.
 
-TARGET   := x86_64-unknown-linux-gnu
+GUEST   := x86_64-unknown-linux-gnu
 SERVICES := database-server ai-server web-server
-CLIENT   := services/web/client
-PSPD     := target/release/pspd
+CLIENT  := services/web/client
+PSPD    := target/release/pspd
 
-# The same packages and flags each time, so that what the programs share is compiled once. An explicit target keeps the flags
-# away from build scripts; make's own would have cargo wait for make's jobs. What tokio's is for, says `serving::process`.
-CARGO_BUILD := env -u MAKEFLAGS RUSTFLAGS="--cfg tokio_unstable" \
-	cargo build --release --locked --target $(TARGET) -p pspd $(SERVICES:%=-p %)
-BUILT       := target/$(TARGET)/release
+.PHONY: up down setup build services client image check lint test e2e bench clean
 
-.PHONY: up down setup build program services guest client image check lint test e2e bench clean
-
-up: setup
-	@$(MAKE) --no-print-directory -j2 services guest
+up: build
 	$(PSPD) up
 	@echo "The web client is on http://127.0.0.1:8080"
 
@@ -24,25 +17,16 @@ down: build
 setup:
 	./scripts/setup
 
-build: setup
-	@$(MAKE) --no-print-directory -j2 services
+build: setup services
+	cargo build --release --locked -p pspd
 
-program:
-	$(CARGO_BUILD) --bin pspd
-	@mkdir -p $(dir $(PSPD))
-	@cp -u $(BUILT)/pspd $(PSPD)
-
-# Static, so that they run in any guest.
-services: program client
-	RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/scripts/rustc-static $(CARGO_BUILD) $(SERVICES:%=--bin %)
+# Static, so that they run in any guest; an explicit target keeps the flags away from build scripts. What tokio's is for, says
+# `serving::process`.
+services: client
+	RUSTFLAGS="-C target-feature=+crt-static --cfg tokio_unstable" \
+		cargo build --profile guest --locked --target $(GUEST) $(SERVICES:%=-p %)
 	@mkdir -p target/services
-	@for service in $(SERVICES); do cp -u $(BUILT)/$$service target/services/; done
-
-# What `up` boots, made while the services are compiled: any program stands for them until then.
-guest: program
-	@sed -e 's|binary: .*|binary: /bin/sh|' -e 's|recipe: |&$(CURDIR)/|' topology.yaml | \
-		TERM=dumb $(PSPD) --file /dev/stdin image build >/dev/null
-	@TERM=dumb $(PSPD) image build coreboot >/dev/null
+	@for service in $(SERVICES); do cp -u target/$(GUEST)/guest/$$service target/services/; done
 
 client: $(CLIENT)/dist/client/browser/index.html
 
@@ -51,7 +35,7 @@ $(CLIENT)/dist/client/browser/index.html: $(CLIENT)/package-lock.json $(wildcard
 	cd $(CLIENT) && npm install --no-save --no-audit --no-fund --loglevel=error && npm run build
 	@touch $@
 
-image: setup program
+image: build
 	$(PSPD) image build
 
 check: lint
@@ -76,9 +60,9 @@ lint: setup client
 # All of `check`, whose unit tests are among the workspace's tests.
 test:
 	./scripts/setup --test
-	@$(MAKE) --no-print-directory lint build
+	$(MAKE) lint build
 	cargo test --workspace --locked -q
-	@$(MAKE) --no-print-directory e2e
+	$(MAKE) e2e
 
 e2e: build
 	tests/run
