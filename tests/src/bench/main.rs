@@ -18,6 +18,10 @@ use std::time::Duration;
 
 use pspd_tests::loopback;
 
+/// The services' own, so that the engine is measured as a service runs it.
+#[global_allocator]
+static ALLOCATOR: serving::Allocator = serving::Allocator;
+
 /// A section's name, and what it measures.
 type Section = (&'static str, fn() -> anyhow::Result<()>);
 
