@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
+use pspd_model::plan::Existing;
 use pspd_model::spec::Digest;
 use tokio_util::sync::CancellationToken;
 
@@ -13,7 +14,7 @@ use super::contents::Contents;
 use super::entries::{write_end, write_header, write_padding};
 use super::hashing::Hashing;
 use super::manifest::{Content, Entry, FORMAT, MANIFEST, MANIFEST_DIGEST, Manifest};
-use super::temp_file::{Existing, TempFile};
+use super::temp_file::TempFile;
 use crate::event::Scope;
 use crate::progress::Progress;
 

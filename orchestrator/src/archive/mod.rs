@@ -14,12 +14,12 @@ mod compress;
 mod contents;
 mod entries;
 mod export;
-mod freeze;
 mod gzip;
 mod hashing;
 mod import;
 mod item;
 mod manifest;
+mod merge;
 mod place;
 mod portable;
 mod readme;
@@ -32,11 +32,10 @@ mod xz;
 pub use compress::Format;
 pub use contents::{Contents, Deployment};
 pub use export::{Packed, Target, pack};
-pub use freeze::{freeze, merge};
 pub use import::Opened;
 pub use manifest::Manifest;
+pub use merge::merge;
 pub use place::{Placement, TOPOLOGY, Taken, Wanted, placement};
-pub use temp_file::Existing;
 
 /// What the threads of compression may take in all, in bytes; what else pspd holds fits beside it into 512 MiB.
 const MEMORY: u64 = 448 << 20;

@@ -5,18 +5,12 @@ use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use pspd_model::plan::Existing;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, linkat, renameat_with};
 use rustix::io::Errno;
 
 use super::staging::sync_parent;
 use crate::state::remove_if_there;
-
-/// What happens to an existing file of the name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Existing {
-    Refuse,
-    Replace,
-}
 
 pub(super) struct TempFile {
     file: File,

@@ -12,6 +12,7 @@ use std::process::Command;
 
 use anyhow::Result;
 use proptest::prelude::*;
+use pspd_model::plan::Existing;
 use pspd_model::spec::{Digest, Name, Seed, Spec};
 use pspd_model::topology::{self, Found};
 use serde_json::{Value, json};

@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -16,18 +15,19 @@ use tokio_util::sync::CancellationToken;
 use super::result::{Case, Results, Run};
 use super::settings;
 use crate::accel::{self, Accelerator};
+use crate::apply::{self, apply};
 use crate::boot::{Times, Watch};
 use crate::cancelled::Cancelled;
 use crate::disk;
 use crate::event::{Event, Events, Scope};
-use crate::execute::{JOBS, World, execute};
+use crate::execute::JOBS;
 use crate::guest::Guest;
 use crate::identity::Identity;
 use crate::image::media::Media;
 use crate::image::{self, GuestImage};
 use crate::libvirt::{Connection, Domain};
-use crate::observe::{Host, observe};
-use crate::state::{Journal, Paths};
+use crate::observe::Host;
+use crate::state::Paths;
 use crate::topology;
 
 /// Longer than any of these boots takes, even under emulation on a busy host.
@@ -139,23 +139,25 @@ async fn change(
     cancel: &CancellationToken,
     change: Change,
 ) -> anyhow::Result<()> {
-    let home = paths.deployment(&spec.name);
-    home.create()?;
-    let host = Host::attach(paths, spec)?;
-    let observed = observe(&host, spec).await?;
-    let intent = home.intent()?;
-    let plan = match change {
-        Change::StartLab => only(plan::up(spec, &intent, &observed)?, |action| {
-            matches!(action, Action::StartLab)
-        }),
-        Change::Prepare => only(plan::up(spec, &intent, &observed)?, |action| {
-            !matches!(action, Action::Start { .. } | Action::Reach { .. })
-        }),
-        Change::Remove => plan::down(spec, &intent, &observed, Volumes::Delete),
+    let run = apply::Run {
+        command: "bench",
+        paths,
+        spec,
+        events,
+        cancel,
+        jobs: JOBS,
     };
-    let journal = Journal::start(&home.journal_file(), "bench", plan.steps.len())?;
-    let world = World::new(host, spec.clone(), events.clone(), cancel.clone())?;
-    let outcome = execute(&plan, Arc::new(world), &journal, JOBS).await?;
+    let outcome = apply(run, |now| {
+        let up = || plan::up(now.spec, now.intent, now.observed);
+        Ok(match change {
+            Change::StartLab => only(up()?, |action| matches!(action, Action::StartLab)),
+            Change::Prepare => only(up()?, |action| {
+                !matches!(action, Action::Start { .. } | Action::Reach { .. })
+            }),
+            Change::Remove => plan::down(now.spec, now.intent, now.observed, Volumes::Delete),
+        })
+    })
+    .await?;
     if outcome.cancelled {
         return Err(cancelled());
     }

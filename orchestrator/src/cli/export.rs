@@ -1,28 +1,24 @@
 //! `pspd export`: packs a deployment, running or stopped, into one file.
 
-use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
-use pspd_model::spec::{Name, Size, Spec};
+use anyhow::ensure;
+use pspd_model::plan::{DomainStep, Existing, ExportOptions, StepId};
+use pspd_model::spec::Size;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::context::{Context, cancelled_by_signals, runtime};
 use super::exit::Exit;
-use super::run::{reported, take_lock};
-use crate::archive::{self, Deployment, Existing, Opened, Packed, Target};
+use super::run::{Change, exit, outcome, reported};
+use crate::apply::Now;
+use crate::archive::{Opened, Packed, Target};
 use crate::cancelled::Cancelled;
-use crate::disk;
-use crate::event::{Event, Events, seconds};
-use crate::firmware::Roms;
-use crate::guest::Guest;
-use crate::identity::Identity;
-use crate::image::{self, GuestImage};
-use crate::observe::Host;
-use crate::report::Style;
+use crate::event::{Event, seconds};
+use crate::execute::Outcome;
+use crate::report::{self, Style};
 
 #[derive(clap::Args)]
 #[command(
@@ -54,64 +50,119 @@ pub(super) struct Args {
     no_wait: bool,
 }
 
-/// The deadline for SSH to a guest that is already running.
-const SSH: Duration = Duration::from_secs(30);
-const STEP: &str = "archive/export";
-
-/// The result of an export.
-struct Done {
-    packed: Packed,
-    /// How long the running domains were paused.
-    paused: Option<Duration>,
-}
+const NOTHING: &str = "interrupted; no archive was written";
 
 pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     runtime()?.block_on(async {
         let cancel = cancelled_by_signals()?;
-        let began = Instant::now();
-        let result = reported(Style::chosen(args.json), async |events| {
-            if args.verify {
-                verify(&args, events, &cancel).await.map(|()| None)
-            } else {
-                export(context, &args, events, &cancel).await.map(Some)
-            }
-        });
-        match result.await {
+        let done = match args.verify {
+            true => verify(&args, &cancel).await,
+            false => export(context, &args, &cancel).await,
+        };
+        match done {
             Err(error) if Cancelled::is_cause_of(&error) => {
-                writeln!(std::io::stderr(), "interrupted; no archive was written")?;
+                writeln!(std::io::stderr(), "{NOTHING}")?;
                 Ok(Exit::Interrupted)
             }
-            Err(error) => Err(error),
-            Ok(done) => {
-                print_result(&args, done, began.elapsed())?;
-                Ok(Exit::Done)
-            }
+            done => done,
         }
     })
 }
 
-fn print_result(args: &Args, done: Option<Done>, elapsed: Duration) -> anyhow::Result<()> {
-    let path = args.archive.display();
-    let mut out = std::io::stdout();
-    let Some(done) = done else {
-        return Ok(writeln!(out, "`{path}`: OK")?);
+async fn verify(args: &Args, cancel: &CancellationToken) -> anyhow::Result<Exit> {
+    const STEP: &str = "archive/export";
+    reported(Style::chosen(args.json), async |events| {
+        let (path, cancel) = (args.archive.clone(), cancel.clone());
+        let scope = events.scope(STEP, None);
+        events.emit(Event::Started {
+            step: STEP.into(),
+            subject: None,
+            title: format!("check `{}`", path.display()),
+        });
+        tokio::task::spawn_blocking(move || {
+            let opened = Opened::open(&path, &scope, &cancel)?;
+            opened.manifest.spec(std::path::Path::new("/"))?;
+            opened.read(|_| Ok(None))
+        })
+        .await?
+    })
+    .await?;
+    writeln!(std::io::stdout(), "`{}`: OK", args.archive.display())?;
+    Ok(Exit::Done)
+}
+
+async fn export(
+    context: &Context,
+    args: &Args,
+    cancel: &CancellationToken,
+) -> anyhow::Result<Exit> {
+    let options = ExportOptions {
+        archive: args.archive.clone(),
+        existing: match args.force {
+            true => Existing::Replace,
+            false => Existing::Refuse,
+        },
+        clean: args.clean,
+        flatten: args.flatten,
+        with_secrets: args.with_secrets,
     };
-    let Packed { content, archive } = done.packed;
+    // What the arguments alone rule out is refused before anything is waited for.
+    Target::new(&options.archive, options.existing)?;
+    let spec = context.deployed_spec()?;
+    ensure!(
+        context.paths.deployment(&spec.name).exists(),
+        "deployment `{}` does not exist on this host; nothing to export",
+        spec.name
+    );
+    let change = Change {
+        command: "export",
+        json: args.json,
+        no_wait: args.no_wait,
+        jobs: crate::execute::JOBS,
+        forget: false,
+    };
+    let began = Instant::now();
+    let plan = |now: Now<'_>| {
+        let plan = pspd_model::plan::export(now.spec, now.intent, now.observed, options)?;
+        Ok(plan)
+    };
+    let outcome = outcome(context, &spec, &change, cancel, plan).await?;
+    match outcome.packed {
+        Some(packed) if outcome.is_success() => {
+            print_result(args, packed, paused(&outcome), began.elapsed())?;
+        }
+        packed => {
+            report::summary(&outcome, "export", &spec, Style::chosen(args.json))?;
+            print_rest(args, &outcome, packed)?;
+        }
+    }
+    Ok(exit(&outcome))
+}
+
+fn print_result(
+    args: &Args,
+    packed: Packed,
+    paused: Option<Duration>,
+    elapsed: Duration,
+) -> anyhow::Result<()> {
+    let Packed { content, archive } = packed;
+    let mut out = std::io::stdout();
     if args.json {
         let summary = json!({
             "event": "summary", "command": "export", "success": true, "archive": archive, "content": content,
-            "seconds": seconds(elapsed), "stood_still": done.paused.map(seconds),
+            "seconds": seconds(elapsed), "stood_still": paused.map(seconds),
         });
         return Ok(writeln!(out, "{summary}")?);
     }
     writeln!(
         out,
-        "wrote `{path}`: {} of {} in {:.1} s",
+        "wrote `{}`: {} of {} in {:.1} s",
+        args.archive.display(),
         Size(archive),
         Size(content),
         elapsed.as_secs_f64()
     )?;
-    if let Some(paused) = done.paused {
+    if let Some(paused) = paused {
         writeln!(
             out,
             "running domains were paused for {:.2} s",
@@ -121,245 +172,70 @@ fn print_result(args: &Args, done: Option<Done>, elapsed: Duration) -> anyhow::R
     Ok(())
 }
 
-async fn verify(args: &Args, events: &Events, cancel: &CancellationToken) -> anyhow::Result<()> {
-    let (path, cancel) = (args.archive.clone(), cancel.clone());
-    let scope = events.scope(STEP, None);
-    events.emit(Event::Started {
-        step: STEP.into(),
-        subject: None,
-        title: format!("check `{}`", path.display()),
-    });
-    tokio::task::spawn_blocking(move || {
-        let opened = Opened::open(&path, &scope, &cancel)?;
-        opened.manifest.spec(std::path::Path::new("/"))?;
-        opened.read(|_| Ok(None))
-    })
-    .await?
+/// Says what an export that was not successful leaves.
+fn print_rest(args: &Args, outcome: &Outcome, packed: Option<Packed>) -> anyhow::Result<()> {
+    let mut err = std::io::stderr();
+    match packed {
+        Some(_) => writeln!(
+            err,
+            "archive `{}` is complete{}",
+            args.archive.display(),
+            if outcome.cancelled {
+                ""
+            } else {
+                ", but some domains could not be restored"
+            }
+        )?,
+        None if outcome.cancelled => writeln!(err, "{NOTHING}")?,
+        None => {}
+    }
+    Ok(())
 }
 
-async fn export(
-    context: &Context,
-    args: &Args,
-    events: &Events,
-    cancel: &CancellationToken,
-) -> anyhow::Result<Done> {
-    let existing = match args.force {
-        true => Existing::Replace,
-        false => Existing::Refuse,
+/// How long the running domains were paused: from the first pause to the last resume.
+fn paused(outcome: &Outcome) -> Option<Duration> {
+    let of = |step: DomainStep| {
+        let ended = outcome.ended.iter();
+        ended.filter(move |ended| matches!(&ended.step.id, StepId::Domain(_, of) if *of == step))
     };
-    let target = Target::new(&args.archive, existing)?;
-    let spec = context.deployed_spec()?;
-    let home = context.paths.deployment(&spec.name);
-    ensure!(
-        home.exists(),
-        "deployment `{}` does not exist on this host; nothing to export",
-        spec.name
-    );
-    let _lock = take_lock(&home.lock_file(), args.no_wait, cancel, events).await?;
-    events.emit(Event::Started {
-        step: STEP.into(),
-        subject: None,
-        title: format!("export `{}`", spec.name),
-    });
-    if !args.with_secrets && spec.domains.values().any(|domain| domain.service.is_some()) {
-        events.note(
-            "private keys are not included, and are removed from the packed disks; `pspd import` creates new ones. To use the \
-             archive without pspd, export with `--with-secrets`",
-        );
-    }
-    let job = Job {
-        host: Host::attach(&context.paths, &spec)?,
-        identity: context.identity(&spec)?,
-        spec,
-        events: events.clone(),
-        cancel: cancel.clone(),
-        flatten: args.flatten,
-        clean: args.clean,
-        with_secrets: args.with_secrets,
-    };
-    tokio::task::spawn_blocking(move || job.run(&target)).await?
+    let began = of(DomainStep::Pause).map(|ended| ended.started).min()?;
+    let resumed = of(DomainStep::Resume).map(|ended| ended.started + ended.elapsed);
+    Some(resumed.max()?.saturating_sub(began))
 }
 
-struct Job {
-    host: Host,
-    spec: Spec,
-    identity: Identity,
-    events: Events,
-    cancel: CancellationToken,
-    flatten: bool,
-    clean: bool,
-    with_secrets: bool,
-}
+#[cfg(test)]
+mod tests {
+    use pspd_model::plan::{Action, Step};
+    use pspd_model::spec::Name;
 
-impl Job {
-    /// Freezes the running domains, packs, and merges the snapshots, even if packing fails.
-    fn run(&self, target: &Target) -> anyhow::Result<Done> {
-        self.recover()?;
-        let images = self.images()?;
-        let running = self.running()?;
-        self.tidy(&running);
-        let Some(connection) = self
-            .host
-            .connection
-            .as_ref()
-            .filter(|_| !running.is_empty())
-        else {
-            let packed = self.pack(&images, target)?;
-            return Ok(Done {
-                packed,
-                paused: None,
-            });
+    use super::*;
+    use crate::execute::Ended;
+
+    #[test]
+    fn the_pause_is_from_the_first_pause_to_the_last_resume() {
+        let domain = |name: &str| Name::new(name).unwrap();
+        let ended = |action: Action, started, elapsed| Ended {
+            step: Step {
+                id: action.id(),
+                action,
+                after: Vec::new(),
+                reason: String::new(),
+            },
+            started: Duration::from_millis(started),
+            elapsed: Duration::from_millis(elapsed),
         };
-        let frozen = archive::freeze(connection, &self.spec, &running);
-        let packed = match &frozen {
-            Ok(_) => self.pack(&images, target),
-            Err(_) => Err(anyhow::anyhow!("nothing was packed")),
-        };
-        let merged: Vec<anyhow::Result<()>> = running.iter().map(|name| self.merge(name)).collect();
-        let paused = Some(frozen?);
-        let packed = match packed {
-            Ok(packed) => packed,
-            Err(error) => {
-                // The error is the reason why there is no archive; failed merges are notes.
-                for unmerged in merged.into_iter().filter_map(Result::err) {
-                    self.events.note(format!("{unmerged:#}"));
-                }
-                return Err(error);
-            }
-        };
-        let merged: anyhow::Result<()> = merged.into_iter().collect();
-        merged.with_context(|| {
-            format!(
-                "archive `{}` is complete, but some domains could not be restored",
-                target.path.display()
-            )
-        })?;
-        Ok(Done { packed, paused })
-    }
-
-    /// Merges the snapshots that a killed export left.
-    fn recover(&self) -> anyhow::Result<()> {
-        for name in disk::domains_with_overlays(&self.host.home, &self.spec)? {
-            self.merge(&name)?;
+        let mut outcome = Outcome::default();
+        assert_eq!(paused(&outcome), None);
+        for (name, pause, resume) in [("a", 110, 300), ("b", 100, 280)] {
+            let pauses = Action::Pause {
+                domain: domain(name),
+            };
+            let resumes = Action::Resume {
+                domain: domain(name),
+            };
+            let both = [ended(pauses, pause, 20), ended(resumes, resume, 50)];
+            outcome.ended.extend(both);
         }
-        Ok(())
-    }
-
-    fn merge(&self, name: &Name) -> anyhow::Result<()> {
-        let scope = self
-            .events
-            .scope(format!("{name}/merge"), Some(name.to_string()));
-        let connection = self.host.connection.as_ref();
-        let connection =
-            connection.context("a previous export was interrupted. Run `pspd up` first")?;
-        archive::merge(connection, &self.host.home, &self.spec, name, &scope).with_context(|| {
-            format!(
-                "failed to merge the snapshots of `{name}` into its disks. Run `pspd up` to retry"
-            )
-        })
-    }
-
-    /// The base images of the disks.
-    fn images(&self) -> anyhow::Result<BTreeMap<String, GuestImage>> {
-        let mut images = BTreeMap::new();
-        for (key, image) in &self.spec.images {
-            let cached = image::cached(&self.host.cache, image)?;
-            let cached = cached.with_context(|| {
-                format!("image `{key}` is no longer cached. Run `pspd up` to get it again")
-            })?;
-            images.insert(key.clone(), cached);
-        }
-        Ok(images)
-    }
-
-    fn running(&self) -> anyhow::Result<Vec<&Name>> {
-        let Some(connection) = &self.host.connection else {
-            return Ok(Vec::new());
-        };
-        let mut running = Vec::new();
-        for name in self.spec.domains.keys() {
-            let domain = connection.domain(&self.spec.name, name.as_str())?;
-            if let Some(domain) = domain
-                && domain.power()?.has_process()
-            {
-                running.push(name);
-            }
-        }
-        Ok(running)
-    }
-
-    /// Trims all guests in parallel. A guest that cannot be reached is packed untrimmed.
-    fn tidy(&self, running: &[&Name]) {
-        std::thread::scope(|threads| {
-            for &name in running {
-                threads.spawn(move || {
-                    if let Err(error) = self.tidy_one(name) {
-                        self.events.note(format!(
-                            "`{name}` is packed without trimming its disks: {error:#}"
-                        ));
-                    }
-                });
-            }
-        });
-    }
-
-    fn tidy_one(&self, name: &Name) -> anyhow::Result<()> {
-        let scope = self
-            .events
-            .scope(format!("{name}/trim"), Some(name.to_string()));
-        let reach = self
-            .host
-            .reach(&self.spec)
-            .context("the guest network is not reachable")?;
-        scope.stage("trimming disks");
-        let guest = Guest::connect(
-            &reach,
-            &self.spec,
-            name,
-            &self.identity,
-            SSH,
-            &scope,
-            &self.cancel,
-        )?;
-        guest.tidy(name, self.clean)
-    }
-
-    fn pack(
-        &self,
-        images: &BTreeMap<String, GuestImage>,
-        target: &Target,
-    ) -> anyhow::Result<Packed> {
-        let kernel = images.values().find_map(|image| image.kernel.as_ref());
-        let accelerator =
-            crate::accel::decide(self.spec.accel, &self.host.cache, kernel)?.accelerator;
-        let folder = tempfile::Builder::new()
-            .prefix(".pspd-flatten-")
-            .tempdir_in(self.host.home.path())
-            .context("failed to create a temporary directory for flattened disks")?;
-        let scope = self.events.scope(STEP, None);
-        let mut flattened = BTreeMap::new();
-        for name in self.spec.domains.keys().filter(|_| self.flatten) {
-            scope.stage(format!("flattening the disk of {name}"));
-            let to = folder.path().join(format!("{name}.qcow2"));
-            disk::flatten(&self.host.home.disk(name), &to)?;
-            flattened.insert(name.clone(), to);
-        }
-        let roms = Roms {
-            cache: &self.host.cache,
-            scope: &scope,
-            cancel: &self.cancel,
-        };
-        let contents = Deployment {
-            spec: &self.spec,
-            home: &self.host.home,
-            identity: &self.identity,
-            images,
-            roms: roms.of_domains(&self.spec, images)?,
-            accelerator,
-            with_secrets: self.with_secrets,
-            flattened,
-        }
-        .contents()?;
-        archive::pack(&contents, target, &scope, &self.cancel)
+        assert_eq!(paused(&outcome), Some(Duration::from_millis(250)));
     }
 }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::context::{Context, cancelled_by_signals, runtime};
 use super::exit::{Coded, Exit};
-use super::run::{Change, change, reported, take_lock};
+use super::run::{Change, change, plan_up, reported, take_lock};
 use crate::archive::{Opened, Placement, TOPOLOGY, Taken, Wanted, placement};
 use crate::cancelled::Cancelled;
 use crate::event::{Event, Events};
@@ -164,7 +164,7 @@ async fn up(
         forget: false,
     };
     change(context, spec, change_to, cancel, |now| {
-        Ok(pspd_model::plan::up(now.spec, now.intent, now.observed)?)
+        plan_up(&placement.home, &now)
     })
     .await
 }

@@ -1,10 +1,7 @@
-//! The stages that `up` and `down` share: lock, observe, plan, execute, report.
+//! What commands that change a deployment share: the lock, [`apply`], and the summary.
 
 use std::io::Write as _;
-use std::sync::Arc;
 
-use pspd_model::intent::Intent;
-use pspd_model::observed::Observed;
 use pspd_model::plan::{DomainStep, Plan, StepId};
 use pspd_model::spec::Spec;
 use tokio_util::sync::CancellationToken;
@@ -12,11 +9,11 @@ use tokio_util::sync::CancellationToken;
 use super::boot;
 use super::context::Context;
 use super::exit::{Coded, Exit};
+use crate::apply::{Now, Run, apply};
 use crate::event::Events;
-use crate::execute::{Outcome, World, execute};
-use crate::observe::{Host, observe};
+use crate::execute::Outcome;
 use crate::report::{self, Style};
-use crate::state::{Home, Journal, Lock, Locked, Patience};
+use crate::state::{Home, Lock, Locked, Patience};
 
 /// A command that changes a deployment, with its options.
 pub(super) struct Change {
@@ -28,13 +25,6 @@ pub(super) struct Change {
     pub forget: bool,
 }
 
-/// What a plan is made from.
-pub(super) struct Now<'a> {
-    pub spec: &'a Spec,
-    pub intent: &'a Intent,
-    pub observed: &'a Observed,
-}
-
 /// Runs a command that changes a deployment, from the lock to the summary.
 pub(super) async fn change(
     context: &Context,
@@ -43,52 +33,57 @@ pub(super) async fn change(
     cancel: CancellationToken,
     plan: impl FnOnce(Now<'_>) -> anyhow::Result<Plan>,
 ) -> anyhow::Result<Exit> {
-    let home = context.paths.deployment(&spec.name);
+    let outcome = outcome(context, &spec, &change, &cancel, plan).await?;
     let style = Style::chosen(change.json);
-    let outcome = reported(style, async |events| {
-        let _lock = take_lock(&home.lock_file(), change.no_wait, &cancel, events).await?;
-        home.create()?;
-        for step in Journal::under_way(&home.journal_file())? {
-            events.note(format!(
-                "a previous run was interrupted during `{step}`; continuing from the current state"
-            ));
-        }
-        let host = Host::attach(&context.paths, &spec)?;
-        let observed = observe(&host, &spec).await?;
-        let plan = plan(Now {
-            spec: &spec,
-            intent: &home.intent()?,
-            observed: &observed,
-        })?;
-        if change.command == "up" {
-            home.record_spec(&spec)?;
-        }
-        for note in &plan.notes {
-            events.note(note.clone());
-        }
-        let journal = Journal::start(&home.journal_file(), change.command, plan.steps.len())?;
-        let world = Arc::new(World::new(
-            host,
-            spec.clone(),
-            events.clone(),
-            cancel.clone(),
-        )?);
-        let outcome = execute(&plan, world, &journal, change.jobs).await?;
+    report::summary(&outcome, change.command, &spec, style)?;
+    if style != Style::Json {
+        let home = context.paths.deployment(&spec.name);
+        print_boots(&home, &spec, &outcome)?;
+    }
+    Ok(exit(&outcome))
+}
+
+/// [`change`] without the summary, for a command whose result is more than its steps.
+pub(super) async fn outcome(
+    context: &Context,
+    spec: &Spec,
+    change: &Change,
+    cancel: &CancellationToken,
+    plan: impl FnOnce(Now<'_>) -> anyhow::Result<Plan>,
+) -> anyhow::Result<Outcome> {
+    let home = context.paths.deployment(&spec.name);
+    reported(Style::chosen(change.json), async |events| {
+        let _lock = take_lock(&home.lock_file(), change.no_wait, cancel, events).await?;
+        let run = Run {
+            command: change.command,
+            paths: &context.paths,
+            spec,
+            events,
+            cancel,
+            jobs: change.jobs,
+        };
+        let outcome = apply(run, plan).await?;
         if change.forget && outcome.is_success() {
             home.remove()?;
         }
         Ok(outcome)
     })
-    .await?;
-    report::summary(&outcome, change.command, &spec, style)?;
-    if style != Style::Json {
-        print_boots(&home, &spec, &outcome)?;
-    }
-    Ok(match &outcome {
+    .await
+}
+
+/// Plans an `up`, and records the spec for commands that have no topology file.
+pub(super) fn plan_up(home: &Home, now: &Now<'_>) -> anyhow::Result<Plan> {
+    let plan = pspd_model::plan::up(now.spec, now.intent, now.observed)?;
+    home.record_spec(now.spec)?;
+    Ok(plan)
+}
+
+pub(super) fn exit(outcome: &Outcome) -> Exit {
+    match outcome {
         outcome if outcome.cancelled => Exit::Interrupted,
         outcome if outcome.is_success() => Exit::Done,
         _ => Exit::Failed,
-    })
+    }
 }
 
 /// Runs `work` and draws its events until it ends.

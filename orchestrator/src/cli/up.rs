@@ -2,7 +2,7 @@
 
 use super::context::{Context, cancelled_by_signals, runtime};
 use super::exit::Exit;
-use super::run::{Change, change};
+use super::run::{Change, change, plan_up};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -19,6 +19,7 @@ pub(super) struct Args {
 
 pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let spec = context.spec()?;
+    let home = context.paths.deployment(&spec.name);
     runtime()?.block_on(async {
         let cancel = cancelled_by_signals()?;
         let change_to = Change {
@@ -28,10 +29,7 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
             jobs: args.jobs,
             forget: false,
         };
-        change(context, spec, change_to, cancel, |now| {
-            Ok(pspd_model::plan::up(now.spec, now.intent, now.observed)?)
-        })
-        .await
+        change(context, spec, change_to, cancel, |now| plan_up(&home, &now)).await
     })
 }
 

@@ -158,12 +158,26 @@ pub(super) fn resume(world: &World, name: &Name) -> anyhow::Result<()> {
     Ok(expect(world, name)?.resume()?)
 }
 
+pub(super) fn pause(world: &World, name: &Name) -> anyhow::Result<()> {
+    Ok(expect(world, name)?.suspend()?)
+}
+
+/// Freezes its disks; from now on the domain writes to overlays.
+pub(super) fn snapshot(world: &World, name: &Name) -> anyhow::Result<()> {
+    let domain = expect(world, name)?;
+    let live = domain.live()?;
+    let live = live.with_context(|| format!("the domain `{name}` no longer runs"))?;
+    Ok(domain.snapshot(&live)?)
+}
+
 pub(super) fn wake(world: &World, name: &Name) -> anyhow::Result<()> {
     Ok(expect(world, name)?.wake()?)
 }
 
 pub(super) fn merge(world: &World, name: &Name, scope: &Scope) -> anyhow::Result<()> {
-    archive::merge(&world.connection()?, &world.home, &world.spec, name, scope)
+    archive::merge(&world.connection()?, &world.home, &world.spec, name, scope).with_context(|| {
+        format!("failed to merge the snapshots of `{name}` into its disks. Run `pspd up` to retry")
+    })
 }
 
 /// Presses the power button, and forces the domain off if the guest does not react.

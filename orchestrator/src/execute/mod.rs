@@ -1,4 +1,4 @@
-//! Runs a plan: bounded parallelism, a journal entry before and after each step, undo when it is interrupted.
+//! Runs a plan: bounded parallelism, a journal entry before and after each step, undo when the plan asks for it.
 //!
 //! Decides nothing: a step has all values that it needs. Each action is implemented in a sibling file, one for each
 //! kind of thing that is acted on.
@@ -9,6 +9,7 @@
 //!    +--(cancelled, or a step before it failed)--> left
 //! ```
 
+mod archive;
 mod disk;
 mod domain;
 mod firmware;
@@ -24,10 +25,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pspd_model::plan::{Action, Plan, Step, StepId};
+use pspd_model::plan::{Action, Plan, Step, StepId, Undo};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
+use crate::archive::Packed;
 use crate::cancelled::Cancelled;
 use crate::event::Event;
 use crate::state::{Entry, Journal};
@@ -47,6 +49,8 @@ pub struct Outcome {
     /// What was undone, newest first, and what could not be.
     pub undone: Vec<(Step, Option<anyhow::Error>)>,
     pub cancelled: bool,
+    /// The archive that was written, if one was.
+    pub packed: Option<Packed>,
 }
 
 /// A step that ended well.
@@ -84,14 +88,35 @@ pub async fn execute(
         well: BTreeSet::new(),
         outcome: Outcome::default(),
     };
-    run.drive(jobs).await?;
-    run.outcome.left = std::mem::take(&mut run.waiting);
-    if run.world.cancel.is_cancelled() {
-        run.outcome.cancelled = true;
-        run.outcome.undone = undo::undo(&run.outcome.ended, &run.world, journal).await?;
+    let driven = run.drive(jobs).await;
+    let Run {
+        world,
+        waiting,
+        mut outcome,
+        ..
+    } = run;
+    outcome.left = waiting;
+    outcome.cancelled = driven.is_ok() && world.cancel.is_cancelled();
+    outcome.packed = world.packed();
+    let undoes = match plan.undo {
+        Undo::WhenCancelled => outcome.cancelled,
+        Undo::WhenNotSuccessful => driven.is_err() || !outcome.is_success(),
+    };
+    if undoes {
+        outcome.undone = undo::undo(&outcome, &world, journal).await?;
     }
+    if driven.is_err() {
+        // The outcome, which would say it, is not returned.
+        for (step, error) in &outcome.undone {
+            if let Some(error) = error {
+                let note = format!("failed to undo `{}`: {error:#}", step.id);
+                world.events.note(note);
+            }
+        }
+    }
+    driven?;
     journal.write(&Entry::Close)?;
-    Ok(run.outcome)
+    Ok(outcome)
 }
 
 struct Run<'a> {
@@ -118,7 +143,10 @@ impl Run<'_> {
         let driven = self.drive_all(&mut running, jobs).await;
         if driven.is_err() {
             self.world.cancel.cancel();
-            while running.join_next().await.is_some() {}
+            while let Some(report) = running.join_next().await {
+                // What these steps did counts for the undo; the first error is the one that is returned.
+                let _ = report.map(|report| self.settle(report));
+            }
         }
         driven
     }
@@ -180,26 +208,26 @@ impl Run<'_> {
         let (id, subject, title) = described(&step);
         match result {
             Ok(()) => {
-                self.journal.write(&Entry::End { step: id.clone() })?;
-                self.world.events.emit(Event::Finished {
-                    step: id.clone(),
-                    subject,
-                    title,
-                    elapsed,
-                });
                 self.well.insert(step.id.clone());
                 self.outcome.ended.push(Ended {
                     step,
                     started,
                     elapsed,
                 });
+                self.journal.write(&Entry::End { step: id.clone() })?;
+                self.world.events.emit(Event::Finished {
+                    step: id,
+                    subject,
+                    title,
+                    elapsed,
+                });
             }
             Err(error) => {
                 let text = format!("{error:#}");
-                self.journal.write(&Entry::Fail {
+                let journaled = self.journal.write(&Entry::Fail {
                     step: id.clone(),
                     error: text.clone(),
-                })?;
+                });
                 if self.world.cancel.is_cancelled() && Cancelled::is_cause_of(&error) {
                     self.waiting.push(step);
                 } else {
@@ -212,6 +240,7 @@ impl Run<'_> {
                     self.world.events.emit(failed);
                     self.outcome.failed.push((step, error));
                 }
+                journaled?;
             }
         }
         Ok(())
@@ -274,7 +303,26 @@ fn perform(world: &World, step: &Step) -> anyhow::Result<()> {
         } => domain::start(world, domain, *saved_state),
         Action::Resume { domain } => domain::resume(world, domain),
         Action::Wake { domain } => domain::wake(world, domain),
-        Action::Merge { domain } => domain::merge(world, domain, &scope),
+        Action::Merge { domain } | Action::MergeSnapshot { domain } => {
+            domain::merge(world, domain, &scope)
+        }
+        Action::Pause { domain } => domain::pause(world, domain),
+        Action::Snapshot { domain } => domain::snapshot(world, domain),
+        Action::Tidy { domain, clean } => archive::tidy(world, domain, *clean, &scope),
+        Action::Pack {
+            archive,
+            existing,
+            flatten,
+            with_secrets,
+        } => {
+            let packing = archive::Packing {
+                archive,
+                existing: *existing,
+                flatten: *flatten,
+                with_secrets: *with_secrets,
+            };
+            archive::pack(world, &packing, &scope)
+        }
         Action::Resize {
             domain,
             memory,

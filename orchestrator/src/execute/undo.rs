@@ -1,23 +1,20 @@
-//! Takes back what an interrupted run created, newest first, past failures.
+//! Takes back what a run did, newest first, past failures.
 
 use std::sync::Arc;
 
 use pspd_model::plan::{Action, Step};
 
-use super::{Ended, World, disk, domain, lab, network};
-use crate::event::Event;
+use super::{Outcome, World, disk, domain, lab, network};
+use crate::event::{Event, Scope};
 use crate::state::{Entry, Journal};
 
 pub(super) async fn undo(
-    ended: &[Ended],
+    outcome: &Outcome,
     world: &Arc<World>,
     journal: &Journal,
 ) -> anyhow::Result<Vec<(Step, Option<anyhow::Error>)>> {
     let mut undone = Vec::new();
-    for Ended { step, .. } in ended.iter().rev() {
-        if !created(step, ended) {
-            continue;
-        }
+    for step in to_undo(outcome) {
         let (world_of_step, taken) = (Arc::clone(world), step.clone());
         let result =
             tokio::task::spawn_blocking(move || undo_action(&world_of_step, &taken.action)).await?;
@@ -37,25 +34,50 @@ pub(super) async fn undo(
     Ok(undone)
 }
 
-/// Whether the step made something that was not there before this run.
-fn created(step: &Step, ended: &[Ended]) -> bool {
-    let stopped = |name| {
-        ended.iter().any(
-            |other| matches!(&other.step.action, Action::Stop { domain, .. } if domain == name),
-        )
+/// The steps to undo, in the order in which that is done.
+fn to_undo(outcome: &Outcome) -> Vec<&Step> {
+    let ended = outcome.ended.iter().map(|ended| &ended.step);
+    let failed = outcome.failed.iter().map(|(step, _)| step);
+    // Where freezing failed, an overlay may be left all the same.
+    let half_done = failed.filter(|step| matches!(step.action, Action::Snapshot { .. }));
+    let mut steps: Vec<&Step> = ended
+        .chain(half_done)
+        .rev()
+        .filter(|step| is_left(step, outcome))
+        .collect();
+    // Guests run before anything else: merging their disks takes longer.
+    steps.sort_by_key(|step| !matches!(step.action, Action::Pause { .. }));
+    steps
+}
+
+/// Whether the step made something that was not there before this run, and that no later step took back or tried to.
+fn is_left(step: &Step, outcome: &Outcome) -> bool {
+    let ended = |wanted: &dyn Fn(&Action) -> bool| {
+        let mut ended = outcome.ended.iter();
+        ended.any(|ended| wanted(&ended.step.action))
+    };
+    let tried = |wanted: &Action| {
+        let mut failed = outcome.failed.iter();
+        ended(&|action| action == wanted) || failed.any(|(step, _)| step.action == *wanted)
     };
     match &step.action {
         Action::DefineNetwork { fresh, .. } | Action::Define { fresh, .. } => *fresh,
-        Action::StartNetwork => !ended
-            .iter()
-            .any(|other| other.step.action == Action::StopNetwork),
-        Action::Start { domain, .. } => !stopped(domain),
+        Action::StartNetwork => !ended(&|action| *action == Action::StopNetwork),
+        Action::Start { domain, .. } => !ended(
+            &|action| matches!(action, Action::Stop { domain: stopped, .. } if stopped == domain),
+        ),
+        Action::Pause { domain } => !tried(&Action::Resume {
+            domain: domain.clone(),
+        }),
+        Action::Snapshot { domain } => !tried(&Action::MergeSnapshot {
+            domain: domain.clone(),
+        }),
         Action::StartLab
         | Action::Publish { .. }
         | Action::CreateDisk { .. }
         | Action::CreateVolume { .. } => true,
-        // Images and ROMs stay in the cache, keys stay with the deployment, releases are deleted with their disk; the rest
-        // removed something or only waited.
+        // Images and ROMs stay in the cache, keys stay with the deployment, releases are deleted with their disk; an archive
+        // is complete or does not exist; the rest removed something or only waited.
         _ => false,
     }
 }
@@ -70,6 +92,126 @@ fn undo_action(world: &World, action: &Action) -> anyhow::Result<()> {
         Action::CreateVolume { file, .. } => disk::delete_volume(&world.home.volumes().join(file)),
         Action::Define { domain, .. } => domain::undefine(world, domain),
         Action::Start { domain, .. } => domain::destroy(world, domain),
+        Action::Pause { domain } => domain::resume(world, domain),
+        Action::Snapshot { domain } => domain::merge(world, domain, &Scope::ignored()),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use pspd_model::plan::Existing;
+    use pspd_model::spec::Name;
+
+    use super::*;
+    use crate::execute::Ended;
+
+    fn name(text: &str) -> Name {
+        Name::new(text).unwrap()
+    }
+
+    fn step(action: Action) -> Step {
+        Step {
+            id: action.id(),
+            action,
+            after: Vec::new(),
+            reason: String::new(),
+        }
+    }
+
+    fn ended(actions: Vec<Action>) -> Outcome {
+        let ended = actions.into_iter().map(|action| Ended {
+            step: step(action),
+            started: Duration::ZERO,
+            elapsed: Duration::ZERO,
+        });
+        Outcome {
+            ended: ended.collect(),
+            ..Outcome::default()
+        }
+    }
+
+    fn fail(outcome: &mut Outcome, action: Action) {
+        let error = anyhow::anyhow!("no space");
+        outcome.failed.push((step(action), error));
+    }
+
+    fn undone(outcome: &Outcome) -> Vec<String> {
+        let steps = to_undo(outcome).into_iter();
+        steps.map(|step| step.id.to_string()).collect()
+    }
+
+    fn pause(domain: &str) -> Action {
+        Action::Pause {
+            domain: name(domain),
+        }
+    }
+
+    fn snapshot(domain: &str) -> Action {
+        Action::Snapshot {
+            domain: name(domain),
+        }
+    }
+
+    fn resume(domain: &str) -> Action {
+        Action::Resume {
+            domain: name(domain),
+        }
+    }
+
+    fn merge(domain: &str) -> Action {
+        Action::MergeSnapshot {
+            domain: name(domain),
+        }
+    }
+
+    #[test]
+    fn guests_run_again_before_their_disks_are_merged() {
+        let mut outcome = ended(vec![pause("a"), pause("b"), snapshot("a")]);
+        fail(&mut outcome, snapshot("b"));
+        assert_eq!(
+            undone(&outcome),
+            ["b/pause", "a/pause", "b/snapshot", "a/snapshot"]
+        );
+    }
+
+    #[test]
+    fn what_a_later_step_took_back_is_not_taken_back_twice() {
+        let mut outcome = ended(vec![
+            pause("a"),
+            pause("b"),
+            snapshot("a"),
+            snapshot("b"),
+            resume("a"),
+            resume("b"),
+        ]);
+        let pack = Action::Pack {
+            archive: "a.tar".into(),
+            existing: Existing::Refuse,
+            flatten: false,
+            with_secrets: false,
+        };
+        fail(&mut outcome, pack.clone());
+        assert_eq!(undone(&outcome), ["b/snapshot", "a/snapshot"]);
+        outcome.failed.clear();
+        outcome.ended.extend(ended(vec![pack, merge("a")]).ended);
+        fail(&mut outcome, merge("b"));
+        assert_eq!(undone(&outcome), [""; 0]);
+    }
+
+    #[test]
+    fn a_domain_that_this_run_stopped_and_started_stays() {
+        let start = Action::Start {
+            domain: name("a"),
+            saved_state: pspd_model::plan::SavedState::Restore,
+        };
+        let stop = Action::Stop {
+            domain: name("a"),
+            mode: pspd_model::plan::StopMode::Shutdown,
+        };
+        assert_eq!(undone(&ended(vec![start.clone()])), ["a/start"]);
+        assert_eq!(undone(&ended(vec![stop, start])), [""; 0]);
     }
 }

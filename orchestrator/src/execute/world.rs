@@ -11,6 +11,7 @@ use pspd_model::spec::{self, Name, Spec};
 use tokio_util::sync::CancellationToken;
 
 use crate::accel::{self, Accelerator};
+use crate::archive::Packed;
 use crate::boot::Watch;
 use crate::event::{Events, Scope};
 use crate::guest::{Guest, Release};
@@ -37,6 +38,7 @@ pub struct World {
     guests: Mutex<BTreeMap<Name, Arc<Guest>>>,
     releases: Mutex<BTreeMap<Name, Arc<Release>>>,
     watches: Mutex<BTreeMap<Name, Watch>>,
+    packed: Mutex<Option<Packed>>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -70,6 +72,7 @@ impl World {
             guests: Mutex::default(),
             releases: Mutex::default(),
             watches: Mutex::default(),
+            packed: Mutex::default(),
         })
     }
 
@@ -191,6 +194,15 @@ impl World {
     /// The boot that this run began, if it did; it is not followed any longer.
     pub(super) fn take_watch(&self, domain: &Name) -> Option<Watch> {
         locked(&self.watches).remove(domain)
+    }
+
+    pub(super) fn set_packed(&self, packed: Packed) {
+        *locked(&self.packed) = Some(packed);
+    }
+
+    /// The archive that this run wrote, if it did.
+    pub(super) fn packed(&self) -> Option<Packed> {
+        *locked(&self.packed)
     }
 
     pub(super) fn guest(&self, domain: &Name) -> anyhow::Result<Arc<Guest>> {

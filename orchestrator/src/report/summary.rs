@@ -46,6 +46,11 @@ fn render(outcome: &Outcome, command: &str, spec: &Spec) -> String {
     for (step, error) in &outcome.failed {
         text.push_str(&format!("\nerror: {} failed: {error:#}\n", named(step)));
     }
+    if !matches!(command, "up" | "down") {
+        // What the command leaves, it says itself: undoing is a part of it, unless it fails.
+        text.extend(outcome.undone.iter().filter_map(not_undone));
+        return text;
+    }
     if outcome.cancelled {
         text.push_str(&undone(outcome));
     }
@@ -72,13 +77,18 @@ fn undone(outcome: &Outcome) -> String {
     if outcome.undone.is_empty() {
         text = String::from("interrupted; nothing to undo\n");
     }
-    for (step, error) in &outcome.undone {
-        text.push_str(&match error {
-            None => format!("  {}\n", named(step)),
-            Some(error) => format!("  {}: failed to undo: {error:#}\n", named(step)),
+    for one in &outcome.undone {
+        text.push_str(&match not_undone(one) {
+            None => format!("  {}\n", named(&one.0)),
+            Some(failed) => format!("  {failed}"),
         });
     }
     text
+}
+
+fn not_undone((step, error): &(Step, Option<anyhow::Error>)) -> Option<String> {
+    let error = error.as_ref()?;
+    Some(format!("{}: failed to undo: {error:#}\n", named(step)))
 }
 
 fn named(step: &Step) -> String {
@@ -125,4 +135,53 @@ fn table(ended: &[Ended]) -> String {
         table.add_row(row);
     }
     format!("{}\n", table.trim_fmt())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use pspd_model::plan::{Action, Existing};
+    use pspd_model::spec::{Digest, Name};
+    use pspd_model::topology::{self, Found};
+
+    use super::*;
+
+    fn step(action: Action) -> Step {
+        Step {
+            id: action.id(),
+            action,
+            after: Vec::new(),
+            reason: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_failed_export_says_its_cause_first_and_then_what_could_not_be_undone() {
+        let text = format!(
+            "name: demo\nimages: {{debian: {{path: disk, sha256: {}}}}}\ndomains: {{one: {{image: debian}}}}\n",
+            Digest::of(b"")
+        );
+        let spec = topology::parse(&text, Path::new("/"), &|_| Found::File).unwrap();
+        let pack = Action::Pack {
+            archive: "a.tar.xz".into(),
+            existing: Existing::Refuse,
+            flatten: false,
+            with_secrets: false,
+        };
+        let [one, two] = ["one", "two"].map(|name| Action::Snapshot {
+            domain: Name::new(name).unwrap(),
+        });
+        let lost = anyhow::anyhow!("the connection was lost");
+        let outcome = Outcome {
+            failed: vec![(step(pack), anyhow::anyhow!("no space left"))],
+            undone: vec![(step(two), Some(lost)), (step(one), None)],
+            ..Outcome::default()
+        };
+        insta::assert_snapshot!(render(&outcome, "export", &spec), @"
+
+        error: write `a.tar.xz` failed: no space left
+        `two`: freeze its disks: failed to undo: the connection was lost
+        ");
+    }
 }

@@ -14,6 +14,7 @@
 //!   console/DOMAIN.firmware.log the firmware's log since the last start
 //!   deployed/DOMAIN.json        the release that was activated last, and its certificate
 //!   boots/DOMAIN.json           the last boot: the time of each stage, and the reported firmware
+//!   flattened/                  DOMAIN.qcow2, self-contained system disks while an export packs them
 //!   lab/                        see lab
 //! CACHE/images/DIGEST/          see image
 //! CACHE/firmware/DIGEST/        see firmware/coreboot
@@ -159,6 +160,10 @@ impl Home {
 
     pub fn firmware_log(&self, domain: &Name) -> PathBuf {
         self.console().join(format!("{domain}.firmware.log"))
+    }
+
+    pub fn flattened(&self) -> PathBuf {
+        self.0.join("flattened")
     }
 
     pub fn keys(&self) -> PathBuf {

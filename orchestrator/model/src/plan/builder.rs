@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Action, DomainStep, Plan, Step, StepId};
+use super::{Action, DomainStep, Plan, Step, StepId, Undo};
 use crate::spec::Name;
 
 /// A plan that grows. Every edge points to a step that was added before, so the steps are in an order that respects
@@ -45,6 +45,10 @@ impl PlanBuilder {
         self.plan.steps.iter().map(|step| step.id.clone()).collect()
     }
 
+    pub(super) fn undo(&mut self, undo: Undo) {
+        self.plan.undo = undo;
+    }
+
     pub(super) fn finish(self) -> Plan {
         self.plan
     }
@@ -63,6 +67,11 @@ impl Edges<'_> {
             "an edge leads to `{id}`, which is not planned"
         );
         self.push(id)
+    }
+
+    /// [`Edges::after`] for several steps.
+    pub(super) fn after_all(self, ids: impl IntoIterator<Item = StepId>) -> Self {
+        ids.into_iter().fold(self, Edges::after)
     }
 
     /// The step waits for this one where it is planned. Where it is not, its work is done.

@@ -1,6 +1,6 @@
 //! Why no plan can be made.
 
-use crate::spec::Size;
+use crate::spec::{Name, Size};
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
@@ -16,4 +16,12 @@ pub enum PlanError {
         have: Size,
         want: Size,
     },
+    #[error("`{deployment}` has no keys yet; run `pspd up` first")]
+    NoKeys { deployment: Name },
+    #[error("image `{image}` is no longer cached. Run `pspd up` to get it again")]
+    NotCached { image: String },
+    #[error(
+        "an interrupted export left snapshots of `{domain}`, and the lab is not running. Run `pspd up` first"
+    )]
+    Unmerged { domain: Name },
 }

@@ -27,6 +27,7 @@ pub enum StepId {
     Unpublish(SocketAddr),
     /// By the file's name.
     DeleteVolume(String),
+    Pack,
     Domain(Name, DomainStep),
 }
 
@@ -53,6 +54,10 @@ pub enum DomainStep {
     Renew,
     Healthy,
     Publish(SocketAddr),
+    Tidy,
+    Pause,
+    Snapshot,
+    MergeSnapshot,
 }
 
 /// The part of a run that a step belongs to, as the summary counts time.
@@ -108,7 +113,8 @@ impl StepId {
             | StepId::StopNetwork
             | StepId::UndefineNetwork
             | StepId::Unpublish(_)
-            | StepId::DeleteVolume(_) => Phase::Prepare,
+            | StepId::DeleteVolume(_)
+            | StepId::Pack => Phase::Prepare,
         }
     }
 }
@@ -133,7 +139,11 @@ impl DomainStep {
             | DomainStep::Define
             | DomainStep::Resize
             | DomainStep::Start
-            | DomainStep::Publish(_) => Phase::Prepare,
+            | DomainStep::Publish(_)
+            | DomainStep::Tidy
+            | DomainStep::Pause
+            | DomainStep::Snapshot
+            | DomainStep::MergeSnapshot => Phase::Prepare,
         }
     }
 }
@@ -156,6 +166,7 @@ impl fmt::Display for StepId {
             StepId::UndefineNetwork => f.write_str("network/undefine"),
             StepId::Unpublish(host) => write!(f, "unpublish/{host}"),
             StepId::DeleteVolume(file) => write!(f, "delete-volume/{file}"),
+            StepId::Pack => f.write_str("archive/export"),
             StepId::Domain(name, step) => write!(f, "{name}/{step}"),
         }
     }
@@ -183,6 +194,10 @@ impl fmt::Display for DomainStep {
             DomainStep::Renew => f.write_str("renew"),
             DomainStep::Healthy => f.write_str("healthy"),
             DomainStep::Publish(host) => write!(f, "publish/{host}"),
+            DomainStep::Tidy => f.write_str("trim"),
+            DomainStep::Pause => f.write_str("pause"),
+            DomainStep::Snapshot => f.write_str("snapshot"),
+            DomainStep::MergeSnapshot => f.write_str("merge-snapshot"),
         }
     }
 }

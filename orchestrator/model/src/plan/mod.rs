@@ -7,6 +7,7 @@ mod digest;
 mod domain;
 mod down;
 mod error;
+mod export;
 mod id;
 mod order;
 mod remove;
@@ -21,9 +22,10 @@ use crate::observed::Observed;
 use crate::spec::Spec;
 
 pub use error::PlanError;
+pub use export::{Existing, ExportOptions};
 pub use id::{DomainStep, Phase, StepId};
 pub use order::Order;
-pub use step::{Action, Plan, SavedState, Step, StopMode};
+pub use step::{Action, Plan, SavedState, Step, StopMode, Undo};
 
 /// What happens to the data volumes of a deployment that is taken down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,4 +47,14 @@ pub fn drift(spec: &Spec, intent: &Intent, observed: &Observed) -> Result<Plan, 
 /// Plans the removal of everything that the deployment owns.
 pub fn down(spec: &Spec, intent: &Intent, observed: &Observed, volumes: Volumes) -> Plan {
     down::plan(spec, intent, observed, volumes)
+}
+
+/// Plans what packs the deployment into one file, of one instant, while it runs.
+pub fn export(
+    spec: &Spec,
+    intent: &Intent,
+    observed: &Observed,
+    options: ExportOptions,
+) -> Result<Plan, PlanError> {
+    export::plan(spec, intent, observed, options)
 }

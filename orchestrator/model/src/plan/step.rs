@@ -1,11 +1,12 @@
 //! A plan as plain data.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{DomainStep, StepId};
+use super::{DomainStep, Existing, StepId};
 use crate::definition::{Affect, DomainDefinition, NetworkDefinition};
 use crate::intent::Intent;
 use crate::observed::CertificateOwner;
@@ -161,6 +162,31 @@ pub enum Action {
     StopRelay,
     /// Removes the lab's definitions, logs and sockets.
     RemoveLab,
+    /// Trims a running guest's disks, so that deleted files are not packed; a guest that does not answer is packed as it is.
+    Tidy {
+        domain: Name,
+        /// Deletes caches and old logs first.
+        clean: bool,
+    },
+    /// Stops the virtual CPUs of a running domain, until [`Action::Resume`].
+    Pause {
+        domain: Name,
+    },
+    /// Freezes the disks of a domain that has a process, which writes to overlays until [`Action::MergeSnapshot`].
+    Snapshot {
+        domain: Name,
+    },
+    /// Writes the archive; it appears complete or not at all.
+    Pack {
+        archive: PathBuf,
+        existing: Existing,
+        flatten: bool,
+        with_secrets: bool,
+    },
+    /// Merges the overlays of this plan's [`Action::Snapshot`] into the domain's disks.
+    MergeSnapshot {
+        domain: Name,
+    },
 }
 
 /// What a start does with the memory that a managed save left.
@@ -198,6 +224,19 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// What a user should know that no step does, such as a change that waits for the next start.
     pub notes: Vec<String>,
+    /// Not printed: a plan that people read is always one of `up`.
+    #[serde(skip)]
+    pub undo: Undo,
+}
+
+/// When a run takes back what it did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Undo {
+    /// A failed run keeps what it has: the next one continues from there.
+    #[default]
+    WhenCancelled,
+    /// What the steps did was for this run alone, such as paused guests.
+    WhenNotSuccessful,
 }
 
 impl Plan {
@@ -247,6 +286,11 @@ impl Action {
             Action::StopLab => StepId::StopLab,
             Action::StopRelay => StepId::StopRelay,
             Action::RemoveLab => StepId::RemoveLab,
+            Action::Tidy { domain, .. } => of(domain, DomainStep::Tidy),
+            Action::Pause { domain } => of(domain, DomainStep::Pause),
+            Action::Snapshot { domain } => of(domain, DomainStep::Snapshot),
+            Action::Pack { .. } => StepId::Pack,
+            Action::MergeSnapshot { domain } => of(domain, DomainStep::MergeSnapshot),
         }
     }
 
@@ -303,6 +347,11 @@ impl Action {
             Action::StopLab => "stop the lab".into(),
             Action::StopRelay => "stop the relay of published ports".into(),
             Action::RemoveLab => "remove the lab's files".into(),
+            Action::Tidy { .. } => "trim its disks".into(),
+            Action::Pause { .. } => "pause".into(),
+            Action::Snapshot { .. } => "freeze its disks".into(),
+            Action::Pack { archive, .. } => format!("write `{}`", archive.display()),
+            Action::MergeSnapshot { .. } => "merge the snapshot of its disks".into(),
         }
     }
 }

@@ -94,7 +94,7 @@ fn converge(
     Ok(plan.finish())
 }
 
-fn reject_foreign(spec: &Spec, observed: &Observed) -> Result<(), PlanError> {
+pub(super) fn reject_foreign(spec: &Spec, observed: &Observed) -> Result<(), PlanError> {
     let network = observed.network.as_ref();
     let ours = network.is_none_or(|network| {
         let owner = network.owner.as_ref();

@@ -1,6 +1,7 @@
 //! Golden plans, and properties over many topologies and half-finished runs.
 
 mod down;
+mod export;
 mod golden;
 mod intents;
 mod left_over;

@@ -24,6 +24,25 @@ impl World {
         }
     }
 
+    /// Takes `count` steps, each any of those whose edges allow it: as parallel execution may.
+    pub(super) fn apply_in_any_order(&mut self, plan: &Plan, count: usize, spec: &Spec, picks: &[u8]) {
+        let mut waiting: Vec<&Step> = plan.steps.iter().collect();
+        let mut taken = BTreeSet::new();
+        for pick in picks.iter().cycle().take(count.min(waiting.len())) {
+            let ready = |step: &&&Step| step.after.iter().all(|id| taken.contains(id));
+            let ready: Vec<StepId> = waiting
+                .iter()
+                .filter(ready)
+                .map(|step| step.id.clone())
+                .collect();
+            let next = &ready[usize::from(*pick) % ready.len()];
+            let index = waiting.iter().position(|step| step.id == *next).unwrap();
+            let step = waiting.remove(index);
+            self.take(&step.action, spec);
+            taken.insert(step.id.clone());
+        }
+    }
+
     pub(super) fn domain(&mut self, name: &Name) -> &mut ObservedDomain {
         self.observed.domains.entry(name.clone()).or_default()
     }
@@ -113,7 +132,13 @@ impl World {
                     (defined.memory, defined.vcpus) = (*memory, *vcpus);
                 }
             }
-            Action::Merge { domain } => self.domain(domain).unmerged = false,
+            Action::Merge { domain } | Action::MergeSnapshot { domain } => {
+                self.domain(domain).unmerged = false;
+            }
+            Action::Tidy { .. }
+            | Action::Pause { .. }
+            | Action::Snapshot { .. }
+            | Action::Pack { .. } => self.take_of_export(action),
             Action::Start { domain, .. } => self.start(domain),
             Action::Resume { domain } | Action::Wake { domain } => {
                 self.domain(domain).power = Power::Running;
@@ -178,6 +203,34 @@ impl World {
                 self.observed.volumes.insert(file.clone(), *size);
             }
             Action::DeleteVolume { file } => _ = self.observed.volumes.remove(file),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn take_of_export(&mut self, action: &Action) {
+        match action {
+            Action::Tidy { domain, .. } => {
+                assert_eq!(self.domain(domain).power, Power::Running);
+            }
+            Action::Pause { domain } => {
+                let domain = self.domain(domain);
+                assert_eq!(domain.power, Power::Running);
+                domain.power = Power::Paused(Pause::User);
+            }
+            Action::Snapshot { domain } => {
+                let mut domains = self.observed.domains.values();
+                let stands = domains.all(|domain| domain.power != Power::Running);
+                assert!(stands, "`{domain}` is frozen while a guest runs");
+                let domain = self.domain(domain);
+                assert!(!domain.unmerged, "its disks are frozen twice");
+                domain.unmerged = true;
+            }
+            Action::Pack { .. } => {
+                for (name, domain) in &self.observed.domains {
+                    let written = domain.power.has_process() && !domain.unmerged;
+                    assert!(!written, "`{name}` writes to the disks that are packed");
+                }
+            }
             other => panic!("{other:?}"),
         }
     }

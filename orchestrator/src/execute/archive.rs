@@ -1,0 +1,115 @@
+//! Packing a deployment: preparing its guests, and writing the archive.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use pspd_model::plan::Existing;
+use pspd_model::spec::Name;
+
+use super::World;
+use crate::archive::{self, Deployment, Packed, Target};
+use crate::cancelled::Cancelled;
+use crate::event::Scope;
+use crate::firmware::Roms;
+use crate::guest::Guest;
+use crate::state::create_private;
+use crate::{accel, disk, folder};
+
+/// The deadline for SSH to a guest that is already running.
+const SSH: Duration = Duration::from_secs(30);
+
+/// What a [`Pack`](pspd_model::plan::Action::Pack) step says.
+pub(super) struct Packing<'a> {
+    pub(super) archive: &'a Path,
+    pub(super) existing: Existing,
+    pub(super) flatten: bool,
+    pub(super) with_secrets: bool,
+}
+
+/// Trims a guest's disks. A guest that does not answer is packed untrimmed, which a note says.
+pub(super) fn tidy(world: &World, domain: &Name, clean: bool, scope: &Scope) -> anyhow::Result<()> {
+    match trim(world, domain, clean, scope) {
+        Err(_) if world.cancel.is_cancelled() => {
+            Err(Cancelled::during(format_args!("the disks of `{domain}` were trimmed")).into())
+        }
+        Err(error) => {
+            scope.note(format!(
+                "`{domain}` is packed without trimming its disks: {error:#}"
+            ));
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
+fn trim(world: &World, domain: &Name, clean: bool, scope: &Scope) -> anyhow::Result<()> {
+    scope.stage("trimming disks");
+    let guest = Guest::connect(
+        &world.reach()?,
+        &world.spec,
+        domain,
+        &*world.identity()?,
+        SSH,
+        scope,
+        &world.cancel,
+    )?;
+    guest.tidy(domain, clean)
+}
+
+pub(super) fn pack(world: &World, packing: &Packing<'_>, scope: &Scope) -> anyhow::Result<()> {
+    let folder = world.home.flattened();
+    // A killed export may have left it.
+    folder::remove(&folder)?;
+    let packed = pack_with(world, packing, &folder, scope);
+    let removed = folder::remove(&folder);
+    world.set_packed(packed?);
+    removed
+}
+
+/// Packs; `folder` is for disks that are made for the archive alone.
+fn pack_with(
+    world: &World,
+    packing: &Packing<'_>,
+    folder: &Path,
+    scope: &Scope,
+) -> anyhow::Result<Packed> {
+    let target = Target::new(packing.archive, packing.existing)?;
+    let mut images = BTreeMap::new();
+    for name in world.spec.images.keys() {
+        images.insert(name.clone(), world.image(name, scope)?);
+    }
+    let kernel = images.values().find_map(|image| image.kernel.as_ref());
+    let roms = Roms {
+        cache: &world.cache,
+        scope,
+        cancel: &world.cancel,
+    };
+    let contents = Deployment {
+        spec: &world.spec,
+        home: &world.home,
+        identity: &*world.identity()?,
+        images: &images,
+        roms: roms.of_domains(&world.spec, &images)?,
+        accelerator: accel::decide(world.spec.accel, &world.cache, kernel)?.accelerator,
+        with_secrets: packing.with_secrets,
+        flattened: match packing.flatten {
+            true => flatten(world, folder, scope)?,
+            false => BTreeMap::new(),
+        },
+    };
+    archive::pack(&contents.contents()?, &target, scope, &world.cancel)
+}
+
+/// Makes a self-contained copy of each system disk.
+fn flatten(world: &World, folder: &Path, scope: &Scope) -> anyhow::Result<BTreeMap<Name, PathBuf>> {
+    create_private(folder)?;
+    let mut flattened = BTreeMap::new();
+    for name in world.spec.domains.keys() {
+        scope.stage(format!("flattening the disk of {name}"));
+        let to = folder.join(format!("{name}.qcow2"));
+        disk::flatten(&world.home.disk(name), &to)?;
+        flattened.insert(name.clone(), to);
+    }
+    Ok(flattened)
+}
