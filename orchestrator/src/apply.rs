@@ -1,6 +1,6 @@
 //! The stages that every change of a deployment goes through: observe, plan, execute.
 //!
-//! Owns their order and the journal's beginning. Takes no lock, which the caller holds, and prints nothing.
+//! Owns their order and the start of the journal. Takes no lock, which the caller holds, and prints nothing.
 
 use std::sync::Arc;
 
@@ -10,10 +10,11 @@ use pspd_model::plan::Plan;
 use pspd_model::spec::Spec;
 use tokio_util::sync::CancellationToken;
 
+use crate::archive::{Opened, Placement};
 use crate::event::Events;
 use crate::execute::{Outcome, World, execute};
 use crate::observe::{Host, observe};
-use crate::state::{Journal, Paths};
+use crate::state::{Home, Journal, Paths};
 
 /// A change of a deployment.
 pub struct Run<'a> {
@@ -41,11 +42,7 @@ pub async fn apply(
 ) -> anyhow::Result<Outcome> {
     let home = run.paths.deployment(&run.spec.name);
     home.create()?;
-    for step in Journal::under_way(&home.journal_file())? {
-        run.events.note(format!(
-            "a previous run was interrupted during `{step}`; continuing from the current state"
-        ));
-    }
+    note_interrupted(&home, run.events)?;
     let host = Host::attach(run.paths, run.spec)?;
     let observed = observe(&host, run.spec).await?;
     let plan = plan(Now {
@@ -56,8 +53,39 @@ pub async fn apply(
     for note in &plan.notes {
         run.events.note(note.clone());
     }
+    let world = world(&run, host)?;
+    execute_journaled(&run, &plan, world).await
+}
+
+/// Places an archive whose manifest was checked: there is nothing to observe yet.
+pub async fn import(
+    run: Run<'_>,
+    plan: &Plan,
+    opened: Opened,
+    placement: Arc<Placement>,
+) -> anyhow::Result<Outcome> {
+    note_interrupted(&placement.home, run.events)?;
+    let host = Host::of_nothing(run.paths, run.spec);
+    let world = world(&run, host)?.importing(opened, placement);
+    execute_journaled(&run, plan, world).await
+}
+
+fn note_interrupted(home: &Home, events: &Events) -> anyhow::Result<()> {
+    for step in Journal::under_way(&home.journal_file())? {
+        events.note(format!(
+            "a previous run was interrupted during `{step}`; continuing from the current state"
+        ));
+    }
+    Ok(())
+}
+
+fn world(run: &Run<'_>, host: Host) -> anyhow::Result<World> {
     let (events, cancel) = (run.events.clone(), run.cancel.clone());
-    let world = Arc::new(World::new(host, run.spec.clone(), events, cancel)?);
-    let journal = Journal::start(&home.journal_file(), run.command, plan.steps.len())?;
-    execute(&plan, world, &journal, run.jobs).await
+    World::new(host, run.spec.clone(), events, cancel)
+}
+
+async fn execute_journaled(run: &Run<'_>, plan: &Plan, world: World) -> anyhow::Result<Outcome> {
+    let file = world.home.journal_file();
+    let journal = Journal::start(&file, run.command, plan.steps.len())?;
+    execute(plan, Arc::new(world), &journal, run.jobs).await
 }

@@ -199,6 +199,12 @@ impl Placement {
         placed
     }
 
+    /// Removes all that [`Placement::place`] placed.
+    pub fn remove(&self) -> Result<()> {
+        folder::remove(&self.folder)?;
+        self.home.remove()
+    }
+
     /// Removes what a killed import had renamed into place.
     fn discard_unfinished(&self) -> Result<()> {
         if !self.importing().exists() {

@@ -231,6 +231,19 @@ impl Host {
         networks: &[&str],
         listening: fn(std::net::SocketAddr) -> bool,
     ) -> Result<Placement> {
+        let (opened, placement) = self.open(archive, connection, networks, listening)?;
+        placement.place(opened, &self.paths.cache)?;
+        Ok(placement)
+    }
+
+    /// What an import knows before it places anything.
+    fn open(
+        &self,
+        archive: &Path,
+        connection: &str,
+        networks: &[&str],
+        listening: fn(std::net::SocketAddr) -> bool,
+    ) -> Result<(Opened, Placement)> {
         let opened = Opened::open(archive, &Scope::ignored(), &CancellationToken::new())?;
         let wanted = Wanted {
             name: Some(Name::new("copy").unwrap()),
@@ -243,8 +256,7 @@ impl Host {
         };
         let placement = placement(&opened.manifest, wanted, &taken, &self.paths)?;
         placement.refuse_taken()?;
-        placement.place(opened, &self.paths.cache)?;
-        Ok(placement)
+        Ok((opened, placement))
     }
 
     /// Imports what must be refused, and checks that nothing of it is left.

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use pspd_model::spec::{Name, Spec};
@@ -11,9 +12,11 @@ use tokio_util::sync::CancellationToken;
 use super::context::{Context, cancelled_by_signals, runtime};
 use super::exit::{Coded, Exit};
 use super::run::{Change, change, plan_up, reported, take_lock};
+use crate::apply::{self, Run};
 use crate::archive::{Opened, Placement, TOPOLOGY, Taken, Wanted, placement};
 use crate::cancelled::Cancelled;
 use crate::event::{Event, Events};
+use crate::execute::{JOBS, Outcome};
 use crate::report::Style;
 use crate::{observe, topology};
 
@@ -75,13 +78,13 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     })
 }
 
-/// Opens and checks the archive, then unpacks it while holding the deployment's lock.
+/// Opens and checks the archive, then places it while holding the deployment's lock.
 async fn import(
     context: &Context,
     args: &Args,
     events: &Events,
     cancel: &CancellationToken,
-) -> anyhow::Result<Placement> {
+) -> anyhow::Result<Arc<Placement>> {
     events.emit(Event::Started {
         step: STEP.into(),
         subject: None,
@@ -103,19 +106,40 @@ async fn import(
     };
     let placement = placement(&opened.manifest, wanted, &taken, &context.paths)?;
     placement.refuse_taken()?;
-    scope.stage("checking and unpacking");
+    let placement = Arc::new(placement);
     if args.dry_run {
+        scope.stage("checking");
         tokio::task::spawn_blocking(move || opened.read(|_| Ok(None))).await??;
         return Ok(placement);
     }
     let _lock = take_lock(&placement.home.lock_file(), false, cancel, events).await?;
     placement.refuse_taken()?;
-    let cache = context.paths.cache.clone();
-    tokio::task::spawn_blocking(move || {
-        placement.place(opened, &cache)?;
-        Ok(placement)
-    })
-    .await?
+    let plan = pspd_model::plan::import(args.archive.clone(), placement.folder.clone());
+    let run = Run {
+        command: "import",
+        paths: &context.paths,
+        spec: &placement.spec,
+        events,
+        cancel,
+        jobs: JOBS,
+    };
+    let outcome = apply::import(run, &plan, opened, Arc::clone(&placement)).await?;
+    placed(outcome)?;
+    Ok(placement)
+}
+
+/// The error of an import that placed nothing, or whose cancellation left something.
+fn placed(outcome: Outcome) -> anyhow::Result<()> {
+    let failed = outcome.failed.into_iter();
+    let left = outcome.undone.into_iter().filter_map(|(step, error)| {
+        let context = format!("failed to undo: {}", step.title());
+        Some(error?.context(context))
+    });
+    match failed.map(|(_, error)| error).chain(left).next() {
+        Some(error) => Err(error),
+        None if outcome.cancelled => Err(Cancelled::during("unpacking the archive").into()),
+        None => Ok(()),
+    }
 }
 
 /// Prints the deployment that the archive would create.
@@ -160,7 +184,7 @@ async fn up(
         command: "up",
         json,
         no_wait: false,
-        jobs: crate::execute::JOBS,
+        jobs: JOBS,
         forget: false,
     };
     change(context, spec, change_to, cancel, |now| {

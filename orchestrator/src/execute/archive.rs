@@ -1,4 +1,4 @@
-//! Packing a deployment: preparing its guests, and writing the archive.
+//! Archives: preparing guests for one, writing it, and placing what one has.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -27,11 +27,21 @@ pub(super) struct Packing<'a> {
     pub(super) with_secrets: bool,
 }
 
+pub(super) fn place(world: &World) -> anyhow::Result<()> {
+    let opened = world.take_opened()?;
+    world.placement()?.place(opened, &world.cache)
+}
+
+/// Removes what [`place`] placed.
+pub(super) fn remove(world: &World) -> anyhow::Result<()> {
+    world.placement()?.remove()
+}
+
 /// Trims a guest's disks. A guest that does not answer is packed untrimmed, which a note says.
 pub(super) fn tidy(world: &World, domain: &Name, clean: bool, scope: &Scope) -> anyhow::Result<()> {
     match trim(world, domain, clean, scope) {
         Err(_) if world.cancel.is_cancelled() => {
-            Err(Cancelled::during(format_args!("the disks of `{domain}` were trimmed")).into())
+            Err(Cancelled::during(format_args!("trimming the disks of `{domain}`")).into())
         }
         Err(error) => {
             scope.note(format!(

@@ -306,6 +306,7 @@ fn perform(world: &World, step: &Step) -> anyhow::Result<()> {
         Action::Merge { domain } | Action::MergeSnapshot { domain } => {
             domain::merge(world, domain, &scope)
         }
+        Action::Place { .. } => archive::place(world),
         Action::Pause { domain } => domain::pause(world, domain),
         Action::Snapshot { domain } => domain::snapshot(world, domain),
         Action::Tidy { domain, clean } => archive::tidy(world, domain, *clean, &scope),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pspd_model::plan::{Action, Step};
 
-use super::{Outcome, World, disk, domain, lab, network};
+use super::{Outcome, World, archive, disk, domain, lab, network};
 use crate::event::{Event, Scope};
 use crate::state::{Entry, Journal};
 
@@ -73,6 +73,7 @@ fn is_left(step: &Step, outcome: &Outcome) -> bool {
             domain: domain.clone(),
         }),
         Action::StartLab
+        | Action::Place { .. }
         | Action::Publish { .. }
         | Action::CreateDisk { .. }
         | Action::CreateVolume { .. } => true,
@@ -92,6 +93,7 @@ fn undo_action(world: &World, action: &Action) -> anyhow::Result<()> {
         Action::CreateVolume { file, .. } => disk::delete_volume(&world.home.volumes().join(file)),
         Action::Define { domain, .. } => domain::undefine(world, domain),
         Action::Start { domain, .. } => domain::destroy(world, domain),
+        Action::Place { .. } => archive::remove(world),
         Action::Pause { domain } => domain::resume(world, domain),
         Action::Snapshot { domain } => domain::merge(world, domain, &Scope::ignored()),
         _ => Ok(()),

@@ -11,7 +11,7 @@ use pspd_model::spec::{self, Name, Spec};
 use tokio_util::sync::CancellationToken;
 
 use crate::accel::{self, Accelerator};
-use crate::archive::Packed;
+use crate::archive::{Opened, Packed, Placement};
 use crate::boot::Watch;
 use crate::event::{Events, Scope};
 use crate::guest::{Guest, Release};
@@ -39,6 +39,14 @@ pub struct World {
     releases: Mutex<BTreeMap<Name, Arc<Release>>>,
     watches: Mutex<BTreeMap<Name, Watch>>,
     packed: Mutex<Option<Packed>>,
+    arrival: Option<Arrival>,
+}
+
+/// An archive that is being imported.
+struct Arrival {
+    placement: Arc<Placement>,
+    /// Its files, which are read once.
+    opened: Mutex<Option<Opened>>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -73,7 +81,30 @@ impl World {
             releases: Mutex::default(),
             watches: Mutex::default(),
             packed: Mutex::default(),
+            arrival: None,
         })
+    }
+
+    /// The world of an import, whose archive is open and whose manifest was checked.
+    pub fn importing(mut self, opened: Opened, placement: Arc<Placement>) -> World {
+        self.arrival = Some(Arrival {
+            placement,
+            opened: Mutex::new(Some(opened)),
+        });
+        self
+    }
+
+    pub(super) fn placement(&self) -> anyhow::Result<&Placement> {
+        let arrival = self.arrival.as_ref().context("no archive is open")?;
+        Ok(&arrival.placement)
+    }
+
+    /// The open archive; there is one only once.
+    pub(super) fn take_opened(&self) -> anyhow::Result<Opened> {
+        let arrival = self.arrival.as_ref();
+        arrival
+            .and_then(|arrival| locked(&arrival.opened).take())
+            .context("no archive is open")
     }
 
     /// The deployment's keys, which exist or which an earlier step created.

@@ -63,6 +63,17 @@ impl Host {
         })
     }
 
+    /// The handles of a deployment of which nothing exists yet.
+    pub fn of_nothing(paths: &Paths, spec: &Spec) -> Host {
+        Host {
+            home: paths.deployment(&spec.name),
+            cache: paths.cache.clone(),
+            lab: None,
+            relay: None,
+            connection: None,
+        }
+    }
+
     /// How guests are reached, if anything runs that could have any.
     pub fn reach(&self, spec: &Spec) -> Option<Reach> {
         match &spec.connection {

@@ -1,10 +1,11 @@
 //! Export and import: a round trip with faults on the way, and an archive that tar and virsh alone bring up.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use pspd::health;
@@ -40,6 +41,8 @@ fn round_trip() -> anyhow::Result<()> {
     )?;
     say("SIGKILL of an export; `up` merges its snapshot");
     killed_export(&deployment)?;
+    say("SIGKILL at each journal position of an export; `up` converges");
+    killed_everywhere(&deployment)?;
     say("the lab dies during an export");
     lab_dies(&deployment)?;
     say("a full disk");
@@ -99,6 +102,55 @@ fn killed_export(deployment: &Deployment) -> anyhow::Result<()> {
     deployment.run(&["up"])?.expect(0)?;
     deployment.run(&["plan"])?.expect(0)?;
     intact(deployment)
+}
+
+/// The entries of an export of one running domain: the run's own, and the begin and the end of its six steps.
+const ENTRIES: usize = 13;
+
+/// Kills an export after each entry of its journal. `up` must bring back a guest that runs on its own disks.
+fn killed_everywhere(deployment: &Deployment) -> anyhow::Result<()> {
+    let archive = deployment.folder().join("killed.tar");
+    let mut reached = BTreeSet::new();
+    for count in 1..=ENTRIES {
+        let mut running = deployment.spawn(&["export", "--force", "killed.tar"])?;
+        let began = Instant::now();
+        // Some steps take a millisecond, which is shorter than any pause between two looks.
+        while export_entries(deployment) < count && running.is_running()? {
+            ensure!(
+                began.elapsed() < Duration::from_secs(120),
+                "the journal of the export did not reach {count} entries"
+            );
+            std::thread::yield_now();
+        }
+        // This kills it.
+        drop(running);
+        reached.insert(export_entries(deployment));
+        if archive.exists() {
+            let verify = ["export", "--verify", "killed.tar"];
+            deployment.run(&verify)?.expect(0)?;
+            fs::remove_file(&archive)?;
+        }
+        deployment.run(&["up"])?.expect(0)?;
+        deployment.run(&["plan"])?.expect(0)?;
+        intact(deployment)?;
+    }
+    ensure!(
+        reached.len() > ENTRIES / 2,
+        "the exports were killed at few positions: {reached:?}"
+    );
+    say(&format!("killed after these entries: {reached:?}"));
+    Ok(())
+}
+
+/// How many entries the journal has, if it is an export's.
+fn export_entries(deployment: &Deployment) -> usize {
+    let journal = fs::read_to_string(deployment.home().join("journal.jsonl"));
+    let journal = journal.unwrap_or_default();
+    let mut lines = journal.lines();
+    match lines.next() {
+        Some(first) if first.contains("\"export\"") => 1 + lines.count(),
+        _ => 0,
+    }
 }
 
 /// The frozen disks are packed completely; `up` merges what the guests wrote since.

@@ -28,6 +28,7 @@ pub enum StepId {
     /// By the file's name.
     DeleteVolume(String),
     Pack,
+    Place,
     Domain(Name, DomainStep),
 }
 
@@ -114,7 +115,8 @@ impl StepId {
             | StepId::UndefineNetwork
             | StepId::Unpublish(_)
             | StepId::DeleteVolume(_)
-            | StepId::Pack => Phase::Prepare,
+            | StepId::Pack
+            | StepId::Place => Phase::Prepare,
         }
     }
 }
@@ -167,6 +169,7 @@ impl fmt::Display for StepId {
             StepId::Unpublish(host) => write!(f, "unpublish/{host}"),
             StepId::DeleteVolume(file) => write!(f, "delete-volume/{file}"),
             StepId::Pack => f.write_str("archive/export"),
+            StepId::Place => f.write_str("archive/import"),
             StepId::Domain(name, step) => write!(f, "{name}/{step}"),
         }
     }

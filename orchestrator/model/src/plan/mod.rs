@@ -9,6 +9,7 @@ mod down;
 mod error;
 mod export;
 mod id;
+mod import;
 mod order;
 mod remove;
 mod step;
@@ -16,6 +17,8 @@ mod up;
 
 #[cfg(test)]
 mod tests;
+
+use std::path::PathBuf;
 
 use crate::intent::Intent;
 use crate::observed::Observed;
@@ -57,4 +60,9 @@ pub fn export(
     options: ExportOptions,
 ) -> Result<Plan, PlanError> {
     export::plan(spec, intent, observed, options)
+}
+
+/// Plans what places an archive's deployment on this host; `up` then starts it.
+pub fn import(archive: PathBuf, folder: PathBuf) -> Plan {
+    import::plan(archive, folder)
 }

@@ -183,6 +183,11 @@ pub enum Action {
         flatten: bool,
         with_secrets: bool,
     },
+    /// Checks all of an archive, and puts its disks into the state directory and its topology into `folder`.
+    Place {
+        archive: PathBuf,
+        folder: PathBuf,
+    },
     /// Merges the overlays of this plan's [`Action::Snapshot`] into the domain's disks.
     MergeSnapshot {
         domain: Name,
@@ -290,6 +295,7 @@ impl Action {
             Action::Pause { domain } => of(domain, DomainStep::Pause),
             Action::Snapshot { domain } => of(domain, DomainStep::Snapshot),
             Action::Pack { .. } => StepId::Pack,
+            Action::Place { .. } => StepId::Place,
             Action::MergeSnapshot { domain } => of(domain, DomainStep::MergeSnapshot),
         }
     }
@@ -351,6 +357,9 @@ impl Action {
             Action::Pause { .. } => "pause".into(),
             Action::Snapshot { .. } => "freeze its disks".into(),
             Action::Pack { archive, .. } => format!("write `{}`", archive.display()),
+            Action::Place { archive, folder } => {
+                format!("unpack `{}` into `{}`", archive.display(), folder.display())
+            }
             Action::MergeSnapshot { .. } => "merge the snapshot of its disks".into(),
         }
     }

@@ -1,6 +1,12 @@
 //! Whole round trips without guests.
 
+use std::sync::Arc;
+
 use super::*;
+use crate::apply::{self, Run};
+use crate::event::{Event, Events};
+use crate::execute::{JOBS, Outcome};
+use crate::state::create_private;
 
 #[test]
 fn what_is_exported_is_imported() {
@@ -180,6 +186,72 @@ fn an_import_touches_nothing_that_is_there() {
     let error = host.import(&archive).map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("pspd down --volumes"), "{error}");
     assert!(placement.home.disk(&Name::new("web").unwrap()).exists());
+}
+
+/// Imports through the plan; `cancelled` says whether Ctrl-C comes while it unpacks.
+fn import_by_plan(host: &Host, archive: &Path, cancelled: bool) -> (Arc<Placement>, Outcome) {
+    let (opened, placement) = host.open(archive, "lab", &[], |_| false).unwrap();
+    let placement = Arc::new(placement);
+    create_private(placement.home.path()).unwrap();
+    let plan = pspd_model::plan::import(archive.to_owned(), placement.folder.clone());
+    let (events, mut seen) = Events::channel();
+    let cancel = CancellationToken::new();
+    let run = Run {
+        command: "import",
+        paths: &host.paths,
+        spec: &placement.spec,
+        events: &events,
+        cancel: &cancel,
+        jobs: JOBS,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let outcome = runtime.block_on(async {
+        let cancel = cancel.clone();
+        tokio::spawn(async move {
+            while let Some(event) = seen.recv().await {
+                if cancelled && matches!(event, Event::Started { .. }) {
+                    cancel.cancel();
+                }
+            }
+        });
+        let placement = Arc::clone(&placement);
+        apply::import(run, &plan, opened, placement).await.unwrap()
+    });
+    (placement, outcome)
+}
+
+#[test]
+fn an_import_is_journaled() {
+    let fixture = Fixture::new();
+    let archive = fixture.pack("a.tar.zst", false);
+    let host = Host::new();
+    let (placement, outcome) = import_by_plan(&host, &archive, false);
+    assert!(outcome.is_success(), "{outcome:?}");
+    let journal = fs::read_to_string(placement.home.journal_file()).unwrap();
+    let entries: Vec<&str> = journal.lines().skip(1).collect();
+    assert_eq!(
+        entries,
+        [
+            r#"{"entry":"begin","step":"archive/import"}"#,
+            r#"{"entry":"end","step":"archive/import"}"#,
+            r#"{"entry":"close"}"#
+        ]
+    );
+}
+
+/// The archive was opened before with another token, so that the step itself ends well.
+#[test]
+fn a_cancelled_import_removes_what_it_placed() {
+    let fixture = Fixture::new();
+    let archive = fixture.pack("a.tar.zst", false);
+    let host = Host::new();
+    let (placement, outcome) = import_by_plan(&host, &archive, true);
+    assert!(outcome.cancelled && outcome.ended.len() == 1, "{outcome:?}");
+    assert!(outcome.undone.iter().all(|(_, error)| error.is_none()));
+    assert!(!placement.folder.exists() && !placement.home.exists());
+    host.import(&archive).unwrap();
 }
 
 #[test]

@@ -138,7 +138,8 @@ impl World {
             Action::Tidy { .. }
             | Action::Pause { .. }
             | Action::Snapshot { .. }
-            | Action::Pack { .. } => self.take_of_export(action),
+            | Action::Pack { .. }
+            | Action::Place { .. } => self.take_of_archive(action),
             Action::Start { domain, .. } => self.start(domain),
             Action::Resume { domain } | Action::Wake { domain } => {
                 self.domain(domain).power = Power::Running;
@@ -207,7 +208,7 @@ impl World {
         }
     }
 
-    fn take_of_export(&mut self, action: &Action) {
+    fn take_of_archive(&mut self, action: &Action) {
         match action {
             Action::Tidy { domain, .. } => {
                 assert_eq!(self.domain(domain).power, Power::Running);
