@@ -87,7 +87,7 @@ pub struct NetworkState {
 /// One domain, from every side that pspd sees it from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ObservedDomain {
-    /// libvirt's domain of this name, whoever owns it.
+    /// libvirt's domain of this name, also where it is foreign.
     pub defined: Option<Defined>,
     pub power: Power,
     /// The system disk.

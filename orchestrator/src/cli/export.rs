@@ -55,9 +55,10 @@ const NOTHING: &str = "interrupted; no archive was written";
 pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     runtime()?.block_on(async {
         let cancel = cancelled_by_signals()?;
-        let done = match args.verify {
-            true => verify(&args, &cancel).await,
-            false => export(context, &args, &cancel).await,
+        let done = if args.verify {
+            verify(&args, &cancel).await
+        } else {
+            export(context, &args, &cancel).await
         };
         match done {
             Err(error) if Cancelled::is_cause_of(&error) => {
@@ -98,9 +99,10 @@ async fn export(
 ) -> anyhow::Result<Exit> {
     let options = ExportOptions {
         archive: args.archive.clone(),
-        existing: match args.force {
-            true => Existing::Replace,
-            false => Existing::Refuse,
+        existing: if args.force {
+            Existing::Replace
+        } else {
+            Existing::Refuse
         },
         clean: args.clean,
         flatten: args.flatten,

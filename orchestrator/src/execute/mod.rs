@@ -44,7 +44,7 @@ pub const JOBS: usize = 16;
 pub struct Outcome {
     pub ended: Vec<Ended>,
     pub failed: Vec<(Step, anyhow::Error)>,
-    /// Steps that were not begun, because one before them failed or the run was cancelled.
+    /// Steps that were not started, because one before them failed or the run was cancelled.
     pub left: Vec<Step>,
     /// What was undone, newest first, and what could not be.
     pub undone: Vec<(Step, Option<anyhow::Error>)>,
@@ -187,12 +187,12 @@ impl Run<'_> {
             title,
         });
         running.spawn_blocking(move || {
-            let begun = Instant::now();
+            let start = Instant::now();
             let result = perform(&world, &step);
             Report {
                 step,
                 started,
-                elapsed: begun.elapsed(),
+                elapsed: start.elapsed(),
                 result,
             }
         });

@@ -84,7 +84,7 @@ impl Host {
 }
 
 fn refuse_elsewhere(home: &Home, spec: &Spec) -> anyhow::Result<()> {
-    // A record that cannot be read says nothing, and `up` writes it anew.
+    // A record that cannot be read says nothing, and `up` rewrites it.
     let Some(before) = home.recorded_spec().ok().flatten() else {
         return Ok(());
     };

@@ -10,7 +10,7 @@
 use std::path::PathBuf;
 
 use super::builder::PlanBuilder;
-use super::{Action, DomainStep, Plan, PlanError, StepId, Undo, remove, up};
+use super::{Action, DomainStep, Existing, Plan, PlanError, StepId, Undo, remove, up};
 use crate::intent::Intent;
 use crate::observed::{LabState, Observed, ObservedDomain, Power};
 use crate::spec::{Name, Spec};
@@ -25,14 +25,6 @@ pub struct ExportOptions {
     /// Pack a self-contained disk for each domain.
     pub flatten: bool,
     pub with_secrets: bool,
-}
-
-/// What happens to an existing file of the archive's name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Existing {
-    Refuse,
-    Replace,
 }
 
 const REASON: &str = "the deployment is exported";

@@ -25,10 +25,10 @@ use crate::observed::Observed;
 use crate::spec::Spec;
 
 pub use error::PlanError;
-pub use export::{Existing, ExportOptions};
+pub use export::ExportOptions;
 pub use id::{DomainStep, Phase, StepId};
 pub use order::Order;
-pub use step::{Action, Plan, SavedState, Step, StopMode, Undo};
+pub use step::{Action, Existing, Plan, SavedState, Step, StopMode, Undo};
 
 /// What happens to the data volumes of a deployment that is taken down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{DomainStep, Existing, StepId};
+use super::{DomainStep, StepId};
 use crate::definition::{Affect, DomainDefinition, NetworkDefinition};
 use crate::intent::Intent;
 use crate::observed::CertificateOwner;
@@ -192,6 +192,14 @@ pub enum Action {
     MergeSnapshot {
         domain: Name,
     },
+}
+
+/// What happens to an existing file of the archive's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Existing {
+    Refuse,
+    Replace,
 }
 
 /// What a start does with the memory that a managed save left.

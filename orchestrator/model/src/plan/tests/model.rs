@@ -25,7 +25,13 @@ impl World {
     }
 
     /// Takes `count` steps, each any of those whose edges allow it: as parallel execution may.
-    pub(super) fn apply_in_any_order(&mut self, plan: &Plan, count: usize, spec: &Spec, picks: &[u8]) {
+    pub(super) fn apply_in_any_order(
+        &mut self,
+        plan: &Plan,
+        count: usize,
+        spec: &Spec,
+        picks: &[u8],
+    ) {
         let mut waiting: Vec<&Step> = plan.steps.iter().collect();
         let mut taken = BTreeSet::new();
         for pick in picks.iter().cycle().take(count.min(waiting.len())) {
