@@ -212,13 +212,15 @@ impl Ran {
         Ok(self)
     }
 
-    /// Fails unless the last cause of the printed error is `cause`, whole.
+    /// Fails unless the last cause of the printed error is `cause`, whole. A failed step prints its causes in one line,
+    /// separated by colons.
     pub fn root_cause(self, cause: &str) -> anyhow::Result<Ran> {
         let mut causes = self.stderr.lines().filter_map(|line| {
             line.strip_prefix("error: ")
                 .or(line.strip_prefix("  caused by: "))
         });
         let last = causes.next_back().unwrap_or("no error");
+        let last = last.rsplit_once(": ").map_or(last, |(_, cause)| cause);
         ensure!(
             last == cause,
             "`{}`: expected the root cause `{cause}`, found `{last}`:\n{}",
