@@ -113,7 +113,7 @@ fn every_firmware() -> anyhow::Result<()> {
     deployment
         .run(&["up"])?
         .expect(1)?
-        .says("it waited for the firmware's hand-over")?
+        .says("timed out waiting for the firmware's hand-over")?
         .says("its firmware's log ends with:")?
         .says("may be for another board")?;
     deployment.remove()

@@ -58,7 +58,7 @@ fn renewed(deployment: &Deployment) -> anyhow::Result<()> {
     deployment.run(&["plan"])?.expect(4)?;
     let ran = deployment.run(&["up"])?.expect(0)?;
     ensure!(
-        !ran.stderr.contains("is restarted"),
+        !ran.stderr.contains("restarting it"),
         "the service did not pick up its new certificate: {}",
         ran.stderr
     );
