@@ -317,10 +317,13 @@ mod tests {
 
     #[test]
     fn a_command_that_takes_too_long_is_killed_and_its_outputs_are_shown() {
-        let running = shell("echo begun; exec sleep 600", Duration::from_millis(300));
+        let running = shell("echo started; exec sleep 600", Duration::from_millis(300));
         let id = running.id();
         let error = running.wait().unwrap_err().to_string();
-        assert_eq!(error, "timed out after 0 s waiting for `script`:\nbegun\n");
+        assert_eq!(
+            error,
+            "timed out after 0 s waiting for `script`:\nstarted\n"
+        );
         assert!(!exists(id));
     }
 

@@ -1,4 +1,4 @@
-//! One domain's part of a plan: its disks, its definition, its power and its service.
+//! One domain's part of a plan: its disks, its definition and its power. Its service is planned beside it.
 
 use super::builder::PlanBuilder;
 use super::digest::domain_digest;
@@ -6,10 +6,8 @@ use super::order::Order;
 use super::{Action, DomainStep, PlanError, SavedState, StepId, remove};
 use crate::definition::{Affect, DomainDefinition, Interface, KernelSource, Ownership, VolumeDisk};
 use crate::intent::Intent;
-use crate::observed::{
-    CertificateOwner, Crash, Defined, LabState, Observed, ObservedDomain, Power,
-};
-use crate::spec::{Boot, Digest, DomainSpec, Firmware, Range, ServiceSpec, Size, Spec};
+use crate::observed::{Crash, Defined, LabState, Observed, ObservedDomain, Power};
+use crate::spec::{Boot, Digest, DomainSpec, Firmware, Range, Size, Spec};
 
 /// Plans one domain of the spec.
 pub(super) struct DomainPlanner<'a> {
@@ -57,7 +55,7 @@ impl<'a> DomainPlanner<'a> {
         Ok(())
     }
 
-    fn observed(&self) -> Option<&'a ObservedDomain> {
+    pub(super) fn observed(&self) -> Option<&'a ObservedDomain> {
         self.observed.domain(&self.domain.name)
     }
 
@@ -77,7 +75,7 @@ impl<'a> DomainPlanner<'a> {
         &self.observed.images[&self.domain.image].digest
     }
 
-    fn id(&self, step: DomainStep) -> StepId {
+    pub(super) fn id(&self, step: DomainStep) -> StepId {
         StepId::of(&self.domain.name, step)
     }
 
@@ -381,105 +379,6 @@ impl<'a> DomainPlanner<'a> {
         )
         .if_any_planned(self.volume_steps());
         true
-    }
-
-    /// Deploys what differs, and waits until a service is healthy that starts or is not.
-    fn service(&self, starts: bool, fresh_disk: bool, plan: &mut PlanBuilder) {
-        let Some(service) = &self.domain.service else {
-            if starts {
-                self.reach("it starts", plan);
-            }
-            return;
-        };
-        let state = self.observed().and_then(|domain| domain.service.as_ref());
-        let wanted = state.and_then(|state| state.release.as_ref());
-        let deployed = self.observed().and_then(|domain| domain.deployed.as_ref());
-        let deployed = deployed.filter(|_| !fresh_disk);
-        let serving = state.is_some_and(|state| state.serving);
-        let reason = match deployed {
-            None => "nothing is deployed".to_owned(),
-            Some(_) if wanted.is_none() => "its secrets are generated".to_owned(),
-            Some(deployed) if wanted != Some(&deployed.release) => {
-                format!("the release {} is deployed", deployed.release.short())
-            }
-            Some(_) if starts => "it starts".to_owned(),
-            Some(_) if !serving && self.disturbed => return,
-            Some(_) if !serving => "it is not SERVING".to_owned(),
-            Some(deployed) => {
-                let certificate = state.and_then(|state| state.certificate.as_ref());
-                if certificate.is_none() || certificate != deployed.certificate.as_ref() {
-                    self.renew(service, plan);
-                }
-                return;
-            }
-        };
-        self.deploy(service, wanted, &reason, plan);
-    }
-
-    fn deploy(
-        &self,
-        service: &ServiceSpec,
-        release: Option<&Digest>,
-        reason: &str,
-        plan: &mut PlanBuilder,
-    ) {
-        let domain = || self.domain.name.clone();
-        let release = || release.cloned();
-        self.reach(reason, plan);
-        let push = Action::Push {
-            domain: domain(),
-            release: release(),
-        };
-        plan.add(push, reason)
-            .after(self.id(DomainStep::Reach))
-            .if_any_planned(self.certificate_steps());
-        let activate = Action::Activate {
-            domain: domain(),
-            release: release(),
-        };
-        let dependencies = self.domain.depends_on.iter();
-        plan.add(activate, reason)
-            .after(self.id(DomainStep::Push))
-            .if_any_planned(dependencies.map(|other| StepId::of(other, DomainStep::Healthy)));
-        let healthy = Action::Healthy {
-            domain: domain(),
-            release: release(),
-            health: service.health.clone(),
-        };
-        plan.add(healthy, reason)
-            .after(self.id(DomainStep::Activate))
-            .if_planned(StepId::StartLab);
-    }
-
-    fn reach(&self, reason: &str, plan: &mut PlanBuilder) {
-        let action = Action::Reach {
-            domain: self.domain.name.clone(),
-            firmware: self.domain.firmware.clone(),
-            boot_timeout: self.domain.boot_timeout,
-        };
-        plan.add(action, reason)
-            .if_planned(StepId::CreateKeys)
-            .if_any_planned(remove::roused(&self.domain.name))
-            .if_planned(self.id(DomainStep::Start));
-    }
-
-    /// Brings a renewed certificate to a service that runs as it should.
-    fn renew(&self, service: &ServiceSpec, plan: &mut PlanBuilder) {
-        let reason = "its certificate was renewed";
-        self.reach(reason, plan);
-        let action = Action::Renew {
-            domain: self.domain.name.clone(),
-            health: service.health.clone(),
-        };
-        plan.add(action, reason)
-            .after(self.id(DomainStep::Reach))
-            .if_any_planned(self.certificate_steps());
-    }
-
-    /// The steps that make the keys which a service's guest gets.
-    fn certificate_steps(&self) -> [StepId; 2] {
-        let owner = CertificateOwner::Service(self.domain.name.clone());
-        [StepId::CreateKeys, StepId::RenewCertificate(owner)]
     }
 }
 

@@ -12,6 +12,7 @@ mod id;
 mod import;
 mod order;
 mod remove;
+mod service;
 mod step;
 mod up;
 

@@ -65,12 +65,12 @@ impl Store {
             damaged: BTreeSet::new(),
             careful: false,
         };
-        let mut begun = scan.begin(&self.indexes).await;
-        if let Err(Fault::Documents { .. }) = begun {
+        let mut started = scan.begin(&self.indexes).await;
+        if let Err(Fault::Documents { .. }) = started {
             scan.be_careful().await?;
-            begun = scan.begin(&Indexes::default()).await;
+            started = scan.begin(&Indexes::default()).await;
         }
-        begun.inspect_err(|fault| self.integrity.consider(fault))?;
+        started.inspect_err(|fault| self.integrity.consider(fault))?;
         Ok(scan)
     }
 

@@ -1,0 +1,108 @@
+//! A domain's service in a plan: its release, its certificate, and the wait until it is healthy.
+
+use super::builder::PlanBuilder;
+use super::domain::DomainPlanner;
+use super::{Action, DomainStep, StepId, remove};
+use crate::observed::CertificateOwner;
+use crate::spec::{Digest, ServiceSpec};
+
+impl DomainPlanner<'_> {
+    /// Deploys what differs, and waits until a service is healthy that starts or is not.
+    pub(super) fn service(&self, starts: bool, fresh_disk: bool, plan: &mut PlanBuilder) {
+        let Some(service) = &self.domain.service else {
+            if starts {
+                self.reach("it starts", plan);
+            }
+            return;
+        };
+        let state = self.observed().and_then(|domain| domain.service.as_ref());
+        let wanted = state.and_then(|state| state.release.as_ref());
+        let deployed = self.observed().and_then(|domain| domain.deployed.as_ref());
+        let deployed = deployed.filter(|_| !fresh_disk);
+        let serving = state.is_some_and(|state| state.serving);
+        let reason = match deployed {
+            None => "nothing is deployed".to_owned(),
+            Some(_) if wanted.is_none() => "its secrets are generated".to_owned(),
+            Some(deployed) if wanted != Some(&deployed.release) => {
+                format!("the release {} is deployed", deployed.release.short())
+            }
+            Some(_) if starts => "it starts".to_owned(),
+            Some(_) if !serving && self.disturbed => return,
+            Some(_) if !serving => "it is not SERVING".to_owned(),
+            Some(deployed) => {
+                let certificate = state.and_then(|state| state.certificate.as_ref());
+                if certificate.is_none() || certificate != deployed.certificate.as_ref() {
+                    self.renew(service, plan);
+                }
+                return;
+            }
+        };
+        self.deploy(service, wanted, &reason, plan);
+    }
+
+    fn deploy(
+        &self,
+        service: &ServiceSpec,
+        release: Option<&Digest>,
+        reason: &str,
+        plan: &mut PlanBuilder,
+    ) {
+        let domain = || self.domain.name.clone();
+        let release = || release.cloned();
+        self.reach(reason, plan);
+        let push = Action::Push {
+            domain: domain(),
+            release: release(),
+        };
+        plan.add(push, reason)
+            .after(self.id(DomainStep::Reach))
+            .if_any_planned(self.certificate_steps());
+        let activate = Action::Activate {
+            domain: domain(),
+            release: release(),
+        };
+        let dependencies = self.domain.depends_on.iter();
+        plan.add(activate, reason)
+            .after(self.id(DomainStep::Push))
+            .if_any_planned(dependencies.map(|other| StepId::of(other, DomainStep::Healthy)));
+        let healthy = Action::Healthy {
+            domain: domain(),
+            release: release(),
+            health: service.health.clone(),
+        };
+        plan.add(healthy, reason)
+            .after(self.id(DomainStep::Activate))
+            .if_planned(StepId::StartLab);
+    }
+
+    fn reach(&self, reason: &str, plan: &mut PlanBuilder) {
+        let action = Action::Reach {
+            domain: self.domain.name.clone(),
+            firmware: self.domain.firmware.clone(),
+            boot_timeout: self.domain.boot_timeout,
+        };
+        plan.add(action, reason)
+            .if_planned(StepId::CreateKeys)
+            .if_any_planned(remove::roused(&self.domain.name))
+            .if_planned(self.id(DomainStep::Start));
+    }
+
+    /// Brings a renewed certificate to a service that runs as it should.
+    fn renew(&self, service: &ServiceSpec, plan: &mut PlanBuilder) {
+        let reason = "its certificate was renewed";
+        self.reach(reason, plan);
+        let action = Action::Renew {
+            domain: self.domain.name.clone(),
+            health: service.health.clone(),
+        };
+        plan.add(action, reason)
+            .after(self.id(DomainStep::Reach))
+            .if_any_planned(self.certificate_steps());
+    }
+
+    /// The steps that make the keys which a service's guest gets.
+    fn certificate_steps(&self) -> [StepId; 2] {
+        let owner = CertificateOwner::Service(self.domain.name.clone());
+        [StepId::CreateKeys, StepId::RenewCertificate(owner)]
+    }
+}
