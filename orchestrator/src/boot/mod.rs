@@ -2,6 +2,7 @@
 //!
 //! Owns neither the domain nor the SSH session: it reads two console logs that the hypervisor writes.
 
+mod record;
 mod stages;
 mod watch;
 

@@ -64,7 +64,7 @@ impl BootStatus {
 pub(super) fn recorded(home: &Home, spec: &Spec) -> anyhow::Result<Vec<(Name, Boot)>> {
     let mut boots = Vec::new();
     for name in spec.domains.keys() {
-        if let Some(boot) = home.boot_record(name)? {
+        if let Some(boot) = Boot::recorded(home, name)? {
             boots.push((name.clone(), boot));
         }
     }

@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::boot::{self, BootStatus, ReportedStatus};
 use super::context::{Context, cancelled_by_signals, runtime};
 use super::exit::Exit;
+use crate::boot::Boot;
 use crate::health::Health;
 use crate::observe::{Host, healths};
 
@@ -187,7 +188,7 @@ fn describe(
         .deployed_record(name)?
         .map(|deployed| deployed.release.short().to_owned());
     // A domain that is off runs no firmware.
-    let boot = host.home.boot_record(name)?.filter(|_| live.is_some());
+    let boot = Boot::recorded(&host.home, name)?.filter(|_| live.is_some());
     Ok(DomainStatus {
         name: name.clone(),
         state: power.map_or(ABSENT, Power::word).to_owned(),

@@ -12,6 +12,7 @@ use ssh_key::LineEnding;
 
 use super::{World, firmware};
 use crate::archive;
+use crate::boot::Boot;
 use crate::event::Scope;
 use crate::image::{GuestImage, NoCloud};
 use crate::libvirt::{Disk, DiskFormat, Domain, DomainConfig, Error, FwCfg, KernelBoot};
@@ -146,7 +147,7 @@ fn expect(world: &World, name: &Name) -> anyhow::Result<Domain> {
 pub(super) fn start(world: &World, name: &Name, saved_state: SavedState) -> anyhow::Result<()> {
     let domain = expect(world, name)?;
     // What is known of the last boot no longer holds, even if this one fails.
-    world.home.forget_boot(name)?;
+    Boot::forget(&world.home, name)?;
     if saved_state == SavedState::Discard {
         domain.discard_saved_state()?;
     }

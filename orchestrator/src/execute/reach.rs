@@ -71,10 +71,10 @@ fn check_firmware(
             ..Boot::default()
         },
         // It was running before.
-        None => world.home.boot_record(domain)?.unwrap_or_default(),
+        None => Boot::recorded(&world.home, domain)?.unwrap_or_default(),
     };
     boot.reported = guest.firmware()?;
-    world.home.record_boot(domain, &boot)?;
+    boot.record(&world.home, domain)?;
     ensure!(
         boot.reported.fits(asked),
         "`{domain}` should run on {} but reports {}; recreate it with `pspd down && pspd up`",

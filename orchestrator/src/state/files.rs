@@ -24,7 +24,7 @@ pub fn write_atomically(path: &Path, content: &[u8], mode: u32) -> anyhow::Resul
 }
 
 /// Reads a file; returns `None` if it does not exist.
-pub(super) fn read_if_there(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
+pub fn read_if_there(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
     match fs::read(path) {
         Ok(content) => Ok(Some(content)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),

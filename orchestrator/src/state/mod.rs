@@ -20,7 +20,6 @@
 //! CACHE/firmware/DIGEST/        see firmware/coreboot
 //! ```
 
-mod boots;
 mod deployed;
 mod files;
 mod intent;
@@ -33,7 +32,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, anyhow};
 use pspd_model::spec::{Name, Spec};
 
-pub use files::{create_private, remove_if_there, write_atomically};
+pub use files::{create_private, read_if_there, remove_if_there, write_atomically};
 pub use journal::{Entry, Journal};
 pub use lock::{Lock, Locked, Patience};
 pub use logbook::{LogLine, Logbook};
@@ -176,6 +175,10 @@ impl Home {
 
     fn boots(&self) -> PathBuf {
         self.0.join("boots")
+    }
+
+    pub fn boot_record(&self, domain: &Name) -> PathBuf {
+        self.boots().join(format!("{domain}.json"))
     }
 
     fn deployed(&self) -> PathBuf {
