@@ -150,6 +150,9 @@ fn text(document: &impl Serialize) -> Result<String, Status> {
 }
 
 fn parse<T: DeserializeOwned>(data: &str) -> Result<T, Status> {
-    serde_json::from_str(data)
-        .map_err(|error| Problem::internal("a model's document is damaged", error).into())
+    serde_json::from_str(data).map_err(|error| {
+        tracing::error!(%error, "a model's document is damaged");
+        let message = "a model's document in the database is damaged";
+        Problem::new(Code::DataLoss, "MODEL_DAMAGED", message).into()
+    })
 }

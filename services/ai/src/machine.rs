@@ -6,7 +6,7 @@
 //! any order, and repeated passes over the same examples approach the one solution. Source: Hsieh, Chang, Lin, Keerthi,
 //! Sundararajan, "A Dual Coordinate Descent Method for Large-scale Linear SVM" (2008), algorithm 1 with L2 loss.
 
-use crate::vocabulary::{BIAS, Feature};
+use crate::vocabulary::{BIAS, Feature, scale};
 
 /// The cost of an error relative to the weights' length: C, with the default of scikit-learn's LinearSVC.
 const COST: f32 = 1.0;
@@ -72,6 +72,17 @@ impl Weights {
             }
         }
         scores
+    }
+
+    /// The features that were learned before, as a text has them whose other grams are unknown.
+    pub(crate) fn learned(&self, features: &[Feature]) -> Vec<Feature> {
+        let mut learned: Vec<Feature> = features
+            .iter()
+            .copied()
+            .filter(|(row, _)| self.row(*row).iter().any(|weight| *weight != 0.0))
+            .collect();
+        scale(&mut learned);
+        learned
     }
 
     /// Learns from an example, new or known.

@@ -3,11 +3,13 @@
 //! ```text
 //! block: count labels and grams, shuffle, cut into chunks that grow with the number of learned examples
 //!   chunk: predict (accuracy, confidence) ─> learn, together with as many kept examples ─> add to the reservoir
+//! refine: learn the kept examples again, the more often the fewer they are
 //! ```
 //! Nothing here waits, stores or knows other models. The order of examples within a block hardly matters, and learning
 //! is deterministic.
 
 use std::iter;
+use std::ops::RangeInclusive;
 
 use crate::features;
 use crate::machine::{Example, Weights};
@@ -22,6 +24,11 @@ const GRAMS: usize = 1 << 17;
 const CHUNK: u32 = 8;
 /// The number of passes over a chunk and the kept examples that are learned with it.
 const PASSES: usize = 5;
+/// The number of further passes over the kept examples after a block: as many as [`STEPS`] allow, within these limits.
+const FURTHER_PASSES: RangeInclusive<usize> = 2..=20;
+const STEPS: usize = 60_000;
+/// A block has this share of those steps: its share of the kept examples, and at least this much.
+const LEAST_SHARE: f64 = 0.02;
 
 /// A text classifier.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -95,6 +102,7 @@ impl Model {
                 .collect();
             self.learn_chunk(chunk, &mut random);
         }
+        self.refine(block.len(), &mut random);
         Ok(())
     }
 
@@ -108,7 +116,7 @@ impl Model {
             let best = if self.examples == 0 {
                 None
             } else {
-                self.best(&example.features)
+                self.best(&self.weights.learned(&example.features))
             };
             let right = best.is_some_and(|(label, _)| label == usize::from(example.label));
             self.validation.record(best.map(|(_, lead)| lead), right);
@@ -130,6 +138,22 @@ impl Model {
         self.examples = self
             .examples
             .saturating_add(u32::try_from(learned).unwrap_or(u32::MAX));
+    }
+
+    /// Learns the kept examples again, after a block of `learned` examples.
+    fn refine(&mut self, learned: usize, random: &mut fastrand::Rng) {
+        let kept = self.reservoir.examples.len();
+        let passes = (STEPS / kept.max(1)).clamp(*FURTHER_PASSES.start(), *FURTHER_PASSES.end());
+        let share = (learned as f64 / kept.max(1) as f64).clamp(LEAST_SHARE, 1.0);
+        let mut steps = ((passes * kept) as f64 * share) as usize;
+        let mut order: Vec<usize> = (0..kept).collect();
+        while steps > 0 {
+            random.shuffle(&mut order);
+            for &example in order.iter().take(steps) {
+                self.weights.step(&mut self.reservoir.examples[example]);
+            }
+            steps = steps.saturating_sub(kept);
+        }
     }
 
     /// Adds the new labels, and returns the number of each example's label.
@@ -212,6 +236,52 @@ pub(crate) mod tests {
         for (text, label) in news(1) {
             assert_eq!(model.predict(&text).unwrap().label, label);
         }
+    }
+
+    /// The share of the held-out texts that a model gets right.
+    fn share_right(model: &Model) -> f32 {
+        let held_out = texts("held-out");
+        let right = held_out
+            .iter()
+            .filter(|(text, label)| model.predict(text).unwrap().label == label)
+            .count();
+        right as f32 / held_out.len() as f32
+    }
+
+    #[test]
+    fn one_example_per_call_learns_like_one_call() {
+        let examples = texts("train");
+        let (mut whole, mut single) = (Model::default(), Model::default());
+        whole.learn(&examples).unwrap();
+        for example in &examples {
+            single.learn(std::slice::from_ref(example)).unwrap();
+        }
+        let (whole, single) = (share_right(&whole), share_right(&single));
+        assert!((whole - single).abs() < 0.02, "{whole} and {single}");
+    }
+
+    #[test]
+    fn a_second_identical_training_gains_little() {
+        let mut model = Model::default();
+        model.learn(&texts("train")).unwrap();
+        let once = share_right(&model);
+        model.learn(&texts("train")).unwrap();
+        let twice = share_right(&model);
+        assert!(twice - once < 0.015, "{once}, then {twice}");
+    }
+
+    #[test]
+    fn topics_of_a_script_without_spaces_are_learned() {
+        let mut model = Model::default();
+        let news = labelled(&[
+            ("球队在昨晚的足球比赛中获胜", "体育"),
+            ("议会通过了新的预算法案", "政治"),
+            ("前锋在比赛最后时刻进球", "体育"),
+            ("政府公布了选举的结果", "政治"),
+        ]);
+        model.learn(&news).unwrap();
+        assert_eq!(model.predict("这场足球比赛没有进球").unwrap().label, "体育");
+        assert_eq!(model.predict("政府的预算").unwrap().label, "政治");
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! replica's training is lost silently. An interrupted save leaves parts that no head names; the replica that takes
 //! over its lease deletes them.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -15,7 +16,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serving::{Dependency, Problem};
-use tonic::Status;
+use tonic::{Code, Status};
 
 use crate::documents::Documents;
 use crate::format;
@@ -99,13 +100,13 @@ impl ModelStore {
             let model = tokio::task::spawn_blocking(move || format::decode(&bytes))
                 .await
                 .map_err(|error| Problem::internal("failed to decode a model", error))?
-                .map_err(|error| damaged(&format!("{error:#}")))?;
+                .map_err(|error| damaged(id, format!("{error:#}")))?;
             return Ok(Some(Stored {
                 model,
                 version: head.version,
             }));
         }
-        Err(damaged(&"parts that its head names are missing"))
+        Err(damaged(id, "parts that its head names are missing").into())
     }
 
     /// Replaces version `base` of a model (0 if it does not exist), unless another version is stored.
@@ -192,7 +193,8 @@ impl ModelStore {
             let Some(part) = self.documents.read::<Part>(PARTS, part).await? else {
                 return Ok(None);
             };
-            bytes.extend(BASE64.decode(part.data).map_err(|error| damaged(&error))?);
+            let data = BASE64.decode(part.data);
+            bytes.extend(data.map_err(|error| damaged(&head.model, error))?);
         }
         Ok(Some(bytes))
     }
@@ -204,8 +206,11 @@ impl ModelStore {
     }
 }
 
-fn damaged(cause: &dyn std::fmt::Display) -> Status {
-    Problem::internal("a stored model is damaged", cause).into()
+/// What is stored of a model cannot be read; the cause is logged and not sent.
+pub(crate) fn damaged(id: &str, cause: impl Display) -> Problem {
+    tracing::error!(model = id, %cause, "a stored model is damaged");
+    let message = format!("the stored model `{id}` is damaged; train a model with another id");
+    Problem::new(Code::DataLoss, "MODEL_DAMAGED", message).with("model", id)
 }
 
 #[cfg(test)]
@@ -263,6 +268,25 @@ mod tests {
         assert_eq!(store.version("model").await.unwrap(), Some(3));
         assert_eq!(count(&store, PARTS).await, 1);
         assert_eq!(count(&store, LEASES).await, 0);
+    }
+
+    #[tokio::test]
+    async fn a_damaged_model_is_data_loss_and_others_can_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let shutdown = CancellationToken::new().drop_guard();
+        let store = store(&folder, shutdown.token()).await;
+        let whole = format::encode(&Model::default()).unwrap();
+        store.save("whole", &whole, 0).await.unwrap();
+        let cut = &whole[..whole.len() / 2];
+        store.save("cut", cut, 0).await.unwrap();
+        let head = json!({"kind": "head", "model": "partless", "version": 1, "parts": ["none"]});
+        store.documents.create(HEADS, &head).await.unwrap();
+        for id in ["cut", "partless"] {
+            let status = store.load(id).await.unwrap_err();
+            assert_eq!(status.code(), Code::DataLoss, "{status:?}");
+            assert!(status.message().contains(id), "{status:?}");
+        }
+        assert!(store.load("whole").await.unwrap().is_some());
     }
 
     #[tokio::test]

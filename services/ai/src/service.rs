@@ -10,12 +10,13 @@ use pspd_proto::ai::ai_service_server::AiService;
 use pspd_proto::ai::{
     ModelIdentifier, ModelMetrics, PredictRequest, PredictResponse, TrainingData, TrainingStatus,
 };
-use serving::{CancellationToken, Problem};
+use serving::CancellationToken;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_stream::wrappers::IntervalStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::learning::Learning;
+use crate::model_store::damaged;
 use crate::registry::{Entry, Registry};
 use crate::request::{self, check_text};
 use crate::training;
@@ -55,9 +56,10 @@ impl AiService for Ai {
         let id = request::model_id(&model_id)?;
         check_text("input_data", &input_data)?;
         let (entry, stored) = self.registry.open(id).await?;
-        let prediction = stored.model.predict(&input_data).ok_or_else(|| {
-            Problem::internal("a stored model is damaged", format!("`{id}` has no label"))
-        })?;
+        let prediction = stored
+            .model
+            .predict(&input_data)
+            .ok_or_else(|| damaged(id, "it has no label"))?;
         entry.count(prediction.confidence);
         Ok(Response::new(PredictResponse {
             prediction: prediction.label.to_owned(),

@@ -77,24 +77,18 @@ impl Vocabulary {
         }
     }
 
-    /// Log-scaled counts times inverse document frequency, scaled to length 1. Grams without a row count towards the
-    /// length: otherwise a text of unknown words would look like one of the few known words.
+    /// Log-scaled counts times inverse document frequency, scaled to length 1. Grams without a row are left out.
     pub(crate) fn weigh(&self, grams: &[(u32, u32)]) -> Vec<Feature> {
         let texts = self.texts as f32 + 1.0;
-        let mut squares = 0.0;
         let mut features = Vec::with_capacity(grams.len());
         for &(gram, count) in grams {
-            let row = self.rows.get(&gram).copied();
-            let occurrences = row.map_or(0, |row| self.occurrences[row as usize]);
-            let rarity = 1.0 + (texts / (occurrences as f32 + 1.0)).ln();
-            let value = (1.0 + (count as f32).ln()) * rarity;
-            squares += value * value;
-            features.extend(row.map(|row| (row, value)));
+            let Some(&row) = self.rows.get(&gram) else {
+                continue;
+            };
+            let rarity = 1.0 + (texts / (self.occurrences[row as usize] as f32 + 1.0)).ln();
+            features.push((row, (1.0 + (count as f32).ln()) * rarity));
         }
-        let length = squares.sqrt();
-        for (_, value) in &mut features {
-            *value /= length;
-        }
+        scale(&mut features);
         features
     }
 
@@ -114,6 +108,15 @@ impl Vocabulary {
     }
 }
 
+/// Scales features to length 1.
+pub(crate) fn scale(features: &mut [Feature]) {
+    let squares: f32 = features.iter().map(|(_, value)| value * value).sum();
+    let length = squares.sqrt();
+    for (_, value) in features {
+        *value /= length;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,13 +133,14 @@ mod tests {
             [1, 2]
         );
         assert!(features[0].1 < features[1].1, "{features:?}");
-        let length: f32 = features.iter().map(|(_, value)| value * value).sum();
-        assert!((length - 1.0).abs() < 1e-6);
+        let length =
+            |features: &[Feature]| -> f32 { features.iter().map(|(_, value)| value * value).sum() };
+        assert!((length(&features) - 1.0).abs() < 1e-6);
 
         assert_eq!(vocabulary.prune(2), [Some(0), Some(1), None, Some(2)]);
         assert_eq!(vocabulary.grams(), [(7, 3), (9, 2)]);
-        let unknown: Vec<Feature> = vocabulary.weigh(&[(7, 1), (8, 1)]);
-        assert_eq!(unknown.len(), 1);
-        assert!(unknown[0].1 < 0.6, "{unknown:?}");
+        let known = vocabulary.weigh(&[(7, 1), (8, 1)]);
+        assert_eq!(known.len(), 1);
+        assert!((length(&known) - 1.0).abs() < 1e-6, "{known:?}");
     }
 }
