@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
 
 use crate::host;
 
@@ -67,6 +67,8 @@ pub(super) struct Daemon {
     pid: Option<Pid>,
     started: Instant,
     delay: Duration,
+    /// Whether its socket existed since it was started.
+    had_socket: bool,
 }
 
 impl Daemon {
@@ -77,6 +79,7 @@ impl Daemon {
             pid: None,
             started: Instant::now(),
             delay: FIRST_DELAY,
+            had_socket: false,
         };
         daemon.spawn()?;
         daemon.wait_for_answer(socket)?;
@@ -97,7 +100,26 @@ impl Daemon {
         // Process 1 reaps all children, so only the process id of `Child` is needed.
         self.pid = Pid::from_raw(child.id().try_into()?);
         self.started = Instant::now();
+        self.had_socket = false;
         Ok(())
+    }
+
+    /// Takes whether its socket exists now; returns whether it was removed. One that libvirtd does not create in time
+    /// counts as removed.
+    pub(super) fn lost_socket(&mut self, exists: bool) -> bool {
+        let expected = self.had_socket || self.started.elapsed() > READY_WITHIN;
+        self.had_socket |= exists;
+        self.pid.is_some() && expected && !exists
+    }
+
+    /// Ends libvirtd. Its domains and networks continue to run, and [`Daemon::ended`] follows.
+    pub(super) fn end(&mut self) -> anyhow::Result<()> {
+        // Not again until the next one had time to start.
+        (self.had_socket, self.started) = (false, Instant::now());
+        match self.pid {
+            Some(pid) => kill_process(pid, Signal::TERM).context("failed to end libvirtd"),
+            None => Ok(()),
+        }
     }
 
     /// Waits until libvirtd answers, and reaps processes meanwhile: libvirtd probes QEMU in processes that become
@@ -182,12 +204,30 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_socket_is_lost_only_after_it_existed() {
+        let mut daemon = Daemon {
+            program: PathBuf::new(),
+            pid: Pid::from_raw(7),
+            started: Instant::now(),
+            delay: FIRST_DELAY,
+            had_socket: false,
+        };
+        let lost = [false, true, true, false].map(|exists| daemon.lost_socket(exists));
+        assert_eq!(lost, [false, false, false, true]);
+        daemon.had_socket = false;
+        assert!(!daemon.lost_socket(false));
+        daemon.started = Instant::now() - READY_WITHIN - POLL;
+        assert!(daemon.lost_socket(false));
+    }
+
+    #[test]
     fn the_restart_delay_doubles_while_libvirtd_ends_early() {
         let mut daemon = Daemon {
             program: PathBuf::new(),
             pid: None,
             started: Instant::now(),
             delay: FIRST_DELAY,
+            had_socket: false,
         };
         let delays: Vec<u128> = (0..11).map(|_| daemon.next_delay().as_millis()).collect();
         assert_eq!(

@@ -11,6 +11,7 @@
 //! ```
 
 mod daemon;
+mod holder;
 mod host;
 mod inherited;
 pub mod keepalive;

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::holder::{self, Holder};
 use crate::host;
 use crate::inherited;
 use crate::wire::{self, Announcement, Reply, Request, Status};
@@ -29,6 +30,8 @@ const LONGEST_SOCKET_PATH: usize = 107;
 const START_WITHIN: Duration = Duration::from_secs(90);
 const STOP_WITHIN: Duration = Duration::from_secs(30);
 const REPLY_WITHIN: Duration = Duration::from_secs(10);
+/// A supervisor restores a socket that was removed within [`crate::supervisor::CHECK`].
+const RESTORED_WITHIN: Duration = Duration::from_secs(5);
 const LOCK_POLL: Duration = Duration::from_millis(20);
 
 /// Whether a supervisor has namespaces and libvirtd, or only relays connections.
@@ -51,15 +54,38 @@ pub(super) fn libvirt_socket(dir: &Path) -> PathBuf {
     runtime_directory(dir).join("libvirt-sock")
 }
 
-/// Returns the status of the supervisor of `dir`, if it is running.
+/// Returns the status of the supervisor of `dir`, if it is running. One whose socket was removed gets the time to restore
+/// it; one that still does not answer is an error that names its process.
 pub(super) fn status(dir: &Path) -> anyhow::Result<Option<Status>> {
-    let socket = control_socket(dir);
-    let reply = wire::call(&socket, &Request::Status, None, REPLY_WITHIN);
-    match reply {
-        Ok((Reply::Status(status), _)) => Ok(Some(status)),
-        Ok((reply, _)) => {
+    let deadline = Instant::now() + RESTORED_WITHIN;
+    loop {
+        if let Some(status) = ask(dir)? {
+            return Ok(Some(status));
+        }
+        let Some(holder) = holder::find(dir) else {
+            return Ok(None);
+        };
+        refuse_after(deadline, dir, Some(holder))?;
+        std::thread::sleep(LOCK_POLL);
+    }
+}
+
+/// Asks the supervisor on its socket; `None` if nobody listens there.
+fn ask(dir: &Path) -> anyhow::Result<Option<Status>> {
+    match request(dir, &Request::Status)? {
+        Some(Reply::Status(status)) => Ok(Some(status)),
+        Some(reply) => {
             bail!("unexpected reply of the supervisor to a status request: `{reply:?}`")
         }
+        None => Ok(None),
+    }
+}
+
+/// Sends a request to the supervisor of `dir`; `None` if nobody listens on its socket.
+fn request(dir: &Path, request: &Request) -> anyhow::Result<Option<Reply>> {
+    let socket = control_socket(dir);
+    match wire::call(&socket, request, None, REPLY_WITHIN) {
+        Ok((reply, _)) => Ok(Some(reply)),
         Err(error) if is_not_running(&error) => Ok(None),
         Err(error) => Err(error)
             .with_context(|| format!("failed to call the supervisor on `{}`", socket.display())),
@@ -86,51 +112,61 @@ pub(super) fn start(program: &Path, dir: &Path, kind: Kind) -> anyhow::Result<St
         .with_context(|| format!("failed to create directory `{}`", dir.display()))?;
     let deadline = Instant::now() + START_WITHIN;
     loop {
-        if let Some(status) = status(dir)? {
+        if let Some(status) = ask(dir)? {
             return Ok(status);
         }
-        if let Some(lock) = try_lock(dir)? {
-            // Another process may have started a supervisor before the lock was taken.
-            launch(program, dir, kind, lock)?;
-            return status(dir)?.context("the supervisor ended immediately after its start");
+        let (lock, holder) = (try_lock(dir)?, holder::find(dir));
+        match (lock, holder) {
+            (Some(lock), None) => {
+                launch(program, dir, kind, lock)?;
+                return ask(dir)?.context("the supervisor ended immediately after its start");
+            }
+            // Another process may have started it, or it restores its socket.
+            (_, holder) => refuse_after(deadline, dir, holder)?,
         }
-        ensure!(
-            Instant::now() < deadline,
-            "timed out: `{}` is locked, but no supervisor answers on `{}`",
-            dir.join("lock").display(),
-            control_socket(dir).display()
-        );
         std::thread::sleep(LOCK_POLL);
     }
 }
 
 /// Stops the supervisor and waits until the last process of its lab has ended.
 pub(super) fn stop(dir: &Path) -> anyhow::Result<()> {
-    let socket = control_socket(dir);
-    match wire::call(&socket, &Request::Stop, None, REPLY_WITHIN) {
-        Ok(_) => {}
-        Err(error) if is_not_running(&error) => {}
-        Err(error) => {
-            return Err(error).with_context(|| {
-                format!("failed to stop the supervisor on `{}`", socket.display())
-            });
-        }
-    }
     let deadline = Instant::now() + STOP_WITHIN;
     loop {
-        if let Some(_lock) = try_lock(dir)? {
-            return clear_runtime_directory(dir);
+        // Again while it lives: it may be restoring its socket.
+        request(dir, &Request::Stop)?;
+        let holder = holder::find(dir);
+        match (dir.exists(), holder) {
+            (false, None) => return Ok(()),
+            (true, None) => {
+                if let Some(_lock) = try_lock(dir)? {
+                    return clear_runtime_directory(dir);
+                }
+            }
+            (_, Some(_)) => {}
         }
-        ensure!(
-            Instant::now() < deadline,
-            "processes of `{}` are still running {} s after the supervisor was stopped",
-            dir.display(),
-            STOP_WITHIN.as_secs()
-        );
+        refuse_after(deadline, dir, holder)?;
         std::thread::sleep(LOCK_POLL);
     }
 }
 
+/// Fails with the process that holds the directory: after the deadline, or at once where waiting is of no use.
+fn refuse_after(deadline: Instant, dir: &Path, holder: Option<Holder>) -> anyhow::Result<()> {
+    let late = Instant::now() >= deadline || !dir.exists();
+    match holder {
+        Some(holder) if late || holder.state == holder::State::Stopped => bail!(
+            "the supervisor of `{}` does not answer: {holder}",
+            dir.display()
+        ),
+        None if late => bail!(
+            "`{}` is locked by a process that cannot be seen from here, and no supervisor answers on `{}`",
+            dir.join("lock").display(),
+            control_socket(dir).display()
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// Locks a directory that exists.
 fn try_lock(dir: &Path) -> anyhow::Result<Option<File>> {
     let path = dir.join("lock");
     let lock = File::options()
@@ -202,7 +238,7 @@ fn command(program: &Path, dir: &Path, kind: Kind) -> Command {
         }
         command.arg("--");
     }
-    command.arg(program).arg("lab-supervisor").arg(dir);
+    command.arg(program).arg(holder::SUBCOMMAND).arg(dir);
     command
 }
 

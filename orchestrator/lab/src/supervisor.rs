@@ -1,18 +1,18 @@
 //! The supervisor process of a lab: process 1 of its namespaces. Without namespaces, it only relays connections.
 //!
 //! One thread serves the control socket, the relays and the child processes. It reaps every process of the lab and
-//! restarts libvirtd when that ends. When the supervisor ends, all processes of the lab end. It does not shut down
+//! restarts libvirtd when that ends. It restores its lock and sockets when somebody removes them. When the supervisor ends, all processes of the lab end. It does not shut down
 //! domains: the caller does so before it asks the supervisor to stop.
 //!
 //! Descriptor 0 is the lock file of the lab's directory, held until the last process of the lab ends; descriptor 1
 //! receives one line for the parent process ([`Announcement`]); descriptor 2 is the log.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use crate::daemon::{self, Daemon};
 use crate::publish::Published;
@@ -35,6 +35,8 @@ use crate::{host, namespace};
 
 /// The limit of open files for the relays; the same as in libvirtd's systemd unit.
 const DESCRIPTORS: u64 = 8192;
+/// The time between two looks at the files that others find the lab by.
+pub(super) const CHECK: Duration = Duration::from_secs(1);
 /// The deadline for a client to send its request.
 const REQUEST: Duration = Duration::from_secs(10);
 
@@ -99,7 +101,10 @@ fn start_lab(dir: &Path) -> anyhow::Result<(Option<Daemon>, Vec<String>)> {
 }
 
 struct Supervisor {
-    control: UnixListener,
+    dir: PathBuf,
+    control: Control,
+    /// Descriptor 0, or the lock that replaces it after it was removed.
+    lock: File,
     children: Signal,
     terminate: Signal,
     daemon: Option<Daemon>,
@@ -116,15 +121,10 @@ struct Shared {
 
 impl Supervisor {
     fn new(dir: &Path, daemon: Option<Daemon>, notes: Vec<String>) -> anyhow::Result<Supervisor> {
-        let path = control_socket(dir);
-        let control = UnixListener::bind(&path)
-            .and_then(|listener| {
-                fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
-                Ok(listener)
-            })
-            .with_context(|| format!("failed to listen on `{}`", path.display()))?;
         Ok(Supervisor {
-            control,
+            dir: dir.to_owned(),
+            control: Control::bind(dir)?,
+            lock: File::from(io::stdin().as_fd().try_clone_to_owned()?),
             children: signal(SignalKind::child()).context("failed to handle SIGCHLD")?,
             terminate: signal(SignalKind::terminate()).context("failed to handle SIGTERM")?,
             daemon,
@@ -140,10 +140,12 @@ impl Supervisor {
     async fn run(mut self) -> anyhow::Result<()> {
         // Children may have ended before the signal handler was installed.
         self.reap();
+        let mut check = interval(CHECK);
+        check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let restart = self.restart;
             tokio::select! {
-                accepted = self.control.accept() => match accepted {
+                accepted = self.control.listener.accept() => match accepted {
                     Ok((stream, _)) => {
                         tokio::spawn(serve(stream, self.shared.clone()));
                     }
@@ -155,6 +157,11 @@ impl Supervisor {
                 _ = self.children.recv() => self.reap(),
                 () = sleep_until(restart.unwrap_or_else(Instant::now)), if restart.is_some() => {
                     self.restart_daemon();
+                }
+                _ = check.tick() => {
+                    if let Err(error) = self.restore() {
+                        log(format_args!("{error:#}"));
+                    }
                 }
                 _ = self.terminate.recv() => return Ok(()),
                 () = self.shared.stop.notified() => return Ok(()),
@@ -175,6 +182,49 @@ impl Supervisor {
         }
     }
 
+    /// Restores what somebody removed: the lock, the control socket, libvirt's socket.
+    fn restore(&mut self) -> anyhow::Result<()> {
+        self.restore_lock()?;
+        if !self.control.is_at_its_path() {
+            self.control = Control::bind(&self.dir)?;
+            log(format_args!("restored the control socket"));
+        }
+        let socket = libvirt_socket(&self.dir);
+        let exists = fs::metadata(&socket).is_ok_and(|found| found.file_type().is_socket());
+        if let Some(daemon) = &mut self.daemon
+            && daemon.lost_socket(exists)
+        {
+            log(format_args!(
+                "`{}` was removed; restarting libvirtd",
+                socket.display()
+            ));
+            daemon.end()?;
+        }
+        Ok(())
+    }
+
+    fn restore_lock(&mut self) -> anyhow::Result<()> {
+        let path = self.dir.join("lock");
+        let held = self.lock.metadata();
+        let held = held.context("failed to read the lock's metadata")?;
+        let found = fs::metadata(&path);
+        if found.is_ok_and(|found| (found.dev(), found.ino()) == (held.dev(), held.ino())) {
+            return Ok(());
+        }
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .with_context(|| format!("failed to restore `{}`", path.display()))?;
+        // A client that looks for a lab holds it for a moment; then the next check restores it.
+        if lock.try_lock().is_ok() {
+            self.lock = lock;
+            log(format_args!("restored the lock"));
+        }
+        Ok(())
+    }
+
     fn restart_daemon(&mut self) {
         self.restart = None;
         let Some(daemon) = &mut self.daemon else {
@@ -185,6 +235,48 @@ impl Supervisor {
             log(format_args!("{error:#}; retrying in {delay:?}"));
             self.restart = Some(Instant::now() + delay);
         }
+    }
+}
+
+/// The listening control socket.
+struct Control {
+    listener: UnixListener,
+    path: PathBuf,
+    /// Device and inode.
+    bound: (u64, u64),
+}
+
+impl Control {
+    /// Listens in the runtime directory of `dir`, instead of on what is at this path.
+    fn bind(dir: &Path) -> anyhow::Result<Control> {
+        let path = control_socket(dir);
+        let bind = || -> io::Result<Control> {
+            match fs::DirBuilder::new()
+                .mode(0o700)
+                .create(runtime_directory(dir))
+            {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            let listener = UnixListener::bind(&path)?;
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+            let bound = fs::symlink_metadata(&path)?;
+            Ok(Control {
+                listener,
+                bound: (bound.dev(), bound.ino()),
+                path: path.clone(),
+            })
+        };
+        bind().with_context(|| format!("failed to listen on `{}`", path.display()))
+    }
+
+    fn is_at_its_path(&self) -> bool {
+        let found = fs::symlink_metadata(&self.path);
+        found.is_ok_and(|found| (found.dev(), found.ino()) == self.bound)
     }
 }
 

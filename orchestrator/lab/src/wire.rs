@@ -15,6 +15,8 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::holder::{Holder, State};
+
 /// The maximum size of a message: more than the addresses that a host can realistically publish.
 const LONGEST: usize = 256 * 1024;
 
@@ -93,11 +95,35 @@ pub(super) fn call(
     let stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(limit))?;
     stream.set_write_timeout(Some(limit))?;
-    send(stream.as_fd(), request, pass)?;
+    refuse_stopped(&stream)?;
+    send(stream.as_fd(), request, pass).map_err(|error| silent(&stream, error))?;
     let mut incoming = Incoming::default();
-    while !incoming.receive(stream.as_fd())? {}
+    while !incoming
+        .receive(stream.as_fd())
+        .map_err(|error| silent(&stream, error))?
+    {}
     let (reply, passed) = incoming.parse::<Reply>()?;
     Ok((reply.into_result()?, passed))
+}
+
+/// Fails at once where the process that listens is stopped: the kernel would still accept the connection for it.
+fn refuse_stopped(stream: &UnixStream) -> io::Result<()> {
+    match Holder::listening(stream) {
+        Some(holder) if holder.state == State::Stopped => {
+            Err(io::Error::new(io::ErrorKind::TimedOut, holder.to_string()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Says of a timed out read or write which process did not answer.
+fn silent(stream: &UnixStream, error: io::Error) -> io::Error {
+    match Holder::listening(stream) {
+        Some(holder) if error.kind() == io::ErrorKind::WouldBlock => {
+            io::Error::new(io::ErrorKind::TimedOut, holder.to_string())
+        }
+        _ => error,
+    }
 }
 
 /// Sends one message. A new socket's buffer is large enough, so that a partial write is an error.

@@ -102,6 +102,45 @@ fn a_lab_does_not_inherit_the_callers_open_files() {
     lab.stop().unwrap();
 }
 
+/// `rm DIR/run/control` must not leave a lab that nothing finds.
+#[test]
+fn a_lab_without_its_sockets_is_stopped_truly() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("lab");
+    let (lab, _) = Lab::start_with(&program(), &dir).unwrap();
+    let processes = outside_processes("", &dir);
+    assert!(processes.len() > 2, "{processes:?}");
+    let host = free_address();
+    lab.publish(host, "10.213.0.9:1".parse().unwrap()).unwrap();
+    fs::remove_dir_all(dir.join("run")).unwrap();
+    fs::remove_file(dir.join("lock")).unwrap();
+    lab.stop().unwrap();
+    poll("every process to end", || {
+        processes.iter().all(|process| !process.exists())
+    });
+    assert!(TcpStream::connect(host).is_err());
+    assert!(Lab::running(&dir).unwrap().is_none());
+}
+
+/// A lab whose directory was removed cannot be reached any more: its process is named.
+#[test]
+fn a_lab_without_its_directory_is_named() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("lab");
+    let (lab, _) = Lab::start_with(&program(), &dir).unwrap();
+    let pid = supervisor(&dir);
+    fs::remove_dir_all(&dir).unwrap();
+    let number = pid.as_raw_nonzero();
+    for error in [Lab::running(&dir).unwrap_err(), lab.stop().unwrap_err()] {
+        let error = format!("{error:#}");
+        assert!(error.contains(&format!("`kill {number}`")), "{error}");
+    }
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    poll("the named process to end", || {
+        matches!(Lab::running(&dir), Ok(None))
+    });
+}
+
 #[test]
 fn sockets_of_a_long_path_move_to_a_short_one() {
     let home = tempfile::tempdir().unwrap();
@@ -182,6 +221,8 @@ fn start_use_and_stop(home: &Path) {
     dials_reach_only_the_lab(&lab);
     published_addresses_reach_the_lab(&lab);
     libvirtd_is_restarted(&lab, &dir);
+    removed_files_are_restored(&lab, &dir);
+    a_stopped_supervisor_is_named(&dir);
     report_memory(&lab);
 
     let qemu = outside_processes("guest=lab-test", &dir);
@@ -281,6 +322,58 @@ fn libvirtd_is_restarted(lab: &Lab, dir: &Path) {
     });
 }
 
+/// Anybody may remove a file or socket: the lab is found, and goes on.
+fn removed_files_are_restored(lab: &Lab, dir: &Path) {
+    let namespace = namespace_id(lab);
+    let run = fs::read_link(dir.join("run")).unwrap_or(dir.join("run"));
+    let control = run.join("control");
+    let damages: [(&str, &dyn Fn()); 5] = [
+        ("the control socket", &|| fs::remove_file(&control).unwrap()),
+        ("the control socket, replaced", &|| {
+            fs::remove_file(&control).unwrap();
+            fs::write(&control, "no socket").unwrap();
+        }),
+        ("libvirt's socket", &|| {
+            fs::remove_file(run.join("libvirt-sock")).unwrap()
+        }),
+        ("the lock", &|| fs::remove_file(dir.join("lock")).unwrap()),
+        ("the runtime directory", &|| {
+            fs::remove_dir_all(&run).unwrap()
+        }),
+    ];
+    for (what, damage) in damages {
+        let started = Instant::now();
+        damage();
+        let (again, _) = Lab::start_with(&program(), dir).unwrap();
+        assert_eq!(namespace_id(&again), namespace, "{what}: another lab");
+        poll(&format!("libvirt to answer without {what}"), || {
+            let state = output(lab, "virsh domstate lab-test");
+            state.status.success() && text(&state.stdout) == "running"
+        });
+        poll(&format!("files to be restored after {what}"), || {
+            let lock = fs::File::open(dir.join("lock"));
+            run.join("libvirt-sock").exists() && lock.is_ok_and(|lock| lock.try_lock().is_err())
+        });
+        println!("restored after the loss of {what}: {:?}", started.elapsed());
+    }
+}
+
+fn a_stopped_supervisor_is_named(dir: &Path) {
+    let pid = supervisor(dir);
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    poll("the supervisor to stop", || {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap();
+        stat.contains(") T ")
+    });
+    let started = Instant::now();
+    let error = format!("{:#}", Lab::running(dir).unwrap_err());
+    rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
+    let number = pid.as_raw_nonzero();
+    let expected = format!("process {number} is stopped. Run `kill -CONT {number}` to continue it");
+    assert!(error.ends_with(&expected), "{error}");
+    assert!(started.elapsed() < Duration::from_secs(2));
+}
+
 fn report_memory(lab: &Lab) {
     println!("kB resident (proportional) of the lab's processes:");
     println!(
@@ -296,19 +389,7 @@ fn report_memory(lab: &Lab) {
 
 fn a_killed_supervisor_ends_every_process(dir: &Path, qemu: &[PathBuf]) {
     let supervisor = outside_processes("lab-supervisor", dir);
-    assert!(!supervisor.is_empty());
-    let inner = supervisor
-        .iter()
-        .find(|process| !text(&fs::read(process.join("cmdline")).unwrap()).contains("unshare"))
-        .unwrap();
-    let pid: i32 = inner
-        .file_name()
-        .unwrap()
-        .to_str()
-        .unwrap()
-        .parse()
-        .unwrap();
-    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    let pid = self::supervisor(dir);
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     let started = Instant::now();
     poll("every process of the lab to end", || {
@@ -318,6 +399,16 @@ fn a_killed_supervisor_ends_every_process(dir: &Path, qemu: &[PathBuf]) {
     });
     println!("every process ended after {:?}", started.elapsed());
     assert!(Lab::running(dir).unwrap().is_none());
+}
+
+/// The supervisor itself, and not the `unshare` that waits for it.
+fn supervisor(dir: &Path) -> rustix::process::Pid {
+    let supervisor = outside_processes("lab-supervisor", dir);
+    let inner = supervisor
+        .iter()
+        .find(|process| !text(&fs::read(process.join("cmdline")).unwrap()).contains("unshare"));
+    let pid = inner.unwrap().file_name().unwrap().to_str().unwrap();
+    rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap()
 }
 
 /// Processes of the lab in `dir` with a word in their command line, as seen from outside.
