@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::archive::{Opened, Placement};
 use crate::event::Events;
 use crate::execute::{Outcome, World, execute};
-use crate::observe::{Host, observe};
+use crate::observe::{Extent, Host, observe};
 use crate::state::{Home, Journal, Paths};
 
 /// A change of a deployment.
@@ -38,13 +38,14 @@ pub struct Now<'a> {
 /// Executes the plan that is made from the current state.
 pub async fn apply(
     run: Run<'_>,
+    extent: Extent,
     plan: impl FnOnce(Now<'_>) -> anyhow::Result<Plan>,
 ) -> anyhow::Result<Outcome> {
     let home = run.paths.deployment(&run.spec.name);
     home.create()?;
     note_interrupted(&home, run.events)?;
     let host = Host::attach(run.paths, run.spec)?;
-    let observed = observe(&host, run.spec).await?;
+    let observed = observe(&host, run.spec, extent).await?;
     let plan = plan(Now {
         spec: run.spec,
         intent: &home.intent()?,

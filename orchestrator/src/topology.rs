@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
-use pspd_model::spec::Spec;
-use pspd_model::topology::{Faults, Found, parse};
+use pspd_model::spec::{Name, Spec};
+use pspd_model::topology::{self, Faults, Found, parse};
 
 /// The maximum size of a file. A topology with a hundred domains has about 50 KiB.
 const LARGEST: u64 = 1 << 20;
@@ -22,6 +22,11 @@ pub fn load(path: &Path) -> Result<Spec, Faults> {
         Err(_) => Found::Nothing,
     })
     .map_err(|faults| Faults::in_text(&path, &text, faults))
+}
+
+/// Reads only the name in a topology file: the files that it names may be gone.
+pub fn name(path: &Path) -> Option<Name> {
+    topology::name(&read_text(path).ok()?)
 }
 
 fn read_text(path: &Path) -> Result<String, String> {
@@ -53,6 +58,23 @@ mod tests {
         file.as_file().set_len(100 << 20).unwrap();
         let faults = load(file.path()).unwrap_err().to_string();
         assert!(faults.contains("larger than 1 MiB"), "{faults}");
+    }
+
+    #[test]
+    fn a_name_is_read_of_a_topology_that_is_invalid() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for (text, found) in [
+            (
+                "name: demo\nimages: {a: {recipe: ./gone}}\nnonsense: 1\n",
+                Some("demo"),
+            ),
+            ("domains: {}\n", None),
+            ("name: [demo", None),
+        ] {
+            std::fs::write(file.path(), text).unwrap();
+            let name = name(file.path());
+            assert_eq!(name.as_ref().map(Name::as_str), found, "{text}");
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ use crate::identity::Identity;
 use crate::image::media::Media;
 use crate::image::{self, GuestImage};
 use crate::libvirt::{Connection, Domain};
-use crate::observe::Host;
+use crate::observe::{Extent, Host};
 use crate::state::Paths;
 use crate::topology;
 
@@ -147,7 +147,7 @@ async fn change(
         cancel,
         jobs: JOBS,
     };
-    let outcome = apply(run, |now| {
+    let outcome = apply(run, Extent::Complete, |now| {
         let up = || plan::up(now.spec, now.intent, now.observed);
         Ok(match change {
             Change::StartLab => only(up()?, |action| matches!(action, Action::StartLab)),

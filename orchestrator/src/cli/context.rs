@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use pspd_lab::Lab;
 use pspd_model::spec::{Name, Spec};
 use tokio_util::sync::CancellationToken;
@@ -13,7 +13,7 @@ use crate::identity::Identity;
 use crate::libvirt::Connection;
 use crate::observe::Host;
 use crate::reach::Reach;
-use crate::state::Paths;
+use crate::state::{self, Paths};
 use crate::topology;
 
 pub(super) struct Context {
@@ -46,15 +46,78 @@ impl Context {
         })
     }
 
-    /// The spec that the last `up` recorded, or else that of the topology file.
+    /// The spec that the last `up` recorded, or else that of the topology file. A topology that names a recorded
+    /// deployment need not be valid, and the files that it names need not exist.
     pub(super) fn deployed_spec(&self) -> anyhow::Result<Spec> {
         if self.deployment.is_some() {
             return self.recorded();
         }
-        let spec = self.spec()?;
-        let recorded = self.paths.deployment(&spec.name).recorded_spec();
-        // With a damaged record, the topology file still allows the command to work.
-        Ok(recorded.ok().flatten().unwrap_or(spec))
+        let recorded = topology::name(&self.file)
+            .map(|name| self.paths.deployment(&name).recorded_spec())
+            // With a damaged record, the topology file still allows the command to work.
+            .and_then(|recorded| recorded.ok().flatten());
+        match recorded {
+            Some(spec) => Ok(spec),
+            None => self.spec().map_err(|error| self.name_deployments(error)),
+        }
+    }
+
+    /// Adds to an error of the topology how to do without it.
+    fn name_deployments(&self, error: anyhow::Error) -> anyhow::Error {
+        let here = match self.names_from_here() {
+            Ok(Some(names)) => format!("; from this file came {names}"),
+            _ => String::new(),
+        };
+        let hint = format!("This command needs no topology with `--deployment NAME`{here}");
+        match error.downcast::<Coded>() {
+            Ok(Coded { exit, message }) => Coded {
+                exit,
+                message: format!("{}\n\n{hint}", message.trim_end()),
+            }
+            .into(),
+            Err(error) => error,
+        }
+    }
+
+    /// The topology file's absolute path, where the command takes the spec from it.
+    pub(super) fn origin(&self) -> Option<PathBuf> {
+        match self.deployment {
+            Some(_) => None,
+            None => state::resolved_origin(&self.file),
+        }
+    }
+
+    /// The deployments that came from this topology file, for people; `None` if there is none.
+    pub(super) fn names_from_here(&self) -> anyhow::Result<Option<String>> {
+        let Some(here) = self.origin() else {
+            return Ok(None);
+        };
+        let mut names = Vec::new();
+        for home in self.paths.deployments()? {
+            if home.origin()?.as_ref() == Some(&here) {
+                let name = home.path().file_name().unwrap_or_default();
+                names.push(format!("`{}`", name.to_string_lossy()));
+            }
+        }
+        names.sort();
+        Ok((!names.is_empty()).then(|| names.join(", ")))
+    }
+
+    /// Fails where the topology is in another directory than the one that the deployment came from: somebody else may
+    /// use the same name.
+    pub(super) fn refuse_other_origin(&self, spec: &Spec, hint: &str) -> anyhow::Result<()> {
+        let came_from = self.paths.deployment(&spec.name).origin()?;
+        let (Some(came_from), Some(here)) = (came_from, self.origin()) else {
+            return Ok(());
+        };
+        ensure!(
+            came_from.parent() == here.parent(),
+            "deployment `{}` came from `{}`, and `{}` has the same name. {hint}",
+            spec.name,
+            came_from.display(),
+            here.display()
+        );
+        Ok(())
     }
 
     fn recorded(&self) -> anyhow::Result<Spec> {

@@ -2,11 +2,14 @@
 
 use std::io::Write as _;
 
+use anyhow::bail;
+use pspd_lab::Relay;
 use pspd_model::plan::Volumes;
 
 use super::context::{Context, cancelled_by_signals, runtime};
 use super::exit::Exit;
 use super::run::{Change, change};
+use crate::observe::Extent;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -24,7 +27,22 @@ pub(super) struct Args {
 pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let spec = context.deployed_spec()?;
     let home = context.paths.deployment(&spec.name);
-    if !home.exists() {
+    context.refuse_other_origin(
+        &spec,
+        &format!(
+            "Pass `--deployment {}` to take it down all the same",
+            spec.name
+        ),
+    )?;
+    // Its files may be gone, and its guests not.
+    if !home.exists() && Relay::running(&home.lab())?.is_none() {
+        if let Some(other) = context.names_from_here()? {
+            bail!(
+                "deployment `{}` does not exist on this host. From `{}` came {other}: pass `--deployment NAME` to take it down",
+                spec.name,
+                context.file.display()
+            );
+        }
         writeln!(
             std::io::stderr(),
             "deployment `{}` does not exist on this host; nothing to do",
@@ -44,6 +62,7 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
             json: args.json,
             no_wait: args.no_wait,
             jobs: crate::execute::JOBS,
+            extent: Extent::Existing,
             forget: args.volumes,
         };
         change(context, spec, change_to, cancel, |now| {

@@ -18,6 +18,7 @@ use crate::archive::{Opened, Packed, Target};
 use crate::cancelled::Cancelled;
 use crate::event::{Event, seconds};
 use crate::execute::Outcome;
+use crate::observe::Extent;
 use crate::report::{self, Style};
 
 #[derive(clap::Args)]
@@ -117,6 +118,7 @@ async fn export(
         spec.name
     );
     let change = Change {
+        extent: Extent::Complete,
         command: "export",
         json: args.json,
         no_wait: args.no_wait,

@@ -17,7 +17,9 @@ use crate::archive::{Opened, Placement, TOPOLOGY, Taken, Wanted, placement};
 use crate::cancelled::Cancelled;
 use crate::event::{Event, Events};
 use crate::execute::{JOBS, Outcome};
+use crate::observe::Extent;
 use crate::report::Style;
+use crate::state::resolved_origin;
 use crate::{observe, topology};
 
 #[derive(clap::Args)]
@@ -125,6 +127,11 @@ async fn import(
     };
     let outcome = apply::import(run, &plan, opened, Arc::clone(&placement)).await?;
     placed(outcome)?;
+    // Without its folder, `--deployment` still names it.
+    placement.home.record_spec(&placement.spec)?;
+    if let Some(origin) = resolved_origin(&placement.folder.join(TOPOLOGY)) {
+        placement.home.record_origin(&origin)?;
+    }
     Ok(placement)
 }
 
@@ -185,10 +192,11 @@ async fn up(
         json,
         no_wait: false,
         jobs: JOBS,
+        extent: Extent::Complete,
         forget: false,
     };
     change(context, spec, change_to, cancel, |now| {
-        plan_up(&placement.home, &now)
+        plan_up(&placement.home, resolved_origin(&file).as_deref(), &now)
     })
     .await
 }

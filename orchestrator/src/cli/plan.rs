@@ -2,7 +2,7 @@
 
 use super::context::{Context, runtime};
 use super::exit::Exit;
-use crate::observe::{Host, observe};
+use crate::observe::{Extent, Host, observe};
 use crate::report;
 
 #[derive(clap::Args)]
@@ -10,13 +10,22 @@ pub(super) struct Args {
     /// Print the plan as JSON
     #[arg(long)]
     json: bool,
+    /// Plan for a deployment of the same name that came from another directory
+    #[arg(long)]
+    adopt: bool,
 }
 
 pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let spec = context.spec()?;
+    if !args.adopt {
+        context.refuse_other_origin(
+            &spec,
+            "Change its `name`, or pass `--adopt` to plan for it all the same",
+        )?;
+    }
     let plan = runtime()?.block_on(async {
         let host = Host::attach(&context.paths, &spec)?;
-        let observed = observe(&host, &spec).await?;
+        let observed = observe(&host, &spec, Extent::Complete).await?;
         let intent = host.home.intent()?;
         anyhow::Ok(pspd_model::plan::drift(&spec, &intent, &observed)?)
     })?;

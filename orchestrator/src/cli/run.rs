@@ -1,6 +1,7 @@
 //! What commands that change a deployment share: the lock, [`apply`], and the summary.
 
 use std::io::Write as _;
+use std::path::Path;
 
 use pspd_model::plan::{DomainStep, Plan, StepId};
 use pspd_model::spec::Spec;
@@ -12,6 +13,7 @@ use super::exit::{Coded, Exit};
 use crate::apply::{Now, Run, apply};
 use crate::event::Events;
 use crate::execute::Outcome;
+use crate::observe::Extent;
 use crate::report::{self, Style};
 use crate::state::{Home, Lock, Locked, Patience};
 
@@ -21,6 +23,8 @@ pub(super) struct Change {
     pub json: bool,
     pub no_wait: bool,
     pub jobs: usize,
+    /// What the planner looks at.
+    pub extent: Extent,
     /// Whether success removes the deployment's directory with its keys.
     pub forget: bool,
 }
@@ -62,7 +66,7 @@ pub(super) async fn outcome(
             cancel,
             jobs: change.jobs,
         };
-        let outcome = apply(run, plan).await?;
+        let outcome = apply(run, change.extent, plan).await?;
         if change.forget && outcome.is_success() {
             home.remove()?;
         }
@@ -71,10 +75,13 @@ pub(super) async fn outcome(
     .await
 }
 
-/// Plans an `up`, and records the spec for commands that have no topology file.
-pub(super) fn plan_up(home: &Home, now: &Now<'_>) -> anyhow::Result<Plan> {
+/// Plans an `up`, and records the spec, and the file that it came from, for commands without a topology file.
+pub(super) fn plan_up(home: &Home, origin: Option<&Path>, now: &Now<'_>) -> anyhow::Result<Plan> {
     let plan = pspd_model::plan::up(now.spec, now.intent, now.observed)?;
     home.record_spec(now.spec)?;
+    if let Some(origin) = origin {
+        home.record_origin(origin)?;
+    }
     Ok(plan)
 }
 
@@ -100,7 +107,7 @@ pub(super) async fn reported<T>(
 }
 
 pub(super) async fn take_lock(
-    path: &std::path::Path,
+    path: &Path,
     no_wait: bool,
     cancel: &CancellationToken,
     events: &Events,

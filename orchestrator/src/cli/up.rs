@@ -3,6 +3,7 @@
 use super::context::{Context, cancelled_by_signals, runtime};
 use super::exit::Exit;
 use super::run::{Change, change, plan_up};
+use crate::observe::Extent;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -12,6 +13,9 @@ pub(super) struct Args {
     /// Fail with exit code 5 instead of waiting while another pspd process works on this deployment
     #[arg(long)]
     no_wait: bool,
+    /// Replace a deployment of the same name that came from another directory
+    #[arg(long)]
+    adopt: bool,
     /// The maximum number of steps that run in parallel
     #[arg(long, value_name = "COUNT", default_value_t = crate::execute::JOBS, value_parser = positive)]
     jobs: usize,
@@ -19,7 +23,13 @@ pub(super) struct Args {
 
 pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let spec = context.spec()?;
-    let home = context.paths.deployment(&spec.name);
+    if !args.adopt {
+        context.refuse_other_origin(
+            &spec,
+            "Change its `name`, or pass `--adopt` to replace the deployment",
+        )?;
+    }
+    let (home, origin) = (context.paths.deployment(&spec.name), context.origin());
     runtime()?.block_on(async {
         let cancel = cancelled_by_signals()?;
         let change_to = Change {
@@ -27,9 +37,13 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
             json: args.json,
             no_wait: args.no_wait,
             jobs: args.jobs,
+            extent: Extent::Complete,
             forget: false,
         };
-        change(context, spec, change_to, cancel, |now| plan_up(&home, &now)).await
+        change(context, spec, change_to, cancel, |now| {
+            plan_up(&home, origin.as_deref(), &now)
+        })
+        .await
     })
 }
 

@@ -29,6 +29,15 @@ const HEALTH_TIMEOUT: Duration = Duration::from_secs(15);
 const DAEMON: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_millis(100);
 
+/// How much of a deployment is observed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// What exists on the host. Reads no file that the topology names, and no key.
+    Existing,
+    /// Also what the topology asks for: images, firmware, releases and keys, and whether services are healthy.
+    Complete,
+}
+
 /// The handles through which a deployment's host is seen; what is not there (yet) is `None`.
 #[derive(Clone, Debug)]
 pub struct Host {
@@ -108,12 +117,22 @@ fn open(lab: &Lab) -> anyhow::Result<Connection> {
     }
 }
 
-/// Observes everything that planning `spec` looks at.
-pub async fn observe(host: &Host, spec: &Spec) -> anyhow::Result<Observed> {
+/// Observes what planning `spec` looks at.
+pub async fn observe(host: &Host, spec: &Spec, extent: Extent) -> anyhow::Result<Observed> {
     let mut observed = {
         let (host, spec) = (host.clone(), spec.clone());
-        tokio::task::spawn_blocking(move || observe_host(&host, &spec)).await??
+        tokio::task::spawn_blocking(move || -> anyhow::Result<Observed> {
+            let mut observed = existing(&host, &spec)?;
+            if extent == Extent::Complete {
+                wanted(&host, &spec, &mut observed)?;
+            }
+            Ok(observed)
+        })
+        .await??
     };
+    if extent == Extent::Existing {
+        return Ok(observed);
+    }
     let running: Vec<&Name> = spec
         .domains
         .values()
@@ -131,10 +150,10 @@ pub async fn observe(host: &Host, spec: &Spec) -> anyhow::Result<Observed> {
     Ok(observed)
 }
 
-fn observe_host(host: &Host, spec: &Spec) -> anyhow::Result<Observed> {
+/// What exists on the host of the deployment, by whatever spec.
+fn existing(host: &Host, spec: &Spec) -> anyhow::Result<Observed> {
     let mut observed = Observed {
         lab: lab_state(host, spec),
-        keys: identity::state(&host.home.keys(), spec)?,
         volumes: disks::volumes(&host.home.volumes())?,
         ..Observed::default()
     };
@@ -158,6 +177,12 @@ fn observe_host(host: &Host, spec: &Spec) -> anyhow::Result<Observed> {
         networks(connection, spec, &mut observed)?;
         domains(connection, spec, &mut observed)?;
     }
+    Ok(observed)
+}
+
+/// What the spec asks for, and whether the cache and the folder of keys have it.
+fn wanted(host: &Host, spec: &Spec, observed: &mut Observed) -> anyhow::Result<()> {
+    observed.keys = identity::state(&host.home.keys(), spec)?;
     for (name, image) in &spec.images {
         let digest = image::digest(image)?;
         let cached = image::cached(&host.cache, image)?.is_some();
@@ -168,8 +193,7 @@ fn observe_host(host: &Host, spec: &Spec) -> anyhow::Result<Observed> {
         let cached = coreboot::is_cached(&host.cache, &digest);
         observed.domains.entry(name).or_default().rom = Some(CacheState { digest, cached });
     }
-    services(host, spec, &mut observed)?;
-    Ok(observed)
+    services(host, spec, observed)
 }
 
 /// What each service should run, and what was deployed last.
@@ -310,8 +334,14 @@ pub async fn healths(
     let Some(reach) = host.reach(spec).filter(|_| !names.is_empty()) else {
         return Ok(BTreeMap::new());
     };
-    let Some(identity) = Identity::load(&host.home.keys())? else {
-        return Ok(BTreeMap::new());
+    let identity = match Identity::load(&host.home.keys()) {
+        Ok(Some(identity)) => identity,
+        Ok(None) => return Ok(BTreeMap::new()),
+        Err(error) => {
+            let unknown = Health::Unreachable(format!("{error:#}"));
+            let each = names.iter().map(|name| ((*name).clone(), unknown.clone()));
+            return Ok(each.collect());
+        }
     };
     let checks = names.iter().map(|name| async {
         (

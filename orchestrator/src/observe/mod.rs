@@ -4,5 +4,5 @@ mod disks;
 mod host;
 mod routes;
 
-pub use host::{Host, healths, images_in_use, observe, roms_in_use};
+pub use host::{Extent, Host, healths, images_in_use, observe, roms_in_use};
 pub use routes::routed_networks;

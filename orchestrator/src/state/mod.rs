@@ -5,6 +5,7 @@
 //!   lock                        held while a command changes the deployment; contains the holder
 //!   journal.jsonl               the steps of the last run, one entry per line
 //!   spec.json                   the spec of the last `up`, for commands without a topology file
+//!   origin                      the path of the topology file of the last `up`
 //!   intent.json                 what the user asked for beside the topology: stopped domains, active faults
 //!   keys/                       see identity
 //!   disks/                      DOMAIN.qcow2, the system disks: overlays, replaced by a rebuild
@@ -26,6 +27,7 @@ mod intent;
 mod journal;
 mod lock;
 mod logbook;
+mod origin;
 
 use std::path::{Path, PathBuf};
 
@@ -36,6 +38,7 @@ pub use files::{create_private, read_if_there, remove_if_there, write_atomically
 pub use journal::{Entry, Journal};
 pub use lock::{Lock, Locked, Patience};
 pub use logbook::{LogLine, Logbook};
+pub use origin::resolved as resolved_origin;
 
 /// The directories of pspd's files.
 #[derive(Clone, Debug)]

@@ -20,7 +20,7 @@ mod tests;
 
 use std::path::Path;
 
-use crate::spec::Spec;
+use crate::spec::{Name, Spec};
 
 pub use fault::{Fault, Faults};
 pub use schema::schema;
@@ -37,6 +37,19 @@ pub enum Found {
 pub fn parse(text: &str, folder: &Path, look: &dyn Fn(&Path) -> Found) -> Result<Spec, Vec<Fault>> {
     let tree = tree::parse(text).map_err(|fault| vec![fault])?;
     resolve::resolve(&tree, folder, look)
+}
+
+/// Returns the name of a topology, whatever else is wrong with the text or with the files that it names.
+pub fn name(text: &str) -> Option<Name> {
+    let tree::Value::Map(entries) = tree::parse(text).ok()?.value else {
+        return None;
+    };
+    entries
+        .into_iter()
+        .find_map(|(key, node)| match node.value {
+            tree::Value::Scalar { text, .. } if key.name == "name" => Name::new(&text).ok(),
+            _ => None,
+        })
 }
 
 /// Returns the commented file that `pspd init` writes.
