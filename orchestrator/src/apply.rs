@@ -11,6 +11,7 @@ use pspd_model::spec::Spec;
 use tokio_util::sync::CancellationToken;
 
 use crate::archive::{Opened, Placement};
+use crate::cancelled::Cancelled;
 use crate::event::Events;
 use crate::execute::{Outcome, World, execute};
 use crate::observe::{Extent, Host, observe};
@@ -44,8 +45,15 @@ pub async fn apply(
     let home = run.paths.deployment(&run.spec.name);
     home.create()?;
     note_interrupted(&home, run.events)?;
-    let host = Host::attach(run.paths, run.spec)?;
-    let observed = observe(&host, run.spec, extent).await?;
+    let observed = async {
+        let host = Host::attach(run.paths, run.spec).await?;
+        let observed = observe(&host, run.spec, extent).await?;
+        anyhow::Ok((host, observed))
+    };
+    let (host, observed) = tokio::select! {
+        observed = observed => observed?,
+        () = run.cancel.cancelled() => return Err(Cancelled::during("observing the host").into()),
+    };
     let plan = plan(Now {
         spec: run.spec,
         intent: &home.intent()?,

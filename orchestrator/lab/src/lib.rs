@@ -35,6 +35,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use rustix::net::sockopt::socket_peercred;
 
+use holder::Holder;
 use start::Kind;
 pub use supervisor::supervise;
 use wire::{Reply, Request};
@@ -78,6 +79,12 @@ impl Lab {
     pub fn libvirt_uri(&self) -> String {
         let socket = start::libvirt_socket(&self.relay.dir);
         format!("qemu:///system?socket={}", socket.display())
+    }
+
+    /// Returns why the lab's libvirtd does not answer, with its process; `None` if that is not known.
+    pub fn libvirtd_fault(&self) -> Option<String> {
+        let stream = UnixStream::connect(start::libvirt_socket(&self.relay.dir)).ok()?;
+        Holder::listening(&stream).map(|holder| holder.to_string())
     }
 
     /// Connects inside the lab's network; the returned socket keeps its namespace.

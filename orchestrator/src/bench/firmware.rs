@@ -112,7 +112,7 @@ async fn prepare(
     cancel: &CancellationToken,
 ) -> anyhow::Result<()> {
     change(paths, spec, events, cancel, Change::StartLab).await?;
-    let host = Host::attach(paths, spec)?;
+    let host = Host::attach(paths, spec).await?;
     let connection = host.connection.as_ref().context("the lab runs")?;
     if !connection.capabilities()?.uefi {
         spec.domains
@@ -184,7 +184,7 @@ async fn run_all(
     events: &Events,
     cancel: &CancellationToken,
 ) -> anyhow::Result<Results> {
-    let host = Host::attach(paths, spec)?;
+    let host = Host::attach(paths, spec).await?;
     let identity = Identity::load(&host.home.keys())?.context("the deployment has no keys")?;
     let image = image::cached(&paths.cache, &spec.images["guest"])?.context("the image is gone")?;
     let proof = accel::decide(spec.accel, &paths.cache, image.kernel.as_ref())?;

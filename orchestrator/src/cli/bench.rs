@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, ensure};
 use pspd_model::spec::{ImageSource, ImageSpec};
 
-use super::context::{Context, cancelled_by_signals, runtime};
+use super::context::{Context, block_on, cancelled_by_signals};
 use super::exit::Exit;
 use super::up::positive;
 use crate::bench::{firmware, page, tables};
@@ -60,7 +60,7 @@ fn firmware(context: &Context, args: &FirmwareArgs) -> anyhow::Result<Exit> {
         .prefix("pspd-bench-")
         .tempdir()
         .context("failed to create a temporary directory for the lab")?;
-    let results = runtime()?.block_on(async {
+    let results = block_on(async {
         let cancel = cancelled_by_signals()?;
         let (events, receiver) = Events::channel();
         let reporter = tokio::spawn(report::follow(receiver, Style::for_stderr()));

@@ -1,5 +1,6 @@
 //! The input of every command: the paths, and the spec of the deployment.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail, ensure};
@@ -134,7 +135,7 @@ impl Context {
     }
 
     pub(super) fn host(&self, spec: &Spec) -> anyhow::Result<Host> {
-        Host::attach(&self.paths, spec)
+        Host::attach_blocking(&self.paths, spec)
     }
 
     /// The running lab of the deployment.
@@ -205,12 +206,16 @@ pub(super) fn domain(spec: &Spec, name: &str) -> anyhow::Result<Name> {
     )
 }
 
-/// Creates the runtime of one command: one thread for asynchronous work, others for blocking calls.
-pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread()
+/// Runs one command: one thread for asynchronous work and signals, others for blocking calls. A blocking call that does
+/// not return does not keep the command from ending.
+pub(super) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .context("failed to start the asynchronous runtime")
+        .context("failed to start the asynchronous runtime")?;
+    let result = runtime.block_on(work);
+    runtime.shutdown_background();
+    result
 }
 
 /// Returns a token that the first Ctrl-C or SIGTERM cancels; the second ends the process immediately. Must be called
@@ -230,6 +235,11 @@ pub(super) fn cancelled_by_signals() -> anyhow::Result<CancellationToken> {
                 _ = terminate.recv() => {}
             }
             if second {
+                // Without stderr, the exit code is the only way to say it.
+                let _ = writeln!(
+                    std::io::stderr(),
+                    "interrupted again; what this run created is left. Run `pspd up` to continue, or `pspd down`"
+                );
                 std::process::exit(Exit::Interrupted as i32);
             }
             token.cancel();

@@ -6,7 +6,7 @@ use anyhow::bail;
 use pspd_lab::Relay;
 use pspd_model::plan::Volumes;
 
-use super::context::{Context, cancelled_by_signals, runtime};
+use super::context::{Context, block_on, cancelled_by_signals};
 use super::exit::Exit;
 use super::run::{Change, change};
 use crate::observe::Extent;
@@ -50,7 +50,7 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
         )?;
         return Ok(Exit::Done);
     }
-    runtime()?.block_on(async {
+    block_on(async {
         let cancel = cancelled_by_signals()?;
         let volumes = if args.volumes {
             Volumes::Delete

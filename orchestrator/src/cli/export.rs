@@ -10,7 +10,7 @@ use pspd_model::spec::Size;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::context::{Context, cancelled_by_signals, runtime};
+use super::context::{Context, block_on, cancelled_by_signals};
 use super::exit::Exit;
 use super::run::{Change, exit, outcome, reported};
 use crate::apply::Now;
@@ -54,7 +54,7 @@ pub(super) struct Args {
 const NOTHING: &str = "interrupted; no archive was written";
 
 pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
-    runtime()?.block_on(async {
+    block_on(async {
         let cancel = cancelled_by_signals()?;
         let done = if args.verify {
             verify(&args, &cancel).await

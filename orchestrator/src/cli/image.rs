@@ -8,7 +8,7 @@ use pspd_model::spec::ImageSpec;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::context::{Context, cancelled_by_signals, runtime};
+use super::context::{Context, block_on, cancelled_by_signals};
 use super::exit::Exit;
 use crate::event::{Event, Events, Scope};
 use crate::firmware::coreboot;
@@ -88,7 +88,7 @@ fn watched(
     name: &str,
     build: impl FnOnce(&Scope, &CancellationToken) -> anyhow::Result<PathBuf> + Send + 'static,
 ) -> anyhow::Result<PathBuf> {
-    runtime()?.block_on(async {
+    block_on(async {
         let cancel = cancelled_by_signals()?;
         let (events, receiver) = Events::channel();
         let reporter = tokio::spawn(report::follow(receiver, Style::for_stderr()));

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use pspd_model::spec::{Name, Spec};
 use tokio_util::sync::CancellationToken;
 
-use super::context::{Context, cancelled_by_signals, runtime};
+use super::context::{Context, block_on, cancelled_by_signals};
 use super::exit::{Coded, Exit};
 use super::run::{Change, change, plan_up, reported, take_lock};
 use crate::apply::{self, Run};
@@ -52,7 +52,7 @@ pub(super) struct Args {
 const STEP: &str = "archive/import";
 
 pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
-    runtime()?.block_on(async {
+    block_on(async {
         let cancel = cancelled_by_signals()?;
         let result = reported(Style::chosen(args.json), async |events| {
             import(context, &args, events, &cancel).await

@@ -1,9 +1,11 @@
 //! `pspd logs`: gathers the logs of services to the host and prints them merged by time, or those of one trace.
 
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use pspd_model::spec::{Name, Spec};
 use tokio_util::sync::CancellationToken;
 
@@ -11,12 +13,14 @@ use super::context::{self, Context};
 use super::exit::Exit;
 use super::firmware_log;
 use crate::event::Scope;
-use crate::guest::Guest;
+use crate::guest::{Guest, SSH};
 use crate::report;
 use crate::state::LogLine;
 
-/// The deadline for SSH to a running guest, which may be emulated and busy. Only `up` waits for booting guests.
-const REACH: Duration = Duration::from_secs(60);
+/// The deadline for a guest's network to accept a connection. Only `up` waits for booting guests.
+const ACCEPT: Duration = Duration::from_secs(2);
+/// The deadline for SSH to a guest that accepts connections: it may be emulated and busy.
+const REACH: Duration = Duration::from_secs(15);
 /// While following, a line is delayed this long, so that earlier lines of other guests are printed first.
 const SETTLE: Duration = Duration::from_millis(400);
 
@@ -120,6 +124,10 @@ fn gather(context: &Context, spec: &Spec, names: &[Name]) -> anyhow::Result<Vec<
     let identity = context.identity(spec)?;
     let gather_one = |name: &Name| -> anyhow::Result<Guest> {
         let (scope, cancel) = (Scope::ignored(), CancellationToken::new());
+        // Its kernel answers at once, or nothing does: the lines that are kept are not worth a wait.
+        let address = SocketAddr::from((spec.domains[name].address, SSH));
+        let dialed = reach.dial_blocking(address, ACCEPT);
+        dialed.with_context(|| format!("failed to connect to `{address}`"))?;
         let guest = Guest::connect(&reach, spec, name, &identity, REACH, &scope, &cancel)?;
         guest.gather(name, &home.logbook(name))?;
         Ok(guest)

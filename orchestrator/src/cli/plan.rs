@@ -1,6 +1,6 @@
 //! `pspd plan`: shows what `up` would do, and why.
 
-use super::context::{Context, runtime};
+use super::context::{Context, block_on};
 use super::exit::Exit;
 use crate::observe::{Extent, Host, observe};
 use crate::report;
@@ -23,8 +23,8 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
             "Change its `name`, or pass `--adopt` to plan for it all the same",
         )?;
     }
-    let plan = runtime()?.block_on(async {
-        let host = Host::attach(&context.paths, &spec)?;
+    let plan = block_on(async {
+        let host = Host::attach(&context.paths, &spec).await?;
         let observed = observe(&host, &spec, Extent::Complete).await?;
         let intent = host.home.intent()?;
         anyhow::Ok(pspd_model::plan::drift(&spec, &intent, &observed)?)

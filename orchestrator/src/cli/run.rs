@@ -11,6 +11,7 @@ use super::boot;
 use super::context::Context;
 use super::exit::{Coded, Exit};
 use crate::apply::{Now, Run, apply};
+use crate::cancelled::Cancelled;
 use crate::event::Events;
 use crate::execute::Outcome;
 use crate::observe::Extent;
@@ -37,7 +38,13 @@ pub(super) async fn change(
     cancel: CancellationToken,
     plan: impl FnOnce(Now<'_>) -> anyhow::Result<Plan>,
 ) -> anyhow::Result<Exit> {
-    let outcome = outcome(context, &spec, &change, &cancel, plan).await?;
+    let outcome = match outcome(context, &spec, &change, &cancel, plan).await {
+        Err(error) if Cancelled::is_cause_of(&error) => {
+            writeln!(std::io::stderr(), "interrupted; nothing was changed")?;
+            return Ok(Exit::Interrupted);
+        }
+        outcome => outcome?,
+    };
     let style = Style::chosen(change.json);
     report::summary(&outcome, change.command, &spec, style)?;
     if style != Style::Json {

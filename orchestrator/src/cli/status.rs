@@ -11,7 +11,7 @@ use pspd_model::spec::{Name, Size, Spec};
 use serde::Serialize;
 
 use super::boot::{self, BootStatus, ReportedStatus};
-use super::context::{Context, cancelled_by_signals, runtime};
+use super::context::{Context, block_on, cancelled_by_signals};
 use super::exit::Exit;
 use crate::boot::Boot;
 use crate::health::Health;
@@ -75,7 +75,7 @@ struct ServiceStatus {
 
 pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let spec = context.deployed_spec()?;
-    runtime()?.block_on(async {
+    block_on(async {
         if !args.watch {
             let status = read(context, &spec).await?;
             show(&status, args.json)?;
@@ -110,15 +110,11 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
 }
 
 async fn read(context: &Context, spec: &Spec) -> anyhow::Result<Status> {
-    let host = Host::attach(&context.paths, spec)?;
-    let intent = host.home.intent()?;
-    let relay = host.relay.as_ref();
-    let published = relay.map(Relay::published).transpose()?.unwrap_or_default();
-    let published: Vec<SocketAddr> = published.into_iter().map(|(host, _)| host).collect();
-    let mut domains = Vec::new();
-    for name in spec.domains.keys() {
-        domains.push(describe(&host, spec, &intent, name, &published)?);
-    }
+    let host = Host::attach(&context.paths, spec).await?;
+    let mut domains = {
+        let (host, spec) = (host.clone(), spec.clone());
+        tokio::task::spawn_blocking(move || describe_all(&host, &spec)).await??
+    };
     let with_service: Vec<&Name> = spec
         .domains
         .values()
@@ -157,6 +153,17 @@ async fn read(context: &Context, spec: &Spec) -> anyhow::Result<Status> {
         healthy,
         domains,
     })
+}
+
+fn describe_all(host: &Host, spec: &Spec) -> anyhow::Result<Vec<DomainStatus>> {
+    let intent = host.home.intent()?;
+    let relay = host.relay.as_ref();
+    let published = relay.map(Relay::published).transpose()?.unwrap_or_default();
+    let published: Vec<SocketAddr> = published.into_iter().map(|(host, _)| host).collect();
+    let names = spec.domains.keys();
+    names
+        .map(|name| describe(host, spec, &intent, name, &published))
+        .collect()
 }
 
 /// What the word for a power state leaves out: the user's intent, else libvirt's reason.

@@ -1,6 +1,6 @@
 //! `pspd up`: creates or updates a deployment.
 
-use super::context::{Context, cancelled_by_signals, runtime};
+use super::context::{Context, block_on, cancelled_by_signals};
 use super::exit::Exit;
 use super::run::{Change, change, plan_up};
 use crate::observe::Extent;
@@ -30,7 +30,7 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
         )?;
     }
     let (home, origin) = (context.paths.deployment(&spec.name), context.origin());
-    runtime()?.block_on(async {
+    block_on(async {
         let cancel = cancelled_by_signals()?;
         let change_to = Change {
             command: "up",

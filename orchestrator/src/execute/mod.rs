@@ -36,6 +36,10 @@ use crate::state::{Entry, Journal};
 
 pub use world::World;
 
+/// How long the steps under way have to notice that the run was cancelled. Those that wait for libvirt or a guest that
+/// hangs do not.
+const GRACE: Duration = Duration::from_millis(1500);
+
 /// How many steps run at a time; most of them wait for guests.
 pub const JOBS: usize = 16;
 
@@ -46,6 +50,8 @@ pub struct Outcome {
     pub failed: Vec<(Step, anyhow::Error)>,
     /// Steps that were not started, because one before them failed or the run was cancelled.
     pub left: Vec<Step>,
+    /// Steps that were still under way when a cancelled run ended.
+    pub abandoned: Vec<Step>,
     /// What was undone, newest first, and what could not be.
     pub undone: Vec<(Step, Option<anyhow::Error>)>,
     pub cancelled: bool,
@@ -85,6 +91,8 @@ pub async fn execute(
         world,
         journal,
         waiting: plan.steps.clone(),
+        under_way: Vec::new(),
+        undo: plan.undo,
         well: BTreeSet::new(),
         outcome: Outcome::default(),
     };
@@ -92,17 +100,27 @@ pub async fn execute(
     let Run {
         world,
         waiting,
+        under_way,
         mut outcome,
         ..
     } = run;
     outcome.left = waiting;
+    outcome.abandoned = under_way;
     outcome.cancelled = driven.is_ok() && world.cancel.is_cancelled();
     outcome.packed = world.packed();
     let undoes = match plan.undo {
         Undo::WhenCancelled => outcome.cancelled,
         Undo::WhenNotSuccessful => driven.is_err() || !outcome.is_success(),
     };
-    if undoes {
+    for step in &outcome.abandoned {
+        world.events.note(format!(
+            "`{}` did not stop within {:.1} s of the interruption",
+            step.id,
+            GRACE.as_secs_f64()
+        ));
+    }
+    // What a step does that is still under way cannot be undone.
+    if undoes && outcome.abandoned.is_empty() {
         outcome.undone = undo::undo(&outcome, &world, journal).await?;
     }
     if driven.is_err() {
@@ -115,7 +133,9 @@ pub async fn execute(
         }
     }
     driven?;
-    journal.write(&Entry::Close)?;
+    if outcome.abandoned.is_empty() {
+        journal.write(&Entry::Close)?;
+    }
     Ok(outcome)
 }
 
@@ -124,6 +144,8 @@ struct Run<'a> {
     world: Arc<World>,
     journal: &'a Journal,
     waiting: Vec<Step>,
+    under_way: Vec<Step>,
+    undo: Undo,
     well: BTreeSet<StepId>,
     outcome: Outcome,
 }
@@ -156,6 +178,16 @@ impl Run<'_> {
         running: &mut JoinSet<Report>,
         jobs: usize,
     ) -> anyhow::Result<()> {
+        let (cancel, undo) = (self.world.cancel.clone(), self.undo);
+        let late = async move {
+            cancel.cancelled().await;
+            match undo {
+                Undo::WhenCancelled => tokio::time::sleep(GRACE).await,
+                // Such as paused guests: nothing that was done may be left.
+                Undo::WhenNotSuccessful => std::future::pending().await,
+            }
+        };
+        tokio::pin!(late);
         loop {
             while running.len() < jobs && !self.world.cancel.is_cancelled() {
                 let Some(index) = self
@@ -169,9 +201,14 @@ impl Run<'_> {
                 self.journal.write(&Entry::Begin {
                     step: step.id.to_string(),
                 })?;
+                self.under_way.push(step.clone());
                 self.spawn(running, step);
             }
-            match running.join_next().await {
+            let report = tokio::select! {
+                report = running.join_next() => report,
+                () = &mut late => None,
+            };
+            match report {
                 Some(report) => self.settle(report?)?,
                 None => return Ok(()),
             }
@@ -205,6 +242,7 @@ impl Run<'_> {
             elapsed,
             result,
         } = report;
+        self.under_way.retain(|other| other.id != step.id);
         let (id, subject, title) = described(&step);
         match result {
             Ok(()) => {

@@ -1,12 +1,17 @@
 //! Takes back what a run did, newest first, past failures.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use anyhow::anyhow;
 use pspd_model::plan::{Action, Step};
 
 use super::{Outcome, World, archive, disk, domain, lab, network};
 use crate::event::{Event, Scope};
 use crate::state::{Entry, Journal};
+
+/// The deadline for undoing one step; merging a snapshot takes longest.
+const WITHIN: Duration = Duration::from_secs(600);
 
 pub(super) async fn undo(
     outcome: &Outcome,
@@ -16,8 +21,12 @@ pub(super) async fn undo(
     let mut undone = Vec::new();
     for step in to_undo(outcome) {
         let (world_of_step, taken) = (Arc::clone(world), step.clone());
-        let result =
-            tokio::task::spawn_blocking(move || undo_action(&world_of_step, &taken.action)).await?;
+        let undoing =
+            tokio::task::spawn_blocking(move || undo_action(&world_of_step, &taken.action));
+        let result = match tokio::time::timeout(WITHIN, undoing).await {
+            Ok(result) => result?,
+            Err(_) => Err(anyhow!("it did not end within {} s", WITHIN.as_secs())),
+        };
         // A journal that cannot be written, on a full disk, is no reason to leave things behind.
         let written = journal.write(&Entry::Undo {
             step: step.id.to_string(),

@@ -22,7 +22,8 @@ const DIAL: Duration = Duration::from_millis(700);
 const RETRY: Duration = Duration::from_millis(50);
 /// The deadline for banner and key exchange; afterwards, connecting is retried.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-const SSH: u16 = 22;
+/// The port of SSH.
+pub const SSH: u16 = 22;
 
 /// The stage at which connecting failed.
 #[derive(Debug, thiserror::Error)]

@@ -21,7 +21,7 @@ mod session;
 mod tidy;
 mod unit;
 
-pub use connect::ConnectError;
+pub use connect::{ConnectError, SSH};
 pub use openssh::openssh_arguments;
 pub use release::{Content, Release, ReleaseFile};
 pub use session::Output;

@@ -1,6 +1,8 @@
 //! A connection to libvirt. [`super::objects`] lists, finds and defines domains and networks with it.
 
 use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
 
 use virt::connect::Connect;
 
@@ -9,8 +11,10 @@ use super::events::{self, Hub};
 use super::{Error, Result, ffi};
 
 /// libvirt's keepalive: the interval in seconds, and the number of unanswered messages after which the connection is
-/// dead. Generous, because hosts that emulate several guests are slow to answer.
-const KEEPALIVE: (i32, u32) = (10, 6);
+/// dead. It is the deadline of every call. Generous, because hosts that emulate several guests are slow to answer.
+const KEEPALIVE: (i32, u32) = (5, 5);
+/// The deadline for a connection. Keepalive begins only after it.
+const OPEN_WITHIN: Duration = Duration::from_secs(15);
 
 /// An open connection, shared by its clones. Calls block.
 #[derive(Clone, Debug)]
@@ -32,8 +36,25 @@ impl Drop for Open {
 }
 
 impl Connection {
-    /// Connects to a libvirt URI, <https://libvirt.org/uri.html>.
+    /// Connects to a libvirt URI, <https://libvirt.org/uri.html>. Blocks for 15 s at most.
     pub fn open(uri: &str) -> Result<Connection> {
+        let (sender, opened) = channel();
+        let wanted = uri.to_owned();
+        // libvirt has no deadline for this call: a thread that gets no answer is left to the end of the process.
+        std::thread::spawn(move || sender.send(Connection::open_unbounded(&wanted)));
+        match opened.recv_timeout(OPEN_WITHIN) {
+            Ok(opened) => opened,
+            Err(RecvTimeoutError::Timeout) => Err(Error::Silent {
+                uri: uri.to_owned(),
+                waited: OPEN_WITHIN,
+            }),
+            Err(RecvTimeoutError::Disconnected) => {
+                unreachable!("the thread sends what it opened")
+            }
+        }
+    }
+
+    fn open_unbounded(uri: &str) -> Result<Connection> {
         let open = || -> Result<Open, Cause> {
             // Otherwise, libvirt also prints every error to stderr.
             virt::error::clear_error_callback();

@@ -18,6 +18,11 @@ pub enum Error {
         hint: &'static str,
         source: Cause,
     },
+    #[error(
+        "libvirt at `{uri}` accepts connections, but did not answer within {} s. Check that libvirtd is not stopped",
+        waited.as_secs()
+    )]
+    Silent { uri: String, waited: Duration },
     #[error("failed to {attempt}")]
     Call { attempt: String, source: Cause },
     #[error(

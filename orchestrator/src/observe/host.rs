@@ -18,7 +18,7 @@ use crate::guest::Release;
 use crate::health::{self, Health};
 use crate::identity::{self, Identity};
 use crate::image;
-use crate::libvirt::{Connection, DomainSummary};
+use crate::libvirt::{self, Connection, DomainSummary};
 use crate::reach::Reach;
 use crate::state::{Home, Paths};
 
@@ -51,7 +51,13 @@ pub struct Host {
 
 impl Host {
     /// Takes what runs; starts nothing. A deployment that is up on another connection than the spec's is an error.
-    pub fn attach(paths: &Paths, spec: &Spec) -> anyhow::Result<Host> {
+    pub async fn attach(paths: &Paths, spec: &Spec) -> anyhow::Result<Host> {
+        let (paths, spec) = (paths.clone(), spec.clone());
+        tokio::task::spawn_blocking(move || Host::attach_blocking(&paths, &spec)).await?
+    }
+
+    /// [`Host::attach`], which blocks until libvirt answers.
+    pub fn attach_blocking(paths: &Paths, spec: &Spec) -> anyhow::Result<Host> {
         let home = paths.deployment(&spec.name);
         refuse_elsewhere(&home, spec)?;
         let (lab, connection) = match &spec.connection {
@@ -111,6 +117,13 @@ fn open(lab: &Lab) -> anyhow::Result<Connection> {
     let began = Instant::now();
     loop {
         match Connection::open(&lab.libvirt_uri()) {
+            Err(error @ libvirt::Error::Silent { .. }) => {
+                let fault = lab.libvirtd_fault();
+                return Err(match fault {
+                    Some(fault) => anyhow::anyhow!("{error}: {fault}"),
+                    None => error.into(),
+                });
+            }
             Err(_) if began.elapsed() < DAEMON => std::thread::sleep(RETRY),
             opened => return Ok(opened?),
         }

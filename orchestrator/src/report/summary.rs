@@ -75,7 +75,11 @@ fn render(outcome: &Outcome, command: &str, spec: &Spec) -> String {
 fn undone(outcome: &Outcome) -> String {
     let mut text = String::from("interrupted; undone:\n");
     if outcome.undone.is_empty() {
-        text = String::from("interrupted; nothing to undo\n");
+        text = String::from(if outcome.abandoned.is_empty() {
+            "interrupted; nothing to undo\n"
+        } else {
+            "interrupted; nothing was undone, because steps were still under way\n"
+        });
     }
     for one in &outcome.undone {
         text.push_str(&match not_undone(one) {

@@ -205,6 +205,7 @@ fn import_by_plan(host: &Host, archive: &Path, cancelled: bool) -> (Arc<Placemen
         jobs: JOBS,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
         .build()
         .unwrap();
     let outcome = runtime.block_on(async {
