@@ -157,7 +157,7 @@ fn overlays_are_merged_without_a_domain() {
     let home = place.paths().deployment(&spec.name);
     home.create().unwrap();
     let store = Name::new("store").unwrap();
-    let disks = [home.disk(&store), home.volumes().join("store-data.qcow2")];
+    let disks = [home.disk(&store), home.volumes().join("store.data.qcow2")];
     for disk in &disks {
         interrupted(disk);
     }

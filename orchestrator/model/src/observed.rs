@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::definition::Ownership;
-use crate::spec::{Digest, Mac, Name, Range, Size};
+use crate::spec::{Digest, Mac, Name, Range, Size, VolumeId};
 
 /// Everything that planning looks at beside the spec and the intent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -19,8 +19,10 @@ pub struct Observed {
     pub domains: BTreeMap<Name, ObservedDomain>,
     /// Domains and networks of the connection that belong to somebody else: the domains, and the active networks.
     pub foreign: BTreeSet<String>,
-    /// Virtual sizes of data volumes, by file name.
-    pub volumes: BTreeMap<String, Size>,
+    /// Virtual sizes of data volumes.
+    pub volumes: BTreeMap<VolumeId, Size>,
+    /// Data volumes whose files still have names of earlier versions, by file name.
+    pub old_volumes: BTreeMap<String, OldVolume>,
     /// The spec's images. Their digests are known before an image is built.
     pub images: BTreeMap<String, CacheState>,
     /// Whether a relay of a URI's published ports runs.
@@ -32,6 +34,15 @@ pub struct Observed {
 impl Observed {
     pub fn domain(&self, name: &Name) -> Option<&ObservedDomain> {
         self.domains.get(name)
+    }
+
+    /// The size of a data volume that exists, under whichever name.
+    pub fn volume(&self, id: &VolumeId) -> Option<Size> {
+        let old = || {
+            let mut old = self.old_volumes.values();
+            Some(old.find(|old| old.owner() == Some(id))?.size)
+        };
+        self.volumes.get(id).copied().or_else(old)
     }
 }
 
@@ -46,6 +57,22 @@ pub enum LabState {
     /// Its files exist, and its supervisor does not run.
     Stopped,
     Running,
+}
+
+/// A data volume whose file is named as earlier versions did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OldVolume {
+    /// Virtual.
+    pub size: Size,
+    /// The volumes that the file can be of. One, where the spec of the last `up` or the name alone says it.
+    pub of: BTreeSet<VolumeId>,
+}
+
+impl OldVolume {
+    /// The one volume that the file is of; `None` where that is not clear.
+    pub fn owner(&self) -> Option<&VolumeId> {
+        self.of.first().filter(|_| self.of.len() == 1)
+    }
 }
 
 /// The deployment's keys and certificates.

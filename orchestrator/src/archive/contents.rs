@@ -122,9 +122,15 @@ impl Deployment<'_> {
             let digest = digest(&source)?;
             let name = match domain {
                 Some(domain) => FileName::new(&format!("{domain}.qcow2"))?,
-                None => FileName::new(&format!("base.{}.qcow2", digest.short()))?,
+                // Longer than a name can be, so that it is no volume of a domain `base`.
+                None => FileName::new(&format!("base.{digest}.qcow2"))?,
             };
-            names.images.insert(key, (name.clone(), digest));
+            match domain {
+                Some(domain) => names
+                    .flattened
+                    .insert(domain.clone(), (name.clone(), digest)),
+                None => names.images.insert(key, (name.clone(), digest)),
+            };
             if items.iter().any(|item| item.name == name) {
                 continue;
             }
@@ -145,6 +151,10 @@ impl Deployment<'_> {
             }
             let name = FileName::new(&name)?;
             names.files.insert(path.to_owned(), name.clone());
+            // A ROM that two domains have in files of their own.
+            if items.iter().any(|item| item.name == name) {
+                return Ok(());
+            }
             items.push(Item {
                 name,
                 content: Content::File,
@@ -153,7 +163,7 @@ impl Deployment<'_> {
             Ok(())
         };
         if let Some(Rom { path, sha256 }) = self.roms.get(&domain.name) {
-            let name = format!("firmware.{}.rom", sha256.short());
+            let name = format!("firmware.{sha256}.rom");
             add(name.clone(), path)?;
             let rom = (FileName::new(&name)?, sha256.clone());
             names.roms.insert(domain.name.clone(), rom);
@@ -193,9 +203,10 @@ impl Deployment<'_> {
             });
         }
         for volume in &domain.volumes {
-            let disk = open(&self.home.volumes().join(volume.file(name)))?;
+            let file = volume.of(name).file();
+            let disk = open(&self.home.volumes().join(&file))?;
             items.push(Item {
-                name: volume_name(name, &volume.name)?,
+                name: FileName::new(&file)?,
                 content: Content::Volume {
                     domain: name.clone(),
                     volume: volume.name.clone(),
@@ -262,7 +273,8 @@ impl Deployment<'_> {
             "system".to_owned(),
         )];
         for volume in &domain.volumes {
-            disks.push((volume_name(name, &volume.name)?, volume.name.to_string()));
+            let file = FileName::new(&volume.of(name).file())?;
+            disks.push((file, volume.name.to_string()));
         }
         let seed = self.images[&domain.image].seed;
         let host_key = (self.with_secrets && seed == Seed::Credentials)
@@ -277,11 +289,6 @@ impl Deployment<'_> {
         };
         Ok(portable::domain_xml(self.spec, domain, plain))
     }
-}
-
-/// A `.` is in no name, so that no two disks get one file.
-fn volume_name(domain: &Name, volume: &Name) -> Result<FileName> {
-    FileName::new(&format!("{domain}.{volume}.qcow2"))
 }
 
 fn open(path: &Path) -> Result<Disk> {

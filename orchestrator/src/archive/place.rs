@@ -13,8 +13,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use ipnet::Ipv4Net;
-use pspd_model::spec::VolumeSpec;
-use pspd_model::spec::{ImageSource, Name, Spec};
+use pspd_model::spec::{ImageSource, Name, Spec, VolumeId};
 use serde_json::{Value, json};
 
 use super::import::Opened;
@@ -260,10 +259,11 @@ impl Placement {
                 self.rebase(&from, domain, cache)?;
                 self.home.disk(domain)
             }
-            Content::Volume { domain, volume, .. } => self
-                .home
-                .volumes()
-                .join(VolumeSpec::file_of(domain, volume)),
+            Content::Volume { domain, volume, .. } => {
+                let (domain, volume) = (domain.clone(), volume.clone());
+                let id = VolumeId { domain, volume };
+                self.home.volumes().join(id.file())
+            }
             Content::Secret { key } => return self.take_secret(key, &from),
             Content::Plain | Content::Image { .. } | Content::File => return Ok(()),
         };

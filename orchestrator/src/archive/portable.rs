@@ -18,8 +18,10 @@ use crate::libvirt::{Disk, DiskFormat, DomainConfig, FwCfg, Loader, plain_networ
 /// The archive's names of what the spec names by paths of this host.
 #[derive(Default)]
 pub(super) struct Names {
-    /// By the image's key; a flattened domain has an image of its own.
+    /// By the image's key.
     pub images: BTreeMap<String, (FileName, Digest)>,
+    /// Of the domains with an image of their own, which has the domain's name.
+    pub flattened: BTreeMap<Name, (FileName, Digest)>,
     pub files: BTreeMap<PathBuf, FileName>,
     /// Of the domains that have one.
     pub roms: BTreeMap<Name, (FileName, Digest)>,
@@ -61,18 +63,17 @@ pub(super) fn topology(spec: &Spec, names: &Names) -> Value {
         .values()
         .map(|domain| (domain.name.to_string(), domain_topology(domain, names)))
         .collect();
-    let seed = |key: &String| {
-        // A flattened domain's image is of the domain's name.
-        let of = spec
-            .domains
-            .get(&Name::new(key).ok()?)
-            .map(|domain| &domain.image);
-        images.get(of.unwrap_or(key)).or_else(|| images.get(key))
-    };
-    let images: Map<String, Value> = names
+    let shared = names
         .images
         .iter()
-        .map(|(key, (file, sha256))| (key.clone(), image_topology(seed(key), file, sha256)))
+        .map(|(key, file)| (key.clone(), key, file));
+    let flattened = names.flattened.iter().map(|(name, file)| {
+        let image = &spec.domains[name].image;
+        (name.to_string(), image, file)
+    });
+    let images: Map<String, Value> = shared
+        .chain(flattened)
+        .map(|(key, of, (file, sha256))| (key, image_topology(images.get(of), file, sha256)))
         .collect();
     json!({
         "name": name,
@@ -109,7 +110,7 @@ fn domain_topology(domain: &DomainSpec, names: &Names) -> Value {
         address,
         mac: _,
     } = domain;
-    let image = match names.images.contains_key(name.as_str()) {
+    let image = match names.flattened.contains_key(name) {
         true => name.to_string(),
         false => image.clone(),
     };

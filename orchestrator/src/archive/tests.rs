@@ -127,7 +127,7 @@ impl Fixture {
                 ],
             );
         }
-        let volume = home.volumes().join("store-data.qcow2");
+        let volume = home.volumes().join("store.data.qcow2");
         tool(
             "qemu-img",
             &["create", "-q", "-f", "qcow2", text(&volume), "4M"],
@@ -145,12 +145,14 @@ impl Fixture {
     }
 
     fn images(&self) -> BTreeMap<String, GuestImage> {
-        let image = &self.spec.images["debian"];
-        let cached = crate::image::cached(&self.paths.cache, image)
-            .unwrap()
-            .unwrap();
-        assert_eq!(cached.seed, Seed::Credentials);
-        BTreeMap::from([("debian".to_owned(), cached)])
+        let images = self.spec.images.iter().map(|(key, image)| {
+            let cached = crate::image::cached(&self.paths.cache, image)
+                .unwrap()
+                .unwrap();
+            assert_eq!(cached.seed, Seed::Credentials);
+            (key.clone(), cached)
+        });
+        images.collect()
     }
 
     fn pack(&self, file: &str, with_secrets: bool) -> PathBuf {

@@ -85,6 +85,7 @@ pub(super) async fn outcome(
 /// Plans an `up`, and records the spec, and the file that it came from, for commands without a topology file.
 pub(super) fn plan_up(home: &Home, origin: Option<&Path>, now: &Now<'_>) -> anyhow::Result<Plan> {
     let plan = pspd_model::plan::up(now.spec, now.intent, now.observed)?;
+    home.keep_spec_of_old_volumes(now.observed)?;
     home.record_spec(now.spec)?;
     if let Some(origin) = origin {
         home.record_origin(origin)?;

@@ -33,7 +33,10 @@ pub fn overlays(home: &Home, spec: &Spec, name: &Name) -> Result<Vec<PathBuf>> {
         .get(name)
         .into_iter()
         .flat_map(|domain| &domain.volumes);
-    disks.extend(volumes.map(|volume| home.volumes().join(volume.file(name))));
+    // An export by an earlier version may have been interrupted.
+    let files = volumes.map(|volume| volume.of(name));
+    let files = files.flat_map(|id| [id.file(), id.old_file()]);
+    disks.extend(files.map(|file| home.volumes().join(file)));
     let mut found = Vec::new();
     for disk in disks {
         let overlay = overlay(&disk);

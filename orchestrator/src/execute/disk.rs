@@ -48,8 +48,39 @@ pub(super) fn grow(path: &Path, size: Size) -> anyhow::Result<()> {
     disk::resize(path, size)
 }
 
+/// Gives a volume's file its current name. A file that has that name already is not replaced.
+pub(super) fn rename_volume(folder: &Path, from: &str, to: &str) -> anyhow::Result<()> {
+    let (old, new) = (folder.join(from), folder.join(to));
+    let flags = rustix::fs::RenameFlags::NOREPLACE;
+    rustix::fs::renameat_with(rustix::fs::CWD, &old, rustix::fs::CWD, &new, flags)
+        .with_context(|| format!("failed to rename `{}` to `{to}`", old.display()))?;
+    fs::File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .with_context(|| format!("failed to flush `{}`", folder.display()))
+}
+
 /// With the overlay that an interrupted export may have left.
 pub(super) fn delete_volume(path: &Path) -> anyhow::Result<()> {
     remove_if_there(&disk::overlay(path))?;
     remove_if_there(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renaming_a_volume_replaces_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let read = |file: &str| fs::read_to_string(folder.path().join(file)).unwrap();
+        fs::write(folder.path().join("old"), "data").unwrap();
+        rename_volume(folder.path(), "old", "new").unwrap();
+        assert_eq!(read("new"), "data");
+        fs::write(folder.path().join("old"), "other").unwrap();
+        rename_volume(folder.path(), "old", "new").unwrap_err();
+        assert_eq!(
+            (read("old").as_str(), read("new").as_str()),
+            ("other", "data")
+        );
+    }
 }

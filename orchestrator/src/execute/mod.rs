@@ -330,6 +330,9 @@ fn perform(world: &World, step: &Step) -> anyhow::Result<()> {
             disk::grow(&world.home.volumes().join(file), *size)
         }
         Action::DeleteVolume { file } => disk::delete_volume(&world.home.volumes().join(file)),
+        Action::RenameVolume { from, file, .. } => {
+            disk::rename_volume(&world.home.volumes(), from, file)
+        }
         Action::DefineNetwork { definition, .. } => network::define(world, definition),
         Action::StartNetwork => network::start(world),
         Action::StopNetwork => network::stop(world),

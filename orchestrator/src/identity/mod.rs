@@ -148,7 +148,7 @@ impl Identity {
                 continue;
             };
             for (key, value) in self.secrets(&domain.name, service)? {
-                let path = folder.join(format!("{}.{key}", domain.name));
+                let path = folder.join(credentials::secret_file(&domain.name, &key));
                 write_atomically(&path, value.as_bytes(), 0o600)?;
             }
         }

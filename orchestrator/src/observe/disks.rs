@@ -1,13 +1,13 @@
 //! A deployment's disks, by the headers of their files: quicker than a process per file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use pspd_model::observed::DiskState;
-use pspd_model::spec::{Digest, Size};
+use pspd_model::observed::{DiskState, OldVolume};
+use pspd_model::spec::{Digest, Size, Spec, VolumeId};
 
 use crate::disk::qcow2::Header;
 
@@ -32,16 +32,36 @@ pub(super) fn system(folder: &Path) -> anyhow::Result<BTreeMap<String, DiskState
     Ok(disks)
 }
 
-/// Data volumes' virtual sizes by file name.
-pub(super) fn volumes(folder: &Path) -> anyhow::Result<BTreeMap<String, Size>> {
-    let mut volumes = BTreeMap::new();
+/// A deployment's data volumes.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct DataVolumes {
+    /// Virtual sizes.
+    pub(super) named: BTreeMap<VolumeId, Size>,
+    /// Those with names of earlier versions, by file name.
+    pub(super) old: BTreeMap<String, OldVolume>,
+}
+
+/// Data volumes of a folder. `before` is what the last `up` had, which says whose a file is that could be of several.
+pub(super) fn volumes(folder: &Path, before: Option<&Spec>) -> anyhow::Result<DataVolumes> {
+    let mut volumes = DataVolumes::default();
+    let before: BTreeSet<VolumeId> = before.into_iter().flat_map(Spec::volumes).collect();
     for path in images(folder)? {
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        volumes.insert(name, header(&path)?.size);
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        if let Some(id) = VolumeId::of_file(&file) {
+            volumes.named.insert(id, header(&path)?.size);
+            continue;
+        }
+        let mut of = VolumeId::of_old_file(&file);
+        if !of.is_disjoint(&before) {
+            of.retain(|id| before.contains(id));
+        }
+        // A file of another name is none of pspd's.
+        if !of.is_empty() {
+            let size = header(&path)?.size;
+            volumes
+                .old
+                .insert(file.into_owned(), OldVolume { size, of });
+        }
     }
     Ok(volumes)
 }
@@ -74,6 +94,9 @@ fn image_digest(disk: &Path) -> Option<Digest> {
 
 #[cfg(test)]
 mod tests {
+    use pspd_model::spec::Name;
+    use pspd_model::topology::{self, Found};
+
     use super::*;
     use crate::disk;
 
@@ -96,9 +119,41 @@ mod tests {
             system(&disks).unwrap(),
             BTreeMap::from([("web".to_owned(), expected)])
         );
-        assert_eq!(
-            volumes(&disks).unwrap(),
-            BTreeMap::from([("web.qcow2".to_owned(), Size::mib(128))])
+    }
+
+    fn spec(domain: &str, volume: &str) -> Spec {
+        let text = format!(
+            "name: demo\nimages: {{debian: {{path: /image, sha256: {}}}}}\ndomains: {{{domain}: {{image: debian, disks: {{{volume}: {{size: 1 MiB, mount: /data}}}}}}}}\n",
+            Digest::of(b"image")
         );
+        let look = |_: &Path| Found::File;
+        topology::parse(&text, Path::new("/"), &look).unwrap()
+    }
+
+    #[test]
+    fn the_last_up_says_whose_an_old_volume_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        for file in ["db-main-data.qcow2", "db.log.qcow2", "other.qcow2"] {
+            disk::create(&path.join(file), Size::mib(1)).unwrap();
+        }
+        let id = |domain: &str, volume: &str| VolumeId {
+            domain: Name::new(domain).unwrap(),
+            volume: Name::new(volume).unwrap(),
+        };
+        let (long, short) = (id("db-main", "data"), id("db", "main-data"));
+        let of = |before: Option<&Spec>| {
+            let volumes = volumes(path, before).unwrap();
+            assert_eq!(
+                volumes.named,
+                BTreeMap::from([(id("db", "log"), Size::mib(1))])
+            );
+            let (file, old) = volumes.old.into_iter().next().unwrap();
+            assert_eq!(file, "db-main-data.qcow2");
+            old.of
+        };
+        assert_eq!(of(None), BTreeSet::from([short.clone(), long.clone()]));
+        assert_eq!(of(Some(&spec("db", "main-data"))), BTreeSet::from([short]));
+        assert_eq!(of(Some(&spec("db-main", "data"))), BTreeSet::from([long]));
     }
 }

@@ -165,9 +165,12 @@ pub async fn observe(host: &Host, spec: &Spec, extent: Extent) -> anyhow::Result
 
 /// What exists on the host of the deployment, by whatever spec.
 fn existing(host: &Host, spec: &Spec) -> anyhow::Result<Observed> {
+    let before = host.home.spec_of_old_volumes();
+    let volumes = disks::volumes(&host.home.volumes(), before.as_ref())?;
     let mut observed = Observed {
         lab: lab_state(host, spec),
-        volumes: disks::volumes(&host.home.volumes())?,
+        volumes: volumes.named,
+        old_volumes: volumes.old,
         ..Observed::default()
     };
     for name in spec.domains.keys() {

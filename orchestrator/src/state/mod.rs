@@ -9,7 +9,8 @@
 //!   intent.json                 what the user asked for beside the topology: stopped domains, active faults
 //!   keys/                       see identity
 //!   disks/                      DOMAIN.qcow2, the system disks: overlays, replaced by a rebuild
-//!   volumes/                    DOMAIN-VOLUME.qcow2, the data volumes: only `down --volumes` removes them
+//!   volumes/                    DOMAIN.VOLUME.qcow2, the data volumes: only `down --volumes` removes them
+//!   spec.old-volumes.json       the spec that says whose volumes with names of earlier versions are, until they are renamed
 //!   console/DOMAIN.log          serial consoles
 //!   logs/DOMAIN.log             the logs of services, gathered from their guests
 //!   console/DOMAIN.firmware.log the firmware's log since the last start
@@ -32,6 +33,7 @@ mod origin;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
+use pspd_model::observed::Observed;
 use pspd_model::spec::{Name, Spec};
 
 pub use files::{create_private, read_if_there, remove_if_there, write_atomically};
@@ -95,6 +97,8 @@ fn standard(variable: &str, under_home: &str, for_root: &str) -> anyhow::Result<
     })?;
     Ok(Path::new(&home).join(under_home).join("pspd"))
 }
+
+const SPEC_OF_OLD_VOLUMES: &str = "spec.old-volumes.json";
 
 /// The directory of a deployment.
 #[derive(Clone, Debug)]
@@ -205,6 +209,26 @@ impl Home {
         )
     }
 
+    /// Keeps the recorded spec while there are volumes with names of earlier versions. Called before another spec is
+    /// recorded: a run that is killed before they are renamed must not give them to another domain.
+    pub fn keep_spec_of_old_volumes(&self, observed: &Observed) -> anyhow::Result<()> {
+        let (spec, kept) = (self.0.join("spec.json"), self.0.join(SPEC_OF_OLD_VOLUMES));
+        if observed.old_volumes.is_empty() {
+            return remove_if_there(&kept);
+        }
+        match files::read_if_there(&spec)? {
+            Some(text) if !kept.exists() => write_atomically(&kept, &text, 0o600),
+            _ => Ok(()),
+        }
+    }
+
+    /// The spec that says whose volumes with names of earlier versions are; `None` if none can be read.
+    pub fn spec_of_old_volumes(&self) -> Option<Spec> {
+        let kept = std::fs::read(self.0.join(SPEC_OF_OLD_VOLUMES)).ok();
+        let kept = kept.and_then(|text| serde_json::from_slice(&text).ok());
+        kept.or_else(|| self.recorded_spec().ok().flatten())
+    }
+
     /// The spec of the last `up`, if there was one.
     pub fn recorded_spec(&self) -> anyhow::Result<Option<Spec>> {
         let path = self.0.join("spec.json");
@@ -217,5 +241,42 @@ impl Home {
                 path.display()
             )
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pspd_model::observed::OldVolume;
+    use pspd_model::spec::Size;
+    use pspd_model::topology::{self, Found};
+
+    use super::*;
+
+    fn spec(domain: &str) -> Spec {
+        let text = format!(
+            "name: demo\nimages: {{debian: {{path: /image, sha256: {}}}}}\ndomains: {{{domain}: {{image: debian}}}}\n",
+            "0".repeat(64)
+        );
+        topology::parse(&text, Path::new("/"), &|_| Found::File).unwrap()
+    }
+
+    #[test]
+    fn the_spec_that_says_whose_old_volumes_are_outlives_another_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home(folder.path().to_owned());
+        let mut observed = Observed::default();
+        let old = OldVolume {
+            size: Size::mib(1),
+            of: Default::default(),
+        };
+        observed.old_volumes.insert("a-b-c.qcow2".into(), old);
+        home.record_spec(&spec("first")).unwrap();
+        for other in ["second", "third"] {
+            home.keep_spec_of_old_volumes(&observed).unwrap();
+            home.record_spec(&spec(other)).unwrap();
+            assert_eq!(home.spec_of_old_volumes(), Some(spec("first")));
+        }
+        home.keep_spec_of_old_volumes(&Observed::default()).unwrap();
+        assert_eq!(home.spec_of_old_volumes(), Some(spec("third")));
     }
 }

@@ -14,12 +14,16 @@ pub(super) fn domain_digest(
     image: &Digest,
     rom: Option<&Digest>,
 ) -> Digest {
+    let volumes = domain.volumes.iter();
+    let volumes: Vec<_> = volumes
+        .map(|volume| (volume, volume.of(&domain.name).file()))
+        .collect();
     let definition = (
         &domain.name,
         &domain.firmware,
         domain.boot,
         domain.machine,
-        &domain.volumes,
+        volumes,
         domain.address,
         domain.mac,
     );

@@ -3,7 +3,7 @@
 use super::builder::PlanBuilder;
 use super::digest::domain_digest;
 use super::order::Order;
-use super::{Action, DomainStep, PlanError, SavedState, StepId, remove};
+use super::{Action, DomainStep, PlanError, SavedState, StepId, remove, rename};
 use crate::definition::{Affect, DomainDefinition, Interface, KernelSource, Ownership, VolumeDisk};
 use crate::intent::Intent;
 use crate::observed::{Crash, Defined, LabState, Observed, ObservedDomain, Power};
@@ -101,8 +101,8 @@ impl<'a> DomainPlanner<'a> {
         let mut volumes = domain.volumes.iter();
         disk.is_some_and(|disk| disk.size < domain.system_disk)
             || volumes.any(|volume| {
-                let have = self.observed.volumes.get(&volume.file(&domain.name));
-                have.is_some_and(|have| *have < volume.size)
+                let have = self.observed.volume(&volume.of(&domain.name));
+                have.is_some_and(|have| have < volume.size)
             })
     }
 
@@ -121,6 +121,8 @@ impl<'a> DomainPlanner<'a> {
             "its system disk is missing"
         } else if network.is_none_or(|network| !network.active) {
             "its network is not active"
+        } else if rename::is_due(self.domain, self.observed) {
+            "its data volumes are renamed"
         } else if self.definition_changed() {
             "its definition changed"
         } else if plan.has(&StepId::StopNetwork) {
@@ -172,43 +174,6 @@ impl<'a> DomainPlanner<'a> {
             .if_planned(image)
             .if_planned(self.id(DomainStep::DeleteDisk));
         Ok(true)
-    }
-
-    fn volumes(&self, plan: &mut PlanBuilder) -> Result<(), PlanError> {
-        for spec in &self.domain.volumes {
-            let (domain, volume) = (self.domain.name.clone(), spec.name.clone());
-            let (file, size) = (spec.file(&domain), spec.size);
-            match self.observed.volumes.get(&file) {
-                None => {
-                    let action = Action::CreateVolume {
-                        domain,
-                        volume,
-                        file,
-                        size,
-                    };
-                    plan.add(action, "it does not exist");
-                }
-                Some(have) if grows(&file, *have, size)? => {
-                    let action = Action::GrowVolume {
-                        domain,
-                        volume,
-                        file,
-                        size,
-                    };
-                    plan.add(action, format!("it has {have}"))
-                        .if_planned(self.id(DomainStep::Merge))
-                        .if_planned(self.id(DomainStep::Stop));
-                }
-                Some(_) => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// The steps that bring this domain's volumes to their size.
-    fn volume_steps(&self) -> impl Iterator<Item = StepId> {
-        let volumes = self.domain.volumes.iter();
-        volumes.map(|volume| self.id(DomainStep::Volume(volume.name.clone())))
     }
 
     fn define(&self, plan: &mut PlanBuilder) {
@@ -268,7 +233,7 @@ impl<'a> DomainPlanner<'a> {
                 .volumes
                 .iter()
                 .map(|volume| VolumeDisk {
-                    file: volume.file(&domain.name),
+                    file: volume.of(&domain.name).file(),
                     serial: volume.name.to_string(),
                 })
                 .collect(),
@@ -389,7 +354,7 @@ fn sizes(memory: Range<Size>, vcpus: Range<u32>) -> String {
     )
 }
 
-fn grows(disk: &str, have: Size, want: Size) -> Result<bool, PlanError> {
+pub(super) fn grows(disk: &str, have: Size, want: Size) -> Result<bool, PlanError> {
     if have > want {
         return Err(PlanError::Shrinks {
             disk: disk.to_owned(),

@@ -5,7 +5,7 @@ use super::order::Order;
 use super::{Action, DomainStep, Plan, StepId, Volumes, remove};
 use crate::intent::Intent;
 use crate::observed::{LabState, Observed};
-use crate::spec::Spec;
+use crate::spec::{Spec, VolumeId};
 
 const REASON: &str = "the deployment is taken down";
 
@@ -27,8 +27,8 @@ pub(super) fn plan(spec: &Spec, intent: &Intent, observed: &Observed, volumes: V
     let after = plan.ids();
     remove::delete_left_disks(observed, |_| false, &after, REASON, &mut plan);
     if volumes == Volumes::Delete {
-        for file in observed.volumes.keys() {
-            let file = file.clone();
+        let files = observed.volumes.keys().map(VolumeId::file);
+        for file in files.chain(observed.old_volumes.keys().cloned()) {
             plan.add(Action::DeleteVolume { file }, "--volumes")
                 .if_any_planned(after.iter().cloned());
         }

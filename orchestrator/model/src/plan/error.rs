@@ -1,6 +1,6 @@
 //! Why no plan can be made.
 
-use crate::spec::{Name, Size};
+use crate::spec::{Name, Size, VolumeId};
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
@@ -24,4 +24,17 @@ pub enum PlanError {
         "an interrupted export left snapshots of `{domain}`, and the lab is not running. Run `pspd up` first"
     )]
     Unmerged { domain: Name },
+    #[error(
+        "the data volume `{file}` can be the one of `{}` or of `{}`; rename it to `{}` or to `{}` in the deployment's folder `volumes`",
+        .one.domain, .other.domain, .one.file(), .other.file()
+    )]
+    UnclearVolume {
+        file: String,
+        one: VolumeId,
+        other: VolumeId,
+    },
+    #[error(
+        "the data volume `{file}` has a name of an earlier version; run `pspd up` first, which renames it"
+    )]
+    OldVolume { file: String },
 }

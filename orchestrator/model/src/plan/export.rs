@@ -10,7 +10,7 @@
 use std::path::PathBuf;
 
 use super::builder::PlanBuilder;
-use super::{Action, DomainStep, Existing, Plan, PlanError, StepId, Undo, remove, up};
+use super::{Action, DomainStep, Existing, Plan, PlanError, StepId, Undo, remove, rename, up};
 use crate::intent::Intent;
 use crate::observed::{LabState, Observed, ObservedDomain, Power};
 use crate::spec::{Name, Spec};
@@ -38,6 +38,7 @@ pub(super) fn plan(
     up::reject_foreign(spec, observed)?;
     let mut plan = PlanBuilder::default();
     refuse_incomplete(spec, observed)?;
+    rename::refuse(spec, observed)?;
     notes(spec, intent, observed, options.with_secrets, &mut plan);
     for name in observed.domains.keys() {
         remove::merge(name, observed, &mut plan);

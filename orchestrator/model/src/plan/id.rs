@@ -46,6 +46,8 @@ pub enum DomainStep {
     GrowDisk,
     /// Creates or grows the data volume of this name.
     Volume(Name),
+    /// Gives the file of the data volume of this name its current name.
+    RenameVolume(Name),
     Define,
     Resize,
     Start,
@@ -138,6 +140,7 @@ impl DomainStep {
             | DomainStep::CreateDisk
             | DomainStep::GrowDisk
             | DomainStep::Volume(_)
+            | DomainStep::RenameVolume(_)
             | DomainStep::Define
             | DomainStep::Resize
             | DomainStep::Start
@@ -149,6 +152,22 @@ impl DomainStep {
         }
     }
 }
+
+/// What the text of an id starts with where it is not a domain's name. Domains with such a name get a prefix.
+const SUBJECTS: [&str; 12] = [
+    "archive",
+    "certificate",
+    "delete-volume",
+    "domain",
+    "image",
+    "intent",
+    "keys",
+    "lab",
+    "network",
+    "relay",
+    "rom",
+    "unpublish",
+];
 
 impl fmt::Display for StepId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -170,6 +189,9 @@ impl fmt::Display for StepId {
             StepId::DeleteVolume(file) => write!(f, "delete-volume/{file}"),
             StepId::Pack => f.write_str("archive/export"),
             StepId::Place => f.write_str("archive/import"),
+            StepId::Domain(name, step) if SUBJECTS.contains(&name.as_str()) => {
+                write!(f, "domain/{name}/{step}")
+            }
             StepId::Domain(name, step) => write!(f, "{name}/{step}"),
         }
     }
@@ -188,6 +210,7 @@ impl fmt::Display for DomainStep {
             DomainStep::CreateDisk => f.write_str("disk"),
             DomainStep::GrowDisk => f.write_str("grow-disk"),
             DomainStep::Volume(name) => write!(f, "volume/{name}"),
+            DomainStep::RenameVolume(name) => write!(f, "rename-volume/{name}"),
             DomainStep::Define => f.write_str("define"),
             DomainStep::Resize => f.write_str("resize"),
             DomainStep::Start => f.write_str("start"),
@@ -208,5 +231,44 @@ impl fmt::Display for DomainStep {
 impl Serialize for StepId {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_domain_of_any_name_has_ids_of_its_own() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 80));
+        let others = [
+            StepId::CreateKeys,
+            StepId::RenewCertificate(CertificateOwner::Client),
+            StepId::RecordIntent,
+            StepId::StartLab,
+            StepId::StopLab,
+            StepId::RemoveLab,
+            StepId::StopRelay,
+            StepId::Image("define".into()),
+            StepId::Rom(Digest::of(b"")),
+            StepId::DefineNetwork,
+            StepId::StartNetwork,
+            StepId::StopNetwork,
+            StepId::UndefineNetwork,
+            StepId::Unpublish(address),
+            StepId::DeleteVolume("a.b.qcow2".into()),
+            StepId::Pack,
+            StepId::Place,
+        ];
+        let subject = |id: &StepId| id.to_string().split('/').next().map(str::to_owned);
+        for other in &others {
+            let subject = subject(other).unwrap();
+            let id = StepId::of(&Name::new(&subject).unwrap(), DomainStep::Start);
+            assert_eq!(id.to_string(), format!("domain/{subject}/start"));
+        }
+        let domain = StepId::of(&Name::new("domain").unwrap(), DomainStep::Start);
+        assert_eq!(domain.to_string(), "domain/domain/start");
+        let web = StepId::of(&Name::new("web").unwrap(), DomainStep::Start);
+        assert_eq!(web.to_string(), "web/start");
     }
 }

@@ -12,9 +12,11 @@ mod id;
 mod import;
 mod order;
 mod remove;
+mod rename;
 mod service;
 mod step;
 mod up;
+mod volume;
 
 #[cfg(test)]
 mod tests;

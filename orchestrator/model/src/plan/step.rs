@@ -77,6 +77,13 @@ pub enum Action {
     DeleteVolume {
         file: String,
     },
+    /// Gives the file of a data volume its current name; nothing has it open.
+    RenameVolume {
+        domain: Name,
+        volume: Name,
+        from: String,
+        file: String,
+    },
     /// `fresh`: it replaces no other.
     Define {
         domain: Name,
@@ -280,6 +287,9 @@ impl Action {
                 of(domain, DomainStep::Volume(volume.clone()))
             }
             Action::DeleteVolume { file } => StepId::DeleteVolume(file.clone()),
+            Action::RenameVolume { domain, volume, .. } => {
+                of(domain, DomainStep::RenameVolume(volume.clone()))
+            }
             Action::Define { domain, .. } => of(domain, DomainStep::Define),
             Action::Start { domain, .. } => of(domain, DomainStep::Start),
             Action::Resume { domain } => of(domain, DomainStep::Resume),
@@ -334,6 +344,9 @@ impl Action {
             }
             Action::DeleteDisk { .. } => "delete the system disk".into(),
             Action::DeleteVolume { file } => format!("delete the data volume `{file}`"),
+            Action::RenameVolume { from, file, .. } => {
+                format!("rename the data volume `{from}` to `{file}`")
+            }
             Action::Define { .. } => "define".into(),
             Action::Start { .. } => "start".into(),
             Action::Resume { .. } => "resume".into(),

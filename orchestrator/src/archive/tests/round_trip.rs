@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use pspd_model::spec::{Firmware, Size, VolumeSpec};
+
 use super::*;
 use crate::apply::{self, Run};
 use crate::event::{Event, Events};
@@ -58,7 +60,7 @@ fn what_is_exported_is_imported() {
             same_disk(&theirs, &ours);
             tool("qemu-img", &["check", "-q", "-f", "qcow2", text(&ours)]);
         }
-        let volume = "store-data.qcow2";
+        let volume = "store.data.qcow2";
         let (ours, theirs) = (
             placement.home.volumes().join(volume),
             fixture.home.volumes().join(volume),
@@ -140,7 +142,7 @@ fn flattened_disks_need_no_base() {
         let image = placement.folder.join(format!("{name}.qcow2"));
         same_disk(&fixture.home.disk(name), &image);
     }
-    let volume = placement.home.volumes().join("store-data.qcow2");
+    let volume = placement.home.volumes().join("store.data.qcow2");
     assert!(volume.exists());
 }
 
@@ -293,4 +295,46 @@ fn an_export_replaces_a_file_only_with_force() {
             .any(|name| name.to_string_lossy().contains("partial")),
         "{names:?}"
     );
+}
+
+/// Names that meet where names are joined or shortened: images, volumes and ROMs.
+#[test]
+fn names_that_look_alike_are_kept_apart() {
+    let mut fixture = Fixture::new();
+    let image = Digest::of(&fs::read(fixture.folder.path().join("image.qcow2")).unwrap());
+    let (store, web) = (Name::new("store").unwrap(), Name::new("web").unwrap());
+    // An image with a domain's name, which another domain uses.
+    let debian = fixture.spec.images["debian"].clone();
+    fixture.spec.images.insert("web".to_owned(), debian);
+    let domains = &mut fixture.spec.domains;
+    domains.get_mut(&store).unwrap().image = "web".to_owned();
+    // The same ROM in a file of its own.
+    let copy = fixture.folder.path().join("rom of web");
+    fs::copy(fixture.folder.path().join("rom"), &copy).unwrap();
+    let Firmware::Rom { sha256, .. } = domains[&store].firmware.clone() else {
+        panic!("the fixture has a ROM");
+    };
+    domains.get_mut(&web).unwrap().firmware = Firmware::Rom { path: copy, sha256 };
+    // A volume that could be called like a base.
+    let base = Name::new("base").unwrap();
+    let mut domain = domains[&web].clone();
+    let volume = VolumeSpec {
+        name: Name::new(image.short()).unwrap(),
+        size: Size::mib(4),
+        mount: "/data".into(),
+    };
+    let file = volume.of(&base).file();
+    (domain.name, domain.address) = (base.clone(), [10, 77, 0, 200].into());
+    domain.volumes = vec![volume];
+    domains.insert(base.clone(), domain);
+    fs::copy(fixture.home.disk(&web), fixture.home.disk(&base)).unwrap();
+    let data = fixture.home.volumes().join("store.data.qcow2");
+    fs::copy(data, fixture.home.volumes().join(&file)).unwrap();
+    let host = Host::new();
+    let placement = host.import(&fixture.pack("a.tar", false)).unwrap();
+    for (name, image) in [(&store, "web"), (&web, "debian"), (&base, "debian")] {
+        assert_eq!(placement.spec.domains[name].image, image, "{name}");
+    }
+    let ours = placement.home.volumes().join(&file);
+    same_disk(&fixture.home.volumes().join(&file), &ours);
 }

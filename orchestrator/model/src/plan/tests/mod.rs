@@ -8,6 +8,7 @@ mod left_over;
 mod model;
 mod power;
 mod roms;
+mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -401,7 +402,7 @@ fn a_disk_does_not_shrink() {
     let world = applied(&spec);
     spec.domains.get_mut(&name("d0")).unwrap().volumes[0].size = Size::mib(10);
     let error = PlanError::Shrinks {
-        disk: "d0-data.qcow2".into(),
+        disk: "d0.data.qcow2".into(),
         have: Size::gib(1),
         want: Size::mib(10),
     };
@@ -426,6 +427,7 @@ fn owns_nothing(observed: &Observed) -> bool {
         && observed.lab == LabState::Absent
         && observed.network.is_none()
         && observed.volumes.is_empty()
+        && observed.old_volumes.is_empty()
         && observed.published.is_empty()
 }
 

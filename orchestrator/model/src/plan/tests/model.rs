@@ -68,6 +68,7 @@ impl World {
             | Action::EnsureRom { .. }
             | Action::CreateVolume { .. }
             | Action::GrowVolume { .. }
+            | Action::RenameVolume { .. }
             | Action::DeleteVolume { .. } => self.take_of_files(action),
             Action::StartLab
             | Action::StopLab
@@ -207,9 +208,21 @@ impl World {
                 }
             }
             Action::CreateVolume { file, size, .. } | Action::GrowVolume { file, size, .. } => {
-                self.observed.volumes.insert(file.clone(), *size);
+                let id = VolumeId::of_file(file).unwrap();
+                self.observed.volumes.insert(id, *size);
             }
-            Action::DeleteVolume { file } => _ = self.observed.volumes.remove(file),
+            Action::RenameVolume { from, file, .. } => {
+                let id = VolumeId::of_file(file).unwrap();
+                assert!(!self.domain(&id.domain).power.has_process());
+                let old = self.observed.old_volumes.remove(from).unwrap();
+                self.observed.volumes.insert(id, old.size);
+            }
+            Action::DeleteVolume { file } => {
+                self.observed.old_volumes.remove(file);
+                if let Some(id) = VolumeId::of_file(file) {
+                    self.observed.volumes.remove(&id);
+                }
+            }
             other => panic!("{other:?}"),
         }
     }
