@@ -44,6 +44,7 @@ pub async fn apply(
 ) -> anyhow::Result<Outcome> {
     let home = run.paths.deployment(&run.spec.name);
     home.create()?;
+    run.paths.register()?;
     note_interrupted(&home, run.events)?;
     let observed = async {
         let host = Host::attach(run.paths, run.spec).await?;
@@ -73,6 +74,7 @@ pub async fn import(
     opened: Opened,
     placement: Arc<Placement>,
 ) -> anyhow::Result<Outcome> {
+    run.paths.register()?;
     note_interrupted(&placement.home, run.events)?;
     let host = Host::of_nothing(run.paths, run.spec);
     let world = world(&run, host)?.importing(opened, placement);

@@ -227,8 +227,17 @@ impl Power {
 pub struct DiskState {
     /// Virtual.
     pub size: Size,
-    /// The digest of the image that it is an overlay of, where that is in the cache.
+    /// The digest of the image that it is an overlay of, where that is one of the cache.
     pub image: Option<Digest>,
+    pub base: Base,
+}
+
+/// The file that a system disk is an overlay of. Its name changes with its content, so it is the right one or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Base {
+    Present,
+    Missing,
 }
 
 /// Something that the cache holds by the digest of what it is made from.

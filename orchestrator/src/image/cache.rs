@@ -2,9 +2,12 @@
 //!
 //! ```text
 //! <cache>/images/<digest>/          an image; only ever renamed into place
+//!   disk.qcow2                      of an image by path or URL, whose digest is the folder's
+//!   disk.<digest>.qcow2             of a recipe, with the digest of this build: an overlay names the build that it needs
 //! <cache>/images/<digest>.partial/  being made, by the holder of the lock
 //! <cache>/images/<digest>.lock      held while an image is made; stays, because removing a lock file races
 //! <cache>/images/<digest>.log       the output of the recipe's last build
+//! <cache>/users/<digest>            the path of a state directory whose deployments use the cache
 //! ```
 
 use std::collections::BTreeSet;
@@ -17,6 +20,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use pspd_model::spec::{Digest, Seed, Size};
+use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use super::{DirectKernel, GuestImage};
@@ -90,19 +94,18 @@ impl Images {
     /// The image, if it is cached.
     pub(crate) fn open(&self, digest: &Digest, seed: Seed) -> Result<Option<GuestImage>> {
         let folder = self.folder(digest);
-        let disk = folder.join(DISK);
         if !folder
             .try_exists()
             .with_context(|| format!("failed to look for `{}`", folder.display()))?
         {
             return Ok(None);
         }
-        if !disk.is_file() {
+        let Some(disk) = disk_in(&folder)? else {
             bail!(
                 "the cached image `{}` has no `{DISK}`; remove that folder",
                 folder.display()
             );
-        }
+        };
         Ok(Some(GuestImage {
             digest: digest.clone(),
             kernel: direct_kernel(&folder)?,
@@ -227,6 +230,17 @@ impl Partial {
         &self.partial
     }
 
+    /// Names the disk by its content: two builds of one recipe differ.
+    pub(crate) fn name_by_content(&self) -> Result<()> {
+        let disk = self.partial.join(DISK);
+        let context = || format!("failed to read `{}`", disk.display());
+        let mut hasher = Sha256::new();
+        let mut file = File::open(&disk).with_context(context)?;
+        io::copy(&mut file, &mut hasher).with_context(context)?;
+        let named = self.partial.join(built(&Digest::from(hasher)));
+        fs::rename(&disk, &named).with_context(|| format!("failed to name `{}`", named.display()))
+    }
+
     /// Makes the folder the image: all of it at once, and read-only, for overlays depend on every byte.
     pub(crate) fn commit(self) -> Result<()> {
         for entry in fs::read_dir(&self.partial)
@@ -252,6 +266,31 @@ impl Drop for Partial {
         // A failure leaves a folder that the next `begin` removes, or fails to remove with an error.
         let _ = discard(&self.partial);
     }
+}
+
+/// The disk of a recipe's build with this digest.
+fn built(content: &Digest) -> String {
+    format!("disk.{content}.qcow2")
+}
+
+/// The disk of an image; `None` if there is none. Builds of earlier versions are named like images by path.
+fn disk_in(folder: &Path) -> Result<Option<PathBuf>> {
+    let entries =
+        fs::read_dir(folder).with_context(|| format!("failed to list `{}`", folder.display()))?;
+    let is_built = |name: &str| {
+        let digest = name.strip_prefix("disk.")?.strip_suffix(".qcow2")?;
+        Digest::parse(digest).ok()
+    };
+    let mut found = None;
+    for entry in entries {
+        let entry = entry.with_context(|| format!("failed to list `{}`", folder.display()))?;
+        let name = entry.file_name();
+        let name = name.to_str().unwrap_or_default();
+        if entry.path().is_file() && (name == DISK || is_built(name).is_some()) {
+            found = Some(entry.path());
+        }
+    }
+    Ok(found)
 }
 
 fn direct_kernel(folder: &Path) -> Result<Option<DirectKernel>> {

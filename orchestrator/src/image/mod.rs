@@ -29,7 +29,7 @@ use pspd_model::spec::{Digest, ImageSource, ImageSpec, Seed};
 pub struct GuestImage {
     /// Of the image's inputs (a recipe) or of the file itself.
     pub digest: Digest,
-    /// A qcow2 file in the cache.
+    /// A qcow2 file in the cache. Another build of a recipe has another name.
     pub disk: PathBuf,
     /// Present where the image can be booted by the hypervisor directly.
     pub kernel: Option<DirectKernel>,
@@ -91,6 +91,7 @@ pub fn ensure(
                 cancel,
             };
             build.run()?;
+            partial.name_by_content()?;
         }
         ImageSource::Path { path, sha256 } => {
             fetch(sha256).copy(path)?;
@@ -103,7 +104,7 @@ pub fn ensure(
     images.require(&digest, image.seed)
 }
 
-/// Where the disk of an image with that digest is, or will be.
+/// Where the disk of an image by path or URL with that digest is, or will be.
 pub fn place(cache: &Path, digest: &Digest) -> PathBuf {
     cache.join("images").join(digest.as_str()).join(cache::DISK)
 }

@@ -162,3 +162,22 @@ fn packages_make_another_image_and_reach_the_recipe() {
     assert_eq!(said, ["\n", "a b\n", "ab\n"]);
     assert_eq!(list(&cache).unwrap().len(), images.len());
 }
+
+#[test]
+fn two_builds_of_a_recipe_have_two_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("cache");
+    let count = folder.path().join("count");
+    let script = format!("echo >>{0}; cp {0} $1/disk.qcow2", count.display());
+    let image = recipe(folder.path(), &script);
+    let first = make(&cache, &image).unwrap();
+    assert_eq!(prune(&cache, &BTreeSet::new()).unwrap().len(), 1);
+    let second = make(&cache, &image).unwrap();
+    assert_eq!(first.digest, second.digest);
+    assert_ne!(first.disk, second.disk);
+    assert!(!first.disk.exists() && second.disk.exists());
+    // As an earlier version named it.
+    fs::rename(&second.disk, place(&cache, &second.digest)).unwrap();
+    let found = cached(&cache, &image).unwrap().unwrap();
+    assert_eq!(found.disk, place(&cache, &second.digest));
+}

@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use pspd_model::observed::{DiskState, OldVolume};
+use pspd_model::observed::{Base, DiskState, OldVolume};
 use pspd_model::spec::{Digest, Size, Spec, VolumeId};
 
 use crate::disk::qcow2::Header;
@@ -21,11 +21,23 @@ pub(super) fn system(folder: &Path) -> anyhow::Result<BTreeMap<String, DiskState
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
+        let present = match &header.backing {
+            None => false,
+            Some(base) => folder
+                .join(&base.path)
+                .try_exists()
+                .with_context(|| format!("failed to look for `{}`", base.path.display()))?,
+        };
         disks.insert(
             name,
             DiskState {
                 size: header.size,
                 image: header.backing.and_then(|base| image_digest(&base.path)),
+                base: if present {
+                    Base::Present
+                } else {
+                    Base::Missing
+                },
             },
         );
     }
@@ -111,14 +123,17 @@ mod tests {
         let base = image.join("disk.qcow2");
         disk::create(&base, Size::mib(64)).unwrap();
         disk::create_overlay(&base, &disks.join("web.qcow2"), Size::mib(128)).unwrap();
-        let expected = DiskState {
-            size: Size::mib(128),
-            image: Some(digest),
+        let expected = |base| {
+            let disk = DiskState {
+                size: Size::mib(128),
+                image: Some(digest.clone()),
+                base,
+            };
+            BTreeMap::from([("web".to_owned(), disk)])
         };
-        assert_eq!(
-            system(&disks).unwrap(),
-            BTreeMap::from([("web".to_owned(), expected)])
-        );
+        assert_eq!(system(&disks).unwrap(), expected(Base::Present));
+        fs::rename(&base, image.join("disk.of-another-build.qcow2")).unwrap();
+        assert_eq!(system(&disks).unwrap(), expected(Base::Missing));
     }
 
     fn spec(domain: &str, volume: &str) -> Spec {

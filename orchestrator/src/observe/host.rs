@@ -383,10 +383,19 @@ fn roms(
     Ok(roms)
 }
 
+/// The deployments of this host that use the same cache.
+fn sharing_cache(paths: &Paths) -> anyhow::Result<Vec<Home>> {
+    let mut homes = Vec::new();
+    for paths in paths.sharing_cache()? {
+        homes.extend(paths.deployments()?);
+    }
+    Ok(homes)
+}
+
 /// The ROMs of every deployment of this host, as its last `up` recorded it.
 pub fn roms_in_use(paths: &Paths) -> anyhow::Result<BTreeSet<spec::Digest>> {
     let mut used = BTreeSet::new();
-    for home in paths.deployments()? {
+    for home in sharing_cache(paths)? {
         let Some(spec) = home.recorded_spec()? else {
             continue;
         };
@@ -403,7 +412,7 @@ pub fn roms_in_use(paths: &Paths) -> anyhow::Result<BTreeSet<spec::Digest>> {
 /// The images that system disks of any deployment of this host are overlays of.
 pub fn images_in_use(paths: &Paths) -> anyhow::Result<BTreeSet<spec::Digest>> {
     let mut used = BTreeSet::new();
-    for home in paths.deployments()? {
+    for home in sharing_cache(paths)? {
         used.extend(
             disks::system(&home.disks())?
                 .into_values()
@@ -411,4 +420,33 @@ pub fn images_in_use(paths: &Paths) -> anyhow::Result<BTreeSet<spec::Digest>> {
         );
     }
     Ok(used)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_in_use_by_every_state_that_shares_the_cache() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = |state: &str| Paths {
+            state: folder.path().join(state),
+            cache: folder.path().join("cache"),
+        };
+        let digest = spec::Digest::of(b"image");
+        let base = image::place(&paths("one").cache, &digest);
+        std::fs::create_dir_all(base.parent().unwrap()).unwrap();
+        disk::create(&base, Size::mib(1)).unwrap();
+        let home = paths("one").deployment(&Name::new("demo").unwrap());
+        home.create().unwrap();
+        let web = home.disk(&Name::new("web").unwrap());
+        disk::create_overlay(&base, &web, Size::mib(1)).unwrap();
+        for state in ["one", "two", "two"] {
+            paths(state).register().unwrap();
+        }
+        for state in ["one", "two", "three"] {
+            let used = images_in_use(&paths(state)).unwrap();
+            assert_eq!(used, BTreeSet::from([digest.clone()]), "{state}");
+        }
+    }
 }

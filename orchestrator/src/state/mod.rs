@@ -30,11 +30,14 @@ mod lock;
 mod logbook;
 mod origin;
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 use pspd_model::observed::Observed;
-use pspd_model::spec::{Name, Spec};
+use pspd_model::spec::{Digest, Name, Spec};
 
 pub use files::{create_private, read_if_there, remove_if_there, write_atomically};
 pub use journal::{Entry, Journal};
@@ -78,6 +81,46 @@ impl Paths {
                 Ok(entries.flatten().map(|entry| Home(entry.path())).collect())
             }
         }
+    }
+
+    /// Records in the cache that this state's deployments use it.
+    pub fn register(&self) -> anyhow::Result<()> {
+        let state = self.state.as_os_str().as_bytes();
+        let record = self.users().join(Digest::of(state).as_str());
+        if record.exists() {
+            return Ok(());
+        }
+        std::fs::create_dir_all(self.users())
+            .with_context(|| format!("failed to create `{}`", self.users().display()))?;
+        write_atomically(&record, state, 0o644)
+    }
+
+    /// Returns all state directories that are known to use the same cache, this one among them.
+    pub fn sharing_cache(&self) -> anyhow::Result<Vec<Paths>> {
+        let mut states = BTreeSet::from([self.state.clone()]);
+        let folder = self.users();
+        let context = || format!("failed to list `{}`", folder.display());
+        match std::fs::read_dir(&folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            entries => {
+                for entry in entries.with_context(context)? {
+                    let path = entry.with_context(context)?.path();
+                    let state = std::fs::read(&path)
+                        .with_context(|| format!("failed to read `{}`", path.display()))?;
+                    states.insert(OsString::from_vec(state).into());
+                }
+            }
+        }
+        let cache = || self.cache.clone();
+        let paths = states.into_iter().map(|state| Paths {
+            state,
+            cache: cache(),
+        });
+        Ok(paths.collect())
+    }
+
+    fn users(&self) -> PathBuf {
+        self.cache.join("users")
     }
 
     pub fn deployment(&self, name: &Name) -> Home {

@@ -6,8 +6,8 @@ use super::order::Order;
 use super::{Action, DomainStep, PlanError, SavedState, StepId, remove, rename};
 use crate::definition::{Affect, DomainDefinition, Interface, KernelSource, Ownership, VolumeDisk};
 use crate::intent::Intent;
-use crate::observed::{Crash, Defined, LabState, Observed, ObservedDomain, Power};
-use crate::spec::{Boot, Digest, DomainSpec, Firmware, Range, Size, Spec};
+use crate::observed::{Base, Crash, Defined, LabState, Observed, ObservedDomain, Power};
+use crate::spec::{Boot, Digest, DomainSpec, Firmware, ImageSource, Range, Size, Spec};
 
 /// Plans one domain of the spec.
 pub(super) struct DomainPlanner<'a> {
@@ -89,10 +89,21 @@ impl<'a> DomainPlanner<'a> {
         owner.is_some_and(|owner| owner.digest != self.digest())
     }
 
-    /// Whether the system disk is an overlay of another image than the topology's.
-    fn image_changed(&self) -> bool {
-        let disk = self.observed().and_then(|domain| domain.disk.as_ref());
-        disk.is_some_and(|disk| disk.image.as_ref() != Some(self.image()))
+    /// Why a new system disk must replace the existing one.
+    fn reason_to_replace(&self) -> Option<&'static str> {
+        let disk = self.observed()?.disk.as_ref()?;
+        // Two builds of one recipe differ. A file by path or URL has its digest: it comes again as it was.
+        let is_built = matches!(
+            self.spec.images[&self.domain.image].source,
+            ImageSource::Recipe(_)
+        );
+        if disk.image.as_ref() != Some(self.image()) {
+            Some("its image changed")
+        } else if disk.base == Base::Missing && is_built {
+            Some("the build of its image that it is based on is no longer cached")
+        } else {
+            None
+        }
     }
 
     fn grows(&self) -> bool {
@@ -115,8 +126,8 @@ impl<'a> DomainPlanner<'a> {
         let held = self.intent.holds_power(&self.domain.name);
         Some(if power == Power::Crashed(Crash::Guest) && !held {
             "the guest's kernel panicked"
-        } else if self.image_changed() {
-            "its image changed"
+        } else if let Some(reason) = self.reason_to_replace() {
+            reason
         } else if self.observed()?.disk.is_none() {
             "its system disk is missing"
         } else if network.is_none_or(|network| !network.active) {
@@ -140,8 +151,8 @@ impl<'a> DomainPlanner<'a> {
         let size = self.domain.system_disk;
         let disk = self.observed().and_then(|domain| domain.disk.as_ref());
         let image = StepId::Image(self.domain.image.clone());
-        let replaced = self.image_changed();
-        if let Some(disk) = disk.filter(|_| !replaced) {
+        let replaced = self.reason_to_replace();
+        if let Some(disk) = disk.filter(|_| replaced.is_none()) {
             if grows(name.as_str(), disk.size, size)? {
                 let domain = name.clone();
                 plan.add(
@@ -153,18 +164,14 @@ impl<'a> DomainPlanner<'a> {
             }
             return Ok(false);
         }
-        if replaced {
+        if let Some(reason) = replaced {
             let domain = name.clone();
-            plan.add(Action::DeleteDisk { domain }, "its image changed")
+            plan.add(Action::DeleteDisk { domain }, reason)
                 .if_planned(self.id(DomainStep::Merge))
                 .if_planned(self.id(DomainStep::Stop))
                 .if_planned(image.clone());
         }
-        let reason = if replaced {
-            "its image changed"
-        } else {
-            "it does not exist"
-        };
+        let reason = replaced.unwrap_or("it does not exist");
         let action = Action::CreateDisk {
             domain: name.clone(),
             image: self.domain.image.clone(),
@@ -309,7 +316,9 @@ impl<'a> DomainPlanner<'a> {
             return false;
         }
         let redefined = plan.has(&self.id(DomainStep::Define));
-        let saved_state = if power == Power::Saved && redefined {
+        let new_disk = plan.has(&self.id(DomainStep::CreateDisk))
+            || self.volume_steps().any(|step| plan.has(&step));
+        let saved_state = if power == Power::Saved && (redefined || new_disk) {
             SavedState::Discard
         } else {
             SavedState::Restore
@@ -317,6 +326,7 @@ impl<'a> DomainPlanner<'a> {
         let reason = match power {
             _ if stopped => "it was stopped for the change",
             Power::Saved if redefined => "its saved state is of another definition",
+            Power::Saved if new_disk => "its saved state is of other disks",
             Power::Saved => "it is saved",
             Power::Crashed(_) => "its process ended unexpectedly",
             _ => "it is not running",

@@ -8,6 +8,7 @@ mod left_over;
 mod model;
 mod power;
 mod roms;
+mod system_disks;
 mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};

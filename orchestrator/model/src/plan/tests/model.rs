@@ -97,7 +97,11 @@ impl World {
             } => {
                 let image = Some(self.observed.images[image].digest.clone());
                 let domain = self.domain(domain);
-                domain.disk = Some(DiskState { size: *size, image });
+                domain.disk = Some(DiskState {
+                    size: *size,
+                    image,
+                    base: Base::Present,
+                });
                 domain.deployed = None;
             }
             Action::GrowDisk { domain, size } => {
