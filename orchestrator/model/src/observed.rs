@@ -119,6 +119,9 @@ pub struct ObservedDomain {
     pub power: Power,
     /// The system disk.
     pub disk: Option<DiskState>,
+    /// The files of the disks that its process has open, or that its saved state needs, by serial: `system`, or a data
+    /// volume's name.
+    pub attached: BTreeMap<String, Attached>,
     /// Whether its disks have overlays that an interrupted export left.
     pub unmerged: bool,
     /// The ROM that pspd builds for it, where its firmware is one.
@@ -230,6 +233,16 @@ pub struct DiskState {
     /// The digest of the image that it is an overlay of, where that is one of the cache.
     pub image: Option<Digest>,
     pub base: Base,
+}
+
+/// What is now at the path of a disk's file that a process opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Attached {
+    Same,
+    /// Another file.
+    Replaced,
+    Missing,
 }
 
 /// The file that a system disk is an overlay of. Its name changes with its content, so it is the right one or none.

@@ -486,6 +486,9 @@ impl VolumeId {
 
 const QCOW2: &str = ".qcow2";
 
+/// The name of a domain's system disk, which no data volume has; also its serial number in the guest.
+pub const SYSTEM_DISK: &str = "system";
+
 /// `DOMAIN.VOLUME`.
 impl fmt::Display for VolumeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

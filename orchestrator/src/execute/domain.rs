@@ -1,5 +1,6 @@
 //! Domains: their definitions, their power and their size.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use anyhow::{Context as _, anyhow};
 use ipnet::Ipv4Net;
 use pspd_model::definition::{Affect, DomainDefinition, KernelSource};
 use pspd_model::plan::{SavedState, StopMode};
-use pspd_model::spec::{DomainSpec, Name, Seed, Size};
+use pspd_model::spec::{DomainSpec, Name, SYSTEM_DISK, Seed, Size};
 use ssh_key::LineEnding;
 
 use super::{World, firmware};
@@ -16,7 +17,7 @@ use crate::boot::Boot;
 use crate::event::Scope;
 use crate::image::{GuestImage, NoCloud};
 use crate::libvirt::{Disk, DiskFormat, Domain, DomainConfig, Error, FwCfg, KernelBoot};
-use crate::state::remove_if_there;
+use crate::state::{FileIdentity, remove_if_there};
 
 /// How long a guest may take to shut down; pspd's own images take two seconds under emulation.
 const SHUTDOWN: Duration = Duration::from_secs(30);
@@ -84,7 +85,7 @@ fn disks(
     let mut disks = vec![Disk {
         path: world.home.disk(name),
         format: DiskFormat::Qcow2,
-        serial: "system".into(),
+        serial: SYSTEM_DISK.into(),
         read_only: false,
     }];
     disks.extend(definition.volumes.iter().map(|volume| Disk {
@@ -151,8 +152,23 @@ pub(super) fn start(world: &World, name: &Name, saved_state: SavedState) -> anyh
     if saved_state == SavedState::Discard {
         domain.discard_saved_state()?;
     }
+    record_disks(world, name, &domain)?;
     world.watch_boot(name)?;
     Ok(domain.start()?)
+}
+
+/// Records the files that a domain is about to open.
+fn record_disks(world: &World, name: &Name, domain: &Domain) -> anyhow::Result<()> {
+    let mut disks = BTreeMap::new();
+    for disk in domain.config()?.disks {
+        let (Some(serial), Some(path)) = (disk.serial, disk.path) else {
+            continue;
+        };
+        if let Some(file) = FileIdentity::at(&path)?.filter(|_| !disk.read_only) {
+            disks.insert(serial, file);
+        }
+    }
+    world.home.record_attached(name, &disks)
 }
 
 pub(super) fn resume(world: &World, name: &Name) -> anyhow::Result<()> {

@@ -7,9 +7,10 @@ use anyhow::{Context as _, ensure};
 use futures::future::join_all;
 use pspd_lab::{Lab, Relay};
 use pspd_model::observed::{
-    CacheState, CertificateOwner, Defined, LabState, NetworkState, Observed, Power, ServiceState,
+    Attached, CacheState, CertificateOwner, Defined, LabState, NetworkState, Observed, Power,
+    ServiceState,
 };
-use pspd_model::spec::{self, Name, Range, Size, Spec};
+use pspd_model::spec::{self, Name, Range, SYSTEM_DISK, Size, Spec, VolumeId};
 
 use super::disks;
 use crate::disk;
@@ -18,9 +19,9 @@ use crate::guest::Release;
 use crate::health::{self, Health};
 use crate::identity::{self, Identity};
 use crate::image;
-use crate::libvirt::{self, Connection, DomainSummary};
+use crate::libvirt::{self, Connection, DiskDescription, DomainDescription, DomainSummary};
 use crate::reach::Reach;
-use crate::state::{Home, Paths};
+use crate::state::{FileIdentity, Home, Paths};
 
 /// A healthy service answers in milliseconds; in an emulated guest that is busy, with a TLS handshake, in seconds.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(15);
@@ -191,7 +192,7 @@ fn existing(host: &Host, spec: &Spec) -> anyhow::Result<Observed> {
     }
     if let Some(connection) = &host.connection {
         networks(connection, spec, &mut observed)?;
-        domains(connection, spec, &mut observed)?;
+        domains(connection, &host.home, spec, &mut observed)?;
     }
     Ok(observed)
 }
@@ -280,7 +281,12 @@ fn networks(connection: &Connection, spec: &Spec, observed: &mut Observed) -> an
     Ok(())
 }
 
-fn domains(connection: &Connection, spec: &Spec, observed: &mut Observed) -> anyhow::Result<()> {
+fn domains(
+    connection: &Connection,
+    home: &Home,
+    spec: &Spec,
+    observed: &mut Observed,
+) -> anyhow::Result<()> {
     for summary in connection.domains()? {
         let owner = summary.ownership.as_ref();
         let ours = owner.is_some_and(|owner| owner.deployment == spec.name);
@@ -293,32 +299,79 @@ fn domains(connection: &Connection, spec: &Spec, observed: &mut Observed) -> any
         if !ours && !spec.domains.contains_key(&name) {
             continue;
         }
-        let Some(defined) = defined(connection, spec, &summary, ours)? else {
+        let Some((defined, live)) = defined(connection, spec, &summary, ours)? else {
             continue;
+        };
+        let attached = match live {
+            Some(live) => of_process(home, &name, live.disks)?,
+            None if summary.power == Power::Saved => of_saved_state(home, &name)?,
+            None => BTreeMap::new(),
         };
         let domain = observed.domains.entry(name).or_default();
         (domain.defined, domain.power) = (Some(defined), summary.power);
+        domain.attached = attached;
     }
     Ok(())
 }
 
-/// The definition behind a summary; `None` where it disappeared meanwhile.
+/// What became of the files that a domain's process has open.
+fn of_process(
+    home: &Home,
+    name: &Name,
+    disks: Vec<DiskDescription>,
+) -> anyhow::Result<BTreeMap<String, Attached>> {
+    let opened = home.attached_record(name)?;
+    let mut attached = BTreeMap::new();
+    for disk in disks.into_iter().filter(|disk| !disk.read_only) {
+        if let (Some(serial), Some(path)) = (disk.serial, disk.path) {
+            // An export may have left an overlay over the file.
+            let path = if disk::is_overlay(&path) {
+                path.with_extension("")
+            } else {
+                path
+            };
+            let now = FileIdentity::compare(opened.get(&serial).copied(), &path)?;
+            attached.insert(serial, now);
+        }
+    }
+    Ok(attached)
+}
+
+/// What became of the files that a domain had open when its memory was saved.
+fn of_saved_state(home: &Home, name: &Name) -> anyhow::Result<BTreeMap<String, Attached>> {
+    let mut attached = BTreeMap::new();
+    for (serial, file) in home.attached_record(name)? {
+        let path = match Name::new(&serial) {
+            Ok(volume) if serial != SYSTEM_DISK => {
+                let domain = name.clone();
+                home.volumes().join(VolumeId { domain, volume }.file())
+            }
+            _ => home.disk(name),
+        };
+        let now = FileIdentity::compare(Some(file), &path)?;
+        attached.insert(serial, now);
+    }
+    Ok(attached)
+}
+
+/// The definition behind a summary, and the one of its process if it has one; `None` where it disappeared meanwhile.
 fn defined(
     connection: &Connection,
     spec: &Spec,
     summary: &DomainSummary,
     ours: bool,
-) -> anyhow::Result<Option<Defined>> {
+) -> anyhow::Result<Option<(Defined, Option<DomainDescription>)>> {
     let owner = summary.ownership.clone();
     if !ours {
         // Nothing else of a foreign domain matters.
         let (memory, vcpus) = (fixed(Size(0)), fixed(0));
-        return Ok(Some(Defined {
+        let defined = Defined {
             owner,
             memory,
             vcpus,
             live_maximum: None,
-        }));
+        };
+        return Ok(Some((defined, None)));
     }
     let Some(handle) = connection.domain(&spec.name, &summary.name)? else {
         return Ok(None);
@@ -326,12 +379,15 @@ fn defined(
     // What it should have, and not what it has: a balloon takes a while to get to its size.
     let config = handle.config()?;
     let live = handle.live()?;
-    Ok(Some(Defined {
+    let defined = Defined {
         owner,
         memory: config.memory,
         vcpus: config.vcpus,
-        live_maximum: live.map(|live| (live.memory.maximum, live.vcpus.maximum)),
-    }))
+        live_maximum: live
+            .as_ref()
+            .map(|live| (live.memory.maximum, live.vcpus.maximum)),
+    };
+    Ok(Some((defined, live)))
 }
 
 fn fixed<T: Copy>(value: T) -> Range<T> {

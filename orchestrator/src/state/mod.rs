@@ -15,6 +15,7 @@
 //!   logs/DOMAIN.log             the logs of services, gathered from their guests
 //!   console/DOMAIN.firmware.log the firmware's log since the last start
 //!   deployed/DOMAIN.json        the release that was activated last, and its certificate
+//!   attached/DOMAIN.json        the files that the disks were at the last start
 //!   boots/DOMAIN.json           the last boot: the time of each stage, and the reported firmware
 //!   flattened/                  DOMAIN.qcow2, self-contained system disks while an export packs them
 //!   lab/                        see lab
@@ -22,6 +23,7 @@
 //! CACHE/firmware/DIGEST/        see firmware/coreboot
 //! ```
 
+mod attached;
 mod deployed;
 mod files;
 mod intent;
@@ -39,6 +41,7 @@ use anyhow::{Context as _, anyhow};
 use pspd_model::observed::Observed;
 use pspd_model::spec::{Digest, Name, Spec};
 
+pub use attached::FileIdentity;
 pub use files::{create_private, read_if_there, remove_if_there, write_atomically};
 pub use journal::{Entry, Journal};
 pub use lock::{Lock, Locked, Patience};

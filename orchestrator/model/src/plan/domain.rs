@@ -6,7 +6,7 @@ use super::order::Order;
 use super::{Action, DomainStep, PlanError, SavedState, StepId, remove, rename};
 use crate::definition::{Affect, DomainDefinition, Interface, KernelSource, Ownership, VolumeDisk};
 use crate::intent::Intent;
-use crate::observed::{Base, Crash, Defined, LabState, Observed, ObservedDomain, Power};
+use crate::observed::{Attached, Base, Crash, Defined, LabState, Observed, ObservedDomain, Power};
 use crate::spec::{Boot, Digest, DomainSpec, Firmware, ImageSource, Range, Size, Spec};
 
 /// Plans one domain of the spec.
@@ -117,6 +117,13 @@ impl<'a> DomainPlanner<'a> {
             })
     }
 
+    /// Whether a disk's file is not the one that the domain started with.
+    fn disk_replaced(&self) -> bool {
+        let attached = self.observed().map(|domain| &domain.attached);
+        let mut attached = attached.into_iter().flatten();
+        attached.any(|(_, now)| *now != Attached::Same)
+    }
+
     fn reason_to_stop(&self, plan: &PlanBuilder) -> Option<&'static str> {
         let power = self.power();
         if !power.has_process() {
@@ -130,6 +137,8 @@ impl<'a> DomainPlanner<'a> {
             reason
         } else if self.observed()?.disk.is_none() {
             "its system disk is missing"
+        } else if self.disk_replaced() {
+            "the file of a disk was replaced while it runs"
         } else if network.is_none_or(|network| !network.active) {
             "its network is not active"
         } else if rename::is_due(self.domain, self.observed) {
@@ -317,7 +326,8 @@ impl<'a> DomainPlanner<'a> {
         }
         let redefined = plan.has(&self.id(DomainStep::Define));
         let new_disk = plan.has(&self.id(DomainStep::CreateDisk))
-            || self.volume_steps().any(|step| plan.has(&step));
+            || self.volume_steps().any(|step| plan.has(&step))
+            || self.disk_replaced();
         let saved_state = if power == Power::Saved && (redefined || new_disk) {
             SavedState::Discard
         } else {

@@ -37,4 +37,16 @@ pub enum PlanError {
         "the data volume `{file}` has a name of an earlier version; run `pspd up` first, which renames it"
     )]
     OldVolume { file: String },
+    #[error(
+        "the file of the data volume `{file}` is missing, but the running domain `{domain}` still writes to it. Its data ends with the domain: copy it from the guest first. Then run `pspd down`, and `pspd up` for an empty volume"
+    )]
+    VolumeGone { domain: Name, file: String },
+    #[error(
+        "a disk of the running domain `{domain}` was replaced or removed. Run `pspd up` first, which restarts the domain"
+    )]
+    DiskReplaced { domain: Name },
+    #[error(
+        "the system disk of `{domain}` is based on another image than the cached one. Run `pspd up` first, which replaces the disk"
+    )]
+    OtherBase { domain: Name },
 }

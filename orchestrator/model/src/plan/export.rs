@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use super::builder::PlanBuilder;
 use super::{Action, DomainStep, Existing, Plan, PlanError, StepId, Undo, remove, rename, up};
 use crate::intent::Intent;
-use crate::observed::{LabState, Observed, ObservedDomain, Power};
+use crate::observed::{Attached, Base, DiskState, LabState, Observed, ObservedDomain, Power};
 use crate::spec::{Name, Spec};
 
 /// What is packed, and where.
@@ -114,6 +114,21 @@ fn refuse_incomplete(spec: &Spec, observed: &Observed) -> Result<(), PlanError> 
         return Err(PlanError::NotCached {
             image: image.clone(),
         });
+    }
+    for (name, domain) in &spec.domains {
+        let Some(now) = observed.domain(name) else {
+            continue;
+        };
+        let name = || name.clone();
+        if now.power.has_process() && now.attached.values().any(|file| *file != Attached::Same) {
+            return Err(PlanError::DiskReplaced { domain: name() });
+        }
+        let image = &observed.images[&domain.image].digest;
+        let other =
+            |disk: &DiskState| disk.image.as_ref() != Some(image) || disk.base == Base::Missing;
+        if now.disk.as_ref().is_some_and(other) {
+            return Err(PlanError::OtherBase { domain: name() });
+        }
     }
     let lab_runs = matches!(observed.lab, LabState::Unused | LabState::Running);
     let mut domains = observed.domains.iter();

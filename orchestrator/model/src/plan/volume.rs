@@ -13,6 +13,7 @@ impl DomainPlanner<'_> {
             let file = id.file();
             let VolumeId { domain, volume } = id.clone();
             match self.observed.volume(&id) {
+                None if self.uses(&id) => return Err(PlanError::VolumeGone { domain, file }),
                 None => {
                     let action = Action::CreateVolume {
                         domain,
@@ -39,6 +40,12 @@ impl DomainPlanner<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the running domain has the volume open, which nothing can bring back: a new one would take its place.
+    fn uses(&self, id: &VolumeId) -> bool {
+        let domain = self.observed().filter(|domain| domain.power.has_process());
+        domain.is_some_and(|domain| domain.attached.contains_key(id.volume.as_str()))
     }
 
     /// The steps that bring this domain's volumes to their name and size.

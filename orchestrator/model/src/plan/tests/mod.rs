@@ -1,5 +1,6 @@
 //! Golden plans, and properties over many topologies and half-finished runs.
 
+mod disks;
 mod down;
 mod export;
 mod golden;
@@ -8,7 +9,6 @@ mod left_over;
 mod model;
 mod power;
 mod roms;
-mod system_disks;
 mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -157,6 +157,7 @@ impl World {
             }
             Action::Stop { domain, .. } => {
                 self.domain(domain).power = Power::Off;
+                self.domain(domain).attached.clear();
                 if let Some(service) = &mut self.domain(domain).service {
                     service.serving = false;
                 }
@@ -296,6 +297,7 @@ impl World {
     fn start(&mut self, name: &Name) {
         let domain = self.domain(name);
         domain.power = Power::Running;
+        domain.attached.clear();
         if let Some(defined) = &mut domain.defined {
             defined.live_maximum = Some((defined.memory.maximum, defined.vcpus.maximum));
         }
