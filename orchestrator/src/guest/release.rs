@@ -1,7 +1,8 @@
 //! A release: all files of a service, identified by one digest.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -74,7 +75,7 @@ fn files(spec: &Spec, domain: &Name, keys: &Path) -> anyhow::Result<Option<Vec<R
         &service.binary,
     )?];
     for (path, from) in &service.files {
-        files.push(ReleaseFile::host(path.clone(), 0o644, from)?);
+        files.push(ReleaseFile::host(path.clone(), permissions(from)?, from)?);
     }
     files.extend([
         ReleaseFile::text(
@@ -112,6 +113,11 @@ fn digest(files: &[ReleaseFile]) -> anyhow::Result<Digest> {
 }
 
 impl ReleaseFile {
+    /// Whether it is one of the `files` of the topology.
+    pub fn is_of_user(&self, service: &Name) -> bool {
+        matches!(self.content, Content::Host(_)) && self.path != Path::new(service.as_str())
+    }
+
     fn host(path: PathBuf, mode: u32, from: &Path) -> anyhow::Result<ReleaseFile> {
         let digest =
             digest_file(from).with_context(|| format!("failed to read `{}`", from.display()))?;
@@ -131,6 +137,13 @@ impl ReleaseFile {
             content: Content::Text(text),
         }
     }
+}
+
+/// A file's permission bits, without set-user-id and the like.
+fn permissions(path: &Path) -> anyhow::Result<u32> {
+    let file =
+        fs::metadata(path).with_context(|| format!("failed to read `{}`", path.display()))?;
+    Ok(file.permissions().mode() & 0o777)
 }
 
 fn digest_file(path: &Path) -> anyhow::Result<Digest> {

@@ -21,22 +21,37 @@ fn target(release: &Release, file: &ReleaseFile) -> String {
     )
 }
 
+/// A file in the list of a complete release.
+fn listed(file: &ReleaseFile) -> String {
+    format!("{} {:o} {}", file.digest, file.mode, file.path.display())
+}
+
+/// Where a file is written before it gets its name. No file of a topology has an `@` in its name.
+fn unfinished(target: &str) -> String {
+    format!("{target}@new")
+}
+
+/// Removes releases that are neither in use nor wanted, and what interrupted transfers left of others.
+///
 /// Prints the current release, `complete` if `release` is complete, `certified` if its certificate is installed, and a
-/// line `have PATH` for each file that the current release has with the same digest.
+/// line `have PATH` for each file that the current release has with the same digest and mode.
 pub(super) fn inspect(release: &Release) -> String {
     let home = unit::home(&release.service);
     let mut script = format!(
         "cd {home} 2>/dev/null || exit 0\n\
+         used=\" $(readlink current) $(readlink previous) releases/{} \"\n\
+         for release in releases/*; do case \"$used\" in *\" $release \"*) ;; *) rm -rf \"$release\" ;; esac; done\n\
          [ \"$(readlink {})\" = {} ] && echo certified\n\
          echo current $(basename \"$(readlink current)\")\n\
          [ -e releases/{}/.complete ] && echo complete\n\
          [ -e current/.complete ] || exit 0\n",
+        release.digest,
         unit::IDENTITY,
         certificate_folder(release),
         release.digest
     );
     for file in &release.files {
-        let wanted = format!("{}  {}", file.digest, file.path.display());
+        let wanted = listed(file);
         script.push_str(&format!(
             "grep -qxF '{wanted}' current/.complete && echo have {}\n",
             file.path.display()
@@ -49,13 +64,18 @@ pub(super) fn inspect(release: &Release) -> String {
 /// Receives a file compressed with zstd on stdin, checks its digest, and installs it.
 pub(super) fn receive(release: &Release, file: &ReleaseFile) -> String {
     let target = target(release, file);
-    let folder = target.rsplit_once('/').map_or("/", |(folder, _)| folder);
+    let folder = parent(&target);
+    let new = unfinished(&target);
     format!(
-        "set -e; umask 022; mkdir -p {folder}; zstd -dcq >{target}.new; \
-         echo '{}  {target}.new' | sha256sum -c --status || {{ rm -f {target}.new; echo 'the digest differs after the transfer' >&2; exit 1; }}; \
-         chmod {:o} {target}.new; mv {target}.new {target}",
+        "set -e; umask 022; mkdir -p {folder}; umask 077; zstd -dcq >{new}; \
+         echo '{}  {new}' | sha256sum -c --status || {{ rm -f {new}; echo 'the digest differs after the transfer' >&2; exit 1; }}; \
+         chmod {:o} {new}; mv {new} {target}",
         file.digest, file.mode
     )
+}
+
+fn parent(path: &str) -> &str {
+    path.rsplit_once('/').map_or("/", |(folder, _)| folder)
 }
 
 /// Completes the release: links unchanged files of the current release, writes the generated files, creates the
@@ -78,26 +98,38 @@ case "$entry" in
 esac
 umask 022
 mkdir -p {folder}
-umask 077
 "#
     );
     for file in have {
         if !file.path.is_absolute() {
-            let path = file.path.display();
-            script.push_str(&format!("ln -f {home}/current/{path} {folder}/{path}\n"));
+            let (path, target) = (file.path.display(), target(release, file));
+            let parent = parent(&target);
+            script.push_str(&format!(
+                "mkdir -p {parent}\nln -f {home}/current/{path} {target}\n"
+            ));
         }
     }
-    let mut listed = String::new();
+    script.push_str("umask 077\n");
+    // The service can use a file whatever its mode gives to others; its sandbox cannot write here.
+    for file in release.files.iter().filter(|file| file.is_of_user(service)) {
+        let target = target(release, file);
+        script.push_str(&format!("chown {user}: {target}\n"));
+    }
+    let mut list = String::new();
     for file in &release.files {
         if let Content::Text(text) = &file.content {
             let target = target(release, file);
+            let new = unfinished(&target);
             let encoded = BASE64.encode(text);
-            script.push_str(&format!("base64 -d >{target}.new <<'END'\n{encoded}\nEND\nchmod {:o} {target}.new\nmv {target}.new {target}\n", file.mode));
+            script.push_str(&format!(
+                "base64 -d >{new} <<'END'\n{encoded}\nEND\nchmod {:o} {new}\nmv {new} {target}\n",
+                file.mode
+            ));
         }
-        listed.push_str(&format!("{}  {}\n", file.digest, file.path.display()));
+        list.push_str(&format!("{}\n", listed(file)));
     }
     script.push_str(&format!(
-        "cat >{folder}/.complete.new <<'END'\n{listed}END\n\
+        "cat >{folder}/.complete.new <<'END'\n{list}END\n\
          sync -f {folder}\nmv {folder}/.complete.new {folder}/.complete\n"
     ));
     script
@@ -244,4 +276,176 @@ echo "back $before"
 "#
     ));
     script
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Write as _;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::path::Path;
+    use std::process::{Command, Stdio};
+
+    use pspd_model::spec::Digest;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// A guest's `/opt/pspd` in a folder, with stand-ins for what changes the machine.
+    struct Guest(TempDir);
+
+    impl Guest {
+        fn new() -> Guest {
+            let guest = Guest(tempfile::tempdir().unwrap());
+            let bin = guest.0.path().join("bin");
+            fs::create_dir(&bin).unwrap();
+            for (name, script) in [
+                ("getent", "exit 2"),
+                ("systemd-sysusers", "cat >/dev/null"),
+                ("chown", "test -e $2"),
+            ] {
+                let path = bin.join(name);
+                fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+            }
+            guest
+        }
+
+        fn home(&self) -> std::path::PathBuf {
+            self.0.path().join("opt/web")
+        }
+
+        /// Runs a script and returns its output.
+        fn run(&self, script: &str, input: &[u8]) -> String {
+            let (root, path) = (self.0.path().display(), std::env::var("PATH").unwrap());
+            let script = script.replace("/opt/pspd", &format!("{root}/opt"));
+            let mut child = Command::new("sh")
+                .args(["-c", &script])
+                .env("PATH", format!("{root}/bin:{path}"))
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            child.stdin.take().unwrap().write_all(input).unwrap();
+            let output = child.wait_with_output().unwrap();
+            assert!(output.status.success(), "{script}");
+            String::from_utf8(output.stdout).unwrap()
+        }
+
+        /// Pushes a release and makes it the current one; returns the paths of what was transferred.
+        fn push(&self, release: &Release) -> Vec<String> {
+            let report = self.run(&inspect(release), b"");
+            if report.lines().any(|line| line == "complete") {
+                return Vec::new();
+            }
+            let has = |file: &&ReleaseFile| {
+                let line = format!("have {}", file.path.display());
+                matches!(file.content, Content::Host(_)) && report.lines().any(|one| one == line)
+            };
+            let have: Vec<&ReleaseFile> = release.files.iter().filter(has).collect();
+            let mut sent = Vec::new();
+            for file in &release.files {
+                if let Content::Host(from) = &file.content
+                    && !have.iter().any(|other| other.path == file.path)
+                {
+                    let content = zstd::encode_all(&*fs::read(from).unwrap(), 0).unwrap();
+                    self.run(&receive(release, file), &content);
+                    sent.push(file.path.display().to_string());
+                }
+            }
+            self.run(&complete(release, &have), b"");
+            let current = self.home().join("current");
+            let _ = fs::remove_file(&current);
+            symlink(format!("releases/{}", release.digest), &current).unwrap();
+            sent
+        }
+    }
+
+    fn release(folder: &Path, files: &[(&str, &str, u32)]) -> Release {
+        let file = |(path, text, mode): &(&str, &str, u32)| {
+            let from = folder.join(Digest::of(text.as_bytes()).short());
+            fs::write(&from, text).unwrap();
+            ReleaseFile {
+                path: path.into(),
+                mode: *mode,
+                digest: Digest::of(text.as_bytes()),
+                content: Content::Host(from),
+            }
+        };
+        Release {
+            service: Name::new("web").unwrap(),
+            digest: Digest::of(format!("{files:?}").as_bytes()),
+            files: files.iter().map(file).collect(),
+            certificate: Certificate {
+                ca: String::new(),
+                certificate: String::new(),
+                key: String::new(),
+            },
+        }
+    }
+
+    #[test]
+    fn files_in_folders_stay_from_release_to_release() {
+        let (guest, host) = (Guest::new(), tempfile::tempdir().unwrap());
+        let of = |version, mode| {
+            let files = [
+                ("web", version, 0o755),
+                ("data/deep/x", "unchanged", mode),
+                // Where `data/deep/x` could be written before it gets its name.
+                ("data/deep/x.new", "another", 0o640),
+            ];
+            release(host.path(), &files)
+        };
+        let all = ["web", "data/deep/x", "data/deep/x.new"];
+        assert_eq!(guest.push(&of("1", 0o644)), all);
+        assert_eq!(guest.push(&of("2", 0o644)), ["web"]);
+        // Another mode is another file: the release before keeps its own.
+        assert_eq!(guest.push(&of("2", 0o700)), ["data/deep/x"]);
+        let current = guest.home().join("current");
+        let mode = |path: &str| {
+            let file = fs::metadata(current.join(path)).unwrap();
+            file.permissions().mode() & 0o7777
+        };
+        assert_eq!(fs::read(current.join("data/deep/x")).unwrap(), b"unchanged");
+        assert_eq!(
+            fs::read(current.join("data/deep/x.new")).unwrap(),
+            b"another"
+        );
+        assert_eq!([mode("data"), mode("data/deep")], [0o755, 0o755]);
+        assert_eq!(
+            [mode("data/deep/x"), mode("data/deep/x.new")],
+            [0o700, 0o640]
+        );
+    }
+
+    #[test]
+    fn releases_that_nothing_needs_are_removed() {
+        let (guest, host) = (Guest::new(), tempfile::tempdir().unwrap());
+        let of = |version| release(host.path(), &[("web", version, 0o755)]);
+        let releases = || {
+            let entries = fs::read_dir(guest.home().join("releases")).unwrap();
+            let mut names: Vec<String> = entries
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect();
+            names.sort();
+            names
+        };
+        let sorted = |releases: &[&Release]| {
+            let mut names: Vec<String> =
+                releases.iter().map(|one| one.digest.to_string()).collect();
+            names.sort();
+            names
+        };
+        let (first, second, third) = (of("1"), of("2"), of("3"));
+        guest.push(&first);
+        let link = format!("releases/{}", first.digest);
+        symlink(link, guest.home().join("previous")).unwrap();
+        guest.push(&second);
+        // An interrupted transfer of a release that is not wanted any longer.
+        fs::create_dir(guest.home().join("releases").join("unfinished")).unwrap();
+        guest.push(&third);
+        assert_eq!(releases(), sorted(&[&first, &second, &third]));
+        guest.push(&third);
+        assert_eq!(releases(), sorted(&[&first, &third]));
+    }
 }
