@@ -3,11 +3,14 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::printable::printable_in_columns;
+use crate::printable::{printable, printable_in_columns};
 
-/// More faults than these are counted, and not shown.
 /// The maximum number of faults that are shown; the others are counted.
-const MOST: usize = 50;
+pub const MOST_SHOWN: usize = 50;
+/// The maximum number of faults that are collected and counted.
+pub(super) const MOST_FOUND: usize = 1000;
+/// The maximum length of a message or a hint, in characters: texts of the file are in it.
+const LONGEST: usize = 600;
 /// The maximum number of characters shown of a line.
 const WIDEST: usize = 160;
 
@@ -30,14 +33,21 @@ impl Fault {
     pub fn new(at: Position, message: impl Into<String>) -> Fault {
         Fault {
             at,
-            message: message.into(),
+            message: shortened(message.into()),
             help: None,
         }
     }
 
     pub fn help(mut self, help: impl Into<String>) -> Fault {
-        self.help = Some(help.into());
+        self.help = Some(shortened(help.into()));
         self
+    }
+}
+
+fn shortened(text: String) -> String {
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{} ...", &text[..end]),
+        None => text,
     }
 }
 
@@ -46,7 +56,7 @@ impl Fault {
 pub struct Faults {
     file: PathBuf,
     count: usize,
-    /// The text of the first [`MOST`] faults.
+    /// The text of the first [`MOST_SHOWN`] faults.
     rendered: Vec<String>,
 }
 
@@ -56,7 +66,10 @@ impl Faults {
         Faults {
             file: file.to_owned(),
             count: 1,
-            rendered: vec![format!("{}: {message}\n", file.display())],
+            rendered: vec![format!(
+                "{}: {message}\n",
+                printable(&file.to_string_lossy())
+            )],
         }
     }
 
@@ -64,13 +77,21 @@ impl Faults {
         faults.sort();
         let count = faults.len();
         let lines: Vec<&str> = text.lines().collect();
-        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let name = printable(&file.file_name().unwrap_or_default().to_string_lossy());
+        // A wrong path may be that of a secret: its content is not shown.
+        if !defines(text, "domains") && !defines(text, "images") {
+            let message = match faults.first() {
+                Some(fault) => printable(&fault.message),
+                None => String::new(),
+            };
+            return Faults::of_file(file, message);
+        }
         Faults {
             file: file.to_owned(),
             count,
             rendered: faults
                 .iter()
-                .take(MOST)
+                .take(MOST_SHOWN)
                 .map(|fault| render(&name, &lines, fault))
                 .collect(),
         }
@@ -88,15 +109,29 @@ impl fmt::Display for Faults {
         let errors = if self.count() == 1 {
             "1 error".to_owned()
         } else {
-            format!("{} errors", self.count())
+            let more = if self.count() < MOST_FOUND {
+                ""
+            } else {
+                "at least "
+            };
+            format!("{more}{} errors", self.count())
         };
-        writeln!(f, "{errors} in `{}`\n", self.file.display())?;
+        let file = printable(&self.file.to_string_lossy());
+        writeln!(f, "{errors} in `{file}`\n")?;
         write!(f, "{}", self.rendered.join("\n"))?;
         match self.count - self.rendered.len() {
             0 => Ok(()),
             more => writeln!(f, "\nand {more} more"),
         }
     }
+}
+
+/// Whether a text looks like one that defines a key of a topology.
+fn defines(text: &str, key: &str) -> bool {
+    text.match_indices(key).any(|(at, _)| {
+        let rest = text[at + key.len()..].trim_start_matches(['"', '\'', ' ']);
+        rest.starts_with(':')
+    })
 }
 
 /// Formats `file:line:column: message`, the line, and below it a caret with the hint.
@@ -112,7 +147,10 @@ fn render(file: &str, lines: &[&str], fault: &Fault) -> String {
     shown.push_str(&format!("{number} | {}\n", source.trim_end()));
     let caret = " ".repeat(column.saturating_sub(1).min(WIDEST));
     match &fault.help {
-        Some(help) => shown.push_str(&format!("{gutter} | {caret}^ {help}\n")),
+        Some(help) => {
+            let help = printable(help);
+            shown.push_str(&format!("{gutter} | {caret}^ {help}\n"));
+        }
         None => shown.push_str(&format!("{gutter} | {caret}^\n")),
     }
     shown

@@ -22,8 +22,11 @@ use std::path::Path;
 
 use crate::spec::{Name, Spec};
 
-pub use fault::{Fault, Faults};
+pub use fault::{Fault, Faults, MOST_SHOWN};
 pub use schema::schema;
+
+/// The maximum length of a topology's text, in bytes. A topology with a hundred domains has about 50 KiB.
+pub const LARGEST: u64 = 1 << 20;
 
 /// The type of file at a path of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::fault::{Fault, Position};
+use super::fault::{Fault, MOST_FOUND, MOST_SHOWN, Position};
 use super::keys::Object;
 use super::tree::{Key, Node, Value};
 use super::units;
@@ -12,6 +12,10 @@ use crate::spec::{Digest, Name, Size};
 
 /// The minimum similarity (Jaro-Winkler) of a name that is suggested in place of an unknown name.
 const SIMILAR: f64 = 0.8;
+/// The maximum length of a name that is compared with others, in bytes: the longest name of a domain.
+const LONGEST_COMPARED: usize = 63;
+/// The maximum number of names in a list.
+const MOST_LISTED: usize = 8;
 
 /// Collects faults, so that reading continues after each.
 #[derive(Default)]
@@ -46,7 +50,19 @@ impl Reader {
     }
 
     pub(super) fn fault(&self, fault: Fault) {
-        self.faults.borrow_mut().push(fault);
+        let mut faults = self.faults.borrow_mut();
+        if faults.len() < MOST_FOUND {
+            faults.push(fault);
+        }
+    }
+
+    /// Returns a hint for an unknown word. Only the faults that are shown have one: comparing takes time.
+    pub(super) fn meant(&self, word: &str, known: &[&str]) -> String {
+        if self.faults.borrow().len() < MOST_SHOWN {
+            meant(word, known)
+        } else {
+            listed(known)
+        }
     }
 
     /// Reads a mapping with fixed keys: unknown, duplicate and missing keys are faults.
@@ -70,7 +86,7 @@ impl Reader {
                     key.at,
                     format!("unknown key `{}` in {}", key.name, object.title),
                 );
-                self.fault(fault.help(meant(&key.name, &known)));
+                self.fault(fault.help(self.meant(&key.name, &known)));
             }
         }
         for key in object.keys.iter().filter(|key| key.required) {
@@ -131,7 +147,16 @@ impl Reader {
 
     pub(super) fn text<'a>(&self, node: &'a Node, what: &str) -> Option<&'a str> {
         match &node.value {
-            Value::Scalar { text, .. } if !node.is_null() => Some(text),
+            Value::Scalar { text, .. } if !node.is_null() => {
+                if let Some(control) = control(text) {
+                    self.fault(
+                        Fault::new(node.at, format!("{what} contains {control}"))
+                            .help("use text of one line without control characters"),
+                    );
+                    return None;
+                }
+                Some(text)
+            }
             _ => {
                 self.fault(Fault::new(
                     node.at,
@@ -185,7 +210,7 @@ impl Reader {
             let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
             self.fault(
                 Fault::new(node.at, format!("invalid value `{text}` for {what}"))
-                    .help(meant(text, &known)),
+                    .help(self.meant(text, &known)),
             );
         }
         value
@@ -204,16 +229,41 @@ impl Reader {
     }
 }
 
-/// Returns the most similar known word as a suggestion, or all known words.
-pub(super) fn meant(word: &str, known: &[&str]) -> String {
+/// Returns the most similar known word as a suggestion, or known words.
+fn meant(word: &str, known: &[&str]) -> String {
+    let compared = |text: &str| text.len() <= LONGEST_COMPARED;
     let nearest = known
         .iter()
+        .filter(|other| compared(word) && compared(other))
         .map(|other| (strsim::jaro_winkler(word, other), other))
         .filter(|(similarity, _)| *similarity >= SIMILAR)
         .max_by(|a, b| a.0.total_cmp(&b.0));
     match nearest {
         Some((_, nearest)) => format!("did you mean `{nearest}`?"),
         None if known.is_empty() => "none is defined".to_owned(),
-        None => format!("expected one of: {}", known.join(", ")),
+        None => listed(known),
     }
+}
+
+fn listed(known: &[&str]) -> String {
+    let shown = &known[..known.len().min(MOST_LISTED)];
+    let more = match known.len() - shown.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("expected one of: {}{more}", shown.join(", "))
+}
+
+/// Names the first character of a text that units, environment files, XML and scripts cannot have. A tab is only a space.
+pub(super) fn control(text: &str) -> Option<String> {
+    // Unicode reserves some code points forever. systemd refuses text that has one.
+    let is_reserved =
+        |c: char| u32::from(c) & 0xfffe == 0xfffe || ('\u{fdd0}'..='\u{fdef}').contains(&c);
+    let found = text
+        .chars()
+        .find(|c| (c.is_control() && *c != '\t') || is_reserved(*c))?;
+    Some(match found {
+        '\n' => "a line break".to_owned(),
+        other => format!("the character U+{:04X}", u32::from(other)),
+    })
 }

@@ -1,6 +1,9 @@
 //! Parses YAML to a tree of nodes with positions, within limits. Only this file uses the YAML library.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+
+use std::iter::Sum;
+use std::ops::Add;
 
 use serde_yaml::granit_parser::{Event, Parser, ScalarStyle, Span};
 
@@ -8,8 +11,11 @@ use super::fault::{Fault, Position};
 
 /// The maximum nesting: deeper than any topology, and shallow enough for recursion.
 const DEEPEST: usize = 24;
-/// The maximum number of nodes after aliases are resolved, against "billion laughs" attacks.
+/// The maximum number of nodes after aliases are resolved, against "billion laughs" attacks. Copies that are kept for
+/// aliases count, too.
 const MOST_NODES: usize = 50_000;
+/// The maximum length of all scalars and keys after aliases are resolved, in bytes: four times that of the largest file.
+const MOST_BYTES: usize = 4 << 20;
 
 #[derive(Clone, Debug)]
 pub(super) struct Node {
@@ -50,12 +56,48 @@ impl Node {
         matches!(&self.value, Value::Scalar { text, plain: true } if matches!(text.as_str(), "" | "~" | "null"))
     }
 
-    fn count(&self) -> usize {
-        1 + match &self.value {
-            Value::Scalar { .. } => 0,
-            Value::List(items) => items.iter().map(Node::count).sum(),
-            Value::Map(entries) => entries.iter().map(|(_, node)| 1 + node.count()).sum(),
+    fn weight(&self) -> Weight {
+        let parts = match &self.value {
+            Value::Scalar { text, .. } => return Weight::of(text),
+            Value::List(items) => items.iter().map(Node::weight).sum(),
+            Value::Map(entries) => entries
+                .iter()
+                .map(|(key, node)| Weight::of(&key.name) + node.weight())
+                .sum(),
+        };
+        Weight::of("") + parts
+    }
+}
+
+/// What a part of the tree counts against the limits.
+#[derive(Clone, Copy, Default)]
+struct Weight {
+    nodes: usize,
+    bytes: usize,
+}
+
+impl Weight {
+    fn of(text: &str) -> Weight {
+        Weight {
+            nodes: 1,
+            bytes: text.len(),
         }
+    }
+}
+
+impl Add for Weight {
+    type Output = Weight;
+    fn add(self, other: Weight) -> Weight {
+        Weight {
+            nodes: self.nodes + other.nodes,
+            bytes: self.bytes + other.bytes,
+        }
+    }
+}
+
+impl Sum for Weight {
+    fn sum<I: Iterator<Item = Weight>>(parts: I) -> Weight {
+        parts.fold(Weight::default(), Add::add)
     }
 }
 
@@ -64,15 +106,15 @@ pub(super) fn parse(text: &str) -> Result<Node, Fault> {
     let mut builder = Builder {
         parser: Parser::new_from_str(text),
         anchors: HashMap::new(),
-        nodes: 0,
+        total: Weight::default(),
     };
     builder.document()
 }
 
 struct Builder<'a> {
     parser: Parser<'a, serde_yaml::granit_parser::StrInput<'a>>,
-    anchors: HashMap<usize, Node>,
-    nodes: usize,
+    anchors: HashMap<usize, (Node, Weight)>,
+    total: Weight,
 }
 
 impl<'a> Builder<'a> {
@@ -138,33 +180,28 @@ impl<'a> Builder<'a> {
             Event::SequenceStart(_, anchor, _) => (self.list(depth)?, anchor),
             Event::MappingStart(_, anchor, _) => (self.map(depth)?, anchor),
             Event::Alias(anchor) => {
-                let target = self.anchors.get(&anchor).cloned();
-                let node = target.ok_or_else(|| Fault::new(at, "this alias refers to itself"))?;
-                self.grow(node.count(), at)?;
-                return Ok(Node {
-                    at,
-                    value: node.value,
-                });
+                let target = self.anchors.get(&anchor);
+                let (node, weight) =
+                    target.ok_or_else(|| Fault::new(at, "this alias refers to itself"))?;
+                // Before the copy, which may be large.
+                self.total = grown(self.total, *weight, at)?;
+                let value = node.value.clone();
+                return Ok(Node { at, value });
             }
             _ => return Err(Fault::new(at, "missing value")),
         };
-        self.grow(1, at)?;
+        let own = match &value {
+            Value::Scalar { text, .. } => Weight::of(text),
+            _ => Weight::of(""),
+        };
+        self.total = grown(self.total, own, at)?;
         let node = Node { at, value };
         if anchor != 0 {
-            self.anchors.insert(anchor, node.clone());
+            let weight = node.weight();
+            self.total = grown(self.total, weight, at)?;
+            self.anchors.insert(anchor, (node.clone(), weight));
         }
         Ok(node)
-    }
-
-    fn grow(&mut self, count: usize, at: Position) -> Result<(), Fault> {
-        self.nodes += count;
-        if self.nodes > MOST_NODES {
-            return Err(Fault::new(
-                at,
-                format!("the file has more than {MOST_NODES} values, including those of aliases"),
-            ));
-        }
-        Ok(())
     }
 
     fn list(&mut self, depth: usize) -> Result<Value, Fault> {
@@ -183,11 +220,7 @@ impl<'a> Builder<'a> {
         loop {
             let (event, at) = self.next()?;
             if matches!(event, Event::MappingEnd) {
-                for (key, node) in merged {
-                    if !entries.iter().any(|(own, _)| own.name == key.name) {
-                        entries.push((key, node));
-                    }
-                }
+                override_with(&mut entries, merged);
                 return Ok(Value::Map(entries));
             }
             let key = self.node(event, at, depth + 1)?;
@@ -204,6 +237,36 @@ impl<'a> Builder<'a> {
             }
         }
     }
+}
+
+/// The total with a part added to it, within the limits.
+fn grown(total: Weight, part: Weight, at: Position) -> Result<Weight, Fault> {
+    let grown = total + part;
+    if grown.nodes > MOST_NODES {
+        let message =
+            format!("the file has more than {MOST_NODES} values, including those of aliases");
+        return Err(Fault::new(at, message));
+    }
+    if grown.bytes > MOST_BYTES {
+        let message = format!(
+            "the file has more than {} MiB of text, including that of aliases",
+            MOST_BYTES >> 20
+        );
+        return Err(Fault::new(at, message));
+    }
+    Ok(grown)
+}
+
+/// Adds merged entries to a mapping's own, which override them; of several with one name the first counts.
+fn override_with(entries: &mut Vec<(Key, Node)>, merged: Vec<(Key, Node)>) {
+    if merged.is_empty() {
+        return;
+    }
+    let mut names: HashSet<String> = entries.iter().map(|(key, _)| key.name.clone()).collect();
+    let new = merged
+        .into_iter()
+        .filter(|(key, _)| names.insert(key.name.clone()));
+    entries.extend(new);
 }
 
 /// Merges `<<: *other` or `<<: [*one, *other]`. Earlier entries override later ones; the mapping's own entries override

@@ -1,6 +1,6 @@
 //! Addresses and MACs. By default, they are derived from names, so that adding a domain does not change the others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
@@ -47,6 +47,7 @@ pub(super) fn assign<'a>(
     let first = if last > FIRST + 8 { FIRST } else { 2 };
     let places = last - first + 1;
     let mut assigned = fixed.clone();
+    let mut taken: BTreeSet<Ipv4Addr> = fixed.values().copied().collect();
     for name in names {
         if assigned.contains_key(name) {
             continue;
@@ -54,7 +55,8 @@ pub(super) fn assign<'a>(
         let start = number(name) % places;
         let free = (0..places)
             .map(|step| nth(cidr, first + (start + step) % places))
-            .find(|address| !assigned.values().any(|other| other == address))?;
+            .find(|address| !taken.contains(address))?;
+        taken.insert(free);
         assigned.insert(name.clone(), free);
     }
     Some(assigned)

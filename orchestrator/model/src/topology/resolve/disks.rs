@@ -1,16 +1,55 @@
 //! Reads a domain's system disk and volumes.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::super::fault::Fault;
 use super::super::keys;
 use super::super::read::{Fields, Reader};
 use super::super::tree::Node;
-use crate::spec::{Size, VolumeSpec};
+use crate::spec::{Name, Size, VolumeSpec};
 
 const SYSTEM_DISK: Size = Size::gib(4);
 /// The maximum length of a disk's serial number in QEMU. The guest finds the disk by it.
 const LONGEST_VOLUME: usize = 20;
+
+/// Linux's limit for one name; more than any mount point needs.
+const LONGEST_MOUNT_POINT: usize = 255;
+/// Folders of the guest's system, without the first slash: neither they nor anything in them is a mount point.
+const SYSTEM_TREES: [&str; 14] = [
+    "bin",
+    "boot",
+    "dev",
+    "etc",
+    "lib",
+    "lib32",
+    "lib64",
+    "libx32",
+    "lost+found",
+    "proc",
+    "run",
+    "sbin",
+    "sys",
+    "usr",
+];
+/// Folders that others use, too. A folder in one can be a mount point, except that of the releases.
+const SYSTEM: [&str; 15] = [
+    "home",
+    "media",
+    "mnt",
+    "opt",
+    "opt/pspd",
+    "root",
+    "srv",
+    "tmp",
+    "var",
+    "var/cache",
+    "var/lib",
+    "var/lock",
+    "var/log",
+    "var/run",
+    "var/tmp",
+];
 
 pub(super) fn disks(reader: &Reader, fields: &Fields) -> (Size, Vec<VolumeSpec>) {
     let entries = fields
@@ -19,6 +58,7 @@ pub(super) fn disks(reader: &Reader, fields: &Fields) -> (Size, Vec<VolumeSpec>)
         .unwrap_or_default();
     let mut system = SYSTEM_DISK;
     let mut volumes: Vec<VolumeSpec> = Vec::new();
+    let mut mounts: BTreeMap<PathBuf, Name> = BTreeMap::new();
     for (key, node) in entries {
         if key.name == "system" {
             system = reader
@@ -40,10 +80,10 @@ pub(super) fn disks(reader: &Reader, fields: &Fields) -> (Size, Vec<VolumeSpec>)
             );
         }
         if let Some((name, volume)) = name.zip(volume(reader, node)) {
-            if let Some(other) = volumes.iter().find(|other| other.mount == volume.1) {
+            if let Some(other) = mounts.insert(volume.1.clone(), name.clone()) {
                 reader.fault(Fault::new(
                     key.at,
-                    format!("`{}` has the same mount point as `{}`", name, other.name),
+                    format!("`{name}` has the same mount point as `{other}`"),
                 ));
             }
             volumes.push(VolumeSpec {
@@ -61,21 +101,114 @@ fn volume(reader: &Reader, node: &Node) -> Option<(Size, PathBuf)> {
     let size = own.get("size").and_then(|node| reader.size(node, "size"));
     let mount = own
         .get("mount")
-        .and_then(|node| reader.parsed(node, "mount", guest_path));
+        .and_then(|node| reader.parsed(node, "mount", mount_point));
     Some((size?, mount?))
 }
 
-/// Reads an absolute path for the guest's units, without characters that need quoting.
-fn guest_path(text: &str) -> Result<PathBuf, String> {
-    let plain = text
-        .chars()
-        .all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
-    if text.starts_with('/') && text.len() > 1 && plain && !text.split('/').any(|part| part == "..")
+/// Reads the mount point of a volume: an absolute path without characters that need quoting. The service's user gets
+/// all that is in it, and it hides what the image has there.
+fn mount_point(text: &str) -> Result<PathBuf, String> {
+    let plain = |part: &str| {
+        !part.is_empty()
+            && ![".", ".."].contains(&part)
+            && part
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+    };
+    let Some(path) = text.strip_prefix('/') else {
+        return Err(format!("`{text}` is not an absolute path"));
+    };
+    let path = path.strip_suffix('/').unwrap_or(path);
+    let parts: Vec<&str> = path.split('/').collect();
+    if text.len() > LONGEST_MOUNT_POINT
+        || (!path.is_empty() && !parts.iter().all(|part| plain(part)))
     {
-        Ok(PathBuf::from(text.trim_end_matches('/')))
-    } else {
-        Err(format!(
-            "`{text}` is not an absolute path of letters, digits and ./_-"
-        ))
+        return Err(format!(
+            "`{text}` is not an absolute path of letters, digits and ._- between single slashes, of at most \
+             {LONGEST_MOUNT_POINT} characters"
+        ));
+    }
+    let within = |tree: &&str| parts.first() == Some(tree);
+    if path.is_empty() || SYSTEM.contains(&path) || SYSTEM_TREES.iter().any(within) {
+        return Err(format!(
+            "`{text}` belongs to the guest's system; write it like `/var/lib/data` or `/srv/data`"
+        ));
+    }
+    Ok(PathBuf::from(format!("/{path}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_point_is_a_folder_of_its_own() {
+        for good in [
+            "/data",
+            "/data/",
+            "/var/lib/store",
+            "/srv/a.b/c_d-e",
+            "/var/log/store",
+            "/home/store",
+            "/opt/store",
+            "/etcetera",
+        ] {
+            let mount = mount_point(good).unwrap();
+            assert_eq!(mount.to_str(), Some(good.trim_end_matches('/')), "{good}");
+        }
+        let long = format!("/{}", "a".repeat(255));
+        for bad in [
+            "",
+            "/",
+            "//",
+            "///",
+            "/.",
+            "/./",
+            "/..",
+            "/a/..",
+            "/a/./b",
+            "/a//b",
+            "//a",
+            "/a//",
+            "/data/.",
+            "/etc",
+            "/etc/",
+            "/etc/.",
+            "//etc",
+            "/etc/data",
+            "/usr",
+            "/usr/lib",
+            "/usr/local/data",
+            "/var",
+            "/var/",
+            "/var/lib",
+            "/var/log",
+            "/var/tmp",
+            "/tmp",
+            "/bin",
+            "/sbin/x",
+            "/lib",
+            "/lib64",
+            "/boot",
+            "/dev/shm",
+            "/proc/1",
+            "/run/data",
+            "/sys",
+            "/root",
+            "/opt",
+            "/opt/pspd",
+            "/home",
+            "data",
+            "./data",
+            "/a b",
+            "/a\tb",
+            "/a%b",
+            "/a$b",
+            "/a\\b",
+            "/ä",
+            &long,
+        ] {
+            assert!(mount_point(bad).is_err(), "{bad:?}");
+        }
     }
 }

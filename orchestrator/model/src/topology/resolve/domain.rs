@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use super::super::fault::Position;
 use super::super::keys;
 use super::super::read::{Fields, Reader};
-use super::super::tree::Node;
+use super::super::tree::{Key, Node};
 use super::{Files, disks, hardware, service, unknown};
 use crate::spec::{DomainSpec, Firmware, ImageSource, ImageSpec, Mac, Name, Publish};
 
@@ -22,13 +22,13 @@ pub(super) struct Draft {
 
 pub(super) fn draft(
     reader: &Reader,
+    key: &Key,
     node: &Node,
-    at: Position,
     files: &Files,
     images: &BTreeMap<String, Option<ImageSpec>>,
     known: &[&str],
 ) -> Option<Draft> {
-    let fields = reader.object(node, at, &keys::DOMAIN)?;
+    let fields = reader.object(node, key.at, &keys::DOMAIN)?;
     let image = fields.get("image").and_then(|node| {
         let text = reader.text(node, "image")?;
         let names: Vec<&str> = images.keys().map(String::as_str).collect();
@@ -58,7 +58,11 @@ pub(super) fn draft(
         .and_then(|node| Some((reader.parsed(node, "address", parse_address)?, node.at)));
     // For these two, `Some(None)` means absent, and `None` means invalid.
     let service = fields.get("service").map_or(Some(None), |node| {
-        service::service(reader, node, fields.at("service"), files).map(Some)
+        let place = service::Place {
+            domain: &key.name,
+            at: fields.at("service"),
+        };
+        service::service(reader, node, place, files).map(Some)
     });
     let boot_timeout = fields.get("boot_timeout").map_or(Some(None), |node| {
         reader.duration(node, "boot_timeout").map(Some)
@@ -108,7 +112,8 @@ fn depends_on(reader: &Reader, fields: &Fields, known: &[&str]) -> Vec<(Name, Po
         let Some(text) = reader.text(node, "depends_on") else {
             continue;
         };
-        if !known.contains(&text) {
+        // `known` is sorted.
+        if known.binary_search(&text).is_err() {
             unknown(reader, node, "domain", text, known);
         } else if let Ok(name) = Name::new(text) {
             names.push((name, node.at));

@@ -1,7 +1,7 @@
 //! Reads all domains and checks the rules between them: dependencies, published ports, addresses.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::super::fault::{Fault, Position};
 use super::super::read::{Fields, Reader};
@@ -12,6 +12,10 @@ use crate::spec::{DomainSpec, HealthCheck, ImageSpec, Name, NetworkSpec};
 /// The name in pspd's own client certificate.
 const RESERVED: &str = "pspd";
 const SSH: u16 = 22;
+/// The maximum number of domains.
+const MOST_DOMAINS: usize = 1000;
+/// The maximum number of members of a cycle that are named.
+const MOST_NAMED: usize = 8;
 
 /// Returns the valid domains; the others are reported as faults.
 pub(super) fn domains(
@@ -29,6 +33,16 @@ pub(super) fn domains(
     if entries.is_empty() {
         reader.fault(Fault::new(node.at, "a topology needs at least one domain"));
     }
+    if entries.len() > MOST_DOMAINS {
+        reader.fault(Fault::new(
+            node.at,
+            format!(
+                "a topology has at most {MOST_DOMAINS} domains, not {}",
+                entries.len()
+            ),
+        ));
+        return BTreeMap::new();
+    }
     let mut known: Vec<&str> = entries.iter().map(|(key, _)| key.name.as_str()).collect();
     known.sort_unstable();
     known.dedup();
@@ -41,7 +55,7 @@ pub(super) fn domains(
                     .help("it is the name of pspd in its client certificate"),
             );
         }
-        let draft = domain::draft(reader, node, key.at, files, images, &known);
+        let draft = domain::draft(reader, key, node, files, images, &known);
         if let (Some(name), Some(draft)) = (name, draft) {
             drafts.entry(name).or_insert(draft);
         }
@@ -84,31 +98,51 @@ fn reject_cycles(reader: &Reader, drafts: &BTreeMap<Name, Draft>) {
             .collect();
         (name.clone(), to)
     });
-    for cycle in graph::cycles(edges.collect()) {
-        let named: Vec<&str> = cycle.iter().map(Name::as_str).collect();
+    for cycle in graph::cycles(&edges.collect()) {
         let first = drafts[&cycle[0]].depends_on.iter();
         let Some((_, at)) = first.clone().find(|(name, _)| *name == cycle[1]) else {
             continue;
         };
-        let message = format!("circular dependency: {}", named.join(" -> "));
+        let message = format!("circular dependency: {}", path(&cycle));
         reader.fault(Fault::new(*at, message).help("remove one of these dependencies"));
     }
 }
 
+/// Formats a cycle; of a long one, its middle is counted.
+fn path(cycle: &[Name]) -> String {
+    let names: Vec<&str> = cycle.iter().map(Name::as_str).collect();
+    let (Some(last), true) = (names.last(), names.len() > MOST_NAMED + 1) else {
+        return names.join(" -> ");
+    };
+    let more = names.len() - 1 - MOST_NAMED;
+    let named = names[..MOST_NAMED].join(" -> ");
+    format!("{named} -> ({more} more) -> {last}")
+}
+
 fn reject_shared_ports(reader: &Reader, drafts: &BTreeMap<Name, Draft>) {
-    let mut taken: Vec<(SocketAddr, &Name)> = Vec::new();
+    // By port: who publishes it on which addresses, and who published it first.
+    let mut taken: BTreeMap<u16, (BTreeMap<IpAddr, &Name>, &Name)> = BTreeMap::new();
     for (name, draft) in drafts {
         for (publish, at) in &draft.publish {
             let host = publish.host;
-            let conflicts = |other: &SocketAddr| {
-                let any = other.ip().is_unspecified() || host.ip().is_unspecified();
-                other.port() == host.port() && (any || other.ip() == host.ip())
+            let (by_address, first) = taken
+                .entry(host.port())
+                .or_insert_with(|| (BTreeMap::new(), name));
+            let other = if host.ip().is_unspecified() && !by_address.is_empty() {
+                Some(*first)
+            } else {
+                let conflicts = [
+                    host.ip(),
+                    Ipv4Addr::UNSPECIFIED.into(),
+                    Ipv6Addr::UNSPECIFIED.into(),
+                ];
+                conflicts.iter().find_map(|ip| by_address.get(ip).copied())
             };
-            if let Some((_, other)) = taken.iter().find(|(other, _)| conflicts(other)) {
+            if let Some(other) = other {
                 let fault = Fault::new(*at, format!("`{host}` is already published by `{other}`"));
                 reader.fault(fault.help("use another port of the host"));
             }
-            taken.push((host, name));
+            by_address.entry(host.ip()).or_insert(name);
         }
     }
 }
@@ -148,18 +182,20 @@ fn place(
     at: Position,
 ) -> BTreeMap<Name, DomainSpec> {
     let mut fixed: BTreeMap<Name, Ipv4Addr> = BTreeMap::new();
+    let mut owners: BTreeMap<Ipv4Addr, &Name> = BTreeMap::new();
     for (name, draft) in &drafts {
         let Some((address, at)) = draft.address else {
             continue;
         };
         if let Err(message) = addresses::check(network.cidr, address) {
             reader.fault(Fault::new(at, message));
-        } else if let Some((other, _)) = fixed.iter().find(|(_, taken)| **taken == address) {
+        } else if let Some(other) = owners.get(&address) {
             reader.fault(Fault::new(
                 at,
                 format!("`{address}` is already the address of `{other}`"),
             ));
         }
+        owners.entry(address).or_insert(name);
         fixed.insert(name.clone(), address);
     }
     let Some(assigned) = addresses::assign(network.cidr, &fixed, drafts.keys()) else {

@@ -5,10 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::super::Found;
 use super::super::fault::Fault;
 use super::super::keys;
-use super::super::read::{Fields, Reader};
+use super::super::read::{Fields, Reader, control};
 use super::super::tree::Node;
 use super::Files;
 use crate::spec::{ImageSource, ImageSpec, Seed};
+
+/// The maximum number of images: one for each domain.
+const MOST_IMAGES: usize = 1000;
 
 /// Returns images by name; `None` for invalid images.
 pub(super) fn images(
@@ -20,9 +23,23 @@ pub(super) fn images(
         return BTreeMap::new();
     };
     let entries = reader.entries(node, "images").unwrap_or_default();
+    if entries.len() > MOST_IMAGES {
+        let message = format!(
+            "a topology has at most {MOST_IMAGES} images, not {}",
+            entries.len()
+        );
+        reader.fault(Fault::new(node.at, message));
+        return BTreeMap::new();
+    }
     entries
         .into_iter()
-        .map(|(key, node)| (key.name.clone(), image(reader, &key.name, node, files)))
+        .map(|(key, node)| {
+            if let Some(control) = control(&key.name) {
+                let message = format!("the name of an image contains {control}");
+                reader.fault(Fault::new(key.at, message));
+            }
+            (key.name.clone(), image(reader, &key.name, node, files))
+        })
         .collect()
 }
 

@@ -9,7 +9,7 @@ mod hardware;
 mod image;
 mod service;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use ipnet::Ipv4Net;
@@ -17,12 +17,14 @@ use ipnet::Ipv4Net;
 use super::Found;
 use super::fault::Fault;
 use super::keys;
-use super::read::{Fields, Reader, meant};
-use super::tree::Node;
+use super::read::{Fields, Reader};
+use super::tree::{Node, Value};
 use crate::spec::{Accel, Connection, ImageSpec, Name, NetworkSpec, Spec};
 
 const DEFAULT_CIDR: &str = "10.77.0.0/24";
 const DEFAULT_DNS_DOMAIN: &str = "pspd.internal";
+/// A guest's name in DNS is a label of at most 63 characters, a dot and the domain, in all at most 253 (RFC 1035).
+const LONGEST_DNS_DOMAIN: usize = 253 - 64;
 
 /// The base directory of paths, and a function that returns the type of file at a path.
 struct Files<'a> {
@@ -79,6 +81,15 @@ pub(super) fn resolve(
 }
 
 fn topology(reader: &Reader, tree: &Node, files: &Files) -> Option<Spec> {
+    if let Value::Map(entries) = &tree.value
+        && !entries
+            .iter()
+            .any(|(key, _)| ["domains", "images"].contains(&key.name.as_str()))
+    {
+        let message = "the file is not a topology: it has neither `domains` nor `images`";
+        reader.fault(Fault::new(tree.at, message).help("run `pspd init` to create a topology"));
+        return None;
+    }
     let fields = reader.object(tree, tree.at, &keys::TOPOLOGY)?;
     let name = fields
         .get("name")
@@ -107,7 +118,8 @@ fn topology(reader: &Reader, tree: &Node, files: &Files) -> Option<Spec> {
         &images,
     );
     let mut images = images;
-    images.retain(|key, _| domains.values().any(|domain| domain.image == *key));
+    let used: BTreeSet<&String> = domains.values().map(|domain| &domain.image).collect();
+    images.retain(|key, _| used.contains(key));
     Some(Spec {
         name: name?,
         connection: connection?,
@@ -161,7 +173,12 @@ fn network(reader: &Reader, fields: &Fields, name: &Name) -> Option<NetworkSpec>
     let domain = match get("domain") {
         Some(node) => reader.parsed(node, "domain", |text| {
             let labels = text.split('.').all(|label| Name::new(label).is_ok());
-            if labels {
+            if text.len() > LONGEST_DNS_DOMAIN {
+                Err(format!(
+                    "the DNS domain has {} characters; the maximum is {LONGEST_DNS_DOMAIN}",
+                    text.len()
+                ))
+            } else if labels {
                 Ok(text.to_owned())
             } else {
                 Err(format!(
@@ -199,5 +216,7 @@ fn parse_cidr(text: &str) -> Result<Ipv4Net, String> {
 
 /// Reports an unknown name and suggests a similar known name.
 fn unknown(reader: &Reader, node: &Node, what: &str, name: &str, known: &[&str]) {
-    reader.fault(Fault::new(node.at, format!("unknown {what} `{name}`")).help(meant(name, known)));
+    reader.fault(
+        Fault::new(node.at, format!("unknown {what} `{name}`")).help(reader.meant(name, known)),
+    );
 }

@@ -12,14 +12,25 @@ use super::Files;
 use crate::spec::{Secret, ServiceSpec};
 
 const SSH: u16 = 22;
+/// In bytes: Linux refuses longer arguments and variables (`MAX_ARG_STRLEN`).
+const LONGEST_LINE: usize = 100 << 10;
+/// Linux's limit for one path below the release's folder.
+const LONGEST_PATH: usize = 255;
+
+/// Where a service is defined.
+pub(super) struct Place<'a> {
+    /// The domain's name, which is the name of the executable in the guest.
+    pub domain: &'a str,
+    pub at: Position,
+}
 
 pub(super) fn service(
     reader: &Reader,
     node: &Node,
-    at: Position,
+    place: Place,
     files: &Files,
 ) -> Option<ServiceSpec> {
-    let fields = reader.object(node, at, &keys::SERVICE)?;
+    let fields = reader.object(node, place.at, &keys::SERVICE)?;
     let binary = fields.get("binary").and_then(|node| {
         files.expect(
             reader,
@@ -48,7 +59,7 @@ pub(super) fn service(
         environment,
         arguments: arguments(reader, &fields, "arguments"),
         checkpoint: arguments(reader, &fields, "checkpoint"),
-        files: beside(reader, &fields, files),
+        files: beside(reader, &fields, place.domain, files),
         binary: binary?,
         port: port?,
         health: health?.to_owned().into(),
@@ -147,9 +158,10 @@ fn arguments(reader: &Reader, fields: &Fields, key: &'static str) -> Vec<String>
 /// Reads a string that can be used in a unit file.
 fn one_line(reader: &Reader, node: &Node, what: &str) -> Option<String> {
     reader.parsed(node, what, |text| {
-        if text.contains(['\n', '\0']) {
+        if text.len() > LONGEST_LINE {
             Err(format!(
-                "{what} contains a line break or a NUL, which systemd does not support"
+                "{what} has {} bytes; the maximum is {LONGEST_LINE}",
+                text.len()
             ))
         } else {
             Ok(text.to_owned())
@@ -157,15 +169,20 @@ fn one_line(reader: &Reader, node: &Node, what: &str) -> Option<String> {
     })
 }
 
-fn beside(reader: &Reader, fields: &Fields, files: &Files) -> BTreeMap<PathBuf, PathBuf> {
+fn beside(
+    reader: &Reader,
+    fields: &Fields,
+    domain: &str,
+    files: &Files,
+) -> BTreeMap<PathBuf, PathBuf> {
     let entries = fields
         .get("files")
         .and_then(|node| reader.entries(node, "files"))
         .unwrap_or_default();
     let mut beside = BTreeMap::new();
-    for (key, node) in entries {
+    for (key, node) in &entries {
         let path = Path::new(&key.name);
-        if let Err(reason) = check_beside(path) {
+        if let Err(reason) = check_beside(&key.name, domain) {
             reader.fault(
                 Fault::new(key.at, format!("`{}` {reason}", key.name))
                     .help("write it like `config.toml` or `data/words.txt`"),
@@ -181,26 +198,98 @@ fn beside(reader: &Reader, fields: &Fields, files: &Files) -> BTreeMap<PathBuf, 
             beside.insert(path.to_owned(), from);
         }
     }
+    for (key, _) in &entries {
+        let mut folders = Path::new(&key.name).ancestors().skip(1);
+        if let Some(folder) = folders.find(|folder| beside.contains_key(*folder)) {
+            let message = format!(
+                "`{}` is in `{}`, which is a file",
+                key.name,
+                folder.display()
+            );
+            reader.fault(Fault::new(key.at, message));
+        }
+    }
     beside
 }
 
-/// Checks that a path can be used next to the binary; names of pspd's own files are reserved.
-fn check_beside(path: &Path) -> Result<(), &'static str> {
-    let text = path.to_str().unwrap_or_default();
-    let plain = !text.is_empty()
-        && text
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
-    let normal = path
-        .components()
-        .all(|part| matches!(part, std::path::Component::Normal(_)));
-    let reserved = ["environment", "secrets", "mount-volumes"].contains(&text)
-        || text.starts_with("tls")
-        || text.starts_with('.')
-        || text.ends_with(".service");
-    match (plain && normal, reserved) {
-        (false, _) => Err("is not a relative path of letters, digits and ./_-"),
-        (true, true) => Err("is reserved for a file of pspd"),
-        (true, false) => Ok(()),
+/// Checks that a path can be used next to the binary of a domain's service. Names of pspd's own files and folders are
+/// reserved, and so is `.new`: a file has this ending while it is written.
+fn check_beside(text: &str, domain: &str) -> Result<(), &'static str> {
+    let plain = |part: &str| {
+        !part.is_empty()
+            && ![".", ".."].contains(&part)
+            && part
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+    };
+    if text.len() > LONGEST_PATH || !text.split('/').all(plain) {
+        return Err("is not a relative path of letters, digits and ._- between single slashes");
+    }
+    let first = text.split('/').next().unwrap_or_default();
+    let reserved = ["environment", "secrets", "mount-volumes", domain].contains(&first)
+        || first.starts_with("tls")
+        || first.starts_with(['.', '-'])
+        || first.ends_with(".service")
+        || text.split('/').any(|part| part.ends_with(".new"));
+    if reserved {
+        return Err("is reserved for a file of pspd");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_beside_a_service_collides_with_none_of_pspd() {
+        for good in [
+            "words.txt",
+            "data/words.txt",
+            "a/secrets",
+            "web.toml",
+            "webs",
+            "new",
+            "a.newer",
+        ] {
+            check_beside(good, "web").unwrap();
+        }
+        for bad in [
+            "",
+            "/",
+            "/a",
+            "a/",
+            "a//b",
+            "./a",
+            "a/.",
+            "a/./b",
+            "../a",
+            "a/../b",
+            "a b",
+            "a'b",
+            "a\tb",
+            "ä",
+            "web",
+            "web/x",
+            "environment",
+            "environment/x",
+            "secrets",
+            "secrets/x",
+            "secrets.new",
+            "words.new",
+            "a.new/b",
+            "environment.new/x",
+            "mount-volumes",
+            "mount-volumes/x",
+            "tls",
+            "tls/key.pem",
+            "x.service",
+            "x.service/y",
+            ".complete",
+            ".started/x",
+            "-n",
+        ] {
+            assert!(check_beside(bad, "web").is_err(), "{bad:?}");
+        }
     }
 }

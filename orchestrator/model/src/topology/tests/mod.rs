@@ -218,6 +218,123 @@ fn many_faults_are_counted_and_control_characters_are_replaced() {
     assert!(!shown.contains('\u{7}'));
 }
 
+/// Each was once slow, large or both. How much time and memory they take, `tests/budgets.rs` of pspd measures.
+#[test]
+fn small_files_that_grow_are_refused_in_few_words() {
+    let head = "name: demo\nimages: {debian: {recipe: recipe}}\n";
+    let text = "x".repeat(500_000);
+    let aliases = "*a, ".repeat(49_000);
+    let alias_of_text = format!("{head}domains: {{}}\na: &a {text}\nb: [{aliases}]\n");
+    let names: String = (0..900)
+        .map(|index| {
+            format!(
+                "{}{index}: &n{index} {{image: none, depends_on: [nobody]}}, ",
+                "n".repeat(50)
+            )
+        })
+        .collect();
+    let all_names = format!("{head}domains: {{{names}}}\n");
+    let keys: String = (0..5000).map(|index| format!("k{index}: 1, ")).collect();
+    let merges = "<<: *a, ".repeat(4000);
+    let nested_merges = format!("{head}a: &a {{{keys}}}\nb: {{{merges}}}\n");
+    let anchors: String = (0..20).map(|index| format!("&a{index} [")).collect();
+    let anchored = format!(
+        "{head}a: {anchors}{}{}\n",
+        "1, ".repeat(40_000),
+        "]".repeat(20)
+    );
+    let circle: String = (0..1000).map(|index| format!("d{index}: {{image: debian, depends_on: [d{}], service: {{binary: b, port: 1, health: h}}}}, ", (index + 1) % 1000)).collect();
+    let circle = format!("{head}domains: {{{circle}}}\n");
+    let all: Vec<String> = (0..180).map(|index| format!("d{index}")).collect();
+    let list = all.join(", ");
+    let dense: String = all.iter().map(|name| format!("{name}: {{image: debian, depends_on: [{list}], service: {{binary: b, port: 1, health: h}}}}, ")).collect();
+    let dense = format!("{head}domains: {{{dense}}}\n");
+    let ports: Vec<String> = (0..40_000)
+        .map(|index| format!("\"127.0.{}.{}:80:50051\"", index / 200, index % 200 + 1))
+        .collect();
+    let ports = format!(
+        "{head}domains: {{web: {{image: debian, publish: [{}]}}}}\nx: 1\n",
+        ports.join(", ")
+    );
+    let many: String = (0..1001)
+        .map(|index| format!("d{index}: {{image: debian}}, "))
+        .collect();
+    let many = format!("{head}domains: {{{many}}}\n");
+    let unknown = format!(
+        "{head}domains: {{web: {{image: debian, depends_on: [{}]}}}}\n",
+        "nobody, ".repeat(40_000)
+    );
+    let cases = [
+        ("aliases of a text", alias_of_text, "4 MiB of text"),
+        ("all names in each fault", all_names, "and 892 more"),
+        ("merges of merges", nested_merges, "more than 50000 values"),
+        ("anchors in anchors", anchored, "more than 50000 values"),
+        ("a long circle", circle, "-> (992 more) ->"),
+        ("a dense network", dense, "circular dependency"),
+        ("many ports", ports, "unknown key `x`"),
+        ("many domains", many, "at most 1000 domains, not 1001"),
+        ("many faults", unknown, "at least 1000 errors"),
+    ];
+    for (what, text, says) in cases {
+        assert!(text.len() < 1 << 20, "{what}");
+        let shown = shown(&text);
+        assert!(
+            shown.contains(says),
+            "{what} should say `{says}`:\n{}",
+            &shown[..shown.len().min(2000)]
+        );
+        assert!(shown.len() < 100_000, "{what}: {} bytes", shown.len());
+    }
+}
+
+#[test]
+fn the_content_of_another_file_is_not_shown() {
+    for text in [
+        "root:$6$secret$hash:19000:0:99999:7:::\ndaemon:*:19000:0:99999:7:::\n",
+        "password: secret\n",
+        "{\"private_key\": \"secret\"}\n",
+        "name: secret\nsecret: [\n",
+        "secret\n",
+        "- secret: a\n  b: c: d\n",
+    ] {
+        let shown = shown(text);
+        assert!(!shown.contains("secret"), "{shown}");
+    }
+}
+
+#[test]
+fn text_for_units_has_no_control_characters() {
+    for (escape, says) in [
+        ("\\r", "U+000D"),
+        ("\\n", "a line break"),
+        ("\\0", "U+0000"),
+        ("\\e", "U+001B"),
+        ("\\x7f", "U+007F"),
+        ("\\x9b", "U+009B"),
+        ("\\uffff", "U+FFFF"),
+    ] {
+        for key in [
+            "arguments: [A]",
+            "checkpoint: [A]",
+            "environment: {A: A}",
+            "health: A",
+            "files: {a: A}",
+        ] {
+            let key = key.replace('A', &format!("\"a{escape}b\""));
+            let text = VALID.replace(
+                "health: web.Web, environment: {A: 1, B: true}",
+                &match key.starts_with("health") {
+                    true => key.clone(),
+                    false => format!("health: web.Web, {key}"),
+                },
+            );
+            let shown = shown(&text);
+            assert!(shown.contains(says), "{key} should say {says}:\n{shown}");
+        }
+    }
+    read(&VALID.replace("A: 1", "A: \"tab\\tquote\\\"\"")).unwrap();
+}
+
 #[test]
 fn a_dependency_cycle_is_reported() {
     let domain = |name: &str, on: &str| {
