@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use pspd_model::spec::{Digest, ImageSource, Name, Spec};
 use pspd_model::topology::{self, Found};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// The format that this pspd writes and the newest that it reads.
 pub(super) const FORMAT: u32 = 1;
@@ -20,6 +20,9 @@ pub(super) const MANIFEST_DIGEST: &str = "manifest.json.sha256";
 pub(super) const MOST_FILES: usize = 4096;
 /// In bytes: 4096 files take about 1 MiB.
 pub(super) const LONGEST_MANIFEST: u64 = 4 << 20;
+
+/// What YAML replaces by other keys. An archive's spec has the keys that it means.
+const MERGE: &str = "<<";
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -182,6 +185,10 @@ impl Manifest {
         );
         let manifest: Manifest =
             serde_json::from_slice(text).context("failed to read the manifest")?;
+        ensure!(
+            !merges(&manifest.spec),
+            "the archive's spec has a key `{MERGE}`; an archive has no YAML merges"
+        );
         manifest.check_files()?;
         Ok(manifest)
     }
@@ -220,12 +227,13 @@ impl Manifest {
 
     /// The spec, with its files in `folder`; everything that it and the list of files say of each other is compared.
     pub fn spec(&self, folder: &Path) -> Result<Spec> {
-        self.spec_of(&self.spec, folder)
+        let spec = self.spec.as_object();
+        self.spec_of(spec.context("the archive's spec is not a mapping")?, folder)
     }
 
     /// [`Manifest::spec`] of a changed text.
-    pub fn spec_of(&self, value: &Value, folder: &Path) -> Result<Spec> {
-        let text = serde_json::to_string_pretty(value)?;
+    pub fn spec_of(&self, topology: &Map<String, Value>, folder: &Path) -> Result<Spec> {
+        let text = serde_json::to_string(topology)?;
         let look = |path: &Path| {
             let name = path.strip_prefix(folder).ok().and_then(Path::to_str);
             match name
@@ -316,5 +324,16 @@ impl Manifest {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether any mapping has the key of a YAML merge.
+fn merges(value: &Value) -> bool {
+    match value {
+        Value::Object(members) => members
+            .iter()
+            .any(|(key, value)| key == MERGE || merges(value)),
+        Value::Array(items) => items.iter().any(merges),
+        _ => false,
     }
 }

@@ -24,6 +24,9 @@ use crate::disk::qcow2::{Backing, Disk};
 use crate::folder;
 use crate::state::{Home, Paths, create_private, write_atomically};
 
+/// A mapping of a foreign spec. Its values have any shape: nothing of it is indexed.
+pub(super) type Mapping = serde_json::Map<String, Value>;
+
 /// What the topology's file is called.
 pub const TOPOLOGY: &str = "topology.yaml";
 
@@ -52,7 +55,7 @@ pub struct Placement {
     pub home: Home,
     /// What differs from the archive, for people.
     pub notes: Vec<String>,
-    topology: Value,
+    topology: Mapping,
 }
 
 /// Decides what the deployment becomes on this host; creates nothing.
@@ -62,40 +65,58 @@ pub fn placement(
     taken: &Taken,
     paths: &Paths,
 ) -> Result<Placement> {
-    let mut topology = manifest.spec.clone();
-    ensure!(topology.is_object(), "the archive's spec is not a mapping");
+    let mut topology = manifest.spec.as_object().cloned();
+    let topology = topology
+        .as_mut()
+        .context("the archive's spec is not a mapping")?;
     let mut notes = Vec::new();
-    topology["connection"] = json!(wanted.connection);
+    topology.insert("connection".to_owned(), json!(wanted.connection));
     if let Some(name) = &wanted.name {
-        topology["name"] = json!(name);
+        topology.insert("name".to_owned(), json!(name));
     }
-    let name = topology["name"].as_str().unwrap_or_default();
-    let name =
-        Name::new(name).context("the archive's name cannot be used; give another with `--name`")?;
+    let name = topology.get("name").and_then(Value::as_str);
+    let name = Name::new(name.unwrap_or_default())
+        .context("the archive's name cannot be used; give another with `--name`")?;
     let folder = wanted
         .folder
         .unwrap_or_else(|| PathBuf::from(name.as_str()));
     let folder = std::path::absolute(folder)?;
     if wanted.connection != "lab" {
-        move_network(&mut topology, &taken.networks, &mut notes)?;
+        move_network(topology, &taken.networks, &mut notes)?;
     }
-    // Validated before a part of it is used: what follows trusts its shape.
-    manifest.spec_of(&topology, &folder)?;
-    move_ports(&mut topology, taken, &mut notes);
-    let spec = manifest.spec_of(&topology, &folder)?;
+    // Validated before a part of it is used.
+    manifest.spec_of(topology, &folder)?;
+    move_ports(topology, taken, &mut notes);
+    let spec = manifest.spec_of(topology, &folder)?;
     Ok(Placement {
         home: paths.deployment(&name),
         spec,
         folder,
         notes,
-        topology,
+        topology: std::mem::take(topology),
     })
 }
 
+/// The mappings in `topology` under `key`, with their names; what is not a mapping, validation names.
+fn members<'a>(
+    topology: &'a mut Mapping,
+    key: &str,
+) -> impl Iterator<Item = (&'a String, &'a mut Mapping)> {
+    let members = topology.get_mut(key).and_then(Value::as_object_mut);
+    members
+        .into_iter()
+        .flatten()
+        .filter_map(|(name, member)| Some((name, member.as_object_mut()?)))
+}
+
 /// Takes another network where the archive's is in use, with each guest's place in it.
-fn move_network(topology: &mut Value, taken: &[Ipv4Net], notes: &mut Vec<String>) -> Result<()> {
-    let cidr = topology["network"]["cidr"].as_str().unwrap_or_default();
-    let Ok(old) = cidr.parse::<Ipv4Net>() else {
+fn move_network(topology: &mut Mapping, taken: &[Ipv4Net], notes: &mut Vec<String>) -> Result<()> {
+    let network = topology.get_mut("network").and_then(Value::as_object_mut);
+    let cidr = network.and_then(|network| network.get_mut("cidr"));
+    let Some((cidr, old)) = cidr.and_then(|cidr| {
+        let old = cidr.as_str()?.parse::<Ipv4Net>().ok()?;
+        Some((cidr, old))
+    }) else {
         // The validation that follows names it.
         return Ok(());
     };
@@ -113,17 +134,17 @@ fn move_network(topology: &mut Value, taken: &[Ipv4Net], notes: &mut Vec<String>
     let new = others
         .find(|net| !meets(net))
         .with_context(|| format!("the network {old} is in use, and no other is free"))?;
+    *cidr = json!(new.to_string());
     let (old_base, new_base) = (u32::from(old.network()), u32::from(new.network()));
-    for domain in topology["domains"].as_object_mut().into_iter().flatten() {
-        let address = domain.1["address"]
-            .as_str()
-            .and_then(|text| text.parse::<Ipv4Addr>().ok());
+    for (_, domain) in members(topology, "domains") {
+        let address = domain.get("address").and_then(Value::as_str);
+        let address = address.and_then(|text| text.parse::<Ipv4Addr>().ok());
         if let Some(address) = address.filter(|address| old.contains(address)) {
             let place = u32::from(address) - old_base;
-            domain.1["address"] = json!(Ipv4Addr::from(new_base.wrapping_add(place)));
+            let moved = Ipv4Addr::from(new_base.wrapping_add(place));
+            domain.insert("address".to_owned(), json!(moved));
         }
     }
-    topology["network"]["cidr"] = json!(new.to_string());
     notes.push(format!(
         "the network {old} is in use here; the deployment gets {new}"
     ));
@@ -131,9 +152,10 @@ fn move_network(topology: &mut Value, taken: &[Ipv4Net], notes: &mut Vec<String>
 }
 
 /// Publishes on another port where something listens on the archive's.
-fn move_ports(topology: &mut Value, taken: &Taken, notes: &mut Vec<String>) {
-    for (name, domain) in topology["domains"].as_object_mut().into_iter().flatten() {
-        for publish in domain["publish"].as_array_mut().into_iter().flatten() {
+fn move_ports(topology: &mut Mapping, taken: &Taken, notes: &mut Vec<String>) {
+    for (name, domain) in members(topology, "domains") {
+        let published = domain.get_mut("publish").and_then(Value::as_array_mut);
+        for publish in published.into_iter().flatten() {
             let text = publish.as_str().unwrap_or_default();
             let Some((host, guest)) = text.rsplit_once(':') else {
                 continue;

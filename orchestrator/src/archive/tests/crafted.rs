@@ -194,6 +194,26 @@ const HOSTILE: &[Craft] = &[
         "is not a DNS label",
     ),
     (
+        "a merge in place of the domains",
+        |raw| {
+            raw.manifest(|manifest| {
+                let domains = manifest["spec"]["domains"].take();
+                manifest["spec"]["domains"] = json!({"<<": [domains]})
+            })
+        },
+        "the archive's spec has a key `<<`",
+    ),
+    (
+        "a merge deep inside",
+        |raw| {
+            raw.manifest(|manifest| {
+                let store = &mut manifest["spec"]["domains"]["store"];
+                store["service"]["environment"] = json!([{"<<": {"A": "b"}}])
+            })
+        },
+        "the archive's spec has a key `<<`",
+    ),
+    (
         "a binary of the host",
         |raw| {
             raw.manifest(|manifest| {
@@ -431,4 +451,58 @@ fn hostile_archives_are_refused_and_leave_nothing() {
         let error = Host::refuses(&raw.write(folder.path()));
         assert!(error.contains(says), "{what}: {error}");
     }
+}
+
+/// Whatever shape each value of a spec has, it is refused or it imports: here and where ports and networks are moved.
+#[test]
+fn values_of_any_shape_are_refused_without_a_panic() {
+    let fixture = Fixture::new();
+    let mut good = Raw::read(&fixture.pack("a.tar", false));
+    // No file is read before the manifest is checked.
+    good.0.truncate(2);
+    let folder = tempfile::tempdir().unwrap();
+    let spec: Value = serde_json::from_slice(&good.0[good.at(MANIFEST)].1).unwrap();
+    let mut places = Vec::new();
+    every_place(&spec["spec"], "/spec".to_owned(), &mut places);
+    assert!(places.len() > 40, "{places:?}");
+    let shapes = [
+        json!(null),
+        json!([]),
+        json!({}),
+        json!([[{}]]),
+        json!([{"a": 1}]),
+        json!({"a": []}),
+        json!(-1),
+        json!(""),
+    ];
+    for place in &places {
+        for shape in &shapes {
+            let mut raw = good.clone();
+            raw.manifest(|manifest| *manifest.pointer_mut(place).unwrap() = shape.clone());
+            let archive = raw.write(folder.path());
+            for (connection, networks) in [("lab", &[][..]), ("qemu:///system", &["10.77.0.0/16"])]
+            {
+                // Most are refused, and some are allowed to be missing.
+                let _ = Host::new().open(&archive, connection, networks, |_| true);
+            }
+        }
+    }
+}
+
+fn every_place(value: &Value, at: String, places: &mut Vec<String>) {
+    match value {
+        Value::Object(members) => {
+            for (key, value) in members {
+                let key = key.replace('~', "~0").replace('/', "~1");
+                every_place(value, format!("{at}/{key}"), places);
+            }
+        }
+        Value::Array(items) => {
+            for (index, value) in items.iter().enumerate() {
+                every_place(value, format!("{at}/{index}"), places);
+            }
+        }
+        _ => {}
+    }
+    places.push(at);
 }
