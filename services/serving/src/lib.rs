@@ -11,6 +11,7 @@ pub mod error;
 pub mod export;
 mod health;
 mod incoming;
+pub mod json;
 mod observe;
 mod oversized;
 mod process;

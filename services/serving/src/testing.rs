@@ -1,4 +1,6 @@
-//! For the services' tests: a certificate authority, and servers on free loopback ports.
+//! For the services' tests: a certificate authority, servers on free loopback ports, and JSON texts.
+
+mod object_text;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -11,6 +13,8 @@ use tokio::net::TcpListener;
 use crate::callers::{ADMINISTRATOR, Callers, Owners};
 use crate::tls::{File, Files, Identity};
 use crate::{Dependency, Service};
+
+pub use object_text::object_text;
 
 /// The certificate authority of one test, and the files of the identities that it issued.
 pub struct Authority {

@@ -10,10 +10,8 @@ mod filter;
 mod projection;
 pub(crate) mod sql;
 
-use std::fmt;
-
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value as Json};
+use serving::json::Members;
 
 pub(crate) use filter::{Field, Filter};
 pub(crate) use projection::Projection;
@@ -154,48 +152,23 @@ fn sort(text: &str) -> Result<Vec<(Field, Direction)>, Fault> {
     const EXPECTED: &str = "an object of fields, each with 1 (ascending) or -1 (descending)";
 
     #[derive(serde::Deserialize)]
-    struct Sorted {
-        #[serde(rename = "$sort")]
-        sort: Pairs,
+    struct Sorted<'a> {
+        #[serde(rename = "$sort", borrow)]
+        sort: Members<'a>,
     }
     let Sorted { sort } =
         serde_json::from_str(text).map_err(|_| Fault::operand("$sort", EXPECTED))?;
     sort.0
         .into_iter()
-        .map(|(name, direction)| {
-            let direction = match direction.as_i64() {
-                Some(1) => Direction::Ascending,
-                Some(-1) => Direction::Descending,
+        .map(|member| {
+            let direction = match member.value {
+                "1" => Direction::Ascending,
+                "-1" => Direction::Descending,
                 _ => return Err(Fault::operand("$sort", EXPECTED)),
             };
-            Ok((Field::parse(&name)?, direction))
+            Ok((Field::parse(&member.name)?, direction))
         })
         .collect()
-}
-
-/// An object's members in the order of the text.
-struct Pairs(Vec<(String, Json)>);
-
-impl<'de> Deserialize<'de> for Pairs {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members;
-        impl<'de> Visitor<'de> for Members {
-            type Value = Pairs;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Pairs, M::Error> {
-                let mut pairs = Vec::new();
-                while let Some(pair) = map.next_entry()? {
-                    pairs.push(pair);
-                }
-                Ok(Pairs(pairs))
-            }
-        }
-        deserializer.deserialize_map(Members)
-    }
 }
 
 #[cfg(test)]

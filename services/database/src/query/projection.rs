@@ -1,6 +1,7 @@
 //! What of each document a query returns.
 
-use serde_json::{Map, Value as Json};
+use serde_json::Value as Json;
+use serving::json::{Member, Members};
 
 use super::{Fault, Field};
 
@@ -43,55 +44,48 @@ impl Projection {
         Ok(keep.map(|keep| Self { keep, paths }))
     }
 
-    /// Applies it to a document's text.
+    /// Applies it to a document's text: what is left of it keeps its text and its order.
     pub(crate) fn apply(&self, data: &str) -> serde_json::Result<String> {
-        let document: Map<String, Json> = serde_json::from_str(data)?;
-        let projected = if self.keep {
-            let mut kept = Map::new();
-            for path in &self.paths {
-                keep(&document, &mut kept, path);
-            }
-            kept
-        } else {
-            let mut left = document;
-            for path in &self.paths {
-                leave_out(&mut left, path);
-            }
-            left
-        };
-        serde_json::to_string(&projected)
+        let paths: Vec<&[String]> = self.paths.iter().map(Vec::as_slice).collect();
+        let mut text = String::with_capacity(data.len());
+        self.write(data, &paths, &mut text)?;
+        Ok(text)
     }
-}
 
-fn keep(from: &Map<String, Json>, to: &mut Map<String, Json>, path: &[String]) {
-    let Some((name, rest)) = path.split_first() else {
-        return;
-    };
-    match from.get(name) {
-        Some(value) if rest.is_empty() => {
-            to.insert(name.clone(), value.clone());
-        }
-        Some(Json::Object(members)) => {
-            let inner = to
-                .entry(name.as_str())
-                .or_insert_with(|| Json::Object(Map::new()));
-            if let Json::Object(inner) = inner {
-                keep(members, inner, rest);
+    /// Writes one object; `paths` begin in it.
+    fn write(
+        &self,
+        object: &str,
+        paths: &[&[String]],
+        text: &mut String,
+    ) -> serde_json::Result<()> {
+        let Members(members) = serde_json::from_str(object)?;
+        text.push('{');
+        let mut first = true;
+        for Member { name, key, value } in members {
+            let below: Vec<&[String]> = paths
+                .iter()
+                .filter_map(|path| path.split_first())
+                .filter_map(|(first, rest)| (*first == name).then_some(rest))
+                .collect();
+            let named = below.iter().any(|rest| rest.is_empty());
+            let inside = !named && !below.is_empty() && value.starts_with('{');
+            // What is named is kept or left out; what is not, the opposite.
+            if !inside && named != self.keep {
+                continue;
+            }
+            if !std::mem::take(&mut first) {
+                text.push(',');
+            }
+            text.push_str(key);
+            text.push(':');
+            match inside {
+                true => self.write(value, &below, text)?,
+                false => text.push_str(value),
             }
         }
-        _ => {}
-    }
-}
-
-fn leave_out(from: &mut Map<String, Json>, path: &[String]) {
-    match path {
-        [name] => drop(from.remove(name)),
-        [name, rest @ ..] => {
-            if let Some(Json::Object(members)) = from.get_mut(name) {
-                leave_out(members, rest);
-            }
-        }
-        [] => {}
+        text.push('}');
+        Ok(())
     }
 }
 
@@ -125,5 +119,26 @@ mod tests {
             assert_eq!(projected, expected, "{project}");
         }
         assert_eq!(Projection::parse(&json!({})).unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_left_keeps_its_text() {
+        let document = r#"{"z": 1.10, "b": {"y":12345678901234567890123, "x" :[1e2 , -0.0], "w": 1},
+            "\u0061": "\u00e9", "a": 2}"#;
+        let table = [
+            (
+                json!({"b.w": 0}),
+                r#"{"z":1.10,"b":{"y":12345678901234567890123,"x":[1e2 , -0.0]},"\u0061":"\u00e9","a":2}"#,
+            ),
+            (
+                json!({"b.x": 1, "z": 1}),
+                r#"{"z":1.10,"b":{"x":[1e2 , -0.0]}}"#,
+            ),
+            (json!({"a": 1}), r#"{"\u0061":"\u00e9","a":2}"#),
+        ];
+        for (project, expected) in table {
+            let projection = Projection::parse(&project).unwrap().unwrap();
+            assert_eq!(projection.apply(document).unwrap(), expected, "{project}");
+        }
     }
 }

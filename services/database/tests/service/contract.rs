@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use futures::future::join_all;
 use serde_json::json;
+use serving::testing::object_text;
 use tonic::Code;
 
 use crate::server::{Client, Server, place};
@@ -17,6 +18,7 @@ async fn sqlite() {
 
 pub(crate) async fn story(client: &Client) {
     create_read_update_delete(client).await;
+    texts_are_kept(client).await;
     collections_are_apart(client).await;
     concurrent_writers(client).await;
     ids_sort_by_age(client).await;
@@ -38,6 +40,27 @@ async fn create_read_update_delete(client: &Client) {
         gone.map(|outcome| outcome.unwrap_err().code()),
         [Code::NotFound; 3]
     );
+}
+
+/// Whatever a document's text is, it comes back as it went in.
+async fn texts_are_kept(client: &Client) {
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut text = || object_text(&mut |below| random.usize(..below));
+    let mut stored = Vec::new();
+    for _ in 0..200 {
+        let (created, updated) = (text(), text());
+        let id = client.create_text("texts", created.clone()).await.unwrap();
+        assert_eq!(client.read_text("texts", &id).await.unwrap(), created);
+        let updating = client.update_text("texts", &id, updated.clone()).await;
+        updating.unwrap();
+        assert_eq!(client.read_text("texts", &id).await.unwrap(), updated);
+        stored.push((id, updated));
+    }
+    for query in ["", r#"{"$sort": {"a": 1, "_id": 1}}"#] {
+        let mut found = client.query_texts("texts", query).await.unwrap();
+        found.sort_unstable();
+        assert_eq!(found, stored, "{query}");
+    }
 }
 
 async fn collections_are_apart(client: &Client) {

@@ -154,9 +154,14 @@ impl Client {
     }
 
     pub(crate) async fn read(&self, collection: &str, id: &str) -> Result<Json, Status> {
+        let data = self.read_text(collection, id).await?;
+        Ok(serde_json::from_str(&data).unwrap())
+    }
+
+    pub(crate) async fn read_text(&self, collection: &str, id: &str) -> Result<String, Status> {
         let (collection, id) = (collection.to_owned(), id.to_owned());
         let response = self.0.clone().read(ReadRequest { collection, id }).await?;
-        Ok(serde_json::from_str(&response.into_inner().data).unwrap())
+        Ok(response.into_inner().data)
     }
 
     pub(crate) async fn update(
@@ -165,10 +170,19 @@ impl Client {
         id: &str,
         document: &Json,
     ) -> Result<(), Status> {
+        self.update_text(collection, id, document.to_string()).await
+    }
+
+    pub(crate) async fn update_text(
+        &self,
+        collection: &str,
+        id: &str,
+        data: String,
+    ) -> Result<(), Status> {
         let request = UpdateRequest {
             collection: collection.to_owned(),
             id: id.to_owned(),
-            data: document.to_string(),
+            data,
         };
         assert!(self.0.clone().update(request).await?.into_inner().success);
         Ok(())
@@ -186,6 +200,18 @@ impl Client {
         collection: &str,
         query: &str,
     ) -> Result<Vec<(String, Json)>, Status> {
+        let found = self.query_texts(collection, query).await?.into_iter();
+        Ok(found
+            .map(|(id, data)| (id, serde_json::from_str(&data).unwrap()))
+            .collect())
+    }
+
+    /// Ids and data.
+    pub(crate) async fn query_texts(
+        &self,
+        collection: &str,
+        query: &str,
+    ) -> Result<Vec<(String, String)>, Status> {
         let request = QueryRequest {
             collection: collection.to_owned(),
             query: query.to_owned(),
@@ -193,7 +219,7 @@ impl Client {
         let mut results = self.0.clone().query(request).await?.into_inner();
         let mut found = Vec::new();
         while let Some(result) = results.message().await? {
-            found.push((result.id, serde_json::from_str(&result.data).unwrap()));
+            found.push((result.id, result.data));
         }
         Ok(found)
     }

@@ -101,6 +101,29 @@ await run({
     await page.locator('button[name=clear]').click();
     await count.getByText('Documents: 1', { exact: true }).waitFor();
   },
+  'a document keeps its text in the editor': async () => {
+    const text =
+      '{"z": 12345678901234567, "a": 1.10, "n": 12345678901234567890123,\n "10": 1, "9": 2}';
+    const answer = await page.request.post(`${url}api/v1/collections/documents/documents`, {
+      headers: { 'content-type': 'application/json' },
+      data: Buffer.from(text),
+    });
+    const { id } = await answer.json();
+    await page.locator('input[name=filter]').fill('{"a": 1.1}');
+    await page.keyboard.press('Enter');
+    await rows.getByText('12345678901234567').click();
+    const editor = page.locator('textarea[name=json]');
+    await page.waitForFunction(() => !document.querySelector('textarea[name=json]').readOnly);
+    assert.equal(await editor.inputValue(), text);
+    await save(text.replace('1.10', '1.20'));
+    await page.getByText('Document saved.').waitFor();
+    const path = `${url}api/v1/collections/documents/documents/${id}`;
+    const stored = await (await page.request.get(path)).text();
+    assert.equal(stored, `{"id":"${id}","data":${text.replace('1.10', '1.20')}}`);
+    await page.request.delete(path);
+    await page.locator('button[name=clear]').click();
+    await count.getByText('Documents: 1', { exact: true }).waitFor();
+  },
   'a filter that the database rejects is explained': async () => {
     await page.locator('input[name=filter]').fill('{"a": {"$nonsense": 1}}');
     await page.keyboard.press('Enter');

@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import { batches, checkCsv, examples } from '../src/app/csv.ts';
 import { dictionaries, fill, pickLanguage } from '../src/app/dictionary.ts';
 import { batch, toFilter } from '../src/app/filter.ts';
+import { indent, members, parseObject } from '../src/app/json-text.ts';
 import { append, ceiling, path, rates, SPAN, type Sample } from '../src/app/history.ts';
 
 test('training data is checked before it is sent', () => {
@@ -30,14 +31,87 @@ test('a filter is a label or a JSON object', () => {
   for (const [typed, expected] of cases) assert.equal(toFilter(typed), expected, typed);
 });
 
-test('one batch of results keeps a limit of the user', () => {
+test('batches of results are within the limits of the user, and keep the rest of the filter', () => {
   const cases: [string, number, string][] = [
     ['', 0, '{"$limit":5}'],
-    ['{"a":1}', 10, '{"$limit":5,"$skip":10,"a":1}'],
+    ['', 10, '{"$limit":5,"$skip":10}'],
+    ['{"a":1}', 10, '{"a":1,"$limit":5,"$skip":10}'],
     ['{"$limit":2}', 0, '{"$limit":2}'],
+    ['{"$limit":12}', 10, '{"$limit":2,"$skip":10}'],
+    ['{"$limit":12}', 15, '{"$limit":0,"$skip":15}'],
+    ['{"$skip":3}', 0, '{"$limit":5,"$skip":3}'],
+    ['{"$skip":3}', 5, '{"$limit":5,"$skip":8}'],
+    ['{"$skip":3,"$limit":7}', 5, '{"$limit":2,"$skip":8}'],
+    ['{"$limit":"x"}', 5, '{"$limit":"x","$skip":5}'],
+    [
+      '{"z" : 12345678901234567, "$sort": {"9": 1, "1": -1},"a":[1.10, "}\\",{"]}',
+      0,
+      '{"z" : 12345678901234567,"$sort": {"9": 1, "1": -1},"a":[1.10, "}\\",{"],"$limit":5}',
+    ],
   ];
-  for (const [filter, skip, expected] of cases)
-    assert.equal(batch(filter, 5, skip), expected, filter);
+  for (const [filter, loaded, expected] of cases)
+    assert.equal(batch(filter, 5, loaded), expected, filter);
+});
+
+/** Texts of JSON objects as people and programs write them; the same ones in each run. */
+function* objectTexts(count: number): Generator<string> {
+  let seed = 1;
+  const below = (limit: number): number => {
+    seed = (seed * 48271) % 2147483647;
+    return seed % limit;
+  };
+  const one = (of: readonly string[]): string => of[below(of.length)]!;
+  const space = (): string => one(['', '', '', ' ', '\n', '\r\n\t']);
+  const string = (): string =>
+    one(['""', '"a"', '"\\u0061\\/\\"\\\\"', '"é {[,:]} 😀"', '"__proto__"', '"10"']);
+  const scalar = (): string =>
+    one(['-0', '1.10', '1E+02', '12345678901234567', '12345678901234567890123', 'true', 'null']);
+  const list = (open: string, close: string, element: () => string): string => {
+    const all = Array.from({ length: below(5) }, () => `${space()}${element()}${space()}`);
+    return `${open}${all.join(',') || space()}${close}`;
+  };
+  const value = (depth: number): string => {
+    const kind = below(depth === 0 ? 2 : 4);
+    if (kind === 0) return scalar();
+    if (kind === 1) return string();
+    return kind === 2 ? object(depth - 1) : list('[', ']', () => value(depth - 1));
+  };
+  const object = (depth: number): string =>
+    list('{', '}', () => `${string()}${space()}:${space()}${value(depth)}`);
+  for (let index = 0; index < count; index++) yield `${space()}${object(4)}${space()}`;
+}
+
+/** A text without the spaces that are not in a string. */
+const dense = (text: string): string =>
+  text.replace(/("(?:[^"\\]|\\.)*")|\s/g, (_, string: string | undefined) => string ?? '');
+
+test('texts of documents and filters are never written anew', () => {
+  for (const text of objectTexts(2000)) {
+    assert.notEqual(parseObject(text), null, text);
+    const all = members(text);
+    assert.equal(dense(`{${all.map((member) => member.text).join(',')}}`), dense(text), text);
+    const parsed = Object.fromEntries(all.map(({ name, value }) => [name, value]));
+    assert.deepEqual(
+      JSON.stringify(parsed),
+      JSON.stringify(Object.fromEntries(Object.entries(parseObject(text)!))),
+      text,
+    );
+    assert.equal(
+      dense(batch(text, 5, 0)),
+      dense(text).replace(/}$/, dense(text) === '{}' ? '"$limit":5}' : ',"$limit":5}'),
+      text,
+    );
+    assert.equal(dense(indent(text)), dense(text), text);
+  }
+  assert.equal(
+    indent('{"b":1.10,"a":[],"c":{"d":["{",12345678901234567]}}'),
+    '{\n  "b": 1.10,\n  "a": [],\n  "c": {\n    "d": [\n      "{",\n      12345678901234567\n    ]\n  }\n}',
+  );
+});
+
+test('only objects are documents', () => {
+  for (const text of ['', '1', '[{}]', '{', '{"a":1,}', 'null', '"{}"'])
+    assert.equal(parseObject(text), null, text);
 });
 
 test('examples are cut into batches that fit into a call', () => {

@@ -5,11 +5,12 @@ use axum::extract::rejection::{QueryRejection, StringRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
 use serving::Problem;
 use tonic::Status;
 use utoipa::{IntoParams, ToSchema};
 
+use super::window::window;
 use super::{Answer, malformed};
 use crate::problem::ProblemDetails;
 use crate::workflows::Workflows;
@@ -34,8 +35,9 @@ pub(super) async fn collections(State(workflows): State<Workflows>) -> Answer<Js
 pub(super) struct List {
     /// A filter as MongoDB users know it, such as `{"label": "sport"}`; without one, all documents.
     query: Option<String>,
-    /// 50 by default.
+    /// The most documents; by default the query's own `$limit`, or 50. It never goes beyond the query's own `$limit`.
     limit: Option<u64>,
+    /// Counted from the query's own `$skip`.
     skip: Option<u64>,
 }
 
@@ -47,8 +49,9 @@ pub(super) struct Documents {
 #[derive(Serialize, ToSchema)]
 pub(super) struct Stored {
     id: String,
+    /// The text as it was stored: the digits of numbers and the order of members are kept.
     #[schema(value_type = Object)]
-    data: Value,
+    data: Box<RawValue>,
 }
 
 /// Documents that match a filter.
@@ -64,20 +67,12 @@ pub(super) async fn list(
     query: Result<Query<List>, QueryRejection>,
 ) -> Answer<Json<Documents>> {
     let Query(List { query, limit, skip }) = query.map_err(|error| malformed("query", &error))?;
-    let text = query
-        .filter(|query| !query.trim().is_empty())
-        .unwrap_or_else(|| "{}".to_owned());
-    let mut filter: Map<String, Value> =
-        serde_json::from_str(&text).map_err(|error| malformed("query", &error))?;
-    filter.insert("$limit".to_owned(), limit.unwrap_or(50).into());
-    filter.insert("$skip".to_owned(), skip.unwrap_or(0).into());
-    let mut results = workflows
-        .backends
-        .query(&collection, Value::from(filter).to_string())
-        .await?;
+    let query = window(query.as_deref().unwrap_or_default(), limit, skip)
+        .map_err(|error| malformed("query", &error))?;
+    let mut results = workflows.backends.query(&collection, query).await?;
     let mut documents = Vec::new();
     while let Some(result) = results.next().await? {
-        documents.push(stored(result.id, &result.data)?);
+        documents.push(stored(result.id, result.data)?);
     }
     Ok(Json(Documents { documents }))
 }
@@ -117,7 +112,7 @@ pub(super) async fn read(
     Path((collection, id)): Path<(String, String)>,
 ) -> Answer<Json<Stored>> {
     let data = workflows.backends.read(&collection, &id).await?;
-    Ok(Json(stored(id, &data)?))
+    Ok(Json(stored(id, data)?))
 }
 
 /// Replaces a document.
@@ -153,8 +148,8 @@ pub(super) async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn stored(id: String, data: &str) -> Result<Stored, Status> {
-    let data = serde_json::from_str(data)
+fn stored(id: String, data: String) -> Result<Stored, Status> {
+    let data = RawValue::from_string(data)
         .map_err(|error| Problem::internal("a stored document is not valid", error))?;
     Ok(Stored { id, data })
 }

@@ -8,6 +8,7 @@ mod guard;
 mod models;
 mod session;
 mod system;
+mod window;
 
 use std::sync::Arc;
 

@@ -10,7 +10,7 @@ use pspd_proto::business::{ClassifyRequest, ingest_result::Outcome};
 use pspd_proto::database::CreateRequest;
 use pspd_proto::database::database_service_client::DatabaseServiceClient;
 use serde_json::{Value, json};
-use serving::testing::Authority;
+use serving::testing::{Authority, object_text};
 use tonic::Code;
 
 use crate::running::{DATABASE, System, WEB, data};
@@ -68,6 +68,83 @@ async fn documents_are_stored_through_the_edge_and_survive_a_restart() {
         (status, &problem["reason"]),
         (StatusCode::BAD_REQUEST, &json!("DOCUMENT_MALFORMED"))
     );
+    system.stop().await;
+}
+
+/// Whatever a document's text is, it comes back as it went in, from its first brace to its last.
+#[tokio::test(flavor = "multi_thread")]
+async fn texts_of_documents_are_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let system = System::start(&directory.path().join("store.sqlite")).await;
+    let documents = "/collections/texts/documents";
+    let mut random = fastrand::Rng::with_seed(11);
+    let mut text = || object_text(&mut |below| random.usize(..below));
+    let mut stored = Vec::new();
+    for _ in 0..40 {
+        let (created, updated) = (text(), text());
+        let (status, answer) = system.text("POST", documents, created.clone()).await;
+        assert_eq!(status, StatusCode::CREATED, "{answer}");
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        let id = answer["id"].as_str().unwrap().to_owned();
+        let path = format!("{documents}/{id}");
+        for text in [created, updated.clone()] {
+            let expected = format!(r#"{{"id":"{id}","data":{}}}"#, text.trim());
+            let (status, _) = system.text("PUT", &path, text).await;
+            assert_eq!(status, StatusCode::NO_CONTENT);
+            let read = system.text("GET", &path, String::new()).await;
+            assert_eq!(read, (StatusCode::OK, expected));
+        }
+        stored.push(format!(r#"{{"id":"{id}","data":{}}}"#, updated.trim()));
+    }
+    let listed = system.text("GET", documents, String::new()).await;
+    let expected = format!(r#"{{"documents":[{}]}}"#, stored.join(","));
+    assert_eq!(listed, (StatusCode::OK, expected));
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_keeps_its_order_its_limits_and_its_numbers() {
+    let directory = tempfile::tempdir().unwrap();
+    let system = System::start(&directory.path().join("store.sqlite")).await;
+    let documents = "/collections/sorted/documents";
+    for (z, a) in [(1, 2), (2, 1), (1, 1), (2, 2)] {
+        let document = format!(r#"{{"z": {z}, "a": {a}, "n": 1234567890123456{z}}}"#);
+        let (status, _) = system.text("POST", documents, document).await;
+        assert_eq!(status, StatusCode::CREATED);
+    }
+    let sort = r#""$sort":{"z":1,"a":1}"#;
+    let table = [
+        (format!("{{{sort}}}"), "", vec![11, 12, 21, 22]),
+        (format!("{{{sort},\"$limit\":3}}"), "", vec![11, 12, 21]),
+        (
+            format!("{{{sort},\"$limit\":3}}"),
+            "&limit=2&skip=2",
+            vec![21],
+        ),
+        (format!("{{{sort},\"$skip\":1}}"), "", vec![12, 21, 22]),
+        (
+            format!("{{{sort},\"$skip\":1}}"),
+            "&skip=1&limit=1",
+            vec![21],
+        ),
+        (
+            format!("{{\"n\":12345678901234562,{sort}}}"),
+            "",
+            vec![21, 22],
+        ),
+    ];
+    for (query, parameters, expected) in table {
+        let encoded: String = query.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let path = format!("{documents}?query={encoded}{parameters}");
+        let (status, answer) = system.json("GET", &path, Value::Null).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+        let found = answer["documents"].as_array().unwrap().iter();
+        let found: Vec<i64> = found
+            .map(|found| &found["data"])
+            .map(|data| data["z"].as_i64().unwrap() * 10 + data["a"].as_i64().unwrap())
+            .collect();
+        assert_eq!(found, expected, "{query}{parameters}");
+    }
     system.stop().await;
 }
 

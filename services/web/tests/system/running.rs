@@ -174,6 +174,17 @@ impl System {
         kind: &str,
         body: String,
     ) -> (StatusCode, Value) {
+        let (status, answer) = self.called(method, path, kind, body).await;
+        (status, serde_json::from_str(&answer).unwrap_or(Value::Null))
+    }
+
+    async fn called(
+        &self,
+        method: &str,
+        path: &str,
+        kind: &str,
+        body: String,
+    ) -> (StatusCode, String) {
         let request = Request::builder()
             .method(method)
             .uri(self.url(&format!("/api/v1{path}")))
@@ -185,10 +196,17 @@ impl System {
             .body(Body::from(body))
             .unwrap();
         let (status, _, bytes) = self.send(request).await;
-        (
-            status,
-            serde_json::from_slice(&bytes).unwrap_or(Value::Null),
-        )
+        (status, String::from_utf8(bytes).unwrap())
+    }
+
+    /// Sends and returns JSON as its text.
+    pub(crate) async fn text(
+        &self,
+        method: &str,
+        path: &str,
+        body: String,
+    ) -> (StatusCode, String) {
+        self.called(method, path, "application/json", body).await
     }
 
     pub(crate) async fn json(&self, method: &str, path: &str, body: Value) -> (StatusCode, Value) {

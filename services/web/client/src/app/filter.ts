@@ -1,25 +1,40 @@
-/** Turns the text of the filter field into the API's filter, or reports that it is not JSON. */
+/** Turns the text of the filter field into the API's filter, and a filter into queries for parts of its results. */
+import { members, parseObject } from './json-text.ts';
 
-/** A label, or a MongoDB-like filter if the text starts with `{`. */
+const LIMIT = '$limit';
+const SKIP = '$skip';
+
+/** A label, or a MongoDB-like filter if the text starts with `{`; null if that is not JSON. */
 export function toFilter(typed: string): string | null {
   const text = typed.trim();
   if (text === '') return '';
   return text.startsWith('{') ? parseObject(text) && text : JSON.stringify({ label: text });
 }
 
-/** The filter for one batch of results; keeps the user's own `$limit` or `$skip`. */
-export function batch(filter: string, limit: number, skip: number): string {
-  const own = parseObject(filter) ?? {};
-  return JSON.stringify({ $limit: limit, ...(skip > 0 ? { $skip: skip } : {}), ...own });
+/**
+ * The query for the results after the first `loaded` ones, at most `most` of them. A `$limit` or `$skip` of the filter
+ * counts for all its results together. All other members keep their text.
+ */
+export function batch(filter: string, most: number, loaded: number): string {
+  const all = members(filter);
+  const limit = own(all, LIMIT);
+  const skip = own(all, SKIP);
+  const parts = all
+    .filter(({ name }) => !(name === LIMIT && isCount(limit)) && !(name === SKIP && isCount(skip)))
+    .map(({ text }) => text);
+  // What is not a number is for the database to describe.
+  if (isCount(limit)) parts.push(`"${LIMIT}":${Math.min(most, Math.max(0, limit - loaded))}`);
+  else if (limit === undefined) parts.push(`"${LIMIT}":${most}`);
+  if (isCount(skip)) parts.push(`"${SKIP}":${skip + loaded}`);
+  else if (skip === undefined && loaded > 0) parts.push(`"${SKIP}":${loaded}`);
+  return `{${parts.join(',')}}`;
 }
 
-/** The JSON object in `text`, or null. */
-export function parseObject(text: string): Record<string, unknown> | null {
-  try {
-    const value: unknown = JSON.parse(text);
-    const object = typeof value === 'object' && value !== null && !Array.isArray(value);
-    return object ? (value as Record<string, unknown>) : null;
-  } catch {
-    return null;
-  }
+/** As in any JSON object, the last member of a name counts. */
+function own(all: ReturnType<typeof members>, wanted: string): unknown {
+  return all.findLast(({ name }) => name === wanted)?.value;
+}
+
+function isCount(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= 0;
 }

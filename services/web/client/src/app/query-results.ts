@@ -24,6 +24,10 @@ export class QueryResults {
   private readonly calls = inject(Calls);
   private collection = '';
   private filter = '';
+  /** How many of the query's results are loaded. */
+  private loaded = 0;
+  /** Shown in addition to the loaded results. */
+  private readonly added = new Set<string>();
   private stop = new AbortController();
 
   constructor() {
@@ -34,17 +38,38 @@ export class QueryResults {
   run(collection: string, filter: string): void {
     [this.collection, this.filter] = [collection, filter];
     this.documents.set([]);
-    this.start([]);
+    this.reload();
   }
 
   /** Repeats the query; the previous results stay until the first new ones arrive. */
   reload(): void {
+    this.loaded = 0;
+    this.added.clear();
     this.start([]);
   }
 
   /** Loads the results after the loaded ones. */
   loadMore(): void {
     this.start(this.documents());
+  }
+
+  /** Shows a new document before the others. */
+  add(document: StoredDocument): void {
+    this.added.add(document.id);
+    this.documents.update((all) => [document, ...all]);
+  }
+
+  /** Shows the new data of a document. */
+  replace(document: StoredDocument): void {
+    this.documents.update((all) =>
+      all.map((other) => (other.id === document.id ? document : other)),
+    );
+  }
+
+  /** Drops a document that was deleted. */
+  remove(id: string): void {
+    this.documents.update((all) => all.filter((document) => document.id !== id));
+    if (!this.added.delete(id)) this.loaded -= 1;
   }
 
   private start(before: readonly StoredDocument[]): void {
@@ -74,15 +99,18 @@ export class QueryResults {
 
   private async stream(before: readonly StoredDocument[], signal: AbortSignal): Promise<void> {
     // One extra result shows whether there are more.
-    const query = batch(this.filter, BATCH + 1, before.length);
+    const query = batch(this.filter, BATCH + 1, this.loaded);
     const results = this.calls.documents.query(
       { collection: this.collection, query },
       { signal, timeoutMs: NO_DEADLINE },
     );
     const found = [...before];
     let shown = performance.now();
+    let came = 0;
     for await (const { id, data } of results) {
-      found.push({ id, data });
+      came += 1;
+      if (came > BATCH) break;
+      if (!this.added.has(id)) found.push({ id, data });
       if (performance.now() - shown < FRAME) continue;
       this.show(found);
       // Lets the page draw and react to the user between two updates.
@@ -91,10 +119,9 @@ export class QueryResults {
       shown = performance.now();
     }
     if (signal.aborted) return;
-    const more = found.length - before.length > BATCH;
-    if (more) found.pop();
+    this.loaded += Math.min(came, BATCH);
     this.show(found);
-    this.more.set(more);
+    this.more.set(came > BATCH);
   }
 
   private show(found: readonly StoredDocument[]): void {

@@ -1,5 +1,5 @@
 /** Stored documents, and their previews in lists; JSON is parsed when a preview is first shown. */
-import { parseObject } from './filter';
+import { parseObject } from './json-text';
 
 export interface StoredDocument {
   readonly id: string;

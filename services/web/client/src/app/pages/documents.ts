@@ -174,15 +174,13 @@ export class DocumentsPage {
   }
 
   protected created(document: StoredDocument): void {
-    this.results.documents.update((all) => [document, ...all]);
+    this.results.add(document);
     this.notice.set('editor.created');
     void this.collections.refresh();
   }
 
   protected saved(document: StoredDocument): void {
-    this.results.documents.update((all) =>
-      all.map((other) => (other.id === document.id ? document : other)),
-    );
+    this.results.replace(document);
     this.notice.set('editor.saved');
   }
 
@@ -201,7 +199,7 @@ export class DocumentsPage {
       const collection = this.settings.collection();
       await this.calls.documents.delete({ collection, id: document.id });
       this.confirm().nativeElement.close();
-      this.results.documents.update((all) => all.filter(({ id }) => id !== document.id));
+      this.results.remove(document.id);
       this.notice.set('delete.done');
     } catch (error) {
       this.deleteProblem.set(Problem.of(error));

@@ -1,7 +1,7 @@
-/** A dialog that creates a document, or shows and replaces a stored one. */
+/** A dialog that creates a document, or shows and replaces a stored one: its text, exactly as it is stored. */
 import { Component, type ElementRef, inject, output, signal, viewChild } from '@angular/core';
 import { Calls } from '../calls';
-import { parseObject } from '../filter';
+import { indent, parseObject } from '../json-text';
 import { Problem } from '../problem';
 import { Settings } from '../settings';
 import { Translator } from '../translator';
@@ -36,6 +36,14 @@ import { ProblemNote } from './problem';
           <app-problem [problem]="failure" />
         }
         <div class="actions end">
+          <button
+            type="button"
+            name="indent"
+            [disabled]="loading() || !valid()"
+            (click)="edit(indent(json()))"
+          >
+            {{ t('editor.indent') }}
+          </button>
           <button type="button" name="cancel" (click)="close()">{{ t('editor.cancel') }}</button>
           <button class="primary" type="submit" name="save" [disabled]="loading() || !valid()">
             {{ t('editor.save') }}
@@ -52,6 +60,7 @@ export class Editor {
   private readonly settings = inject(Settings);
   private readonly dialog = viewChild.required<ElementRef<HTMLDialogElement>>('dialog');
   protected readonly t = inject(Translator).t;
+  protected readonly indent = indent;
   protected readonly id = signal<string | null>(null);
   protected readonly json = signal('');
   protected readonly valid = signal(true);
@@ -67,7 +76,7 @@ export class Editor {
     this.show(id, '');
     await this.attempt(async () => {
       const { data } = await this.documents.read({ collection: this.settings.collection(), id });
-      if (this.id() === id) this.json.set(JSON.stringify(JSON.parse(data), null, 2));
+      if (this.id() === id) this.json.set(data);
     });
   }
 
@@ -77,14 +86,9 @@ export class Editor {
   }
 
   protected save(): Promise<void> {
-    const object = parseObject(this.json());
-    if (!object) return Promise.resolve();
+    const [collection, id, data] = [this.settings.collection(), this.id(), this.json()];
+    if (!parseObject(data)) return Promise.resolve();
     return this.attempt(async () => {
-      const [collection, id, data] = [
-        this.settings.collection(),
-        this.id(),
-        JSON.stringify(object),
-      ];
       if (id === null) {
         const made = await this.documents.create({ collection, data });
         this.created.emit({ id: made.id, data });
