@@ -7,6 +7,7 @@ mod checkpoint;
 mod engine;
 mod fault;
 mod id_file;
+mod ids;
 mod indexes;
 mod integrity;
 mod read;
@@ -19,8 +20,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use sea_orm::DbBackend;
-use uuid::Uuid;
+use sea_orm::{
+    DatabaseConnection, DbBackend, DbErr, EntityTrait as _, QueryOrder as _, QuerySelect as _,
+};
 
 pub use backup::backup;
 pub use checkpoint::checkpoint;
@@ -29,6 +31,7 @@ pub use fault::Fault;
 
 use batch::Batcher;
 use engine::Connections;
+use ids::Ids;
 use integrity::Integrity;
 use read::Read;
 use write::{Write, Writer};
@@ -78,6 +81,7 @@ pub struct Store {
     connections: Connections,
     integrity: Integrity,
     indexes: Arc<Indexes>,
+    ids: Ids,
     /// Where long lists of ids are written.
     folder: PathBuf,
     reads: Batcher<Read, Option<String>>,
@@ -106,6 +110,9 @@ impl Store {
         indexes::apply(writes, &indexes).await.with_context(|| {
             format!("failed to create the declared indexes of the store `{location}`")
         })?;
+        let newest = newest(writes)
+            .await
+            .with_context(|| format!("failed to read the newest id of the store `{location}`"))?;
         let integrity = Integrity::watch(location)
             .with_context(|| format!("failed to find the files of the store `{location}`"))?;
         let folder = match location {
@@ -121,6 +128,7 @@ impl Store {
         Ok(Self {
             engine: reading.get_database_backend(),
             indexes: Arc::new(indexes),
+            ids: Ids::after(newest.as_deref()),
             folder: folder
                 .filter(|folder| folder.is_dir())
                 .unwrap_or_else(|| ".".into()),
@@ -141,9 +149,9 @@ impl Store {
         Ok(self.connections.close().await?)
     }
 
-    /// Stores a new document and returns its id, a UUIDv7: ids sort by age.
+    /// Stores a new document and returns its id: ids sort by age.
     pub async fn create(&self, collection: String, data: String) -> Result<String, Fault> {
-        let id = Uuid::now_v7().to_string();
+        let id = self.ids.next();
         let document = document::Model {
             id: id.clone(),
             collection,
@@ -187,5 +195,42 @@ impl Store {
     /// Why writes are refused, if they are.
     pub fn fault(&self) -> Option<Fault> {
         self.integrity.admit().err()
+    }
+}
+
+/// The greatest id of all collections.
+async fn newest(connection: &DatabaseConnection) -> Result<Option<String>, DbErr> {
+    document::Entity::find()
+        .select_only()
+        .column(document::Column::Id)
+        .order_by_desc(document::Column::Id)
+        .limit(1)
+        .into_tuple()
+        .one(connection)
+        .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As after a restart with a clock that went backwards.
+    #[tokio::test]
+    async fn new_documents_sort_after_those_of_a_later_clock() {
+        let folder = tempfile::tempdir().unwrap();
+        let location = Location::File(folder.path().join("store.sqlite"));
+        let store = Store::open(&location, Indexes::default()).await.unwrap();
+        let later = "0863ac6a-0000-7fff-bfff-ffffffffffff";
+        let document = document::Model {
+            id: later.to_owned(),
+            collection: "c".to_owned(),
+            data: "{}".to_owned(),
+        };
+        store.write(Write::Create(document)).await.unwrap();
+        store.close().await.unwrap();
+        let store = Store::open(&location, Indexes::default()).await.unwrap();
+        let new = store.create("d".to_owned(), "{}".to_owned()).await.unwrap();
+        assert!(new.as_str() > later, "{new}");
+        store.close().await.unwrap();
     }
 }
