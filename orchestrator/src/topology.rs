@@ -12,6 +12,16 @@ const LARGEST: u64 = 1 << 20;
 
 /// Reads and validates a topology file. Its paths are relative to its directory.
 pub fn load(path: &Path) -> Result<Spec, Faults> {
+    load_with(path, Found::Nothing)
+}
+
+/// Like [`load`], but accepts files that do not exist yet: images can be built before the services are compiled.
+pub fn load_before_build(path: &Path) -> Result<Spec, Faults> {
+    load_with(path, Found::File)
+}
+
+/// `missing` is what a path without a file counts as.
+fn load_with(path: &Path, missing: Found) -> Result<Spec, Faults> {
     let of_file = |message: String| Faults::of_file(path, message);
     let text = read_text(path).map_err(of_file)?;
     let path = std::path::absolute(path).map_err(|error| of_file(error.to_string()))?;
@@ -19,7 +29,7 @@ pub fn load(path: &Path) -> Result<Spec, Faults> {
     parse(&text, folder, &|path| match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => Found::Folder,
         Ok(_) => Found::File,
-        Err(_) => Found::Nothing,
+        Err(_) => missing,
     })
     .map_err(|faults| Faults::in_text(&path, &text, faults))
 }
@@ -75,6 +85,22 @@ mod tests {
             let name = name(file.path());
             assert_eq!(name.as_ref().map(Name::as_str), found, "{text}");
         }
+    }
+
+    #[test]
+    fn images_can_be_read_before_the_services_are_compiled() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("topology.yaml");
+        let text = "name: early\nimages: {debian: {recipe: recipe}}\ndomains: {one: {image: debian, service: {binary: unbuilt, port: 1, health: tcp}}}\n";
+        std::fs::write(&file, text).unwrap();
+        let faults = load_before_build(&file).unwrap_err().to_string();
+        assert!(faults.contains("no such directory"), "{faults}");
+        assert!(!faults.contains("unbuilt"), "{faults}");
+
+        std::fs::create_dir(folder.path().join("recipe")).unwrap();
+        assert!(load_before_build(&file).is_ok());
+        let faults = load(&file).unwrap_err().to_string();
+        assert!(faults.contains("no such file"), "{faults}");
     }
 
     #[test]

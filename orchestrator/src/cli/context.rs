@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail, ensure};
 use pspd_lab::Lab;
 use pspd_model::spec::{Name, Spec};
+use pspd_model::topology::Faults;
 use tokio_util::sync::CancellationToken;
 
 use super::Global;
@@ -38,13 +39,15 @@ impl Context {
         if self.deployment.is_some() {
             return self.recorded();
         }
-        topology::load(&self.file).map_err(|faults| {
-            Coded {
-                exit: Exit::InvalidTopology,
-                message: faults.to_string(),
-            }
-            .into()
-        })
+        topology::load(&self.file).map_err(invalid)
+    }
+
+    /// Like [`Self::spec`], for commands that read no file of a service: those need not exist yet.
+    pub(super) fn spec_before_build(&self) -> anyhow::Result<Spec> {
+        if self.deployment.is_some() {
+            return self.recorded();
+        }
+        topology::load_before_build(&self.file).map_err(invalid)
     }
 
     /// The spec that the last `up` recorded, or else that of the topology file. A topology that names a recorded
@@ -190,6 +193,14 @@ impl Context {
         Identity::load(&keys)?
             .with_context(|| format!("`{}` has no keys yet; run `pspd up` first", spec.name))
     }
+}
+
+fn invalid(faults: Faults) -> anyhow::Error {
+    Coded {
+        exit: Exit::InvalidTopology,
+        message: faults.to_string(),
+    }
+    .into()
 }
 
 /// A domain of the spec by name.

@@ -59,7 +59,7 @@ fn build(context: &Context, name: Option<&str>) -> anyhow::Result<Exit> {
         writeln!(std::io::stdout(), "{COREBOOT} {}", path.display())?;
         return Ok(Exit::Done);
     }
-    let spec = context.spec()?;
+    let spec = context.spec_before_build()?;
     let chosen: Vec<&ImageSpec> = spec
         .images
         .values()
