@@ -24,6 +24,7 @@ mod schema;
 mod ssh;
 mod status;
 mod up;
+mod volume;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -140,6 +141,8 @@ enum Command {
     Schema,
     /// Build, list and remove guest images
     Image(image::Args),
+    /// Delete data volumes that no domain has any longer
+    Volume(volume::Args),
     /// Run benchmarks
     Bench(bench::Args),
     /// Run programs inside the deployment's lab
@@ -173,6 +176,7 @@ pub fn main() -> ExitCode {
         Command::Init(args) => init::run(&context, args),
         Command::Schema => schema::run(),
         Command::Image(args) => image::run(&context, args),
+        Command::Volume(args) => volume::run(&context, args),
         Command::Bench(args) => bench::run(&context, args),
         Command::Lab(args) => lab::run(&context, args),
         Command::Credentials(args) => credentials::run(&context, args),

@@ -10,6 +10,7 @@ mod error;
 mod export;
 mod id;
 mod import;
+mod left;
 mod order;
 mod remove;
 mod rename;
@@ -53,6 +54,11 @@ pub fn drift(spec: &Spec, intent: &Intent, observed: &Observed) -> Result<Plan, 
 /// Plans the removal of everything that the deployment owns.
 pub fn down(spec: &Spec, intent: &Intent, observed: &Observed, volumes: Volumes) -> Plan {
     down::plan(spec, intent, observed, volumes)
+}
+
+/// Plans the removal of data volumes that no domain of the spec of the last `up` has.
+pub fn prune_volumes(spec: &Spec, observed: &Observed) -> Plan {
+    left::prune(spec, observed)
 }
 
 /// Plans what packs the deployment into one file, of one instant, while it runs.

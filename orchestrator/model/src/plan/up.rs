@@ -7,7 +7,7 @@ use super::builder::PlanBuilder;
 use super::digest::network_digest;
 use super::domain::DomainPlanner;
 use super::order::Order;
-use super::{Action, Plan, PlanError, StepId, remove, rename};
+use super::{Action, Plan, PlanError, StepId, left, remove, rename};
 use crate::definition::{NetworkDefinition, NetworkHost, Ownership};
 use crate::intent::{Intent, PowerIntent};
 use crate::observed::{LabState, Observed};
@@ -89,6 +89,7 @@ fn converge(
         planner(name).stop(&order, &mut plan);
     }
     rename::plan(spec, observed, &mut plan)?;
+    left::note(spec, observed, &mut plan);
     for name in &names {
         planner(name).plan(&mut plan)?;
     }

@@ -1,7 +1,7 @@
-//! Data volumes whose files have names of earlier versions.
+//! Data volumes whose files have names of earlier versions, and those that no domain has any longer.
 
 use super::*;
-use crate::observed::OldVolume;
+use crate::observed::{Attached, OldVolume};
 
 fn volume(domain: &str, volume: &str) -> VolumeId {
     VolumeId {
@@ -115,4 +115,42 @@ proptest! {
         prop_assert_eq!(up(&spec, &world), Ok(Plan::default()));
         prop_assert_eq!(&world.observed.volumes, &volumes);
     }
+}
+
+#[test]
+fn volumes_that_no_domain_has_are_named_and_pruned() {
+    let before = spec(vec![domain(0, &[], true), domain(1, &[], true)]);
+    let after = spec(vec![domain(1, &[], true)]);
+    let note = "no domain of the topology has the data volume `d0.data.qcow2` (1 GiB); run `pspd volume prune` to delete such volumes";
+    for mut world in [applied(&before), of_earlier_version(&before)] {
+        let plan = up(&after, &world).unwrap();
+        assert_eq!(plan.notes, [note]);
+        // Not while its domain still runs.
+        let early = prune_volumes(&after, &world.observed);
+        assert_eq!(early.steps, []);
+        assert_eq!(early.notes.len(), 1);
+        world.apply(&plan, usize::MAX, &after);
+        assert_eq!(up(&after, &world).unwrap().notes, [note]);
+        let prune = prune_volumes(&after, &world.observed);
+        assert_eq!(
+            lines(&prune),
+            "delete-volume/d0.data.qcow2 after []: no domain of the topology has it"
+        );
+        world.apply(&prune, usize::MAX, &after);
+        assert_eq!(up(&after, &world), Ok(Plan::default()));
+        let kept: Vec<&VolumeId> = world.observed.volumes.keys().collect();
+        assert_eq!(kept, [&volume("d1", "data")]);
+    }
+}
+
+#[test]
+fn a_volume_that_left_its_domain_is_pruned_once_it_is_closed() {
+    let before = spec(vec![domain(0, &[], true)]);
+    let after = spec(vec![domain(0, &[], false)]);
+    let mut world = applied(&before);
+    let domain = world.domain(&name("d0"));
+    domain.attached.insert("data".into(), Attached::Same);
+    assert_eq!(prune_volumes(&after, &world.observed).steps, []);
+    world.apply(&up(&after, &world.clone()).unwrap(), usize::MAX, &after);
+    assert_eq!(prune_volumes(&after, &world.observed).steps.len(), 1);
 }

@@ -1,0 +1,54 @@
+//! `pspd volume`: removes data volumes that no domain has any longer.
+
+use std::io::Write as _;
+
+use super::context::{Context, cancelled_by_signals, runtime};
+use super::exit::Exit;
+use super::run::{Change, change};
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: VolumeCommand,
+}
+
+#[derive(clap::Subcommand)]
+enum VolumeCommand {
+    /// Delete data volumes of domains and volumes that the last `up` did not have
+    Prune {
+        /// Print one JSON event per line on stdout
+        #[arg(long)]
+        json: bool,
+        /// Fail with exit code 5 instead of waiting while another pspd process works on this deployment
+        #[arg(long)]
+        no_wait: bool,
+    },
+}
+
+pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
+    let VolumeCommand::Prune { json, no_wait } = args.command;
+    // A topology that was edited since says nothing about domains that still run.
+    let spec = context.deployed_spec()?;
+    if !context.paths.deployment(&spec.name).exists() {
+        writeln!(
+            std::io::stderr(),
+            "deployment `{}` does not exist on this host; nothing to do",
+            spec.name
+        )?;
+        return Ok(Exit::Done);
+    }
+    runtime()?.block_on(async {
+        let cancel = cancelled_by_signals()?;
+        let change_to = Change {
+            command: "volume prune",
+            json,
+            no_wait,
+            jobs: crate::execute::JOBS,
+            forget: false,
+        };
+        change(context, spec, change_to, cancel, |now| {
+            Ok(pspd_model::plan::prune_volumes(now.spec, now.observed))
+        })
+        .await
+    })
+}
