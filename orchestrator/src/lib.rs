@@ -12,6 +12,7 @@ pub mod boot;
 pub mod cancelled;
 pub mod cli;
 pub mod disk;
+mod dns;
 pub mod doctor;
 pub mod event;
 pub mod execute;

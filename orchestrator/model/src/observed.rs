@@ -107,6 +107,8 @@ impl fmt::Display for CertificateOwner {
 pub struct NetworkState {
     pub owner: Option<Ownership>,
     pub active: bool,
+    /// Whether its DNS and DHCP server answers. Not looked at to take a deployment down.
+    pub dns: bool,
     /// Guests by name, with MAC and address.
     pub hosts: BTreeSet<(Name, Mac, Ipv4Addr)>,
 }

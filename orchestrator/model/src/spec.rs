@@ -356,6 +356,9 @@ pub struct ServiceSpec {
     /// Arguments that make the executable write the running service's data to its files; empty if not supported.
     #[serde(default)]
     pub checkpoint: Vec<String>,
+    /// The deadline from its start to SERVING; `None` for the default of the health check and the accelerator.
+    #[serde(default)]
+    pub start_timeout: Option<Duration>,
     /// Guest path (absolute, or relative to the release) to host path (absolute).
     pub files: BTreeMap<PathBuf, PathBuf>,
 }

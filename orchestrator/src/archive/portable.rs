@@ -173,6 +173,7 @@ fn service_topology(service: &ServiceSpec, names: &Names) -> Value {
         secrets,
         arguments,
         checkpoint,
+        start_timeout,
         files,
     } = service;
     let files: BTreeMap<&PathBuf, _> = files
@@ -181,7 +182,7 @@ fn service_topology(service: &ServiceSpec, names: &Names) -> Value {
         .collect();
     // Values are not part of it: the importer makes new ones, or has them in files of their own.
     let secrets: BTreeMap<&String, _> = secrets.keys().map(|name| (name, "generate")).collect();
-    json!({
+    let mut value = json!({
         "binary": names.files.get(binary),
         "port": port,
         "health": health,
@@ -190,7 +191,11 @@ fn service_topology(service: &ServiceSpec, names: &Names) -> Value {
         "arguments": arguments,
         "checkpoint": checkpoint,
         "files": files,
-    })
+    });
+    if let Some(timeout) = start_timeout {
+        value["start_timeout"] = json!(format!("{}s", timeout.as_secs()));
+    }
+    value
 }
 
 fn range<T>(range: &Range<T>, value: impl Fn(&T) -> Value) -> Value {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use pspd_lab::Relay;
 use pspd_model::intent::{Intent, PowerIntent};
 use pspd_model::observed::Power;
-use pspd_model::spec::{Name, Size, Spec};
+use pspd_model::spec::{Name, Publish, Size, Spec};
 use serde::Serialize;
 
 use super::boot::{self, BootStatus, ReportedStatus};
@@ -41,7 +41,16 @@ struct Status {
     deployment: Name,
     connection: String,
     healthy: bool,
+    network: NetworkStatus,
     domains: Vec<DomainStatus>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+struct NetworkStatus {
+    /// `active`, `inactive`, or [`ABSENT`].
+    state: &'static str,
+    /// Whether its DNS and DHCP server answers.
+    dns: bool,
 }
 
 #[derive(Debug, PartialEq, Serialize)]
@@ -63,6 +72,8 @@ struct DomainStatus {
     service: Option<ServiceStatus>,
     /// Addresses of the host where its ports are published now.
     published: Vec<SocketAddr>,
+    /// Addresses of the host where they should be published, and are not.
+    unpublished: Vec<SocketAddr>,
 }
 
 #[derive(Debug, PartialEq, Serialize)]
@@ -111,7 +122,7 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
 
 async fn read(context: &Context, spec: &Spec) -> anyhow::Result<Status> {
     let host = Host::attach(&context.paths, spec).await?;
-    let mut domains = {
+    let (network, mut domains) = {
         let (host, spec) = (host.clone(), spec.clone());
         tokio::task::spawn_blocking(move || describe_all(&host, &spec)).await??
     };
@@ -139,31 +150,49 @@ async fn read(context: &Context, spec: &Spec) -> anyhow::Result<Status> {
             };
         }
     }
-    let healthy = domains.iter().all(|domain| {
-        domain.state == "running"
-            && domain.reported.as_ref().is_none_or(|it| it.as_asked)
-            && domain
-                .service
-                .as_ref()
-                .is_none_or(|service| service.health == "serving")
-    });
+    let healthy = network.dns
+        && domains.iter().all(|domain| {
+            domain.state == "running"
+                && domain.unpublished.is_empty()
+                && domain.reported.as_ref().is_none_or(|it| it.as_asked)
+                && domain
+                    .service
+                    .as_ref()
+                    .is_none_or(|service| service.health == "serving")
+        });
     Ok(Status {
         deployment: spec.name.clone(),
         connection: spec.connection.to_string(),
         healthy,
+        network,
         domains,
     })
 }
 
-fn describe_all(host: &Host, spec: &Spec) -> anyhow::Result<Vec<DomainStatus>> {
+fn describe_all(host: &Host, spec: &Spec) -> anyhow::Result<(NetworkStatus, Vec<DomainStatus>)> {
     let intent = host.home.intent()?;
     let relay = host.relay.as_ref();
     let published = relay.map(Relay::published).transpose()?.unwrap_or_default();
-    let published: Vec<SocketAddr> = published.into_iter().map(|(host, _)| host).collect();
     let names = spec.domains.keys();
-    names
-        .map(|name| describe(host, spec, &intent, name, &published))
-        .collect()
+    let domains = names.map(|name| describe(host, spec, &intent, name, &published));
+    let domains = domains.collect::<anyhow::Result<_>>()?;
+    Ok((describe_network(host, spec)?, domains))
+}
+
+fn describe_network(host: &Host, spec: &Spec) -> anyhow::Result<NetworkStatus> {
+    let network = match &host.connection {
+        Some(connection) => connection.network(&spec.name, &spec.network.name)?,
+        None => None,
+    };
+    let active = network.map(|network| network.is_active()).transpose()?;
+    Ok(NetworkStatus {
+        state: match active {
+            None => ABSENT,
+            Some(false) => "inactive",
+            Some(true) => "active",
+        },
+        dns: active == Some(true) && host.dns_answers(spec),
+    })
 }
 
 /// What the word for a power state leaves out: the user's intent, else libvirt's reason.
@@ -177,9 +206,14 @@ fn describe(
     spec: &Spec,
     intent: &Intent,
     name: &Name,
-    published: &[SocketAddr],
+    published: &[(SocketAddr, SocketAddr)],
 ) -> anyhow::Result<DomainStatus> {
     let domain = &spec.domains[name];
+    let (published, unpublished) = domain.publish.iter().partition(|publish| {
+        let guest = SocketAddr::from((domain.address, publish.guest_port));
+        published.contains(&(publish.host, guest))
+    });
+    let hosts = |publishes: Vec<&Publish>| publishes.iter().map(|publish| publish.host).collect();
     let handle = match &host.connection {
         Some(connection) => connection.domain(&spec.name, name.as_str())?,
         None => None,
@@ -214,12 +248,8 @@ fn describe(
             port: service.port,
             release,
         }),
-        published: domain
-            .publish
-            .iter()
-            .map(|publish| publish.host)
-            .filter(|host| published.contains(host))
-            .collect(),
+        published: hosts(published),
+        unpublished: hosts(unpublished),
     })
 }
 
@@ -248,6 +278,9 @@ fn render(status: &Status) -> String {
         "published",
     ]);
     let mut details = String::new();
+    if status.network.state == "active" && !status.network.dns {
+        details.push_str("network: its DNS server does not answer. Run `pspd up` to restart it\n");
+    }
     for domain in &status.domains {
         let service = domain.service.as_ref().map_or("-".to_owned(), |service| {
             format!("{} on {}", service.health, service.port)
@@ -282,6 +315,12 @@ fn render(status: &Status) -> String {
             .and_then(|service| service.detail.as_ref())
         {
             details.push_str(&format!("{}: {detail}\n", domain.name));
+        }
+        // A domain that is down publishes nothing, and its row says so.
+        if domain.state == "running" {
+            for host in &domain.unpublished {
+                details.push_str(&format!("{}: {host} is not published\n", domain.name));
+            }
         }
         if let Some(reported) = domain.reported.as_ref().filter(|it| !it.as_asked) {
             details.push_str(&format!(
@@ -320,6 +359,10 @@ mod tests {
             deployment: Name::new("demo").unwrap(),
             connection: "lab".into(),
             healthy: false,
+            network: NetworkStatus {
+                state: "active",
+                dns: false,
+            },
             domains: vec![DomainStatus {
                 name: Name::new("store").unwrap(),
                 state: "running".into(),
@@ -349,6 +392,7 @@ mod tests {
                     release: Some("0123456789ab".into()),
                 }),
                 published: vec!["127.0.0.1:8080".parse().unwrap()],
+                unpublished: vec!["127.0.0.1:8081".parse().unwrap()],
             }],
         }
     }
@@ -359,7 +403,9 @@ mod tests {
         demo on lab: not healthy
          domain  state    address     firmware  reported       memory   vcpus  service               published
          store   running  10.77.0.10  seabios   coreboot 4.15  512 MiB  1      unreachable on 50051  127.0.0.1:8080
+        network: its DNS server does not answer. Run `pspd up` to restart it
         store: connection refused
+        store: 127.0.0.1:8081 is not published
         store: it should run on seabios but reports coreboot 4.15; recreate it with `pspd down && pspd up`
         ");
     }
@@ -378,6 +424,10 @@ mod tests {
           "deployment": "demo",
           "connection": "lab",
           "healthy": false,
+          "network": {
+            "state": "active",
+            "dns": false
+          },
           "domains": [
             {
               "name": "store",
@@ -409,6 +459,9 @@ mod tests {
               },
               "published": [
                 "127.0.0.1:8080"
+              ],
+              "unpublished": [
+                "127.0.0.1:8081"
               ]
             }
           ]

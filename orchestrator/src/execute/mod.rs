@@ -335,6 +335,7 @@ fn perform(world: &World, step: &Step) -> anyhow::Result<()> {
         }
         Action::DefineNetwork { definition, .. } => network::define(world, definition),
         Action::StartNetwork => network::start(world),
+        Action::RestoreDns => network::restore_dns(world),
         Action::StopNetwork => network::stop(world),
         Action::UndefineNetwork => network::undefine(world),
         Action::Define { definition, .. } => domain::define(world, definition, &scope),
@@ -395,7 +396,17 @@ fn perform(world: &World, step: &Step) -> anyhow::Result<()> {
             service::activate(world, domain, release.as_ref(), &scope)
         }
         Action::Gather { domain } => service::gather(world, domain, &scope),
-        Action::Renew { domain, health } => service::renew(world, domain, health, &scope),
-        Action::Healthy { domain, health, .. } => service::healthy(world, domain, health, &scope),
+        Action::Withdraw { domain } => service::withdraw(world, domain, &scope),
+        Action::Renew {
+            domain,
+            health,
+            start_timeout,
+        } => service::renew(world, domain, health, *start_timeout, &scope),
+        Action::Healthy {
+            domain,
+            health,
+            start_timeout,
+            ..
+        } => service::healthy(world, domain, health, *start_timeout, &scope),
     }
 }

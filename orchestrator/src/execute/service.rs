@@ -1,5 +1,6 @@
 //! What is done in guests that were reached: bringing a release of their service into use.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{anyhow, ensure};
@@ -17,6 +18,8 @@ use crate::health::{self, Health};
 const SERVING: Duration = Duration::from_secs(10);
 /// The same for what speaks another protocol: at its first start it may make its data, as PostgreSQL does.
 const LISTENING: Duration = Duration::from_secs(30);
+/// The time between two looks at the service's unit.
+const LOOK: Duration = Duration::from_secs(1);
 /// From a new certificate to a connection that shows it, natively.
 const SHOWN: Duration = Duration::from_secs(2);
 /// For a guest that is about to stop: one that runs answers at once.
@@ -43,6 +46,13 @@ pub(super) fn gather(world: &World, domain: &Name, scope: &Scope) -> anyhow::Res
         ));
     }
     Ok(())
+}
+
+/// Ends a service that the topology no longer has.
+pub(super) fn withdraw(world: &World, domain: &Name, scope: &Scope) -> anyhow::Result<()> {
+    scope.stage("stopping the service");
+    world.guest(domain)?.withdraw(domain)?;
+    world.home.forget_deployed(domain)
 }
 
 pub(super) fn push(
@@ -94,14 +104,22 @@ pub(super) fn healthy(
     world: &World,
     domain: &Name,
     health: &HealthCheck,
+    start_timeout: Option<Duration>,
     scope: &Scope,
 ) -> anyhow::Result<()> {
     scope.stage("waiting for SERVING");
-    let deadline = match health {
+    let deadline = start_timeout.unwrap_or_else(|| match health {
         HealthCheck::Tcp => world.patience(LISTENING),
         HealthCheck::Grpc(_) => world.patience(SERVING),
+    });
+    let health = match serving_or_ended(world, domain, deadline)? {
+        Seen::Health(health) => health,
+        Seen::Ended(how) => {
+            let seen = format!("`{domain}` ended: {how}");
+            return Err(roll_back(world, &*world.guest(domain)?, domain, &seen));
+        }
     };
-    match serving(world, domain, deadline)? {
+    match health {
         Health::Serving => record(world, domain, world.release(domain)?.digest.clone()),
         health if world.cancel.is_cancelled() => {
             Err(Cancelled::during(format_args!("the service was {}", describe(&health))).into())
@@ -132,6 +150,7 @@ pub(super) fn renew(
     world: &World,
     domain: &Name,
     health: &HealthCheck,
+    start_timeout: Option<Duration>,
     scope: &Scope,
 ) -> anyhow::Result<()> {
     scope.stage("installing the certificate");
@@ -156,7 +175,42 @@ pub(super) fn renew(
         ));
         guest.restart(domain)?;
     }
-    healthy(world, domain, health, scope)
+    healthy(world, domain, health, start_timeout, scope)
+}
+
+/// What came first.
+enum Seen {
+    Health(Health),
+    /// systemd gave up; how the service's process ended.
+    Ended(String),
+}
+
+/// Waits for SERVING, or until the service's process ended and is not started again.
+fn serving_or_ended(world: &World, domain: &Name, deadline: Duration) -> anyhow::Result<Seen> {
+    let guest = world.guest(domain)?;
+    let ended = async {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let (guest, domain) = (Arc::clone(&guest), domain.clone());
+            let ended = tokio::task::spawn_blocking(move || guest.ended(&domain)).await;
+            // A guest that does not answer is the health check's to report.
+            if let Ok(Ok(Some(how))) = ended {
+                return how;
+            }
+        }
+    };
+    let (reach, identity) = (world.reach()?, world.identity()?);
+    let (spec, cancel) = (&world.spec, &world.cancel);
+    let serving = health::serving(&reach, spec, domain, &identity, deadline, cancel);
+    world.runtime.block_on(async {
+        tokio::select! {
+            served = serving => Ok(Seen::Health(match served {
+                Ok(()) => Health::Serving,
+                Err(health) => health,
+            })),
+            how = ended => Ok(Seen::Ended(how)),
+        }
+    })
 }
 
 /// Waits for SERVING; gives the last health that was seen.

@@ -17,6 +17,32 @@ use crate::progress::Progress;
 /// Higher levels need seconds on the host and save little time in the guest.
 const LEVEL: i32 = 3;
 
+/// Reads `systemctl show`.
+fn ended(shown: &str) -> Option<String> {
+    let value = |key: &str| {
+        let mut lines = shown.lines().filter_map(|line| line.split_once('='));
+        lines.find(|(name, _)| *name == key).map(|(_, value)| value)
+    };
+    let status = value("ExecMainStatus").unwrap_or("unknown");
+    let how = match value("ExecMainCode") {
+        // `CLD_EXITED` of waitid(2).
+        Some("1") => format!("its process exited with code {status}"),
+        Some("2" | "3") => format!("its process was ended by signal {status}"),
+        _ => format!(
+            "systemd could not start it ({})",
+            value("Result").unwrap_or("unknown")
+        ),
+    };
+    match value("ActiveState")? {
+        "failed" => match value("NRestarts") {
+            None | Some("0") => Some(how),
+            Some(count) => Some(format!("{how}, {count} restarts later as well")),
+        },
+        "inactive" => Some(how),
+        _ => None,
+    }
+}
+
 impl Guest {
     /// Copies the missing files of a release to the guest without activating it, and installs its certificate. Returns
     /// the number of bytes read on the host.
@@ -29,6 +55,13 @@ impl Guest {
         let report = self
             .session
             .script("inspect the deployed release", &script::inspect(release))?;
+        let lacks = report.lines().find_map(|line| line.strip_prefix("lacks "));
+        if let Some(program) = lacks {
+            bail!(
+                "the service's executable needs `{program}`, which the guest does not have. Link it statically, or add \
+                 the package that has it to the image's `packages`"
+            );
+        }
         let has = |entry: &str| report.lines().any(|line| line == entry);
         let certify = if has("certified") {
             String::new()
@@ -133,6 +166,22 @@ impl Guest {
         }
     }
 
+    /// Stops and disables the service, and removes its releases with their secrets.
+    pub fn withdraw(&self, service: &Name) -> anyhow::Result<()> {
+        self.session
+            .script("stop the service", &script::withdraw(service))
+            .map(drop)
+    }
+
+    /// Returns how the service's process ended, if systemd does not start it again.
+    pub fn ended(&self, service: &Name) -> anyhow::Result<Option<String>> {
+        let command = script::unit_state(service);
+        let shown = self
+            .session
+            .feed("read the service's state", &command, io::empty())?;
+        Ok(ended(&shown))
+    }
+
     /// Returns the last lines of the service's log.
     pub fn last_log_lines(&self, service: &Name, count: usize) -> anyhow::Result<Vec<String>> {
         let command = format!("journalctl --no-pager -q -o cat -u {service} -n {count}");
@@ -140,5 +189,40 @@ impl Guest {
             .session
             .feed("read the service's log", &command, io::empty())?;
         Ok(output.lines().map(str::to_owned).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ended;
+
+    #[test]
+    fn a_service_has_ended_when_systemd_does_not_start_it_again() {
+        for (state, found) in [
+            ("ActiveState=active\nExecMainCode=0", None),
+            (
+                "ActiveState=activating\nExecMainCode=1\nExecMainStatus=3\nNRestarts=2",
+                None,
+            ),
+            (
+                "ActiveState=failed\nExecMainCode=1\nExecMainStatus=3\nNRestarts=4",
+                Some("its process exited with code 3, 4 restarts later as well"),
+            ),
+            (
+                "ActiveState=inactive\nExecMainCode=1\nExecMainStatus=0\nNRestarts=0",
+                Some("its process exited with code 0"),
+            ),
+            (
+                "ActiveState=failed\nExecMainCode=2\nExecMainStatus=11\nNRestarts=0",
+                Some("its process was ended by signal 11"),
+            ),
+            (
+                "ActiveState=failed\nExecMainCode=0\nResult=resources",
+                Some("systemd could not start it (resources)"),
+            ),
+            ("", None),
+        ] {
+            assert_eq!(ended(state).as_deref(), found, "{state}");
+        }
     }
 }

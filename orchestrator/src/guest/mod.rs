@@ -12,6 +12,7 @@
 
 mod connect;
 mod deploy;
+mod executable;
 mod firmware;
 mod logs;
 mod openssh;

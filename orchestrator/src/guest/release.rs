@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use pspd_model::spec::{Digest, Name, Spec};
 use sha2::{Digest as _, Sha256};
 
-use super::unit;
+use super::{executable, unit};
 use crate::identity::{self, Certificate, Identity};
 
 /// The files of a service, identified by a digest.
@@ -19,6 +19,8 @@ pub struct Release {
     /// The digest of every file's path, mode and content: binary, files, unit and environment.
     pub digest: Digest,
     pub files: Vec<ReleaseFile>,
+    /// The programs that the guest must have to run the binary.
+    pub needs: Vec<String>,
     /// Not covered by the digest, because it is renewed without a restart.
     pub certificate: Certificate,
 }
@@ -48,7 +50,10 @@ impl Release {
         let Some(files) = files(spec, domain, identity.folder())? else {
             return Ok(None);
         };
+        let service = spec.domains[domain].service.as_ref();
+        let needs = service.map(|service| executable::needs(&service.binary));
         Ok(Some(Release {
+            needs: needs.transpose()?.unwrap_or_default(),
             service: domain.clone(),
             digest: digest(&files)?,
             files,
@@ -59,6 +64,9 @@ impl Release {
     /// Computes the digest of a service's release, which does not depend on its certificate. `keys` is the folder of
     /// keys, which has the generated secrets.
     pub fn digest(spec: &Spec, domain: &Name, keys: &Path) -> anyhow::Result<Option<Digest>> {
+        if let Some(service) = &spec.domains[domain].service {
+            executable::needs(&service.binary)?;
+        }
         let files = files(spec, domain, keys)?;
         files.map(|files| digest(&files)).transpose()
     }

@@ -33,11 +33,18 @@ fn unfinished(target: &str) -> String {
 
 /// Removes releases that are neither in use nor wanted, and what interrupted transfers left of others.
 ///
-/// Prints the current release, `complete` if `release` is complete, `certified` if its certificate is installed, and a
-/// line `have PATH` for each file that the current release has with the same digest and mode.
+/// Prints `lacks PROGRAM` for each program that the executable needs and the guest does not have. Also prints the current
+/// release, `complete` if `release` is complete, `certified` if its certificate is installed, and a line `have PATH` for
+/// each file that the current release has with the same digest and mode.
 pub(super) fn inspect(release: &Release) -> String {
     let home = unit::home(&release.service);
-    let mut script = format!(
+    let mut script = String::new();
+    for program in &release.needs {
+        script.push_str(&format!(
+            "command -v '{program}' >/dev/null || echo 'lacks {program}'\n"
+        ));
+    }
+    script += &format!(
         "cd {home} 2>/dev/null || exit 0\n\
          used=\" $(readlink current) $(readlink previous) releases/{} \"\n\
          for release in releases/*; do case \"$used\" in *\" $release \"*) ;; *) rm -rf \"$release\" ;; esac; done\n\
@@ -174,6 +181,35 @@ pub(super) fn restart(service: &Name) -> String {
     format!("systemctl restart {}", unit::file_name(service))
 }
 
+/// Prints the state of a service's unit for [`super::Guest::ended`].
+pub(super) fn unit_state(service: &Name) -> String {
+    format!(
+        "systemctl show -p ActiveState,ExecMainCode,ExecMainStatus,NRestarts,Result {}",
+        unit::file_name(service)
+    )
+}
+
+/// Stops and disables a service, and removes its units, its releases and the files that they put elsewhere.
+pub(super) fn withdraw(service: &Name) -> String {
+    let (home, unit) = (unit::home(service), unit::file_name(service));
+    format!(
+        r#"set -e
+systemctl stop {unit} 2>/dev/null || :
+rm -f /etc/systemd/system/multi-user.target.wants/{unit}
+for link in /etc/systemd/system/*.service; do
+    case "$(readlink "$link")" in {home}/*) rm -f "$link" ;; esac
+done
+systemctl daemon-reload
+systemctl reset-failed {unit} 2>/dev/null || :
+if systemctl is-active --quiet {unit}; then echo '{unit} does not stop' >&2; exit 1; fi
+for list in {home}/releases/*/.complete; do
+    [ ! -e "$list" ] || sed -n 's|^[0-9a-f]*  \(/.*\)|\1|p' "$list" | while read -r path; do rm -f "$path"; done
+done
+rm -rf {home}
+"#
+    )
+}
+
 /// Returns shell functions for the scripts below. They start few processes, which are slow in an emulated guest.
 fn head(service: &Name) -> String {
     let home = unit::home(service);
@@ -242,6 +278,10 @@ else
     switch_to {digest}
 fi
 restart || {{ echo failed; exit 0; }}
+# Files that an earlier release put elsewhere, and this one does not.
+sed -n 's|^[0-9a-f]*  \(/.*\)|\1|p' releases/*/.complete | sort -u | while read -r path; do
+    grep -q "^[0-9a-f]*  $path\$" releases/{digest}/.complete || rm -f "$path"
+done
 before=$(release previous)
 for old in releases/*; do
     case "${{old##*/}}" in {digest} | "$before") ;; *) rm -rf "$old" ;; esac

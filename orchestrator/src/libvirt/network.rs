@@ -64,6 +64,21 @@ impl Network {
             .attempt(|| format!("stop network `{}`", self.name))
     }
 
+    /// Makes libvirt start the DNS and DHCP server again where it ended: it does so for any update of a host.
+    pub fn refresh(&self) -> Result<()> {
+        let live = self.live()?;
+        let host = live.as_ref().and_then(|live| live.hosts.first());
+        let Some(host) = host else {
+            return Ok(());
+        };
+        self.update_section(
+            sys::VIR_NETWORK_UPDATE_COMMAND_MODIFY,
+            sys::VIR_NETWORK_SECTION_IP_DHCP_HOST,
+            host,
+            &reservation(host),
+        )
+    }
+
     /// Removes its definition; an active network must be stopped first.
     pub fn undefine(self) -> Result<()> {
         self.network

@@ -14,6 +14,7 @@ use pspd_model::spec::{self, Name, Range, SYSTEM_DISK, Size, Spec, VolumeId};
 
 use super::disks;
 use crate::disk;
+use crate::dns;
 use crate::firmware::coreboot;
 use crate::guest::Release;
 use crate::health::{self, Health};
@@ -88,6 +89,12 @@ impl Host {
             relay: None,
             connection: None,
         }
+    }
+
+    /// Whether the DNS and DHCP server of the deployment's active network answers. Blocks.
+    pub fn dns_answers(&self, spec: &Spec) -> bool {
+        self.reach(spec)
+            .is_some_and(|reach| dns::answers(&reach, spec))
     }
 
     /// How guests are reached, if anything runs that could have any.
@@ -200,6 +207,9 @@ fn existing(host: &Host, spec: &Spec) -> anyhow::Result<Observed> {
 /// What the spec asks for, and whether the cache and the folder of keys have it.
 fn wanted(host: &Host, spec: &Spec, observed: &mut Observed) -> anyhow::Result<()> {
     observed.keys = identity::state(&host.home.keys(), spec)?;
+    if let Some(network) = &mut observed.network {
+        network.dns = network.active && host.dns_answers(spec);
+    }
     for (name, image) in &spec.images {
         let digest = image::digest(image)?;
         let cached = image::cached(&host.cache, image)?.is_some();
@@ -269,6 +279,7 @@ fn networks(connection: &Connection, spec: &Spec, observed: &mut Observed) -> an
             observed.network = Some(NetworkState {
                 owner: network.ownership,
                 active: network.active,
+                dns: false,
                 hosts: hosts
                     .into_iter()
                     .map(|host| (host.name, host.mac, host.address))

@@ -7,6 +7,7 @@ mod archive;
 mod boots;
 mod commands;
 mod faults;
+mod gone;
 mod interruptions;
 mod ordinary_user;
 mod postgres;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         boots::SCENARIOS,
         commands::SCENARIOS,
         faults::SCENARIOS,
+        gone::SCENARIOS,
         interruptions::SCENARIOS,
         ordinary_user::SCENARIOS,
         postgres::SCENARIOS,

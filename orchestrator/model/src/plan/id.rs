@@ -22,6 +22,7 @@ pub enum StepId {
     Rom(Digest),
     DefineNetwork,
     StartNetwork,
+    RestoreDns,
     StopNetwork,
     UndefineNetwork,
     Unpublish(SocketAddr),
@@ -56,6 +57,7 @@ pub enum DomainStep {
     Activate,
     Renew,
     Healthy,
+    Withdraw,
     Publish(SocketAddr),
     Tidy,
     Pause,
@@ -113,6 +115,7 @@ impl StepId {
             | StepId::Rom(_)
             | StepId::DefineNetwork
             | StepId::StartNetwork
+            | StepId::RestoreDns
             | StepId::StopNetwork
             | StepId::UndefineNetwork
             | StepId::Unpublish(_)
@@ -128,7 +131,7 @@ impl DomainStep {
         match self {
             DomainStep::Reach => Phase::Boot,
             DomainStep::Push => Phase::Push,
-            DomainStep::Activate | DomainStep::Renew => Phase::Activate,
+            DomainStep::Activate | DomainStep::Renew | DomainStep::Withdraw => Phase::Activate,
             DomainStep::Healthy => Phase::Healthy,
             DomainStep::Resume
             | DomainStep::Wake
@@ -183,6 +186,7 @@ impl fmt::Display for StepId {
             StepId::Rom(digest) => write!(f, "rom/{}", digest.short()),
             StepId::DefineNetwork => f.write_str("network/define"),
             StepId::StartNetwork => f.write_str("network/start"),
+            StepId::RestoreDns => f.write_str("network/dns"),
             StepId::StopNetwork => f.write_str("network/stop"),
             StepId::UndefineNetwork => f.write_str("network/undefine"),
             StepId::Unpublish(host) => write!(f, "unpublish/{host}"),
@@ -219,6 +223,7 @@ impl fmt::Display for DomainStep {
             DomainStep::Activate => f.write_str("activate"),
             DomainStep::Renew => f.write_str("renew"),
             DomainStep::Healthy => f.write_str("healthy"),
+            DomainStep::Withdraw => f.write_str("withdraw"),
             DomainStep::Publish(host) => write!(f, "publish/{host}"),
             DomainStep::Tidy => f.write_str("trim"),
             DomainStep::Pause => f.write_str("pause"),

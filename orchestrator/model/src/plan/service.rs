@@ -9,16 +9,18 @@ use crate::spec::{Digest, ServiceSpec};
 impl DomainPlanner<'_> {
     /// Deploys what differs, and waits until a service is healthy that starts or is not.
     pub(super) fn service(&self, starts: bool, fresh_disk: bool, plan: &mut PlanBuilder) {
+        let deployed = self.observed().and_then(|domain| domain.deployed.as_ref());
+        let deployed = deployed.filter(|_| !fresh_disk);
         let Some(service) = &self.domain.service else {
-            if starts {
+            if deployed.is_some() {
+                self.withdraw(plan);
+            } else if starts {
                 self.reach("it starts", plan);
             }
             return;
         };
         let state = self.observed().and_then(|domain| domain.service.as_ref());
         let wanted = state.and_then(|state| state.release.as_ref());
-        let deployed = self.observed().and_then(|domain| domain.deployed.as_ref());
-        let deployed = deployed.filter(|_| !fresh_disk);
         let serving = state.is_some_and(|state| state.serving);
         let reason = match deployed {
             None => "nothing is deployed".to_owned(),
@@ -69,10 +71,22 @@ impl DomainPlanner<'_> {
             domain: domain(),
             release: release(),
             health: service.health.clone(),
+            start_timeout: service.start_timeout,
         };
         plan.add(healthy, reason)
             .after(self.id(DomainStep::Activate))
             .if_planned(StepId::StartLab);
+    }
+
+    /// Ends a service that the topology no longer has, after its log was gathered.
+    fn withdraw(&self, plan: &mut PlanBuilder) {
+        let reason = "its service is no longer in the topology";
+        let domain = || self.domain.name.clone();
+        self.reach(reason, plan);
+        plan.add(Action::Gather { domain: domain() }, reason)
+            .after(self.id(DomainStep::Reach));
+        plan.add(Action::Withdraw { domain: domain() }, reason)
+            .after(self.id(DomainStep::Gather));
     }
 
     fn reach(&self, reason: &str, plan: &mut PlanBuilder) {
@@ -94,6 +108,7 @@ impl DomainPlanner<'_> {
         let action = Action::Renew {
             domain: self.domain.name.clone(),
             health: service.health.clone(),
+            start_timeout: service.start_timeout,
         };
         plan.add(action, reason)
             .after(self.id(DomainStep::Reach))

@@ -46,6 +46,8 @@ pub enum Action {
         definition: NetworkDefinition,
     },
     StartNetwork,
+    /// Starts the DNS and DHCP server of an active network again; its guests keep running.
+    RestoreDns,
     StopNetwork,
     UndefineNetwork,
     /// Creates a domain's system disk, an overlay of its image.
@@ -149,12 +151,20 @@ pub enum Action {
     Renew {
         domain: Name,
         health: HealthCheck,
+        /// For a service that must be restarted for it.
+        start_timeout: Option<Duration>,
     },
     /// Waits until the service is SERVING; rolls the release back if it does not get there.
     Healthy {
         domain: Name,
         release: Option<Digest>,
         health: HealthCheck,
+        /// The default suits the health check and the accelerator.
+        start_timeout: Option<Duration>,
+    },
+    /// Stops and disables a service in its guest, and removes its releases.
+    Withdraw {
+        domain: Name,
     },
     Publish {
         domain: Name,
@@ -277,6 +287,7 @@ impl Action {
             Action::EnsureRom { digest, .. } => StepId::Rom(digest.clone()),
             Action::DefineNetwork { .. } => StepId::DefineNetwork,
             Action::StartNetwork => StepId::StartNetwork,
+            Action::RestoreDns => StepId::RestoreDns,
             Action::StopNetwork => StepId::StopNetwork,
             Action::UndefineNetwork => StepId::UndefineNetwork,
             Action::CreateDisk { domain, .. } => of(domain, DomainStep::CreateDisk),
@@ -304,6 +315,7 @@ impl Action {
             Action::Activate { domain, .. } => of(domain, DomainStep::Activate),
             Action::Renew { domain, .. } => of(domain, DomainStep::Renew),
             Action::Healthy { domain, .. } => of(domain, DomainStep::Healthy),
+            Action::Withdraw { domain } => of(domain, DomainStep::Withdraw),
             Action::Publish { domain, host, .. } => of(domain, DomainStep::Publish(*host)),
             Action::Unpublish { host } => StepId::Unpublish(*host),
             Action::StopLab => StepId::StopLab,
@@ -332,6 +344,7 @@ impl Action {
             Action::EnsureRom { digest, .. } => format!("build the ROM {}", digest.short()),
             Action::DefineNetwork { .. } => "define the network".into(),
             Action::StartNetwork => "start the network".into(),
+            Action::RestoreDns => "restart the network's DNS server".into(),
             Action::StopNetwork => "stop the network".into(),
             Action::UndefineNetwork => "undefine the network".into(),
             Action::CreateDisk { size, .. } => format!("create the system disk, {size}"),
@@ -369,6 +382,7 @@ impl Action {
             Action::Gather { .. } => "gather its log".into(),
             Action::Renew { .. } => "install the renewed certificate".into(),
             Action::Healthy { .. } => "wait until SERVING".into(),
+            Action::Withdraw { .. } => "stop and remove its service".into(),
             Action::Publish { host, guest, .. } => format!("publish {guest} on {host}"),
             Action::Unpublish { host } => format!("stop publishing on {host}"),
             Action::StopLab => "stop the lab".into(),

@@ -273,6 +273,9 @@ fn network(spec: &Spec, observed: &Observed, plan: &mut PlanBuilder) {
         plan.add(Action::StartNetwork, reason)
             .if_planned(StepId::StartLab)
             .if_planned(StepId::DefineNetwork);
+    } else if current.is_some_and(|network| !network.dns) {
+        plan.add(Action::RestoreDns, "it does not answer")
+            .if_planned(StepId::DefineNetwork);
     }
 }
 

@@ -393,6 +393,11 @@ pub(super) static SERVICE: Object = Object {
             "Arguments that make the binary write the running service's data to its files. `pspd export` runs it in the guest before it reads the disks.",
         ),
         optional(
+            "start_timeout",
+            Kind::Duration,
+            "The deadline from the service's start until it is healthy. Default: 10s, or 30s with `health: tcp`; six times as long under emulation.",
+        ),
+        optional(
             "files",
             Kind::Named(&Kind::Text {
                 example: "config.toml",

@@ -8,6 +8,7 @@ mod intents;
 mod left_over;
 mod model;
 mod power;
+mod repairs;
 mod roms;
 mod volumes;
 
@@ -61,6 +62,7 @@ fn domain(index: u8, depends_on: &[&str], volume: bool) -> DomainSpec {
             secrets: BTreeMap::new(),
             arguments: Vec::new(),
             checkpoint: Vec::new(),
+            start_timeout: None,
             files: BTreeMap::new(),
         }),
         publish: vec![Publish {

@@ -82,11 +82,13 @@ impl World {
                 self.observed.network = Some(NetworkState {
                     owner: Some(definition.ownership.clone()),
                     active,
+                    dns: self.observed.network.as_ref().is_some_and(|it| it.dns),
                     hosts: hosts
                         .map(|host| (host.name.clone(), host.mac, host.address))
                         .collect(),
                 });
             }
+            Action::RestoreDns => self.set_network(true),
             Action::StartNetwork => self.set_network(true),
             Action::StopNetwork => self.set_network(false),
             Action::UndefineNetwork => self.observed.network = None,
@@ -189,6 +191,7 @@ impl World {
                     certificate,
                 });
             }
+            Action::Withdraw { domain } => self.domain(domain).deployed = None,
             Action::Renew { domain, .. } => {
                 let certificate = self.service(domain).certificate.clone();
                 if let Some(deployed) = &mut self.domain(domain).deployed {
@@ -290,7 +293,7 @@ impl World {
 
     fn set_network(&mut self, active: bool) {
         if let Some(network) = &mut self.observed.network {
-            network.active = active;
+            (network.active, network.dns) = (active, active);
         }
     }
 

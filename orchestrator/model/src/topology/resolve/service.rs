@@ -54,11 +54,16 @@ pub(super) fn service(
         .get("health")
         .and_then(|node| reader.text(node, "health"));
     let environment = environment(reader, &fields);
+    // `Some(None)` means absent, and `None` means invalid.
+    let start_timeout = fields.get("start_timeout").map_or(Some(None), |node| {
+        reader.duration(node, "start_timeout").map(Some)
+    });
     Some(ServiceSpec {
         secrets: secrets(reader, &fields, files, &environment),
         environment,
         arguments: arguments(reader, &fields, "arguments"),
         checkpoint: arguments(reader, &fields, "checkpoint"),
+        start_timeout: start_timeout?,
         files: beside(reader, &fields, place.domain, files),
         binary: binary?,
         port: port?,

@@ -107,6 +107,7 @@ fn defaults_are_resolved() {
             "secrets": {},
             "arguments": [],
             "checkpoint": [],
+            "start_timeout": null,
             "files": {}
           },
           "publish": [

@@ -1,0 +1,64 @@
+//! What ended beside the guests, and what left the topology while they run.
+
+use super::*;
+
+#[test]
+fn a_dead_dns_server_is_restored_and_no_guest_is_restarted() {
+    let spec = two();
+    let mut world = applied(&spec);
+    world.observed.network.as_mut().unwrap().dns = false;
+    let plan = drift(&spec, &world);
+    insta::assert_snapshot!(lines(&plan), @"network/dns after []: it does not answer");
+    world.apply(&plan, usize::MAX, &spec);
+    assert_eq!(drift(&spec, &world).steps, []);
+}
+
+#[test]
+fn a_network_that_starts_needs_no_restored_dns_server() {
+    let spec = two();
+    let mut world = applied(&spec);
+    let network = world.observed.network.as_mut().unwrap();
+    (network.active, network.dns) = (false, false);
+    let plan = drift(&spec, &world);
+    assert!(plan.steps.iter().all(|step| step.id != StepId::RestoreDns));
+}
+
+#[test]
+fn a_published_port_without_a_relay_is_published_again() {
+    let spec = two();
+    let mut world = applied(&spec);
+    world.observed.published.clear();
+    let plan = drift(&spec, &world);
+    assert!(
+        plan.steps
+            .iter()
+            .all(|step| matches!(step.action, Action::Publish { .. }))
+    );
+    assert_eq!(plan.steps.len(), 2);
+}
+
+#[test]
+fn a_service_that_left_the_topology_is_stopped_in_its_guest() {
+    let mut spec = two();
+    let mut world = applied(&spec);
+    spec.domains.get_mut(&name("d1")).unwrap().service = None;
+    world.domain(&name("d1")).service = None;
+    let plan = drift(&spec, &world);
+    insta::assert_snapshot!(lines(&plan), @"
+    d1/reach after []: its service is no longer in the topology
+    d1/gather after [d1/reach]: its service is no longer in the topology
+    d1/withdraw after [d1/gather]: its service is no longer in the topology
+    ");
+    world.apply(&plan, usize::MAX, &spec);
+    assert_eq!(drift(&spec, &world).steps, []);
+}
+
+#[test]
+fn a_new_system_disk_has_no_service_to_stop() {
+    let mut spec = two();
+    let mut world = applied(&spec);
+    spec.domains.get_mut(&name("d1")).unwrap().service = None;
+    let domain = world.domain(&name("d1"));
+    (domain.service, domain.disk) = (None, None);
+    assert!(!has(&drift(&spec, &world), "d1", DomainStep::Withdraw));
+}

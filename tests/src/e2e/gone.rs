@@ -1,0 +1,150 @@
+//! What commands say is what is: sockets, servers and services that are gone are noticed, and come back or are ended.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use pspd_tests::deployment::Deployment;
+use pspd_tests::scenario::{Scenario, minutes};
+use serde_json::Value;
+
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    Scenario::new(
+        "a lab without its sockets is restored and removed",
+        minutes(30),
+        lost_sockets,
+    ),
+    Scenario::new(
+        "a DNS server that ended is restarted",
+        minutes(30),
+        lost_dns,
+    ),
+    Scenario::new(
+        "a service that cannot run is reported at once",
+        minutes(30),
+        broken_service,
+    ),
+    Scenario::new(
+        "a service that left the topology is stopped",
+        minutes(30),
+        removed_service,
+    ),
+];
+
+/// One domain with a service that runs. Its time limits are long: what ends early does not end because of them.
+fn deployed() -> anyhow::Result<Deployment> {
+    let deployment = Deployment::single("    boot_timeout: 6m\n")?;
+    deployment.edit(
+        "     health: database.DatabaseService\n",
+        "     health: database.DatabaseService\n      start_timeout: 5m\n",
+    )?;
+    deployment.run(&["up"])?.expect(0)?;
+    Ok(deployment)
+}
+
+fn boot_id(deployment: &Deployment) -> anyhow::Result<String> {
+    deployment.ssh("store", "cat /proc/sys/kernel/random/boot_id")
+}
+
+fn plans(deployment: &Deployment, step: &str) -> anyhow::Result<()> {
+    let plan = deployment.run(&["plan"])?.expect(4)?;
+    ensure!(plan.stdout.contains(step), "{}", plan.stdout);
+    Ok(())
+}
+
+fn lost_sockets() -> anyhow::Result<()> {
+    let deployment = deployed()?;
+    let booted = boot_id(&deployment)?;
+    let lab = deployment.home().join("lab");
+    for file in ["run/control", "run/libvirt-sock", "lock"] {
+        fs::remove_file(lab.join(file))?;
+        deployment.run(&["up"])?.expect(0)?;
+        deployment.run(&["plan"])?.expect(0)?;
+        deployment.run(&["status"])?.expect(0)?;
+        ensure!(lab.join(file).exists(), "`{file}` is not restored");
+    }
+    ensure!(boot_id(&deployment)? == booted, "the guest was restarted");
+    fs::remove_dir_all(lab.join("run"))?;
+    // It also checks that no process is left.
+    deployment.remove()
+}
+
+fn lost_dns() -> anyhow::Result<()> {
+    let deployment = deployed()?;
+    let booted = boot_id(&deployment)?;
+    let name = &deployment.name;
+    for signal in ["KILL", "STOP"] {
+        let script = format!("kill -{signal} $(cat /run/libvirt/network/{name}.pid)");
+        deployment
+            .run(&["lab", "exec", "--", "sh", "-c", &script])?
+            .expect(0)?;
+        let status = deployment.run(&["status", "--json"])?.expect(4)?.json()?;
+        ensure!(status["network"]["dns"] == Value::Bool(false), "{status}");
+        plans(&deployment, "DNS server")?;
+        deployment.run(&["up"])?.expect(0)?;
+        deployment.run(&["plan"])?.expect(0)?;
+        deployment.run(&["status"])?.expect(0)?;
+        deployment.ssh("store", "getent hosts store.pspd.internal")?;
+    }
+    ensure!(boot_id(&deployment)? == booted, "the guest was restarted");
+    deployment.remove()
+}
+
+fn broken_service() -> anyhow::Result<()> {
+    let deployment = deployed()?;
+    let binary = deployment.binary("database-server");
+    let whole = fs::read(&binary)?;
+    let mut foreign = whole.clone();
+    // `e_machine`: AArch64.
+    foreign[18] = 183;
+    let cases: [(&[u8], &str); 5] = [
+        (b"#!/bin/sh\nexit 3\n", "exited with code 3"),
+        (b"#!/bin/sh\nexit 0\n", "exited with code 0"),
+        (b"#!/usr/bin/nonesuch\n", "needs `/usr/bin/nonesuch`"),
+        (b"#!/bin/sh\r\nexit 0\r\n", "CR LF"),
+        (&foreign, "another architecture"),
+    ];
+    for (content, message) in cases {
+        fs::write(&binary, content)?;
+        fs::set_permissions(&binary, fs::Permissions::from_mode(0o755))?;
+        let started = Instant::now();
+        deployment.run(&["up"])?.expect(1)?.says(message)?;
+        ensure!(
+            started.elapsed() < Duration::from_secs(200),
+            "`{message}` took {:?}",
+            started.elapsed()
+        );
+    }
+    fs::write(&binary, whole)?;
+    deployment.run(&["up"])?.expect(0)?;
+    deployment.run(&["status"])?.expect(0)?;
+    deployment.remove()
+}
+
+fn removed_service() -> anyhow::Result<()> {
+    let deployment = deployed()?;
+    let booted = boot_id(&deployment)?;
+    let text = fs::read_to_string(&deployment.file)?;
+    let (before, service) = text
+        .split_once("    service:\n")
+        .ok_or_else(|| anyhow::anyhow!("the topology has no service"))?;
+    let (_, after) = service
+        .split_once("    publish:")
+        .ok_or_else(|| anyhow::anyhow!("the topology publishes nothing"))?;
+    fs::write(&deployment.file, format!("{before}    publish:{after}"))?;
+    plans(&deployment, "remove its service")?;
+    deployment.run(&["up"])?.expect(0)?;
+    deployment.run(&["plan"])?.expect(0)?;
+    let states = "systemctl is-active store; systemctl is-enabled store; ls /opt/pspd; true";
+    let states = deployment.ssh("store", states)?;
+    ensure!(
+        states.starts_with("inactive") && !states.contains("enabled"),
+        "the service is left: {states}"
+    );
+    ensure!(boot_id(&deployment)? == booted, "the guest was restarted");
+    fs::write(&deployment.file, text)?;
+    deployment.run(&["up"])?.expect(0)?;
+    deployment.run(&["status"])?.expect(0)?;
+    deployment.remove()
+}
