@@ -1,7 +1,10 @@
 //! Who may use the API: everyone, or the callers that have the token.
 //!
 //! A program sends the token itself (`Authorization: Bearer`). A browser sends the cookie of the session that it signed
-//! in to. Sessions are in memory: a restart ends them. Which paths need access is [`crate::edge`]'s to know.
+//! in to; it counts for the host and port where it signed in. Sessions are in memory: a restart ends them. Which paths need
+//! access is [`crate::edge`]'s to know.
+//!
+//! Answers to wrong tokens leave the server one after another, so trying many takes long. Right ones never wait.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -9,6 +12,7 @@ use std::str::FromStr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, header};
 use serving::Problem;
 use sha2::{Digest as _, Sha256};
@@ -19,6 +23,9 @@ use uuid::Uuid;
 const SHORTEST_TOKEN: usize = 16;
 const COOKIE: &str = "pspd_session";
 const SESSION: Duration = Duration::from_secs(12 * 3600);
+/// Between two answers to wrong tokens.
+const PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// The secret that callers send, kept as its digest.
 #[derive(Clone)]
@@ -56,15 +63,23 @@ fn digest(text: &str) -> [u8; 32] {
 #[derive(Debug, Default)]
 pub(crate) struct Access {
     token: Option<Token>,
-    /// Each session's id, and when it ends.
-    sessions: Mutex<HashMap<String, Instant>>,
+    /// By their ids.
+    sessions: Mutex<HashMap<String, Session>>,
+    /// When the latest answer to a wrong token leaves.
+    answered: Mutex<Option<Instant>>,
+}
+
+#[derive(Debug)]
+struct Session {
+    end: Instant,
+    host: Authority,
 }
 
 impl Access {
     pub(crate) fn new(token: Option<Token>) -> Self {
         Self {
             token,
-            sessions: Mutex::default(),
+            ..Self::default()
         }
     }
 
@@ -72,32 +87,51 @@ impl Access {
         self.token.is_some()
     }
 
-    /// Whether a request with these headers may pass.
-    pub(crate) fn admits(&self, headers: &HeaderMap, now: Instant) -> bool {
+    /// Whether a request to `host` with these headers may pass.
+    pub(crate) fn admits(&self, headers: &HeaderMap, host: &Authority, now: Instant) -> bool {
         let Some(token) = &self.token else {
             return true;
         };
         bearer(headers).is_some_and(|shown| token.is(shown))
             || session(headers).is_some_and(|id| {
-                let end = self.sessions().get(id).copied();
-                end.is_some_and(|end| now < end)
+                let sessions = self.sessions();
+                let session = sessions.get(id);
+                session.is_some_and(|session| now < session.end && session.host == *host)
             })
     }
 
-    /// Begins a session for a caller that has the token.
-    pub(crate) fn sign_in(&self, shown: &str, now: Instant) -> Result<String, Status> {
+    /// Waits for the turn of an answer to a wrong token.
+    pub(crate) async fn slow_down(&self) {
+        let now = Instant::now();
+        let turn = {
+            let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+            let next = answered.map_or(now, |last| last.max(now)) + PAUSE;
+            *answered.insert(next.min(now + LONGEST_PAUSE))
+        };
+        tokio::time::sleep_until(turn.into()).await;
+    }
+
+    /// Begins a session at `host` for a caller that has the token.
+    pub(crate) async fn sign_in(
+        &self,
+        shown: &str,
+        host: Authority,
+        now: Instant,
+    ) -> Result<String, Status> {
         if !self
             .token
             .as_ref()
             .is_none_or(|token| token.is(shown.trim()))
         {
+            self.slow_down().await;
             let message = "the token is wrong";
             return Err(Problem::new(Code::Unauthenticated, "TOKEN_WRONG", message).into());
         }
         let id = Uuid::new_v4().simple().to_string();
         let mut sessions = self.sessions();
-        sessions.retain(|_, end| now < *end);
-        sessions.insert(id.clone(), now + SESSION);
+        sessions.retain(|_, session| now < session.end);
+        let end = now + SESSION;
+        sessions.insert(id.clone(), Session { end, host });
         Ok(id)
     }
 
@@ -107,7 +141,7 @@ impl Access {
         }
     }
 
-    fn sessions(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
+    fn sessions(&self) -> MutexGuard<'_, HashMap<String, Session>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -170,35 +204,56 @@ mod tests {
         }
     }
 
-    #[test]
-    fn callers_need_the_token_or_a_session() {
+    const HOST: Authority = Authority::from_static("127.0.0.1:8080");
+
+    #[tokio::test]
+    async fn callers_need_the_token_or_a_session() {
         let now = Instant::now();
-        assert!(Access::default().admits(&HeaderMap::new(), now));
+        assert!(Access::default().admits(&HeaderMap::new(), &HOST, now));
 
         let access = Access::new(Some(Token(digest(SECRET))));
         let shown = format!("bearer {SECRET}");
-        assert!(access.admits(&headers("authorization", &shown), now));
+        assert!(access.admits(&headers("authorization", &shown), &HOST, now));
         for wrong in ["Bearer x", SECRET, "Basic eA==", "Bearer "] {
             let shown = headers("authorization", wrong);
-            assert!(!access.admits(&shown, now), "{wrong}");
+            assert!(!access.admits(&shown, &HOST, now), "{wrong}");
         }
-        let refused = access.sign_in("wrong", now).unwrap_err();
+        let refused = access.sign_in("wrong", HOST, now).await.unwrap_err();
         assert_eq!(refused.code(), Code::Unauthenticated);
-        let id = access.sign_in(SECRET, now).unwrap();
+        let id = access.sign_in(SECRET, HOST, now).await.unwrap();
         let cookies = headers("cookie", &format!("a=b; {COOKIE}={id}"));
-        assert!(access.admits(&cookies, now));
-        assert!(!access.admits(&headers("cookie", &format!("{COOKIE}=x")), now));
+        assert!(access.admits(&cookies, &HOST, now));
+        let other = Authority::from_static("127.0.0.1:8081");
+        assert!(!access.admits(&cookies, &other, now));
+        let unknown = headers("cookie", &format!("{COOKIE}=x"));
+        assert!(!access.admits(&unknown, &HOST, now));
         access.sign_out(&cookies);
-        assert!(!access.admits(&cookies, now));
+        assert!(!access.admits(&cookies, &HOST, now));
     }
 
-    #[test]
-    fn a_session_expires() {
+    #[tokio::test]
+    async fn a_session_expires() {
         let now = Instant::now();
         let access = Access::new(Some(Token(digest(SECRET))));
-        let id = access.sign_in(SECRET, now).unwrap();
+        let id = access.sign_in(SECRET, HOST, now).await.unwrap();
         let cookies = headers("cookie", &format!("{COOKIE}={id}"));
-        assert!(access.admits(&cookies, now + SESSION - Duration::from_secs(1)));
-        assert!(!access.admits(&cookies, now + SESSION));
+        assert!(access.admits(&cookies, &HOST, now + SESSION - Duration::from_secs(1)));
+        assert!(!access.admits(&cookies, &HOST, now + SESSION));
+    }
+
+    #[tokio::test]
+    async fn wrong_tokens_wait_for_each_other_and_right_ones_do_not() {
+        let access = Access::new(Some(Token(digest(SECRET))));
+        let now = Instant::now();
+        let wrong = (0..3).map(|_| access.sign_in("wrong", HOST, now));
+        let wrong = futures::future::join_all(wrong);
+        tokio::pin!(wrong);
+        tokio::select! {
+            biased;
+            _ = &mut wrong => panic!("the wrong ones were faster"),
+            right = access.sign_in(SECRET, HOST, now) => assert!(right.is_ok()),
+        }
+        assert!(wrong.await.iter().all(Result::is_err));
+        assert!(now.elapsed() >= 3 * PAUSE);
     }
 }

@@ -24,6 +24,7 @@ use crate::access::Access;
 use crate::business::Business;
 use crate::documents::Documents;
 use crate::metrics::Metrics;
+use crate::origin::Hosts;
 use crate::workflows::Workflows;
 use crate::{assets, edge};
 
@@ -59,10 +60,15 @@ struct Observer {
 pub(crate) fn routes(
     name: &str,
     workflows: Workflows,
+    hosts: Hosts,
     access: Access,
     business: BusinessServiceServer<Business>,
 ) -> Router {
     let access = Arc::new(access);
+    let gate = edge::Gate {
+        hosts: hosts.with(name),
+        access: access.clone(),
+    };
     let metrics = Arc::new(Metrics::default());
     let rendered = metrics.clone();
     let observer = Observer {
@@ -78,13 +84,13 @@ pub(crate) fn routes(
         .reset_fallback()
         .layer(GrpcWebLayer::new());
     Router::new()
-        .merge(edge::routes(workflows, access.clone()))
+        .merge(edge::routes(workflows, access))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/metrics", get(move || async move { rendered.render() }))
         .merge(grpc_web)
         .fallback(assets::serve)
         .layer(DefaultBodyLimit::max(MESSAGE_LIMIT))
-        .layer(from_fn_with_state(access, edge::guard))
+        .layer(from_fn_with_state(Arc::new(gate), edge::guard))
         .layer(from_fn(secure))
         .layer(from_fn_with_state(observer, observe))
         .layer(CompressionLayer::new())

@@ -19,6 +19,7 @@ mod http;
 mod in_trace;
 mod learning;
 mod metrics;
+mod origin;
 mod problem;
 mod summary;
 mod workflows;
@@ -36,6 +37,7 @@ use crate::access::Access;
 pub use crate::access::Token;
 use crate::backends::Backends;
 use crate::business::Business;
+pub use crate::origin::Hosts;
 use crate::workflows::Workflows;
 
 /// The service's settings.
@@ -48,16 +50,24 @@ pub struct Config {
     pub ai: Dependency,
     /// The token that callers over HTTP need; without one, the API is open.
     pub token: Option<Token>,
+    /// The names by which browsers may call the HTTP side, besides addresses, `localhost` and the service's name.
+    pub hosts: Hosts,
 }
 
 impl Config {
-    /// Reads `WEB_HTTP`, `WEB_DATABASE`, `WEB_AI`, `WEB_TOKEN` or `WEB_TOKEN_FILE`, and the settings of every service.
+    /// Reads `WEB_HTTP`, `WEB_DATABASE`, `WEB_AI`, `WEB_TOKEN` or `WEB_TOKEN_FILE`, `WEB_HOSTS`, and the settings of every service.
     pub fn from_settings(mut settings: Settings) -> Result<Self, ConfigError> {
         let service = settings.service();
         let http = settings.parsed("WEB_HTTP", "an address such as 0.0.0.0:8080");
         let database = settings.dependency("WEB_DATABASE");
         let ai = settings.dependency("WEB_AI");
         let token = token(&mut settings);
+        let hosts = settings
+            .optional("WEB_HOSTS")
+            .unwrap_or_default()
+            .parse()
+            .map_err(|fault: String| settings.fault("WEB_HOSTS", &fault))
+            .ok();
         settings.finish(|| {
             Some(Self {
                 service: service?,
@@ -65,6 +75,7 @@ impl Config {
                 database: database?,
                 ai: ai?,
                 token,
+                hosts: hosts?,
             })
         })
     }
@@ -115,7 +126,8 @@ pub async fn serve(
         .max_decoding_message_size(MESSAGE_LIMIT)
         .max_encoding_message_size(MESSAGE_LIMIT);
     let access = Access::new(config.token.clone());
-    let routes = http::routes(&config.service.name, workflows, access, business.clone());
+    let (name, hosts) = (&config.service.name, config.hosts.clone());
+    let routes = http::routes(name, workflows, hosts, access, business.clone());
     let services = Services::default()
         .with(business)
         .needing(&config.database, "database.DatabaseService")

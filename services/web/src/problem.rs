@@ -4,7 +4,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use serving::{error, trace};
+use serving::{Problem, error, trace};
 use tonic::{Code, Status};
 use utoipa::ToSchema;
 
@@ -25,18 +25,30 @@ pub(crate) struct ProblemDetails {
 
 /// An error of the JSON edge.
 #[derive(Debug)]
-pub(crate) struct EdgeError(pub(crate) Status);
+pub(crate) struct EdgeError {
+    pub(crate) status: Status,
+    http: StatusCode,
+}
+
+impl EdgeError {
+    /// An error that HTTP describes better than gRPC's codes.
+    pub(crate) fn with(http: StatusCode, problem: Problem) -> Self {
+        let status = problem.into();
+        Self { status, http }
+    }
+}
 
 impl From<Status> for EdgeError {
     fn from(status: Status) -> Self {
-        Self(status)
+        let http = http_status(status.code());
+        Self { status, http }
     }
 }
 
 impl IntoResponse for EdgeError {
     fn into_response(self) -> Response {
-        let status = http_status(self.0.code());
-        let described = error::describe(&self.0);
+        let status = self.http;
+        let described = error::describe(&self.status);
         let context = trace::current();
         let or = |value: String, default: &str| {
             if value.is_empty() {
@@ -49,7 +61,7 @@ impl IntoResponse for EdgeError {
             r#type: "about:blank",
             title: status.canonical_reason().unwrap_or("Error"),
             status: status.as_u16(),
-            detail: self.0.message().to_owned(),
+            detail: self.status.message().to_owned(),
             reason: or(described.reason, "UNDESCRIBED"),
             service: or(described.service, &context.service),
             trace_id: or(described.trace_id, &context.trace_id),

@@ -141,6 +141,7 @@ async fn three_services_check_their_callers_and_share_one_trace() {
         database: authority.dependency_of("web-server", "database-server", database),
         ai: authority.dependency_of("web-server", "ai-server", ai),
         token: None,
+        hosts: web_server::Hosts::default(),
     };
     let stop = shutdown.clone();
     tasks.spawn(async move { web_server::serve(listener, edge, &config, stop).await });

@@ -26,7 +26,7 @@ use crate::access::Access;
 use crate::problem::EdgeError;
 use crate::workflows::Workflows;
 
-pub(crate) use guard::guard;
+pub(crate) use guard::{Gate, guard};
 
 const BASE: &str = "/api/v1";
 

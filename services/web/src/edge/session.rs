@@ -4,15 +4,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Json;
-use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
+use axum::extract::{FromRequest as _, Request, State};
 use axum::http::header::{HeaderMap, SET_COOKIE};
+use axum::http::uri::Authority;
 use axum::http::{HeaderName, StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{Answer, malformed};
 use crate::access::{Access, cookie, no_cookie};
+use crate::origin::host;
 use crate::problem::ProblemDetails;
 
 /// Open to all callers: they sign in here.
@@ -27,10 +29,11 @@ pub(super) struct Session {
 
 /// Whether the caller may use the API.
 #[utoipa::path(get, path = "/session", tag = "session", responses((status = OK, body = Session)))]
-pub(super) async fn state(State(access): State<Arc<Access>>, headers: HeaderMap) -> Json<Session> {
+pub(super) async fn state(State(access): State<Arc<Access>>, request: Request) -> Json<Session> {
+    let admits = |host: Authority| access.admits(request.headers(), &host, Instant::now());
     Json(Session {
         required: access.required(),
-        signed_in: access.admits(&headers, Instant::now()),
+        signed_in: host(&request).is_some_and(admits),
     })
 }
 
@@ -46,11 +49,13 @@ pub(super) struct SignIn {
 ))]
 pub(super) async fn sign_in(
     State(access): State<Arc<Access>>,
-    headers: HeaderMap,
-    body: Result<Json<SignIn>, JsonRejection>,
+    request: Request,
 ) -> Answer<(StatusCode, [(HeaderName, String); 1])> {
+    let headers = request.headers().clone();
+    let host = host(&request).ok_or_else(|| malformed("host", &"it is missing"))?;
+    let body: Result<Json<SignIn>, JsonRejection> = Json::from_request(request, &()).await;
     let Json(SignIn { token }) = body.map_err(|error| malformed("body", &error))?;
-    let session = access.sign_in(&token, Instant::now())?;
+    let session = access.sign_in(&token, host, Instant::now()).await?;
     let cookie = [(SET_COOKIE, cookie(&session, &headers))];
     Ok((StatusCode::NO_CONTENT, cookie))
 }

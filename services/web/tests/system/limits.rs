@@ -186,7 +186,7 @@ async fn a_caller_that_disconnects_cancels_the_backends_call() {
     assert_eq!(odd.next().await, Event::Dropped);
 
     let request = format!(
-        "POST /api/v1/classify HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+        "POST /api/v1/classify HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
          content-length: 12\r\n\r\n{}",
         json!({"text": "x"})
     );

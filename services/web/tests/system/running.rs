@@ -17,7 +17,7 @@ use serving::{CancellationToken, Dependency};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
-use web_server::Token;
+use web_server::{Hosts, Token};
 
 pub(crate) const DATABASE: &str = "database-server";
 pub(crate) const AI: &str = "ai-server";
@@ -118,6 +118,7 @@ impl System {
                     database: self.dependency(DATABASE),
                     ai: self.dependency(AI),
                     token: self.token.clone(),
+                    hosts: Hosts::default(),
                 };
                 runtime.spawn(async move { web_server::serve(listener, edge, &config, stop).await })
             }
