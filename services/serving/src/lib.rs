@@ -22,6 +22,7 @@ pub mod testing;
 mod time_limits;
 pub mod tls;
 pub mod trace;
+mod waiting;
 
 /// What a service's program allocates with. A call allocates some dozens of small blocks, often on another thread than frees
 /// them: glibc's allocator took a sixth of a service's time.
@@ -35,6 +36,7 @@ pub use process::{run, shutdown_signal};
 pub use serve::{Services, serve};
 pub use settings::{ConfigError, Service, Settings};
 pub use tokio_util::sync::CancellationToken;
+pub use waiting::{FIRST_BYTE, Waiting};
 
 /// The largest message that a service receives or sends, in bytes.
 pub const MESSAGE_LIMIT: usize = 4 * 1024 * 1024;

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -41,6 +42,7 @@ where
             return ExitCode::FAILURE;
         }
     };
+    allow_connections();
     let outcome = runtime.block_on(async {
         let shutdown = shutdown_signal()?;
         service(configuration, shutdown).await
@@ -65,6 +67,19 @@ fn scheduler() -> anyhow::Result<Runtime> {
         .enable_all()
         .build()
         .context("failed to start the runtime")
+}
+
+/// Raises the limit of open files, which bounds connections, as far as the system allows. By default it is 1024, for the
+/// sake of programs that use `select`.
+fn allow_connections() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "failed to raise the limit of open files");
+    }
 }
 
 /// Writes JSON log lines to stdout; a thread writes the lines of calls.

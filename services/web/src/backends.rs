@@ -19,6 +19,8 @@ use crate::backend::Backend;
 use crate::deadline::Deadline;
 
 const LIMIT: Duration = Duration::from_secs(10);
+/// A document that is too large by no more than this is for the database to refuse.
+const MESSAGE_MARGIN: usize = 64 * 1024;
 const TRAINING_LIMIT: Duration = Duration::from_secs(300);
 
 type Database = Backend<DatabaseServiceClient<Link>>;
@@ -39,7 +41,7 @@ impl Backends {
             database: Backend::new(database, |link| {
                 DatabaseServiceClient::new(link)
                     .max_decoding_message_size(MESSAGE_LIMIT)
-                    .max_encoding_message_size(MESSAGE_LIMIT)
+                    .max_encoding_message_size(MESSAGE_LIMIT + MESSAGE_MARGIN)
             }),
             ai: Backend::new(ai, |link| {
                 AiServiceClient::new(link)

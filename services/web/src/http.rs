@@ -4,10 +4,10 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue, header};
+use axum::http::{HeaderName, HeaderValue, Version, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::get;
@@ -19,6 +19,7 @@ use tokio::net::TcpListener;
 use tonic::service::Routes;
 use tonic_web::GrpcWebLayer;
 use tower_http::compression::CompressionLayer;
+use tower_http::timeout::{DeadlineBody, TimeoutBody};
 
 use crate::access::Access;
 use crate::business::Business;
@@ -26,9 +27,12 @@ use crate::documents::Documents;
 use crate::metrics::Metrics;
 use crate::origin::Hosts;
 use crate::workflows::Workflows;
-use crate::{assets, edge};
+use crate::{assets, connections, edge};
 
 const DRAIN: Duration = Duration::from_secs(10);
+/// For the whole body of a request, and between two of its parts.
+const BODY: Duration = Duration::from_secs(60);
+const BODY_PART: Duration = Duration::from_secs(10);
 
 /// Only the client's own files run, and they call only this server.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -90,6 +94,7 @@ pub(crate) fn routes(
         .merge(grpc_web)
         .fallback(assets::serve)
         .layer(DefaultBodyLimit::max(MESSAGE_LIMIT))
+        .layer(from_fn(body_limits))
         .layer(from_fn_with_state(Arc::new(gate), edge::guard))
         .layer(from_fn(secure))
         .layer(from_fn_with_state(observer, observe))
@@ -97,23 +102,27 @@ pub(crate) fn routes(
 }
 
 /// Serves until `shutdown`, then waits for open requests until a deadline.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    routes: Router,
-    shutdown: CancellationToken,
-) -> anyhow::Result<()> {
-    let serving = axum::serve(listener, routes.into_make_service())
-        .with_graceful_shutdown(shutdown.clone().cancelled_owned());
+pub(crate) async fn serve(listener: TcpListener, routes: Router, shutdown: CancellationToken) {
     tokio::select! {
-        outcome = async { serving.await } => outcome.context("the HTTP server failed"),
+        () = connections::serve(listener, routes, shutdown.clone()) => {}
         () = async {
             shutdown.cancelled().await;
             tokio::time::sleep(DRAIN).await;
         } => {
             tracing::warn!("cancelled the HTTP requests that were open at the drain deadline");
-            Ok(())
         }
     }
+}
+
+/// Bounds how long the body of a request may take. HTTP/2 requests may be streams of any length; such a connection is
+/// bounded by its windows and its keep-alive.
+async fn body_limits(request: Request, next: Next) -> Response {
+    let request = match request.version() {
+        Version::HTTP_2 => request,
+        _ => request
+            .map(|body| Body::new(DeadlineBody::new(BODY, TimeoutBody::new(BODY_PART, body)))),
+    };
+    next.run(request).await
 }
 
 async fn secure(request: Request, next: Next) -> Response {

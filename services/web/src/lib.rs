@@ -11,6 +11,7 @@ mod backend;
 mod backends;
 mod business;
 mod catalog;
+mod connections;
 mod counts;
 mod deadline;
 mod documents;
@@ -134,7 +135,10 @@ pub async fn serve(
         .needing(&config.ai, "ai.AiService");
     tokio::try_join!(
         serving::serve(grpc, &config.service, services, shutdown.clone()),
-        http::serve(http, routes, shutdown),
+        async {
+            http::serve(http, routes, shutdown).await;
+            Ok(())
+        },
     )?;
     Ok(())
 }

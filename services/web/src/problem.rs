@@ -40,7 +40,10 @@ impl EdgeError {
 
 impl From<Status> for EdgeError {
     fn from(status: Status) -> Self {
-        let http = http_status(status.code());
+        let http = match &*error::describe(&status).reason {
+            "MESSAGE_TOO_LARGE" | "DOCUMENT_TOO_LARGE" => StatusCode::PAYLOAD_TOO_LARGE,
+            _ => http_status(status.code()),
+        };
         Self { status, http }
     }
 }

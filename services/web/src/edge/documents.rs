@@ -11,8 +11,8 @@ use tonic::Status;
 use utoipa::{IntoParams, ToSchema};
 
 use super::window::window;
-use super::{Answer, malformed};
-use crate::problem::ProblemDetails;
+use super::{Answer, malformed, unreadable};
+use crate::problem::{EdgeError, ProblemDetails};
 use crate::workflows::Workflows;
 
 #[derive(Serialize, ToSchema)]
@@ -95,7 +95,7 @@ pub(super) async fn create(
     Path(collection): Path<String>,
     body: Result<String, StringRejection>,
 ) -> Answer<(StatusCode, Json<Created>)> {
-    let body = body.map_err(|error| malformed("body", &error))?;
+    let body = body.map_err(unread)?;
     let id = workflows.create(&collection, body).await?;
     Ok((StatusCode::CREATED, Json(Created { id })))
 }
@@ -128,7 +128,7 @@ pub(super) async fn update(
     Path((collection, id)): Path<(String, String)>,
     body: Result<String, StringRejection>,
 ) -> Answer<StatusCode> {
-    let body = body.map_err(|error| malformed("body", &error))?;
+    let body = body.map_err(unread)?;
     workflows.backends.update(&collection, &id, body).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -152,4 +152,9 @@ fn stored(id: String, data: String) -> Result<Stored, Status> {
     let data = RawValue::from_string(data)
         .map_err(|error| Problem::internal("a stored document is not valid", error))?;
     Ok(Stored { id, data })
+}
+
+fn unread(rejection: StringRejection) -> EdgeError {
+    let status = rejection.status();
+    unreadable(rejection, status)
 }

@@ -10,12 +10,16 @@ mod session;
 mod system;
 mod window;
 
+use std::error::Error;
 use std::sync::Arc;
 
+use axum::extract::rejection::JsonRejection;
+use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
-use serving::Problem;
+use serving::{MESSAGE_LIMIT, Problem};
 use tonic::{Code, Status};
+use tower_http::timeout::TimeoutError;
 use utoipa::OpenApi as _;
 use utoipa::openapi::SecurityRequirement;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -87,6 +91,35 @@ fn declared(workflows: Workflows, access: Arc<Access>) -> OpenApiRouter {
 async fn unknown() -> EdgeError {
     let message = format!("no such path under `{BASE}`: `{BASE}/openapi.json` lists all of them");
     Status::from(Problem::new(Code::NotFound, "PATH_UNKNOWN", message)).into()
+}
+
+/// The error for a body that was not read, or is not what it should be.
+fn unreadable<E: Error + 'static>(error: E, status: StatusCode) -> EdgeError {
+    if status == StatusCode::PAYLOAD_TOO_LARGE {
+        let message = format!("the body is larger than {MESSAGE_LIMIT} bytes");
+        let problem = Problem::invalid("body", "MESSAGE_TOO_LARGE", message)
+            .with("limit", MESSAGE_LIMIT.to_string());
+        return Status::from(problem).into();
+    }
+    if is_late(&error) {
+        let problem = Problem::new(
+            Code::DeadlineExceeded,
+            "BODY_TOO_SLOW",
+            "the body was sent too slowly",
+        );
+        return EdgeError::with(StatusCode::REQUEST_TIMEOUT, problem);
+    }
+    malformed("body", &error).into()
+}
+
+/// Whether a deadline of the body caused it.
+fn is_late(error: &(dyn Error + 'static)) -> bool {
+    error.is::<TimeoutError>() || error.source().is_some_and(is_late)
+}
+
+fn unread_json(rejection: JsonRejection) -> EdgeError {
+    let status = rejection.status();
+    unreadable(rejection, status)
 }
 
 fn malformed(part: &str, error: &dyn std::fmt::Display) -> Status {

@@ -7,10 +7,9 @@ use axum::extract::{FromRequest as _, Path, Request, State};
 use axum::http::header;
 use pspd_proto::business::{ClassifyRequest, Example, TrainResponse};
 use serde::{Deserialize, Serialize};
-use tonic::Status;
 use utoipa::ToSchema;
 
-use super::{Answer, malformed};
+use super::{Answer, malformed, unread_json, unreadable};
 use crate::problem::ProblemDetails;
 use crate::workflows::Workflows;
 
@@ -47,7 +46,7 @@ pub(super) async fn classify(
     State(workflows): State<Workflows>,
     body: Result<Json<Classify>, JsonRejection>,
 ) -> Answer<Json<Classified>> {
-    let Json(body) = body.map_err(|error| malformed("body", &error))?;
+    let Json(body) = body.map_err(unread_json)?;
     let request = ClassifyRequest {
         collection: body.collection,
         text: body.text,
@@ -115,13 +114,16 @@ pub(super) async fn train_from(
     Ok(Json(trained.await?.into()))
 }
 
-async fn examples(request: Request) -> Result<Vec<Example>, Status> {
+async fn examples(request: Request) -> Answer<Vec<Example>> {
     let csv = request
         .headers()
         .get(header::CONTENT_TYPE)
         .is_some_and(|kind| kind.as_bytes().starts_with(b"text/csv"));
     let body: Result<Bytes, BytesRejection> = Bytes::from_request(request, &()).await;
-    let body = body.map_err(|error| malformed("body", &error))?;
+    let body = body.map_err(|rejection| {
+        let status = rejection.status();
+        unreadable(rejection, status)
+    })?;
     let examples = if csv {
         csv::Reader::from_reader(&*body)
             .deserialize()

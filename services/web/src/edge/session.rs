@@ -12,7 +12,7 @@ use axum::http::{HeaderName, StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Answer, malformed};
+use super::{Answer, malformed, unread_json};
 use crate::access::{Access, cookie, no_cookie};
 use crate::origin::host;
 use crate::problem::ProblemDetails;
@@ -54,7 +54,7 @@ pub(super) async fn sign_in(
     let headers = request.headers().clone();
     let host = host(&request).ok_or_else(|| malformed("host", &"it is missing"))?;
     let body: Result<Json<SignIn>, JsonRejection> = Json::from_request(request, &()).await;
-    let Json(SignIn { token }) = body.map_err(|error| malformed("body", &error))?;
+    let Json(SignIn { token }) = body.map_err(unread_json)?;
     let session = access.sign_in(&token, host, Instant::now()).await?;
     let cookie = [(SET_COOKIE, cookie(&session, &headers))];
     Ok((StatusCode::NO_CONTENT, cookie))

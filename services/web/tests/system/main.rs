@@ -5,6 +5,7 @@
 mod access;
 mod browser;
 mod business;
+mod connections;
 mod edge;
 mod limits;
 mod openapi;
