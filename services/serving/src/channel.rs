@@ -27,6 +27,7 @@ use tower::util::{MapErr, ServiceExt as _};
 
 use crate::tls::Identity;
 use crate::trace;
+use crate::windows;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEPALIVE: Duration = Duration::from_secs(20);
@@ -108,6 +109,8 @@ impl Dependency {
             .origin(uri)
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
+            .initial_connection_window_size(windows::CONNECTION)
+            .initial_stream_window_size(windows::STREAM)
             .http2_keep_alive_interval(KEEPALIVE)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .keep_alive_while_idle(true);

@@ -23,6 +23,7 @@ mod time_limits;
 pub mod tls;
 pub mod trace;
 mod waiting;
+pub mod windows;
 
 /// What a service's program allocates with. A call allocates some dozens of small blocks, often on another thread than frees
 /// them: glibc's allocator took a sixth of a service's time.

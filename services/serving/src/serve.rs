@@ -27,6 +27,7 @@ use crate::observe::Observe;
 use crate::oversized::Oversized;
 use crate::settings::Service;
 use crate::time_limits::TimeLimits;
+use crate::windows;
 
 /// How long calls may continue after the listener is closed.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -112,6 +113,10 @@ pub async fn serve(
         .tcp_nodelay(true)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .max_concurrent_streams(STREAMS)
+        .initial_connection_window_size(windows::CONNECTION)
+        .initial_stream_window_size(windows::STREAM)
+        .http2_max_pending_accept_reset_streams(Some(windows::RESETS))
+        .http2_max_local_error_reset_streams(Some(windows::RESETS))
         .max_connection_age(CONNECTION_AGE)
         .layer(Observe {
             service: service.name.as_str().into(),

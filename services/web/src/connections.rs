@@ -12,7 +12,7 @@ use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
-use serving::{CancellationToken, FIRST_BYTE, Waiting};
+use serving::{CancellationToken, FIRST_BYTE, Waiting, windows};
 use tokio::net::{TcpListener, TcpStream};
 
 /// From the end of a response, or the start, to the end of the next request's head.
@@ -102,7 +102,10 @@ impl Version {
                 builder
                     .timer(TokioTimer::new())
                     .keep_alive_interval(KEEPALIVE)
-                    .max_concurrent_streams(STREAMS);
+                    .max_concurrent_streams(STREAMS)
+                    .max_pending_accept_reset_streams(windows::RESETS)
+                    .initial_connection_window_size(windows::CONNECTION)
+                    .initial_stream_window_size(windows::STREAM);
                 watcher.watch(builder.serve_connection(io, service)).await
             }
         };

@@ -1,0 +1,152 @@
+//! Callers that send a frame for each message, and callers that give up many calls.
+
+#![allow(clippy::unwrap_used)]
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures::future::poll_fn;
+use futures::stream;
+use prost::Message as _;
+use prost::bytes::Bytes;
+use pspd_proto::ai::ai_service_server::{AiService, AiServiceServer};
+use pspd_proto::ai::{
+    ModelIdentifier, ModelMetrics, PredictRequest, PredictResponse, TrainingData, TrainingStatus,
+};
+use serving::testing::Authority;
+use serving::{Callers, CancellationToken, Services};
+use tokio::net::TcpStream;
+use tonic::{Request, Response, Status, Streaming};
+
+/// Begins to read a stream late.
+const PAUSE: Duration = Duration::from_secs(1);
+
+struct Late;
+
+#[tonic::async_trait]
+impl AiService for Late {
+    async fn predict(
+        &self,
+        _: Request<PredictRequest>,
+    ) -> Result<Response<PredictResponse>, Status> {
+        Ok(Response::new(PredictResponse::default()))
+    }
+
+    async fn train_model(
+        &self,
+        request: Request<Streaming<TrainingData>>,
+    ) -> Result<Response<TrainingStatus>, Status> {
+        tokio::time::sleep(PAUSE).await;
+        let mut examples = request.into_inner();
+        let mut iterations = 0;
+        while examples.message().await?.is_some() {
+            iterations += 1;
+        }
+        Ok(Response::new(TrainingStatus {
+            iterations,
+            ..Default::default()
+        }))
+    }
+
+    type MonitorModelStream = stream::Empty<Result<ModelMetrics, Status>>;
+
+    async fn monitor_model(
+        &self,
+        _: Request<ModelIdentifier>,
+    ) -> Result<Response<Self::MonitorModelStream>, Status> {
+        Ok(Response::new(stream::empty()))
+    }
+}
+
+async fn start() -> SocketAddr {
+    let (mut service, listener) = Authority::default().service("ai-server").await;
+    service.identity = None;
+    service.callers = Callers::Anyone;
+    let address = service.listen;
+    let services = Services::default().with(AiServiceServer::new(Late));
+    tokio::spawn(async move {
+        serving::serve(listener, &service, services, CancellationToken::new()).await
+    });
+    address
+}
+
+async fn connect(address: SocketAddr) -> h2::client::SendRequest<Bytes> {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (requests, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    requests
+}
+
+fn call(address: SocketAddr, method: &str) -> http::Request<()> {
+    http::Request::post(format!("http://{address}/ai.AiService/{method}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(())
+        .unwrap()
+}
+
+/// A message as gRPC frames it.
+fn framed(message: &impl prost::Message) -> Bytes {
+    let encoded = message.encode_to_vec();
+    let mut bytes = vec![0];
+    bytes.extend(u32::try_from(encoded.len()).unwrap().to_be_bytes());
+    bytes.extend(encoded);
+    bytes.into()
+}
+
+/// Sends as much as the peer takes, each frame by itself.
+async fn send(body: &mut h2::SendStream<Bytes>, frame: Bytes) {
+    body.reserve_capacity(frame.len());
+    while body.capacity() < frame.len() {
+        poll_fn(|context| body.poll_capacity(context))
+            .await
+            .unwrap()
+            .unwrap();
+    }
+    body.send_data(frame, false).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_of_short_messages_has_any_length() {
+    const MESSAGES: usize = 100_000;
+    let address = start().await;
+    let requests = connect(address).await;
+    for length in [0, 40] {
+        let mut requests = requests.clone().ready().await.unwrap();
+        let (response, mut body) = requests
+            .send_request(call(address, "TrainModel"), false)
+            .unwrap();
+        let frame = framed(&TrainingData {
+            input: "x".repeat(length),
+            expected_output: "y".to_owned(),
+        });
+        for _ in 0..MESSAGES {
+            send(&mut body, frame.clone()).await;
+        }
+        body.send_data(Bytes::new(), true).unwrap();
+        let mut response = response.await.unwrap().into_body();
+        let data = response.data().await.unwrap().unwrap();
+        let status = TrainingStatus::decode(&data[5..]).unwrap();
+        assert_eq!(status.iterations as usize, MESSAGES, "{length}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_are_given_up_do_not_end_others() {
+    let address = start().await;
+    let requests = connect(address).await;
+    let mut requests = requests.ready().await.unwrap();
+    let (innocent, mut body) = requests
+        .send_request(call(address, "TrainModel"), false)
+        .unwrap();
+    for _ in 0..3000 {
+        requests = requests.ready().await.unwrap();
+        let (_given_up, mut body) = requests
+            .send_request(call(address, "TrainModel"), false)
+            .unwrap();
+        body.send_reset(h2::Reason::CANCEL);
+    }
+    send(&mut body, framed(&TrainingData::default())).await;
+    body.send_data(Bytes::new(), true).unwrap();
+    assert_eq!(innocent.await.unwrap().status(), 200);
+}
