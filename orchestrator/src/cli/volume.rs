@@ -2,9 +2,10 @@
 
 use std::io::Write as _;
 
-use super::context::{Context, cancelled_by_signals, runtime};
+use super::context::{Context, block_on, cancelled_by_signals};
 use super::exit::Exit;
 use super::run::{Change, change};
+use crate::observe::Extent;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -29,6 +30,13 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let VolumeCommand::Prune { json, no_wait } = args.command;
     // A topology that was edited since says nothing about domains that still run.
     let spec = context.deployed_spec()?;
+    context.refuse_other_origin(
+        &spec,
+        &format!(
+            "Pass `--deployment {}` to delete its volumes all the same",
+            spec.name
+        ),
+    )?;
     if !context.paths.deployment(&spec.name).exists() {
         writeln!(
             std::io::stderr(),
@@ -37,13 +45,14 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
         )?;
         return Ok(Exit::Done);
     }
-    runtime()?.block_on(async {
+    block_on(async {
         let cancel = cancelled_by_signals()?;
         let change_to = Change {
             command: "volume prune",
             json,
             no_wait,
             jobs: crate::execute::JOBS,
+            extent: Extent::Existing,
             forget: false,
         };
         change(context, spec, change_to, cancel, |now| {

@@ -414,6 +414,7 @@ mod tests {
         };
         Release {
             service: Name::new("web").unwrap(),
+            needs: Vec::new(),
             digest: Digest::of(format!("{files:?}").as_bytes()),
             files: files.iter().map(file).collect(),
             certificate: Certificate {
