@@ -1,6 +1,8 @@
 //! What goes into an archive: the files in their order, and the spec that names them.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -157,7 +159,9 @@ impl Deployment<'_> {
             }
             items.push(Item {
                 name,
-                content: Content::File,
+                content: Content::File {
+                    mode: permissions(path)?,
+                },
                 source: Source::File(path.to_owned()),
             });
             Ok(())
@@ -289,6 +293,12 @@ impl Deployment<'_> {
         };
         Ok(portable::domain_xml(self.spec, domain, plain))
     }
+}
+
+fn permissions(path: &Path) -> Result<u32> {
+    let file =
+        fs::metadata(path).with_context(|| format!("failed to read `{}`", path.display()))?;
+    Ok(file.permissions().mode() & 0o777)
 }
 
 fn open(path: &Path) -> Result<Disk> {

@@ -133,7 +133,7 @@ fn write_tar(
     let mut before = &Content::Plain;
     for (item, entry) in contents.items.iter().zip(&manifest.files) {
         // A domain's executables are on its disk, too; within a block, repeated content costs nothing.
-        if item.content == Content::File && *before != Content::File {
+        if matches!(item.content, Content::File { .. }) && !matches!(before, Content::File { .. }) {
             to.begin_block()?;
         }
         before = &item.content;

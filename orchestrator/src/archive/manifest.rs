@@ -67,9 +67,21 @@ pub enum Content {
         virtual_size: u64,
     },
     /// A firmware ROM, a service's executable or a file beside it, that the spec names.
-    File,
+    File {
+        /// Its permission bits; archives of earlier versions have none.
+        #[serde(default = "plain_mode", skip_serializing_if = "is_plain_mode")]
+        mode: u32,
+    },
     /// A key of the deployment, by its place in the keys' folder.
     Secret { key: Secret },
+}
+
+fn plain_mode() -> u32 {
+    0o644
+}
+
+fn is_plain_mode(mode: &u32) -> bool {
+    *mode == plain_mode()
 }
 
 /// A key of the deployment.
@@ -240,7 +252,7 @@ impl Manifest {
                 .and_then(|name| self.entry(name))
                 .map(|entry| &entry.content)
             {
-                Some(Content::File | Content::Image { .. }) => Found::File,
+                Some(Content::File { .. } | Content::Image { .. }) => Found::File,
                 _ => Found::Nothing,
             }
         };

@@ -9,6 +9,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -249,7 +250,15 @@ impl Placement {
             let name = entry.name.as_str();
             Ok(match entry.content {
                 Content::Plain => None,
-                Content::Image { .. } | Content::File => Some(own.file(name)?),
+                Content::Image { .. } => Some(own.file(name)?),
+                Content::File { mode } => {
+                    let file = own.file(name)?;
+                    // The bits alone, and always readable for its owner.
+                    let mode = fs::Permissions::from_mode(mode & 0o777 | 0o400);
+                    file.set_permissions(mode)
+                        .with_context(|| format!("failed to set the mode of `{name}`"))?;
+                    Some(file)
+                }
                 Content::System { .. } | Content::Volume { .. } | Content::Secret { .. } => {
                     Some(state.file(name)?)
                 }
@@ -287,7 +296,7 @@ impl Placement {
                 self.home.volumes().join(id.file())
             }
             Content::Secret { key } => return self.take_secret(key, &from),
-            Content::Plain | Content::Image { .. } | Content::File => return Ok(()),
+            Content::Plain | Content::Image { .. } | Content::File { .. } => return Ok(()),
         };
         fs::rename(&from, &to)
             .with_context(|| format!("failed to move a file to `{}`", to.display()))
@@ -332,7 +341,7 @@ fn check_disk(entry: &Entry, own: &Staging, state: &Staging) -> Result<()> {
             ..
         } => (state, *virtual_size, Some(image)),
         Content::Volume { virtual_size, .. } => (state, *virtual_size, None),
-        Content::Plain | Content::File | Content::Secret { .. } => return Ok(()),
+        Content::Plain | Content::File { .. } | Content::Secret { .. } => return Ok(()),
     };
     let disk = Disk::open(&folder.path(entry.name.as_str()))?;
     let header = &disk.header;

@@ -24,7 +24,7 @@ impl Readme<'_> {
         let spec = self.spec;
         let needed = |item: &&Item| match &item.content {
             Content::Image { .. } | Content::System { .. } | Content::Volume { .. } => true,
-            Content::File => item.name.as_str().ends_with(".rom"),
+            Content::File { .. } => item.name.as_str().ends_with(".rom"),
             Content::Secret { .. } => item.name.as_str().ends_with(".hostkey"),
             Content::Plain => false,
         };

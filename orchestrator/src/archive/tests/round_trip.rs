@@ -338,3 +338,22 @@ fn names_that_look_alike_are_kept_apart() {
     let ours = placement.home.volumes().join(&file);
     same_disk(&fixture.home.volumes().join(&file), &ours);
 }
+
+#[test]
+fn files_keep_their_permission_bits() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let fixture = Fixture::new();
+    let set = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode));
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    set(&fixture.folder.path().join("words"), 0o4750).unwrap();
+    let host = Host::new();
+    let archive = fixture.pack("a.tar", false);
+    let placement = host.import(&archive).unwrap();
+    let service = |spec: &Spec| {
+        let store = &spec.domains[&Name::new("store").unwrap()];
+        store.service.clone().unwrap()
+    };
+    let (ours, theirs) = (service(&placement.spec), service(&fixture.spec));
+    assert_eq!(mode(&ours.files[Path::new("words.txt")]), 0o750);
+    assert_eq!(mode(&ours.binary), mode(&theirs.binary));
+}
