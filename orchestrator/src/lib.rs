@@ -28,5 +28,6 @@ mod progress;
 pub mod reach;
 pub mod report;
 pub mod state;
+mod terminal;
 mod tool;
 pub mod topology;

@@ -1,5 +1,8 @@
 //! Text of others, such as a guest's console or a topology file, as it is safe to print on a terminal.
 
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
 /// Drops what a terminal would obey instead of show; a tab becomes a space.
 pub fn printable(text: &str) -> String {
     let shown = |c| match c {
@@ -7,6 +10,24 @@ pub fn printable(text: &str) -> String {
         c => (!is_obeyed(c)).then_some(c),
     };
     text.chars().filter_map(shown).collect()
+}
+
+/// Shows what a terminal would obey as `\u001b`, also in JSON's strings, where that means the same. Lines and tabs stay.
+pub fn escaped(text: &str) -> Cow<'_, str> {
+    let is_escaped = |c: char| is_obeyed(c) && !matches!(c, '\n' | '\t');
+    if !text.contains(is_escaped) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_escaped(c) {
+            // All of them are in the basic plane.
+            let _ = write!(shown, "\\u{:04x}", u32::from(c));
+        } else {
+            shown.push(c);
+        }
+    }
+    Cow::Owned(shown)
 }
 
 /// Like [`printable`], but keeps each character's column: U+FFFD stands for what is dropped there.
@@ -32,6 +53,17 @@ fn is_obeyed(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_terminal_obeys_is_shown_and_json_stays_the_same() {
+        assert_eq!(escaped("plain, ä, 語\n\ttab"), "plain, ä, 語\n\ttab");
+        let hostile = "a\x1b[2J\r\u{9b}2J\u{202e}b\0\x7f";
+        let shown = "a\\u001b[2J\\u000d\\u009b2J\\u202eb\\u0000\\u007f";
+        assert_eq!(escaped(hostile), shown);
+        let json = serde_json::to_string(hostile).unwrap();
+        let read: String = serde_json::from_str(&escaped(&json)).unwrap();
+        assert_eq!(read, hostile);
+    }
 
     #[test]
     fn nothing_that_a_terminal_obeys_is_left() {

@@ -73,7 +73,10 @@ fn firmware(context: &Context, args: &FirmwareArgs) -> anyhow::Result<Exit> {
     });
     let results = match results {
         Err(error) if Cancelled::is_cause_of(&error) => {
-            writeln!(std::io::stderr(), "interrupted; no results were written")?;
+            writeln!(
+                crate::terminal::err(),
+                "interrupted; no results were written"
+            )?;
             return Ok(Exit::Interrupted);
         }
         results => results?,
@@ -85,9 +88,9 @@ fn firmware(context: &Context, args: &FirmwareArgs) -> anyhow::Result<Exit> {
     ] {
         let path = args.out.join(name);
         write_atomically(&path, &content, 0o644)?;
-        writeln!(std::io::stderr(), "wrote {}", path.display())?;
+        writeln!(crate::terminal::err(), "wrote {}", path.display())?;
     }
-    write!(std::io::stdout(), "{}", tables(&results))?;
+    write!(crate::terminal::out(), "{}", tables(&results))?;
     let complete = results
         .cases
         .iter()

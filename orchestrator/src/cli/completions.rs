@@ -15,7 +15,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
         args.shell,
         &mut super::Cli::command(),
         "pspd",
-        &mut std::io::stdout(),
+        &mut crate::terminal::raw(),
     );
     Ok(Exit::Done)
 }

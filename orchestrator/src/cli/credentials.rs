@@ -21,7 +21,7 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
         .identity(&spec)?
         .export_credentials(&args.dir, &spec)?;
     writeln!(
-        std::io::stdout(),
+        crate::terminal::out(),
         "wrote ca.pem, client.pem, client.key and the secrets of the services to {}",
         args.dir.display()
     )?;

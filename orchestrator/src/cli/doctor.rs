@@ -26,7 +26,7 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let ready = !checks
         .iter()
         .any(|check| matches!(check.outcome, Outcome::Missing { .. }));
-    let mut out = std::io::stdout();
+    let mut out = crate::terminal::out();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &Report { ready, checks })?;
         writeln!(out)?;

@@ -44,7 +44,7 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
             );
         }
         writeln!(
-            std::io::stderr(),
+            crate::terminal::err(),
             "deployment `{}` does not exist on this host; nothing to do",
             spec.name
         )?;

@@ -31,7 +31,7 @@ pub(super) fn code(result: anyhow::Result<Exit>) -> ExitCode {
             .downcast_ref::<Coded>()
             .map_or(Exit::Failed, |coded| coded.exit);
         // Without stderr, the exit code is the only way to report the error.
-        let _ = writeln!(std::io::stderr(), "{}", render(&error));
+        let _ = writeln!(crate::terminal::err(), "{}", render(&error));
         exit
     });
     ExitCode::from(exit as u8)

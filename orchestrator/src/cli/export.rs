@@ -63,7 +63,7 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
         };
         match done {
             Err(error) if Cancelled::is_cause_of(&error) => {
-                writeln!(std::io::stderr(), "{NOTHING}")?;
+                writeln!(crate::terminal::err(), "{NOTHING}")?;
                 Ok(Exit::Interrupted)
             }
             done => done,
@@ -89,7 +89,7 @@ async fn verify(args: &Args, cancel: &CancellationToken) -> anyhow::Result<Exit>
         .await?
     })
     .await?;
-    writeln!(std::io::stdout(), "`{}`: OK", args.archive.display())?;
+    writeln!(crate::terminal::out(), "`{}`: OK", args.archive.display())?;
     Ok(Exit::Done)
 }
 
@@ -150,7 +150,7 @@ fn print_result(
     elapsed: Duration,
 ) -> anyhow::Result<()> {
     let Packed { content, archive } = packed;
-    let mut out = std::io::stdout();
+    let mut out = crate::terminal::out();
     if args.json {
         let summary = json!({
             "event": "summary", "command": "export", "success": true, "archive": archive, "content": content,
@@ -178,7 +178,7 @@ fn print_result(
 
 /// Says what an export that was not successful leaves.
 fn print_rest(args: &Args, outcome: &Outcome, packed: Option<Packed>) -> anyhow::Result<()> {
-    let mut err = std::io::stderr();
+    let mut err = crate::terminal::err();
     match packed {
         Some(_) => writeln!(
             err,

@@ -1,22 +1,30 @@
 //! `pspd logs --firmware NAME`: the log of a domain's firmware since its last start.
 
-use std::fs;
 use std::io::{ErrorKind, Write as _};
 
 use anyhow::{Context as _, bail};
-use pspd_model::printable::printable;
 use pspd_model::spec::Spec;
 
 use super::context::{self, Context};
 use super::exit::Exit;
+use crate::state::read_end;
+use crate::terminal::Output;
 
-pub(super) fn show(context: &Context, spec: &Spec, name: Option<&str>) -> anyhow::Result<Exit> {
+/// What is shown of a log, in bytes: its end. The lab keeps no more.
+const LONGEST: u64 = 1 << 20;
+
+pub(super) fn show(
+    context: &Context,
+    spec: &Spec,
+    name: Option<&str>,
+    output: Output,
+) -> anyhow::Result<Exit> {
     let Some(name) = name else {
         bail!("--firmware requires a domain. Run `pspd logs --firmware NAME`");
     };
     let name = context::domain(spec, name)?;
     let path = context.paths.deployment(&spec.name).firmware_log(&name);
-    let bytes = match fs::read(&path) {
+    let bytes = match read_end(&path, LONGEST) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             bail!(
                 "`{name}` has not been started: `{}` does not exist",
@@ -26,17 +34,19 @@ pub(super) fn show(context: &Context, spec: &Spec, name: Option<&str>) -> anyhow
         read => read.with_context(|| format!("failed to read `{}`", path.display()))?,
     };
     let text = String::from_utf8_lossy(&bytes);
-    let mut out = std::io::stdout().lock();
+    // The beginning of a long log was freed.
+    let text = text.trim_start_matches('\0');
+    let mut out = output.writer();
     for line in text
         .lines()
         .map(str::trim_end)
         .filter(|line| !line.is_empty())
     {
-        writeln!(out, "{}", printable(line))?;
+        writeln!(out, "{line}")?;
     }
     if text.trim().is_empty() {
         writeln!(
-            std::io::stderr(),
+            crate::terminal::err(),
             "the firmware wrote nothing to the debug port. UEFI firmware logs to the serial console: `{}`",
             context
                 .paths

@@ -56,7 +56,7 @@ fn build(context: &Context, name: Option<&str>) -> anyhow::Result<Exit> {
         let path = watched(COREBOOT, move |scope, cancel| {
             Ok(coreboot::with_seabios(&cache, scope, cancel)?.path)
         })?;
-        writeln!(std::io::stdout(), "{COREBOOT} {}", path.display())?;
+        writeln!(crate::terminal::out(), "{COREBOOT} {}", path.display())?;
         return Ok(Exit::Done);
     }
     let spec = context.spec_before_build()?;
@@ -78,7 +78,7 @@ fn build(context: &Context, name: Option<&str>) -> anyhow::Result<Exit> {
         let disk = watched(&spec.name, move |scope, cancel| {
             Ok(image::ensure(&cache, &image, scope, cancel)?.disk)
         })?;
-        writeln!(std::io::stdout(), "{} {}", spec.name, disk.display())?;
+        writeln!(crate::terminal::out(), "{} {}", spec.name, disk.display())?;
     }
     Ok(Exit::Done)
 }
@@ -109,7 +109,7 @@ fn watched(
 fn list(context: &Context, json: bool) -> anyhow::Result<Exit> {
     let mut images = image::list(&context.paths.cache)?;
     images.extend(coreboot::list(&context.paths.cache)?);
-    let mut out = std::io::stdout();
+    let mut out = crate::terminal::out();
     if json {
         let rows: Vec<_> = images
             .iter()
@@ -131,7 +131,7 @@ fn prune(context: &Context) -> anyhow::Result<Exit> {
     removed.extend(coreboot::prune(&context.paths.cache, &keep)?);
     for image in removed {
         writeln!(
-            std::io::stdout(),
+            crate::terminal::out(),
             "removed {}  {}",
             image.digest.short(),
             image.size

@@ -59,12 +59,12 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
         });
         let placement = match result.await {
             Err(error) if Cancelled::is_cause_of(&error) => {
-                writeln!(std::io::stderr(), "interrupted; nothing was created")?;
+                writeln!(crate::terminal::err(), "interrupted; nothing was created")?;
                 return Ok(Exit::Interrupted);
             }
             result => result?,
         };
-        let mut err = std::io::stderr();
+        let mut err = crate::terminal::err();
         for note in &placement.notes {
             writeln!(err, "note: {note}")?;
         }
@@ -152,7 +152,7 @@ fn placed(outcome: Outcome) -> anyhow::Result<()> {
 /// Prints the deployment that the archive would create.
 fn describe(placement: &Placement) -> anyhow::Result<()> {
     let spec = &placement.spec;
-    let mut out = std::io::stdout();
+    let mut out = crate::terminal::out();
     writeln!(
         out,
         "`{}` on {}, network {}, into `{}`",

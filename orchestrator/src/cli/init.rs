@@ -37,7 +37,7 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
         .write_all(topology::starter().as_bytes())
         .with_context(|| format!("failed to write `{}`", file.display()))?;
     writeln!(
-        std::io::stdout(),
+        crate::terminal::out(),
         "wrote {}. Next, set the service's binary, then run `pspd plan`",
         file.display()
     )?;

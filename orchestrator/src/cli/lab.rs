@@ -68,7 +68,7 @@ fn pump(stream: std::net::TcpStream) -> anyhow::Result<Exit> {
         let _ = io::copy(&mut io::stdin(), &mut to_guest);
         let _ = to_guest.shutdown(std::net::Shutdown::Write);
     });
-    let mut out = io::stdout().lock();
+    let mut out = crate::terminal::raw().lock();
     let mut from_guest = stream;
     let mut buffer = vec![0; 64 << 10];
     loop {

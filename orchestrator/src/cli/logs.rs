@@ -16,6 +16,7 @@ use crate::event::Scope;
 use crate::guest::{Guest, SSH};
 use crate::report;
 use crate::state::LogLine;
+use crate::terminal::Output;
 
 /// The deadline for a guest's network to accept a connection. Only `up` waits for booting guests.
 const ACCEPT: Duration = Duration::from_secs(2);
@@ -40,6 +41,9 @@ pub(super) struct Args {
     /// The number of existing lines to print for each service
     #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 200)]
     lines: usize,
+    /// Print lines as they are; otherwise what a terminal would obey is escaped, such as `\\u001b`
+    #[arg(long)]
+    raw: bool,
     /// Show only the request with this trace id, through all services in the order of its calls
     #[arg(long, value_name = "ID", value_parser = trace_id)]
     trace: Option<String>,
@@ -56,8 +60,13 @@ fn trace_id(text: &str) -> Result<String, String> {
 
 pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let spec = context.deployed_spec()?;
+    let output = if args.raw {
+        Output::Raw
+    } else {
+        Output::Escaped
+    };
     if args.firmware {
-        return firmware_log::show(context, &spec, args.name.as_deref());
+        return firmware_log::show(context, &spec, args.name.as_deref(), output);
     }
     let names: Vec<Name> = match &args.name {
         Some(name) => vec![context::domain(&spec, name)?],
@@ -94,15 +103,15 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
         let lines = traced
             .into_iter()
             .map(|traced| (traced.domain, traced.line, traced.depth));
-        print(lines, width)?;
+        print(lines, width, output)?;
         anyhow::ensure!(any, "trace `{id}` is in no service's log");
         return Ok(Exit::Done);
     }
-    print_by_time(kept, width)?;
+    print_by_time(kept, width, output)?;
     if args.follow {
         let followed = names.into_iter().zip(last).zip(guests);
         let followed = followed.filter_map(|((name, last), guest)| Some((name, last, guest?)));
-        follow(followed.collect(), width)?;
+        follow(followed.collect(), width, output)?;
     }
     Ok(Exit::Done)
 }
@@ -152,7 +161,7 @@ fn gather(context: &Context, spec: &Spec, names: &[Name]) -> anyhow::Result<Vec<
             Some(Ok(Ok(guest))) => Some(guest),
             Some(Ok(Err(error))) => {
                 writeln!(
-                    std::io::stderr(),
+                    crate::terminal::err(),
                     "note: the log of `{name}` may be incomplete: {error:#}"
                 )?;
                 None
@@ -170,7 +179,11 @@ struct Arrived {
     at: Instant,
 }
 
-fn follow(guests: Vec<(Name, Option<f64>, Guest)>, width: usize) -> anyhow::Result<()> {
+fn follow(
+    guests: Vec<(Name, Option<f64>, Guest)>,
+    width: usize,
+    output: Output,
+) -> anyhow::Result<()> {
     let (sender, receiver) = channel();
     let mut readers = Vec::new();
     for (name, last, guest) in guests {
@@ -201,7 +214,7 @@ fn follow(guests: Vec<(Name, Option<f64>, Guest)>, width: usize) -> anyhow::Resu
             let lines = waiting
                 .drain(..)
                 .map(|arrived| (arrived.domain, arrived.line));
-            print_by_time(lines.collect(), width)?;
+            print_by_time(lines.collect(), width, output)?;
         }
         if ended {
             break;
@@ -215,16 +228,25 @@ fn follow(guests: Vec<(Name, Option<f64>, Guest)>, width: usize) -> anyhow::Resu
     Ok(())
 }
 
-fn print_by_time(mut lines: Vec<(Name, LogLine)>, width: usize) -> anyhow::Result<()> {
+fn print_by_time(
+    mut lines: Vec<(Name, LogLine)>,
+    width: usize,
+    output: Output,
+) -> anyhow::Result<()> {
     lines.sort_by(|(_, a), (_, b)| a.seconds.total_cmp(&b.seconds));
     print(
         lines.into_iter().map(|(domain, line)| (domain, line, 0)),
         width,
+        output,
     )
 }
 
-fn print(lines: impl Iterator<Item = (Name, LogLine, usize)>, width: usize) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
+fn print(
+    lines: impl Iterator<Item = (Name, LogLine, usize)>,
+    width: usize,
+    output: Output,
+) -> anyhow::Result<()> {
+    let mut out = output.writer();
     for (domain, line, depth) in lines {
         let time = jiff::Timestamp::from_microsecond((line.seconds * 1e6) as i64)?;
         let indent = "  ".repeat(depth);

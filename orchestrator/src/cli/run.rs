@@ -151,5 +151,5 @@ fn print_boots(home: &Home, spec: &Spec, outcome: &Outcome) -> anyhow::Result<()
         outcome.ended.iter().any(|one| one.step.id == id)
     });
     let table = report::boots(boots.iter().map(|(name, boot)| (name, boot)));
-    Ok(write!(std::io::stderr(), "{table}")?)
+    Ok(write!(crate::terminal::err(), "{table}")?)
 }

@@ -7,6 +7,6 @@ use pspd_model::topology;
 use super::exit::Exit;
 
 pub(super) fn run() -> anyhow::Result<Exit> {
-    writeln!(std::io::stdout(), "{}", topology::schema().trim_end())?;
+    writeln!(crate::terminal::out(), "{}", topology::schema().trim_end())?;
     Ok(Exit::Done)
 }

@@ -92,7 +92,7 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
             show(&status, args.json)?;
             if args.boot && !args.json {
                 let home = context.paths.deployment(&spec.name);
-                write!(std::io::stdout(), "{}", boot::table(&home, &spec)?)?;
+                write!(crate::terminal::out(), "{}", boot::table(&home, &spec)?)?;
             }
             return Ok(if status.healthy {
                 Exit::Done
@@ -108,7 +108,7 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
             };
             if std::io::stdout().is_terminal() && !args.json {
                 // Cursor home, then clear to the end of the screen.
-                write!(std::io::stdout(), "\x1b[H\x1b[J")?;
+                write!(crate::terminal::raw(), "\x1b[H\x1b[J")?;
             }
             show(&status, args.json)?;
             tokio::select! {
@@ -254,7 +254,7 @@ fn describe(
 }
 
 fn show(status: &Status, json: bool) -> anyhow::Result<()> {
-    let mut out = std::io::stdout();
+    let mut out = crate::terminal::out();
     if json {
         writeln!(out, "{}", serde_json::to_string(status)?)?;
     } else {

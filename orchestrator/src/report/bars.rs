@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use pspd_model::printable::{escaped, printable};
 
 use crate::event::Event;
 
@@ -48,7 +49,7 @@ impl Bars {
                 stage,
             } => {
                 if let Some(bar) = self.bars.get(key(step, subject.as_deref())) {
-                    bar.set_message(stage.clone());
+                    bar.set_message(printable(stage));
                 }
             }
             Event::Progress {
@@ -91,7 +92,7 @@ impl Bars {
     }
 
     fn say(&self, line: &str) {
-        let _ = self.all.println(line);
+        let _ = self.all.println(escaped(line));
     }
 
     fn begin(&mut self, step: &str, subject: Option<&str>, title: &str) {
@@ -108,7 +109,7 @@ impl Bars {
             bar.enable_steady_tick(TICK);
             bar
         });
-        bar.set_message(title.to_owned());
+        bar.set_message(printable(title));
     }
 
     fn progress(&self, step: &str, subject: Option<&str>, done: u64, total: Option<u64>) {

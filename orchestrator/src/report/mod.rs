@@ -65,7 +65,7 @@ pub async fn follow(mut events: UnboundedReceiver<Event>, style: Style) -> anyho
             let mut lines = lines::Lines::new();
             while let Some(event) = events.recv().await {
                 if let Some(line) = lines.line(&event) {
-                    writeln!(std::io::stderr(), "{line}")?;
+                    writeln!(crate::terminal::err(), "{line}")?;
                 }
             }
         }
@@ -74,7 +74,7 @@ pub async fn follow(mut events: UnboundedReceiver<Event>, style: Style) -> anyho
             while let Some(event) = events.recv().await {
                 let mut line = serde_json::to_value(&event)?;
                 line["at"] = seconds(began.elapsed()).into();
-                writeln!(std::io::stdout(), "{line}")?;
+                writeln!(crate::terminal::out(), "{line}")?;
             }
         }
     }

@@ -8,7 +8,7 @@ use super::counted;
 
 /// Prints a plan on stdout.
 pub fn plan(plan: &Plan, json: bool) -> anyhow::Result<()> {
-    let mut out = std::io::stdout();
+    let mut out = crate::terminal::out();
     if json {
         serde_json::to_writer_pretty(&mut out, plan)?;
         writeln!(out)?;

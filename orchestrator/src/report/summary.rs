@@ -15,9 +15,9 @@ use crate::execute::{Ended, Outcome};
 /// Prints the result of a run on stderr, or with [`Style::Json`] as the last line on stdout.
 pub fn summary(outcome: &Outcome, command: &str, spec: &Spec, style: Style) -> anyhow::Result<()> {
     if style == Style::Json {
-        writeln!(std::io::stdout(), "{}", as_json(outcome, command))?;
+        writeln!(crate::terminal::out(), "{}", as_json(outcome, command))?;
     } else {
-        write!(std::io::stderr(), "{}", render(outcome, command, spec))?;
+        write!(crate::terminal::err(), "{}", render(outcome, command, spec))?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Atomic writes of small files.
 
 use std::fs::{self, DirBuilder, File, Permissions};
-use std::io::{ErrorKind, Write as _};
+use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 
@@ -30,6 +30,16 @@ pub fn read_if_there(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("failed to read `{}`", path.display())),
     }
+}
+
+/// The last bytes of a file, `most` at most: a guest decides how long its logs are.
+pub fn read_end(path: &Path, most: u64) -> std::io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(most)))?;
+    let mut bytes = Vec::new();
+    file.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Removes a file if it exists.
@@ -68,6 +78,18 @@ mod tests {
             fs::metadata(&path).unwrap().permissions().mode() & 0o777,
             0o600
         );
+    }
+
+    #[test]
+    fn only_the_end_of_a_long_file_is_read() {
+        let file = NamedTempFile::new().unwrap();
+        file.as_file().set_len(1 << 40).unwrap();
+        let mut end = file.reopen().unwrap();
+        end.seek(SeekFrom::End(0)).unwrap();
+        end.write_all(b"the end").unwrap();
+        assert_eq!(read_end(file.path(), 3).unwrap(), b"end");
+        fs::write(file.path(), "short").unwrap();
+        assert_eq!(read_end(file.path(), 100).unwrap(), b"short");
     }
 
     #[test]

@@ -42,7 +42,7 @@ use pspd_model::observed::Observed;
 use pspd_model::spec::{Digest, Name, Spec};
 
 pub use attached::FileIdentity;
-pub use files::{create_private, read_if_there, remove_if_there, write_atomically};
+pub use files::{create_private, read_end, read_if_there, remove_if_there, write_atomically};
 pub use journal::{Entry, Journal};
 pub use lock::{Lock, Locked, Patience};
 pub use logbook::{LogLine, Logbook};
