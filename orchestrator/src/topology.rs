@@ -5,10 +5,8 @@ use std::io::Read as _;
 use std::path::Path;
 
 use pspd_model::spec::{Name, Spec};
-use pspd_model::topology::{self, Faults, Found, parse};
-
-/// The maximum size of a file. A topology with a hundred domains has about 50 KiB.
-const LARGEST: u64 = 1 << 20;
+use pspd_model::topology::{self, Faults, Found, LARGEST, parse};
+use rustix::fs::{Mode, OFlags};
 
 /// Reads and validates a topology file. Its paths are relative to its directory.
 pub fn load(path: &Path) -> Result<Spec, Faults> {
@@ -40,9 +38,19 @@ pub fn name(path: &Path) -> Option<Name> {
 }
 
 fn read_text(path: &Path) -> Result<String, String> {
-    let file = File::open(path).map_err(|error| {
+    // Without waiting: the path may be that of a pipe.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| {
+        let error = std::io::Error::from(error);
         format!("failed to open the file: {error}. Run `pspd init` to create a topology")
     })?;
+    let file = File::from(file);
+    let metadata = file
+        .metadata()
+        .map_err(|error| format!("failed to read the file: {error}"))?;
+    if !metadata.is_file() {
+        return Err("it is not a regular file".into());
+    }
     let mut bytes = Vec::new();
     file.take(LARGEST + 1)
         .read_to_end(&mut bytes)
@@ -101,6 +109,27 @@ mod tests {
         assert!(load_before_build(&file).is_ok());
         let faults = load(&file).unwrap_err().to_string();
         assert!(faults.contains("no such file"), "{faults}");
+    }
+
+    #[test]
+    fn what_is_not_a_file_is_rejected_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &pipe,
+            rustix::fs::FileType::Fifo,
+            Mode::RUSR,
+            0,
+        )
+        .unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(folder.path().join("socket")).unwrap();
+        for path in [&pipe, folder.path(), Path::new("/dev/zero")] {
+            let faults = load(path).unwrap_err().to_string();
+            assert!(faults.contains("it is not a regular file"), "{faults}");
+        }
+        let faults = load(&folder.path().join("socket")).unwrap_err().to_string();
+        assert!(faults.contains("failed to open the file"), "{faults}");
     }
 
     #[test]

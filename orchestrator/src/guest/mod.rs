@@ -12,6 +12,7 @@
 
 mod connect;
 mod deploy;
+mod encode;
 mod executable;
 mod firmware;
 mod logs;

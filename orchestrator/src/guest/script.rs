@@ -5,20 +5,22 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use pspd_model::spec::Name;
 
 use super::release::{Content, Release, ReleaseFile};
-use super::unit;
+use super::{encode, unit};
 use crate::identity::Certificate;
 
-/// Returns the path of a release's file in the guest.
+/// Returns the path of a release's file in the guest, as a shell's word.
 fn target(release: &Release, file: &ReleaseFile) -> String {
+    let path = path(file);
     if file.path.is_absolute() {
-        return file.path.display().to_string();
+        return path;
     }
-    format!(
-        "{}/releases/{}/{}",
-        unit::home(&release.service),
-        release.digest,
-        file.path.display()
-    )
+    let home = unit::home(&release.service);
+    format!("{home}/releases/{}/{path}", release.digest)
+}
+
+/// Returns a file's own path as a shell's word.
+fn path(file: &ReleaseFile) -> String {
+    encode::word(&file.path.to_string_lossy()).into_owned()
 }
 
 /// A file in the list of a complete release.
@@ -60,8 +62,9 @@ pub(super) fn inspect(release: &Release) -> String {
     for file in &release.files {
         let wanted = listed(file);
         script.push_str(&format!(
-            "grep -qxF '{wanted}' current/.complete && echo have {}\n",
-            file.path.display()
+            "grep -qxF {} current/.complete && echo have {}\n",
+            encode::word(&wanted),
+            path(file)
         ));
     }
     script.push_str("exit 0\n");
@@ -203,7 +206,7 @@ systemctl daemon-reload
 systemctl reset-failed {unit} 2>/dev/null || :
 if systemctl is-active --quiet {unit}; then echo '{unit} does not stop' >&2; exit 1; fi
 for list in {home}/releases/*/.complete; do
-    [ ! -e "$list" ] || sed -n 's|^[0-9a-f]*  \(/.*\)|\1|p' "$list" | while read -r path; do rm -f "$path"; done
+    [ ! -e "$list" ] || sed -n 's|^[0-9a-f]* *[0-7]* \(/.*\)|\1|p' "$list" | while read -r path; do rm -f "$path"; done
 done
 rm -rf {home}
 "#
@@ -279,8 +282,8 @@ else
 fi
 restart || {{ echo failed; exit 0; }}
 # Files that an earlier release put elsewhere, and this one does not.
-sed -n 's|^[0-9a-f]*  \(/.*\)|\1|p' releases/*/.complete | sort -u | while read -r path; do
-    grep -q "^[0-9a-f]*  $path\$" releases/{digest}/.complete || rm -f "$path"
+sed -n 's|^[0-9a-f]* *[0-7]* \(/.*\)|\1|p' releases/*/.complete | sort -u | while read -r path; do
+    grep -q "^[0-9a-f]* *[0-7]* $path\$" releases/{digest}/.complete || rm -f "$path"
 done
 before=$(release previous)
 for old in releases/*; do

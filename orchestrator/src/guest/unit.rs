@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 
 use pspd_model::spec::{DomainSpec, Name, ServiceSpec, Spec};
 
+use super::encode;
+
 pub(super) const ENVIRONMENT: &str = "environment";
 /// A link next to the releases to the current certificate, which is renewed without a new release.
 pub(super) const IDENTITY: &str = "identity";
@@ -134,18 +136,8 @@ pub(super) fn volumes_unit(name: &Name) -> String {
 fn quoted_list(arguments: &[String]) -> String {
     arguments
         .iter()
-        .map(|argument| format!(" {}", quoted(argument)))
+        .map(|argument| format!(" {}", encode::argument(argument)))
         .collect()
-}
-
-/// Quotes an argument, so that systemd passes it unchanged.
-fn quoted(argument: &str) -> String {
-    let escaped = argument
-        .replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .replace('%', "%%")
-        .replace('$', "$$");
-    format!("\"{escaped}\"")
 }
 
 /// Returns the environment file: pspd's variables for every service, then those of the topology.
@@ -167,16 +159,10 @@ pub(super) fn environment(spec: &Spec, name: &Name, service: &ServiceSpec) -> St
 
 /// Formats the lines of an environment file.
 pub(super) fn variables(values: &BTreeMap<String, String>) -> String {
-    let mut text = String::new();
-    for (key, value) in values {
-        let escaped = value
-            .replace('\\', "\\\\")
-            .replace('"', "\\\"")
-            .replace('$', "\\$")
-            .replace('`', "\\`");
-        let _ = writeln!(text, "{key}=\"{escaped}\"");
-    }
-    text
+    let lines = values
+        .iter()
+        .map(|(key, value)| encode::assignment(key, value));
+    lines.collect()
 }
 
 /// Returns the clients that may call a service: the domains that depend on it.
@@ -199,7 +185,7 @@ pub(super) fn mount_volumes(domain: &DomainSpec) -> String {
             script,
             "mount_volume {} {} {user}",
             volume.name,
-            volume.mount.display()
+            encode::word(&volume.mount.to_string_lossy())
         );
     }
     script
@@ -238,14 +224,6 @@ mount_volume() { # SERIAL FOLDER USER
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn arguments_reach_the_service_unchanged() {
-        assert_eq!(
-            quoted(r#"a "b" $HOME 100% \"#),
-            r#""a \"b\" $$HOME 100%% \\""#
-        );
-    }
 
     #[test]
     fn a_user_name_fits_linux() {
