@@ -7,12 +7,10 @@ use std::thread::available_parallelism;
 
 use anyhow::{Context as _, Result, bail};
 use flate2::bufread::MultiGzDecoder;
-use liblzma::read::XzDecoder;
-use liblzma::stream::MtStreamBuilder;
 
 use super::MEMORY;
 use super::gzip::Members;
-use super::xz::Blocks;
+use super::xz::{Blocks, Streams};
 
 const ZSTD_LEVEL: i32 = 3;
 /// 128 MiB, the most that `zstd` and `tar` accept without an option.
@@ -20,6 +18,8 @@ const ZSTD_WINDOW: u32 = 27;
 /// Threads of gzip: each holds a block and its compressed form.
 const MOST_GZIP: u32 = 16;
 const BUFFER: usize = 1 << 20;
+/// Enough for what `xz -9` and `zstd -19` make, in bytes.
+const SMALL_MEMORY: u64 = 96 << 20;
 
 /// How an archive is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,23 +129,32 @@ fn cores() -> u32 {
     available_parallelism().map_or(1, |count| count.get() as u32)
 }
 
-/// A decompressing reader; the first bytes of `from` decide the format. An archive that needs more than [`MEMORY`] is an
+/// What a decoder may take, in bytes. A small archive has no use for a large window, and could be made to fill it.
+pub(super) struct Limits {
+    memory: u64,
+}
+
+impl Limits {
+    /// Of an archive of `packed` bytes.
+    pub(super) fn of(packed: u64) -> Limits {
+        Limits {
+            memory: packed.saturating_mul(16).clamp(SMALL_MEMORY, MEMORY),
+        }
+    }
+}
+
+/// A decompressing reader; the first bytes of `from` decide the format. An archive that needs more than its limits is an
 /// error.
-pub(super) fn decoder<'a>(from: impl Read + Send + 'a) -> Result<Box<dyn Read + Send + 'a>> {
+pub(super) fn decoder<'a>(
+    from: impl Read + Send + 'a,
+    limits: &Limits,
+) -> Result<Box<dyn Read + Send + 'a>> {
     let mut from = BufReader::with_capacity(BUFFER, from);
     let magic = io::BufRead::fill_buf(&mut from).context("failed to read the archive")?;
     Ok(match Format::within(magic) {
         Format::Tar => Box::new(from),
         Format::Gz => Box::new(MultiGzDecoder::new(from)),
-        Format::Xz => {
-            let mut builder = MtStreamBuilder::new();
-            builder
-                .threads(cores())
-                .memlimit_threading(MEMORY)
-                .memlimit_stop(MEMORY);
-            let stream = builder.decoder().context("failed to start xz")?;
-            Box::new(XzDecoder::new_stream(from, stream))
-        }
+        Format::Xz => Box::new(Streams::new(from, cores(), limits.memory)?),
         Format::Zst => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(from)?;
             decoder.window_log_max(ZSTD_WINDOW)?;
@@ -173,7 +182,10 @@ mod tests {
             encoder.finish().unwrap();
             file.rewind().unwrap();
             let mut read = Vec::new();
-            decoder(file).unwrap().read_to_end(&mut read).unwrap();
+            decoder(file, &Limits::of(0))
+                .unwrap()
+                .read_to_end(&mut read)
+                .unwrap();
             assert!(read == text, "{name}");
         }
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use pspd_model::spec::{Digest, DomainSpec, Name, Seed, Spec};
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 use super::blank::Blanks;
 use super::hashing::Hashing;
@@ -18,9 +19,11 @@ use super::portable::{self, Names, Plain};
 use super::readme::Readme;
 use crate::accel::Accelerator;
 use crate::disk::qcow2::Disk;
+use crate::event::Scope;
 use crate::firmware::Rom;
 use crate::identity::Identity;
 use crate::image::GuestImage;
+use crate::progress::Progress;
 use crate::state::Home;
 
 /// What is packed, and of what.
@@ -46,10 +49,10 @@ pub struct Deployment<'a> {
 }
 
 impl Deployment<'_> {
-    pub fn contents(&self) -> Result<Contents> {
+    pub fn contents(&self, cancel: &CancellationToken) -> Result<Contents> {
         let mut names = Names::default();
         let blanks = self.blanks()?;
-        let mut items = self.images(&blanks, &mut names)?;
+        let mut items = self.images(&blanks, &mut names, cancel)?;
         for domain in self.spec.domains.values() {
             self.files(domain, &mut names, &mut items)?;
             self.disks(domain, &blanks, &names, &mut items)?;
@@ -98,7 +101,12 @@ impl Deployment<'_> {
     }
 
     /// The images once each, whatever number of domains are over them.
-    fn images(&self, blanks: &Option<Arc<Blanks>>, names: &mut Names) -> Result<Vec<Item>> {
+    fn images(
+        &self,
+        blanks: &Option<Arc<Blanks>>,
+        names: &mut Names,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<Item>> {
         let mut items: Vec<Item> = Vec::new();
         let shared = self.images.iter().filter(|(key, _)| {
             let mut domains = self.spec.domains.values();
@@ -114,14 +122,18 @@ impl Deployment<'_> {
             let virtual_size = disk.header.size.0;
             // A shared image is nobody's; what was flattened is a domain's own disk.
             let source = match domain {
-                None => Source::File(path),
+                // As it is: what import would refuse is not packed.
+                None => {
+                    disk.check(cancel)?;
+                    Source::File(path)
+                }
                 Some(_) => Source::Disk {
                     disk,
                     over: None,
                     blanks: blanks.clone(),
                 },
             };
-            let digest = digest(&source)?;
+            let digest = digest(&source, cancel)?;
             let name = match domain {
                 Some(domain) => FileName::new(&format!("{domain}.qcow2"))?,
                 // Longer than a name can be, so that it is no volume of a domain `base`.
@@ -233,9 +245,9 @@ impl Deployment<'_> {
             (name, key, source)
         };
         let mut secrets = vec![
-            kept("secret.authority".to_owned(), Secret::Authority),
-            kept("secret.client".to_owned(), Secret::Client),
-            kept("secret.ssh".to_owned(), Secret::Ssh),
+            kept("secret.authority".to_owned(), Secret::Authority {}),
+            kept("secret.client".to_owned(), Secret::Client {}),
+            kept("secret.ssh".to_owned(), Secret::Ssh {}),
         ];
         for DomainSpec { name, service, .. } in self.spec.domains.values() {
             let domain = || name.clone();
@@ -309,13 +321,14 @@ fn open(path: &Path) -> Result<Disk> {
 fn text(name: &str, text: String) -> Result<Item> {
     Ok(Item {
         name: FileName::new(name)?,
-        content: Content::Plain,
+        content: Content::Plain {},
         source: Source::Text(text),
     })
 }
 
-fn digest(source: &Source) -> Result<Digest> {
-    let mut hashing = Hashing::default();
-    source.write(&mut hashing)?;
-    Ok(hashing.end().0)
+fn digest(source: &Source, cancel: &CancellationToken) -> Result<Digest> {
+    let progress = Progress::new(None, "reading the disks", &Scope::ignored(), cancel);
+    let mut hashing = progress.watch(Hashing::default());
+    source.write(&mut hashing, cancel)?;
+    Ok(hashing.into_inner().end().0)
 }

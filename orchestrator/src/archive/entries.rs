@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use tar::{EntryType, Header};
+use tokio_util::sync::CancellationToken;
 
 use super::FOLDER;
 use super::manifest::FileName;
+use crate::cancelled::Cancelled;
 
 const BLOCK: u64 = 512;
 /// Two blocks of zeros end a tar; writers fill up to 10 KiB, and a little more is accepted.
@@ -53,6 +55,7 @@ pub(super) struct Entries<R> {
     /// Of the whole tar, in bytes.
     allowed: u64,
     until: Instant,
+    cancel: CancellationToken,
 }
 
 /// One file's name and size in bytes.
@@ -64,13 +67,14 @@ pub(super) struct Head {
 
 impl<R: Read> Entries<R> {
     /// Reads `allowed` bytes at most; [`Entries::allow`] raises the limit.
-    pub(super) fn new(from: R, allowed: u64) -> Entries<R> {
+    pub(super) fn new(from: R, allowed: u64, cancel: &CancellationToken) -> Entries<R> {
         Entries {
             from,
             left: 0,
             padding: 0,
             allowed,
             until: Instant::now() + PATIENCE,
+            cancel: cancel.clone(),
         }
     }
 
@@ -137,6 +141,10 @@ impl<R: Read> Entries<R> {
     }
 
     fn some(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        // A few compressed bytes may be many of these.
+        if self.cancel.is_cancelled() {
+            return Err(Cancelled::during("reading the archive").into());
+        }
         if Instant::now() > self.until {
             return Err(io::Error::other(
                 "decompressing takes too long for the size of the archive",

@@ -6,13 +6,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
 use pspd_model::plan::Existing;
-use pspd_model::spec::Digest;
+use pspd_model::spec::{Digest, Size};
 use tokio_util::sync::CancellationToken;
 
 use super::compress::{Encoder, Format};
 use super::contents::Contents;
 use super::entries::{write_end, write_header, write_padding};
 use super::hashing::Hashing;
+use super::is_plausible;
 use super::manifest::{Content, Entry, FORMAT, MANIFEST, MANIFEST_DIGEST, Manifest};
 use super::temp_file::TempFile;
 use crate::event::Scope;
@@ -55,7 +56,7 @@ impl Target {
             path.display()
         );
         ensure!(
-            existing == Existing::Replace || !path.try_exists()?,
+            existing == Existing::Replace || std::fs::symlink_metadata(path).is_err(),
             "`{}` already exists; pass --force to replace it",
             path.display()
         );
@@ -82,7 +83,14 @@ pub fn pack(
     let writing = || format!("failed to write `{}`", target.path.display());
     let mut encoder = Encoder::new(target.format, file.handle()?)?;
     write_tar(contents, &manifest, &mut encoder, scope, cancel).with_context(writing)?;
-    encoder.finish().with_context(writing)?;
+    let packed = encoder.finish().and_then(|file| file.metadata());
+    let packed = packed.with_context(writing)?.len();
+    ensure!(
+        is_plausible(packed, manifest.total()),
+        "the disks have so much equal content that {} were packed to {}, which no import accepts; export to a .tar file",
+        Size(manifest.total()),
+        Size(packed)
+    );
     let archive = file.keep(&target.path, target.existing)?;
     Ok(Packed {
         content: manifest.total(),
@@ -95,7 +103,7 @@ fn digest(contents: &Contents, scope: &Scope, cancel: &CancellationToken) -> Res
     let progress = Progress::new(None, CANCELLED, scope, cancel);
     for item in &contents.items {
         let mut to = progress.watch(Hashing::default());
-        item.source.write(&mut to)?;
+        item.source.write(&mut to, cancel)?;
         let (sha256, size) = to.into_inner().end();
         files.push(Entry {
             name: item.name.clone(),
@@ -130,16 +138,17 @@ fn write_tar(
         write_padding(to, text.len() as u64)?;
     }
     let progress = Progress::new(Some(manifest.total()), CANCELLED, scope, cancel);
-    let mut before = &Content::Plain;
+    let mut before = &Content::Plain {};
     for (item, entry) in contents.items.iter().zip(&manifest.files) {
         // A domain's executables are on its disk, too; within a block, repeated content costs nothing.
-        if matches!(item.content, Content::File { .. }) && !matches!(before, Content::File { .. }) {
+        let is_file = |content: &Content| matches!(content, Content::File { .. });
+        if is_file(&item.content) && !is_file(before) {
             to.begin_block()?;
         }
         before = &item.content;
         write_header(to, entry.name.as_str(), entry.size, modified)?;
         let mut checked = progress.watch(Tee::new(to));
-        item.source.write(&mut checked)?;
+        item.source.write(&mut checked, cancel)?;
         let found = checked.into_inner().hashing.end();
         ensure!(
             found == (entry.sha256.clone(), entry.size),

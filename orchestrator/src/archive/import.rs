@@ -8,21 +8,17 @@ use anyhow::{Context as _, Result, ensure};
 use pspd_model::spec::{Digest, Size};
 use tokio_util::sync::CancellationToken;
 
-use super::FOLDER;
-use super::compress::decoder;
+use super::check;
+use super::compress::{Limits, decoder};
 use super::entries::{Entries, Head};
 use super::hashing::Hashing;
 use super::manifest::{Entry, LONGEST_MANIFEST, MANIFEST, MANIFEST_DIGEST, Manifest};
+use super::{FOLDER, is_plausible};
 use crate::event::Scope;
 use crate::progress::Progress;
 
 /// Before the manifest is known: itself, its digest, their headers, and what a decoder reads ahead.
 const BEFORE_MANIFEST: u64 = LONGEST_MANIFEST + (64 << 10);
-/// Nearly empty disks compress a hundredfold; an archive that unpacks to more than this, times its own size, is made to
-/// fill disks.
-const LARGEST_RATIO: u64 = 1000;
-/// Smaller archives are harmless at any ratio.
-const HARMLESS: u64 = 1 << 30;
 const CHUNK: usize = 256 << 10;
 
 /// An archive whose manifest has been checked; its files are still to be read.
@@ -30,6 +26,7 @@ pub struct Opened {
     pub manifest: Manifest,
     path: PathBuf,
     entries: Entries<Box<dyn Read + Send>>,
+    cancel: CancellationToken,
 }
 
 impl Opened {
@@ -42,13 +39,14 @@ impl Opened {
         let packed = metadata.len();
         let progress = Progress::new(Some(packed), "reading the archive", scope, cancel);
         let mut entries = Entries::new(
-            decoder(progress.watch(file)).with_context(whose)?,
+            decoder(progress.watch(file), &Limits::of(packed)).with_context(whose)?,
             BEFORE_MANIFEST,
+            cancel,
         );
         let manifest = manifest(&mut entries).with_context(whose)?;
         let total = manifest.total();
         ensure!(
-            total <= HARMLESS || total / LARGEST_RATIO <= packed,
+            is_plausible(packed, total),
             "`{}` has {} and would unpack to {}, which is not plausible for an export",
             path.display(),
             Size(packed),
@@ -59,11 +57,23 @@ impl Opened {
             manifest,
             path: path.to_owned(),
             entries,
+            cancel: cancel.clone(),
         })
     }
 
-    /// Reads every file; `place` returns where a file's bytes go, if anywhere. Each digest is computed and compared.
-    pub fn read(mut self, mut place: impl FnMut(&Entry) -> Result<Option<File>>) -> Result<()> {
+    /// Reads and checks every file, and keeps none: what this accepts, an import accepts. A disk is checked in a temporary
+    /// file without a name.
+    pub fn verify(self) -> Result<()> {
+        self.manifest.spec(Path::new("/"))?;
+        self.read(|_| Ok(None))
+    }
+
+    /// Reads every file; `place` returns where a file's bytes stay, if anywhere. Each digest is computed and compared, and
+    /// each disk and key is checked.
+    pub(super) fn read(
+        mut self,
+        mut place: impl FnMut(&Entry) -> Result<Option<File>>,
+    ) -> Result<()> {
         let whose = format!(
             "`{}` is damaged or not an export of pspd",
             self.path.display()
@@ -77,8 +87,23 @@ impl Opened {
                 .with_context(|| format!("failed to find `{FOLDER}/{name}`"))
                 .with_context(|| whose.clone())?;
             self.expect(entry, head).with_context(|| whose.clone())?;
-            let to = place(entry)?;
-            copy(&mut self.entries, to, entry).with_context(|| whose.clone())?;
+            let kept = place(entry)?;
+            let to = match &kept {
+                Some(file) => Some(file.try_clone()?),
+                None if check::reads(&entry.content) => Some(
+                    tempfile::tempfile()
+                        .context("failed to create a temporary file for a check")?,
+                ),
+                None => None,
+            };
+            copy(&mut self.entries, to.as_ref(), entry).with_context(|| whose.clone())?;
+            if let Some(file) = to {
+                check::file(entry, file, &self.cancel).with_context(|| whose.clone())?;
+            }
+            if let Some(file) = kept {
+                file.sync_all()
+                    .with_context(|| format!("failed to write `{name}`"))?;
+            }
         }
         let last = self
             .entries
@@ -141,7 +166,7 @@ fn manifest(entries: &mut Entries<Box<dyn Read + Send>>) -> Result<Manifest> {
     Manifest::parse(text)
 }
 
-fn copy(from: &mut impl Read, mut to: Option<File>, entry: &Entry) -> Result<()> {
+fn copy(from: &mut impl Read, to: Option<&File>, entry: &Entry) -> Result<()> {
     let name = &entry.name;
     let mut hashing = Hashing::default();
     let mut buffer = vec![0; CHUNK];
@@ -154,7 +179,7 @@ fn copy(from: &mut impl Read, mut to: Option<File>, entry: &Entry) -> Result<()>
             break;
         }
         hashing.write_all(&buffer[..count])?;
-        if let Some(to) = &mut to {
+        if let Some(mut to) = to {
             to.write_all(&buffer[..count])
                 .with_context(|| format!("failed to write `{name}`"))?;
         }
@@ -163,10 +188,5 @@ fn copy(from: &mut impl Read, mut to: Option<File>, entry: &Entry) -> Result<()>
         hashing.end() == (entry.sha256.clone(), entry.size),
         "`{FOLDER}/{name}` is damaged: its digest is not the manifest's"
     );
-    match to {
-        Some(to) => to
-            .sync_all()
-            .with_context(|| format!("failed to write `{name}`")),
-        None => Ok(()),
-    }
+    Ok(())
 }

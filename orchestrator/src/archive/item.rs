@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use tokio_util::sync::CancellationToken;
 
 use super::blank::Blanks;
 use super::manifest::{Content, FileName};
@@ -34,7 +35,7 @@ pub enum Source {
 
 impl Source {
     /// Writes the file's bytes, which are the same each time while the host's files do not change.
-    pub fn write(&self, to: &mut dyn Write) -> Result<()> {
+    pub fn write(&self, to: &mut dyn Write, cancel: &CancellationToken) -> Result<()> {
         match self {
             Source::Text(text) => Ok(to.write_all(text.as_bytes())?),
             Source::File(path) => {
@@ -46,7 +47,7 @@ impl Source {
             }
             Source::Disk { disk, over, blanks } => {
                 let over = over.as_ref().map(FileName::as_str);
-                disk.dense(over)?.write(to, &|cluster| {
+                disk.dense(over, cancel)?.write(to, &|cluster| {
                     if let Some(blanks) = blanks {
                         blanks.apply(cluster);
                     }

@@ -5,10 +5,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use pspd_model::spec::{Digest, ImageSource, Name, Spec};
+use pspd_model::spec::{Digest, Firmware, ImageSource, Name, Spec};
 use pspd_model::topology::{self, Found};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+use crate::firmware;
 
 /// The format that this pspd writes and the newest that it reads.
 pub(super) const FORMAT: u32 = 1;
@@ -20,6 +22,12 @@ pub(super) const MANIFEST_DIGEST: &str = "manifest.json.sha256";
 pub(super) const MOST_FILES: usize = 4096;
 /// In bytes: 4096 files take about 1 MiB.
 pub(super) const LONGEST_MANIFEST: u64 = 4 << 20;
+/// In bytes: a certificate with its key has about 2 KiB.
+pub(super) const LONGEST_SECRET: u64 = 64 << 10;
+/// What [`MOST_FILES`] files and a spec of as many values as a topology can have take.
+const MOST_VALUES: usize = 100_000;
+/// Each file has up to three mappings, and each domain of a spec about six.
+const MOST_MAPPINGS: usize = 20_000;
 
 /// What YAML replaces by other keys. An archive's spec has the keys that it means.
 const MERGE: &str = "<<";
@@ -51,7 +59,7 @@ pub struct Entry {
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Content {
     /// For a person: the README, the XML to define by hand.
-    Plain,
+    Plain {},
     /// A self-contained qcow2 file that `images` of the spec name.
     Image { virtual_size: u64 },
     /// A domain's system disk, a qcow2 overlay of an image that is named without a folder.
@@ -88,9 +96,9 @@ fn is_plain_mode(mode: &u32) -> bool {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "of", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Secret {
-    Authority,
-    Client,
-    Ssh,
+    Authority {},
+    Client {},
+    Ssh {},
     Host {
         domain: Name,
     },
@@ -113,9 +121,9 @@ impl Secret {
     /// Where [`crate::identity`] keeps it, in the keys' folder.
     pub fn path(&self) -> PathBuf {
         match self {
-            Secret::Authority => "ca.pem".into(),
-            Secret::Client => "client.pem".into(),
-            Secret::Ssh => "ssh".into(),
+            Secret::Authority {} => "ca.pem".into(),
+            Secret::Client {} => "client.pem".into(),
+            Secret::Ssh {} => "ssh".into(),
             Secret::Host { domain } => Path::new("hosts").join(domain.as_str()),
             Secret::Service { domain } => Path::new("services").join(format!("{domain}.pem")),
             Secret::Value { domain, key } => Path::new("secrets").join(domain.as_str()).join(key),
@@ -125,7 +133,7 @@ impl Secret {
     /// Whether the spec has the owner of the key.
     fn belongs_to(&self, spec: &Spec) -> bool {
         match self {
-            Secret::Authority | Secret::Client | Secret::Ssh => true,
+            Secret::Authority {} | Secret::Client {} | Secret::Ssh {} => true,
             Secret::Host { domain } | Secret::Service { domain } => {
                 spec.domains.contains_key(domain)
             }
@@ -182,6 +190,7 @@ impl fmt::Display for FileName {
 impl Manifest {
     /// Reads a manifest's text and checks all that does not depend on the other files.
     pub fn parse(text: &[u8]) -> Result<Manifest> {
+        check_amount(text)?;
         #[derive(Deserialize)]
         struct Head {
             format: u32,
@@ -210,10 +219,6 @@ impl Manifest {
         self.files.iter().map(|entry| entry.size).sum()
     }
 
-    pub fn entry(&self, name: &str) -> Option<&Entry> {
-        self.files.iter().find(|entry| entry.name.as_str() == name)
-    }
-
     fn check_files(&self) -> Result<()> {
         ensure!(
             self.files.len() <= MOST_FILES,
@@ -223,6 +228,14 @@ impl Manifest {
         let mut seen = BTreeSet::from([MANIFEST.to_owned(), MANIFEST_DIGEST.to_owned()]);
         let mut total = 0u64;
         for entry in &self.files {
+            if let Content::Secret { .. } = entry.content {
+                ensure!(
+                    entry.size <= LONGEST_SECRET,
+                    "the key `{}` has {} bytes; the limit is {LONGEST_SECRET}",
+                    entry.name,
+                    entry.size
+                );
+            }
             // Some file systems ignore case.
             ensure!(
                 seen.insert(entry.name.as_str().to_ascii_lowercase()),
@@ -245,48 +258,43 @@ impl Manifest {
 
     /// [`Manifest::spec`] of a changed text.
     pub fn spec_of(&self, topology: &Map<String, Value>, folder: &Path) -> Result<Spec> {
-        let text = serde_json::to_string(topology)?;
-        let look = |path: &Path| {
-            let name = path.strip_prefix(folder).ok().and_then(Path::to_str);
-            match name
-                .and_then(|name| self.entry(name))
-                .map(|entry| &entry.content)
-            {
-                Some(Content::File { .. } | Content::Image { .. }) => Found::File,
-                _ => Found::Nothing,
-            }
+        let text = text(topology)?;
+        let files = Files {
+            folder,
+            by_name: self
+                .files
+                .iter()
+                .map(|entry| (entry.name.as_str(), entry))
+                .collect(),
+        };
+        let look = |path: &Path| match files.at(path).map(|entry| &entry.content) {
+            Some(Content::File { .. } | Content::Image { .. }) => Found::File,
+            _ => Found::Nothing,
         };
         let spec = topology::parse(&text, folder, &look).map_err(|faults| {
-            let faults: Vec<String> = faults.iter().map(|fault| fault.message.clone()).collect();
-            anyhow::anyhow!("the archive's spec is invalid: {}", faults.join("; "))
+            let shown = faults.iter().take(topology::MOST_SHOWN);
+            let shown: Vec<&str> = shown.map(|fault| fault.message.as_str()).collect();
+            let more = match faults.len() - shown.len() {
+                0 => String::new(),
+                more => format!("; and {more} more"),
+            };
+            anyhow::anyhow!("the archive's spec is invalid: {}{more}", shown.join("; "))
         })?;
-        self.check_images(&spec, folder)?;
+        files.check_images(&spec)?;
+        files.check_roms(&spec)?;
         self.check_disks(&spec, folder)?;
         Ok(spec)
-    }
-
-    fn check_images(&self, spec: &Spec, folder: &Path) -> Result<()> {
-        for image in spec.images.values() {
-            let ImageSource::Path { path, sha256 } = &image.source else {
-                bail!("the image `{}` is not a file of the archive", image.name);
-            };
-            let name = path.strip_prefix(folder).ok().and_then(Path::to_str);
-            let entry = name.and_then(|name| self.entry(name));
-            let is_it = entry.is_some_and(|entry| {
-                matches!(entry.content, Content::Image { .. }) && entry.sha256 == *sha256
-            });
-            ensure!(
-                is_it,
-                "the image `{}` is not the archive's file of that name",
-                image.name
-            );
-        }
-        Ok(())
     }
 
     /// Every disk has its place in the spec, and every volume of the spec its disk.
     fn check_disks(&self, spec: &Spec, folder: &Path) -> Result<()> {
         let mut seen = BTreeMap::new();
+        let mut keys = BTreeMap::new();
+        let volumes: BTreeSet<(&Name, &Name)> = spec
+            .domains
+            .values()
+            .flat_map(|domain| domain.volumes.iter().map(|one| (&domain.name, &one.name)))
+            .collect();
         for entry in &self.files {
             let place = match &entry.content {
                 Content::System { domain, image, .. } => {
@@ -303,9 +311,8 @@ impl Manifest {
                     (domain.clone(), None)
                 }
                 Content::Volume { domain, volume, .. } => {
-                    let volumes = spec.domains.get(domain).map(|domain| &domain.volumes);
                     ensure!(
-                        volumes.is_some_and(|all| all.iter().any(|one| one.name == *volume)),
+                        volumes.contains(&(domain, volume)),
                         "`{}` is a volume that the spec does not have",
                         entry.name
                     );
@@ -317,6 +324,9 @@ impl Manifest {
                         "`{}` is the key of something that the spec does not have",
                         entry.name
                     );
+                    if let Some(other) = keys.insert(key.path(), &entry.name) {
+                        bail!("`{}` and `{other}` are the same key", entry.name);
+                    }
                     continue;
                 }
                 _ => continue,
@@ -337,6 +347,93 @@ impl Manifest {
         }
         Ok(())
     }
+}
+
+/// A topology as a file has it: what is validated is what is written.
+pub(super) fn text(topology: &Map<String, Value>) -> Result<String> {
+    let yaml = serde_yaml::to_string(topology).context("failed to write the topology")?;
+    let text = format!(
+        "# Imported by pspd. Run `pspd up` in this folder to bring it up; docs/topology.md explains every key.\n{yaml}"
+    );
+    ensure!(
+        text.len() as u64 <= topology::LARGEST,
+        "the archive's spec has {} bytes; the maximum of a topology is {}",
+        text.len(),
+        topology::LARGEST
+    );
+    Ok(text)
+}
+
+/// The archive's files as they will be in a folder.
+struct Files<'a> {
+    folder: &'a Path,
+    by_name: BTreeMap<&'a str, &'a Entry>,
+}
+
+impl Files<'_> {
+    fn at(&self, path: &Path) -> Option<&Entry> {
+        let name = path.strip_prefix(self.folder).ok()?.to_str()?;
+        self.by_name.get(name).copied()
+    }
+
+    fn check_images(&self, spec: &Spec) -> Result<()> {
+        for image in spec.images.values() {
+            let ImageSource::Path { path, sha256 } = &image.source else {
+                bail!("the image `{}` is not a file of the archive", image.name);
+            };
+            let is_it = self.at(path).is_some_and(|entry| {
+                matches!(entry.content, Content::Image { .. }) && entry.sha256 == *sha256
+            });
+            ensure!(
+                is_it,
+                "the image `{}` is not the archive's file of that name",
+                image.name
+            );
+        }
+        Ok(())
+    }
+
+    fn check_roms(&self, spec: &Spec) -> Result<()> {
+        for domain in spec.domains.values() {
+            let Firmware::Rom { path, sha256 } = &domain.firmware else {
+                continue;
+            };
+            let entry = self.at(path).filter(|entry| entry.sha256 == *sha256);
+            let entry = entry.with_context(|| {
+                format!(
+                    "the ROM of `{}` is not the archive's file of that name",
+                    domain.name
+                )
+            })?;
+            firmware::check_size(path, entry.size)?;
+        }
+        Ok(())
+    }
+}
+
+/// Counts what a JSON text would become, before memory is taken for it. Outside of strings, each value but the first of
+/// a list or mapping follows a comma.
+fn check_amount(text: &[u8]) -> Result<()> {
+    let (mut values, mut mappings) = (0, 0);
+    let (mut in_string, mut escaped) = (false, false);
+    for byte in text {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' if !in_string => {
+                mappings += 1;
+                values += 1;
+            }
+            b'[' | b',' if !in_string => values += 1,
+            _ => {}
+        }
+    }
+    ensure!(
+        values <= MOST_VALUES && mappings <= MOST_MAPPINGS,
+        "the manifest has {values} values and {mappings} mappings; the limits are {MOST_VALUES} and {MOST_MAPPINGS}"
+    );
+    Ok(())
 }
 
 /// Whether any mapping has the key of a YAML merge.

@@ -10,6 +10,7 @@
 //! manifest is checked, no name becomes a path unchecked, and every digest is computed again.
 
 mod blank;
+mod check;
 mod compress;
 mod contents;
 mod entries;
@@ -41,5 +42,15 @@ pub use place::{Placement, TOPOLOGY, Taken, Wanted, placement};
 const MEMORY: u64 = 448 << 20;
 /// The folder that all of an archive's files are in.
 pub const FOLDER: &str = "vm-export";
+/// Nearly empty disks compress a hundredfold. What unpacks to more than its own size, times this, is made to fill disks.
+const LARGEST_RATIO: u64 = 250;
+/// Smaller archives are harmless at any ratio.
+const HARMLESS: u64 = 256 << 20;
+
+/// Whether an archive of `packed` bytes may unpack to `total` bytes. Export writes no other, and import reads no other.
+fn is_plausible(packed: u64, total: u64) -> bool {
+    total <= HARMLESS || total / LARGEST_RATIO <= packed
+}
+
 /// Where the archive's XML expects disks and ROMs: libvirt's own folder.
 pub const IMAGES: &str = "/var/lib/libvirt/images";

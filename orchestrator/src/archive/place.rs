@@ -18,10 +18,9 @@ use pspd_model::spec::{ImageSource, Name, Spec, VolumeId};
 use serde_json::{Value, json};
 
 use super::import::Opened;
-use super::manifest::{Content, Entry, Manifest, Secret};
+use super::manifest::{self, Content, Entry, Manifest, Secret};
 use super::staging::{Staging, sync_parent};
 use crate::disk;
-use crate::disk::qcow2::{Backing, Disk};
 use crate::folder;
 use crate::state::{Home, Paths, create_private, write_atomically};
 
@@ -182,13 +181,46 @@ fn free_port(ip: IpAddr) -> Option<SocketAddr> {
 }
 
 impl Placement {
+    /// What reaches further than this host, or is shared with another: a person decides whether it is wanted.
+    pub fn warnings(&self, manifest: &Manifest) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for (name, domain) in &self.spec.domains {
+            for publish in &domain.publish {
+                if !publish.host.ip().is_loopback() {
+                    warnings.push(format!(
+                        "other machines can reach `{name}` on {}",
+                        publish.host
+                    ));
+                }
+            }
+        }
+        let files = manifest.files.iter();
+        let keys = files.filter(|entry| matches!(entry.content, Content::Secret { .. }));
+        match keys.count() {
+            0 => {}
+            count => warnings.push(format!(
+                "the archive contains {count} private keys and secrets, which every holder of the archive has"
+            )),
+        }
+        warnings
+    }
+
     /// Refuses to touch an existing folder or deployment.
     pub fn refuse_taken(&self) -> Result<()> {
+        // A link that leads nowhere is in the way, too.
         ensure!(
-            !self.folder.try_exists()?,
+            fs::symlink_metadata(&self.folder).is_err(),
             "`{}` already exists; name another folder with `--into`",
             self.folder.display()
         );
+        let parent = self.folder.parent().unwrap_or(Path::new("/"));
+        // A file without a name: permissions alone do not say what a file system accepts.
+        tempfile::tempfile_in(parent).with_context(|| {
+            format!(
+                "failed to find a writable folder `{}`; name another one with `--into`",
+                parent.display()
+            )
+        })?;
         let home = self.home.path();
         let here = self
             .home
@@ -249,7 +281,7 @@ impl Placement {
         opened.read(|entry| {
             let name = entry.name.as_str();
             Ok(match entry.content {
-                Content::Plain => None,
+                Content::Plain {} => None,
                 Content::Image { .. } => Some(own.file(name)?),
                 Content::File { mode } => {
                     let file = own.file(name)?;
@@ -266,15 +298,13 @@ impl Placement {
         })?;
         self.home.create()?;
         for entry in &files {
-            let checked = check_disk(entry, &own, &state);
-            checked.with_context(|| format!("`{}` is refused", entry.name))?;
             self.take(entry, &state, cache)?;
         }
         for folder in [self.home.disks(), self.home.volumes()] {
             sync_parent(&folder.join("any"))?;
         }
         let mut text = own.file(TOPOLOGY)?;
-        text.write_all(self.text()?.as_bytes())
+        text.write_all(manifest::text(&self.topology)?.as_bytes())
             .and_then(|()| text.sync_all())
             .with_context(|| format!("failed to write `{TOPOLOGY}`"))?;
         own.keep(&self.folder)?;
@@ -296,7 +326,7 @@ impl Placement {
                 self.home.volumes().join(id.file())
             }
             Content::Secret { key } => return self.take_secret(key, &from),
-            Content::Plain | Content::Image { .. } | Content::File { .. } => return Ok(()),
+            Content::Plain {} | Content::Image { .. } | Content::File { .. } => return Ok(()),
         };
         fs::rename(&from, &to)
             .with_context(|| format!("failed to move a file to `{}`", to.display()))
@@ -321,58 +351,5 @@ impl Placement {
         fs::File::open(overlay)
             .and_then(|file| file.sync_all())
             .with_context(|| format!("failed to flush `{}`", overlay.display()))
-    }
-
-    fn text(&self) -> Result<String> {
-        let yaml = serde_yaml::to_string(&self.topology).context("failed to write the topology")?;
-        Ok(format!(
-            "# Imported by pspd. Run `pspd up` in this folder to bring it up; docs/topology.md explains every key.\n{yaml}"
-        ))
-    }
-}
-
-/// A disk is what the manifest says: its format, its size, and the one file that it may be over.
-fn check_disk(entry: &Entry, own: &Staging, state: &Staging) -> Result<()> {
-    let (folder, size, over) = match &entry.content {
-        Content::Image { virtual_size } => (own, *virtual_size, None),
-        Content::System {
-            image,
-            virtual_size,
-            ..
-        } => (state, *virtual_size, Some(image)),
-        Content::Volume { virtual_size, .. } => (state, *virtual_size, None),
-        Content::Plain | Content::File { .. } | Content::Secret { .. } => return Ok(()),
-    };
-    let disk = Disk::open(&folder.path(entry.name.as_str()))?;
-    let header = &disk.header;
-    ensure!(
-        header.size.0 == size,
-        "it is a disk of {} bytes, but the manifest says {size}",
-        header.size.0
-    );
-    let wanted = over.map(|image| Backing {
-        path: image.as_str().into(),
-        format: Some("qcow2".to_owned()),
-    });
-    ensure!(
-        header.backing == wanted,
-        "its backing file is {}, but the manifest says {}",
-        shown(&header.backing),
-        shown(&wanted)
-    );
-    disk.check()
-}
-
-fn shown(backing: &Option<Backing>) -> String {
-    match backing {
-        None => "none".to_owned(),
-        Some(Backing { path, format }) => format!(
-            "`{}` ({})",
-            path.display().to_string().escape_debug(),
-            format
-                .as_deref()
-                .unwrap_or("no stated format")
-                .escape_debug()
-        ),
     }
 }

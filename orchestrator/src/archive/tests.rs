@@ -183,7 +183,7 @@ impl Fixture {
             with_secrets,
             flattened,
         }
-        .contents()
+        .contents(&CancellationToken::new())
         .unwrap();
         let target = Target::new(&to, Existing::Refuse).unwrap();
         pack(
@@ -201,7 +201,7 @@ impl Fixture {
     /// A self-contained copy of a domain's disk.
     fn flatten(&self, name: &Name) -> PathBuf {
         let to = self.folder.path().join(format!("{name}.flat"));
-        crate::disk::flatten(&self.home.disk(name), &to).unwrap();
+        crate::disk::flatten(&self.home.disk(name), &to, &CancellationToken::new()).unwrap();
         to
     }
 }
@@ -235,6 +235,7 @@ impl Host {
     ) -> Result<Placement> {
         let (opened, placement) = self.open(archive, connection, networks, listening)?;
         placement.place(opened, &self.paths.cache)?;
+        verify(archive).unwrap();
         Ok(placement)
     }
 
@@ -269,6 +270,7 @@ impl Host {
             .import(archive)
             .map(|_| ())
             .expect_err("it was imported");
+        verify(archive).expect_err("`export --verify` accepts what import refuses");
         let mut left: Vec<PathBuf> = Vec::new();
         let mut folders = vec![host.folder.path().to_owned()];
         while let Some(folder) = folders.pop() {
@@ -284,6 +286,11 @@ impl Host {
         assert!(left.is_empty(), "{left:?} is left after: {error:#}");
         format!("{error:#}")
     }
+}
+
+/// What `export --verify` and `import --dry-run` do.
+fn verify(archive: &Path) -> Result<()> {
+    Opened::open(archive, &Scope::ignored(), &CancellationToken::new())?.verify()
 }
 
 /// An archive taken apart, to be put together otherwise.
@@ -332,6 +339,10 @@ impl Raw {
         self.0[index].0.set_size(content.len() as u64);
         self.0[index].0.set_cksum();
         self.0[index].1 = content;
+    }
+
+    fn manifest_value(&self) -> Value {
+        serde_json::from_slice(&self.0[self.at(MANIFEST)].1).unwrap()
     }
 
     /// Changes the manifest, with its digest.

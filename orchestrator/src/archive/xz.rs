@@ -1,7 +1,8 @@
-//! xz in independent blocks on all cores; the caller can begin a block.
+//! xz in independent blocks on all cores; the caller can begin a block. Reading accepts several streams and the padding
+//! that the format allows between and behind them, and nothing else (<https://tukaani.org/xz/xz-file-format.txt>, 2).
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, BufRead, Read, Write};
 
 use anyhow::{Context as _, Result, bail};
 use liblzma::stream::{
@@ -83,6 +84,99 @@ impl Write for Blocks {
     }
 }
 
+/// Streams are padded to a multiple of this, in bytes.
+const PADDING: u64 = 4;
+
+/// A decompressing reader of a whole file.
+pub(super) struct Streams<R> {
+    from: R,
+    /// `None` between two streams.
+    stream: Option<Stream>,
+    /// Zeros since the last stream.
+    padding: u64,
+    threads: u32,
+    memory: u64,
+}
+
+impl<R: BufRead> Streams<R> {
+    /// Threads are started as `memory` allows; a stream that needs more is an error.
+    pub(super) fn new(from: R, threads: u32, memory: u64) -> Result<Streams<R>> {
+        Ok(Streams {
+            from,
+            stream: Some(decoder(threads, memory)?),
+            padding: 0,
+            threads,
+            memory,
+        })
+    }
+
+    /// Begins the next stream. Returns whether there is one.
+    fn next_stream(&mut self) -> io::Result<bool> {
+        loop {
+            let bytes = self.from.fill_buf()?;
+            let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+            let (at_end, found) = (bytes.is_empty(), zeros < bytes.len());
+            self.from.consume(zeros);
+            self.padding += zeros as u64;
+            if !at_end && !found {
+                continue;
+            }
+            if !self.padding.is_multiple_of(PADDING) {
+                return Err(io::Error::other("the padding of an xz stream is damaged"));
+            }
+            if found {
+                let stream = decoder(self.threads, self.memory).map_err(io::Error::other)?;
+                self.stream = Some(stream);
+                self.padding = 0;
+            }
+            return Ok(found);
+        }
+    }
+}
+
+fn decoder(threads: u32, memory: u64) -> Result<Stream> {
+    let mut builder = MtStreamBuilder::new();
+    builder
+        .threads(threads)
+        .memlimit_threading(memory)
+        .memlimit_stop(memory);
+    builder.decoder().context("failed to start xz")
+}
+
+impl<R: BufRead> Read for Streams<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        loop {
+            let Some(stream) = &mut self.stream else {
+                if self.next_stream()? {
+                    continue;
+                }
+                return Ok(0);
+            };
+            let input = self.from.fill_buf()?;
+            let at_end = input.is_empty();
+            let action = if at_end { Action::Finish } else { Action::Run };
+            let before = (stream.total_in(), stream.total_out());
+            let status = stream.process(input, buffer, action)?;
+            let consumed = (stream.total_in() - before.0) as usize;
+            let read = (stream.total_out() - before.1) as usize;
+            self.from.consume(consumed);
+            if status == Status::StreamEnd {
+                self.stream = None;
+            } else if read == 0 && at_end {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            } else if read == 0 && consumed == 0 {
+                return Err(io::Error::other("the xz stream is damaged"));
+            }
+            if read > 0 {
+                return Ok(read);
+            }
+        }
+    }
+}
+
 /// The dictionary in bytes, and how many threads.
 fn setting(cores: u32) -> Result<(u32, u32)> {
     let all = DICTIONARIES.map(|dictionary| (dictionary, cores));
@@ -161,5 +255,47 @@ mod tests {
         // Else a block ends between the two.
         assert!(packed(false) > 760 << 10);
         assert!(packed(true) < 400 << 10);
+    }
+
+    fn packed(text: &[u8]) -> Vec<u8> {
+        let mut blocks = Blocks::new(tempfile::tempfile().unwrap(), 2).unwrap();
+        blocks.write_all(text).unwrap();
+        let mut file = blocks.finish().unwrap();
+        file.rewind().unwrap();
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).unwrap();
+        bytes
+    }
+
+    fn unpacked(bytes: &[u8]) -> io::Result<Vec<u8>> {
+        // A short buffer: streams and padding end anywhere in it.
+        let from = io::BufReader::with_capacity(5, bytes);
+        let mut text = Vec::new();
+        Streams::new(from, 2, MEMORY)
+            .unwrap()
+            .read_to_end(&mut text)?;
+        Ok(text)
+    }
+
+    #[test]
+    fn streams_and_padding_are_read_and_all_else_is_refused() {
+        let (one, two) = (packed(b"one, "), packed(b"two"));
+        let all = |parts: &[&[u8]]| unpacked(&parts.concat());
+        assert_eq!(all(&[&one, &two]).unwrap(), b"one, two");
+        assert_eq!(all(&[&one, &[0; 8], &two, &[0; 4]]).unwrap(), b"one, two");
+        assert_eq!(all(&[&one]).unwrap(), b"one, ");
+        for bad in [
+            &[&one[..], &two[..two.len() - 1]][..],
+            &[&one, &[0; 3]],
+            &[&one, &[0; 5], &two],
+            &[&one, b"garbage"],
+            &[&one, &[0; 4], b"x"],
+            &[&one, &two[..6]],
+            &[&one[..one.len() - 1]],
+            &[&[0; 4], &one],
+            &[],
+        ] {
+            assert!(all(bad).is_err(), "{bad:?}");
+        }
     }
 }

@@ -81,12 +81,7 @@ async fn verify(args: &Args, cancel: &CancellationToken) -> anyhow::Result<Exit>
             subject: None,
             title: format!("check `{}`", path.display()),
         });
-        tokio::task::spawn_blocking(move || {
-            let opened = Opened::open(&path, &scope, &cancel)?;
-            opened.manifest.spec(std::path::Path::new("/"))?;
-            opened.read(|_| Ok(None))
-        })
-        .await?
+        tokio::task::spawn_blocking(move || Opened::open(&path, &scope, &cancel)?.verify()).await?
     })
     .await?;
     writeln!(crate::terminal::out(), "`{}`: OK", args.archive.display())?;

@@ -1,11 +1,11 @@
 //! `pspd import`: unpacks an exported deployment on this host, then brings it up like any other.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use pspd_model::spec::{Name, Spec};
 use tokio_util::sync::CancellationToken;
 
@@ -44,6 +44,9 @@ pub(super) struct Args {
     /// Unpack the deployment, but do not start it
     #[arg(long)]
     no_up: bool,
+    /// Do not ask before importing ports that other machines can reach, or keys
+    #[arg(long)]
+    yes: bool,
     /// Print one JSON event per line on stdout
     #[arg(long)]
     json: bool,
@@ -54,10 +57,7 @@ const STEP: &str = "archive/import";
 pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     block_on(async {
         let cancel = cancelled_by_signals()?;
-        let result = reported(Style::chosen(args.json), async |events| {
-            import(context, &args, events, &cancel).await
-        });
-        let placement = match result.await {
+        let placement = match import(context, &args, &cancel).await {
             Err(error) if Cancelled::is_cause_of(&error) => {
                 writeln!(crate::terminal::err(), "interrupted; nothing was created")?;
                 return Ok(Exit::Interrupted);
@@ -80,13 +80,51 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     })
 }
 
-/// Opens and checks the archive, then places it while holding the deployment's lock.
+/// Reads the archive, asks about what reaches further than this host, and places it.
 async fn import(
+    context: &Context,
+    args: &Args,
+    cancel: &CancellationToken,
+) -> anyhow::Result<Arc<Placement>> {
+    let style = Style::chosen(args.json);
+    let read = reported(style, async |events| {
+        let read = read(context, args, events, cancel).await?;
+        if !args.dry_run {
+            return Ok((read.placement.clone(), Some(read)));
+        }
+        events.scope(STEP, None).stage("checking");
+        let Read { opened, placement } = read;
+        for warning in placement.warnings(&opened.manifest) {
+            events.note(warning);
+        }
+        tokio::task::spawn_blocking(move || opened.verify()).await??;
+        Ok((placement, None))
+    });
+    let (placement, read) = read.await?;
+    if let Some(read) = read {
+        let warnings = placement.warnings(&read.opened.manifest);
+        confirm(&warnings, args, cancel).await?;
+        reported(style, async |events| {
+            place(context, args, read, events, cancel).await
+        })
+        .await?;
+    }
+    Ok(placement)
+}
+
+/// An archive whose manifest was checked, and what becomes of it on this host.
+struct Read {
+    opened: Opened,
+    placement: Arc<Placement>,
+}
+
+/// Opens the archive and checks its manifest.
+async fn read(
     context: &Context,
     args: &Args,
     events: &Events,
     cancel: &CancellationToken,
-) -> anyhow::Result<Arc<Placement>> {
+) -> anyhow::Result<Read> {
     events.emit(Event::Started {
         step: STEP.into(),
         subject: None,
@@ -109,11 +147,18 @@ async fn import(
     let placement = placement(&opened.manifest, wanted, &taken, &context.paths)?;
     placement.refuse_taken()?;
     let placement = Arc::new(placement);
-    if args.dry_run {
-        scope.stage("checking");
-        tokio::task::spawn_blocking(move || opened.read(|_| Ok(None))).await??;
-        return Ok(placement);
-    }
+    Ok(Read { opened, placement })
+}
+
+/// Places what was read while holding the deployment's lock.
+async fn place(
+    context: &Context,
+    args: &Args,
+    read: Read,
+    events: &Events,
+    cancel: &CancellationToken,
+) -> anyhow::Result<()> {
+    let Read { opened, placement } = read;
     let _lock = take_lock(&placement.home.lock_file(), false, cancel, events).await?;
     placement.refuse_taken()?;
     let plan = pspd_model::plan::import(args.archive.clone(), placement.folder.clone());
@@ -125,14 +170,51 @@ async fn import(
         cancel,
         jobs: JOBS,
     };
-    let outcome = apply::import(run, &plan, opened, Arc::clone(&placement)).await?;
+    let outcome = apply::import(run, &plan, opened, placement.clone()).await?;
     placed(outcome)?;
     // Without its folder, `--deployment` still names it.
     placement.home.record_spec(&placement.spec)?;
     if let Some(origin) = resolved_origin(&placement.folder.join(TOPOLOGY)) {
         placement.home.record_origin(&origin)?;
     }
-    Ok(placement)
+    Ok(())
+}
+
+/// Asks whether to import what `warnings` say. Without a terminal to ask on, the answer must be an option.
+async fn confirm(
+    warnings: &[String],
+    args: &Args,
+    cancel: &CancellationToken,
+) -> anyhow::Result<()> {
+    const REFUSED: &str = "nothing was imported; pass --yes if this is wanted";
+    if warnings.is_empty() {
+        return Ok(());
+    }
+    let mut err = crate::terminal::err();
+    for warning in warnings {
+        writeln!(err, "warning: {warning}")?;
+    }
+    if args.yes {
+        return Ok(());
+    }
+    ensure!(!args.json && std::io::stdin().is_terminal(), REFUSED);
+    write!(err, "import it? [y/N] ")?;
+    err.flush()?;
+    let (answer, answered) = tokio::sync::oneshot::channel();
+    // A thread of its own: the process does not wait for it after Ctrl-C.
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        let read = std::io::stdin().read_line(&mut line).map(|_| line);
+        // After Ctrl-C, the answer is not awaited.
+        let _ = answer.send(read);
+    });
+    let line = tokio::select! {
+        line = answered => line??,
+        () = cancel.cancelled() => return Err(Cancelled::during("waiting for an answer").into()),
+    };
+    let answer = line.trim().to_ascii_lowercase();
+    ensure!(["y", "yes"].contains(&answer.as_str()), REFUSED);
+    Ok(())
 }
 
 /// The error of an import that placed nothing, or whose cancellation left something.

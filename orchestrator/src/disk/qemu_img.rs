@@ -9,9 +9,12 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use pspd_model::spec::Size;
+use tokio_util::sync::CancellationToken;
 
 use super::qcow2::Header;
 use crate::tool;
+
+const PACKAGE: &str = "qemu-utils";
 
 /// Makes a qcow2 overlay of virtual size `size` at `path`, over the read-only qcow2 `base`.
 ///
@@ -76,12 +79,13 @@ pub fn convert_raw(raw: &Path, to: &Path) -> Result<()> {
 }
 
 /// Writes a self-contained copy of a disk to `to`, with what its base has. A running domain may have it open.
-pub fn flatten(disk: &Path, to: &Path) -> Result<()> {
+pub fn flatten(disk: &Path, to: &Path, cancel: &CancellationToken) -> Result<()> {
     let mut command = qemu_img("convert");
     // Without a lock: the running guest's own QEMU has the chain open, too.
     command.args(["-U", "-f", "qcow2", "-O", "qcow2", "--"]);
     command.args([disk, to]);
-    run(command).with_context(|| format!("failed to flatten `{}`", disk.display()))
+    tool::run_until_cancelled(&mut command, PACKAGE, "flattening a disk", cancel)
+        .with_context(|| format!("failed to flatten `{}`", disk.display()))
 }
 
 /// Merges an overlay that no domain has open into its base.
@@ -106,7 +110,7 @@ fn qemu_img(subcommand: &str) -> Command {
 }
 
 fn run(mut command: Command) -> Result<()> {
-    tool::run(&mut command, "qemu-utils", b"")
+    tool::run(&mut command, PACKAGE, b"")
 }
 
 #[cfg(test)]

@@ -108,7 +108,12 @@ fn pack_with(
             false => BTreeMap::new(),
         },
     };
-    archive::pack(&contents.contents()?, &target, scope, &world.cancel)
+    archive::pack(
+        &contents.contents(&world.cancel)?,
+        &target,
+        scope,
+        &world.cancel,
+    )
 }
 
 /// Makes a self-contained copy of each system disk.
@@ -118,7 +123,7 @@ fn flatten(world: &World, folder: &Path, scope: &Scope) -> anyhow::Result<BTreeM
     for name in world.spec.domains.keys() {
         scope.stage(format!("flattening the disk of {name}"));
         let to = folder.join(format!("{name}.qcow2"));
-        disk::flatten(&world.home.disk(name), &to)?;
+        disk::flatten(&world.home.disk(name), &to, &world.cancel)?;
         flattened.insert(name.clone(), to);
     }
     Ok(flattened)

@@ -15,7 +15,7 @@ use pspd_model::spec::{Firmware, Name, Payload, Spec};
 use tokio_util::sync::CancellationToken;
 
 pub use reported::{Reported, SCRIPT as REPORT_SCRIPT};
-pub use rom::Rom;
+pub use rom::{Rom, check_size};
 
 use crate::event::Scope;
 use crate::image::GuestImage;

@@ -40,7 +40,13 @@ pub fn digest(path: &Path) -> anyhow::Result<Digest> {
     File::open(path)
         .and_then(|file| file.take(MAXIMUM + 1).read_to_end(&mut bytes))
         .with_context(|| format!("failed to read the ROM `{shown}`"))?;
-    let size = bytes.len() as u64;
+    check_size(path, bytes.len() as u64)?;
+    Ok(Digest::of(&bytes))
+}
+
+/// Refuses a size in bytes that no machine can map.
+pub fn check_size(path: &Path, size: u64) -> anyhow::Result<()> {
+    let shown = path.display();
     ensure!(
         size <= MAXIMUM,
         "the ROM `{shown}` is larger than 16 MiB, the most that a machine can map"
@@ -49,7 +55,7 @@ pub fn digest(path: &Path) -> anyhow::Result<Digest> {
         size > 0 && size.is_multiple_of(BLOCK),
         "the ROM `{shown}` has {size} bytes, which is not a multiple of 64 KiB"
     );
-    Ok(Digest::of(&bytes))
+    Ok(())
 }
 
 /// Refuses a file that the hypervisor's own user, who is neither its owner nor of its group, cannot read.

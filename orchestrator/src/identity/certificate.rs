@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, ensure};
 use pspd_model::spec::{Digest, Name};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    KeyUsagePurpose, PublicKeyData as _,
 };
 use x509_parser::pem::Pem;
 
@@ -205,14 +205,39 @@ fn damaged(path: &Path) -> String {
 
 /// Splits a file into its two PEM blocks.
 fn split(path: &Path, text: &str) -> anyhow::Result<(String, String)> {
+    parts(text).ok_or_else(|| anyhow!(damaged(path)))
+}
+
+/// Refuses a text that is not a certificate and its own key.
+pub(super) fn check(text: &str) -> anyhow::Result<()> {
+    let (certificate, key) = parts(text).context("it is not a certificate with its private key")?;
+    let key = KeyPair::from_pem(&key).context("failed to read its private key")?;
+    let pem = Pem::iter_from_buffer(certificate.as_bytes()).next();
+    let pem = pem.context("it contains no certificate")?;
+    let pem = pem.context("failed to read its certificate")?;
+    let certificate = pem.parse_x509().context("failed to read its certificate")?;
+    ensure!(
+        certificate.public_key().raw == key.subject_public_key_info(),
+        "its private key is not that of its certificate"
+    );
+    Ok(())
+}
+
+/// Refuses a text that is not an authority's.
+pub(super) fn check_authority(text: &str) -> anyhow::Result<()> {
+    check(text)?;
+    let (certificate, key) = parts(text).context("it is not a certificate with its private key")?;
+    Authority { certificate, key }.issuer().map(drop)
+}
+
+/// The certificate and the key of a file.
+fn parts(text: &str) -> Option<(String, String)> {
     let at = text
         .find("-----BEGIN PRIVATE KEY-----")
         .filter(|_| text.starts_with("-----BEGIN CERTIFICATE-----"));
     let complete = text.trim_end().ends_with("-----END PRIVATE KEY-----");
-    let at = at
-        .filter(|_| complete)
-        .ok_or_else(|| anyhow!(damaged(path)))?;
-    Ok((text[..at].to_owned(), text[at..].to_owned()))
+    let at = at.filter(|_| complete)?;
+    Some((text[..at].to_owned(), text[at..].to_owned()))
 }
 
 #[cfg(test)]

@@ -156,6 +156,25 @@ impl Identity {
     }
 }
 
+/// The kinds of files in the folder of keys.
+#[derive(Clone, Copy, Debug)]
+pub enum KeyFile {
+    Authority,
+    Certificate,
+    Ssh,
+    Secret,
+}
+
+/// Refuses the text of a key file that this module could not read later.
+pub fn check(kind: KeyFile, text: &str) -> anyhow::Result<()> {
+    match kind {
+        KeyFile::Authority => certificate::check_authority(text),
+        KeyFile::Certificate => certificate::check(text),
+        KeyFile::Ssh => ssh::check(text),
+        KeyFile::Secret => secret::check(text),
+    }
+}
+
 const AUTHORITY: &str = "ca.pem";
 const CLIENT: &str = "client.pem";
 const SSH: &str = "ssh";

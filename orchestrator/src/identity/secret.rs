@@ -39,14 +39,24 @@ pub(super) fn value(folder: &Path, key: &str, from: &Secret) -> anyhow::Result<S
                 )
             })?;
             let value = text.strip_suffix('\n').unwrap_or(&text);
-            ensure!(
-                !value.is_empty() && !value.contains(char::is_control),
-                "`{}` must contain the secret `{key}` in one line",
-                path.display()
-            );
+            check(value).with_context(|| {
+                format!(
+                    "`{}` must contain the secret `{key}` in one line",
+                    path.display()
+                )
+            })?;
             Ok(value.to_owned())
         }
     }
+}
+
+/// Refuses what cannot be the value of a variable.
+pub(super) fn check(value: &str) -> anyhow::Result<()> {
+    ensure!(
+        !value.is_empty() && !value.contains(char::is_control),
+        "a secret is one line of text without control characters"
+    );
+    Ok(())
 }
 
 #[cfg(test)]

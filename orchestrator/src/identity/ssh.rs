@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use ssh_key::rand_core::OsRng;
 use ssh_key::{Algorithm, LineEnding, PrivateKey};
 
@@ -20,6 +20,13 @@ pub(super) fn load(path: &Path) -> anyhow::Result<Option<PrivateKey>> {
         )
     })?;
     Ok(Some(key))
+}
+
+/// Refuses a text that is not a private key without a passphrase.
+pub(super) fn check(text: &str) -> anyhow::Result<()> {
+    let key = PrivateKey::from_openssh(text).context("it is not a valid SSH key")?;
+    ensure!(!key.is_encrypted(), "the SSH key has a passphrase");
+    Ok(())
 }
 
 /// Creates the key's file unless it exists.

@@ -360,6 +360,165 @@ const HOSTILE: &[Craft] = &[
         "is not a DNS label",
     ),
     (
+        "an unknown key of a plain file",
+        |raw| raw.manifest(|manifest| file(manifest, "README")["content"]["new"] = json!(true)),
+        "unknown field `new`",
+    ),
+    (
+        "an unknown key of a file",
+        |raw| {
+            raw.manifest(|manifest| {
+                file(manifest, "store.service")["content"]["domain"] = json!("web")
+            })
+        },
+        "unknown field `domain`",
+    ),
+    (
+        "an unknown key of a disk",
+        |raw| raw.manifest(|manifest| file(manifest, "web.qcow2")["content"]["new"] = json!(1)),
+        "unknown field `new`",
+    ),
+    (
+        "an unknown key of a key",
+        |raw| {
+            raw.manifest(|manifest| {
+                file(manifest, "README")["content"] =
+                    json!({"kind": "secret", "key": {"of": "ssh", "domain": "store"}})
+            })
+        },
+        "unknown field `domain`",
+    ),
+    (
+        "a key that is none",
+        |raw| {
+            raw.manifest(|manifest| {
+                file(manifest, "README")["content"] =
+                    json!({"kind": "secret", "key": {"of": "ssh"}})
+            })
+        },
+        "it is not a valid SSH key",
+    ),
+    (
+        "an authority that is none",
+        |raw| {
+            raw.manifest(|manifest| {
+                file(manifest, "README")["content"] =
+                    json!({"kind": "secret", "key": {"of": "authority"}})
+            })
+        },
+        "it is not a certificate with its private key",
+    ),
+    (
+        "a secret of many lines",
+        |raw| {
+            raw.manifest(|manifest| {
+                file(manifest, "README")["content"] =
+                    json!({"kind": "secret", "key": {"of": "value", "domain": "store", "key": "TOKEN"}})
+            })
+        },
+        "a secret is one line",
+    ),
+    (
+        "two of one key",
+        |raw| {
+            raw.manifest(|manifest| {
+                for name in ["README", "network.xml"] {
+                    file(manifest, name)["content"] =
+                        json!({"kind": "secret", "key": {"of": "ssh"}})
+                }
+            })
+        },
+        "are the same key",
+    ),
+    (
+        "a long key",
+        |raw| {
+            raw.replace("README", vec![b'a'; (64 << 10) + 1]);
+            raw.manifest(|manifest| {
+                file(manifest, "README")["content"] =
+                    json!({"kind": "secret", "key": {"of": "ssh"}})
+            })
+        },
+        "the limit is 65536",
+    ),
+    (
+        "a ROM's other digest",
+        |raw| {
+            raw.manifest(|manifest| {
+                manifest["spec"]["domains"]["store"]["firmware"]["sha256"] = json!("0".repeat(64))
+            })
+        },
+        "the ROM of `store` is not the archive's file",
+    ),
+    (
+        "a ROM that no machine maps",
+        |raw| {
+            let rom = raw.manifest_value()["spec"]["domains"]["store"]["firmware"]["rom"].clone();
+            raw.replace(rom.as_str().unwrap(), vec![7; 1000]);
+            raw.manifest(|manifest| {
+                manifest["spec"]["domains"]["store"]["firmware"]["sha256"] =
+                    json!(Digest::of(&[7; 1000]))
+            })
+        },
+        "has 1000 bytes",
+    ),
+    (
+        "values without number",
+        |raw| {
+            raw.manifest(|manifest| {
+                manifest["spec"]["network"] = (0..30_000).map(|_| json!({"": 0})).collect()
+            })
+        },
+        "the limits are",
+    ),
+    (
+        "a spec that is no topology's",
+        |raw| {
+            raw.manifest(|manifest| {
+                let long = "a".repeat(90_000);
+                manifest["spec"]["domains"]["store"]["service"]["arguments"] =
+                    (0..20).map(|_| json!(long)).collect()
+            })
+        },
+        "the maximum of a topology is",
+    ),
+    (
+        "a disk with a snapshot",
+        |raw| patch(raw, 60, &1u32.to_be_bytes()),
+        "1 internal snapshots",
+    ),
+    (
+        "a disk that counts wrong",
+        |raw| {
+            let disk = &raw.0[raw.at("web.qcow2")].1;
+            let word =
+                |at: usize| u64::from_be_bytes(disk[at..at + 8].try_into().unwrap()) as usize;
+            let block = word(word(48));
+            patch(raw, block, &[0, 0, 0, 0]);
+        },
+        "counted 0 times",
+    ),
+    (
+        "a disk whose L1 table is unaligned",
+        |raw| {
+            let disk = &raw.0[raw.at("web.qcow2")].1;
+            let l1 = u64::from_be_bytes(disk[40..48].try_into().unwrap());
+            patch(raw, 40, &(l1 + 8).to_be_bytes());
+        },
+        "inside a cluster",
+    ),
+    (
+        "an image over a file of the host",
+        |raw| {
+            let name = raw.manifest_value()["spec"]["images"]["debian"]["path"].clone();
+            let name = name.as_str().unwrap();
+            over(raw, name, "/etc/shadow");
+            let sha256 = Digest::of(&raw.0[raw.at(name)].1);
+            raw.manifest(|manifest| manifest["spec"]["images"]["debian"]["sha256"] = json!(sha256));
+        },
+        "its backing file is `/etc/shadow`",
+    ),
+    (
         "a disk that is none",
         |raw| raw.replace("web.qcow2", b"#!/bin/sh".repeat(1000)),
         "not a qcow2 image",

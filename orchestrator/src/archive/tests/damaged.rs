@@ -31,6 +31,39 @@ fn what_is_behind_an_archive_is_refused() {
     assert!(Host::refuses(&archive).contains("after the end of the archive"));
 }
 
+/// Whatever the format, all of a file is read.
+#[test]
+fn what_is_behind_a_compressed_archive_is_refused() {
+    let fixture = Fixture::new();
+    for file in ["a.tar.xz", "a.tar.zst", "a.tar.gz"] {
+        let archive = fixture.pack(file, false);
+        let good = fs::read(&archive).unwrap();
+        for behind in [&b"garbage"[..], &good, &[1; 4096]] {
+            fs::write(&archive, [&good, behind].concat()).unwrap();
+            verify(&archive).unwrap_err();
+        }
+    }
+}
+
+/// As `cat` joins them, of two parts of one tar.
+#[test]
+fn an_archive_of_two_xz_streams_is_imported() {
+    let fixture = Fixture::new();
+    let tar = fs::read(fixture.pack("a.tar", false)).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.tar.xz");
+    let (one, two) = tar.split_at(tar.len() / 2);
+    let mut bytes = Vec::new();
+    for part in [one, two] {
+        let mut encoder = liblzma::write::XzEncoder::new(&mut bytes, 0);
+        encoder.write_all(part).unwrap();
+        encoder.finish().unwrap();
+        bytes.extend([0; 4]);
+    }
+    fs::write(&path, bytes).unwrap();
+    Host::new().import(&path).unwrap();
+}
+
 #[test]
 fn a_stream_that_wants_much_memory_is_refused() {
     let folder = tempfile::tempdir().unwrap();

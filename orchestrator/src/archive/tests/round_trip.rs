@@ -357,3 +357,76 @@ fn files_keep_their_permission_bits() {
     assert_eq!(mode(&ours.files[Path::new("words.txt")]), 0o750);
     assert_eq!(mode(&ours.binary), mode(&theirs.binary));
 }
+
+/// Found before anything is read, and nothing is left.
+#[test]
+fn a_target_that_cannot_be_written_is_refused_at_once() {
+    let fixture = Fixture::new();
+    let archive = fixture.pack("a.tar.zst", false);
+    let host = Host::new();
+    let into = |folder: PathBuf| {
+        let opened = Opened::open(&archive, &Scope::ignored(), &CancellationToken::new()).unwrap();
+        let wanted = Wanted {
+            name: None,
+            connection: "lab".to_owned(),
+            folder: Some(folder),
+        };
+        let taken = Taken {
+            networks: Vec::new(),
+            listening: |_| false,
+        };
+        let placement = placement(&opened.manifest, wanted, &taken, &host.paths).unwrap();
+        let error = format!("{:#}", placement.refuse_taken().unwrap_err());
+        assert!(!placement.home.exists());
+        error
+    };
+    let link = host.folder.path().join("link");
+    std::os::unix::fs::symlink("nowhere", &link).unwrap();
+    assert!(into(link.clone()).contains("already exists"));
+    assert!(into(host.folder.path().join("missing/copy")).contains("`--into`"));
+    // Not even root writes there.
+    assert!(into("/proc/copy".into()).contains("writable folder `/proc`"));
+    // An archive's own name is taken by such a link, too.
+    let archive = host.folder.path().join("a.tar");
+    std::os::unix::fs::symlink("nowhere", &archive).unwrap();
+    assert!(Target::new(&archive, Existing::Refuse).is_err());
+}
+
+#[test]
+fn an_import_that_reaches_further_says_so() {
+    let fixture = Fixture::new();
+    let host = Host::new();
+    let warnings = |archive: &Path| {
+        let (opened, placement) = host.open(archive, "lab", &[], |_| false).unwrap();
+        placement.warnings(&opened.manifest)
+    };
+    assert_eq!(warnings(&fixture.pack("without.tar", false)), [""; 0]);
+    let with = warnings(&fixture.pack("with.tar", true));
+    assert!(
+        with.len() == 1 && with[0].contains("private keys"),
+        "{with:?}"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let mut raw = Raw::read(&fixture.pack("public.tar", false));
+    raw.manifest(|manifest| {
+        manifest["spec"]["domains"]["store"]["publish"] =
+            json!(["0.0.0.0:9:50051", "127.0.0.1:8:50051"])
+    });
+    let public = warnings(&raw.write(folder.path()));
+    assert_eq!(public, ["other machines can reach `store` on 0.0.0.0:9"]);
+}
+
+/// Ctrl-C ends a check within a second, wherever it is.
+#[test]
+fn a_cancelled_check_ends_at_once() {
+    let fixture = Fixture::new();
+    let archive = fixture.pack("a.tar.xz", false);
+    let cancel = CancellationToken::new();
+    let opened = Opened::open(&archive, &Scope::ignored(), &cancel).unwrap();
+    cancel.cancel();
+    let error = opened.verify().unwrap_err();
+    assert!(
+        crate::cancelled::Cancelled::is_cause_of(&error),
+        "{error:#}"
+    );
+}

@@ -8,10 +8,12 @@
 use std::io::{self, Write};
 
 use anyhow::{Context as _, Result, bail};
+use tokio_util::sync::CancellationToken;
 
 use super::gaps::Gaps;
 use super::reader::{Cluster, Disk};
 use super::{BACKING_FORMAT, COPIED, HEADER, MAGIC, ZERO};
+use crate::cancelled::Cancelled;
 
 /// A dense copy that is to be written.
 pub struct DenseCopy<'a> {
@@ -68,10 +70,17 @@ impl Layout {
 
 impl Disk {
     /// Plans the dense copy over `backing`, a qcow2 file that will be in the same folder.
-    pub fn dense(&self, backing: Option<&str>) -> Result<DenseCopy<'_>> {
+    pub fn dense(
+        &self,
+        backing: Option<&str>,
+        cancel: &CancellationToken,
+    ) -> Result<DenseCopy<'_>> {
         let mut gaps = Gaps::default();
         let mut tables = Vec::new();
         for index in 0..self.tables() {
+            if cancel.is_cancelled() {
+                return Err(Cancelled::during("reading a disk").into());
+            }
             let mut table = None;
             for cluster in self.l2(index)? {
                 match self.settled(cluster, &mut gaps)? {
@@ -93,7 +102,7 @@ impl Disk {
     /// A cluster as it is copied: data in a gap of the file is zero, and is not read.
     fn settled(&self, cluster: Cluster, gaps: &mut Gaps) -> Result<Cluster> {
         Ok(match cluster {
-            Cluster::Compressed => bail!(
+            Cluster::Compressed { .. } => bail!(
                 "the disk `{}` has compressed clusters; rewrite it with `qemu-img convert -O qcow2`",
                 self.path.display()
             ),

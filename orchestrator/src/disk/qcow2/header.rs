@@ -28,6 +28,12 @@ pub struct Header {
     pub(super) incompatible_features: u64,
     pub(super) l1_offset: u64,
     pub(super) l1_entries: u32,
+    pub(super) refcount_offset: u64,
+    pub(super) refcount_clusters: u32,
+    /// Reference counts have 2 to this power bits.
+    pub(super) refcount_order: u32,
+    /// How many internal snapshots the file has.
+    pub(super) snapshots: u32,
 }
 
 /// A backing file as an overlay names it.
@@ -66,9 +72,9 @@ impl Header {
         );
         let u32_at = |at: usize| number(&bytes, at, 4) as u32;
         let u64_at = |at: usize| number(&bytes, at, 8);
-        let (incompatible_features, header_length) = match u32_at(4) {
-            2 => (0, HEADER_V2 as u32),
-            3 if length == HEADER => (u64_at(72), u32_at(100)),
+        let (incompatible_features, header_length, refcount_order) = match u32_at(4) {
+            2 => (0, HEADER_V2 as u32, 4),
+            3 if length == HEADER => (u64_at(72), u32_at(100), u32_at(96)),
             version => bail!("unknown qcow2 version {version}"),
         };
         let cluster_bits = u32_at(20);
@@ -95,6 +101,10 @@ impl Header {
             incompatible_features,
             l1_offset: u64_at(40),
             l1_entries: u32_at(36),
+            refcount_offset: u64_at(48),
+            refcount_clusters: u32_at(56),
+            refcount_order,
+            snapshots: u32_at(60),
         })
     }
 

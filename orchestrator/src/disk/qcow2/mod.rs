@@ -4,9 +4,10 @@
 //!
 //! ```text
 //! header --> size, backing file     (Header: all that observing and checking an image take)
-//!   L1 table --> L2 tables --> clusters     (Disk: reads them, DenseCopy: writes them without gaps)
+//!   L1 table --> L2 tables --> clusters     (Disk: reads and checks them, DenseCopy: writes them without gaps)
 //! ```
 
+mod check;
 mod dense;
 mod gaps;
 mod header;

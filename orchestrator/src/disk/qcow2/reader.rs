@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{COMPRESSED, COMPRESSION_TYPE, DIRTY, Header, OFFSET, ZERO, number};
+use super::{COMPRESSED, COMPRESSION_TYPE, COPIED, DIRTY, Header, OFFSET, ZERO, number};
 
 /// An L1 table of this many bytes serves a disk of 2 PiB; QEMU has the same limit.
 const LONGEST_L1: u64 = 32 << 20;
@@ -18,7 +18,8 @@ pub struct Disk {
     pub header: Header,
     pub(super) file: File,
     pub(super) path: PathBuf,
-    length: u64,
+    /// Of the file, in bytes.
+    pub(super) length: u64,
     l1: Vec<u64>,
 }
 
@@ -30,7 +31,11 @@ pub(super) enum Cluster {
     Zero,
     /// Where it is in the file.
     Data(u64),
-    Compressed,
+    /// Where it begins in the file, and how many sectors of 512 bytes it touches.
+    Compressed {
+        at: u64,
+        sectors: u64,
+    },
 }
 
 impl Disk {
@@ -38,6 +43,11 @@ impl Disk {
     pub fn open(path: &Path) -> Result<Disk> {
         let file =
             File::open(path).with_context(|| format!("failed to open `{}`", path.display()))?;
+        Disk::of(file, path)
+    }
+
+    /// Like [`Disk::open`], of an open file; `path` is its name for messages.
+    pub fn of(file: File, path: &Path) -> Result<Disk> {
         Disk::read(file, path)
             .with_context(|| format!("failed to read the disk `{}`", path.display()))
     }
@@ -56,12 +66,21 @@ impl Disk {
             entries * 8 <= LONGEST_L1 && size.div_ceil(per_l1_entry) <= entries,
             "its L1 table has {entries} entries for {size} bytes"
         );
-        let mut l1 = vec![0; entries as usize * 8];
-        file.read_exact_at(&mut l1, header.l1_offset)
-            .context("its L1 table is truncated")?;
+        ensure!(
+            header.l1_offset.is_multiple_of(1 << header.cluster_bits),
+            "its L1 table is at {}, inside a cluster",
+            header.l1_offset
+        );
+        let length = file.metadata()?.len();
+        ensure!(
+            entries == 0 || header.l1_offset.saturating_add(entries * 8) <= length,
+            "its L1 table is truncated"
+        );
+        let l1 = read_l1(&file, header.l1_offset, entries as usize)
+            .context("failed to read its L1 table")?;
         Ok(Disk {
-            length: file.metadata()?.len(),
-            l1: words(&l1),
+            length,
+            l1,
             path: path.to_owned(),
             file,
             header,
@@ -76,33 +95,36 @@ impl Disk {
         self.l1.len()
     }
 
-    /// Checks every table's entry, so that none points out of the file.
-    pub fn check(&self) -> Result<()> {
-        for index in 0..self.tables() {
-            self.l2(index)?;
-        }
-        Ok(())
-    }
-
     /// The clusters of one L2 table; none where there is no table.
     pub(super) fn l2(&self, index: usize) -> Result<Vec<Cluster>> {
-        let at = self.l1[index] & OFFSET;
-        if at == 0 {
-            return Ok(Vec::new());
-        }
         let damaged = || format!("the disk `{}` is damaged", self.path.display());
-        let mut table = vec![0; self.cluster() as usize];
-        self.check_offset(at, "an L2 table").with_context(damaged)?;
-        self.file
-            .read_exact_at(&mut table, at)
-            .with_context(damaged)?;
-        words(&table)
+        let entries = self.l2_entries(index).with_context(damaged)?;
+        let entries = entries.map(|(_, entries)| entries).unwrap_or_default();
+        entries
             .into_iter()
             .map(|entry| self.kind(entry).with_context(damaged))
             .collect()
     }
 
-    fn kind(&self, entry: u64) -> Result<Cluster> {
+    /// Where an L2 table is, and its entries; `None` where there is no table.
+    pub(super) fn l2_entries(&self, index: usize) -> Result<Option<(u64, Vec<u64>)>> {
+        let at = self.l1[index] & OFFSET;
+        if at == 0 {
+            return Ok(None);
+        }
+        let mut table = vec![0; self.cluster() as usize];
+        self.check_offset(at, "an L2 table")?;
+        self.read_exact(&mut table, at, "an L2 table")?;
+        Ok(Some((at, words(&table).collect())))
+    }
+
+    pub(super) fn read_exact(&self, buffer: &mut [u8], at: u64, what: &str) -> Result<()> {
+        self.file
+            .read_exact_at(buffer, at)
+            .with_context(|| format!("failed to read {what} at {at}"))
+    }
+
+    pub(super) fn kind(&self, entry: u64) -> Result<Cluster> {
         if entry & COMPRESSED != 0 {
             // Its offset has as many bits as the count of its sectors leaves of 62.
             let bits = 62 - (self.header.cluster_bits - 8);
@@ -111,7 +133,11 @@ impl Disk {
                 at < self.length,
                 "a compressed cluster is at {at}, beyond the end of the file"
             );
-            return Ok(Cluster::Compressed);
+            let more = (entry & !COMPRESSED & !COPIED) >> bits;
+            return Ok(Cluster::Compressed {
+                at,
+                sectors: more + 1,
+            });
         }
         let at = entry & OFFSET;
         Ok(match (entry & ZERO != 0, at) {
@@ -124,7 +150,7 @@ impl Disk {
         })
     }
 
-    fn check_offset(&self, at: u64, what: &str) -> Result<()> {
+    pub(super) fn check_offset(&self, at: u64, what: &str) -> Result<()> {
         ensure!(
             at.is_multiple_of(self.cluster()),
             "{what} is at {at}, inside another cluster"
@@ -151,7 +177,19 @@ impl Disk {
     }
 }
 
-fn words(bytes: &[u8]) -> Vec<u64> {
-    let words = bytes.chunks_exact(8);
-    words.map(|word| number(word, 0, 8)).collect()
+/// A part at a time: the table may be long, and is in memory once.
+fn read_l1(file: &File, mut at: u64, entries: usize) -> io::Result<Vec<u64>> {
+    let mut l1 = Vec::with_capacity(entries);
+    let mut buffer = vec![0; 64 << 10];
+    while l1.len() < entries {
+        let part = &mut buffer[..((entries - l1.len()) * 8).min(64 << 10)];
+        file.read_exact_at(part, at)?;
+        at += part.len() as u64;
+        l1.extend(words(part));
+    }
+    Ok(l1)
+}
+
+pub(super) fn words(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {
+    bytes.chunks_exact(8).map(|word| number(word, 0, 8))
 }

@@ -2,6 +2,9 @@ use std::io;
 use std::path::Path;
 use std::process::Command;
 
+use anyhow::Result;
+use tokio_util::sync::CancellationToken;
+
 use super::*;
 
 fn tool(program: &str, arguments: &[&str]) {
@@ -13,7 +16,7 @@ fn tool(program: &str, arguments: &[&str]) {
 #[track_caller]
 fn densely(disk: &Path, backing: Option<&str>) -> u64 {
     let read = Disk::open(disk).unwrap();
-    let dense = read.dense(backing).unwrap();
+    let dense = read.dense(backing, &CancellationToken::new()).unwrap();
     let mut bytes = Vec::new();
     dense.write(&mut bytes, &|_| ()).unwrap();
     assert_eq!(bytes.len() as u64, dense.length());
@@ -26,7 +29,7 @@ fn densely(disk: &Path, backing: Option<&str>) -> u64 {
         &["compare", "-q", "-f", "qcow2", "-F", "qcow2", disk, copy],
     );
     let copied = Disk::open(Path::new(copy)).unwrap();
-    copied.check().unwrap();
+    copied.check(&CancellationToken::new()).unwrap();
     let backing = backing.map(|name| Backing {
         path: name.into(),
         format: Some("qcow2".to_owned()),
@@ -103,7 +106,7 @@ fn a_disk_of_100_gib_costs_what_is_in_it() {
     tool("qemu-io", &["-f", "qcow2", "-c", "write -P 5 50G 4M", path]);
     let began = std::time::Instant::now();
     let read = Disk::open(&disk).unwrap();
-    let dense = read.dense(None).unwrap();
+    let dense = read.dense(None, &CancellationToken::new()).unwrap();
     assert!(dense.length() < 8 << 20, "{}", dense.length());
     dense.write(&mut io::sink(), &|_| ()).unwrap();
     assert!(began.elapsed().as_secs() < 60, "{:?}", began.elapsed());
@@ -120,7 +123,228 @@ fn a_compressed_disk_is_refused_with_what_to_do() {
         &["convert", "-c", "-f", "raw", "-O", "qcow2", raw, path],
     );
     let read = Disk::open(&disk).unwrap();
-    read.check().unwrap();
-    let error = read.dense(None).map(|_| ()).unwrap_err().to_string();
+    read.check(&CancellationToken::new()).unwrap();
+    let error = read
+        .dense(None, &CancellationToken::new())
+        .map(|_| ())
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("qemu-img convert"), "{error}");
+}
+
+fn created(path: &Path, options: &str, size: &str) {
+    let path = path.to_str().unwrap();
+    tool(
+        "qemu-img",
+        &["create", "-q", "-f", "qcow2", "-o", options, path, size],
+    );
+}
+
+fn checked(path: &Path) -> Result<()> {
+    Disk::open(path)?.check(&CancellationToken::new())
+}
+
+/// What qemu-img makes passes, whatever its clusters and counts are.
+#[test]
+fn what_qemu_makes_is_accepted() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = folder.path().join("disk.qcow2");
+    let path = disk.to_str().unwrap();
+    for options in [
+        "compat=0.10",
+        "compat=1.1",
+        "cluster_size=512",
+        "cluster_size=2M",
+        "refcount_bits=1",
+        "refcount_bits=4",
+        "refcount_bits=64",
+        "preallocation=metadata",
+        "preallocation=full",
+        "lazy_refcounts=on",
+    ] {
+        created(&disk, options, "8M");
+        let commands = [
+            "write -P 1 0 1M",
+            "write -z 2M 1M",
+            "write -P 3 7M 64k",
+            "discard 0 256k",
+        ];
+        for command in commands {
+            tool(
+                "qemu-io",
+                &["-f", "qcow2", "-d", "unmap", "-c", command, path],
+            );
+        }
+        checked(&disk).unwrap_or_else(|error| panic!("{options}: {error:#}"));
+        tool("qemu-img", &["resize", "-q", "-f", "qcow2", path, "300M"]);
+        checked(&disk).unwrap_or_else(|error| panic!("{options}, grown: {error:#}"));
+        std::fs::remove_file(&disk).unwrap();
+    }
+    let raw = folder.path().join("raw");
+    let noise: Vec<u8> = (0..3u32 << 20)
+        .map(|index| (index.wrapping_mul(2_654_435_761) >> 13) as u8)
+        .collect();
+    std::fs::write(&raw, noise).unwrap();
+    for cluster in ["cluster_size=4k", "cluster_size=64k"] {
+        tool(
+            "qemu-img",
+            &[
+                "convert",
+                "-c",
+                "-o",
+                cluster,
+                "-f",
+                "raw",
+                "-O",
+                "qcow2",
+                raw.to_str().unwrap(),
+                path,
+            ],
+        );
+        checked(&disk).unwrap_or_else(|error| panic!("compressed, {cluster}: {error:#}"));
+    }
+}
+
+/// Changes a good disk: 64 KiB clusters, its header, refcount table, one block, L1 table, one L2 table, one cluster.
+#[test]
+fn what_a_disk_says_of_itself_is_compared() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = folder.path().join("disk.qcow2");
+    let path = disk.to_str().unwrap();
+    created(&disk, "compat=1.1", "2G");
+    tool("qemu-io", &["-f", "qcow2", "-c", "write -P 1 0 128k", path]);
+    checked(&disk).unwrap();
+    let good = std::fs::read(&disk).unwrap();
+    let at = |offset: usize| number(&good, offset, 8) as usize;
+    let (l1, table) = (at(40), at(48));
+    let (l2, block) = (at(l1) & OFFSET as usize, at(table));
+    let (first, second) = (number(&good, l2, 8), number(&good, l2 + 8, 8));
+    let place = |offset: usize, value: u64| (offset, value.to_be_bytes().to_vec());
+    let end = good.len() as u64;
+    let cases = [
+        (
+            "an L2 table twice",
+            vec![place(l1 + 8, number(&good, l1, 8))],
+            "where another part",
+        ),
+        (
+            "a cluster twice",
+            vec![place(l2 + 8, first)],
+            "where another part",
+        ),
+        ("a cluster that is lost", vec![place(l2, COPIED)], ""),
+        (
+            "a cluster in the L1 table",
+            vec![place(l2, l1 as u64 | COPIED)],
+            "where another part",
+        ),
+        (
+            "a table as a cluster",
+            vec![place(l2, l2 as u64 | COPIED)],
+            "where another part",
+        ),
+        (
+            "a cluster reserved beyond the end",
+            vec![place(l2, ((end + 65536) & OFFSET) | ZERO)],
+            "beyond the end",
+        ),
+        (
+            "a cluster that is not counted",
+            vec![(block + 10, vec![0, 0])],
+            "counted 0 times",
+        ),
+        (
+            "a cluster that is counted twice",
+            vec![(block + 10, vec![0, 2])],
+            "counted 2 times",
+        ),
+        (
+            "no refcount block",
+            vec![place(table, 0)],
+            "counted 0 times",
+        ),
+        (
+            "a refcount block elsewhere",
+            vec![place(table, second & OFFSET)],
+            "where another part",
+        ),
+        (
+            "a refcount block beyond the end",
+            vec![place(table, (end + 65536) & OFFSET)],
+            "beyond the end",
+        ),
+        (
+            "an unaligned refcount block",
+            vec![place(table, block as u64 + 512)],
+            "inside another cluster",
+        ),
+        (
+            "a refcount table beyond the end",
+            vec![place(48, end.next_multiple_of(65536) + 65536)],
+            "beyond the end",
+        ),
+        (
+            "an unaligned refcount table",
+            vec![place(48, table as u64 + 8)],
+            "inside another cluster",
+        ),
+        ("no refcount table", vec![(56, vec![0; 4])], "0 clusters"),
+        (
+            "an endless refcount table",
+            vec![(56, vec![0xff; 4])],
+            "4294967295 clusters",
+        ),
+        ("unknown counts", vec![(96, vec![0, 0, 0, 9])], "2^9 bits"),
+        (
+            "an unaligned L1 table",
+            vec![place(40, l1 as u64 + 512)],
+            "inside a cluster",
+        ),
+        (
+            "an internal snapshot",
+            vec![(60, vec![0, 0, 0, 1])],
+            "1 internal snapshots",
+        ),
+    ];
+    for (what, changes, says) in cases {
+        let mut bytes = good.clone();
+        for (at, change) in changes {
+            bytes[at..at + change.len()].copy_from_slice(&change);
+        }
+        std::fs::write(&disk, bytes).unwrap();
+        match (checked(&disk), says) {
+            (Ok(()), "") => {}
+            (Err(error), says) if !says.is_empty() && format!("{error:#}").contains(says) => {}
+            (result, _) => panic!("{what}: {result:?}"),
+        }
+    }
+}
+
+#[test]
+fn many_entries_of_one_table_are_refused_at_the_second() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = folder.path().join("disk.qcow2");
+    created(&disk, "compat=1.1,preallocation=metadata", "512M");
+    let mut bytes = std::fs::read(&disk).unwrap();
+    let entry = number(&bytes, number(&bytes, 40, 8) as usize, 8);
+    let l1 = bytes.len().next_multiple_of(65536);
+    bytes.resize(l1, 0);
+    for _ in 0..4 << 20 {
+        bytes.extend(entry.to_be_bytes());
+    }
+    bytes[36..40].copy_from_slice(&(4u32 << 20).to_be_bytes());
+    bytes[40..48].copy_from_slice(&(l1 as u64).to_be_bytes());
+    std::fs::write(&disk, bytes).unwrap();
+    let error = format!("{:#}", checked(&disk).unwrap_err());
+    assert!(
+        error.contains("where another part of the disk is"),
+        "{error}"
+    );
+    let cancel = CancellationToken::new();
+    cancel.cancel();
+    let error = Disk::open(&disk).unwrap().check(&cancel).unwrap_err();
+    assert!(
+        crate::cancelled::Cancelled::is_cause_of(&error),
+        "{error:#}"
+    );
 }
