@@ -1,7 +1,9 @@
 //! What goes into an archive: the files in their order, and the spec that names them.
 
-use std::collections::BTreeMap;
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +13,7 @@ use pspd_model::spec::{Digest, DomainSpec, Name, Seed, Spec};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::blank::Blanks;
+use super::blank::{Blanks, Known, Text};
 use super::hashing::Hashing;
 use super::item::{Item, Source};
 use super::manifest::{Content, FileName, Secret};
@@ -68,11 +70,13 @@ impl Deployment<'_> {
             let name = portable::xml_file(&domain.name);
             plain.push(text(&name, self.domain_xml(domain, &names)?)?);
         }
+        let spec = portable::topology(self.spec, &names);
+        if let Some(blanks) = &blanks {
+            let text = serde_json::to_vec(&spec)?;
+            blanks.refuse(&text, "the topology")?;
+        }
         plain.append(&mut items);
-        Ok(Contents {
-            items: plain,
-            spec: portable::topology(self.spec, &names),
-        })
+        Ok(Contents { items: plain, spec })
     }
 
     fn readme(&self, items: &[Item]) -> String {
@@ -84,20 +88,36 @@ impl Deployment<'_> {
         readme.text(items)
     }
 
-    /// What is left out of system disks; nothing of an archive that has the keys anyway.
+    /// What is left out of disks; nothing of an archive that has the keys anyway.
     fn blanks(&self) -> Result<Option<Arc<Blanks>>> {
         if self.with_secrets {
             return Ok(None);
         }
-        let (mut values, mut files) = (Vec::new(), Vec::new());
+        let keys = self.identity.private_keys(self.spec)?.into_iter();
+        let mut known: Vec<Known> = keys
+            .map(|(name, pem)| Known {
+                name,
+                text: Text::Pem(pem),
+            })
+            .collect();
+        let (mut names, mut files) = (BTreeSet::new(), BTreeSet::new());
         for domain in self.spec.domains.values() {
-            if let Some(service) = &domain.service {
-                values.extend(self.identity.secrets(&domain.name, service)?.into_values());
-                files.push(service.binary.as_path());
-                files.extend(service.files.values().map(PathBuf::as_path));
+            let Some(service) = &domain.service else {
+                continue;
+            };
+            for (key, value) in self.identity.secrets(&domain.name, service)? {
+                known.push(Known {
+                    name: format!("the secret `{key}` of `{}`", domain.name),
+                    text: Text::Value(value),
+                });
+                names.insert(key);
             }
+            files.insert(service.binary.as_path());
+            files.extend(service.files.values().map(PathBuf::as_path));
         }
-        Ok(Some(Arc::new(Blanks::of(&values, &files)?)))
+        let (names, files): (Vec<_>, Vec<_>) =
+            (names.into_iter().collect(), files.into_iter().collect());
+        Ok(Some(Arc::new(Blanks::of(&known, &names, &files)?)))
     }
 
     /// The images once each, whatever number of domains are over them.
@@ -120,14 +140,15 @@ impl Deployment<'_> {
         for (key, path, domain) in shared.chain(flattened) {
             let disk = Disk::open(&path)?;
             let virtual_size = disk.header.size.0;
-            // A shared image is nobody's; what was flattened is a domain's own disk.
+            // What was flattened is a domain's own disk. So is an image that was imported from such an archive, which
+            // contains secrets if the archive did. Any other image is packed unchanged.
             let source = match domain {
                 // As it is: what import would refuse is not packed.
-                None => {
+                None if !has_secrets(&disk, blanks.as_deref(), cancel)? => {
                     disk.check(cancel)?;
                     Source::File(path)
                 }
-                Some(_) => Source::Disk {
+                _ => Source::Disk {
                     disk,
                     over: None,
                     blanks: blanks.clone(),
@@ -311,6 +332,21 @@ fn permissions(path: &Path) -> Result<u32> {
     let file =
         fs::metadata(path).with_context(|| format!("failed to read `{}`", path.display()))?;
     Ok(file.permissions().mode() & 0o777)
+}
+
+/// Whether an image has something that the archive must not have. pspd writes disks without compressed clusters.
+fn has_secrets(disk: &Disk, blanks: Option<&Blanks>, cancel: &CancellationToken) -> Result<bool> {
+    let Some(blanks) = blanks else {
+        return Ok(false);
+    };
+    if !disk.is_uncompressed()? {
+        return Ok(false);
+    }
+    let found = Cell::new(false);
+    disk.dense(None, cancel)?.write(&mut io::sink(), &|bytes| {
+        found.set(found.get() || blanks.finds(bytes));
+    })?;
+    Ok(found.get())
 }
 
 fn open(path: &Path) -> Result<Disk> {

@@ -22,17 +22,21 @@ pub(super) fn argument(value: &str) -> String {
     text
 }
 
-/// One line of an environment file (systemd.exec(5), `EnvironmentFile=`). In double quotes a backslash is removed before
-/// these four characters, and stays before others.
+/// One line of an environment file (systemd.exec(5), `EnvironmentFile=`).
 pub(super) fn assignment(name: &str, value: &str) -> String {
-    let mut text = format!("{name}=\"");
+    format!("{name}=\"{}\"\n", environment_value(value))
+}
+
+/// A value in the double quotes of an environment file: a backslash is removed before these four characters, and stays
+/// before others.
+pub(crate) fn environment_value(value: &str) -> String {
+    let mut text = String::new();
     for c in value.chars() {
         if matches!(c, '\\' | '"' | '$' | '`') {
             text.push('\\');
         }
         text.push(c);
     }
-    text.push_str("\"\n");
     text
 }
 

@@ -24,6 +24,7 @@ mod tidy;
 mod unit;
 
 pub use connect::{ConnectError, SSH};
+pub(crate) use encode::environment_value;
 pub use openssh::openssh_arguments;
 pub use release::{Content, Release, ReleaseFile};
 pub use session::Output;

@@ -74,6 +74,10 @@ impl Authority {
         store::read_or_create(path, || authority(deployment)).map(drop)
     }
 
+    pub(super) fn key(&self) -> &str {
+        &self.key
+    }
+
     /// The certificate in the file; `None` where it does not exist.
     pub(super) fn certificate(&self, path: &Path) -> anyhow::Result<Option<Certificate>> {
         let Some(text) = store::read(path)? else {

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use ssh_key::PrivateKey;
+use ssh_key::{LineEnding, PrivateKey};
 
 use crate::state::write_atomically;
 
@@ -118,6 +118,31 @@ impl Identity {
     pub fn certificate(&self, domain: &Name) -> anyhow::Result<Option<Certificate>> {
         let path = self.folder.join(service_file(domain));
         self.authority.certificate(&path)
+    }
+
+    /// Every private key of the deployment in PEM, with a description.
+    pub fn private_keys(&self, spec: &Spec) -> anyhow::Result<Vec<(String, String)>> {
+        let openssh = |key: &PrivateKey| -> anyhow::Result<String> {
+            let pem = key.to_openssh(LineEnding::LF);
+            Ok(pem.context("failed to encode an SSH key")?.to_string())
+        };
+        let named = |name: &str, pem: &str| (name.to_owned(), pem.to_owned());
+        let mut keys = vec![
+            named("the authority's private key", self.authority.key()),
+            named("pspd's private key", &self.client.key),
+            named("pspd's private SSH key", &openssh(&self.ssh)?),
+        ];
+        for name in spec.domains.keys() {
+            let host_key = format!("the private host key of `{name}`");
+            if let Some(text) = store::read(&self.host_key_file(name))? {
+                keys.push(named(&host_key, &openssh(&self.host_key(name)?)?));
+                keys.push((host_key, text));
+            }
+            if let Some(certificate) = self.certificate(name)? {
+                keys.push((format!("the private key of `{name}`"), certificate.key));
+            }
+        }
+        Ok(keys)
     }
 
     /// The values of a service's secrets.

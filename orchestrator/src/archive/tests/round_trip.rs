@@ -126,6 +126,69 @@ fn a_key_on_a_disk_is_blanked_unless_it_is_asked_for() {
     placed.unwrap();
 }
 
+/// Writes a text to a domain's system disk.
+fn write_on_disk(fixture: &Fixture, disk: &Path, content: &[u8], at: u64) {
+    let file = fixture.folder.path().join("content");
+    fs::write(&file, content).unwrap();
+    let write = format!("write -q -s {} {at} {}", text(&file), content.len());
+    tool("qemu-io", &["-f", "qcow2", "-c", &write, text(disk)]);
+}
+
+/// Where the fixture's disks have nothing.
+const FREE: u64 = 5 << 20;
+const CLUSTER: u64 = 64 << 10;
+/// What one L2 table names.
+const TABLE: u64 = 512 << 20;
+
+#[test]
+fn a_secret_across_clusters_and_tables_is_blanked() {
+    let fixture = Fixture::new();
+    let word = fixture.folder.path().join("word");
+    fs::write(word, "pa$$w0rd-0002\"x\n").unwrap();
+    let store = Name::new("store").unwrap();
+    let disk = fixture.home.disk(&store);
+    tool("qemu-img", &["resize", "-q", text(&disk), "1G"]);
+    let escaped = br#"WORD="pa\$\$w0rd-0002\"x""#;
+    let key = format!(
+        "-----BEGIN PRIVATE KEY-----\n{}\n{}\n-----END PRIVATE KEY-----\n",
+        "k".repeat(64),
+        "e".repeat(64)
+    );
+    let mut next = FREE;
+    for content in [&escaped[..], key.as_bytes()] {
+        for before in [1, content.len() / 2, content.len() - 1] {
+            next += 4 * CLUSTER;
+            write_on_disk(&fixture, &disk, content, next - before as u64);
+        }
+    }
+    write_on_disk(&fixture, &disk, key.as_bytes(), TABLE - 100);
+    let tar = fs::read(fixture.pack("without.tar", false)).unwrap();
+    let tar = String::from_utf8_lossy(&tar);
+    for left in ["w0rd-0002", "kkkkkkkkkkkk", "eeeeeeeeeeee"] {
+        assert!(!tar.contains(left), "`{left}` is in the archive");
+    }
+}
+
+/// An image that was imported is a domain's own disk where the archive had been made with `--flatten`.
+#[test]
+fn a_secret_in_an_image_is_blanked() {
+    let fixture = Fixture::new();
+    let identity = created_keys(&fixture.home.keys(), &fixture.spec);
+    let host_key = identity.host_key_file(&Name::new("web").unwrap());
+    let key = fs::read_to_string(host_key).unwrap();
+    let image = fixture.images()["debian"].disk.clone();
+    write_on_disk(&fixture, &image, key.as_bytes(), FREE);
+    let secret = key.lines().nth(2).unwrap();
+    let has = |archive: &Path| {
+        let tar = fs::read(archive).unwrap();
+        String::from_utf8_lossy(&tar).contains(secret)
+    };
+    assert!(has(&fixture.pack("with.tar", true)));
+    let without = fixture.pack("without.tar", false);
+    assert!(!has(&without));
+    Host::new().import(&without).map(|_| ()).unwrap();
+}
+
 #[test]
 fn flattened_disks_need_no_base() {
     let fixture = Fixture::new();

@@ -15,6 +15,11 @@ use super::reader::{Cluster, Disk};
 use super::{BACKING_FORMAT, COPIED, HEADER, MAGIC, ZERO};
 use crate::cancelled::Cancelled;
 
+/// How many clusters are read at once.
+const BATCH: usize = 16;
+/// How many bytes [`DenseCopy::write`] shows around what may be changed: more than a private key has.
+const CONTEXT: usize = 16 << 10;
+
 /// A dense copy that is to be written.
 pub struct DenseCopy<'a> {
     disk: &'a Disk,
@@ -99,6 +104,20 @@ impl Disk {
         })
     }
 
+    /// Whether no cluster is compressed.
+    pub fn is_uncompressed(&self) -> Result<bool> {
+        for index in 0..self.tables() {
+            let table = self.l2(index)?;
+            if table
+                .iter()
+                .any(|cluster| matches!(cluster, Cluster::Compressed { .. }))
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// A cluster as it is copied: data in a gap of the file is zero, and is not read.
     fn settled(&self, cluster: Cluster, gaps: &mut Gaps) -> Result<Cluster> {
         Ok(match cluster {
@@ -118,24 +137,37 @@ impl DenseCopy<'_> {
         self.layout.total * self.disk.cluster()
     }
 
-    /// Writes the copy; `alter` may change the content of a cluster.
+    /// Writes the copy; `alter` may change the content of adjacent clusters. It also receives up to 16 KiB before and
+    /// after them, whose changes are dropped: they belong to other calls.
     pub fn write(&self, to: &mut dyn Write, alter: &dyn Fn(&mut [u8])) -> Result<()> {
         to.write_all(&self.header())?;
         self.write_refcounts(to)?;
         self.write_l1(to)?;
         let (mut gaps, mut next) = (Gaps::default(), self.layout.content());
+        let (mut before, mut after) = (Vec::new(), None);
         for (index, table) in self.tables.iter().enumerate() {
-            if table.is_none() {
-                continue;
+            let clusters = match after.take() {
+                Some(clusters) => clusters,
+                None => self.clusters(index, &mut gaps)?,
+            };
+            let following = self.clusters(index + 1, &mut gaps)?;
+            if table.is_some() {
+                next = self.write_l2(to, &clusters, next)?;
+                self.write_clusters(to, [&before, &clusters, &following], alter)?;
             }
-            let mut clusters = self.disk.l2(index)?;
-            for one in &mut clusters {
-                *one = self.disk.settled(*one, &mut gaps)?;
-            }
-            next = self.write_l2(to, &clusters, next)?;
-            self.write_clusters(to, &clusters, alter)?;
+            before = clusters;
+            after = Some(following);
         }
         Ok(())
+    }
+
+    /// The clusters of a table as they are copied; none where there is no table.
+    fn clusters(&self, index: usize, gaps: &mut Gaps) -> Result<Vec<Cluster>> {
+        if self.tables.get(index).copied().flatten().is_none() {
+            return Ok(Vec::new());
+        }
+        let clusters = self.disk.l2(index)?.into_iter();
+        clusters.map(|one| self.disk.settled(one, gaps)).collect()
     }
 
     /// The header's cluster, with the backing file's format and name.
@@ -219,21 +251,48 @@ impl DenseCopy<'_> {
         Ok(next)
     }
 
+    /// Writes the data of the second of three tables, which are adjacent on the guest's disk.
     fn write_clusters(
         &self,
         to: &mut dyn Write,
-        clusters: &[Cluster],
+        tables: [&[Cluster]; 3],
         alter: &dyn Fn(&mut [u8]),
     ) -> Result<()> {
-        let mut buffer = vec![0; self.disk.cluster() as usize];
-        for one in clusters {
-            if let Cluster::Data(at) = one {
-                self.disk
-                    .read_cluster(&mut buffer, *at)
-                    .with_context(|| format!("failed to read `{}`", self.disk.path.display()))?;
-                alter(&mut buffer);
-                to.write_all(&buffer)?;
+        let cluster = self.disk.cluster() as usize;
+        let around = CONTEXT.div_ceil(cluster);
+        let [before, own, after] = tables;
+        let before = &before[before.len().saturating_sub(around)..];
+        let after = &after[..after.len().min(around)];
+        let own = before.len()..before.len() + own.len();
+        let all = [before, tables[1], after].concat();
+        let at = |index: usize| match all.get(index) {
+            Some(Cluster::Data(at)) => Some(*at),
+            _ => None,
+        };
+        let mut next = own.start;
+        while next < own.end {
+            if at(next).is_none() {
+                next += 1;
+                continue;
             }
+            let limit = own.end.min(next + BATCH);
+            let end = (next..limit).take_while(|index| at(*index).is_some());
+            let end = next + end.count();
+            let begin = (next.saturating_sub(around)..next).rev();
+            let begin = next - begin.take_while(|index| at(*index).is_some()).count();
+            let shown = (end..end + around).take_while(|index| at(*index).is_some());
+            let shown = begin..end + shown.count();
+            let mut buffer = vec![0; shown.len() * cluster];
+            for (part, place) in buffer.chunks_exact_mut(cluster).zip(shown.filter_map(at)) {
+                let read = self.disk.read_cluster(part, place);
+                read.with_context(|| format!("failed to read `{}`", self.disk.path.display()))?;
+            }
+            let changed = (next - begin) * cluster..(end - begin) * cluster;
+            let from = changed.start.saturating_sub(CONTEXT);
+            let until = buffer.len().min(changed.end + CONTEXT);
+            alter(&mut buffer[from..until]);
+            to.write_all(&buffer[changed])?;
+            next = end;
         }
         Ok(())
     }
