@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::rom::{self, Rom};
 use crate::event::Scope;
-use crate::image::cache::{CachedImage, Images};
+use crate::image::cache::{CachedImage, Images, Readers};
 use crate::image::{GuestImage, recipe};
 use crate::tool;
 
@@ -117,7 +117,7 @@ pub fn with_linux(
     {
         scope.stage("putting the kernel into the ROM");
         add_kernel(&base, image, payload, &partial.path().join(WITH_LINUX))?;
-        partial.commit()?;
+        partial.commit(Readers::Everyone)?;
     }
     checked(rom)
 }
@@ -177,7 +177,7 @@ fn build_from(
     scripts
         .close()
         .context("failed to remove the folder of the recipe")?;
-    partial.commit()?;
+    partial.commit(Readers::Everyone)?;
     Ok(folder)
 }
 

@@ -11,8 +11,9 @@
 //! ```
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, Permissions, TryLockError};
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::sleep;
@@ -165,7 +166,10 @@ impl Images {
         let partial = self.partial(digest);
         // Left by a process that was killed: nobody else holds the lock.
         discard(&partial)?;
-        fs::create_dir(&partial)
+        // Closed until it is complete: what is fetched may have private keys.
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&partial)
             .with_context(|| format!("failed to create `{}`", partial.display()))?;
         Ok(Some(Partial {
             partial,
@@ -225,6 +229,32 @@ pub(crate) struct Partial {
     _lock: File,
 }
 
+/// Who may read an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Readers {
+    /// What a recipe builds or a URL offers has no secrets.
+    Everyone,
+    /// A copy of a file of this host, such as an imported disk with keys. A hypervisor that runs as a separate user
+    /// gets the file from libvirt, so that it must be able to enter the folder.
+    Owner,
+}
+
+impl Readers {
+    fn file_mode(self) -> u32 {
+        match self {
+            Readers::Everyone => 0o444,
+            Readers::Owner => 0o400,
+        }
+    }
+
+    fn folder_mode(self) -> u32 {
+        match self {
+            Readers::Everyone => 0o755,
+            Readers::Owner => 0o711,
+        }
+    }
+}
+
 impl Partial {
     pub(crate) fn path(&self) -> &Path {
         &self.partial
@@ -242,7 +272,9 @@ impl Partial {
     }
 
     /// Makes the folder the image: all of it at once, and read-only, for overlays depend on every byte.
-    pub(crate) fn commit(self) -> Result<()> {
+    pub(crate) fn commit(self, readers: Readers) -> Result<()> {
+        let context =
+            |path: &Path| format!("failed to set the permissions of `{}`", path.display());
         for entry in fs::read_dir(&self.partial)
             .with_context(|| format!("failed to list `{}`", self.partial.display()))?
         {
@@ -251,11 +283,11 @@ impl Partial {
                 .with_context(|| format!("failed to open `{}`", path.display()))?;
             file.sync_all()
                 .with_context(|| format!("failed to flush `{}`", path.display()))?;
-            let mut permissions = file.metadata()?.permissions();
-            permissions.set_readonly(true);
-            file.set_permissions(permissions)
-                .with_context(|| format!("failed to write-protect `{}`", path.display()))?;
+            file.set_permissions(Permissions::from_mode(readers.file_mode()))
+                .with_context(|| context(&path))?;
         }
+        fs::set_permissions(&self.partial, Permissions::from_mode(readers.folder_mode()))
+            .with_context(|| context(&self.partial))?;
         fs::rename(&self.partial, &self.folder)
             .with_context(|| format!("failed to move the image to `{}`", self.folder.display()))
     }

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 pub use cache::{CachedImage, list, prune};
 pub use nocloud::NoCloud;
 
+use cache::Readers;
 use fetch::Fetch;
 
 use crate::event::Scope;
@@ -100,7 +101,10 @@ pub fn ensure(
             fetch(sha256).download(url)?;
         }
     }
-    partial.commit()?;
+    partial.commit(match &image.source {
+        ImageSource::Recipe(_) | ImageSource::Url { .. } => Readers::Everyone,
+        ImageSource::Path { .. } => Readers::Owner,
+    })?;
     images.require(&digest, image.seed)
 }
 

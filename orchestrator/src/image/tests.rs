@@ -52,6 +52,37 @@ fn an_image_is_built_once() {
     assert!(fs::metadata(first.disk).unwrap().permissions().readonly());
 }
 
+/// It may be an imported disk with private keys.
+#[test]
+fn a_copy_of_an_image_of_this_host_is_closed_to_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cache, path) = (folder.path().join("cache"), folder.path().join("raw"));
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    for content in [vec![7; 1 << 20], fs::read(qcow2(folder.path())).unwrap()] {
+        fs::write(&path, &content).unwrap();
+        let image = ImageSpec {
+            name: "test".into(),
+            source: ImageSource::Path {
+                path: path.clone(),
+                sha256: Digest::of(&content),
+            },
+            packages: BTreeSet::new(),
+            seed: Seed::Credentials,
+        };
+        let disk = make(&cache, &image).unwrap().disk;
+        assert_eq!(mode(&disk), 0o400);
+        assert_eq!(mode(disk.parent().unwrap()), 0o711);
+    }
+    let built = make(&cache, &recipe(folder.path(), "echo >$1/disk.qcow2")).unwrap();
+    assert_eq!(mode(&built.disk), 0o444);
+}
+
+fn qcow2(folder: &Path) -> PathBuf {
+    let path = folder.join("disk");
+    crate::disk::create(&path, pspd_model::spec::Size::mib(1)).unwrap();
+    path
+}
+
 #[test]
 fn a_failed_build_leaves_only_its_log() {
     let folder = tempfile::tempdir().unwrap();
