@@ -202,9 +202,9 @@ fn range<T>(range: &Range<T>, value: impl Fn(&T) -> Value) -> Value {
     json!({"current": value(&range.current), "maximum": value(&range.maximum)})
 }
 
-/// Exact, where [`Size`]'s own text rounds. KiB is topology.yaml's smallest unit.
+/// Exact, where [`Size`]'s own text rounds: a topology's sizes are whole KiB.
 fn size(size: Size) -> String {
-    format!("{} KiB", size.0 as f64 / 1024.0)
+    format!("{} KiB", size.0.div_ceil(1024))
 }
 
 /// One file of the archive in the folder that the XML names.
@@ -281,5 +281,65 @@ fn unmarked(spec: &Spec) -> Ownership {
     Ownership {
         deployment: spec.name.clone(),
         digest: Digest::of(b""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use pspd_model::topology::{self, Found};
+
+    use super::*;
+
+    /// A number with a unit, valid or not.
+    fn with_unit(units: &'static [&'static str]) -> impl Strategy<Value = String> {
+        let number = prop_oneof![
+            (0..3000u32).prop_map(|number| number.to_string()),
+            (0..200_000_000u64).prop_map(|number| number.to_string()),
+            (0..5000u32, 0..1000u32).prop_map(|(whole, part)| format!("{whole}.{part:03}")),
+        ];
+        let unit = proptest::sample::select(units);
+        (number, unit).prop_map(|(number, unit)| format!("{number} {unit}"))
+    }
+
+    const SIZES: &[&str] = &["KiB", "MiB", "GiB", "TiB", "KB", "MB", "GB", "TB"];
+
+    proptest! {
+        /// What is exported can be imported: the spec of an archive is read as it was.
+        #[test]
+        fn what_validation_accepts_is_exported_exactly(
+            system in with_unit(SIZES),
+            volume in with_unit(SIZES),
+            memory in (0..4096u32, prop_oneof![Just("MiB"), Just("GiB")]),
+            timeout in with_unit(&["s", "m", "min"]),
+            vcpus in 0..300u32,
+            arguments in proptest::collection::vec("[ -~é]{0,12}", 0..3),
+        ) {
+            let image = Digest::of(b"image");
+            let text = json!({
+                "name": "demo",
+                "images": {"debian": {"path": "image", "sha256": image}},
+                "domains": {"web": {
+                    "image": "debian",
+                    "memory": format!("{} {}", memory.0, memory.1),
+                    "vcpus": vcpus,
+                    "disks": {"system": system, "data": {"size": volume, "mount": "/var/lib/web"}},
+                    "boot_timeout": timeout,
+                    "service": {"binary": "service", "port": 80, "health": "tcp", "arguments": arguments},
+                }},
+            });
+            let parse = |text: &Value| topology::parse(&text.to_string(), Path::new("/"), &|_| Found::File);
+            let Ok(spec) = parse(&text) else {
+                return Ok(());
+            };
+            let file = |name: &str| FileName::new(name).unwrap();
+            let names = Names {
+                images: BTreeMap::from([("debian".to_owned(), (file("image"), image))]),
+                files: BTreeMap::from([(PathBuf::from("/service"), file("service"))]),
+                roms: BTreeMap::new(),
+            };
+            let again = parse(&topology(&spec, &names)).map_err(|faults| format!("{faults:?}"));
+            prop_assert_eq!(again, Ok(spec));
+        }
     }
 }

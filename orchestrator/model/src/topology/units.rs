@@ -15,7 +15,11 @@ const SIZES: [(&str, u64); 8] = [
     ("TB", 1_000_000_000_000),
 ];
 
-/// Parses a size such as `512 MiB` or `1.5GiB`; the unit is required.
+/// The unit in which sizes are kept. Disks have whole sectors, and an exact size is exported and imported unchanged.
+const GRAIN: u64 = 1 << 10;
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Parses a size such as `512 MiB` or `1.5GiB`, rounded up to whole KiB; the unit is required.
 pub(super) fn size(text: &str) -> Result<Size, String> {
     let (number, unit) = split(text);
     if unit.is_empty() && !number.is_empty() {
@@ -33,7 +37,8 @@ pub(super) fn size(text: &str) -> Result<Size, String> {
         .filter(|value: &f64| value.is_finite() && *value > 0.0);
     match (value, scale) {
         (Some(value), Some(scale)) if value * scale as f64 <= (1u64 << 50) as f64 => {
-            Ok(Size((value * scale as f64) as u64))
+            let bytes = (value * scale as f64).ceil() as u64;
+            Ok(Size(bytes.next_multiple_of(GRAIN)))
         }
         (Some(_), Some(_)) => Err(format!("`{text}` is more than 1 PiB")),
         _ => Err(format!(
@@ -42,26 +47,25 @@ pub(super) fn size(text: &str) -> Result<Size, String> {
     }
 }
 
-/// Parses a duration such as `30s` or `2m`.
+/// Parses a duration such as `30s` or `2m`, of at most 24 hours.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = split(text);
-    let seconds = match unit {
+    let scale = match unit {
         "s" => Some(1),
         "m" | "min" => Some(60),
         _ => None,
     };
-    match (
-        number
-            .parse::<u64>()
-            .ok()
-            .filter(|number| (1..=86_400).contains(number)),
-        seconds,
-    ) {
-        (Some(number), Some(seconds)) => Ok(Duration::from_secs(number * seconds)),
-        _ => Err(format!(
+    let number = number.parse::<u64>().ok().filter(|number| *number > 0);
+    let Some((number, scale)) = number.zip(scale) else {
+        return Err(format!(
             "`{text}` is not a valid duration; write it like `30s` or `2m`"
-        )),
+        ));
+    };
+    let duration = Duration::from_secs(number.saturating_mul(scale));
+    if duration > LONGEST {
+        return Err(format!("`{text}` is more than 24 hours"));
     }
+    Ok(duration)
 }
 
 fn split(text: &str) -> (&str, &str) {
@@ -82,7 +86,9 @@ mod tests {
             ("512 MiB", 512 << 20),
             ("1.5GiB", 3 << 29),
             ("4 gib", 4 << 30),
-            ("10 MB", 10_000_000),
+            ("10 MB", 9766 << 10),
+            ("100001 KB", 97_658 << 10),
+            ("0.001 KiB", 1 << 10),
         ] {
             assert_eq!(size(text), Ok(Size(bytes)), "{text}");
         }
@@ -105,7 +111,17 @@ mod tests {
     fn a_duration_is_a_whole_number_of_seconds_or_minutes() {
         assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
         assert_eq!(duration("2 m"), Ok(Duration::from_secs(120)));
-        for text in ["30", "0s", "s", "99999999s", "1.5s"] {
+        assert_eq!(duration("1440m"), duration("86400s"));
+        for text in [
+            "30",
+            "0s",
+            "s",
+            "99999999s",
+            "1.5s",
+            "2000m",
+            "1441m",
+            "86401s",
+        ] {
             assert!(duration(text).is_err(), "{text}");
         }
     }

@@ -10,6 +10,10 @@ use super::super::tree::Node;
 use crate::spec::{Name, Size, VolumeSpec};
 
 const SYSTEM_DISK: Size = Size::gib(4);
+/// Less has no room for a file system with a journal.
+const LEAST_DISK: Size = Size::mib(4);
+/// ext4 with blocks of 4 KiB ends at 16 TiB, and so do the files of most hosts.
+const MOST_DISK: Size = Size::gib(8 << 10);
 /// The maximum length of a disk's serial number in QEMU. The guest finds the disk by it.
 const LONGEST_VOLUME: usize = 20;
 
@@ -61,9 +65,7 @@ pub(super) fn disks(reader: &Reader, fields: &Fields) -> (Size, Vec<VolumeSpec>)
     let mut mounts: BTreeMap<PathBuf, Name> = BTreeMap::new();
     for (key, node) in entries {
         if key.name == "system" {
-            system = reader
-                .size(node, "the system disk's size")
-                .unwrap_or(system);
+            system = disk_size(reader, node, "the system disk's size").unwrap_or(system);
             continue;
         }
         let name = reader.name(&key.name, key.at);
@@ -98,11 +100,27 @@ pub(super) fn disks(reader: &Reader, fields: &Fields) -> (Size, Vec<VolumeSpec>)
 
 fn volume(reader: &Reader, node: &Node) -> Option<(Size, PathBuf)> {
     let own = reader.object(node, node.at, &keys::VOLUME)?;
-    let size = own.get("size").and_then(|node| reader.size(node, "size"));
+    let size = own
+        .get("size")
+        .and_then(|node| disk_size(reader, node, "size"));
     let mount = own
         .get("mount")
         .and_then(|node| reader.parsed(node, "mount", mount_point));
     Some((size?, mount?))
+}
+
+/// Reads the size of a disk that a guest can use.
+fn disk_size(reader: &Reader, node: &Node, what: &str) -> Option<Size> {
+    let size = reader.size(node, what)?;
+    let fault = if size < LEAST_DISK {
+        format!("{size} is too small for a file system; use at least {LEAST_DISK}")
+    } else if size > MOST_DISK {
+        format!("{size} is more than a guest's file system can have; use at most {MOST_DISK}")
+    } else {
+        return Some(size);
+    };
+    reader.fault(Fault::new(node.at, fault));
+    None
 }
 
 /// Reads the mount point of a volume: an absolute path without characters that need quoting. The service's user gets

@@ -13,7 +13,8 @@ use crate::spec::{Boot, Firmware, Machine, Payload, Range, Size};
 const LEAST_VCPUS: u32 = 2;
 
 const MEMORY: Size = Size::mib(512);
-const LEAST_MEMORY: Size = Size::mib(64);
+/// Less does not hold a kernel, its initramfs and systemd.
+const LEAST_MEMORY: Size = Size::mib(128);
 /// coreboot loads the initramfs at 128 MiB, above the memory where the kernel unpacks itself.
 const LEAST_MEMORY_OF_ROM_KERNEL: Size = Size::mib(256);
 

@@ -246,8 +246,28 @@ const FAULTS: &[(&str, &str, &str)] = &[
     ),
     (
         "{current: 512 MiB, maximum: 1 GiB}",
-        "100.5 MB",
+        "200.5 MB",
         "whole number of MiB",
+    ),
+    (
+        "{current: 512 MiB, maximum: 1 GiB}",
+        "64 MiB",
+        "64 MiB is not enough memory to boot; use at least 128 MiB",
+    ),
+    (
+        "size: 1 GiB",
+        "size: 100 KiB",
+        "100 KiB is too small for a file system; use at least 4 MiB",
+    ),
+    (
+        "size: 1 GiB",
+        "size: 900 TiB",
+        "900 TiB is more than a guest's file system can have; use at most 8 TiB",
+    ),
+    (
+        "data: {size",
+        "system: 1 KiB\n      data: {size",
+        "1 KiB is too small",
     ),
     ("data: {", "a-name-that-is-much-too-long: {", "is too long"),
     (
