@@ -8,6 +8,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use pspd::health;
 use pspd::identity::Identity;
 use pspd::reach::Reach;
@@ -28,12 +30,16 @@ pub(crate) const SCENARIOS: &[Scenario] =
 
 const ARCHIVE: &str = "vm-export.tar.xz";
 const PROOF: &str = "/var/lib/store/proof";
+/// All characters that an environment file escapes.
+const SECRET: &str = "pa$$w0rd-0002\"x\\y`z";
 const SERVING: Duration = Duration::from_secs(240);
 
 fn round_trip() -> anyhow::Result<()> {
     let deployment = Deployment::single("")?;
     let health = "health: database.DatabaseService\n";
-    deployment.edit(health, &format!("{health}      checkpoint: [checkpoint]\n"))?;
+    fs::write(deployment.folder().join("word"), format!("{SECRET}\n"))?;
+    let more = "      checkpoint: [checkpoint]\n      secrets: {WORD: {file: word}}\n";
+    deployment.edit(health, &format!("{health}{more}"))?;
     deployment.run(&["up"])?.expect(0)?;
     deployment.ssh(
         "store",
@@ -50,6 +56,8 @@ fn round_trip() -> anyhow::Result<()> {
     say("export while it runs");
     let archive = deployment.folder().join(ARCHIVE);
     export(&deployment)?;
+    say("no secret is in an archive");
+    without_secrets(&deployment)?;
     say("a damaged archive");
     damaged(&deployment, &archive)?;
     deployment.run(&["down", "--volumes"])?.expect(0)?;
@@ -276,6 +284,46 @@ fn export(deployment: &Deployment) -> anyhow::Result<()> {
         .expect(0)?;
     deployment.run(&["plan"])?.expect(0)?;
     intact(deployment)
+}
+
+/// Looks for the service's secret and its private key, as text and in base64, in archives without and with secrets.
+fn without_secrets(deployment: &Deployment) -> anyhow::Result<()> {
+    let paths = Paths::resolve(Some(deployment.state()), None)?;
+    let home = paths.deployment(&Name::new(&deployment.name)?);
+    let identity = Identity::load(&home.keys())?.context("the deployment has no keys")?;
+    let key = identity.service(&Name::new("store")?)?.key;
+    let key_line = key.lines().nth(2).context("the key has one line")?;
+    let escaped = r#"pa\$\$w0rd-0002\"x\\y\`z"#;
+    let mut forms = Vec::new();
+    for text in [SECRET, escaped, key_line] {
+        forms.push(text.to_owned());
+        // What base64 has of the text, wherever it begins in a group of three bytes.
+        for before in 0..3 {
+            let encoded = BASE64.encode(format!("{}{text}", " ".repeat(before)));
+            forms.push(encoded[4..encoded.len() - 4].to_owned());
+        }
+    }
+    let found = |arguments: &[&str]| -> anyhow::Result<Vec<bool>> {
+        let archive = deployment.folder().join("secrets.tar");
+        let command = [&["export", "--force", "secrets.tar"][..], arguments].concat();
+        deployment.run(&command)?.expect(0)?;
+        let mut found = Vec::new();
+        for form in &forms {
+            let mut grep = Command::new("grep");
+            let grep = grep.args(["-aqF", "-e", form]).arg(&archive);
+            found.push(grep.status().context("failed to run grep")?.success());
+        }
+        fs::remove_file(&archive)?;
+        Ok(found)
+    };
+    let with = found(&["--with-secrets"])?;
+    ensure!(
+        with[4] && with[8],
+        "the disk lacks the secret or the key: {with:?}"
+    );
+    let without = found(&[])?;
+    ensure!(!without.contains(&true), "{forms:?}: {without:?}");
+    Ok(())
 }
 
 /// A copy with one bit flipped is refused before anything is created.
