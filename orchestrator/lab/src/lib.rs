@@ -15,6 +15,7 @@ mod holder;
 mod host;
 mod inherited;
 pub mod keepalive;
+mod logs;
 mod namespace;
 mod port;
 mod publish;

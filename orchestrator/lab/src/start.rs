@@ -10,7 +10,7 @@
 use std::env;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, BufRead, BufReader};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -83,6 +83,7 @@ fn ask(dir: &Path) -> anyhow::Result<Option<Status>> {
 
 /// Sends a request to the supervisor of `dir`; `None` if nobody listens on its socket.
 fn request(dir: &Path, request: &Request) -> anyhow::Result<Option<Reply>> {
+    check_runtime_directory(dir)?;
     let socket = control_socket(dir);
     match wire::call(&socket, request, None, REPLY_WITHIN) {
         Ok((reply, _)) => Ok(Some(reply)),
@@ -284,7 +285,7 @@ fn clear_runtime_directory(dir: &Path) -> anyhow::Result<()> {
     let run = dir.join("run");
     let folder = fs::read_link(&run);
     let folder = folder.as_deref().unwrap_or(&run);
-    if folder.exists() {
+    if folder.exists() && is_own(folder)? {
         fs::remove_dir_all(folder)
             .with_context(|| format!("failed to remove `{}`", folder.display()))?;
     }
@@ -327,6 +328,27 @@ fn make_runtime_directory(dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Refuses the runtime directory of somebody else: after a restart of the host, any user can create one of its name
+/// under `/tmp`, and would be trusted as the supervisor.
+fn check_runtime_directory(dir: &Path) -> anyhow::Result<()> {
+    let folder = runtime_directory(dir);
+    ensure!(
+        !folder.exists() || is_own(&folder)?,
+        "`{}` is not a directory that only this user can use, so its sockets are not trusted. Remove the link `{}`",
+        folder.display(),
+        dir.join("run").display()
+    );
+    Ok(())
+}
+
+/// Whether a path is a directory of this user that is closed to all others.
+fn is_own(folder: &Path) -> anyhow::Result<bool> {
+    let metadata = fs::symlink_metadata(folder)
+        .with_context(|| format!("failed to inspect `{}`", folder.display()))?;
+    let own = metadata.uid() == rustix::process::geteuid().as_raw();
+    Ok(metadata.is_dir() && own && metadata.mode() & 0o077 == 0)
+}
+
 fn fits(directory: &Path) -> bool {
     directory.join(LONGEST_SOCKET_NAME).as_os_str().len() <= LONGEST_SOCKET_PATH
 }
@@ -339,4 +361,37 @@ fn short_base() -> PathBuf {
         .map(PathBuf::from)
         .filter(|path| path.is_dir())
         .unwrap_or_else(env::temp_dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A lab's directory whose runtime directory is elsewhere, as under a long state directory.
+    #[test]
+    fn a_runtime_directory_of_others_is_not_trusted() {
+        let folder = tempfile::tempdir().unwrap();
+        let (dir, elsewhere) = (folder.path().join("lab"), folder.path().join("elsewhere"));
+        fs::create_dir(&dir).unwrap();
+        fs::create_dir(&elsewhere).unwrap();
+        symlink(&elsewhere, dir.join("run")).unwrap();
+        let set = |mode| fs::set_permissions(&elsewhere, fs::Permissions::from_mode(mode)).unwrap();
+        set(0o700);
+        assert_eq!(status(&dir).unwrap().map(drop), None);
+        for mode in [0o770, 0o701, 0o777] {
+            set(mode);
+            let error = status(&dir).map(drop).unwrap_err().to_string();
+            assert!(error.contains("not trusted"), "{error}");
+            stop(&dir).unwrap_err();
+        }
+        // It is not removed with the link either.
+        fs::write(elsewhere.join("file"), "").unwrap();
+        clear_runtime_directory(&dir).unwrap();
+        assert!(elsewhere.join("file").exists() && !dir.join("run").exists());
+        // A link in the place of the directory is none.
+        symlink(&elsewhere, folder.path().join("second")).unwrap();
+        symlink(folder.path().join("second"), dir.join("run")).unwrap();
+        set(0o700);
+        status(&dir).map(drop).unwrap_err();
+    }
 }

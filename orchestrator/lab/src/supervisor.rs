@@ -31,7 +31,7 @@ use crate::daemon::{self, Daemon};
 use crate::publish::Published;
 use crate::start::{control_socket, libvirt_socket, runtime_directory};
 use crate::wire::{self, Announcement, Incoming, Reply, Request, Status};
-use crate::{host, namespace};
+use crate::{host, logs, namespace};
 
 /// The limit of open files for the relays; the same as in libvirtd's systemd unit.
 const DESCRIPTORS: u64 = 8192;
@@ -109,6 +109,8 @@ struct Supervisor {
     terminate: Signal,
     daemon: Option<Daemon>,
     restart: Option<Instant>,
+    /// The folder of the guests' consoles, beside the lab's.
+    consoles: PathBuf,
     shared: Arc<Shared>,
 }
 
@@ -129,6 +131,7 @@ impl Supervisor {
             terminate: signal(SignalKind::terminate()).context("failed to handle SIGTERM")?,
             daemon,
             restart: None,
+            consoles: dir.with_file_name("console"),
             shared: Arc::new(Shared {
                 published: Mutex::default(),
                 notes,
@@ -142,6 +145,8 @@ impl Supervisor {
         self.reap();
         let mut check = interval(CHECK);
         check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut shorten = interval(logs::INTERVAL);
+        shorten.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let restart = self.restart;
             tokio::select! {
@@ -163,6 +168,7 @@ impl Supervisor {
                         log(format_args!("{error:#}"));
                     }
                 }
+                _ = shorten.tick() => logs::shorten(&self.consoles),
                 _ = self.terminate.recv() => return Ok(()),
                 () = self.shared.stop.notified() => return Ok(()),
             }

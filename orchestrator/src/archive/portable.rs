@@ -335,6 +335,7 @@ mod tests {
             let file = |name: &str| FileName::new(name).unwrap();
             let names = Names {
                 images: BTreeMap::from([("debian".to_owned(), (file("image"), image))]),
+                flattened: BTreeMap::new(),
                 files: BTreeMap::from([(PathBuf::from("/service"), file("service"))]),
                 roms: BTreeMap::new(),
             };

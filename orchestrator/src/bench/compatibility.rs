@@ -1,7 +1,6 @@
 //! What each firmware boots from: each is started with each medium as the only one, and the output on its consoles
 //! decides.
 
-use std::fs;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
@@ -15,7 +14,7 @@ use crate::event::{Scope, seconds};
 use crate::firmware::Roms;
 use crate::image::media::{Media, STARTED};
 use crate::libvirt::{BootNetwork, DomainConfig, Medium, Probe};
-use crate::state::remove_if_there;
+use crate::state::{read_end, remove_if_there};
 
 /// Longer than any of them takes to try the network, even under emulation on a busy host.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -160,7 +159,8 @@ impl Bench {
             Ok(running) => running,
             Err(error) => return Ok(tried(Reached::Refused, chain(&error))),
         };
-        let output = |log| String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned();
+        let output =
+            |log| String::from_utf8_lossy(&read_end(log, 1 << 20).unwrap_or_default()).into_owned();
         let tried = loop {
             let (serial, debug) = (output(&serial), output(&debug));
             let over = began.elapsed() > PATIENCE || self.cancel.is_cancelled();

@@ -14,6 +14,7 @@ use crate::apply::{Now, Run, apply};
 use crate::cancelled::Cancelled;
 use crate::event::Events;
 use crate::execute::Outcome;
+use crate::folder;
 use crate::observe::Extent;
 use crate::report::{self, Style};
 use crate::state::{Home, Lock, Locked, Patience};
@@ -65,6 +66,8 @@ pub(super) async fn outcome(
     let home = context.paths.deployment(&spec.name);
     reported(Style::chosen(change.json), async |events| {
         let _lock = take_lock(&home.lock_file(), change.no_wait, cancel, events).await?;
+        // A killed export left it: none runs while this lock is held.
+        folder::remove(&home.flattened())?;
         let run = Run {
             command: change.command,
             paths: &context.paths,

@@ -1,6 +1,5 @@
 //! Waiting for a guest: until SSH answers, with the firmware that was asked for.
 
-use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,9 +11,12 @@ use super::World;
 use crate::boot::{Boot, Times, Watch};
 use crate::event::Scope;
 use crate::guest::{ConnectError, Guest};
+use crate::state::read_end;
 
 /// From a domain's start to its SSH banner, natively.
 const BOOT: Duration = Duration::from_secs(20);
+/// In bytes: more than that many lines have.
+const LOG_END: u64 = 64 << 10;
 pub(super) const LOG_LINES: usize = 12;
 
 pub(super) fn reach(
@@ -109,7 +111,7 @@ fn how_far(world: &World, domain: &Name, firmware: &Firmware, times: Option<Time
 
 /// The last lines of a console's log, indented.
 fn end_of(log: &Path) -> String {
-    match fs::read(log) {
+    match read_end(log, LOG_END) {
         Ok(bytes) => {
             let text = String::from_utf8_lossy(&bytes);
             let lines: Vec<&str> = text
