@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use pspd::state::{Home, Paths, resolved_origin};
 use pspd::topology;
@@ -191,5 +191,39 @@ fn another_path_to_the_same_folder_is_the_same_project() {
         let file = shown(&project.folder(file));
         let output = project.run(&["--file", &file, "plan"]);
         assert_eq!(output.status.code(), Some(4), "{}", errors(&output));
+    }
+}
+
+#[test]
+fn a_full_or_closed_stderr_changes_neither_work_nor_exit_code() {
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let (reader, closed) = std::io::pipe().unwrap();
+    drop(reader);
+    for stderr in [Stdio::from(full), Stdio::from(closed)] {
+        let project = Project::new();
+        let status = Command::new(env!("CARGO_BIN_EXE_pspd"))
+            .arg("--state-dir")
+            .arg(project.state())
+            .args(["down", "--deployment", "demo", "--volumes"])
+            .stderr(stderr)
+            .status()
+            .unwrap();
+        assert_eq!(status.code(), Some(0));
+        assert!(!project.record().exists());
+    }
+}
+
+#[test]
+fn a_reader_of_stdout_may_go_away() {
+    for arguments in [&["completions", "bash"][..], &["schema"], &["--help"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = Command::new(env!("CARGO_BIN_EXE_pspd"))
+            .args(arguments)
+            .stdout(writer)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+        assert_eq!(errors(&output), "", "{arguments:?}");
     }
 }

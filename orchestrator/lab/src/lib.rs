@@ -125,6 +125,8 @@ impl Lab {
         command.arg("--").args(argv);
         command.env("PATH", host::search_path());
         command.env("LIBVIRT_DEFAULT_URI", self.libvirt_uri());
+        // It would win over the other.
+        command.env_remove("VIRSH_DEFAULT_CONNECT_URI");
         Ok(command)
     }
 

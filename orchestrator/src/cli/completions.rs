@@ -1,5 +1,7 @@
 //! `pspd completions`: prints completion scripts for shells.
 
+use std::io::Write as _;
+
 use clap::CommandFactory as _;
 
 use super::exit::Exit;
@@ -11,11 +13,8 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
-    clap_complete::generate(
-        args.shell,
-        &mut super::Cli::command(),
-        "pspd",
-        &mut crate::terminal::raw(),
-    );
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut super::Cli::command(), "pspd", &mut script);
+    crate::terminal::raw().write_all(&script)?;
     Ok(Exit::Done)
 }

@@ -248,7 +248,7 @@ pub(super) fn cancelled_by_signals() -> anyhow::Result<CancellationToken> {
             if second {
                 // Without stderr, the exit code is the only way to say it.
                 let _ = writeln!(
-                    std::io::stderr(),
+                    crate::terminal::err(),
                     "interrupted again; what this run created is left. Run `pspd up` to continue, or `pspd down`"
                 );
                 std::process::exit(Exit::Interrupted as i32);

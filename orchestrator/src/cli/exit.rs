@@ -1,6 +1,6 @@
 //! Exit codes, and the only place where errors are printed.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 /// The exit codes of a command. The numbers are stable and documented in `pspd --help`.
@@ -27,6 +27,9 @@ pub(super) struct Coded {
 /// Turns a command's result into the exit code of the process, and prints an error with its causes.
 pub(super) fn code(result: anyhow::Result<Exit>) -> ExitCode {
     let exit = result.unwrap_or_else(|error| {
+        if is_closed_pipe(&error) {
+            return Exit::Done;
+        }
         let exit = error
             .downcast_ref::<Coded>()
             .map_or(Exit::Failed, |coded| coded.exit);
@@ -35,6 +38,15 @@ pub(super) fn code(result: anyhow::Result<Exit>) -> ExitCode {
         exit
     });
     ExitCode::from(exit as u8)
+}
+
+/// Whether the error is that the reader of stdout went away, as `head` does: it has what it wants. Errors of other pipes
+/// and sockets say what was attempted.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+        && error.chain().count() == 1
 }
 
 fn render(error: &anyhow::Error) -> String {
@@ -47,7 +59,17 @@ fn render(error: &anyhow::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use anyhow::{Context as _, anyhow};
+
+    #[test]
+    fn a_closed_pipe_is_no_failure_where_only_output_was_written() {
+        let closed = || io::Error::from(io::ErrorKind::BrokenPipe);
+        assert!(super::is_closed_pipe(&closed().into()));
+        let sent = Err::<(), _>(closed()).context("failed to send");
+        assert!(!super::is_closed_pipe(&sent.expect_err("it is an error")));
+    }
 
     #[test]
     fn an_error_is_printed_with_its_causes_in_order() {

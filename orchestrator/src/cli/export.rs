@@ -131,7 +131,7 @@ async fn export(
             print_result(args, packed, paused(&outcome), began.elapsed())?;
         }
         packed => {
-            report::summary(&outcome, "export", &spec, Style::chosen(args.json))?;
+            report::summary(&outcome, "export", &spec, Style::chosen(args.json));
             print_rest(args, &outcome, packed)?;
         }
     }

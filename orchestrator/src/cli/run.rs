@@ -1,6 +1,5 @@
 //! What commands that change a deployment share: the lock, [`apply`], and the summary.
 
-use std::io::Write as _;
 use std::path::Path;
 
 use pspd_model::plan::{DomainStep, Plan, StepId};
@@ -41,13 +40,13 @@ pub(super) async fn change(
 ) -> anyhow::Result<Exit> {
     let outcome = match outcome(context, &spec, &change, &cancel, plan).await {
         Err(error) if Cancelled::is_cause_of(&error) => {
-            writeln!(std::io::stderr(), "interrupted; nothing was changed")?;
+            report::say("interrupted; nothing was changed\n");
             return Ok(Exit::Interrupted);
         }
         outcome => outcome?,
     };
     let style = Style::chosen(change.json);
-    report::summary(&outcome, change.command, &spec, style)?;
+    report::summary(&outcome, change.command, &spec, style);
     if style != Style::Json {
         let home = context.paths.deployment(&spec.name);
         print_boots(&home, &spec, &outcome)?;
@@ -154,5 +153,6 @@ fn print_boots(home: &Home, spec: &Spec, outcome: &Outcome) -> anyhow::Result<()
         outcome.ended.iter().any(|one| one.step.id == id)
     });
     let table = report::boots(boots.iter().map(|(name, boot)| (name, boot)));
-    Ok(write!(crate::terminal::err(), "{table}")?)
+    report::say(table);
+    Ok(())
 }

@@ -1,5 +1,6 @@
 //! `pspd ssh`: opens a shell or runs a command in a domain, with the system's `ssh`.
 
+use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
@@ -16,7 +17,10 @@ use crate::reach::Reach;
 pub(super) struct Args {
     /// The domain
     name: String,
-    /// A command to run instead of a shell
+    /// Pass the standard input to the command, also where it is no terminal
+    #[arg(short = 'i', long)]
+    stdin: bool,
+    /// A command to run instead of a shell. One argument is a line for the guest's shell; several are passed as they are
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
 }
@@ -33,9 +37,48 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     };
     let home = context.paths.deployment(&spec.name);
     let arguments = openssh_arguments(&home, &spec, &name, &identity, proxy)?;
-    let error = Command::new("ssh")
-        .args(arguments)
-        .args(args.command)
-        .exec();
+    let mut ssh = Command::new("ssh");
+    // A script that calls this command may read its own input.
+    if !args.command.is_empty() && !args.stdin && !std::io::stdin().is_terminal() {
+        ssh.arg("-n");
+    }
+    let error = ssh.args(arguments).args(remote(args.command)).exec();
     Err(error).context("failed to run `ssh`. Install openssh-client")
+}
+
+/// The command for the guest's shell, which splits what it gets: several arguments are quoted, so that it does not.
+fn remote(command: Vec<String>) -> Vec<String> {
+    match command.as_slice() {
+        [] | [_] => command,
+        _ => command.iter().map(|argument| quoted(argument)).collect(),
+    }
+}
+
+fn quoted(argument: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
+    if !argument.is_empty() && argument.chars().all(plain) {
+        return argument.to_owned();
+    }
+    format!("'{}'", argument.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_arguments_reach_the_command_as_they_are() {
+        for (command, expected) in [
+            (vec![], vec![]),
+            (vec!["uptime; ls"], vec!["uptime; ls"]),
+            (vec!["sh", "-c", "echo a b"], vec!["sh", "-c", "'echo a b'"]),
+            (
+                vec!["echo", "", "it's", "$HOME"],
+                vec!["echo", "''", r"'it'\''s'", "'$HOME'"],
+            ),
+        ] {
+            let command = command.into_iter().map(str::to_owned).collect();
+            assert_eq!(remote(command), expected);
+        }
+    }
 }

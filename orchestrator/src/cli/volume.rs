@@ -39,7 +39,7 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     )?;
     if !context.paths.deployment(&spec.name).exists() {
         writeln!(
-            std::io::stderr(),
+            crate::terminal::err(),
             "deployment `{}` does not exist on this host; nothing to do",
             spec.name
         )?;

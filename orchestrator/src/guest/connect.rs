@@ -40,7 +40,10 @@ pub enum ConnectError {
          If you replaced it on purpose, recreate the guest with `pspd down && pspd up`"
     )]
     HostKey { domain: Name, address: SocketAddr },
-    #[error("`{domain}` ({address}) rejected the deployment's key: {cause}")]
+    #[error(
+        "`{domain}` ({address}) rejected the deployment's key: {cause}. If that key was lost and created again, recreate the \
+         guest with `pspd down && pspd up`, which keeps data volumes"
+    )]
     Authentication {
         domain: Name,
         address: SocketAddr,

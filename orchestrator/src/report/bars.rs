@@ -21,11 +21,15 @@ pub(super) struct Bars {
     running: BTreeMap<String, Vec<String>>,
 }
 
+fn steps_style(count: usize) -> ProgressStyle {
+    let noun = if count == 1 { "step" } else { "steps" };
+    style(&format!("{{elapsed:>5}} {{bar:24}} {{pos}}/{{len}} {noun}"))
+}
+
 impl Bars {
     pub(super) fn new() -> Bars {
         let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(RATE));
-        let steps = all
-            .add(ProgressBar::new(0).with_style(style("{elapsed:>5} {bar:24} {pos}/{len} steps")));
+        let steps = all.add(ProgressBar::new(0).with_style(steps_style(0)));
         steps.enable_steady_tick(TICK);
         Bars {
             all,
@@ -37,7 +41,10 @@ impl Bars {
 
     pub(super) fn draw(&mut self, event: &Event) {
         match event {
-            Event::Planned { steps } => self.steps.set_length(*steps as u64),
+            Event::Planned { steps } => {
+                self.steps.set_style(steps_style(*steps));
+                self.steps.set_length(*steps as u64);
+            }
             Event::Started {
                 step,
                 subject,

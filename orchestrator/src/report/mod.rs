@@ -9,6 +9,7 @@ mod plan;
 mod summary;
 pub mod trace;
 
+use std::fmt::Display;
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Instant;
 
@@ -51,6 +52,11 @@ impl Style {
     }
 }
 
+/// Writes to stderr for people. A reader that went away, or a full disk, changes neither the work nor the exit code.
+pub fn say(text: impl Display) {
+    let _ = write!(crate::terminal::err(), "{text}");
+}
+
 /// Draws events until all senders are dropped.
 pub async fn follow(mut events: UnboundedReceiver<Event>, style: Style) -> anyhow::Result<()> {
     match style {
@@ -65,7 +71,7 @@ pub async fn follow(mut events: UnboundedReceiver<Event>, style: Style) -> anyho
             let mut lines = lines::Lines::new();
             while let Some(event) = events.recv().await {
                 if let Some(line) = lines.line(&event) {
-                    writeln!(crate::terminal::err(), "{line}")?;
+                    say(format_args!("{line}\n"));
                 }
             }
         }
@@ -74,7 +80,8 @@ pub async fn follow(mut events: UnboundedReceiver<Event>, style: Style) -> anyho
             while let Some(event) = events.recv().await {
                 let mut line = serde_json::to_value(&event)?;
                 line["at"] = seconds(began.elapsed()).into();
-                writeln!(crate::terminal::out(), "{line}")?;
+                // The same holds for the reader of the events.
+                let _ = writeln!(crate::terminal::out(), "{line}");
             }
         }
     }

@@ -8,18 +8,18 @@ use pspd_model::plan::{Phase, Step};
 use pspd_model::spec::Spec;
 use serde_json::json;
 
-use super::{Style, counted};
+use super::{Style, counted, say};
 use crate::event::seconds;
 use crate::execute::{Ended, Outcome};
 
 /// Prints the result of a run on stderr, or with [`Style::Json`] as the last line on stdout.
-pub fn summary(outcome: &Outcome, command: &str, spec: &Spec, style: Style) -> anyhow::Result<()> {
+pub fn summary(outcome: &Outcome, command: &str, spec: &Spec, style: Style) {
     if style == Style::Json {
-        writeln!(crate::terminal::out(), "{}", as_json(outcome, command))?;
+        // A reader that went away changes no exit code.
+        let _ = writeln!(crate::terminal::out(), "{}", as_json(outcome, command));
     } else {
-        write!(crate::terminal::err(), "{}", render(outcome, command, spec))?;
+        say(render(outcome, command, spec));
     }
-    Ok(())
 }
 
 fn as_json(outcome: &Outcome, command: &str) -> serde_json::Value {

@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -28,7 +28,24 @@ pub fn read_if_there(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
     match fs::read(path) {
         Ok(content) => Ok(Some(content)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("failed to read `{}`", path.display())),
+        Err(error) => {
+            Err(denied(path, error)).with_context(|| format!("failed to read `{}`", path.display()))
+        }
+    }
+}
+
+/// Adds to an error of permission whose file it is: a command of root on a user's state leaves root's files in it.
+pub(super) fn denied(path: &Path, error: std::io::Error) -> anyhow::Error {
+    let owner = fs::symlink_metadata(path).map(|found| found.uid());
+    let own = rustix::process::geteuid().as_raw();
+    match owner {
+        Ok(owner) if error.kind() == ErrorKind::PermissionDenied && owner != own => {
+            let folder = path.parent().unwrap_or(path).display();
+            anyhow::anyhow!(
+                "{error}: it belongs to user {owner}, and this is user {own}. Run `sudo chown -R {own} {folder}`"
+            )
+        }
+        _ => error.into(),
     }
 }
 

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use tokio_util::sync::CancellationToken;
 
 use super::create_private;
+use super::files::denied;
 
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -92,6 +93,7 @@ fn open(path: &Path) -> anyhow::Result<File> {
         .mode(0o600);
     options
         .open(path)
+        .map_err(|error| denied(path, error))
         .with_context(|| format!("failed to open the lock `{}`", path.display()))
 }
 

@@ -3,11 +3,12 @@
 use super::builder::PlanBuilder;
 use super::digest::domain_digest;
 use super::order::Order;
+use super::step::sizes;
 use super::{Action, DomainStep, PlanError, SavedState, StepId, remove, rename};
 use crate::definition::{Affect, DomainDefinition, Interface, KernelSource, Ownership, VolumeDisk};
 use crate::intent::Intent;
 use crate::observed::{Attached, Base, Crash, Defined, LabState, Observed, ObservedDomain, Power};
-use crate::spec::{Boot, Digest, DomainSpec, Firmware, ImageSource, Range, Size, Spec};
+use crate::spec::{Boot, Digest, DomainSpec, Firmware, ImageSource, Size, Spec};
 
 /// Plans one domain of the spec.
 pub(super) struct DomainPlanner<'a> {
@@ -264,20 +265,20 @@ impl<'a> DomainPlanner<'a> {
     fn resize(&self, defined: &Defined, plan: &mut PlanBuilder) {
         let domain = self.domain;
         let (memory, vcpus) = (domain.memory, domain.vcpus);
+        let stays_on = self.power().has_process() && !plan.has(&self.id(DomainStep::Stop));
+        let live = defined.live_maximum.filter(|_| stays_on);
         if (defined.memory, defined.vcpus) == (memory, vcpus)
             || self.intent.holds_memory(&domain.name)
         {
+            if live.is_some_and(|live| live != (memory.maximum, vcpus.maximum)) {
+                plan.note(waits_for_start(domain));
+            }
             return;
         }
         let maximum_changes =
             (defined.memory.maximum, defined.vcpus.maximum) != (memory.maximum, vcpus.maximum);
-        let stays_on = self.power().has_process() && !plan.has(&self.id(DomainStep::Stop));
-        let live = defined.live_maximum.filter(|_| stays_on);
         if live.is_some() && maximum_changes {
-            plan.note(format!(
-                "`{}` gets its new maximum at its next start",
-                domain.name
-            ));
+            plan.note(waits_for_start(domain));
         }
         let mut affects = |fits: bool, wanted: String, most: String| {
             if live.is_some() && !fits {
@@ -367,11 +368,8 @@ impl<'a> DomainPlanner<'a> {
     }
 }
 
-fn sizes(memory: Range<Size>, vcpus: Range<u32>) -> String {
-    format!(
-        "{} of {} and {} of {} vCPUs",
-        memory.current, memory.maximum, vcpus.current, vcpus.maximum
-    )
+fn waits_for_start(domain: &DomainSpec) -> String {
+    format!("`{}` gets its new maximum at its next start", domain.name)
 }
 
 pub(super) fn grows(disk: &str, have: Size, want: Size) -> Result<bool, PlanError> {

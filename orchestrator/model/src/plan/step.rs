@@ -1,5 +1,6 @@
 //! A plan as plain data.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -366,10 +367,7 @@ impl Action {
             Action::Wake { .. } => "wake up".into(),
             Action::Merge { .. } => "merge the snapshot of its disks".into(),
             Action::Resize { memory, vcpus, .. } => {
-                format!(
-                    "set {} of {} and {} of {} vCPUs",
-                    memory.current, memory.maximum, vcpus.current, vcpus.maximum
-                )
+                format!("set {}", sizes(*memory, *vcpus))
             }
             Action::Stop { mode, .. } => match mode {
                 StopMode::Shutdown => "shut down".into(),
@@ -400,6 +398,20 @@ impl Action {
     }
 }
 
+/// A size with its maximum, where that is another.
+pub(super) fn sizes(memory: Range<Size>, vcpus: Range<u32>) -> String {
+    format!("{} and {} vCPUs", of(memory), of(vcpus))
+}
+
+fn of<T: PartialEq + fmt::Display>(range: Range<T>) -> String {
+    let Range { current, maximum } = range;
+    if current == maximum {
+        current.to_string()
+    } else {
+        format!("{current} of {maximum}")
+    }
+}
+
 fn shown(release: &Option<Digest>) -> String {
     release
         .as_ref()
@@ -418,5 +430,21 @@ impl Step {
 
     pub fn title(&self) -> String {
         self.action.title()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_maximum_is_shown_where_it_is_another() {
+        let range = |current, maximum| Range { current, maximum };
+        let memory = Range {
+            current: Size::mib(640),
+            maximum: Size::mib(640),
+        };
+        assert_eq!(sizes(memory, range(1, 2)), "640 MiB and 1 of 2 vCPUs");
+        assert_eq!(sizes(memory, range(2, 2)), "640 MiB and 2 vCPUs");
     }
 }

@@ -298,7 +298,17 @@ fn memory_applies_live_and_a_maximum_waits() {
     };
     let plan = up(&spec, &world).unwrap();
     insta::assert_snapshot!(lines(&plan), @"d0/resize after []: it has 512 MiB of 1 GiB and 1 of 2 vCPUs");
-    assert_eq!(plan.notes, ["`d0` gets its new maximum at its next start"]);
+    let note = "`d0` gets its new maximum at its next start";
+    assert_eq!(plan.notes, [note]);
+    // It is recalled until that start.
+    let mut later = world;
+    later.apply(&plan, usize::MAX, &spec);
+    let plan = up(&spec, &later).unwrap();
+    assert_eq!((plan.steps, plan.notes), (vec![], vec![note.to_owned()]));
+    later.domain(&name("d0")).power = Power::Off;
+    let plan = up(&spec, &later).unwrap();
+    later.apply(&plan, usize::MAX, &spec);
+    assert_eq!(up(&spec, &later).unwrap().notes, [""; 0]);
 }
 
 #[test]
