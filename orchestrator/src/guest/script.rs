@@ -281,13 +281,15 @@ else
     switch_to {digest}
 fi
 restart || {{ echo failed; exit 0; }}
-# Files that an earlier release put elsewhere, and this one does not.
-sed -n 's|^[0-9a-f]* *[0-7]* \(/.*\)|\1|p' releases/*/.complete | sort -u | while read -r path; do
-    grep -q "^[0-9a-f]* *[0-7]* $path\$" releases/{digest}/.complete || rm -f "$path"
-done
 before=$(release previous)
 for old in releases/*; do
-    case "${{old##*/}}" in {digest} | "$before") ;; *) rm -rf "$old" ;; esac
+    case "${{old##*/}}" in {digest} | "$before") continue ;; esac
+    # What it put elsewhere goes with it, unless a release that stays has it as well.
+    sed -n 's|^[0-9a-f]* *[0-7]* \(/.*\)|\1|p' "$old/.complete" 2>/dev/null | while read -r path; do
+        cat releases/{digest}/.complete "releases/$before/.complete" 2>/dev/null |
+            grep -q "^[0-9a-f]* *[0-7]* $path\$" || rm -f "$path"
+    done
+    rm -rf "$old"
 done
 echo restarted
 "#
