@@ -7,6 +7,7 @@
 mod call_log;
 pub mod callers;
 pub mod channel;
+mod described;
 pub mod error;
 pub mod export;
 mod health;

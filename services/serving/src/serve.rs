@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use http::{Request, Response};
+use prost::Message as _;
+use prost_types::FileDescriptorSet;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
@@ -17,9 +19,11 @@ use tonic::server::NamedService;
 use tonic::service::RoutesBuilder;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
+use tonic_reflection::server as reflection;
 
 use crate::callers::Admit;
 use crate::channel::Dependency;
+use crate::described::{Describe, READ_LIMIT};
 use crate::export;
 use crate::health::{Fault, Health, Need};
 use crate::incoming::connections;
@@ -101,13 +105,12 @@ pub async fn serve(
         .map(|(dependency, service)| Need::new(dependency, service))
         .collect();
     let (reporter, health_service) = tonic_health::server::health_reporter();
-    let health = Health::new(reporter, names, &needs).await;
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(pspd_proto::DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()
-        .context("failed to read the protocols' descriptors")?;
-    routes.add_service(health_service).add_service(reflection);
+    let health = Health::new(reporter, names.clone(), &needs).await;
+    let unreadable = "failed to describe the services";
+    routes
+        .add_service(health_service)
+        .add_service(reflection(&names)?.build_v1().context(unreadable)?)
+        .add_service(reflection(&names)?.build_v1alpha().context(unreadable)?);
 
     let server = Server::builder()
         .tcp_nodelay(true)
@@ -115,6 +118,7 @@ pub async fn serve(
         .max_concurrent_streams(STREAMS)
         .initial_connection_window_size(windows::CONNECTION)
         .initial_stream_window_size(windows::STREAM)
+        .http2_max_header_list_size(READ_LIMIT)
         .http2_max_pending_accept_reset_streams(Some(windows::RESETS))
         .http2_max_local_error_reset_streams(Some(windows::RESETS))
         .max_connection_age(CONNECTION_AGE)
@@ -125,6 +129,7 @@ pub async fn serve(
             callers: service.callers.clone().into(),
         })
         .layer(TimeLimits::new()?)
+        .layer(Describe)
         .add_routes(routes.routes());
     let address = listener
         .local_addr()
@@ -154,6 +159,29 @@ pub async fn serve(
     export::flush().await;
     tracing::info!(service = service.name, "stopped");
     Ok(())
+}
+
+/// Describes the services that are served, and no others.
+fn reflection(names: &[&'static str]) -> anyhow::Result<reflection::Builder<'static>> {
+    let mut own = FileDescriptorSet::decode(pspd_proto::DESCRIPTORS)
+        .context("failed to read the protocols' descriptors")?;
+    own.file.retain(|file| {
+        let mut services = file.service.iter();
+        services.any(|service| {
+            let name = format!("{}.{}", file.package(), service.name());
+            names.contains(&name.as_str())
+        })
+    });
+    let builder = reflection::Builder::configure()
+        .register_file_descriptor_set(own)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET);
+    let common = [
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
+    ];
+    let names = names.iter().copied().chain(common);
+    Ok(names.fold(builder, reflection::Builder::with_service_name))
 }
 
 /// Returns only when the deadline has passed. `noticed` ends when health has reported NOT_SERVING for a moment.

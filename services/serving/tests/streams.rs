@@ -1,4 +1,4 @@
-//! Callers that send a frame for each message, and callers that give up many calls.
+//! Callers that send a frame for each message, callers that give up many calls, and calls that no service has.
 
 #![allow(clippy::unwrap_used)]
 
@@ -14,9 +14,9 @@ use pspd_proto::ai::{
     ModelIdentifier, ModelMetrics, PredictRequest, PredictResponse, TrainingData, TrainingStatus,
 };
 use serving::testing::Authority;
-use serving::{Callers, CancellationToken, Services};
+use serving::{Callers, CancellationToken, Services, error};
 use tokio::net::TcpStream;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 /// Begins to read a stream late.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -149,4 +149,126 @@ async fn calls_that_are_given_up_do_not_end_others() {
     send(&mut body, framed(&TrainingData::default())).await;
     body.send_data(Bytes::new(), true).unwrap();
     assert_eq!(innocent.await.unwrap().status(), 200);
+}
+
+/// Calls with one message, and returns the code and the reason of the error.
+async fn failing(
+    requests: &h2::client::SendRequest<Bytes>,
+    request: http::Request<()>,
+    message: &'static [u8],
+) -> (Code, String) {
+    let mut requests = requests.clone().ready().await.unwrap();
+    let (response, mut body) = requests.send_request(request, false).unwrap();
+    // The answer may come first.
+    let _refused = body.send_data(Bytes::from_static(message), true);
+    let response = response.await.unwrap();
+    assert_eq!(response.status(), 200);
+    let status = Status::from_header_map(response.headers()).unwrap();
+    (status.code(), error::describe(&status).reason)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_of_the_protocol_are_described() {
+    let address = start().await;
+    let requests = connect(address).await;
+    let other = http::Request::post(format!("http://{address}/no.Service/Method"))
+        .header("content-type", "application/grpc")
+        .body(())
+        .unwrap();
+    let mut large = call(address, "Predict");
+    let value = "x".repeat(20_000).parse().unwrap();
+    large.headers_mut().insert("large", value);
+    let table = [
+        (
+            call(address, "Nothing"),
+            &b"\0\0\0\0\0"[..],
+            Code::Unimplemented,
+            "METHOD_UNKNOWN",
+        ),
+        (other, b"\0\0\0\0\0", Code::Unimplemented, "METHOD_UNKNOWN"),
+        (
+            call(address, "Predict"),
+            b"\0\0\0\0\x02\x0a\xff",
+            Code::InvalidArgument,
+            "MESSAGE_MALFORMED",
+        ),
+        (
+            large,
+            b"\0\0\0\0\0",
+            Code::ResourceExhausted,
+            "METADATA_TOO_LARGE",
+        ),
+    ];
+    for (request, message, code, reason) in table {
+        let path = request.uri().to_string();
+        let answer = failing(&requests, request, message).await;
+        assert_eq!(answer, (code, reason.to_owned()), "{path}");
+    }
+}
+
+/// The services that reflection lists, by both of its versions.
+#[tokio::test(flavor = "multi_thread")]
+async fn reflection_lists_what_is_served() {
+    use tonic_reflection::pb::{v1, v1alpha};
+
+    let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", start().await));
+    let channel = channel.unwrap().connect().await.unwrap();
+    let expected = [
+        "ai.AiService",
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
+    ];
+    let request = v1::ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(v1::server_reflection_request::MessageRequest::ListServices(
+            String::new(),
+        )),
+    };
+    let mut client = v1::server_reflection_client::ServerReflectionClient::new(channel.clone());
+    let answers = client.server_reflection_info(stream::iter([request])).await;
+    let answer = answers
+        .unwrap()
+        .into_inner()
+        .message()
+        .await
+        .unwrap()
+        .unwrap();
+    let Some(v1::server_reflection_response::MessageResponse::ListServicesResponse(listed)) =
+        answer.message_response
+    else {
+        panic!("another answer");
+    };
+    let names: Vec<String> = listed
+        .service
+        .into_iter()
+        .map(|service| service.name)
+        .collect();
+    assert_eq!(names, expected);
+
+    let request = v1alpha::ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(
+            v1alpha::server_reflection_request::MessageRequest::ListServices(String::new()),
+        ),
+    };
+    let mut client = v1alpha::server_reflection_client::ServerReflectionClient::new(channel);
+    let answers = client.server_reflection_info(stream::iter([request])).await;
+    let answer = answers
+        .unwrap()
+        .into_inner()
+        .message()
+        .await
+        .unwrap()
+        .unwrap();
+    let Some(v1alpha::server_reflection_response::MessageResponse::ListServicesResponse(listed)) =
+        answer.message_response
+    else {
+        panic!("another answer");
+    };
+    let names: Vec<String> = listed
+        .service
+        .into_iter()
+        .map(|service| service.name)
+        .collect();
+    assert_eq!(names, expected);
 }
