@@ -1,0 +1,526 @@
+//! Small inputs cost little, whatever is in them: 1 s of processor time and 128 MiB for 1 MiB.
+
+#![allow(clippy::unwrap_used)] // clippy exempts tests, but not the functions that they share
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use pspd_model::spec::Digest;
+use serde_json::{Value, json};
+
+/// Of the program as users have it, and of one that is not optimized.
+const SECONDS: f64 = if cfg!(debug_assertions) { 15.0 } else { 1.0 };
+const MEMORY: u64 = 128 << 20;
+const LARGEST: usize = 1 << 20;
+
+/// What a process took.
+#[derive(Debug)]
+struct Cost {
+    seconds: f64,
+    /// The most that was resident at once, in bytes.
+    memory: u64,
+}
+
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Place {
+        Place(tempfile::tempdir().unwrap())
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pspd"));
+        command
+            .args(["--state-dir", "state", "--cache-dir", "cache"])
+            .args(arguments)
+            .current_dir(self.0.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(self.at("said")).unwrap());
+        command
+    }
+
+    /// Runs `pspd`, which must refuse `input` within the budget and leave nothing. Returns what it said.
+    #[track_caller]
+    fn refuses(&self, what: &str, input: &Path, arguments: &[&str]) -> String {
+        assert!(
+            fs::metadata(input).unwrap().len() as usize <= LARGEST,
+            "{what}"
+        );
+        let (code, cost) = measured(self.command(arguments));
+        let said = String::from_utf8_lossy(&fs::read(self.at("said")).unwrap()).into_owned();
+        let start = said.chars().take(600).collect::<String>();
+        assert!(
+            code != Some(0) && code.is_some(),
+            "{what}: {code:?}, {start}"
+        );
+        assert!(cost.seconds <= SECONDS, "{what}: {cost:?}, {start}");
+        assert!(cost.memory <= MEMORY, "{what}: {cost:?}, {start}");
+        assert!(said.len() < 100_000, "{what}: said {} bytes", said.len());
+        let mut left = fs::read_dir(self.at("state/deployments"))
+            .into_iter()
+            .flatten();
+        assert!(
+            left.next().is_none() && !self.at("cache").exists(),
+            "{what}"
+        );
+        assert!(
+            !self.at("demo").exists() && !self.at(".demo.importing").exists(),
+            "{what}"
+        );
+        said
+    }
+}
+
+/// Runs a command to its end and looks at its costs all the time: both only grow.
+fn measured(mut command: Command) -> (Option<i32>, Cost) {
+    let mut child = command.spawn().unwrap();
+    let folder = PathBuf::from(format!("/proc/{}", child.id()));
+    let mut cost = Cost {
+        seconds: 0.0,
+        memory: 0,
+    };
+    let began = Instant::now();
+    loop {
+        if let Some((seconds, memory)) = observed(&folder) {
+            cost.seconds = cost.seconds.max(seconds);
+            cost.memory = cost.memory.max(memory);
+        }
+        if let Some(status) = child.try_wait().unwrap() {
+            return (status.code(), cost);
+        }
+        if cost.seconds > 4.0 * SECONDS
+            || cost.memory > 8 * MEMORY
+            || began.elapsed().as_secs() > 300
+        {
+            child.kill().unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(3));
+    }
+}
+
+/// proc_pid_stat(5) and proc_pid_status(5).
+fn observed(folder: &Path) -> Option<(f64, u64)> {
+    let status = fs::read_to_string(folder.join("status")).ok()?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let peak: u64 = peak?.trim().strip_suffix(" kB")?.parse().ok()?;
+    let stat = fs::read_to_string(folder.join("stat")).ok()?;
+    let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
+    let ticks: u64 = fields[11].parse::<u64>().ok()? + fields[12].parse::<u64>().ok()?;
+    // The unit of all of Linux's architectures that pspd runs on.
+    Some((ticks as f64 / 100.0, peak << 10))
+}
+
+const HEAD: &str = "name: demo\nimages: {debian: {recipe: .}}\n";
+
+fn domains(count: usize, of: impl Fn(usize) -> String) -> String {
+    let domains: Vec<String> = (0..count)
+        .map(|index| format!("d{index}: {{image: debian, {}}}", of(index)))
+        .collect();
+    format!("{HEAD}domains: {{{}}}\n", domains.join(", "))
+}
+
+const SERVICE: &str = "service: {binary: topology.yaml, port: 1, health: h}";
+
+#[test]
+fn small_topologies_cost_little() {
+    let long = "x".repeat(500_000);
+    let list = |count: usize| {
+        (0..count)
+            .map(|index| format!("d{index}"))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let keys: String = (0..5000).map(|index| format!("k{index}: 1, ")).collect();
+    let anchors: String = (0..20).map(|index| format!("&a{index} [")).collect();
+    let levels: String = ('b'..='z')
+        .zip('a'..='y')
+        .map(|(to, from)| {
+            format!(
+                "{to}: &{to} {{<<: [{}]}}\n",
+                vec![format!("*{from}"); 40].join(", ")
+            )
+        })
+        .collect();
+    let names = |count: usize| domains(count, |_| "depends_on: [nobody, none]".to_owned());
+    let cases = [
+        (
+            "aliases of a text",
+            format!(
+                "{HEAD}domains: {{}}\na: &a {long}\nb: [{}]\n",
+                "*a, ".repeat(49_000)
+            ),
+        ),
+        (
+            "nested aliases",
+            format!(
+                "{HEAD}domains: {{}}\na: &a {{x: 1}}\n{}",
+                levels.replace("<<: [", "x: [")
+            ),
+        ),
+        (
+            "nested merges",
+            format!("{HEAD}domains: {{}}\na: &a {{x: 1}}\n{levels}"),
+        ),
+        (
+            "many merges",
+            format!(
+                "{HEAD}domains: {{}}\na: &a {{{keys}}}\nb: {{{}}}\n",
+                "<<: *a, ".repeat(4000)
+            ),
+        ),
+        (
+            "nested anchors",
+            format!(
+                "{HEAD}domains: {{}}\na: {anchors}{}{}\n",
+                "1, ".repeat(40_000),
+                "]".repeat(20)
+            ),
+        ),
+        ("all names in each fault", names(1000)),
+        (
+            "long names in each fault",
+            names(900).replace("d", &"d".repeat(40)),
+        ),
+        (
+            "a circle",
+            domains(1000, |index| {
+                format!("depends_on: [d{}], {SERVICE}", (index + 1) % 1000)
+            }),
+        ),
+        (
+            "a dense network",
+            domains(180, |_| format!("depends_on: [{}], {SERVICE}", list(180))),
+        ),
+        (
+            "many dependencies",
+            domains(1, |_| {
+                format!("depends_on: [{}]", "nobody, ".repeat(45_000))
+            }),
+        ),
+        (
+            "many ports",
+            domains(1, |_| {
+                format!(
+                    "publish: [{}]",
+                    (0..40_000)
+                        .map(|index| format!(
+                            "\"127.0.{}.{}:80:80\", ",
+                            index / 200,
+                            index % 200 + 1
+                        ))
+                        .collect::<String>()
+                )
+            }) + "x: 1\n",
+        ),
+        (
+            "one port",
+            domains(1, |_| {
+                format!("publish: [{}]", "\"80:80\", ".repeat(45_000))
+            }),
+        ),
+        (
+            "many disks",
+            domains(1, |_| {
+                format!(
+                    "disks: {{{}}}",
+                    (0..12_000)
+                        .map(|index| format!("v{index}: {{size: 1 GiB, mount: /data/{index}}}, "))
+                        .collect::<String>()
+                )
+            }) + "x: 1\n",
+        ),
+        (
+            "many variables",
+            domains(1, |_| {
+                format!(
+                    "service: {{environment: {{{}}}}}",
+                    (0..45_000)
+                        .map(|index| format!("A{index}: \"\\r\", "))
+                        .collect::<String>()
+                )
+            }),
+        ),
+        (
+            "many images",
+            format!("{HEAD}domains: {{}}\n").replace(
+                "images: {",
+                &format!(
+                    "images: {{{}",
+                    (0..12_000)
+                        .map(|index| format!("i{index}: {{recipe: .}}, "))
+                        .collect::<String>()
+                ),
+            ),
+        ),
+        (
+            "many unknown keys",
+            format!(
+                "{HEAD}domains: {{}}\n{}",
+                (0..20_000)
+                    .map(|index| format!("domain{index}: 1\n"))
+                    .collect::<String>()
+            ),
+        ),
+        (
+            "one long key",
+            format!("{HEAD}domains: {{}}\n? {long}\n: 1\n"),
+        ),
+        (
+            "deep lists",
+            format!("{HEAD}domains: {}\n", "[".repeat(500_000)),
+        ),
+        (
+            "deep mappings",
+            format!("{HEAD}domains: {}\n", "{a: ".repeat(200_000)),
+        ),
+        (
+            "many quotes",
+            format!("{HEAD}domains: {}\n", "\"".repeat(900_000)),
+        ),
+        (
+            "many question marks",
+            format!("{HEAD}domains: {}\n", "? ".repeat(400_000)),
+        ),
+        (
+            "many dashes",
+            format!("{HEAD}domains:\n {}\n", "- ".repeat(400_000)),
+        ),
+        (
+            "many documents",
+            format!("{HEAD}domains: {{}}\n{}", "---\n".repeat(200_000)),
+        ),
+        (
+            "many comments",
+            format!("{HEAD}{}", "# domains:\n".repeat(90_000)),
+        ),
+        (
+            "many tags",
+            format!("{HEAD}domains: {}\n", "!a ".repeat(300_000)),
+        ),
+        (
+            "spaces",
+            format!("{HEAD}domains:{}\n", " \n".repeat(500_000)),
+        ),
+    ];
+    for (what, text) in cases {
+        let place = Place::new();
+        let path = place.at("topology.yaml");
+        fs::write(&path, text).unwrap();
+        place.refuses(what, &path, &["plan", "--file", "topology.yaml"]);
+    }
+}
+
+#[test]
+fn what_is_not_a_topology_is_refused_at_once() {
+    let place = Place::new();
+    let pipe = place.at("pipe");
+    assert!(
+        Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let (code, cost) = measured(place.command(&["plan", "--file", "pipe"]));
+    assert_eq!(code, Some(3), "{cost:?}");
+    let secret = place.at("shadow");
+    fs::write(&secret, "root:$6$sesame:19000:0:99999:7:::\n").unwrap();
+    let said = place.refuses("a secret", &secret, &["plan", "--file", "shadow"]);
+    assert!(!said.contains("sesame"), "{said}");
+    let huge = place.at("huge");
+    fs::File::create(&huge).unwrap().set_len(1 << 40).unwrap();
+    let (code, cost) = measured(place.command(&["plan", "--file", "huge"]));
+    assert_eq!(code, Some(3), "{cost:?}");
+    assert!(cost.memory < MEMORY, "{cost:?}");
+}
+
+fn file(name: &str, content: &[u8], kind: Value) -> Value {
+    json!({"name": name, "size": content.len(), "sha256": Digest::of(content), "content": kind})
+}
+
+/// An archive of these files, whatever its manifest says of them.
+fn tar(manifest: &[u8], files: &[(&str, &[u8])]) -> Vec<u8> {
+    let sum = format!("{}  manifest.json\n", Digest::of(manifest));
+    let mut tar = tar::Builder::new(Vec::new());
+    let own: [(&str, &[u8]); 2] = [
+        ("manifest.json.sha256", sum.as_bytes()),
+        ("manifest.json", manifest),
+    ];
+    for (name, content) in own.iter().chain(files) {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        header.set_entry_type(tar::EntryType::Regular);
+        tar.append_data(&mut header, format!("vm-export/{name}"), *content)
+            .unwrap();
+    }
+    tar.into_inner().unwrap()
+}
+
+fn spec(image: &[u8], domains: Value) -> Value {
+    json!({"name": "demo", "images": {"base": {"path": "base.qcow2", "sha256": Digest::of(image), "seed": "credentials"}}, "domains": domains})
+}
+
+fn manifest(spec: Value, files: Value) -> Vec<u8> {
+    serde_json::to_vec(&json!({"format": 1, "made_by": "test", "spec": spec, "files": files}))
+        .unwrap()
+}
+
+/// An archive with one image.
+fn with_image(image: &[u8]) -> Vec<u8> {
+    let size = u64::from_be_bytes(image[24..32].try_into().unwrap());
+    let files = json!([file(
+        "base.qcow2",
+        image,
+        json!({"kind": "image", "virtual_size": size})
+    )]);
+    tar(
+        &manifest(spec(image, json!({"web": {"image": "base"}})), files),
+        &[("base.qcow2", image)],
+    )
+}
+
+/// A disk whose L1 table names one L2 table again and again.
+fn one_table_everywhere(entries: u32) -> Vec<u8> {
+    let cluster = 65_536u64;
+    let mut disk = b"QFI\xfb\0\0\0\x03".to_vec();
+    disk.resize(20, 0);
+    disk.extend(16u32.to_be_bytes());
+    disk.extend((u64::from(entries) << 29).to_be_bytes());
+    disk.extend(0u32.to_be_bytes());
+    disk.extend(entries.to_be_bytes());
+    disk.extend((4 * cluster).to_be_bytes());
+    disk.extend(cluster.to_be_bytes());
+    disk.extend(1u32.to_be_bytes());
+    disk.resize(96, 0);
+    disk.extend(4u32.to_be_bytes());
+    disk.extend(104u32.to_be_bytes());
+    disk.resize(4 * cluster as usize, 0);
+    disk[65_536..65_544].copy_from_slice(&(2 * cluster).to_be_bytes());
+    for _ in 0..entries {
+        disk.extend(((3 * cluster) | (1 << 63)).to_be_bytes());
+    }
+    disk
+}
+
+fn xz(bytes: &[u8], dictionary: u32) -> Vec<u8> {
+    let mut options = liblzma::stream::LzmaOptions::new_preset(0).unwrap();
+    options.dict_size(dictionary);
+    let mut filters = liblzma::stream::Filters::new();
+    filters.lzma2(&options);
+    let stream =
+        liblzma::stream::Stream::new_stream_encoder(&filters, liblzma::stream::Check::Crc64);
+    let mut encoder = liblzma::write::XzEncoder::new_stream(Vec::new(), stream.unwrap());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn gz(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// Zeros pack to nearly nothing. Less of them where the test itself is slow.
+const ZEROS: usize = if cfg!(debug_assertions) {
+    32 << 20
+} else {
+    240 << 20
+};
+
+/// An archive with a long file, behind which another one is missing: all of it is read before it is refused.
+fn zeros() -> Vec<u8> {
+    let (zeros, image) = (vec![0; ZEROS], one_table_everywhere(1));
+    let files = json!([
+        file("README", &zeros, json!({"kind": "plain"})),
+        file(
+            "base.qcow2",
+            &image,
+            json!({"kind": "image", "virtual_size": 1 << 29})
+        )
+    ]);
+    let domains = json!({"web": {"image": "base"}});
+    tar(
+        &manifest(spec(&image, domains), files),
+        &[("README", &zeros)],
+    )
+}
+
+fn of_spec(spec: Value) -> Vec<u8> {
+    xz(&tar(&manifest(spec, json!([])), &[]), 1 << 20)
+}
+
+fn all_names() -> Vec<u8> {
+    let domain = json!({"image": "none", "depends_on": ["nobody", "none"]});
+    let names = (0..1000).map(|index| (format!("{}{index}", "n".repeat(50)), domain.clone()));
+    of_spec(spec(b"", names.collect()))
+}
+
+fn deep() -> Vec<u8> {
+    let lists = "[".repeat(3_000_000);
+    let text = format!("{{\"format\":1,\"made_by\":\"\",\"files\":[],\"spec\":{lists}");
+    xz(&tar(text.as_bytes(), &[]), 1 << 20)
+}
+
+fn disk_of_zeros() -> Vec<u8> {
+    let mut disk = one_table_everywhere(1);
+    disk.resize(ZEROS, 0);
+    zstd::encode_all(&with_image(&disk)[..], 1).unwrap()
+}
+
+#[test]
+#[cfg_attr(
+    debug_assertions,
+    ignore = "takes minutes without optimization; run it with --release"
+)]
+fn small_archives_cost_little() {
+    // Many entries in release builds only: making the input takes longer than reading it.
+    let entries = if cfg!(debug_assertions) {
+        1 << 20
+    } else {
+        4 << 20
+    };
+    let entries = move || xz(&with_image(&one_table_everywhere(entries)), 1 << 20);
+    type Case<'a> = (&'a str, &'a dyn Fn() -> Vec<u8>);
+    let cases: [Case; 9] = [
+        ("many entries of one table", &entries),
+        ("all names in each fault", &all_names),
+        ("maps in the manifest", &|| {
+            of_spec((0..400_000).map(|_| json!({"": 0})).collect())
+        }),
+        ("lists in the manifest", &|| {
+            of_spec((0..400_000).map(|_| json!([[]])).collect())
+        }),
+        ("a deep manifest", &deep),
+        ("zeros in xz", &|| xz(&zeros(), 64 << 20)),
+        ("zeros in gzip", &|| gz(&zeros())),
+        ("zeros in zstd", &|| {
+            zstd::encode_all(&zeros()[..], 1).unwrap()
+        }),
+        ("a disk of zeros", &disk_of_zeros),
+    ];
+    for (what, archive) in cases {
+        let place = Place::new();
+        let path = place.at("archive");
+        fs::write(&path, archive()).unwrap();
+        for arguments in [
+            ["export", "--verify", "archive"],
+            ["import", "--dry-run", "archive"],
+            ["import", "--no-up", "archive"],
+        ] {
+            place.refuses(
+                &format!("{what}, {}", arguments[..2].join(" ")),
+                &path,
+                &arguments,
+            );
+        }
+    }
+}
