@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use pspd::disk::qcow2::Disk;
 use pspd_tests::deployment::Deployment;
 use pspd_tests::process::{Ran, Running, sh};
+use tokio_util::sync::CancellationToken;
 
 use super::{row, say};
 
@@ -168,7 +169,7 @@ fn sparse(folder: &Path) -> anyhow::Result<()> {
             let began = Instant::now();
             let mut dense = fs::File::create(folder.join("dense"))?;
             Disk::open(&folder.join(format!("{size}.qcow2")))?
-                .dense(None)?
+                .dense(None, &CancellationToken::new())?
                 .write(&mut dense, &|_| ())?;
             runs[index].push(began.elapsed());
         }
