@@ -14,6 +14,8 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
 use crate::host;
 
 const READY_WITHIN: Duration = Duration::from_secs(60);
+/// libvirtd creates its sockets early in its start; one that is missing for longer was removed meanwhile.
+const SOCKET_WITHIN: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(10);
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(30);
@@ -107,7 +109,7 @@ impl Daemon {
     /// Takes whether its socket exists now; returns whether it was removed. One that libvirtd does not create in time
     /// counts as removed.
     pub(super) fn lost_socket(&mut self, exists: bool) -> bool {
-        let expected = self.had_socket || self.started.elapsed() > READY_WITHIN;
+        let expected = self.had_socket || self.started.elapsed() > SOCKET_WITHIN;
         self.had_socket |= exists;
         self.pid.is_some() && expected && !exists
     }
@@ -216,7 +218,7 @@ mod tests {
         assert_eq!(lost, [false, false, false, true]);
         daemon.had_socket = false;
         assert!(!daemon.lost_socket(false));
-        daemon.started = Instant::now() - READY_WITHIN - POLL;
+        daemon.started = Instant::now() - SOCKET_WITHIN - POLL;
         assert!(daemon.lost_socket(false));
     }
 
