@@ -87,29 +87,35 @@ async fn import(
     cancel: &CancellationToken,
 ) -> anyhow::Result<Arc<Placement>> {
     let style = Style::chosen(args.json);
-    let read = reported(style, async |events| {
-        let read = read(context, args, events, cancel).await?;
-        if !args.dry_run {
-            return Ok((read.placement.clone(), Some(read)));
+    // An open archive reports its progress, so it does not outlive the reporter: it is opened again after the question.
+    let first = reported(style, async |events| {
+        let Read { opened, placement } = read(context, args, events, cancel).await?;
+        let warnings = placement.warnings(&opened.manifest);
+        if args.dry_run {
+            for warning in &warnings {
+                events.note(warning.clone());
+            }
+            events.scope(STEP, None).stage("checking");
+            tokio::task::spawn_blocking(move || opened.verify()).await??;
         }
-        events.scope(STEP, None).stage("checking");
-        let Read { opened, placement } = read;
-        for warning in placement.warnings(&opened.manifest) {
-            events.note(warning);
-        }
-        tokio::task::spawn_blocking(move || opened.verify()).await??;
-        Ok((placement, None))
+        Ok((placement, warnings))
     });
-    let (placement, read) = read.await?;
-    if let Some(read) = read {
-        let warnings = placement.warnings(&read.opened.manifest);
-        confirm(&warnings, args, cancel).await?;
-        reported(style, async |events| {
-            place(context, args, read, events, cancel).await
-        })
-        .await?;
+    let (placement, warnings) = first.await?;
+    if args.dry_run {
+        return Ok(placement);
     }
-    Ok(placement)
+    confirm(&warnings, args, cancel).await?;
+    reported(style, async |events| {
+        let read = read(context, args, events, cancel).await?;
+        let placement = Arc::clone(&read.placement);
+        ensure!(
+            placement.warnings(&read.opened.manifest) == warnings,
+            "the archive changed; nothing was imported"
+        );
+        place(context, args, read, events, cancel).await?;
+        Ok(placement)
+    })
+    .await
 }
 
 /// An archive whose manifest was checked, and what becomes of it on this host.
