@@ -62,7 +62,9 @@ mod tests {
     #[test]
     fn what_terminals_obey_is_escaped() {
         let mut written = Escaped(Vec::new());
-        writeln!(written, "error: `{}`", "\x1b]0;title\x07\u{9b}2J").unwrap();
+        written
+            .write_all("error: `\x1b]0;title\x07\u{9b}2J`\n".as_bytes())
+            .unwrap();
         written.write_all(b"\xffbytes\n").unwrap();
         assert_eq!(
             String::from_utf8(written.0).unwrap(),
