@@ -16,6 +16,8 @@ use crate::host;
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// libvirtd creates its sockets early in its start; one that is missing for longer was removed meanwhile.
 const SOCKET_WITHIN: Duration = Duration::from_secs(15);
+/// libvirtd waits up to 30 s for its own threads when it is told to end, longer than its clients should.
+const ENDS_WITHIN: Duration = Duration::from_secs(3);
 const POLL: Duration = Duration::from_millis(10);
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(30);
@@ -71,6 +73,8 @@ pub(super) struct Daemon {
     delay: Duration,
     /// Whether its socket existed since it was started.
     had_socket: bool,
+    /// Whether it was told to end.
+    ending: bool,
 }
 
 impl Daemon {
@@ -82,6 +86,7 @@ impl Daemon {
             started: Instant::now(),
             delay: FIRST_DELAY,
             had_socket: false,
+            ending: false,
         };
         daemon.spawn()?;
         daemon.wait_for_answer(socket)?;
@@ -102,24 +107,34 @@ impl Daemon {
         // Process 1 reaps all children, so only the process id of `Child` is needed.
         self.pid = Pid::from_raw(child.id().try_into()?);
         self.started = Instant::now();
-        self.had_socket = false;
+        (self.had_socket, self.ending) = (false, false);
         Ok(())
     }
 
     /// Takes whether its socket exists now; returns whether it was removed. One that libvirtd does not create in time
-    /// counts as removed.
+    /// counts as removed, and so does that of a libvirtd that does not end in time.
     pub(super) fn lost_socket(&mut self, exists: bool) -> bool {
-        let expected = self.had_socket || self.started.elapsed() > SOCKET_WITHIN;
+        let within = if self.ending {
+            ENDS_WITHIN
+        } else {
+            SOCKET_WITHIN
+        };
+        let expected = self.had_socket || self.started.elapsed() > within;
         self.had_socket |= exists;
         self.pid.is_some() && expected && !exists
     }
 
-    /// Ends libvirtd. Its domains and networks continue to run, and [`Daemon::ended`] follows.
+    /// Ends libvirtd, the second time by force. Its domains and networks continue to run, and [`Daemon::ended`] follows.
     pub(super) fn end(&mut self) -> anyhow::Result<()> {
-        // Not again until the next one had time to start.
-        (self.had_socket, self.started) = (false, Instant::now());
+        let signal = if self.ending {
+            Signal::KILL
+        } else {
+            Signal::TERM
+        };
+        // Not again until it had time to end.
+        (self.had_socket, self.ending, self.started) = (false, true, Instant::now());
         match self.pid {
-            Some(pid) => kill_process(pid, Signal::TERM).context("failed to end libvirtd"),
+            Some(pid) => kill_process(pid, signal).context("failed to end libvirtd"),
             None => Ok(()),
         }
     }
@@ -213,6 +228,7 @@ mod tests {
             started: Instant::now(),
             delay: FIRST_DELAY,
             had_socket: false,
+            ending: false,
         };
         let lost = [false, true, true, false].map(|exists| daemon.lost_socket(exists));
         assert_eq!(lost, [false, false, false, true]);
@@ -230,6 +246,7 @@ mod tests {
             started: Instant::now(),
             delay: FIRST_DELAY,
             had_socket: false,
+            ending: false,
         };
         let delays: Vec<u128> = (0..11).map(|_| daemon.next_delay().as_millis()).collect();
         assert_eq!(

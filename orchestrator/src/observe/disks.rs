@@ -138,7 +138,7 @@ mod tests {
 
     fn spec(domain: &str, volume: &str) -> Spec {
         let text = format!(
-            "name: demo\nimages: {{debian: {{path: /image, sha256: {}}}}}\ndomains: {{{domain}: {{image: debian, disks: {{{volume}: {{size: 1 MiB, mount: /data}}}}}}}}\n",
+            "name: demo\nimages: {{debian: {{path: /image, sha256: {}}}}}\ndomains: {{{domain}: {{image: debian, disks: {{{volume}: {{size: 4 MiB, mount: /data}}}}}}}}\n",
             Digest::of(b"image")
         );
         let look = |_: &Path| Found::File;
