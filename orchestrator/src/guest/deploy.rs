@@ -25,6 +25,10 @@ fn ended(shown: &str) -> Option<String> {
     };
     let status = value("ExecMainStatus").unwrap_or("unknown");
     let how = match value("ExecMainCode") {
+        // systemd forgets how a unit ended that ended well.
+        Some("0") if value("ActiveState") == Some("inactive") => {
+            "its process exited with code 0".to_owned()
+        }
         // `CLD_EXITED` of waitid(2).
         Some("1") => format!("its process exited with code {status}"),
         Some("2" | "3") => format!("its process was ended by signal {status}"),
@@ -210,6 +214,10 @@ mod tests {
             ),
             (
                 "ActiveState=inactive\nExecMainCode=1\nExecMainStatus=0\nNRestarts=0",
+                Some("its process exited with code 0"),
+            ),
+            (
+                "ActiveState=inactive\nExecMainCode=0\nExecMainStatus=0\nResult=success",
                 Some("its process exited with code 0"),
             ),
             (

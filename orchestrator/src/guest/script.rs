@@ -200,7 +200,10 @@ pub(super) fn withdraw(service: &Name) -> String {
 systemctl stop {unit} 2>/dev/null || :
 rm -f /etc/systemd/system/multi-user.target.wants/{unit}
 for link in /etc/systemd/system/*.service; do
-    case "$(readlink "$link")" in {home}/*) rm -f "$link" ;; esac
+    case "$(readlink "$link")" in {home}/*) ;; *) continue ;; esac
+    # systemd forgets a unit without a file only when it is not active.
+    systemctl stop "${{link##*/}}" 2>/dev/null || :
+    rm -f "$link"
 done
 systemctl daemon-reload
 systemctl reset-failed {unit} 2>/dev/null || :
