@@ -45,7 +45,7 @@ pub const FOLDER: &str = "vm-export";
 /// Nearly empty disks compress a hundredfold. What unpacks to more than its own size, times this, is made to fill disks.
 const LARGEST_RATIO: u64 = 250;
 /// Smaller archives are harmless at any ratio.
-const HARMLESS: u64 = 256 << 20;
+const HARMLESS: u64 = 192 << 20;
 
 /// Whether an archive of `packed` bytes may unpack to `total` bytes. Export writes no other, and import reads no other.
 fn is_plausible(packed: u64, total: u64) -> bool {
