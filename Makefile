@@ -5,7 +5,11 @@ SERVICES := database-server ai-server web-server
 CLIENT  := services/web/client
 PSPD    := target/release/pspd
 
-.PHONY: up down setup build services client image check lint test e2e bench clean
+# The properties in the tests draw the same cases in each run, and others in `make soak`.
+export PROPTEST_RNG_SEED ?= 2026
+SEEDS ?= 50
+
+.PHONY: up down setup build services client image check lint test soak e2e bench clean
 
 up: build
 	$(PSPD) up
@@ -63,6 +67,13 @@ test:
 	$(MAKE) lint build
 	cargo test --workspace --locked -q
 	$(MAKE) e2e
+
+soak: client
+	./scripts/setup --test
+	@for seed in $$(seq $(SEEDS)); do \
+		echo "seed $$seed"; \
+		PROPTEST_RNG_SEED=$$seed cargo test --workspace --locked -q --lib || exit; \
+	done
 
 e2e: build
 	tests/run
