@@ -1,6 +1,6 @@
 //! Reads the host: lab, libvirt, disks, records, and asks services for their health.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -13,6 +13,7 @@ use pspd_model::observed::{
 use pspd_model::spec::{self, Name, Range, SYSTEM_DISK, Size, Spec, VolumeId};
 
 use super::disks;
+use super::in_use::roms;
 use crate::disk;
 use crate::dns;
 use crate::firmware::coreboot;
@@ -433,87 +434,4 @@ pub async fn healths(
         )
     });
     Ok(join_all(checks).await.into_iter().collect())
-}
-
-/// The ROMs that pspd builds itself, by domain; `image` gives an image's digest.
-fn roms(
-    spec: &Spec,
-    image: impl Fn(&str) -> anyhow::Result<spec::Digest>,
-) -> anyhow::Result<BTreeMap<Name, spec::Digest>> {
-    let mut roms = BTreeMap::new();
-    for (name, domain) in &spec.domains {
-        if let spec::Firmware::Coreboot(payload) = &domain.firmware {
-            let digest = coreboot::digest(payload, &image(&domain.image)?);
-            roms.insert(name.clone(), digest);
-        }
-    }
-    Ok(roms)
-}
-
-/// The deployments of this host that use the same cache.
-fn sharing_cache(paths: &Paths) -> anyhow::Result<Vec<Home>> {
-    let mut homes = Vec::new();
-    for paths in paths.sharing_cache()? {
-        homes.extend(paths.deployments()?);
-    }
-    Ok(homes)
-}
-
-/// The ROMs of every deployment of this host, as its last `up` recorded it.
-pub fn roms_in_use(paths: &Paths) -> anyhow::Result<BTreeSet<spec::Digest>> {
-    let mut used = BTreeSet::new();
-    for home in sharing_cache(paths)? {
-        let Some(spec) = home.recorded_spec()? else {
-            continue;
-        };
-        let of = |image: &str| image::digest(&spec.images[image]);
-        // Without its recipe an image has no digest, and `up` makes the ROM again should the recipe come back.
-        used.extend(roms(&spec, of).unwrap_or_default().into_values());
-    }
-    if !used.is_empty() {
-        used.insert(coreboot::recipe_digest());
-    }
-    Ok(used)
-}
-
-/// The images that system disks of any deployment of this host are overlays of.
-pub fn images_in_use(paths: &Paths) -> anyhow::Result<BTreeSet<spec::Digest>> {
-    let mut used = BTreeSet::new();
-    for home in sharing_cache(paths)? {
-        used.extend(
-            disks::system(&home.disks())?
-                .into_values()
-                .filter_map(|disk| disk.image),
-        );
-    }
-    Ok(used)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_image_is_in_use_by_every_state_that_shares_the_cache() {
-        let folder = tempfile::tempdir().unwrap();
-        let paths = |state: &str| Paths {
-            state: folder.path().join(state),
-            cache: folder.path().join("cache"),
-        };
-        let digest = spec::Digest::of(b"image");
-        let base = image::place(&paths("one").cache, &digest);
-        std::fs::create_dir_all(base.parent().unwrap()).unwrap();
-        disk::create(&base, Size::mib(1)).unwrap();
-        let home = paths("one").deployment(&Name::new("demo").unwrap());
-        home.create().unwrap();
-        let web = home.disk(&Name::new("web").unwrap());
-        disk::create_overlay(&base, &web, Size::mib(1)).unwrap();
-        for state in ["one", "two", "two"] {
-            paths(state).register().unwrap();
-        }
-        for state in ["one", "two", "three"] {
-            let used = images_in_use(&paths(state)).unwrap();
-            assert_eq!(used, BTreeSet::from([digest.clone()]), "{state}");
-        }
-    }
 }

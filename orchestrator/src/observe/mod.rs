@@ -2,7 +2,9 @@
 
 mod disks;
 mod host;
+mod in_use;
 mod routes;
 
-pub use host::{Extent, Host, healths, images_in_use, observe, roms_in_use};
+pub use host::{Extent, Host, healths, observe};
+pub use in_use::{images_in_use, roms_in_use};
 pub use routes::routed_networks;

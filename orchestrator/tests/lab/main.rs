@@ -323,7 +323,7 @@ fn libvirtd_is_restarted(lab: &Lab, dir: &Path) {
     });
 }
 
-/// Anybody may remove a file or socket: the lab is found, and goes on.
+/// Anybody may remove a file or socket: the lab is found, and continues.
 fn removed_files_are_restored(lab: &Lab, dir: &Path) {
     let namespace = namespace_id(lab);
     let run = fs::read_link(dir.join("run")).unwrap_or(dir.join("run"));

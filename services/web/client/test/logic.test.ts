@@ -85,7 +85,7 @@ function* objectTexts(count: number): Generator<string> {
 const dense = (text: string): string =>
   text.replace(/("(?:[^"\\]|\\.)*")|\s/g, (_, string: string | undefined) => string ?? '');
 
-test('texts of documents and filters are never written anew', () => {
+test('texts of documents and filters are never rewritten', () => {
   for (const text of objectTexts(2000)) {
     assert.notEqual(parseObject(text), null, text);
     const all = members(text);

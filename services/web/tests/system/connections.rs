@@ -14,7 +14,7 @@ use crate::running::{DATABASE, System};
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Sends the start of a request, and returns what comes until the server closes the connection.
-async fn begun(system: &System, text: &str) -> String {
+async fn answer_to(system: &System, text: &str) -> String {
     let mut stream = TcpStream::connect(system.http).await.unwrap();
     stream.write_all(text.as_bytes()).await.unwrap();
     let mut answer = String::new();
@@ -44,7 +44,7 @@ async fn requests_that_do_not_go_on_are_ended() {
     let ended = table.map(|(text, expected)| {
         let system = &system;
         async move {
-            let answer = timeout(LIMIT, begun(system, text)).await;
+            let answer = timeout(LIMIT, answer_to(system, text)).await;
             let answer = answer.unwrap_or_else(|_| panic!("`{text}` is still open"));
             assert!(answer.starts_with(expected), "{text}: {answer}");
         }

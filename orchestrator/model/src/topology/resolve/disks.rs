@@ -7,6 +7,7 @@ use super::super::fault::Fault;
 use super::super::keys;
 use super::super::read::{Fields, Reader};
 use super::super::tree::Node;
+use super::is_plain;
 use crate::spec::{Name, Size, VolumeSpec};
 
 const SYSTEM_DISK: Size = Size::gib(4);
@@ -126,20 +127,13 @@ fn disk_size(reader: &Reader, node: &Node, what: &str) -> Option<Size> {
 /// Reads the mount point of a volume: an absolute path without characters that need quoting. The service's user gets
 /// all that is in it, and it hides what the image has there.
 fn mount_point(text: &str) -> Result<PathBuf, String> {
-    let plain = |part: &str| {
-        !part.is_empty()
-            && ![".", ".."].contains(&part)
-            && part
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
-    };
     let Some(path) = text.strip_prefix('/') else {
         return Err(format!("`{text}` is not an absolute path"));
     };
     let path = path.strip_suffix('/').unwrap_or(path);
     let parts: Vec<&str> = path.split('/').collect();
     if text.len() > LONGEST_MOUNT_POINT
-        || (!path.is_empty() && !parts.iter().all(|part| plain(part)))
+        || (!path.is_empty() && !parts.iter().all(|part| is_plain(part)))
     {
         return Err(format!(
             "`{text}` is not an absolute path of letters, digits and ._- between single slashes, of at most \

@@ -66,6 +66,12 @@ impl Files<'_> {
     }
 }
 
+/// Whether a part of a guest's path needs no quoting, and leads to no other folder.
+fn is_plain(part: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    !part.is_empty() && ![".", ".."].contains(&part) && part.chars().all(plain)
+}
+
 pub(super) fn resolve(
     tree: &Node,
     folder: &Path,

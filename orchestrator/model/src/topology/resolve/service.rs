@@ -8,7 +8,7 @@ use super::super::fault::{Fault, Position};
 use super::super::keys;
 use super::super::read::{Fields, Reader};
 use super::super::tree::{Key, Node, Value};
-use super::Files;
+use super::{Files, is_plain};
 use crate::spec::{Secret, ServiceSpec};
 
 const SSH: u16 = 22;
@@ -218,16 +218,9 @@ fn beside(
 }
 
 /// Checks that a path can be used next to the binary of a domain's service. Names of pspd's own files and folders are
-/// reserved, and so is `.new`: a file has this ending while it is written.
+/// reserved, and so is `.new`, the ending of files that earlier versions were writing.
 fn check_beside(text: &str, domain: &str) -> Result<(), &'static str> {
-    let plain = |part: &str| {
-        !part.is_empty()
-            && ![".", ".."].contains(&part)
-            && part
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
-    };
-    if text.len() > LONGEST_PATH || !text.split('/').all(plain) {
+    if text.len() > LONGEST_PATH || !text.split('/').all(is_plain) {
         return Err("is not a relative path of letters, digits and ._- between single slashes");
     }
     let first = text.split('/').next().unwrap_or_default();
