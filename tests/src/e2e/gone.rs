@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use pspd_tests::deployment::Deployment;
 use pspd_tests::scenario::{Scenario, minutes};
+use pspd_tests::wait::eventually;
 use serde_json::Value;
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
@@ -62,7 +63,12 @@ fn lost_sockets() -> anyhow::Result<()> {
         deployment.run(&["up"])?.expect(0)?;
         deployment.run(&["plan"])?.expect(0)?;
         deployment.run(&["status"])?.expect(0)?;
-        ensure!(lab.join(file).exists(), "`{file}` is not restored");
+        // The supervisor looks once a second; the commands may take less.
+        eventually(
+            &format!("`{file}` to be restored"),
+            Duration::from_secs(60),
+            || Ok(lab.join(file).exists()),
+        )?;
     }
     ensure!(boot_id(&deployment)? == booted, "the guest was restarted");
     fs::remove_dir_all(lab.join("run"))?;
