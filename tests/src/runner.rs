@@ -12,7 +12,7 @@ use std::io::Write as _;
 use std::panic::{catch_unwind, resume_unwind};
 use std::process::ExitCode;
 use std::sync::mpsc;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,13 +21,13 @@ use clap::Parser;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 use crate::process::Children;
-use crate::scenario::{Scenario, SkipInCi, say};
+use crate::scenario::{Scenario, SkipInCi, say_of};
 use crate::wait;
 
 /// What a scenario may take after its deadline: longer than one `pspd down`, which removes its deployment.
 const CLEANUP: Duration = Duration::from_secs(600);
 
-/// One end-to-end scenario after the other; without a filter, all.
+/// End-to-end scenarios, as many at once as there are cores; without a filter, all.
 #[derive(Parser)]
 struct Options {
     #[command(flatten)]
@@ -44,10 +44,13 @@ pub fn main(groups: &[&[Scenario]]) -> ExitCode {
     let run = Arc::new(Run {
         in_ci: std::env::var("CI").is_ok_and(|value| value == "true"),
         cleanup: CLEANUP,
+        machine: RwLock::new(()),
         stuck: OnceLock::new(),
     });
-    let scenarios = groups.iter().copied().flatten();
-    let trials: Vec<Trial> = scenarios.map(|scenario| run.trial(*scenario)).collect();
+    let mut scenarios: Vec<Scenario> = groups.iter().copied().flatten().copied().collect();
+    // First, so that no thread waits for the machine while another one could use it.
+    scenarios.sort_by_key(|scenario| !scenario.alone);
+    let trials: Vec<Trial> = scenarios.into_iter().map(|one| run.trial(one)).collect();
     let arguments = options.arguments(&trials);
     let selected = trials.iter().any(|trial| !arguments.is_filtered_out(trial));
     if arguments.include_ignored && !selected {
@@ -61,7 +64,6 @@ pub fn main(groups: &[&[Scenario]]) -> ExitCode {
 impl Options {
     /// libtest-mimic takes one filter: with more, what none of them selects is skipped by its name.
     fn arguments(mut self, trials: &[Trial]) -> Arguments {
-        self.harness.test_threads.get_or_insert(1);
         if self.filters.is_empty() {
             return self.harness;
         }
@@ -87,6 +89,8 @@ impl Options {
 struct Run {
     in_ci: bool,
     cleanup: Duration,
+    /// Shared by what runs at once.
+    machine: RwLock<()>,
     /// The name of a scenario that did not end.
     stuck: OnceLock<&'static str>,
 }
@@ -103,6 +107,12 @@ impl Run {
     }
 
     fn result(&self, scenario: &Scenario) -> anyhow::Result<Completion> {
+        let (_shared, _alone);
+        if scenario.alone {
+            _alone = self.machine.write().unwrap_or_else(PoisonError::into_inner);
+        } else {
+            _shared = self.machine.read().unwrap_or_else(PoisonError::into_inner);
+        }
         if let Some(stuck) = self.stuck.get() {
             return Ok(Completion::ignored_with(format!(
                 "not run: `{stuck}` did not end"
@@ -118,9 +128,10 @@ impl Run {
         let result = self.story(scenario);
         if let Err(error) = &result {
             // Shown now as well: the list of failures may be an hour away.
-            say(&format!("{error:#}"));
+            say_of(scenario.name, &format!("{error:#}"));
         }
-        say(&format!("{:.1} s: ", started.elapsed().as_secs_f64()));
+        let took = format!("{:.1} s", started.elapsed().as_secs_f64());
+        say_of(scenario.name, &took);
         result.map(|()| Completion::Completed)
     }
 
@@ -147,13 +158,13 @@ impl Run {
         let passed = format!("the deadline of {:.0} s passed", deadline.as_secs_f64());
         let mut ended = receiver.recv_timeout(deadline);
         if ended.is_err() {
-            say(&format!("{passed}; stopping"));
+            say_of(name, &format!("{passed}; stopping"));
             ended = receiver.recv_timeout(self.cleanup);
         }
         let Ok(result) = ended else {
             self.stuck.get_or_init(|| name);
             if let Err(error) = children.kill() {
-                say(&format!("{error:#}"));
+                say_of(name, &format!("{error:#}"));
             }
             bail!(
                 "{passed}, and cleanup did not end within {:.0} s; to remove its deployment, run \
@@ -191,6 +202,7 @@ mod tests {
         Arc::new(Run {
             in_ci,
             cleanup: SHORT,
+            machine: RwLock::new(()),
             stuck: OnceLock::new(),
         })
     }
@@ -260,6 +272,37 @@ mod tests {
     }
 
     #[test]
+    fn nothing_runs_beside_a_scenario_that_runs_alone() {
+        static RUNNING: AtomicU32 = AtomicU32::new(0);
+        static RELEASED: AtomicBool = AtomicBool::new(false);
+        let running = |count| move || Ok(RUNNING.load(Ordering::SeqCst) == count);
+        let shared = Scenario::new("shared", LONG, || {
+            RUNNING.fetch_add(1, Ordering::SeqCst);
+            let released = || Ok(RELEASED.load(Ordering::SeqCst));
+            let result = eventually("the release", LONG, released);
+            RUNNING.fetch_sub(1, Ordering::SeqCst);
+            result
+        });
+        let alone = Scenario::new("alone", LONG, || {
+            assert_eq!(RUNNING.load(Ordering::SeqCst), 0);
+            Ok(())
+        })
+        .alone();
+        let run = &run(false);
+        thread::scope(|scope| {
+            let start = |scenario| {
+                scope.spawn(move || assert_eq!(outcome(run, scenario), "passed"));
+            };
+            start(shared);
+            start(shared);
+            eventually("both to run", LONG, running(2)).unwrap();
+            start(alone);
+            start(alone);
+            RELEASED.store(true, Ordering::SeqCst);
+        });
+    }
+
+    #[test]
     fn a_story_that_succeeds_too_late_fails() {
         let scenario = Scenario::new("slow", Duration::ZERO, || Ok(()));
         assert_eq!(
@@ -304,7 +347,6 @@ mod tests {
             .into();
         let options = Options::parse_from(["e2e"].iter().chain(words));
         let arguments = options.arguments(&trials);
-        assert_eq!(arguments.test_threads, Some(1));
         let selected = trials
             .iter()
             .filter(|trial| !arguments.is_filtered_out(trial));

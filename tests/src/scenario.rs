@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
+use std::thread;
 use std::time::Duration;
 
 /// What a scenario does; the first error fails it.
@@ -17,6 +18,7 @@ pub struct Scenario {
     pub(crate) deadline: Duration,
     pub(crate) story: Story,
     pub(crate) need: Option<Need>,
+    pub(crate) alone: bool,
     pub(crate) skip_in_ci: SkipInCi,
 }
 
@@ -37,6 +39,7 @@ impl Scenario {
             deadline,
             story,
             need: None,
+            alone: false,
             skip_in_ci: SkipInCi::Fails,
         }
     }
@@ -44,6 +47,12 @@ impl Scenario {
     /// Skips the scenario where the machine lacks `need`.
     pub const fn needs(mut self, need: Need) -> Scenario {
         self.need = Some(need);
+        self
+    }
+
+    /// Runs no other scenario beside it: it has several guests, or uses all cores.
+    pub const fn alone(mut self) -> Scenario {
+        self.alone = true;
         self
     }
 
@@ -65,11 +74,21 @@ pub fn root() -> Result<(), String> {
     root.then_some(()).ok_or_else(|| "needs root".to_owned())
 }
 
-/// Shows what the current scenario does, below its name; stderr, as stdout belongs to the test results.
-///
-/// The line break comes first: the test's own line has none until its result is known.
+/// Shows what the current scenario does, on stderr, as stdout belongs to the results. Its name comes first, as others may run
+/// beside it.
 pub fn say(text: &str) {
+    match thread::current().name() {
+        None | Some("main") => write_indented(text),
+        Some(scenario) => say_of(scenario, text),
+    }
+}
+
+pub(crate) fn say_of(scenario: &str, text: &str) {
+    write_indented(&format!("{scenario}: {text}"));
+}
+
+fn write_indented(text: &str) {
     let text = text.trim_end_matches('\n').replace('\n', "\n    ");
     // A closed stderr is the reader's choice.
-    let _ = write!(std::io::stderr(), "\n    {text}");
+    let _ = writeln!(std::io::stderr(), "    {text}");
 }

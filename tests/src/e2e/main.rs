@@ -1,4 +1,4 @@
-//! End-to-end tests: real domains in labs, or real servers on loopback, one scenario after the other.
+//! End-to-end tests: real domains in labs, or real servers on loopback, as many scenarios at once as there are cores.
 //!
 //! `tests/run` starts them, with the options of `cargo test`. They are ignored tests, so that `cargo test --workspace`
 //! starts no virtual machine.

@@ -12,7 +12,8 @@ use super::third_party;
 pub(crate) const SCENARIOS: &[Scenario] =
     &[
         Scenario::new("PostgreSQL in a domain of its own", minutes(40), postgres)
-            .needs(third_party::python_client),
+            .needs(third_party::python_client)
+            .alone(),
     ];
 
 const COLLECTION: &str = "kept";

@@ -14,11 +14,8 @@ use pspd_tests::scenario::{Scenario, minutes, say};
 use pspd_tests::wait::eventually;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
-pub(crate) const SCENARIOS: &[Scenario] = &[Scenario::new(
-    "power cuts under load",
-    minutes(30),
-    power_cuts,
-)];
+pub(crate) const SCENARIOS: &[Scenario] =
+    &[Scenario::new("power cuts under load", minutes(30), power_cuts).alone()];
 
 const ROUNDS: usize = 3;
 const WRITERS: usize = 64;

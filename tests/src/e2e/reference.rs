@@ -17,7 +17,11 @@ use serde_json::{Value, json};
 use super::{archive, third_party};
 
 pub(crate) const SCENARIOS: &[Scenario] =
-    &[Scenario::new("reference deployment", minutes(90), reference).needs(client_and_browser)];
+    &[
+        Scenario::new("reference deployment", minutes(90), reference)
+            .needs(client_and_browser)
+            .alone(),
+    ];
 
 const DOMAINS: [&str; 3] = ["ai-server", "database-server", "web-server"];
 

@@ -9,8 +9,9 @@ use pspd_tests::process::{Ran, processes_naming};
 use pspd_tests::pspd;
 use pspd_tests::scenario::{Scenario, minutes, root};
 
-pub(crate) const SCENARIOS: &[Scenario] =
-    &[Scenario::new("libvirt by URI", minutes(40), by_uri).needs(root)];
+pub(crate) const SCENARIOS: &[Scenario] = &[Scenario::new("libvirt by URI", minutes(40), by_uri)
+    .needs(root)
+    .alone()];
 
 fn by_uri() -> anyhow::Result<()> {
     let host = Deployment::single("")?;
