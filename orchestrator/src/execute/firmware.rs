@@ -2,12 +2,13 @@
 
 use anyhow::Context as _;
 use pspd_model::definition::DomainDefinition;
-use pspd_model::spec::{Connection, Firmware, Name};
+use pspd_model::spec::{Firmware, Name};
 
 use super::World;
 use crate::event::Scope;
 use crate::firmware::{Roms, rom};
 use crate::libvirt::Loader;
+use crate::reach::Reach;
 
 pub(super) fn ensure(
     world: &World,
@@ -35,7 +36,7 @@ pub(super) fn loader(
         .with_context(|| format!("failed to prepare the firmware of `{}`", definition.name))?;
     // A lab's hypervisor runs as the user who runs pspd; another libvirt's has a user of its own.
     if let Loader::Rom { path } = &loader
-        && world.spec.connection != Connection::Lab
+        && matches!(world.reach()?, Reach::Direct)
     {
         rom::check_readable(path)?;
     }
