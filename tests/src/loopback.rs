@@ -52,9 +52,17 @@ impl Server {
 
     /// One of the project's services as it is deployed; `variables` adds to the environment of every service.
     pub fn service(name: &str, variables: &[(&str, &str)]) -> anyhow::Result<Server> {
-        let binary = root().join("target/services").join(name);
+        Server::service_of(&root().join("target/services"), name, variables)
+    }
+
+    /// The same, of a build in another folder.
+    pub fn service_of(
+        folder: &Path,
+        name: &str,
+        variables: &[(&str, &str)],
+    ) -> anyhow::Result<Server> {
         Server::start(name, |port| {
-            let mut command = Command::new(binary);
+            let mut command = Command::new(folder.join(name));
             command
                 .env("PSPD_NAME", name)
                 .env("PSPD_LISTEN", format!("127.0.0.1:{port}"))

@@ -21,6 +21,7 @@ use super::loopback::Server;
 use super::say;
 use super::wire::framed;
 
+pub(crate) const PREDICT: &str = "/ai.AiService/Predict";
 const BASELINE: &str = "tests/baselines/ai-python";
 /// The most memory that an idle service may use, in MiB.
 const IDLE: f64 = 64.0;
@@ -53,9 +54,8 @@ async fn measure_on(venv: &Path) -> anyhow::Result<()> {
         ));
     }
     let messages: Arc<[_]> = asked.into_iter().map(|(text, _)| ask(text)).collect();
-    let method = "/ai.AiService/Predict";
-    let service = Target::open(&ours, method, messages.clone()).await?;
-    let baseline = Target::open(&theirs, method, messages).await?;
+    let service = Target::open(&ours, PREDICT, messages.clone()).await?;
+    let baseline = Target::open(&theirs, PREDICT, messages).await?;
     for callers in CALLERS {
         compare("Predict", callers, [&service, &baseline]).await?;
     }
@@ -67,7 +67,7 @@ async fn measure_on(venv: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn ask(text: String) -> Bytes {
+pub(crate) fn ask(text: String) -> Bytes {
     framed(&PredictRequest {
         input_data: text,
         model_id: String::new(),

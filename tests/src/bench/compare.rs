@@ -103,7 +103,7 @@ pub(crate) async fn compare(
     let [ours, theirs] = rounds.map(middle);
     let (ours, theirs) = (ours.context("no round")?, theirs.context("no round")?);
     say(&format!(
-        "{name}\n  service:  {ours}\n  baseline: {theirs}\n  {:.1} times the baseline's throughput, p99 {:.2} of the baseline's",
+        "{name}\n  service:  {ours}\n  baseline: {theirs}\n  {:.2} times the baseline's throughput, p99 {:.2} of the baseline's",
         ours.calls.throughput() / theirs.calls.throughput(),
         ours.calls.p99.as_secs_f64() / theirs.calls.p99.as_secs_f64()
     ));

@@ -22,13 +22,13 @@ use super::loopback::Server;
 use super::say;
 use super::wire::{Connection, framed};
 
-const CREATE: &str = "/database.DatabaseService/Create";
-const READ: &str = "/database.DatabaseService/Read";
+pub(crate) const CREATE: &str = "/database.DatabaseService/Create";
+pub(crate) const READ: &str = "/database.DatabaseService/Read";
 const COLLECTION: &str = "bench";
 /// The service's file.
 const STORE: &str = "service.sqlite";
 /// Documents that reads choose from.
-const STORED: u64 = 1000;
+pub(crate) const STORED: u64 = 1000;
 /// The most memory that an idle service may use, in MiB.
 const IDLE: f64 = 64.0;
 const BASELINE: &str = "tests/baselines/database-node";
@@ -67,7 +67,7 @@ async fn beside(service: &Server, baseline: &Server) -> anyhow::Result<()> {
 }
 
 /// Stores documents, and makes the messages that read them.
-async fn reads(server: &Server) -> anyhow::Result<Arc<[Bytes]>> {
+pub(crate) async fn reads(server: &Server) -> anyhow::Result<Arc<[Bytes]>> {
     let connection = Connection::open(server.port, CREATE).await?;
     let mut messages = Vec::new();
     for n in 0..STORED {

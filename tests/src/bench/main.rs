@@ -5,6 +5,7 @@
 mod ai;
 mod archive;
 mod boot;
+mod builds;
 mod compare;
 mod database;
 mod load;
@@ -34,6 +35,7 @@ const SECTIONS: &[Section] = &[
     ("engine", database::against_engine),
     ("memory", memory::measure),
     ("archive", archive::measure),
+    ("builds", builds::measure),
 ];
 
 fn main() -> anyhow::Result<()> {
