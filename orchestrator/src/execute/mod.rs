@@ -392,9 +392,11 @@ fn perform(world: &World, step: &Step) -> anyhow::Result<()> {
             boot_timeout,
         } => reach::reach(world, domain, firmware, *boot_timeout, &scope),
         Action::Push { domain, release } => service::push(world, domain, release.as_ref(), &scope),
-        Action::Activate { domain, release } => {
-            service::activate(world, domain, release.as_ref(), &scope)
-        }
+        Action::Activate {
+            domain,
+            release,
+            restart,
+        } => service::activate(world, domain, release.as_ref(), *restart, &scope),
         Action::Gather { domain } => service::gather(world, domain, &scope),
         Action::Withdraw { domain } => service::withdraw(world, domain, &scope),
         Action::Renew {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{anyhow, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 use pspd_model::observed::Deployed;
 use pspd_model::spec::{Digest, HealthCheck, Name};
 
@@ -74,19 +74,28 @@ pub(super) fn activate(
     world: &World,
     domain: &Name,
     release: Option<&Digest>,
+    restart: bool,
     scope: &Scope,
 ) -> anyhow::Result<()> {
     scope.stage("starting the service");
     let assembled = world.release(domain)?;
     expect_release(&assembled.digest, release, domain)?;
     let guest = world.guest(domain)?;
+    let healthy = world.home.healthy_release(domain)?;
     // What runs from here on is known only once it is SERVING.
-    world.home.forget_deployed(domain)?;
-    match guest.activate(&assembled)? {
-        Activated::Unchanged | Activated::Restarted => Ok(()),
+    world.home.record_activation(domain, &assembled.digest)?;
+    match guest.activate(&assembled, healthy.as_ref(), restart)? {
+        Activated::Unchanged => Ok(()),
+        Activated::Restarted => {
+            world.note_restarted(domain);
+            Ok(())
+        }
         Activated::Failed => {
+            let service = world.spec.domains[domain].service.as_ref();
+            let service = service.with_context(|| format!("`{domain}` has no service"))?;
+            let limit = start_limit(world, &service.health, service.start_timeout);
             let seen = format!("`{domain}` could not be started");
-            Err(roll_back(world, &guest, domain, &seen))
+            Err(give_up(world, domain, limit, &seen)?)
         }
     }
 }
@@ -100,6 +109,14 @@ fn expect_release(found: &Digest, planned: Option<&Digest>, domain: &Name) -> an
     Ok(())
 }
 
+/// The time that a service has until it is healthy.
+fn start_limit(world: &World, health: &HealthCheck, start_timeout: Option<Duration>) -> Duration {
+    start_timeout.unwrap_or_else(|| match health {
+        HealthCheck::Tcp => world.patience(LISTENING),
+        HealthCheck::Grpc(_) => world.patience(SERVING),
+    })
+}
+
 pub(super) fn healthy(
     world: &World,
     domain: &Name,
@@ -108,32 +125,29 @@ pub(super) fn healthy(
     scope: &Scope,
 ) -> anyhow::Result<()> {
     scope.stage("waiting for SERVING");
-    let deadline = start_timeout.unwrap_or_else(|| match health {
-        HealthCheck::Tcp => world.patience(LISTENING),
-        HealthCheck::Grpc(_) => world.patience(SERVING),
-    });
-    let health = match serving_or_ended(world, domain, deadline)? {
-        Seen::Health(health) => health,
-        Seen::Ended(how) => {
-            let seen = format!("`{domain}` ended: {how}");
-            return Err(roll_back(world, &*world.guest(domain)?, domain, &seen));
-        }
-    };
-    match health {
-        Health::Serving => record(world, domain, world.release(domain)?.digest.clone()),
-        health if world.cancel.is_cancelled() => {
-            Err(Cancelled::during(format_args!("the service was {}", describe(&health))).into())
-        }
-        health => {
-            let waited = deadline.as_secs();
-            let seen = format!(
-                "`{domain}` did not become SERVING within {waited} s: it is {}",
-                describe(&health)
-            );
-            let guest = world.guest(domain)?;
-            Err(roll_back(world, &guest, domain, &seen))
-        }
+    let limit = start_limit(world, health, start_timeout);
+    let mut seen = serving(world, domain, limit)?;
+    if let Err(was) = &seen
+        && was_healthy(world, domain)?
+        && !world.was_restarted(domain)
+    {
+        scope.note(format!("restarting the service: {was}"));
+        let restarted = world.guest(domain)?.restart(domain);
+        seen = match restarted {
+            Ok(()) => serving(world, domain, limit)?,
+            Err(error) => Err(format!("{error:#}")),
+        };
     }
+    match seen {
+        Ok(()) => record(world, domain, world.release(domain)?.digest.clone()),
+        Err(seen) => Err(give_up(world, domain, limit, &seen)?),
+    }
+}
+
+/// Whether the release that should run was healthy once.
+fn was_healthy(world: &World, domain: &Name) -> anyhow::Result<bool> {
+    let release = &world.release(domain)?.digest;
+    Ok(world.home.healthy_release(domain)?.as_ref() == Some(release))
 }
 
 fn record(world: &World, domain: &Name, release: Digest) -> anyhow::Result<()> {
@@ -178,15 +192,9 @@ pub(super) fn renew(
     healthy(world, domain, health, start_timeout, scope)
 }
 
-/// What came first.
-enum Seen {
-    Health(Health),
-    /// systemd gave up; how the service's process ended.
-    Ended(String),
-}
-
-/// Waits for SERVING, or until the service's process ended and is not started again.
-fn serving_or_ended(world: &World, domain: &Name, deadline: Duration) -> anyhow::Result<Seen> {
+/// Waits until the service is SERVING, its process ended and is not started again, or the time is over. The inner error
+/// says what was seen instead.
+fn serving(world: &World, domain: &Name, limit: Duration) -> anyhow::Result<Result<(), String>> {
     let guest = world.guest(domain)?;
     let ended = async {
         loop {
@@ -201,33 +209,21 @@ fn serving_or_ended(world: &World, domain: &Name, deadline: Duration) -> anyhow:
     };
     let (reach, identity) = (world.reach()?, world.identity()?);
     let (spec, cancel) = (&world.spec, &world.cancel);
-    let serving = health::serving(&reach, spec, domain, &identity, deadline, cancel);
-    world.runtime.block_on(async {
+    let served = health::serving(&reach, spec, domain, &identity, limit, cancel);
+    let seen = world.runtime.block_on(async {
         tokio::select! {
-            served = serving => Ok(Seen::Health(match served {
-                Ok(()) => Health::Serving,
-                Err(health) => health,
-            })),
-            how = ended => Ok(Seen::Ended(how)),
+            served = served => served.map_err(|health| describe(&health)),
+            how = ended => return Err(format!("`{domain}` ended: {how}")),
         }
-    })
-}
-
-/// Waits for SERVING; gives the last health that was seen.
-fn serving(world: &World, domain: &Name, deadline: Duration) -> anyhow::Result<Health> {
-    let (reach, identity) = (world.reach()?, world.identity()?);
-    let wait = health::serving(
-        &reach,
-        &world.spec,
-        domain,
-        &identity,
-        deadline,
-        &world.cancel,
-    );
-    Ok(match world.runtime.block_on(wait) {
-        Ok(()) => Health::Serving,
-        Err(health) => health,
-    })
+        .map_err(|health| {
+            let waited = limit.as_secs();
+            format!("`{domain}` did not become SERVING within {waited} s: it is {health}")
+        })
+    });
+    match seen {
+        Err(seen) if cancel.is_cancelled() => Err(Cancelled::during(seen).into()),
+        seen => Ok(seen),
+    }
 }
 
 fn describe(health: &Health) -> String {
@@ -238,8 +234,15 @@ fn describe(health: &Health) -> String {
     }
 }
 
-/// Goes back to the previous release; the error says what was seen, what the service logged, and what runs now.
-fn roll_back(world: &World, guest: &Guest, domain: &Name, seen: &str) -> anyhow::Error {
+/// Ends with what is best for a service that is not healthy: a release that was healthy once stays in use, because another
+/// one would not help; any other is rolled back. The error says what was seen, what the service logged, and what runs now.
+fn give_up(
+    world: &World,
+    domain: &Name,
+    limit: Duration,
+    seen: &str,
+) -> anyhow::Result<anyhow::Error> {
+    let guest = world.guest(domain)?;
     let logged = match guest.last_log_lines(domain, LOG_LINES) {
         Ok(lines) => format!(
             "its last log lines:\n{}",
@@ -247,22 +250,32 @@ fn roll_back(world: &World, guest: &Guest, domain: &Name, seen: &str) -> anyhow:
         ),
         Err(error) => format!("its log cannot be read: {error:#}"),
     };
-    let now = match guest.roll_back(domain) {
-        Ok(RolledBack::To(previous)) => match serving(world, domain, world.patience(SERVING)) {
-            Ok(Health::Serving) => {
-                let short = previous.short().to_owned();
-                match record(world, domain, previous) {
+    let now = if was_healthy(world, domain)? {
+        "its release was healthy before and stays in use".to_owned()
+    } else {
+        roll_back(world, &guest, domain, limit)
+    };
+    Ok(anyhow!("{seen}\n{logged}\n{now}"))
+}
+
+/// Goes back to the previous release, which has as much time to become healthy; says what runs now.
+fn roll_back(world: &World, guest: &Guest, domain: &Name, limit: Duration) -> String {
+    match guest.roll_back(domain) {
+        Ok(RolledBack::To(previous)) => {
+            let short = previous.short().to_owned();
+            match serving(world, domain, limit) {
+                Ok(Ok(())) => match record(world, domain, previous) {
                     Ok(()) => format!("rolled back to the release {short}, which is SERVING"),
                     Err(error) => format!(
                         "rolled back to the release {short}, which is SERVING; not recorded: {error:#}"
                     ),
+                },
+                Ok(Err(_)) => {
+                    format!("rolled back to the release {short}, which is also not SERVING")
                 }
+                Err(error) => format!("rolled back to the release {short}: {error:#}"),
             }
-            _ => format!(
-                "rolled back to the release {}, which is also not SERVING",
-                previous.short()
-            ),
-        },
+        }
         Ok(RolledBack::Failed(previous)) => {
             format!(
                 "rolled back to the release {}, which also fails to start",
@@ -271,6 +284,5 @@ fn roll_back(world: &World, guest: &Guest, domain: &Name, seen: &str) -> anyhow:
         }
         Ok(RolledBack::Nowhere) => "it was stopped: there is no previous release".to_owned(),
         Err(error) => format!("rolling back failed: {error:#}"),
-    };
-    anyhow!("{seen}\n{logged}\n{now}")
+    }
 }

@@ -1,6 +1,6 @@
 //! What the steps of one run share: the spec, the handles that steps open, and the way to tell.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -37,6 +37,7 @@ pub struct World {
     accelerator: Mutex<Option<Accelerator>>,
     guests: Mutex<BTreeMap<Name, Arc<Guest>>>,
     releases: Mutex<BTreeMap<Name, Arc<Release>>>,
+    restarted: Mutex<BTreeSet<Name>>,
     watches: Mutex<BTreeMap<Name, Watch>>,
     packed: Mutex<Option<Packed>>,
     arrival: Option<Arrival>,
@@ -79,6 +80,7 @@ impl World {
             accelerator: Mutex::default(),
             guests: Mutex::default(),
             releases: Mutex::default(),
+            restarted: Mutex::default(),
             watches: Mutex::default(),
             packed: Mutex::default(),
             arrival: None,
@@ -245,6 +247,15 @@ impl World {
 
     pub(super) fn set_guest(&self, domain: &Name, guest: Guest) {
         locked(&self.guests).insert(domain.clone(), Arc::new(guest));
+    }
+
+    pub(super) fn note_restarted(&self, domain: &Name) {
+        locked(&self.restarted).insert(domain.clone());
+    }
+
+    /// Whether this run started the domain's service again.
+    pub(super) fn was_restarted(&self, domain: &Name) -> bool {
+        locked(&self.restarted).contains(domain)
     }
 
     pub(super) fn release(&self, domain: &Name) -> anyhow::Result<Arc<Release>> {

@@ -143,11 +143,16 @@ impl Guest {
         fed.map(|_| size)
     }
 
-    /// Switches to a pushed release and starts it. Does nothing if the release is already active.
-    pub fn activate(&self, release: &Release) -> anyhow::Result<Activated> {
-        let output = self
-            .session
-            .script("activate the release", &script::activate(release))?;
+    /// Switches to a pushed release and starts it. Does nothing if the release is already active, unless it is to be
+    /// restarted. `healthy` is the release that was healthy last: the only one to roll back to.
+    pub fn activate(
+        &self,
+        release: &Release,
+        healthy: Option<&Digest>,
+        restart: bool,
+    ) -> anyhow::Result<Activated> {
+        let script = script::activate(release, healthy, restart);
+        let output = self.session.script("activate the release", &script)?;
         match output.lines().last().unwrap_or_default() {
             "failed" => Ok(Activated::Failed),
             "unchanged" => Ok(Activated::Unchanged),

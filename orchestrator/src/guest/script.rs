@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use pspd_model::spec::Name;
+use pspd_model::spec::{Digest, Name};
 
 use super::release::{Content, Release, ReleaseFile};
 use super::{encode, unit};
@@ -179,9 +179,10 @@ for old in identities/*; do [ $old = {folder} ] || rm -rf $old; done
     script
 }
 
-/// Restarts a service, for those that read their certificate only at the start.
+/// Restarts a service whose release is right: one that hangs, or reads its certificate only at the start.
 pub(super) fn restart(service: &Name) -> String {
-    format!("systemctl restart {}", unit::file_name(service))
+    let unit = unit::file_name(service);
+    format!("systemctl reset-failed {unit} 2>/dev/null || :\nsystemctl restart {unit}")
 }
 
 /// Prints the state of a service's unit for [`super::Guest::ended`].
@@ -260,10 +261,11 @@ restart() {{
     )
 }
 
-/// Switches to a complete release and restarts the service, unless the release is already active.
-/// The last line of its output is `unchanged`, `restarted` or `failed`.
-pub(super) fn activate(release: &Release) -> String {
+/// Switches to a complete release and restarts the service, unless the release is already active and `restart` is false.
+/// `healthy` is the release that was healthy last. The last line of its output is `unchanged`, `restarted` or `failed`.
+pub(super) fn activate(release: &Release, healthy: Option<&Digest>, restart: bool) -> String {
     let digest = &release.digest;
+    let healthy = healthy.map_or("none", Digest::as_str);
     let unit = unit::file_name(&release.service);
     let mut script = head(&release.service);
     script.push_str(&format!(
@@ -276,11 +278,11 @@ if [ "$now" ]; then
     systemctl reset-failed {unit} 2>/dev/null || :
 fi
 if [ "$now" = {digest} ]; then
-    if [ $active = yes ] && [ -e current/.started ]; then echo unchanged; exit 0; fi
+    if [ {restart} = false ] && [ $active = yes ] && [ -e current/.started ]; then echo unchanged; exit 0; fi
     reload=yes
 else
-    # Only a running release is worth rolling back to.
-    if [ $active = yes ]; then ln -sfn "releases/$now" previous.new; mv -T previous.new previous; fi
+    # Only a release that runs and was healthy is worth rolling back to.
+    if [ $active = yes ] && [ "$now" = {healthy} ]; then ln -sfn "releases/$now" previous.new; mv -T previous.new previous; fi
     switch_to {digest}
 fi
 restart || {{ echo failed; exit 0; }}
@@ -327,174 +329,4 @@ echo "back $before"
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::io::Write as _;
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
-    use std::path::Path;
-    use std::process::{Command, Stdio};
-
-    use pspd_model::spec::Digest;
-    use tempfile::TempDir;
-
-    use super::*;
-
-    /// A guest's `/opt/pspd` in a folder, with stand-ins for what changes the machine.
-    struct Guest(TempDir);
-
-    impl Guest {
-        fn new() -> Guest {
-            let guest = Guest(tempfile::tempdir().unwrap());
-            let bin = guest.0.path().join("bin");
-            fs::create_dir(&bin).unwrap();
-            for (name, script) in [
-                ("getent", "exit 2"),
-                ("systemd-sysusers", "cat >/dev/null"),
-                ("chown", "test -e $2"),
-            ] {
-                let path = bin.join(name);
-                fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-                fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-            }
-            guest
-        }
-
-        fn home(&self) -> std::path::PathBuf {
-            self.0.path().join("opt/web")
-        }
-
-        /// Runs a script and returns its output.
-        fn run(&self, script: &str, input: &[u8]) -> String {
-            let (root, path) = (self.0.path().display(), std::env::var("PATH").unwrap());
-            let script = script.replace("/opt/pspd", &format!("{root}/opt"));
-            let mut child = Command::new("sh")
-                .args(["-c", &script])
-                .env("PATH", format!("{root}/bin:{path}"))
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .spawn()
-                .unwrap();
-            child.stdin.take().unwrap().write_all(input).unwrap();
-            let output = child.wait_with_output().unwrap();
-            assert!(output.status.success(), "{script}");
-            String::from_utf8(output.stdout).unwrap()
-        }
-
-        /// Pushes a release and makes it the current one; returns the paths of what was transferred.
-        fn push(&self, release: &Release) -> Vec<String> {
-            let report = self.run(&inspect(release), b"");
-            if report.lines().any(|line| line == "complete") {
-                return Vec::new();
-            }
-            let has = |file: &&ReleaseFile| {
-                let line = format!("have {}", file.path.display());
-                matches!(file.content, Content::Host(_)) && report.lines().any(|one| one == line)
-            };
-            let have: Vec<&ReleaseFile> = release.files.iter().filter(has).collect();
-            let mut sent = Vec::new();
-            for file in &release.files {
-                if let Content::Host(from) = &file.content
-                    && !have.iter().any(|other| other.path == file.path)
-                {
-                    let content = zstd::encode_all(&*fs::read(from).unwrap(), 0).unwrap();
-                    self.run(&receive(release, file), &content);
-                    sent.push(file.path.display().to_string());
-                }
-            }
-            self.run(&complete(release, &have), b"");
-            let current = self.home().join("current");
-            let _ = fs::remove_file(&current);
-            symlink(format!("releases/{}", release.digest), &current).unwrap();
-            sent
-        }
-    }
-
-    fn release(folder: &Path, files: &[(&str, &str, u32)]) -> Release {
-        let file = |(path, text, mode): &(&str, &str, u32)| {
-            let from = folder.join(Digest::of(text.as_bytes()).short());
-            fs::write(&from, text).unwrap();
-            ReleaseFile {
-                path: path.into(),
-                mode: *mode,
-                digest: Digest::of(text.as_bytes()),
-                content: Content::Host(from),
-            }
-        };
-        Release {
-            service: Name::new("web").unwrap(),
-            needs: Vec::new(),
-            digest: Digest::of(format!("{files:?}").as_bytes()),
-            files: files.iter().map(file).collect(),
-            certificate: Certificate {
-                ca: String::new(),
-                certificate: String::new(),
-                key: String::new(),
-            },
-        }
-    }
-
-    #[test]
-    fn files_in_folders_stay_from_release_to_release() {
-        let (guest, host) = (Guest::new(), tempfile::tempdir().unwrap());
-        let of = |version, mode| {
-            let files = [
-                ("web", version, 0o755),
-                ("data/deep/x", "unchanged", mode),
-                // Where `data/deep/x` could be written before it gets its name.
-                ("data/deep/x.new", "another", 0o640),
-            ];
-            release(host.path(), &files)
-        };
-        let all = ["web", "data/deep/x", "data/deep/x.new"];
-        assert_eq!(guest.push(&of("1", 0o644)), all);
-        assert_eq!(guest.push(&of("2", 0o644)), ["web"]);
-        // Another mode is another file: the release before keeps its own.
-        assert_eq!(guest.push(&of("2", 0o700)), ["data/deep/x"]);
-        let current = guest.home().join("current");
-        let mode = |path: &str| {
-            let file = fs::metadata(current.join(path)).unwrap();
-            file.permissions().mode() & 0o7777
-        };
-        assert_eq!(fs::read(current.join("data/deep/x")).unwrap(), b"unchanged");
-        assert_eq!(
-            fs::read(current.join("data/deep/x.new")).unwrap(),
-            b"another"
-        );
-        assert_eq!([mode("data"), mode("data/deep")], [0o755, 0o755]);
-        assert_eq!(
-            [mode("data/deep/x"), mode("data/deep/x.new")],
-            [0o700, 0o640]
-        );
-    }
-
-    #[test]
-    fn releases_that_nothing_needs_are_removed() {
-        let (guest, host) = (Guest::new(), tempfile::tempdir().unwrap());
-        let of = |version| release(host.path(), &[("web", version, 0o755)]);
-        let releases = || {
-            let entries = fs::read_dir(guest.home().join("releases")).unwrap();
-            let mut names: Vec<String> = entries
-                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-                .collect();
-            names.sort();
-            names
-        };
-        let sorted = |releases: &[&Release]| {
-            let mut names: Vec<String> =
-                releases.iter().map(|one| one.digest.to_string()).collect();
-            names.sort();
-            names
-        };
-        let (first, second, third) = (of("1"), of("2"), of("3"));
-        guest.push(&first);
-        let link = format!("releases/{}", first.digest);
-        symlink(link, guest.home().join("previous")).unwrap();
-        guest.push(&second);
-        // An interrupted transfer of a release that is not wanted any longer.
-        fs::create_dir(guest.home().join("releases").join("unfinished")).unwrap();
-        guest.push(&third);
-        assert_eq!(releases(), sorted(&[&first, &second, &third]));
-        guest.push(&third);
-        assert_eq!(releases(), sorted(&[&first, &third]));
-    }
-}
+mod tests;

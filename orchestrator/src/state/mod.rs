@@ -14,7 +14,7 @@
 //!   console/DOMAIN.log          serial consoles
 //!   logs/DOMAIN.log             the logs of services, gathered from their guests
 //!   console/DOMAIN.firmware.log the firmware's log since the last start
-//!   deployed/DOMAIN.json        the release that was activated last, and its certificate
+//!   deployed/DOMAIN.json        the release that was healthy last, and its certificate
 //!   attached/DOMAIN.json        the files that the disks were at the last start
 //!   boots/DOMAIN.json           the last boot: the time of each stage, and the reported firmware
 //!   flattened/                  DOMAIN.qcow2, self-contained system disks while an export packs them

@@ -70,6 +70,8 @@ fn reference() -> anyhow::Result<()> {
     browser(&deployment)?;
     say("one changed binary restarts that service alone");
     one_changed_binary(&deployment)?;
+    say("a service that hangs is restarted with its release");
+    hanging(&deployment)?;
     say("a release that never becomes healthy is rolled back");
     rolled_back(&deployment)?;
     say("memory applies live");
@@ -340,6 +342,25 @@ fn one_changed_binary(deployment: &Deployment) -> anyhow::Result<()> {
         .collect();
     ensure!(restarted == ["database-server"], "restarted: {restarted:?}");
     eventually_healthy(deployment)
+}
+
+fn hanging(deployment: &Deployment) -> anyhow::Result<()> {
+    let current = "readlink /opt/pspd/database-server/current";
+    let before = (
+        deployment.ssh("database-server", current)?,
+        process(deployment, "database-server")?,
+    );
+    // It has a previous release, from the step before.
+    deployment.ssh("database-server", "systemctl kill -s STOP database-server")?;
+    deployment.run(&["up"])?.expect(0)?;
+    eventually_healthy(deployment)?;
+    let after = (
+        deployment.ssh("database-server", current)?,
+        process(deployment, "database-server")?,
+    );
+    ensure!(before.0 == after.0, "another release runs: {after:?}");
+    ensure!(before.1 != after.1, "the process was not restarted");
+    Ok(())
 }
 
 fn rolled_back(deployment: &Deployment) -> anyhow::Result<()> {

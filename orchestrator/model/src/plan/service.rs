@@ -22,6 +22,7 @@ impl DomainPlanner<'_> {
         let state = self.observed().and_then(|domain| domain.service.as_ref());
         let wanted = state.and_then(|state| state.release.as_ref());
         let serving = state.is_some_and(|state| state.serving);
+        let mut restart = false;
         let reason = match deployed {
             None => "nothing is deployed".to_owned(),
             Some(_) if wanted.is_none() => "its secrets are generated".to_owned(),
@@ -30,7 +31,11 @@ impl DomainPlanner<'_> {
             }
             Some(_) if starts => "it starts".to_owned(),
             Some(_) if !serving && self.disturbed => return,
-            Some(_) if !serving => "it is not SERVING".to_owned(),
+            Some(_) if !serving => {
+                // Otherwise it may be waiting for them.
+                restart = self.dependencies_serve();
+                "it is not SERVING".to_owned()
+            }
             Some(deployed) => {
                 let certificate = state.and_then(|state| state.certificate.as_ref());
                 if certificate.is_none() || certificate != deployed.certificate.as_ref() {
@@ -39,13 +44,22 @@ impl DomainPlanner<'_> {
                 return;
             }
         };
-        self.deploy(service, wanted, &reason, plan);
+        self.deploy(service, wanted, restart, &reason, plan);
+    }
+
+    fn dependencies_serve(&self) -> bool {
+        self.domain.depends_on.iter().all(|name| {
+            let domain = self.observed.domain(name);
+            let service = domain.and_then(|domain| domain.service.as_ref());
+            service.is_none_or(|service| service.serving)
+        })
     }
 
     fn deploy(
         &self,
         service: &ServiceSpec,
         release: Option<&Digest>,
+        restart: bool,
         reason: &str,
         plan: &mut PlanBuilder,
     ) {
@@ -62,6 +76,7 @@ impl DomainPlanner<'_> {
         let activate = Action::Activate {
             domain: domain(),
             release: release(),
+            restart,
         };
         let dependencies = self.domain.depends_on.iter();
         plan.add(activate, reason)

@@ -147,6 +147,8 @@ pub enum Action {
     Activate {
         domain: Name,
         release: Option<Digest>,
+        /// Whether the service is restarted also where the release is in use: it was healthy and is not any longer.
+        restart: bool,
     },
     /// Puts a renewed certificate into use while the service runs, and waits until the service uses it.
     Renew {
@@ -155,7 +157,8 @@ pub enum Action {
         /// For a service that must be restarted for it.
         start_timeout: Option<Duration>,
     },
-    /// Waits until the service is SERVING; rolls the release back if it does not get there.
+    /// Waits until the service is SERVING. If it does not get there, a release that was never healthy is rolled back; one
+    /// that was is restarted.
     Healthy {
         domain: Name,
         release: Option<Digest>,
@@ -376,7 +379,12 @@ impl Action {
             Action::Undefine { .. } => "undefine".into(),
             Action::Reach { .. } => "wait for SSH".into(),
             Action::Push { release, .. } => format!("push the release{}", shown(release)),
-            Action::Activate { release, .. } => format!("activate the release{}", shown(release)),
+            Action::Activate {
+                release, restart, ..
+            } => {
+                let verb = if *restart { "restart" } else { "activate" };
+                format!("{verb} the release{}", shown(release))
+            }
             Action::Gather { .. } => "gather its log".into(),
             Action::Renew { .. } => "install the renewed certificate".into(),
             Action::Healthy { .. } => "wait until SERVING".into(),

@@ -178,7 +178,13 @@ impl World {
                     "{domain} answers"
                 );
             }
-            Action::Activate { domain, .. } => self.domain(domain).deployed = None,
+            Action::Activate {
+                domain, release, ..
+            } => {
+                let deployed = &mut self.domain(domain).deployed;
+                let same = |deployed: &mut Deployed| release.as_ref() == Some(&deployed.release);
+                *deployed = deployed.take_if(same);
+            }
             Action::Healthy {
                 domain, release, ..
             } => {

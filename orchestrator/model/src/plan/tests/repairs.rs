@@ -62,3 +62,42 @@ fn a_new_system_disk_has_no_service_to_stop() {
     (domain.service, domain.disk) = (None, None);
     assert!(!has(&drift(&spec, &world), "d1", DomainStep::Withdraw));
 }
+
+/// Whether the plan restarts a domain's service although its release is in use; `None` where it is left alone.
+fn restarts(plan: &Plan, domain: &str) -> Option<bool> {
+    plan.steps.iter().find_map(|step| match &step.action {
+        Action::Activate {
+            domain: of,
+            restart,
+            ..
+        } => (of.as_str() == domain).then_some(*restart),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_service_that_was_healthy_is_restarted_unless_it_may_wait_for_another() {
+    let spec = two();
+    let mut world = applied(&spec);
+    world.domain(&name("d1")).service.as_mut().unwrap().serving = false;
+    assert_eq!(restarts(&drift(&spec, &world), "d1"), Some(true));
+    // `d1` depends on it.
+    world.domain(&name("d0")).service.as_mut().unwrap().serving = false;
+    let plan = drift(&spec, &world);
+    assert_eq!(restarts(&plan, "d0"), Some(true));
+    assert_eq!(restarts(&plan, "d1"), Some(false));
+}
+
+#[test]
+fn a_service_that_was_not_healthy_yet_is_not_restarted() {
+    let spec = two();
+    let mut world = applied(&spec);
+    let domain = world.domain(&name("d0"));
+    domain.deployed = None;
+    domain.service.as_mut().unwrap().serving = false;
+    assert_eq!(restarts(&drift(&spec, &world), "d0"), Some(false));
+    // Nor one whose guest starts: systemd starts it.
+    let mut world = applied(&spec);
+    world.domain(&name("d0")).power = Power::Off;
+    assert_eq!(restarts(&drift(&spec, &world), "d0"), Some(false));
+}

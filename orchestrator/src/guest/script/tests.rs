@@ -1,0 +1,223 @@
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+
+use super::*;
+
+/// A systemd with one service: it is active where there is a file `active`, and its restarts are counted.
+const SYSTEMCTL: &str = r#"
+cd "${0%/*}/.."
+case "$1" in
+    is-active) [ -e active ] ;;
+    restart) touch active; echo restart >>restarts ;;
+    stop) rm -f active ;;
+esac"#;
+
+/// A guest's `/opt/pspd` in a folder, with stand-ins for what changes the machine.
+struct Guest(TempDir);
+
+impl Guest {
+    fn new() -> Guest {
+        let guest = Guest(tempfile::tempdir().unwrap());
+        let bin = guest.0.path().join("bin");
+        fs::create_dir(&bin).unwrap();
+        fs::create_dir_all(guest.0.path().join("etc/systemd/system")).unwrap();
+        for (name, script) in [
+            ("getent", "exit 2"),
+            ("systemd-sysusers", "cat >/dev/null"),
+            ("chown", "test -e $2"),
+            ("systemctl", SYSTEMCTL),
+        ] {
+            let path = bin.join(name);
+            fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        guest
+    }
+
+    fn home(&self) -> std::path::PathBuf {
+        self.0.path().join("opt/web")
+    }
+
+    /// Runs a script and returns its output.
+    fn run(&self, script: &str, input: &[u8]) -> String {
+        let (root, path) = (self.0.path().display(), std::env::var("PATH").unwrap());
+        let script = script
+            .replace("/opt/pspd", &format!("{root}/opt"))
+            .replace("/etc/systemd", &format!("{root}/etc/systemd"));
+        let mut child = Command::new("sh")
+            .args(["-c", &script])
+            .env("PATH", format!("{root}/bin:{path}"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(input).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{script}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Pushes a release and makes it the current one; returns the paths of what was transferred.
+    fn push(&self, release: &Release) -> Vec<String> {
+        let sent = self.transfer(release);
+        let current = self.home().join("current");
+        let _ = fs::remove_file(&current);
+        symlink(format!("releases/{}", release.digest), &current).unwrap();
+        sent
+    }
+
+    /// Pushes and activates a release; returns what that says.
+    fn activate(&self, release: &Release, healthy: Option<&Digest>, restart: bool) -> String {
+        self.transfer(release);
+        let output = self.run(&activate(release, healthy, restart), b"");
+        output.lines().last().unwrap_or_default().to_owned()
+    }
+
+    fn transfer(&self, release: &Release) -> Vec<String> {
+        let report = self.run(&inspect(release), b"");
+        if report.lines().any(|line| line == "complete") {
+            return Vec::new();
+        }
+        let has = |file: &&ReleaseFile| {
+            let line = format!("have {}", file.path.display());
+            matches!(file.content, Content::Host(_)) && report.lines().any(|one| one == line)
+        };
+        let have: Vec<&ReleaseFile> = release.files.iter().filter(has).collect();
+        let mut sent = Vec::new();
+        for file in &release.files {
+            if let Content::Host(from) = &file.content
+                && !have.iter().any(|other| other.path == file.path)
+            {
+                let content = zstd::encode_all(&*fs::read(from).unwrap(), 0).unwrap();
+                self.run(&receive(release, file), &content);
+                sent.push(file.path.display().to_string());
+            }
+        }
+        self.run(&complete(release, &have), b"");
+        sent
+    }
+}
+
+fn release(folder: &Path, files: &[(&str, &str, u32)]) -> Release {
+    let file = |(path, text, mode): &(&str, &str, u32)| {
+        let from = folder.join(Digest::of(text.as_bytes()).short());
+        fs::write(&from, text).unwrap();
+        ReleaseFile {
+            path: path.into(),
+            mode: *mode,
+            digest: Digest::of(text.as_bytes()),
+            content: Content::Host(from),
+        }
+    };
+    Release {
+        service: Name::new("web").unwrap(),
+        needs: Vec::new(),
+        digest: Digest::of(format!("{files:?}").as_bytes()),
+        files: files.iter().map(file).collect(),
+        certificate: Certificate {
+            ca: String::new(),
+            certificate: String::new(),
+            key: String::new(),
+        },
+    }
+}
+
+#[test]
+fn files_in_folders_stay_from_release_to_release() {
+    let (guest, host) = (Guest::new(), tempfile::tempdir().unwrap());
+    let of = |version, mode| {
+        let files = [
+            ("web", version, 0o755),
+            ("data/deep/x", "unchanged", mode),
+            // Where `data/deep/x` could be written before it gets its name.
+            ("data/deep/x.new", "another", 0o640),
+        ];
+        release(host.path(), &files)
+    };
+    let all = ["web", "data/deep/x", "data/deep/x.new"];
+    assert_eq!(guest.push(&of("1", 0o644)), all);
+    assert_eq!(guest.push(&of("2", 0o644)), ["web"]);
+    // Another mode is another file: the release before keeps its own.
+    assert_eq!(guest.push(&of("2", 0o700)), ["data/deep/x"]);
+    let current = guest.home().join("current");
+    let mode = |path: &str| {
+        let file = fs::metadata(current.join(path)).unwrap();
+        file.permissions().mode() & 0o7777
+    };
+    assert_eq!(fs::read(current.join("data/deep/x")).unwrap(), b"unchanged");
+    assert_eq!(
+        fs::read(current.join("data/deep/x.new")).unwrap(),
+        b"another"
+    );
+    assert_eq!([mode("data"), mode("data/deep")], [0o755, 0o755]);
+    assert_eq!(
+        [mode("data/deep/x"), mode("data/deep/x.new")],
+        [0o700, 0o640]
+    );
+}
+
+#[test]
+fn releases_that_nothing_needs_are_removed() {
+    let (guest, host) = (Guest::new(), tempfile::tempdir().unwrap());
+    let of = |version| release(host.path(), &[("web", version, 0o755)]);
+    let releases = || {
+        let entries = fs::read_dir(guest.home().join("releases")).unwrap();
+        let mut names: Vec<String> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    };
+    let sorted = |releases: &[&Release]| {
+        let mut names: Vec<String> = releases.iter().map(|one| one.digest.to_string()).collect();
+        names.sort();
+        names
+    };
+    let (first, second, third) = (of("1"), of("2"), of("3"));
+    guest.push(&first);
+    let link = format!("releases/{}", first.digest);
+    symlink(link, guest.home().join("previous")).unwrap();
+    guest.push(&second);
+    // An interrupted transfer of a release that is not wanted any longer.
+    fs::create_dir(guest.home().join("releases").join("unfinished")).unwrap();
+    guest.push(&third);
+    assert_eq!(releases(), sorted(&[&first, &second, &third]));
+    guest.push(&third);
+    assert_eq!(releases(), sorted(&[&first, &third]));
+}
+
+#[test]
+fn a_service_that_hangs_is_restarted_with_its_release() {
+    let (guest, host) = (Guest::new(), tempfile::tempdir().unwrap());
+    let first = release(host.path(), &[("web", "1", 0o755)]);
+    assert_eq!(guest.activate(&first, None, false), "restarted");
+    let healthy = Some(&first.digest);
+    assert_eq!(guest.activate(&first, healthy, false), "unchanged");
+    assert_eq!(guest.activate(&first, healthy, true), "restarted");
+    let restarts = fs::read_to_string(guest.0.path().join("restarts")).unwrap();
+    assert_eq!(restarts.lines().count(), 2);
+}
+
+#[test]
+fn only_a_release_that_was_healthy_is_rolled_back_to() {
+    let (guest, host) = (Guest::new(), tempfile::tempdir().unwrap());
+    let of = |version| release(host.path(), &[("web", version, 0o755)]);
+    let (first, second, third) = (of("1"), of("2"), of("3"));
+    let back = |to: &Release| format!("back {}", to.digest);
+    let roll_back = || {
+        let output = guest.run(&roll_back(&first.service), b"");
+        output.lines().last().unwrap_or_default().to_owned()
+    };
+    guest.activate(&first, None, false);
+    // The second one runs, but `up` was killed before it was healthy.
+    guest.activate(&second, Some(&first.digest), false);
+    guest.activate(&third, Some(&first.digest), false);
+    assert_eq!(roll_back(), back(&first));
+    guest.activate(&second, None, false);
+    assert_eq!(roll_back(), "none");
+}
