@@ -10,7 +10,7 @@ use ssh2::{HostKeyType, MethodType};
 use tokio_util::sync::CancellationToken;
 
 use super::Guest;
-use super::session::{ANSWER, Session};
+use super::session::{ANSWER, Session, after};
 use crate::cancelled::Cancelled;
 use crate::event::Scope;
 use crate::identity::Identity;
@@ -99,9 +99,9 @@ impl Guest {
             .to_bytes()
             .map_err(|error| own_key(&error))?;
         let began = Instant::now();
-        let inner = loop {
+        let session = loop {
             let left = deadline.saturating_sub(began.elapsed());
-            match handshake(reach, address, left) {
+            match handshake(reach, address, left, cancel) {
                 Ok(_) if cancel.is_cancelled() => {
                     return Err(ConnectError::cancelled(domain));
                 }
@@ -123,7 +123,7 @@ impl Guest {
                 }
             }
         };
-        match inner.host_key() {
+        match session.inner.host_key() {
             Some((key, HostKeyType::Ed25519)) if key == pinned => {}
             _ => {
                 return Err(ConnectError::HostKey {
@@ -133,40 +133,45 @@ impl Guest {
             }
         }
         scope.stage("authenticating");
-        authenticate(&inner, identity).map_err(|cause| ConnectError::Authentication {
-            domain: domain.clone(),
-            address,
-            cause,
+        authenticate(&session, identity).map_err(|cause| match cause {
+            _ if cancel.is_cancelled() => ConnectError::cancelled(domain),
+            cause => ConnectError::Authentication {
+                domain: domain.clone(),
+                address,
+                cause,
+            },
         })?;
-        Ok(Guest {
-            session: Session { inner },
-        })
+        Ok(Guest { session })
     }
 }
 
 /// TCP, banner and key exchange.
-fn handshake(reach: &Reach, address: SocketAddr, left: Duration) -> io::Result<ssh2::Session> {
+fn handshake(
+    reach: &Reach,
+    address: SocketAddr,
+    left: Duration,
+    cancel: &CancellationToken,
+) -> io::Result<Session> {
     let stream = reach.dial_blocking(address, DIAL.min(left.max(RETRY)))?;
     stream.set_nodelay(true)?;
     // Not libssh2's keepalive, with which a long silent wait fails as timed out.
     keepalive::enable(&stream)?;
-    let mut session = ssh2::Session::new()?;
-    session.set_timeout(millis(left.clamp(Duration::from_secs(1), HANDSHAKE)));
-    session.set_tcp_stream(stream);
-    session.method_pref(MethodType::HostKey, "ssh-ed25519")?;
+    let session = Session::new(stream, cancel)?;
+    let mut inner = session.inner.clone();
+    inner.method_pref(MethodType::HostKey, "ssh-ed25519")?;
     // Ciphers with CPU instructions; pspd's own guests offer all of them.
     for direction in [MethodType::CryptCs, MethodType::CryptSc] {
-        session.method_pref(
+        inner.method_pref(
             direction,
             "aes128-gcm@openssh.com,aes256-gcm@openssh.com,aes128-ctr,aes256-ctr",
         )?;
     }
-    session.handshake()?;
-    session.set_timeout(millis(ANSWER));
+    let limit = left.clamp(Duration::from_secs(1), HANDSHAKE);
+    session.complete(after(limit), || inner.handshake())?;
     Ok(session)
 }
 
-fn authenticate(session: &ssh2::Session, identity: &Identity) -> Result<(), String> {
+fn authenticate(session: &Session, identity: &Identity) -> Result<(), String> {
     let key = identity.ssh_key();
     let private = key
         .to_openssh(ssh_key::LineEnding::LF)
@@ -175,11 +180,11 @@ fn authenticate(session: &ssh2::Session, identity: &Identity) -> Result<(), Stri
         .public_key()
         .to_openssh()
         .map_err(|error| error.to_string())?;
+    let login = || {
+        let inner = &session.inner;
+        inner.userauth_pubkey_memory("root", Some(&public), &private, None)
+    };
     session
-        .userauth_pubkey_memory("root", Some(&public), &private, None)
+        .complete(after(ANSWER), login)
         .map_err(|error| error.to_string())
-}
-
-fn millis(duration: Duration) -> u32 {
-    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }

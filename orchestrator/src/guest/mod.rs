@@ -15,6 +15,7 @@ mod deploy;
 mod encode;
 mod executable;
 mod firmware;
+mod lines;
 mod logs;
 mod openssh;
 mod release;
