@@ -10,6 +10,7 @@
 //! ```
 
 mod archive;
+mod boots;
 mod disk;
 mod domain;
 mod firmware;
@@ -28,6 +29,8 @@ use std::time::{Duration, Instant};
 use pspd_model::plan::{Action, Plan, Step, StepId, Undo};
 use serde::Serialize;
 use tokio::task::JoinSet;
+
+use boots::Boots;
 
 use crate::archive::Packed;
 use crate::cancelled::Cancelled;
@@ -92,6 +95,7 @@ pub async fn execute(
         journal,
         waiting: plan.steps.clone(),
         under_way: Vec::new(),
+        boots: Boots::of(plan),
         undo: plan.undo,
         well: BTreeSet::new(),
         outcome: Outcome::default(),
@@ -145,6 +149,7 @@ struct Run<'a> {
     journal: &'a Journal,
     waiting: Vec<Step>,
     under_way: Vec<Step>,
+    boots: Boots,
     undo: Undo,
     well: BTreeSet<StepId>,
     outcome: Outcome,
@@ -190,17 +195,12 @@ impl Run<'_> {
         tokio::pin!(late);
         loop {
             while running.len() < jobs && !self.world.cancel.is_cancelled() {
-                let Some(index) = self
-                    .waiting
-                    .iter()
-                    .position(|step| step.after.iter().all(|id| self.well.contains(id)))
-                else {
-                    break;
-                };
+                let Some(index) = self.next() else { break };
                 let step = self.waiting.remove(index);
                 self.journal.write(&Entry::Begin {
                     step: step.id.to_string(),
                 })?;
+                self.boots.begun(&step.action);
                 self.under_way.push(step.clone());
                 self.spawn(running, step);
             }
@@ -213,6 +213,15 @@ impl Run<'_> {
                 None => return Ok(()),
             }
         }
+    }
+
+    /// The first waiting step that can begin.
+    fn next(&self) -> Option<usize> {
+        let most = self.world.most_boots();
+        self.waiting.iter().position(|step| {
+            let ready = step.after.iter().all(|id| self.well.contains(id));
+            ready && self.boots.permit(&step.action, most)
+        })
     }
 
     fn spawn(&self, running: &mut JoinSet<Report>, step: Step) {
@@ -243,6 +252,7 @@ impl Run<'_> {
             result,
         } = report;
         self.under_way.retain(|other| other.id != step.id);
+        self.boots.ended(&step.action, result.is_ok());
         let (id, subject, title) = described(&step);
         match result {
             Ok(()) => {

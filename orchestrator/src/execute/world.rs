@@ -10,6 +10,7 @@ use pspd_lab::{Lab, Relay};
 use pspd_model::spec::{self, Name, Spec};
 use tokio_util::sync::CancellationToken;
 
+use super::boots::most_emulated;
 use crate::accel::{self, Accelerator};
 use crate::archive::{Opened, Packed, Placement};
 use crate::boot::Watch;
@@ -210,6 +211,14 @@ impl World {
         match *locked(&self.accelerator) {
             Some(Accelerator::Kvm) => native,
             _ => native * 6,
+        }
+    }
+
+    /// How many guests may boot at a time. Does not block while KVM is proven.
+    pub(super) fn most_boots(&self) -> usize {
+        match self.accelerator.try_lock().as_deref() {
+            Ok(Some(Accelerator::Kvm)) => usize::MAX,
+            _ => most_emulated(),
         }
     }
 

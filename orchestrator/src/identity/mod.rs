@@ -255,8 +255,8 @@ pub fn secrets(
 /// Whether a generated secret of this domain is missing.
 pub fn lacks_secrets(state: &KeysState, domain: &Name) -> bool {
     let folder = format!("{}/", secrets_folder(domain));
-    let mut missing = state.missing.iter();
-    missing.any(|file| file.starts_with(&folder))
+    let next = state.missing.range(folder.clone()..).next();
+    next.is_some_and(|file| file.starts_with(&folder))
 }
 
 /// Creates every key that is missing, and signs every certificate that is missing or of another authority.

@@ -3,6 +3,7 @@
 use super::builder::PlanBuilder;
 use super::digest::domain_digest;
 use super::order::Order;
+use super::remove::SystemDisk;
 use super::step::sizes;
 use super::{Action, DomainStep, PlanError, SavedState, StepId, remove, rename};
 use crate::definition::{Affect, DomainDefinition, Interface, KernelSource, Ownership, VolumeDisk};
@@ -40,7 +41,11 @@ impl<'a> DomainPlanner<'a> {
             .dependents(name)
             .map(|dependent| StepId::of(dependent, DomainStep::Stop))
             .collect();
-        remove::stop(self.spec, self.observed, name, &after, reason, plan);
+        let disk = match self.reason_to_replace() {
+            Some(_) => SystemDisk::Deleted,
+            None => SystemDisk::Kept,
+        };
+        remove::stop(self.spec, self.observed, name, disk, &after, reason, plan);
     }
 
     /// Everything but [`DomainPlanner::recover`] and [`DomainPlanner::stop`], which come before.

@@ -1,11 +1,14 @@
 //! The plan that takes a deployment down: dependents stop before what they depend on, and what is owned is removed.
 
+use std::collections::BTreeSet;
+
 use super::builder::PlanBuilder;
 use super::order::Order;
+use super::remove::SystemDisk;
 use super::{Action, DomainStep, Plan, StepId, Volumes, remove};
 use crate::intent::Intent;
 use crate::observed::{LabState, Observed};
-use crate::spec::{Spec, VolumeId};
+use crate::spec::Spec;
 
 const REASON: &str = "the deployment is taken down";
 
@@ -24,16 +27,26 @@ pub(super) fn plan(spec: &Spec, intent: &Intent, observed: &Observed, volumes: V
         network(spec, observed, &mut plan);
     }
     lab(spec, observed, &mut plan);
-    let after = plan.ids();
-    remove::delete_left_disks(observed, |_| false, &after, REASON, &mut plan);
+    remove::delete_left_disks(observed, |_| false, &[StepId::StopLab], REASON, &mut plan);
     if volumes == Volumes::Delete {
-        let files = observed.volumes.keys().map(VolumeId::file);
-        for file in files.chain(observed.old_volumes.keys().cloned()) {
-            plan.add(Action::DeleteVolume { file }, "--volumes")
-                .if_any_planned(after.iter().cloned());
-        }
+        delete_volumes(observed, &mut plan);
     }
     plan.finish()
+}
+
+/// Each volume follows the end of the domains that can have it open, so that the plan grows with their number only.
+fn delete_volumes(observed: &Observed, plan: &mut PlanBuilder) {
+    let named = observed.volumes.keys();
+    let named = named.map(|id| (id.file(), BTreeSet::from([id])));
+    let old = observed.old_volumes.iter();
+    let old = old.map(|(file, old)| (file.clone(), old.of.iter().collect()));
+    for (file, of) in named.chain(old) {
+        let ends = of.into_iter().map(|id| &id.domain);
+        let ends = ends.map(|domain| StepId::of(domain, DomainStep::Undefine));
+        plan.add(Action::DeleteVolume { file }, "--volumes")
+            .if_any_planned(ends)
+            .if_planned(StepId::StopLab);
+    }
 }
 
 fn domains(spec: &Spec, observed: &Observed, plan: &mut PlanBuilder) {
@@ -48,7 +61,8 @@ fn domains(spec: &Spec, observed: &Observed, plan: &mut PlanBuilder) {
             .dependents(&name)
             .map(|dependent| StepId::of(dependent, DomainStep::Stop))
             .collect();
-        remove::stop(spec, observed, &name, &after, REASON, plan);
+        let disk = SystemDisk::Deleted;
+        remove::stop(spec, observed, &name, disk, &after, REASON, plan);
         remove::undefine(observed, &name, REASON, plan);
     }
 }

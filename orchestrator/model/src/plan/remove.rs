@@ -3,7 +3,14 @@
 use super::builder::PlanBuilder;
 use super::{Action, DomainStep, StepId, StopMode};
 use crate::observed::{Crash, Observed, Pause, Power};
-use crate::spec::{Name, Spec};
+use crate::spec::{Name, SYSTEM_DISK, Spec};
+
+/// What happens to a system disk after its domain stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SystemDisk {
+    Kept,
+    Deleted,
+}
 
 /// The domains that libvirt has for this deployment, by name.
 pub(super) fn owned_domains<'a>(
@@ -64,6 +71,7 @@ pub(super) fn stop(
     spec: &Spec,
     observed: &Observed,
     name: &Name,
+    disk: SystemDisk,
     after: &[StepId],
     reason: &str,
     plan: &mut PlanBuilder,
@@ -74,7 +82,9 @@ pub(super) fn stop(
     if !power.has_process() {
         return;
     }
-    let mode = if power == Power::Crashed(Crash::Guest) {
+    let panicked = power == Power::Crashed(Crash::Guest);
+    let lost = disk == SystemDisk::Deleted && !outlives_its_disk(spec, observed, name);
+    let mode = if panicked || lost {
         StopMode::Force
     } else {
         StopMode::Shutdown
@@ -83,7 +93,7 @@ pub(super) fn stop(
         .domains
         .get(name)
         .is_some_and(|domain| domain.service.is_some());
-    if serves && mode == StopMode::Shutdown {
+    if serves && !panicked {
         let domain = name.clone();
         plan.add(Action::Gather { domain }, reason)
             .if_planned(StepId::StartLab)
@@ -96,6 +106,18 @@ pub(super) fn stop(
         .if_planned(StepId::of(name, DomainStep::Gather))
         .if_any_planned(roused(name))
         .if_planned(StepId::of(name, DomainStep::Merge));
+}
+
+/// Whether a guest has anything that is kept when its system disk is deleted, so that it must shut down: a data volume,
+/// or a service with a checkpoint. Of a domain that is not in the spec, the service is not known.
+fn outlives_its_disk(spec: &Spec, observed: &Observed, name: &Name) -> bool {
+    let attached = observed.domain(name).map(|domain| &domain.attached);
+    let mut attached = attached.into_iter().flat_map(|disks| disks.keys());
+    let of_spec = spec.domains.get(name).is_none_or(|domain| {
+        let service = domain.service.as_ref();
+        !domain.volumes.is_empty() || service.is_some_and(|service| !service.checkpoint.is_empty())
+    });
+    of_spec || attached.any(|serial| serial != SYSTEM_DISK)
 }
 
 /// Undefines a domain that is owned, and deletes its system disk.

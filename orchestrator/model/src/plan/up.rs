@@ -7,6 +7,7 @@ use super::builder::PlanBuilder;
 use super::digest::network_digest;
 use super::domain::DomainPlanner;
 use super::order::Order;
+use super::remove::SystemDisk;
 use super::{Action, Plan, PlanError, StepId, left, remove, rename};
 use crate::definition::{NetworkDefinition, NetworkHost, Ownership};
 use crate::intent::{Intent, PowerIntent};
@@ -223,7 +224,8 @@ fn remove_orphans(spec: &Spec, observed: &Observed, plan: &mut PlanBuilder) {
             if let Some(domain) = observed.domain(name) {
                 remove::rouse(name, domain.power, plan);
             }
-            remove::stop(spec, observed, name, &[], ORPHAN, plan);
+            let disk = SystemDisk::Deleted;
+            remove::stop(spec, observed, name, disk, &[], ORPHAN, plan);
             remove::undefine(observed, name, ORPHAN, plan);
         }
     }

@@ -1,6 +1,7 @@
 //! Taking a deployment down.
 
 use super::*;
+use crate::observed::Attached;
 
 #[test]
 fn down_stops_dependents_first_and_keeps_volumes() {
@@ -30,6 +31,55 @@ fn down_with_volumes_leaves_no_file() {
     let plan = down(&spec, &world, Volumes::Delete);
     world.apply(&plan, usize::MAX, &spec);
     assert!(owns_nothing(&world.observed));
+}
+
+#[test]
+fn only_a_guest_with_something_to_keep_shuts_down() {
+    let mut spec = two();
+    let mode = |spec: &Spec, world: &World, domain: &str| {
+        let plan = down(spec, world, Volumes::Keep);
+        let mut steps = plan.steps.into_iter();
+        steps.find_map(|step| match step.action {
+            Action::Stop { domain: of, mode } if of == name(domain) => Some(mode),
+            _ => None,
+        })
+    };
+    let mut world = applied(&spec);
+    assert_eq!(mode(&spec, &world, "d0"), Some(StopMode::Shutdown));
+    assert_eq!(mode(&spec, &world, "d1"), Some(StopMode::Force));
+    // A volume that it was started with counts, although the spec no longer has it.
+    let attached = &mut world.domain(&name("d1")).attached;
+    attached.insert("data".into(), Attached::Same);
+    assert_eq!(mode(&spec, &world, "d1"), Some(StopMode::Shutdown));
+    let service = spec.domains.get_mut(&name("d1")).unwrap().service.as_mut();
+    service.unwrap().checkpoint = vec!["checkpoint".into()];
+    let world = applied(&spec);
+    assert_eq!(mode(&spec, &world, "d1"), Some(StopMode::Shutdown));
+}
+
+#[test]
+fn plans_grow_linearly_with_the_domains() {
+    let edges = |plan: &Plan| {
+        plan.steps
+            .iter()
+            .map(|step| step.after.len())
+            .sum::<usize>()
+    };
+    let sizes = |count: u8| {
+        let spec = spec((0..count).map(|index| domain(index, &[], true)).collect());
+        let mut world = applied(&spec);
+        let running = down(&spec, &world, Volumes::Delete);
+        // Disks that are left without definitions.
+        for domain in world.observed.domains.values_mut() {
+            (domain.defined, domain.power) = (None, Power::Off);
+        }
+        let left = down(&spec, &world, Volumes::Delete);
+        let fresh = up(&spec, &nothing(&spec)).unwrap();
+        [edges(&fresh), edges(&running), edges(&left)]
+    };
+    for (few, many) in sizes(10).into_iter().zip(sizes(100)) {
+        assert!(many <= 11 * few, "{few} edges of 10 domains, {many} of 100");
+    }
 }
 
 #[test]
