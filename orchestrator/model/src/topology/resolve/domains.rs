@@ -6,11 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::super::fault::{Fault, Position};
 use super::super::read::{Fields, Reader};
 use super::domain::{self, Draft};
-use super::{Files, addresses, graph};
+use super::{Files, addresses, graph, names};
 use crate::spec::{DomainSpec, HealthCheck, ImageSpec, Name, NetworkSpec};
 
-/// The name in pspd's own client certificate.
-const RESERVED: &str = "pspd";
 const SSH: u16 = 22;
 /// The maximum number of domains.
 const MOST_DOMAINS: usize = 1000;
@@ -49,13 +47,11 @@ pub(super) fn domains(
     let mut drafts = BTreeMap::new();
     for (key, node) in &entries {
         let name = reader.name(&key.name, key.at);
-        if key.name == RESERVED {
-            reader.fault(
-                Fault::new(key.at, format!("the domain name `{RESERVED}` is reserved"))
-                    .help("it is the name of pspd in its client certificate"),
-            );
-        }
+        names::check(reader, &key.name, key.at);
         let draft = domain::draft(reader, key, node, files, images, &known);
+        if draft.as_ref().is_some_and(|draft| draft.has_service) {
+            names::check_of_service(reader, &key.name, key.at);
+        }
         if let (Some(name), Some(draft)) = (name, draft) {
             drafts.entry(name).or_insert(draft);
         }

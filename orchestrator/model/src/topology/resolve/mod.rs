@@ -7,24 +7,19 @@ mod domains;
 mod graph;
 mod hardware;
 mod image;
+mod names;
+mod network;
 mod service;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use ipnet::Ipv4Net;
-
 use super::Found;
 use super::fault::Fault;
 use super::keys;
-use super::read::{Fields, Reader};
+use super::read::Reader;
 use super::tree::{Node, Value};
-use crate::spec::{Accel, Connection, ImageSpec, Name, NetworkSpec, Spec};
-
-const DEFAULT_CIDR: &str = "10.77.0.0/24";
-const DEFAULT_DNS_DOMAIN: &str = "pspd.internal";
-/// A guest's name in DNS is a label of at most 63 characters, a dot and the domain, in all at most 253 (RFC 1035).
-const LONGEST_DNS_DOMAIN: usize = 253 - 64;
+use crate::spec::{Accel, Connection, ImageSpec, Name, Spec};
 
 /// The base directory of paths, and a function that returns the type of file at a path.
 struct Files<'a> {
@@ -114,7 +109,12 @@ fn topology(reader: &Reader, tree: &Node, files: &Files) -> Option<Spec> {
     let images = image::images(reader, &fields, files);
     // Domains are read even if earlier values are invalid, so that all faults are reported at once.
     let placeholder = Name::new("topology").expect("it is a DNS label");
-    let network = network(reader, &fields, name.as_ref().unwrap_or(&placeholder));
+    let network = network::network(
+        reader,
+        &fields,
+        name.as_ref().unwrap_or(&placeholder),
+        connection.as_ref(),
+    );
     let domains = domains::domains(
         reader,
         &fields,
@@ -161,63 +161,6 @@ fn connection(reader: &Reader, node: &Node) -> Option<Connection> {
         return None;
     }
     Some(Connection::Uri(text.to_owned()))
-}
-
-fn network(reader: &Reader, fields: &Fields, name: &Name) -> Option<NetworkSpec> {
-    let own = fields
-        .get("network")
-        .map(|node| reader.object(node, node.at, &keys::NETWORK));
-    let fields = match own {
-        Some(fields) => Some(fields?),
-        None => None,
-    };
-    let get = |key: &str| fields.as_ref().and_then(|fields| fields.get(key));
-    let cidr = match get("cidr") {
-        Some(node) => reader.parsed(node, "cidr", parse_cidr),
-        None => parse_cidr(DEFAULT_CIDR).ok(),
-    }?;
-    let domain = match get("domain") {
-        Some(node) => reader.parsed(node, "domain", |text| {
-            let labels = text.split('.').all(|label| Name::new(label).is_ok());
-            if text.len() > LONGEST_DNS_DOMAIN {
-                Err(format!(
-                    "the DNS domain has {} characters; the maximum is {LONGEST_DNS_DOMAIN}",
-                    text.len()
-                ))
-            } else if labels {
-                Ok(text.to_owned())
-            } else {
-                Err(format!(
-                    "`{text}` is not a valid DNS domain; write it like `{DEFAULT_DNS_DOMAIN}`"
-                ))
-            }
-        })?,
-        None => DEFAULT_DNS_DOMAIN.to_owned(),
-    };
-    Some(NetworkSpec {
-        name: name.to_string(),
-        cidr,
-        gateway: addresses::gateway(cidr),
-        domain,
-    })
-}
-
-fn parse_cidr(text: &str) -> Result<Ipv4Net, String> {
-    let net: Ipv4Net = text
-        .parse()
-        .map_err(|_| format!("`{text}` is not a valid network; write it like `{DEFAULT_CIDR}`"))?;
-    if net.addr() != net.network() {
-        return Err(format!(
-            "`{text}` has host bits set; the network is `{}`",
-            net.trunc()
-        ));
-    }
-    if net.prefix_len() > 29 || net.prefix_len() < 8 {
-        return Err(format!(
-            "`{text}` is too large or too small; use a prefix from /8 to /29"
-        ));
-    }
-    Ok(net)
 }
 
 /// Reports an unknown name and suggests a similar known name.

@@ -114,6 +114,31 @@ const FAULTS: &[(&str, &str, &str)] = &[
     ),
     (
         "name: demo",
+        "name: demo\nnetwork: {cidr: 127.0.0.0/8}",
+        "has loopback addresses",
+    ),
+    (
+        "name: demo",
+        "name: demo\nnetwork: {cidr: 0.0.0.0/8}",
+        "has addresses of \"this network\"",
+    ),
+    (
+        "name: demo",
+        "name: demo\nnetwork: {cidr: 239.1.0.0/16}",
+        "has multicast addresses",
+    ),
+    (
+        "name: demo",
+        "name: demo\nnetwork: {cidr: 255.255.255.0/24}",
+        "has reserved addresses",
+    ),
+    (
+        "name: demo",
+        "name: demo\nconnection: qemu:///system\nnetwork: {cidr: 8.8.8.0/24}",
+        "would hide public addresses",
+    ),
+    (
+        "name: demo",
         "name: demo\nnetwork: {domain: Not_DNS}",
         "is not a valid DNS domain",
     ),

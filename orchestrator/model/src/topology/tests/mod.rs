@@ -1,6 +1,7 @@
 //! Tests of the faults that users see, and properties of accepted topologies.
 
 mod faults;
+mod names;
 
 use std::path::Path;
 
