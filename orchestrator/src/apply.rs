@@ -2,11 +2,15 @@
 //!
 //! Owns their order and the start of the journal. Takes no lock, which the caller holds, and prints nothing.
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use anyhow::ensure;
+use pspd_lab::check_free;
 use pspd_model::intent::Intent;
 use pspd_model::observed::Observed;
-use pspd_model::plan::Plan;
+use pspd_model::plan::{Action, Plan};
 use pspd_model::spec::Spec;
 use tokio_util::sync::CancellationToken;
 
@@ -60,6 +64,7 @@ pub async fn apply(
         intent: &home.intent()?,
         observed: &observed,
     })?;
+    refuse_used_ports(&plan, &observed)?;
     for note in &plan.notes {
         run.events.note(note.clone());
     }
@@ -79,6 +84,25 @@ pub async fn import(
     let host = Host::of_nothing(run.paths, run.spec);
     let world = world(&run, host)?.importing(opened, placement);
     execute_journaled(&run, plan, world).await
+}
+
+/// Refuses ports that cannot be published, before anything is changed. Those that the deployment itself has change hands
+/// within the plan.
+fn refuse_used_ports(plan: &Plan, observed: &Observed) -> anyhow::Result<()> {
+    let own: BTreeSet<u16> = observed.published.keys().map(SocketAddr::port).collect();
+    let wanted = plan.steps.iter().filter_map(|step| match &step.action {
+        Action::Publish { host, .. } => Some(*host),
+        _ => None,
+    });
+    let used = wanted.filter(|host| !own.contains(&host.port()));
+    let used = used.filter_map(|host| Some(format!("{:#}", check_free(host).err()?)));
+    let used: Vec<String> = used.collect();
+    ensure!(
+        used.is_empty(),
+        "{}\nNothing was started. Change `publish` in the topology, or end what uses the port",
+        used.join("\n")
+    );
+    Ok(())
 }
 
 fn note_interrupted(home: &Home, events: &Events) -> anyhow::Result<()> {

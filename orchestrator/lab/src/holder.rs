@@ -80,7 +80,7 @@ pub(super) fn find(dir: &Path) -> Option<Holder> {
 }
 
 /// Returns the directory in a supervisor's command line.
-fn directory(line: &[u8]) -> Option<&OsStr> {
+pub(super) fn directory(line: &[u8]) -> Option<&OsStr> {
     let mut arguments = line.strip_suffix(b"\0")?.rsplit(|byte| *byte == 0);
     let dir = arguments.next()?;
     (arguments.next()? == SUBCOMMAND.as_bytes()).then(|| OsStr::from_bytes(dir))

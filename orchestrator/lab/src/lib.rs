@@ -49,6 +49,11 @@ pub fn faults() -> Vec<String> {
     host::faults()
 }
 
+/// Checks that nothing listens on an address of the host yet, and that it is one; the error names what has it.
+pub fn check_free(host: SocketAddr) -> anyhow::Result<()> {
+    listen(host).map(drop)
+}
+
 /// A handle to a deployment's running lab.
 #[derive(Clone, Debug)]
 pub struct Lab {
@@ -256,13 +261,16 @@ fn same_directory(supervisor: &str) -> Option<PathBuf> {
 
 fn listen(host: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(host).map_err(|error| {
-        let holder = (error.kind() == io::ErrorKind::AddrInUse)
-            .then(|| port::holder(host.port()))
-            .flatten();
-        let context = match holder {
-            Some(holder) => format!("failed to listen on `{host}`, which is used by {holder}"),
-            None => format!("failed to listen on `{host}`"),
+        let context = match error.kind() {
+            io::ErrorKind::AddrInUse => port::holder(host.port())
+                .map(|holder| format!("failed to listen on `{host}`, which is used by {holder}")),
+            io::ErrorKind::AddrNotAvailable => Some(format!(
+                "failed to listen on `{host}`: this host does not have the address `{}`",
+                host.ip()
+            )),
+            _ => None,
         };
+        let context = context.unwrap_or_else(|| format!("failed to listen on `{host}`"));
         anyhow::Error::new(error).context(context)
     })
 }

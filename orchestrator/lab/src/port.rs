@@ -3,7 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-/// Returns the name and id of a process that listens on TCP `port`, if this user may see it.
+use crate::holder;
+
+/// Returns the name and id of a process that listens on TCP `port`, if this user may see it. Of a supervisor, returns its
+/// deployment.
 pub(super) fn holder(port: u16) -> Option<String> {
     let inode = ["/proc/net/tcp", "/proc/net/tcp6"]
         .iter()
@@ -14,13 +17,25 @@ pub(super) fn holder(port: u16) -> Option<String> {
         let number = entry.file_name();
         number.as_encoded_bytes().iter().all(u8::is_ascii_digit) && holds(&entry.path(), &socket)
     })?;
-    let name = fs::read_to_string(process.path().join("comm")).ok()?;
     let number = process.file_name();
-    Some(format!(
-        "`{}` (process {})",
-        name.trim(),
-        number.to_string_lossy()
-    ))
+    let number = number.to_string_lossy();
+    let line = fs::read(process.path().join("cmdline")).ok()?;
+    if let Some(lab) = holder::directory(&line).map(Path::new) {
+        return Some(format!("{} (process {number})", published_by(lab)));
+    }
+    let name = fs::read_to_string(process.path().join("comm")).ok()?;
+    Some(format!("`{}` (process {number})", name.trim()))
+}
+
+/// Names the deployment of a lab: the folder that its directory is in.
+fn published_by(lab: &Path) -> String {
+    let home = lab.parent().unwrap_or(lab);
+    let name = home.file_name().unwrap_or_default();
+    format!(
+        "the deployment `{}` in `{}`",
+        name.display(),
+        home.display()
+    )
 }
 
 fn holds(process: &Path, socket: &str) -> bool {
@@ -44,6 +59,13 @@ fn listening_inode(table: &str, port: u16) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_labs_deployment_is_named() {
+        let lab = Path::new("/state/deployments/demo/lab");
+        let named = "the deployment `demo` in `/state/deployments/demo`";
+        assert_eq!(published_by(lab), named);
+    }
 
     #[test]
     fn this_process_holds_the_port_it_listens_on() {
