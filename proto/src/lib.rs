@@ -12,5 +12,10 @@ pub mod business {
     tonic::include_proto!("business");
 }
 
-/// The encoded `FileDescriptorSet` of all three protocols, for gRPC reflection.
+/// The health protocol with `List`; its other messages are the library's.
+pub mod health {
+    tonic::include_proto!("grpc.health.v1");
+}
+
+/// The encoded `FileDescriptorSet` of all protocols, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = tonic::include_file_descriptor_set!("descriptors");

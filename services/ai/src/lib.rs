@@ -31,6 +31,7 @@ use serving::{
     CancellationToken, ConfigError, Dependency, MESSAGE_LIMIT, Service, Services, Settings,
 };
 use tokio::net::TcpListener;
+use tonic::codec::CompressionEncoding;
 
 use crate::learning::Learning;
 use crate::model_store::ModelStore;
@@ -80,7 +81,9 @@ pub async fn serve(
     let learning = Learning::start().context("failed to start the learning thread")?;
     let ai = AiServiceServer::new(Ai::new(registry, learning, shutdown.clone()))
         .max_decoding_message_size(MESSAGE_LIMIT)
-        .max_encoding_message_size(MESSAGE_LIMIT);
+        .max_encoding_message_size(MESSAGE_LIMIT)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Gzip);
     let served = serving::serve(
         listener,
         &config.service,

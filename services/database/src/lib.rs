@@ -14,6 +14,7 @@ use anyhow::Context as _;
 use pspd_proto::database::database_service_server::DatabaseServiceServer;
 use serving::{CancellationToken, ConfigError, MESSAGE_LIMIT, Service, Services, Settings};
 use tokio::net::TcpListener;
+use tonic::codec::CompressionEncoding;
 
 pub use crate::indexes::Indexes;
 use crate::service::Database;
@@ -83,7 +84,9 @@ pub async fn serve(
     let database = Database::new(store.clone(), service.owners.clone(), shutdown.clone());
     let database = DatabaseServiceServer::new(database)
         .max_decoding_message_size(MESSAGE_LIMIT + MESSAGE_MARGIN)
-        .max_encoding_message_size(MESSAGE_LIMIT);
+        .max_encoding_message_size(MESSAGE_LIMIT)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Gzip);
     let watched = store.clone();
     let services = Services::default()
         .with(database)

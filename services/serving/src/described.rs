@@ -21,6 +21,9 @@ const FIELD: usize = 32;
 /// What the server reads at most: enough to answer calls with too much.
 pub(crate) const READ_LIMIT: u32 = 256 * 1024;
 
+/// How the library begins that a message is not what its method or its compression says.
+const UNREADABLE: [&str; 2] = ["failed to decode", "Error decompressing"];
+
 /// Describes errors of the routes below it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Describe;
@@ -95,7 +98,11 @@ fn description(headers: &HeaderMap, path: &str) -> Option<Problem> {
             let message = status.message();
             Some(Problem::new(Code::Unimplemented, "NOT_SUPPORTED", message))
         }
-        Code::Internal if status.message().starts_with("failed to decode") => {
+        Code::Internal
+            if UNREADABLE
+                .iter()
+                .any(|start| status.message().starts_with(start)) =>
+        {
             let message = format!("the message is not valid: {}", status.message());
             let code = Code::InvalidArgument;
             Some(Problem::new(code, "MESSAGE_MALFORMED", message))

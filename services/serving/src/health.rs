@@ -6,14 +6,19 @@
 //! Health is advice for clients that choose a server, and for `pspd up`. Calls to a service that is NOT_SERVING are
 //! still answered if they do not need the dependency.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use futures::future::join_all;
+use pspd_proto::health::health_server::{self, HealthServer};
+use pspd_proto::health::{HealthListRequest, HealthListResponse};
 use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
 use tonic_health::ServingStatus;
-use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
-use tonic_health::server::HealthReporter;
+use tonic_health::pb::health_server::Health as LibraryHealth;
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
+use tonic_health::server::{HealthReporter, HealthService};
 
 use crate::channel::{Dependency, Link, deadline};
 
@@ -68,17 +73,64 @@ pub(crate) struct Health {
     names: Vec<&'static str>,
 }
 
+/// The library's health service, and `List`, which it does not have.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    inner: HealthService,
+    names: Vec<&'static str>,
+}
+
+#[tonic::async_trait]
+impl health_server::Health for Listed {
+    async fn check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
+        self.inner.check(request).await
+    }
+
+    async fn list(
+        &self,
+        _request: Request<HealthListRequest>,
+    ) -> Result<Response<HealthListResponse>, Status> {
+        let mut statuses = HashMap::new();
+        for &name in &self.names {
+            let service = name.to_owned();
+            let request = Request::new(HealthCheckRequest { service });
+            // While the process drains, the library forgets its services.
+            if let Ok(answer) = self.inner.check(request).await {
+                statuses.insert(name.to_owned(), answer.into_inner());
+            }
+        }
+        Ok(Response::new(HealthListResponse { statuses }))
+    }
+
+    type WatchStream = <HealthService as LibraryHealth>::WatchStream;
+
+    async fn watch(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        self.inner.watch(request).await
+    }
+}
+
 impl Health {
     /// Starts with NOT_SERVING if there are dependencies.
-    pub(crate) async fn new(
-        reporter: HealthReporter,
-        mut names: Vec<&'static str>,
-        needs: &[Need],
-    ) -> Self {
+    pub(crate) async fn new(mut names: Vec<&'static str>, needs: &[Need]) -> Self {
         names.push("");
+        let reporter = HealthReporter::new();
         let health = Self { reporter, names };
         health.report(needs.is_empty()).await;
         health
+    }
+
+    /// The service that answers for it.
+    pub(crate) fn server(&self) -> HealthServer<Listed> {
+        HealthServer::new(Listed {
+            inner: HealthService::from_health_reporter(self.reporter.clone()),
+            names: self.names.clone(),
+        })
     }
 
     async fn report(&self, serving: bool) {

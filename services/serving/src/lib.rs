@@ -1,5 +1,5 @@
 //! The common part of the three services: configuration from the environment, mutual TLS, the table of callers, health,
-//! reflection, limits, draining, structured errors, logs and traces.
+//! reflection, limits, draining, structured errors, metrics, logs and traces.
 //!
 //! This crate does not know any service's protocol and has no state of its own: process-wide values (service name,
 //! trace) are passed in [`trace::Context`].
@@ -13,6 +13,7 @@ pub mod export;
 mod health;
 mod incoming;
 pub mod json;
+pub mod metrics;
 mod observe;
 mod oversized;
 mod process;
@@ -33,6 +34,7 @@ pub use mimalloc::MiMalloc as Allocator;
 pub use callers::{Callers, Owners};
 pub use channel::{Dependency, Link};
 pub use error::Problem;
+pub use metrics::Metrics;
 pub use oversized::refuse_oversized;
 pub use process::{run, shutdown_signal};
 pub use serve::{Services, serve};

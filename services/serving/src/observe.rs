@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::task::{Context as Poller, Poll, ready};
 use std::time::{Instant, SystemTime};
 
-use http::{HeaderMap, Request, Response};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tonic::Code;
@@ -19,12 +20,17 @@ use tower::{Layer, Service};
 use crate::call_log::{self, Call};
 use crate::callers;
 use crate::export;
+use crate::metrics::Metrics;
 use crate::trace::Context;
+
+/// How the content type of each RPC's answer begins.
+const GRPC: &[u8] = b"application/grpc";
 
 /// Wraps a server's routes.
 #[derive(Debug, Clone)]
 pub(crate) struct Observe {
     pub(crate) service: Arc<str>,
+    pub(crate) metrics: Metrics,
 }
 
 impl<S> Layer<S> for Observe {
@@ -33,6 +39,7 @@ impl<S> Layer<S> for Observe {
     fn layer(&self, inner: S) -> Observed<S> {
         Observed {
             service: self.service.clone(),
+            metrics: self.metrics.clone(),
             inner,
         }
     }
@@ -42,6 +49,7 @@ impl<S> Layer<S> for Observe {
 #[derive(Debug, Clone)]
 pub(crate) struct Observed<S> {
     service: Arc<str>,
+    metrics: Metrics,
     inner: S,
 }
 
@@ -65,13 +73,14 @@ where
         let mut line = Line {
             method: request.uri().path().trim_start_matches('/').to_owned(),
             context: context.clone(),
+            metrics: self.metrics.clone(),
             began: Instant::now(),
             status: Some(Code::Cancelled),
         };
         let response = context.clone().enter(|| self.inner.call(request));
         Box::pin(context.scope(async move {
             let response = response.await?;
-            line.note(response.headers());
+            line.begin(response.headers());
             Ok(response.map(|inner| ObservedBody { inner, line }))
         }))
     }
@@ -119,11 +128,22 @@ impl<B: Body> Body for ObservedBody<B> {
 struct Line {
     method: String,
     context: Arc<Context>,
+    metrics: Metrics,
     began: Instant,
     status: Option<Code>,
 }
 
 impl Line {
+    fn begin(&mut self, headers: &HeaderMap) {
+        let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+        if kind.is_some_and(|kind| kind.starts_with(GRPC)) {
+            self.note(headers);
+        } else {
+            // The answer of another protocol, which is no RPC.
+            self.status = None;
+        }
+    }
+
     fn note(&mut self, headers: &HeaderMap) {
         if let Some(status) = headers.get("grpc-status") {
             self.status = Some(Code::from_bytes(status.as_bytes()));
@@ -137,6 +157,7 @@ impl Drop for Line {
             return;
         };
         let took = self.began.elapsed();
+        self.metrics.rpc(&self.method, status, took);
         let method = take(&mut self.method);
         let quiet = method.starts_with("grpc.") && status == Code::Ok;
         if !quiet {

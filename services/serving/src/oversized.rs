@@ -14,6 +14,9 @@ use tonic::{Code, Status};
 use crate::MESSAGE_LIMIT;
 use crate::error::Problem;
 
+/// How the gRPC library begins that a message became too large when it was decompressed.
+const DECOMPRESSED: &str = "Error decompressing: size limit";
+
 /// A generated server whose responses are checked.
 #[derive(Debug, Clone)]
 pub(crate) struct Oversized<S>(pub(crate) S);
@@ -40,20 +43,29 @@ where
         Box::pin(async move {
             let response = answer.await?;
             // A rejection without a body has its status in the headers.
-            let status = response.headers().get("grpc-status");
-            if status.is_none_or(|status| Code::from_bytes(status.as_bytes()) != Code::OutOfRange) {
-                return Ok(response);
+            match Status::from_header_map(response.headers()) {
+                Some(status) if is_oversized(&status) => Ok(refusal().into_http()),
+                _ => Ok(response),
             }
-            Ok(refusal().into_http())
         })
     }
 }
 
 /// The error for a message in a stream of requests, for calls whose response may begin before that message arrives.
 pub fn refuse_oversized(status: Status) -> Status {
+    if is_oversized(&status) {
+        refusal()
+    } else {
+        status
+    }
+}
+
+/// What the gRPC library says of a message that is too large, as it was sent or after decompression.
+fn is_oversized(status: &Status) -> bool {
     match status.code() {
-        Code::OutOfRange => refusal(),
-        _ => status,
+        Code::OutOfRange => true,
+        Code::ResourceExhausted => status.message().starts_with(DECOMPRESSED),
+        _ => false,
     }
 }
 

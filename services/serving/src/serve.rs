@@ -1,4 +1,4 @@
-//! Serving: TLS, the table of callers, health, reflection, limits, and draining with a deadline.
+//! Serving: TLS, the table of callers, health, metrics, reflection, limits, and draining with a deadline.
 //!
 //! ```text
 //! SERVING -- shutdown --> NOT_SERVING (noticeable) -- listener closed --> calls end --> done
@@ -9,9 +9,11 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use axum::routing::get;
 use http::{Request, Response};
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
+use pspd_proto::health::health_server::HealthServer;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
@@ -25,8 +27,9 @@ use crate::callers::Admit;
 use crate::channel::Dependency;
 use crate::described::{Describe, READ_LIMIT};
 use crate::export;
-use crate::health::{Fault, Health, Need};
+use crate::health::{Fault, Health, Listed, Need};
 use crate::incoming::connections;
+use crate::metrics::{self, Metrics};
 use crate::observe::Observe;
 use crate::oversized::Oversized;
 use crate::settings::Service;
@@ -49,6 +52,7 @@ pub struct Services {
     names: Vec<&'static str>,
     needs: Vec<(Dependency, &'static str)>,
     faults: Vec<Fault>,
+    metrics: Metrics,
 }
 
 impl Services {
@@ -66,6 +70,11 @@ impl Services {
         self.routes.add_service(Oversized(service));
         self.names.push(S::NAME);
         self
+    }
+
+    /// The metrics of the process, for its other listeners.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// Adds a gRPC service of another process; while it is unavailable, health reports NOT_SERVING.
@@ -99,18 +108,24 @@ pub async fn serve(
         names,
         needs,
         faults,
+        metrics,
     } = services;
     let needs: Vec<Need> = needs
         .iter()
         .map(|(dependency, service)| Need::new(dependency, service))
         .collect();
-    let (reporter, health_service) = tonic_health::server::health_reporter();
-    let health = Health::new(reporter, names.clone(), &needs).await;
+    let health = Health::new(names.clone(), &needs).await;
     let unreadable = "failed to describe the services";
     routes
-        .add_service(health_service)
+        .add_service(health.server())
         .add_service(reflection(&names)?.build_v1().context(unreadable)?)
         .add_service(reflection(&names)?.build_v1alpha().context(unreadable)?);
+
+    let shown = metrics.clone();
+    let routes = routes
+        .routes()
+        .into_axum_router()
+        .route(metrics::PATH, get(async move || shown.response()));
 
     let server = Server::builder()
         .tcp_nodelay(true)
@@ -124,13 +139,14 @@ pub async fn serve(
         .max_connection_age(CONNECTION_AGE)
         .layer(Observe {
             service: service.name.as_str().into(),
+            metrics: metrics.clone(),
         })
         .layer(Admit {
             callers: service.callers.clone().into(),
         })
         .layer(TimeLimits::new()?)
         .layer(Describe)
-        .add_routes(routes.routes());
+        .add_routes(routes.into());
     let address = listener
         .local_addr()
         .context("failed to read the listening address")?;
@@ -169,15 +185,14 @@ fn reflection(names: &[&'static str]) -> anyhow::Result<reflection::Builder<'sta
         let mut services = file.service.iter();
         services.any(|service| {
             let name = format!("{}.{}", file.package(), service.name());
-            names.contains(&name.as_str())
+            names.contains(&name.as_str()) || name == HealthServer::<Listed>::NAME
         })
     });
     let builder = reflection::Builder::configure()
         .register_file_descriptor_set(own)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET);
     let common = [
-        "grpc.health.v1.Health",
+        HealthServer::<Listed>::NAME,
         "grpc.reflection.v1.ServerReflection",
     ];
     let names = names.iter().copied().chain(common);

@@ -14,7 +14,7 @@ use axum::routing::get;
 use pspd_proto::business::business_service_server::BusinessServiceServer;
 use pspd_proto::database::database_service_server::DatabaseServiceServer;
 use serving::trace::Context;
-use serving::{CancellationToken, MESSAGE_LIMIT};
+use serving::{CancellationToken, MESSAGE_LIMIT, Metrics, metrics};
 use tokio::net::TcpListener;
 use tonic::service::Routes;
 use tonic_web::GrpcWebLayer;
@@ -24,7 +24,7 @@ use tower_http::timeout::{DeadlineBody, TimeoutBody};
 use crate::access::Access;
 use crate::business::Business;
 use crate::documents::Documents;
-use crate::metrics::Metrics;
+use crate::metrics::Requests;
 use crate::origin::Hosts;
 use crate::workflows::Workflows;
 use crate::{assets, connections, edge};
@@ -57,7 +57,7 @@ const SECURITY: [(HeaderName, &str); 6] = [
 #[derive(Clone)]
 struct Observer {
     service: Arc<str>,
-    metrics: Arc<Metrics>,
+    requests: Requests,
 }
 
 /// Combines the client, the JSON edge, gRPC-Web, health and metrics.
@@ -67,17 +67,16 @@ pub(crate) fn routes(
     hosts: Hosts,
     access: Access,
     business: BusinessServiceServer<Business>,
+    metrics: Metrics,
 ) -> Router {
     let access = Arc::new(access);
     let gate = edge::Gate {
         hosts: hosts.with(name),
         access: access.clone(),
     };
-    let metrics = Arc::new(Metrics::default());
-    let rendered = metrics.clone();
     let observer = Observer {
         service: name.into(),
-        metrics,
+        requests: Requests::new(&metrics),
     };
     let documents = DatabaseServiceServer::new(Documents::new(workflows.clone()))
         .max_decoding_message_size(MESSAGE_LIMIT)
@@ -90,7 +89,7 @@ pub(crate) fn routes(
     Router::new()
         .merge(edge::routes(workflows, access))
         .route("/healthz", get(|| async { "ok\n" }))
-        .route("/metrics", get(move || async move { rendered.render() }))
+        .route(metrics::PATH, get(async move || metrics.response()))
         .merge(grpc_web)
         .fallback(assets::serve)
         .layer(DefaultBodyLimit::max(MESSAGE_LIMIT))
@@ -146,7 +145,7 @@ async fn observe(State(observer): State<Observer>, request: Request, next: Next)
     let method = request.method().clone();
     let response = context.clone().scope(next.run(request)).await;
     let (status, took) = (response.status().as_u16(), began.elapsed());
-    observer.metrics.observe(&route, status, took);
+    observer.requests.observe(&route, status, took);
     let milliseconds = took.as_secs_f64() * 1e3;
     let (service, trace_id, span_id) = (&context.service, &*context.trace_id, &*context.span_id);
     let parent_id = context.parent_id.as_deref();

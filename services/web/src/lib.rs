@@ -33,6 +33,7 @@ use serving::{
     CancellationToken, ConfigError, Dependency, MESSAGE_LIMIT, Service, Services, Settings,
 };
 use tokio::net::TcpListener;
+use tonic::codec::CompressionEncoding;
 
 use crate::access::Access;
 pub use crate::access::Token;
@@ -125,11 +126,15 @@ pub async fn serve(
     let workflows = Workflows::new(backends, shutdown.clone());
     let business = BusinessServiceServer::new(Business::new(workflows.clone()))
         .max_decoding_message_size(MESSAGE_LIMIT)
-        .max_encoding_message_size(MESSAGE_LIMIT);
+        .max_encoding_message_size(MESSAGE_LIMIT)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Gzip);
     let access = Access::new(config.token.clone());
     let (name, hosts) = (&config.service.name, config.hosts.clone());
-    let routes = http::routes(name, workflows, hosts, access, business.clone());
-    let services = Services::default()
+    let services = Services::default();
+    let metrics = services.metrics().clone();
+    let routes = http::routes(name, workflows, hosts, access, business.clone(), metrics);
+    let services = services
         .with(business)
         .needing(&config.database, "database.DatabaseService")
         .needing(&config.ai, "ai.AiService");

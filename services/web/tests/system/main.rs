@@ -7,6 +7,7 @@ mod browser;
 mod business;
 mod connections;
 mod edge;
+mod grpc;
 mod limits;
 mod openapi;
 mod running;
