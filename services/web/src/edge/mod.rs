@@ -88,7 +88,7 @@ fn declared(workflows: Workflows, access: Arc<Access>) -> OpenApiRouter {
     OpenApiRouter::with_openapi(Document::openapi()).nest(BASE, api.merge(session))
 }
 
-async fn unknown() -> EdgeError {
+pub(crate) async fn unknown() -> EdgeError {
     let message = format!("no such path under `{BASE}`: `{BASE}/openapi.json` lists all of them");
     Status::from(Problem::new(Code::NotFound, "PATH_UNKNOWN", message)).into()
 }

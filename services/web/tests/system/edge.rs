@@ -3,7 +3,8 @@
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use axum::http::StatusCode;
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
 use futures::StreamExt as _;
 use pspd_proto::business::business_service_client::BusinessServiceClient;
 use pspd_proto::business::{ClassifyRequest, ingest_result::Outcome};
@@ -254,5 +255,73 @@ async fn a_caller_without_a_certificate_of_the_deployment_is_rejected() {
         .await
         .unwrap();
     assert_eq!(refused.unwrap_err().code(), Code::Unavailable);
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_are_cached_in_parts_and_compressed_and_unknown_api_paths_are_problems() {
+    let directory = tempfile::tempdir().unwrap();
+    let system = System::start(&directory.path().join("store.sqlite")).await;
+    let get = |path: &str, headers: &[(&str, &str)]| {
+        let mut request = Request::get(system.url(path));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        system.send(request.body(Body::empty()).unwrap())
+    };
+    let (status, headers, page) = get("/", &[]).await;
+    assert_eq!(
+        (status, &headers["cache-control"]),
+        (StatusCode::OK, &"no-cache".parse().unwrap())
+    );
+    let page = String::from_utf8(page).unwrap();
+    let start = page.find("main-").unwrap();
+    let script = format!("/{}", page[start..].split('"').next().unwrap());
+
+    let (_, headers, whole) = get(&script, &[]).await;
+    assert_eq!(
+        headers["cache-control"],
+        "public, max-age=31536000, immutable"
+    );
+    let tag = headers["etag"].to_str().unwrap().to_owned();
+    let (status, _, body) = get(&script, &[("if-none-match", &tag)]).await;
+    assert_eq!((status, body.len()), (StatusCode::NOT_MODIFIED, 0));
+    let (status, headers, part) = get(&script, &[("range", "bytes=10-19")]).await;
+    assert_eq!(
+        (status, &part[..]),
+        (StatusCode::PARTIAL_CONTENT, &whole[10..20])
+    );
+    let place = format!("bytes 10-19/{}", whole.len());
+    assert_eq!(headers["content-range"], place.as_str());
+    let (status, _, _) = get(&script, &[("range", "bytes=99999999-")]).await;
+    assert_eq!(status, StatusCode::RANGE_NOT_SATISFIABLE);
+    let (_, headers, body) = get(&script, &[("accept-encoding", "gzip, br")]).await;
+    assert_eq!(headers["content-encoding"], "br");
+    assert!(body.len() < whole.len() / 2);
+
+    for path in [
+        "/api",
+        "/api/",
+        "/api/v2/status",
+        "/api/v1",
+        "/api/v1/",
+        "/api/v1/no",
+    ] {
+        let (status, headers, body) = get(path, &[]).await;
+        let problem: Value = serde_json::from_slice(&body).unwrap_or_default();
+        assert_eq!(
+            (
+                status,
+                headers["content-type"].to_str().unwrap(),
+                &problem["reason"]
+            ),
+            (
+                StatusCode::NOT_FOUND,
+                "application/problem+json",
+                &json!("PATH_UNKNOWN")
+            ),
+            "{path}"
+        );
+    }
     system.stop().await;
 }
