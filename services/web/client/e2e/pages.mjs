@@ -204,6 +204,7 @@ await run({
       await visit(page, 'Overview');
       await request('kill database-server');
       await service('database-server').getByText('Not serving').waitFor();
+      await page.getByText('Not serving: Database').waitFor();
       // The classifier needs the database and reports that; the web server still responds.
       assert.equal(await service('web-server').getByText('Serving', { exact: true }).count(), 1);
       await visit(page, 'Documents');
@@ -230,6 +231,39 @@ await run({
       await page.getByText('Live', { exact: true }).waitFor();
       await page.getByText('Serving', { exact: true }).nth(2).waitFor();
     }),
+  'Escape asks before it discards edits': async () => {
+    await visit(page, 'Documents');
+    await page.locator('button[name=new]').click();
+    const editor = page.locator('textarea[name=json]');
+    await editor.fill('{"a": 1}');
+    for (let press = 0; press < 3; press++) await page.keyboard.press('Escape');
+    await page.getByText('The changes are not saved.').waitFor();
+    await page.locator('button[name=keep]').click();
+    assert.equal(await editor.inputValue(), '{"a": 1}');
+    await page.keyboard.press('Escape');
+    await page.locator('button[name=discard]').click();
+    await page.locator('dialog[open]').waitFor({ state: 'detached' });
+  },
+  'the newest documents come first, and an error that stays has no retry': async () => {
+    await visit(page, 'Documents');
+    await page.locator('input[name=filter]').fill('newest');
+    await page.locator('button[name=apply]').click();
+    await page.locator('p.empty').waitFor();
+    for (const text of ['first', 'second', 'third']) {
+      await page.locator('button[name=new]').click();
+      await save(JSON.stringify({ text, label: 'newest' }));
+      await page.locator('dialog[open]').waitFor({ state: 'detached' });
+    }
+    await page.locator('button[name=apply]').click();
+    await rows.nth(2).waitFor();
+    const texts = await rows.locator('.text').allInnerTexts();
+    assert.deepEqual(texts, ['third', 'second', 'first']);
+    await page.locator('input[name=filter]').fill('{"$nothing": 1}');
+    await page.locator('button[name=apply]').click();
+    await page.getByRole('alert').waitFor();
+    assert.equal(await page.getByRole('button', { name: 'Try again' }).count(), 0);
+    await page.locator('button[name=clear]').click();
+  },
   'the keyboard reaches everything': async () => {
     await page.goto(url);
     await page.keyboard.press('Tab');

@@ -33,16 +33,16 @@ test('a filter is a label or a JSON object', () => {
 
 test('batches of results are within the limits of the user, and keep the rest of the filter', () => {
   const cases: [string, number, string][] = [
-    ['', 0, '{"$limit":5}'],
-    ['', 10, '{"$limit":5,"$skip":10}'],
-    ['{"a":1}', 10, '{"a":1,"$limit":5,"$skip":10}'],
-    ['{"$limit":2}', 0, '{"$limit":2}'],
-    ['{"$limit":12}', 10, '{"$limit":2,"$skip":10}'],
-    ['{"$limit":12}', 15, '{"$limit":0,"$skip":15}'],
-    ['{"$skip":3}', 0, '{"$limit":5,"$skip":3}'],
-    ['{"$skip":3}', 5, '{"$limit":5,"$skip":8}'],
-    ['{"$skip":3,"$limit":7}', 5, '{"$limit":2,"$skip":8}'],
-    ['{"$limit":"x"}', 5, '{"$limit":"x","$skip":5}'],
+    ['', 0, '{"$limit":5,"$sort":{"_id":-1}}'],
+    ['', 10, '{"$limit":5,"$skip":10,"$sort":{"_id":-1}}'],
+    ['{"a":1}', 10, '{"a":1,"$limit":5,"$skip":10,"$sort":{"_id":-1}}'],
+    ['{"$limit":2}', 0, '{"$limit":2,"$sort":{"_id":-1}}'],
+    ['{"$limit":12}', 10, '{"$limit":2,"$skip":10,"$sort":{"_id":-1}}'],
+    ['{"$limit":12}', 15, '{"$limit":0,"$skip":15,"$sort":{"_id":-1}}'],
+    ['{"$skip":3}', 0, '{"$limit":5,"$skip":3,"$sort":{"_id":-1}}'],
+    ['{"$skip":3}', 5, '{"$limit":5,"$skip":8,"$sort":{"_id":-1}}'],
+    ['{"$skip":3,"$limit":7}', 5, '{"$limit":2,"$skip":8,"$sort":{"_id":-1}}'],
+    ['{"$limit":"x"}', 5, '{"$limit":"x","$skip":5,"$sort":{"_id":-1}}'],
     [
       '{"z" : 12345678901234567, "$sort": {"9": 1, "1": -1},"a":[1.10, "}\\",{"]}',
       0,
@@ -98,7 +98,7 @@ test('texts of documents and filters are never rewritten', () => {
     );
     assert.equal(
       dense(batch(text, 5, 0)),
-      dense(text).replace(/}$/, dense(text) === '{}' ? '"$limit":5}' : ',"$limit":5}'),
+      dense(text).replace(/}$/, `${dense(text) === '{}' ? '' : ','}"$limit":5,"$sort":{"_id":-1}}`),
       text,
     );
     assert.equal(dense(indent(text)), dense(text), text);

@@ -3,6 +3,7 @@ import { members, parseObject } from './json-text.ts';
 
 const LIMIT = '$limit';
 const SKIP = '$skip';
+const SORT = '$sort';
 
 /** A label, or a MongoDB-like filter if the text starts with `{`; null if that is not JSON. */
 export function toFilter(typed: string): string | null {
@@ -13,7 +14,8 @@ export function toFilter(typed: string): string | null {
 
 /**
  * The query for the results after the first `loaded` ones, at most `most` of them. A `$limit` or `$skip` of the filter
- * counts for all its results together. All other members keep their text.
+ * counts for all its results together. All other members keep their text. Without a `$sort`, the newest come first: ids
+ * sort by the time of creation.
  */
 export function batch(filter: string, most: number, loaded: number): string {
   const all = members(filter);
@@ -27,6 +29,7 @@ export function batch(filter: string, most: number, loaded: number): string {
   else if (limit === undefined) parts.push(`"${LIMIT}":${most}`);
   if (isCount(skip)) parts.push(`"${SKIP}":${skip + loaded}`);
   else if (skip === undefined && loaded > 0) parts.push(`"${SKIP}":${loaded}`);
+  if (own(all, SORT) === undefined) parts.push(`"${SORT}":{"_id":-1}`);
   return `{${parts.join(',')}}`;
 }
 

@@ -45,6 +45,9 @@ export class Live {
     });
   });
 
+  /** Whether the selected model has not learned anything yet. */
+  readonly untrained = computed(() => this.summary()?.modelAccuracy === 0);
+
   constructor() {
     effect((onCleanup) => {
       const [collection, model] = [this.settings.collection(), this.settings.model()];

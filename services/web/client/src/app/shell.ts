@@ -1,5 +1,5 @@
 /** The frame of every page: navigation, language, the selected collection and model, and the state of the connection. */
-import { Component, type ElementRef, inject, viewChild } from '@angular/core';
+import { Component, type ElementRef, computed, inject, viewChild } from '@angular/core';
 import { takeUntilDestroyed } from '@angular/core/rxjs-interop';
 import { NavigationEnd, Router, RouterLink, RouterLinkActive, RouterOutlet } from '@angular/router';
 import { filter, skip } from 'rxjs';
@@ -60,7 +60,9 @@ import { Translator } from './translator';
     </header>
     @if (inside()) {
       <section class="context" [attr.aria-label]="t('settings')">
-        <span class="live" role="status" [class]="live.state()">{{ t(liveName()) }}</span>
+        <span class="live" role="status" [class]="down().length ? 'lost' : live.state()">{{
+          liveText()
+        }}</span>
         <label>
           <span>{{ t('settings.collection') }}</span>
           <input
@@ -137,9 +139,18 @@ export class Shell {
     return ['open', 'in'].includes(this.session.state());
   }
 
-  protected liveName(): 'live.live' | 'live.connecting' | 'live.lost' {
-    return `live.${this.live.state()}`;
-  }
+  /** The services that are known not to serve. */
+  protected readonly down = computed(() =>
+    this.live.services().filter(({ state }) => state === 'down'),
+  );
+
+  /** The state of the feed, or what does not serve while the feed works. */
+  protected readonly liveText = computed(() => {
+    const state = this.live.state();
+    const names = this.down().map(({ name }) => this.translator.service(name));
+    if (state !== 'live' || names.length === 0) return this.t(`live.${state}`);
+    return this.t('live.down', { services: names.join(', ') });
+  });
 
   protected choose(event: Event, what: 'collection' | 'model'): void {
     const field = event.target as HTMLInputElement;

@@ -1,7 +1,9 @@
 /** Classifies a text, and stores it on request; shows the latest results. */
 import { Component, inject, signal } from '@angular/core';
+import { RouterLink } from '@angular/router';
 import type { ClassifiedDocument } from '../../stubs/business_service_pb';
 import { Calls } from '../calls';
+import { Live } from '../live';
 import { ProblemNote } from '../parts/problem';
 import { Problem } from '../problem';
 import { Settings } from '../settings';
@@ -10,7 +12,7 @@ import { Translator } from '../translator';
 const KEPT = 10;
 
 @Component({
-  imports: [ProblemNote],
+  imports: [ProblemNote, RouterLink],
   template: `
     <div>
       <h1>{{ t('nav.classify') }}</h1>
@@ -44,6 +46,11 @@ const KEPT = 10;
           <span>{{ t('classify.store', { collection: settings.collection() }) }}</span>
         </label>
       </div>
+      @if (live.untrained()) {
+        <p class="quiet">
+          {{ t('overview.untrained') }} <a routerLink="/learn">{{ t('nav.learn') }}</a>
+        </p>
+      }
       @if (problem(); as failure) {
         <app-problem [problem]="failure" />
       }
@@ -85,6 +92,7 @@ const KEPT = 10;
 })
 export class ClassifyPage {
   private readonly business = inject(Calls).business;
+  protected readonly live = inject(Live);
   protected readonly settings = inject(Settings);
   protected readonly translator = inject(Translator);
   protected readonly t = this.translator.t;

@@ -81,7 +81,11 @@ import { preview, type StoredDocument } from '../stored';
         <p class="notice" role="status">{{ t(key) }}</p>
       }
       @if (results.problem(); as failure) {
-        <app-problem [problem]="failure" [retryable]="true" (retry)="results.reload()" />
+        <app-problem
+          [problem]="failure"
+          [retryable]="failure.transient"
+          (retry)="results.reload()"
+        />
         @if (failure.transient) {
           <p class="quiet">{{ t('list.retrying') }}</p>
         }
@@ -102,7 +106,14 @@ import { preview, type StoredDocument } from '../stored';
           </div>
         }
       } @else if (!results.busy() && !results.problem()) {
-        <p class="empty">{{ t(filter() ? 'list.nomatch' : 'list.empty') }}</p>
+        <p class="empty">
+          {{ t(filter() ? 'list.nomatch' : 'list.empty') }}
+          @if (!filter()) {
+            <button type="button" name="first" (click)="editor().create()">
+              {{ t('list.new') }}
+            </button>
+          }
+        </p>
       }
     </section>
 

@@ -59,7 +59,7 @@ const SHOWN = 12;
           </div>
         }
       </dl>
-      @if (live.summary()?.modelAccuracy === 0) {
+      @if (live.untrained()) {
         <p class="quiet">
           {{ t('overview.untrained') }} <a routerLink="/learn">{{ t('nav.learn') }}</a>
         </p>
@@ -72,12 +72,26 @@ const SHOWN = 12;
         <ul class="bars card">
           @for (bar of bars(); track bar.label) {
             <li>
-              <span>{{ bar.label }}</span>
+              <span class="cut" [title]="bar.label">{{ bar.label }}</span>
               <span class="track" aria-hidden="true"><i [style.width.%]="bar.width"></i></span>
               <span class="count">{{ translator.number(bar.count) }}</span>
             </li>
           }
         </ul>
+        @if (bars().length < labels().length) {
+          <p class="quiet" data-cut>
+            {{
+              t('overview.cut', {
+                shown: translator.number(bars().length),
+                all: translator.number(labels().length),
+              })
+            }}
+          </p>
+        }
+      } @else if (live.untrained()) {
+        <p class="empty">
+          {{ t('overview.untrained') }} <a routerLink="/learn">{{ t('nav.learn') }}</a>
+        </p>
       } @else {
         <p class="empty">
           {{ t('overview.nolabels') }}
@@ -115,10 +129,15 @@ export class OverviewPage {
     ] as const;
   });
 
+  protected readonly labels = computed(() =>
+    Object.entries(this.live.summary()?.documentsByLabel ?? {}).map(([label, count]) => ({
+      label,
+      count: Number(count),
+    })),
+  );
+
   protected readonly bars = computed(() => {
-    const counts = Object.entries(this.live.summary()?.documentsByLabel ?? {}).map(
-      ([label, count]) => ({ label, count: Number(count) }),
-    );
+    const counts = this.labels();
     const most = Math.max(1, ...counts.map(({ count }) => count));
     return counts
       .map(({ label, count }) => ({ label, count, width: (100 * count) / most }))

@@ -12,7 +12,13 @@ import { ProblemNote } from './problem';
   selector: 'app-editor',
   imports: [ProblemNote],
   template: `
-    <dialog #dialog aria-labelledby="editor-title" (close)="problem.set(null)">
+    <dialog
+      #dialog
+      aria-labelledby="editor-title"
+      (keydown.escape)="$event.preventDefault(); leave()"
+      (cancel)="$event.preventDefault(); leave()"
+      (close)="problem.set(null)"
+    >
       <form class="stack" (submit)="$event.preventDefault(); save()">
         <h2 id="editor-title">{{ t(id() === null ? 'editor.new' : 'editor.edit') }}</h2>
         @if (id(); as shown) {
@@ -35,6 +41,17 @@ import { ProblemNote } from './problem';
         @if (problem(); as failure) {
           <app-problem [problem]="failure" />
         }
+        @if (leaving()) {
+          <div class="notice actions" role="alert">
+            <span>{{ t('editor.unsaved') }}</span>
+            <button type="button" name="discard" class="danger" (click)="close()">
+              {{ t('editor.discard') }}
+            </button>
+            <button type="button" name="keep" (click)="leaving.set(false)">
+              {{ t('editor.keep') }}
+            </button>
+          </div>
+        }
         <div class="actions end">
           <button
             type="button"
@@ -44,7 +61,7 @@ import { ProblemNote } from './problem';
           >
             {{ t('editor.indent') }}
           </button>
-          <button type="button" name="cancel" (click)="close()">{{ t('editor.cancel') }}</button>
+          <button type="button" name="cancel" (click)="leave()">{{ t('editor.cancel') }}</button>
           <button class="primary" type="submit" name="save" [disabled]="loading() || !valid()">
             {{ t('editor.save') }}
           </button>
@@ -66,6 +83,10 @@ export class Editor {
   protected readonly valid = signal(true);
   protected readonly loading = signal(false);
   protected readonly problem = signal<Problem | null>(null);
+  /** Whether the user is asked about edits that would be lost. */
+  protected readonly leaving = signal(false);
+  /** The text before any edit. */
+  private original = '';
 
   create(): void {
     this.show(null, '{\n  "text": "",\n  "label": ""\n}');
@@ -76,11 +97,12 @@ export class Editor {
     this.show(id, '');
     await this.attempt(async () => {
       const { data } = await this.documents.read({ collection: this.settings.collection(), id });
-      if (this.id() === id) this.json.set(data);
+      if (this.id() === id) this.json.set((this.original = data));
     });
   }
 
   protected edit(text: string): void {
+    this.leaving.set(false);
     this.json.set(text);
     this.valid.set(parseObject(text) !== null);
   }
@@ -100,14 +122,21 @@ export class Editor {
     });
   }
 
+  /** Closes the dialog, but asks first if there are edits. Without an answer, the edits stay. */
+  protected leave(): void {
+    if (this.json() === this.original) this.close();
+    else this.leaving.set(true);
+  }
+
   protected close(): void {
     this.dialog().nativeElement.close();
   }
 
   private show(id: string | null, json: string): void {
     this.id.set(id);
-    this.json.set(json);
+    this.json.set((this.original = json));
     this.valid.set(true);
+    this.leaving.set(false);
     this.problem.set(null);
     this.dialog().nativeElement.showModal();
   }
