@@ -1,14 +1,14 @@
 //! The condition of a query, as a tree of tests of fields.
 
-use regex::RegexBuilder;
+use regex::{Regex, RegexBuilder};
 use serde_json::{Map, Value as Json};
 
 use super::Fault;
+use super::value::Value;
 
 /// Bounds what a pattern can cost: its text, and the machine that it compiles to, in bytes.
 const PATTERN_LIMIT: usize = 1024;
 const PATTERN_MEMORY: usize = 1 << 20;
-const SCALAR: &str = "a string, a number, a boolean or null";
 
 /// Which documents match.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,18 +26,30 @@ pub(crate) enum Field {
     Path(Vec<String>),
 }
 
-/// A test of one field; of an array it holds if it holds for one of the elements.
+/// A test of one field; of an array it holds if it holds for the array or for one of its elements.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Test {
     /// Equals one of them; a missing field equals null.
-    Equal(Vec<Scalar>),
-    Compare(Sign, Scalar),
+    Equal(Vec<Value>),
+    Compare(Sign, Value),
     Exists,
     /// Text that has a match.
-    Match {
-        pattern: String,
-        ignore_case: bool,
-    },
+    Match(Pattern),
+    Kind(Vec<Kind>),
+    /// An array of this many elements.
+    Size(u64),
+    /// An array with an element that matches; the empty path is the element itself.
+    Element(Box<Filter>),
+}
+
+/// A regular expression.
+#[derive(Debug, Clone)]
+pub(crate) struct Pattern(pub(super) Regex, String);
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_str() == other.0.as_str() && self.1 == other.1
+    }
 }
 
 /// How a field stands to a text or a number, both of one type.
@@ -49,15 +61,32 @@ pub(crate) enum Sign {
     LessEqual,
 }
 
-/// What a field can be compared with.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Scalar {
+/// The types of values, by MongoDB's names; `int` has 32 bits, and `long` those of 64 bits that are not `int`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
     Null,
-    Bool(bool),
-    Integer(i64),
-    Real(f64),
-    Text(String),
+    Bool,
+    Number,
+    Int,
+    Long,
+    Double,
+    String,
+    Array,
+    Object,
 }
+
+/// MongoDB's names and numbers of types.
+const KINDS: &[(&str, u64, Kind)] = &[
+    ("double", 1, Kind::Double),
+    ("string", 2, Kind::String),
+    ("object", 3, Kind::Object),
+    ("array", 4, Kind::Array),
+    ("bool", 8, Kind::Bool),
+    ("null", 10, Kind::Null),
+    ("int", 16, Kind::Int),
+    ("long", 18, Kind::Long),
+    ("number", u64::MAX, Kind::Number),
+];
 
 impl Filter {
     pub(super) fn parse(members: &Map<String, Json>, depth: usize) -> Result<Self, Fault> {
@@ -93,21 +122,6 @@ impl Field {
     }
 }
 
-impl Scalar {
-    fn parse(value: &Json) -> Option<Self> {
-        match value {
-            Json::Null => Some(Self::Null),
-            Json::Bool(value) => Some(Self::Bool(*value)),
-            Json::Number(number) => match number.as_i64() {
-                Some(integer) => Some(Self::Integer(integer)),
-                None => number.as_f64().map(Self::Real),
-            },
-            Json::String(text) => Some(Self::Text(text.clone())),
-            Json::Array(_) | Json::Object(_) => None,
-        }
-    }
-}
-
 /// Reads an object's members, each a condition, below the path of `names`.
 fn conditions(
     all: &mut Vec<Filter>,
@@ -124,6 +138,9 @@ fn conditions(
         match name.as_str() {
             "$and" => all.push(Filter::All(each(name, value, depth)?)),
             "$or" => all.push(Filter::Any(each(name, value, depth)?)),
+            "$nor" => all.push(Filter::Not(Box::new(Filter::Any(each(
+                name, value, depth,
+            )?)))),
             "$not" => {
                 let Json::Object(members) = value else {
                     return Err(Fault::operand(name, "a filter"));
@@ -163,22 +180,16 @@ fn field(
 ) -> Result<(), Fault> {
     let Json::Object(members) = value else {
         let field = Field::parse(&names.join("."))?;
-        let Some(scalar) = Scalar::parse(value) else {
-            return Err(Fault::malformed(format!(
-                "`{}` is compared with an array: use {SCALAR}, or `$in` for one of several",
-                names.join(".")
-            )));
-        };
-        all.push(Filter::Field(field, Test::Equal(vec![scalar])));
+        all.push(Filter::Field(field, Test::Equal(vec![Value::of(value)])));
         return Ok(());
     };
     if members.keys().any(|key| key.starts_with('$')) {
-        all.push(operators(Field::parse(&names.join("."))?, members)?);
+        all.push(operators(&Field::parse(&names.join("."))?, members, depth)?);
         return Ok(());
     }
     if members.is_empty() {
         return Err(Fault::malformed(format!(
-            "`{}` is compared with an empty object: use `$exists`, or {SCALAR}",
+            "`{}` is compared with an empty object: use `$eq`, or `$exists`",
             names.join(".")
         )));
     }
@@ -197,16 +208,25 @@ fn field(
 }
 
 /// Reads an object of operators, all of which must hold for one field.
-fn operators(field: Field, members: &Map<String, Json>) -> Result<Filter, Fault> {
+fn operators(field: &Field, members: &Map<String, Json>, depth: usize) -> Result<Filter, Fault> {
+    let Some(depth) = depth.checked_sub(1) else {
+        return Err(Fault::malformed(
+            "the query is nested too deeply".to_owned(),
+        ));
+    };
+    let is = |test| Filter::Field(field.clone(), test);
+    let not = |filter| Filter::Not(Box::new(filter));
     let mut all = Vec::new();
     for (operator, operand) in members {
-        let is = |test| Filter::Field(field.clone(), test);
-        let not = |filter| Filter::Not(Box::new(filter));
         all.push(match operator.as_str() {
-            "$eq" => is(Test::Equal(vec![scalar(operator, operand)?])),
-            "$ne" => not(is(Test::Equal(vec![scalar(operator, operand)?]))),
-            "$in" => is(Test::Equal(scalars(operator, operand)?)),
-            "$nin" => not(is(Test::Equal(scalars(operator, operand)?))),
+            "$eq" => is(Test::Equal(vec![Value::of(operand)])),
+            "$ne" => not(is(Test::Equal(vec![Value::of(operand)]))),
+            "$in" => is(Test::Equal(values(operator, operand)?)),
+            "$nin" => not(is(Test::Equal(values(operator, operand)?))),
+            "$all" => match values(operator, operand)? {
+                none if none.is_empty() => Filter::Any(Vec::new()),
+                all => Filter::all(all.into_iter().map(|v| is(Test::Equal(vec![v]))).collect()),
+            },
             "$gt" => is(compare(operator, Sign::Greater, operand)?),
             "$gte" => is(compare(operator, Sign::GreaterEqual, operand)?),
             "$lt" => is(compare(operator, Sign::Less, operand)?),
@@ -216,12 +236,15 @@ fn operators(field: Field, members: &Map<String, Json>) -> Result<Filter, Fault>
                 Json::Bool(false) => not(is(Test::Exists)),
                 _ => return Err(Fault::operand(operator, "true or false")),
             },
+            "$size" => is(Test::Size(super::count(operator, operand)?)),
+            "$type" => is(Test::Kind(kinds(operator, operand)?)),
+            "$elemMatch" => is(Test::Element(Box::new(element(operator, operand, depth)?))),
             "$regex" => is(matches(operand, members.get("$options"))?),
             "$options" if members.contains_key("$regex") => continue,
             "$options" => return Err(Fault::operand(operator, "a `$regex` beside it")),
             "$not" => match operand {
                 Json::Object(members) if !members.is_empty() => {
-                    not(operators(field.clone(), members)?)
+                    not(operators(field, members, depth)?)
                 }
                 _ => return Err(Fault::operand(operator, "an object of operators")),
             },
@@ -231,32 +254,60 @@ fn operators(field: Field, members: &Map<String, Json>) -> Result<Filter, Fault>
     Ok(Filter::all(all))
 }
 
-fn scalar(operator: &str, operand: &Json) -> Result<Scalar, Fault> {
-    Scalar::parse(operand).ok_or_else(|| Fault::operand(operator, SCALAR))
-}
-
-fn scalars(operator: &str, operand: &Json) -> Result<Vec<Scalar>, Fault> {
-    operand
-        .as_array()
-        .and_then(|operands| operands.iter().map(Scalar::parse).collect())
-        .ok_or_else(|| Fault::operand(operator, "an array of strings, numbers, booleans and nulls"))
+fn values(operator: &str, operand: &Json) -> Result<Vec<Value>, Fault> {
+    let operands = operand.as_array();
+    let operands = operands.ok_or_else(|| Fault::operand(operator, "an array of values"))?;
+    Ok(operands.iter().map(Value::of).collect())
 }
 
 fn compare(operator: &str, sign: Sign, operand: &Json) -> Result<Test, Fault> {
-    match Scalar::parse(operand) {
-        Some(scalar @ (Scalar::Integer(_) | Scalar::Real(_) | Scalar::Text(_))) => {
-            Ok(Test::Compare(sign, scalar))
+    match Value::of(operand) {
+        value @ (Value::Integer(_) | Value::Real(_) | Value::Text(_)) => {
+            Ok(Test::Compare(sign, value))
         }
         _ => Err(Fault::operand(operator, "a number or a string")),
     }
 }
 
-/// Compiles the pattern once to refuse what would be costly or is none; the store compiles it for itself.
+/// What an element of an array must match: operators, or a filter of its members.
+fn element(operator: &str, operand: &Json, depth: usize) -> Result<Filter, Fault> {
+    const OF_FILTERS: [&str; 3] = ["$and", "$or", "$nor"];
+    let members = operand
+        .as_object()
+        .ok_or_else(|| Fault::operand(operator, "a filter, or an object of operators"))?;
+    let is_operator = |name: &String| name.starts_with('$') && !OF_FILTERS.contains(&&**name);
+    if members.keys().any(is_operator) {
+        return operators(&Field::Path(Vec::new()), members, depth);
+    }
+    let object = Filter::Field(Field::Path(Vec::new()), Test::Kind(vec![Kind::Object]));
+    Ok(Filter::All(vec![object, Filter::parse(members, depth)?]))
+}
+
+fn kinds(operator: &str, operand: &Json) -> Result<Vec<Kind>, Fault> {
+    let one = |json: &Json| {
+        let kind = KINDS.iter().find(|(name, number, _)| {
+            json.as_str() == Some(name) || json.as_u64() == Some(*number)
+        });
+        kind.map(|(_, _, kind)| *kind)
+    };
+    let kinds = match operand {
+        Json::Array(some) if !some.is_empty() => some.iter().map(one).collect(),
+        operand => one(operand).map(|kind| vec![kind]),
+    };
+    kinds.ok_or_else(|| {
+        let names: Vec<_> = KINDS.iter().map(|(name, ..)| format!("`{name}`")).collect();
+        Fault::operand(operator, &format!("one or more of {}", names.join(", ")))
+    })
+}
+
+/// Compiles a pattern; one that would be costly is refused.
 fn matches(operand: &Json, options: Option<&Json>) -> Result<Test, Fault> {
-    let ignore_case = match options.map(Json::as_str) {
-        None | Some(Some("")) => false,
-        Some(Some("i")) => true,
-        Some(_) => return Err(Fault::operand("$options", "`i`, to ignore case")),
+    let options = match options {
+        None => "",
+        Some(options) => options
+            .as_str()
+            .filter(|options| options.chars().all(|option| "imsx".contains(option)))
+            .ok_or_else(|| Fault::operand("$options", "some of the letters `imsx`"))?,
     };
     let pattern = operand
         .as_str()
@@ -265,14 +316,15 @@ fn matches(operand: &Json, options: Option<&Json>) -> Result<Test, Fault> {
             let expected = format!("a string of at most {PATTERN_LIMIT} bytes");
             Fault::operand("$regex", &expected)
         })?;
-    RegexBuilder::new(pattern)
+    let regex = RegexBuilder::new(pattern)
+        .case_insensitive(options.contains('i'))
+        .multi_line(options.contains('m'))
+        .dot_matches_new_line(options.contains('s'))
+        .ignore_whitespace(options.contains('x'))
         .size_limit(PATTERN_MEMORY)
         .build()
         .map_err(|error| Fault::operand("$regex", &format!("a regular expression: {error}")))?;
-    Ok(Test::Match {
-        pattern: pattern.to_owned(),
-        ignore_case,
-    })
+    Ok(Test::Match(Pattern(regex, options.to_owned())))
 }
 
 #[cfg(test)]
@@ -302,7 +354,7 @@ mod tests {
 
     #[test]
     fn operators_of_filters_nest() {
-        let id = |value| Filter::Field(Field::Id, Test::Equal(vec![Scalar::Integer(value)]));
+        let id = |value| Filter::Field(Field::Id, Test::Equal(vec![Value::Integer(value)]));
         assert_eq!(
             filter(r#"{"$or": [{"_id": 1}, {"$not": {"$and": [{"_id": 2}]}}]}"#),
             Filter::Any(vec![id(1), Filter::Not(Box::new(Filter::All(vec![id(2)])))])

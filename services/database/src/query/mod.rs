@@ -7,8 +7,10 @@
 //! ```
 
 mod filter;
+mod matching;
 mod projection;
 pub(crate) mod sql;
+pub(crate) mod value;
 
 use serde_json::{Map, Value as Json};
 use serving::json::Members;
@@ -19,6 +21,7 @@ pub(crate) use projection::Projection;
 /// Bounds what one query's text can cost.
 const QUERY_LIMIT: usize = 64 * 1024;
 const DEPTH_LIMIT: usize = 32;
+const SORT_LIMIT: usize = 32;
 
 /// What a query asks for.
 #[derive(Debug, Clone, PartialEq)]
@@ -158,6 +161,12 @@ fn sort(text: &str) -> Result<Vec<(Field, Direction)>, Fault> {
     }
     let Sorted { sort } =
         serde_json::from_str(text).map_err(|_| Fault::operand("$sort", EXPECTED))?;
+    if sort.0.len() > SORT_LIMIT {
+        return Err(Fault::operand(
+            "$sort",
+            &format!("at most {SORT_LIMIT} fields"),
+        ));
+    }
     sort.0
         .into_iter()
         .map(|member| {
@@ -207,7 +216,6 @@ mod tests {
         let table = [
             ("[1]", "QUERY_MALFORMED", None),
             ("{", "QUERY_MALFORMED", None),
-            (r#"{"a": [1]}"#, "QUERY_MALFORMED", None),
             (r#"{"a": {}}"#, "QUERY_MALFORMED", None),
             (r#"{"a\"b": 1}"#, "QUERY_MALFORMED", None),
             (r#"{"a..b": 1}"#, "QUERY_MALFORMED", None),
@@ -228,11 +236,6 @@ mod tests {
                 Some("b"),
             ),
             (r#"{"a": {"$in": 1}}"#, "QUERY_OPERAND_INVALID", Some("$in")),
-            (
-                r#"{"a": {"$nin": [[1]]}}"#,
-                "QUERY_OPERAND_INVALID",
-                Some("$nin"),
-            ),
             (
                 r#"{"a": {"$gt": true}}"#,
                 "QUERY_OPERAND_INVALID",

@@ -43,6 +43,14 @@ impl IdFile {
         })
     }
 
+    /// Reads what was written as lines of an id and a size.
+    pub(super) fn of(file: std::fs::File) -> Self {
+        Self {
+            lines: BufReader::new(File::from_std(file)),
+            next: None,
+        }
+    }
+
     /// The next ids: at most `most`, and of documents that take about `bytes` at most, but one at least.
     pub(super) async fn take(&mut self, most: usize, bytes: usize) -> Result<Vec<String>, Fault> {
         let (mut ids, mut taken) = (Vec::new(), 0);
@@ -76,7 +84,7 @@ impl IdFile {
     }
 }
 
-fn failed(error: std::io::Error) -> Fault {
+pub(super) fn failed(error: std::io::Error) -> Fault {
     let text = format!("failed to use the temporary file of ids: {error}");
     match error.kind() {
         std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Fault::Full(text),

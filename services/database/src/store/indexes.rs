@@ -1,6 +1,7 @@
 //! Secondary indexes: those that are declared are created when the store opens, and others removed.
 //!
-//! Each has two parts: one of the field's values, one of the documents in which the field is an array.
+//! Each has three parts: one of the field's values, one of the documents in which the field has elements, and one of the
+//! documents that the first does not sort as it should.
 
 use std::collections::BTreeMap;
 
@@ -54,17 +55,23 @@ fn wanted(engine: DbBackend, indexes: &Indexes) -> BTreeMap<String, String> {
             } else {
                 " NULLS FIRST"
             };
-            let (key, kind) = (writer().index_key(path), writer().index_kind(path));
-            wanted.insert(
-                format!("{PREFIX}{name}_value"),
-                format!("ON documents (({key}){nulls}, id) WHERE collection = '{collection}'"),
+            let writer = writer();
+            let condition = |text: String| (format!("({text}), "), format!(" AND {text}"));
+            let value = (
+                format!("({}){nulls}, ", writer.index_key(path)),
+                String::new(),
             );
-            wanted.insert(
-                format!("{PREFIX}{name}_array"),
-                format!(
-                    "ON documents (({kind}), id) WHERE collection = '{collection}' AND {kind} = 'array'"
-                ),
-            );
+            let parts = [
+                ("value", value),
+                ("arrays", condition(writer.has_array(path))),
+                ("odd", condition(writer.is_odd(path))),
+            ];
+            for (part, (key, only)) in parts {
+                wanted.insert(
+                    format!("{PREFIX}{name}_{part}"),
+                    format!("ON documents ({key}id) WHERE collection = '{collection}'{only}"),
+                );
+            }
         }
     }
     wanted

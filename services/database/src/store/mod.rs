@@ -13,11 +13,14 @@ mod integrity;
 mod read;
 mod scan;
 mod schema;
+mod slices;
+mod sorter;
 mod transaction;
 mod write;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use anyhow::Context as _;
 use sea_orm::{
@@ -82,6 +85,8 @@ pub struct Store {
     integrity: Integrity,
     indexes: Arc<Indexes>,
     ids: Ids,
+    /// How many queries are open.
+    open: Arc<AtomicUsize>,
     /// Where long lists of ids are written.
     folder: PathBuf,
     reads: Batcher<Read, Option<String>>,
@@ -129,6 +134,7 @@ impl Store {
             engine: reading.get_database_backend(),
             indexes: Arc::new(indexes),
             ids: Ids::after(newest.as_deref()),
+            open: Arc::default(),
             folder: folder
                 .filter(|folder| folder.is_dir())
                 .unwrap_or_else(|| ".".into()),

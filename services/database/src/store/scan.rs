@@ -1,29 +1,42 @@
 //! The results of a query, in constant memory, as fast as the caller takes them.
 //!
-//! No connection and no transaction is held between pages. In the order of ids, a page begins where the last one
-//! ended, and the query ends at the document that was the newest at its start. In any other order, and where an index finds
-//! the documents in an order of its own, the ids are written to a temporary file first. A document that is changed or removed meanwhile is
-//! returned as it is when its page is read, or not at all.
+//! ```text
+//! the collection, or what an index finds -> slices of documents -> those that match -> the caller
+//!                                                |  $sort: their ids, sorted         ^
+//!                                                +-----------------------------------+
+//! ```
+//! A collection is read in slices, each by a short statement. Between them no connection and no transaction is held: all
+//! queries take turns, and one that nobody waits for ends with its slice. In the order of ids, a slice begins where the
+//! last one ended, and the query ends at the document that was the newest at its start. In any other order, and where an
+//! index finds the documents, the ids are written to a temporary file first. A document that is changed or removed meanwhile
+//! is returned as it is when its slice is read, or not at all.
 //!
-//! Damaged documents do not hide the others: the engine fails a statement that comes across one, which is then run
-//! without them. They are named at the end.
+//! Damaged documents do not hide the others: they are left out, and named at the end.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::io::{BufWriter, Seek as _, Write as _};
+use std::time::{Duration, Instant};
 
-use sea_orm::sea_query::{CaseStatement, Expr, NullOrdering, SimpleExpr};
-use sea_orm::{ColumnTrait, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect, Select};
+use sea_orm::sea_query::{Expr, ExprTrait as _, NullOrdering, SimpleExpr};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
-use super::id_file::IdFile;
+use super::id_file::{self, IdFile};
+use super::slices::{FIRST_SLICE, Open, SLICE, Slices, order};
+use super::sorter::{Entry, Sorter};
 use super::{Fault, Store, document};
 use crate::indexes::Indexes;
 use crate::query::sql::Writer;
+use crate::query::value::Value;
 use crate::query::{Direction, Field, Query};
 
-/// Bounds what one query holds in memory.
-const PAGE: u64 = 256;
-const PAGE_BYTES: usize = 256 * 1024;
+/// The most documents of a list that are read at once.
+const PAGE: usize = 256;
+/// How long documents are looked at before other tasks get their turn.
+const TURN: Duration = Duration::from_millis(1);
 /// The most damaged documents that are named.
 const MOST_NAMED: usize = 100;
+
+type Document = (String, String);
 
 /// The state of a query.
 #[derive(Debug)]
@@ -31,23 +44,23 @@ pub(crate) struct Scan {
     store: Store,
     collection: String,
     query: Query,
+    /// The members of documents that the filter and the order read.
+    wanted: BTreeSet<String>,
     condition: SimpleExpr,
-    page: VecDeque<document::Model>,
+    page: VecDeque<Document>,
     rest: Rest,
+    /// Of the documents that match.
+    skip: u64,
+    left: u64,
     /// Damaged documents that the query came across.
     damaged: BTreeSet<String>,
-    /// Whether statements leave out what is not JSON.
-    careful: bool,
+    open: Open,
 }
 
-/// The results that are left.
+/// The documents that are left to look at.
 #[derive(Debug)]
 enum Rest {
-    ById {
-        last: Option<String>,
-        end: String,
-        left: u64,
-    },
+    Slices(Slices),
     Listed(IdFile),
     Nothing,
 }
@@ -55,177 +68,247 @@ enum Rest {
 impl Store {
     /// Starts a query.
     pub(crate) async fn scan(&self, collection: &str, query: Query) -> Result<Scan, Fault> {
+        let mut wanted = BTreeSet::new();
+        query.filter.wanted(&mut wanted);
+        let sorted = query.sort.iter().filter_map(|(field, _)| field.member());
+        wanted.extend(sorted.map(str::to_owned));
         let mut scan = Scan {
             store: self.clone(),
             collection: collection.to_owned(),
-            query,
+            wanted,
             condition: Expr::val(true),
             page: VecDeque::new(),
             rest: Rest::Nothing,
+            skip: query.skip,
+            left: query.limit.unwrap_or(u64::MAX),
             damaged: BTreeSet::new(),
-            careful: false,
+            query,
+            open: Open::new(&self.open),
         };
         let mut started = scan.begin(&self.indexes).await;
         if let Err(Fault::Documents { .. }) = started {
-            scan.be_careful().await?;
+            // The engine comes across a damaged document only where it looks into them.
             started = scan.begin(&Indexes::default()).await;
         }
         started.inspect_err(|fault| self.integrity.consider(fault))?;
         Ok(scan)
     }
-
-    async fn newest(&self, collection: &str) -> Result<Option<String>, Fault> {
-        let id = document::Entity::find()
-            .select_only()
-            .column(document::Column::Id)
-            .filter(document::Column::Collection.eq(collection))
-            .order_by_desc(document::Column::Id)
-            .limit(1)
-            .into_tuple::<String>()
-            .one(&self.connections.scans)
-            .await?;
-        Ok(id)
-    }
 }
 
-/// Selects the ids and sizes of a query's documents in its order.
-///
-/// Ties are in the order of ids, the way that the last key is sorted: then an index on that key serves the order.
-fn sorted(
-    condition: SimpleExpr,
-    keys: Vec<(SimpleExpr, Direction)>,
-    query: &Query,
-) -> Select<document::Entity> {
-    let ties = keys
-        .last()
-        .map_or(Direction::Ascending, |(_, direction)| *direction);
-    let select = ids(condition, keys, ties);
-    if query.skip == 0 {
-        return select.limit(query.limit);
-    }
-    // SQLite has no offset without a limit.
-    select
-        .limit(query.limit.unwrap_or(i64::MAX as u64))
-        .offset(query.skip)
-}
-
-fn ids(
-    condition: SimpleExpr,
-    keys: Vec<(SimpleExpr, Direction)>,
-    ties: Direction,
-) -> Select<document::Entity> {
-    let mut select = document::Entity::find()
+/// Ids and sizes of the documents that satisfy a condition.
+fn ids(condition: SimpleExpr) -> sea_orm::Select<document::Entity> {
+    document::Entity::find()
         .select_only()
         .column(document::Column::Id)
         .column_as(Expr::cust("CAST(octet_length(data) AS BIGINT)"), "size")
-        .filter(condition);
-    for (key, direction) in keys {
-        let nulls = match direction {
-            Direction::Ascending => NullOrdering::First,
-            Direction::Descending => NullOrdering::Last,
-        };
-        select = select.order_by_with_nulls(key, order(direction), nulls);
-    }
-    select.order_by(document::Column::Id, order(ties))
+        .filter(condition)
 }
 
-fn order(direction: Direction) -> Order {
-    match direction {
-        Direction::Ascending => Order::Asc,
-        Direction::Descending => Order::Desc,
+/// The ids in the order of a declared index, of which only the end of the list that is asked for is read.
+fn in_order(
+    condition: SimpleExpr,
+    key: String,
+    direction: Direction,
+    query: &Query,
+) -> sea_orm::Select<document::Entity> {
+    let nulls = match direction {
+        Direction::Ascending => NullOrdering::First,
+        Direction::Descending => NullOrdering::Last,
+    };
+    let select = ids(condition)
+        .order_by_with_nulls(Expr::cust(key), order(direction), nulls)
+        .order_by(document::Column::Id, order(direction));
+    match query.skip {
+        0 => select.limit(query.limit),
+        // SQLite has no offset without a limit.
+        skip => select
+            .limit(query.limit.unwrap_or(i64::MAX as u64))
+            .offset(skip),
     }
 }
 
 impl Scan {
     /// Finds the first documents, by the indexes that are known.
     async fn begin(&mut self, indexes: &Indexes) -> Result<(), Fault> {
-        let writer = || Writer::new(self.store.engine, &self.collection, indexes);
-        let (condition, indexed) = writer().condition(&self.query.filter);
-        if !self.careful {
-            self.condition = condition;
-        }
-        let by_id = matches!(self.query.sort.as_slice(), [] | [(Field::Id, _)]) && !indexed;
-        self.rest = if by_id {
-            match self.store.newest(&self.collection).await? {
-                Some(end) => Rest::ById {
-                    last: None,
-                    end,
-                    left: self.query.limit.unwrap_or(u64::MAX),
-                },
-                None => Rest::Nothing,
-            }
-        } else {
-            let keys = self.query.sort.iter();
-            let keys = keys
-                .map(|(field, direction)| (writer().sort_key(field), *direction))
-                .collect();
-            let ids = sorted(self.condition.clone(), keys, &self.query)
-                .into_tuple::<(String, i64)>()
-                .stream(&self.store.connections.scans)
-                .await?;
-            Rest::Listed(IdFile::write(&self.store.folder, ids).await?)
+        let writer = Writer::new(self.store.engine, &self.collection, indexes);
+        let (condition, indexed) = writer.condition(&self.query.filter);
+        self.condition = condition;
+        let by_id = match self.query.sort.as_slice() {
+            [] => Some(Direction::Ascending),
+            [(Field::Id, direction), ..] => Some(*direction),
+            _ => None,
         };
+        match by_id {
+            Some(direction) if indexed => {
+                let ids = ids(self.condition.clone());
+                let ids = ids.order_by(document::Column::Id, order(direction));
+                self.rest = self.listed(ids).await?;
+            }
+            Some(direction) => {
+                self.rest = self.slices(direction).await?;
+                self.jump().await?;
+            }
+            None => self.begin_sorted(indexes, indexed).await?,
+        }
         Ok(())
     }
 
-    /// Notes the documents of the collection that are not JSON, and leaves them out from now on.
-    async fn be_careful(&mut self) -> Result<(), Fault> {
-        use sea_orm::sea_query::ExprTrait as _;
+    async fn begin_sorted(&mut self, indexes: &Indexes, indexed: bool) -> Result<(), Fault> {
+        self.rest = match self.served_order(indexes).await? {
+            Some((key, direction)) => {
+                let ids = in_order(self.condition.clone(), key, direction, &self.query);
+                self.listed(ids).await?
+            }
+            None => {
+                self.rest = match indexed {
+                    true => self.listed(ids(self.condition.clone())).await?,
+                    false => self.slices(Direction::Ascending).await?,
+                };
+                self.sorted().await?
+            }
+        };
+        (self.skip, self.left) = (0, u64::MAX);
+        Ok(())
+    }
 
-        let ids = document::Entity::find()
+    /// The order that a declared index serves: of all documents, if the engine sorts them all as they should be.
+    async fn served_order(&self, indexes: &Indexes) -> Result<Option<(String, Direction)>, Fault> {
+        let [(Field::Path(path), direction)] = self.query.sort.as_slice() else {
+            return Ok(None);
+        };
+        if !indexes.has(&self.collection, path) || !self.query.filter.is_empty() {
+            return Ok(None);
+        }
+        let writer = Writer::new(self.store.engine, &self.collection, indexes);
+        let odd = Expr::cust(writer.holds(&writer.is_odd(path)));
+        let odd = ids(self.condition.clone()).filter(odd).limit(1);
+        let odd = odd.into_tuple::<(String, i64)>();
+        let odd = odd.one(&self.store.connections.scans).await?;
+        let served = odd.is_none();
+        Ok(served.then(|| (writer.index_key(path), *direction)))
+    }
+
+    async fn listed(&self, ids: sea_orm::Select<document::Entity>) -> Result<Rest, Fault> {
+        let ids = ids.into_tuple::<(String, i64)>();
+        let ids = ids.stream(&self.store.connections.scans).await?;
+        Ok(Rest::Listed(IdFile::write(&self.store.folder, ids).await?))
+    }
+
+    async fn slices(&self, direction: Direction) -> Result<Rest, Fault> {
+        let newest = document::Entity::find()
             .select_only()
             .column(document::Column::Id)
             .filter(document::Column::Collection.eq(&self.collection))
-            .filter(Expr::cust("NOT json_valid(data)"))
-            .limit(MOST_NAMED as u64)
+            .order_by_desc(document::Column::Id)
+            .limit(1)
             .into_tuple::<String>()
-            .all(&self.store.connections.scans)
+            .one(&self.store.connections.scans)
             .await?;
-        self.damaged.extend(ids);
-        self.careful = true;
-        let indexes = Indexes::default();
-        let writer = Writer::new(self.store.engine, &self.collection, &indexes);
-        let (condition, _) = writer.condition(&self.query.filter);
-        let collection = document::Column::Collection.eq(&self.collection);
-        self.condition = collection.and(when(Expr::cust("json_valid(data)"), condition));
+        Ok(match newest {
+            Some(end) => Rest::Slices(Slices {
+                last: None,
+                end,
+                direction,
+                rows: FIRST_SLICE,
+            }),
+            None => Rest::Nothing,
+        })
+    }
+
+    /// Leaves out the first documents without reading them, if all match.
+    async fn jump(&mut self) -> Result<(), Fault> {
+        if self.skip == 0 || !self.query.filter.is_empty() {
+            return Ok(());
+        }
+        let Rest::Slices(slices) = &mut self.rest else {
+            return Ok(());
+        };
+        let last = document::Entity::find()
+            .select_only()
+            .column(document::Column::Id)
+            .filter(slices.condition(&self.condition))
+            .order_by(document::Column::Id, order(slices.direction))
+            .offset(self.skip - 1)
+            .limit(1)
+            .into_tuple::<String>()
+            .one(&self.store.connections.scans)
+            .await?;
+        self.skip = 0;
+        match last {
+            Some(last) => slices.last = Some(last),
+            None => self.rest = Rest::Nothing,
+        }
         Ok(())
     }
 
+    /// Sorts the documents that match.
+    async fn sorted(&mut self) -> Result<Rest, Fault> {
+        let most = self.skip.saturating_add(self.left) as usize;
+        let mut sorter = Sorter::new(self.store.folder.clone(), most);
+        let ties = self.query.sort.last().map(|(_, direction)| *direction);
+        while let Some(documents) = self.matching().await? {
+            for (id, members, data) in documents {
+                let mut key = Vec::new();
+                for (field, direction) in &self.query.sort {
+                    write_key(&mut key, &field.of(&id, &members), *direction);
+                }
+                let tie = Value::Text(id.clone());
+                write_key(&mut key, &tie, ties.unwrap_or(Direction::Ascending));
+                let size = data.len();
+                let entry = Entry { key, id, size };
+                sorter.add(entry).map_err(id_file::failed)?;
+            }
+        }
+        let (skip, folder) = (self.skip as usize, self.store.folder.clone());
+        let merge = move || {
+            let mut file = BufWriter::new(tempfile::tempfile_in(folder)?);
+            sorter.finish(skip, |Entry { id, size, .. }| writeln!(file, "{id} {size}"))?;
+            let mut file = file.into_inner()?;
+            file.rewind()?;
+            Ok(file)
+        };
+        let merged = tokio::task::spawn_blocking(merge).await;
+        let merged = merged.map_err(|error| Fault::Failed(format!("failed to sort: {error}")))?;
+        Ok(Rest::Listed(IdFile::of(merged.map_err(id_file::failed)?)))
+    }
+
     /// The next result: its id and its data, as much of it as the query asks for.
-    pub(crate) async fn next(&mut self) -> Result<Option<(String, String)>, Fault> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Document>, Fault> {
         let next = self.advance().await;
         next.inspect_err(|fault| self.store.integrity.consider(fault))
     }
 
-    async fn advance(&mut self) -> Result<Option<(String, String)>, Fault> {
+    async fn advance(&mut self) -> Result<Option<Document>, Fault> {
         while self.page.is_empty() {
-            let page = match &self.rest {
-                Rest::Nothing => return self.end(),
-                Rest::ById { .. } => self.page_by_id().await,
-                Rest::Listed(_) => self.page_by_list().await,
+            if self.left == 0 {
+                self.rest = Rest::Nothing;
+            }
+            let Some(documents) = self.matching().await? else {
+                return self.end();
             };
-            self.page = match page {
-                Err(Fault::Documents { .. }) if !self.careful => {
-                    self.be_careful().await?;
-                    continue;
+            for (id, _, data) in documents {
+                if self.skip > 0 {
+                    self.skip -= 1;
+                } else if self.left > 0 {
+                    self.left -= 1;
+                    self.page.push_back((id, data));
                 }
-                page => page?,
-            };
+            }
         }
-        let Some(document) = self.page.pop_front() else {
+        let Some((id, data)) = self.page.pop_front() else {
             return Ok(None);
         };
         let data = match &self.query.projection {
-            None => document.data,
+            None => data,
             Some(projection) => projection
-                .apply(&document.data)
-                .map_err(|error| Fault::Damaged(format!("document `{}`: {error}", document.id)))?,
+                .apply(&data)
+                .map_err(|error| Fault::Damaged(format!("document `{id}`: {error}")))?,
         };
-        Ok(Some((document.id, data)))
+        Ok(Some((id, data)))
     }
 
     /// After the last result: names the damaged documents, once.
-    fn end(&mut self) -> Result<Option<(String, String)>, Fault> {
+    fn end(&mut self) -> Result<Option<Document>, Fault> {
         if self.damaged.is_empty() {
             return Ok(None);
         }
@@ -235,99 +318,133 @@ impl Scan {
         })
     }
 
-    /// The next ids in the order of ids, and their documents.
-    async fn page_by_id(&mut self) -> Result<VecDeque<document::Model>, Fault> {
-        let Rest::ById { last, end, left } = &mut self.rest else {
-            return Ok(VecDeque::new());
+    /// Those documents of the next slice that match, with the members that are wanted; none at the end.
+    async fn matching(&mut self) -> Result<Option<Vec<(String, Value, String)>>, Fault> {
+        let documents = match &self.rest {
+            Rest::Nothing => return Ok(None),
+            Rest::Slices(_) => self.slice().await?,
+            Rest::Listed(_) => self.page_by_list().await?,
         };
-        let direction = self
-            .query
-            .sort
-            .first()
-            .map_or(Direction::Ascending, |(_, direction)| *direction);
-        let size = PAGE.min(*left);
-        let mut select = ids(self.condition.clone(), Vec::new(), direction)
-            .filter(document::Column::Id.lte(end.as_str()))
-            .limit(size);
-        select = match (last.as_deref(), direction) {
-            (None, _) if self.query.skip == 0 => select,
-            (None, _) => select.offset(self.query.skip),
-            (Some(last), Direction::Ascending) => select.filter(document::Column::Id.gt(last)),
-            (Some(last), Direction::Descending) => select.filter(document::Column::Id.lt(last)),
-        };
-        let found: Vec<(String, i64)> = select
-            .into_tuple()
-            .all(&self.store.connections.scans)
-            .await?;
-        let (mut page, mut bytes) = (Vec::new(), 0);
-        let all = found.len() as u64;
-        for (id, size) in found {
-            bytes += size as usize;
-            if !page.is_empty() && bytes > PAGE_BYTES {
-                break;
+        let mut found = Vec::new();
+        let mut began = Instant::now();
+        for (id, data) in documents {
+            let Ok(members) = Value::members(&data, &self.wanted) else {
+                self.note(id);
+                continue;
+            };
+            if self.query.filter.matches(&id, &members) {
+                found.push((id, members, data));
             }
-            page.push(id);
+            if began.elapsed() > TURN {
+                tokio::task::yield_now().await;
+                began = Instant::now();
+            }
         }
-        let taken = page.len() as u64;
-        *left -= taken;
-        *last = page.last().cloned();
-        if *left == 0 || (taken == all && all < size) {
-            self.rest = Rest::Nothing;
-        }
-        self.fetch(page).await
+        Ok(Some(found))
     }
 
-    async fn page_by_list(&mut self) -> Result<VecDeque<document::Model>, Fault> {
-        let Rest::Listed(ids) = &mut self.rest else {
-            return Ok(VecDeque::new());
+    /// The next documents in the order of ids.
+    async fn slice(&mut self) -> Result<Vec<Document>, Fault> {
+        let Rest::Slices(slices) = &mut self.rest else {
+            return Ok(Vec::new());
         };
-        let page = ids.take(PAGE as usize, PAGE_BYTES).await?;
+        let most = self.open.bytes();
+        if self.query.filter.is_empty() && self.query.sort.is_empty() {
+            slices.rows = std::cmp::min(slices.rows, std::cmp::max(self.left, 1));
+        }
+        let connection = &self.store.connections.scans;
+        let (last, number) = loop {
+            let measure = slices.measure(&self.condition);
+            let measure = connection.get_database_backend().build(&measure);
+            let row = connection.query_one_raw(measure).await?;
+            let Some(row) = row else {
+                break (None, 0);
+            };
+            let (number, size): (i64, i64) = (row.try_get_by_index(2)?, row.try_get_by_index(3)?);
+            if size as usize > most && number > 1 {
+                let fitting = number as u64 * most as u64 / size as u64;
+                slices.rows = fitting.clamp(1, number as u64 - 1);
+                continue;
+            }
+            let last: Option<String> = row.try_get_by_index(match slices.direction {
+                Direction::Ascending => 0,
+                Direction::Descending => 1,
+            })?;
+            break (last, number as u64);
+        };
+        let Some(last) = last else {
+            self.rest = Rest::Nothing;
+            return Ok(Vec::new());
+        };
+        let condition = slices.condition(&self.condition);
+        let condition = condition.and(match slices.direction {
+            Direction::Ascending => document::Column::Id.lte(last.as_str()),
+            Direction::Descending => document::Column::Id.gte(last.as_str()),
+        });
+        let direction = slices.direction;
+        if number < slices.rows {
+            self.rest = Rest::Nothing;
+        } else {
+            slices.last = Some(last);
+            slices.rows = std::cmp::min(slices.rows * 2, SLICE);
+        }
+        match self.documents(condition.clone(), direction).await {
+            Err(Fault::Documents { .. }) => {
+                let ids = ids(condition).order_by(document::Column::Id, order(direction));
+                let ids = ids.into_tuple::<(String, i64)>();
+                let ids = ids.all(&self.store.connections.scans).await?;
+                self.each(ids.into_iter().map(|(id, _)| id)).await
+            }
+            documents => documents,
+        }
+    }
+
+    async fn page_by_list(&mut self) -> Result<Vec<Document>, Fault> {
+        let most = self.open.bytes();
+        let Rest::Listed(ids) = &mut self.rest else {
+            return Ok(Vec::new());
+        };
+        let page = ids.take(PAGE, most).await?;
         if page.is_empty() {
             self.rest = Rest::Nothing;
+            return Ok(Vec::new());
         }
-        self.fetch(page).await
-    }
-
-    /// Reads the documents that are still there and still match, in the order of `page`.
-    async fn fetch(&mut self, page: Vec<String>) -> Result<VecDeque<document::Model>, Fault> {
-        let found = match self.documents(&page).await {
-            Err(Fault::Documents { .. }) => self.each(&page).await?,
+        let collection = document::Column::Collection.eq(&self.collection);
+        let condition = collection.and(document::Column::Id.is_in(&page));
+        let found = match self.documents(condition, Direction::Ascending).await {
+            Err(Fault::Documents { .. }) => self.each(page.iter().cloned()).await?,
             found => found?,
         };
-        let mut found: HashMap<String, document::Model> = found
-            .into_iter()
-            .map(|document| (document.id.clone(), document))
-            .collect();
-        let mut documents = VecDeque::with_capacity(found.len());
-        for document in page.iter().filter_map(|id| found.remove(id)) {
-            match document.checked() {
-                Ok(()) => documents.push_back(document),
-                Err(_) => self.note(document.id),
-            }
-        }
-        Ok(documents)
+        let mut found: HashMap<String, String> = found.into_iter().collect();
+        let found = page.into_iter().filter_map(|id| found.remove_entry(&id));
+        Ok(found.collect())
     }
 
     /// Reads one document at a time, and notes those that fail.
-    async fn each(&mut self, page: &[String]) -> Result<Vec<document::Model>, Fault> {
+    async fn each(&mut self, ids: impl Iterator<Item = String>) -> Result<Vec<Document>, Fault> {
         let mut found = Vec::new();
-        for id in page {
-            match self.documents(std::slice::from_ref(id)).await {
-                Err(Fault::Documents { .. }) => self.note(id.clone()),
+        for id in ids {
+            let condition = document::Column::Id.eq(&id);
+            match self.documents(condition, Direction::Ascending).await {
+                Err(Fault::Documents { .. }) => self.note(id),
                 documents => found.extend(documents?),
             }
         }
         Ok(found)
     }
 
-    async fn documents(&self, ids: &[String]) -> Result<Vec<document::Model>, Fault> {
-        if ids.is_empty() {
-            return Ok(Vec::new());
-        }
-        // Within a CASE the condition is evaluated for each document, and the engine cannot use an index on it instead of the ids.
+    async fn documents(
+        &self,
+        condition: SimpleExpr,
+        direction: Direction,
+    ) -> Result<Vec<Document>, Fault> {
         let documents = document::Entity::find()
-            .filter(document::Column::Id.is_in(ids))
-            .filter(when(self.condition.clone(), Expr::val(true)))
+            .select_only()
+            .column(document::Column::Id)
+            .column(document::Column::Data)
+            .filter(condition)
+            .order_by(document::Column::Id, order(direction))
+            .into_tuple()
             .all(&self.store.connections.scans)
             .await?;
         Ok(documents)
@@ -340,78 +457,14 @@ impl Scan {
     }
 }
 
-/// `then` where `condition` holds, which is asked first; false elsewhere.
-fn when(condition: SimpleExpr, then: SimpleExpr) -> SimpleExpr {
-    CaseStatement::new()
-        .case(condition, then)
-        .finally(Expr::val(false))
-        .into()
+/// Bytes whose order is the one asked for.
+fn write_key(key: &mut Vec<u8>, value: &Value, direction: Direction) {
+    let start = key.len();
+    value.write_key(key);
+    if direction == Direction::Descending {
+        key[start..].iter_mut().for_each(|byte| *byte = !*byte);
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use sea_orm::{ConnectionTrait as _, DbBackend, QueryTrait as _, Statement};
-
-    use super::*;
-    use crate::store::Location;
-
-    /// The plan of the statement that finds a query's documents.
-    async fn plan(store: &Store, query: &str) -> String {
-        let query = Query::parse(query).unwrap();
-        let writer = || Writer::new(store.engine, "c", &store.indexes);
-        let (condition, _) = writer().condition(&query.filter);
-        let keys = query
-            .sort
-            .iter()
-            .map(|(field, direction)| (writer().sort_key(field), *direction))
-            .collect();
-        let mut statement: Statement = sorted(condition, keys, &query).build(DbBackend::Sqlite);
-        statement.sql.insert_str(0, "EXPLAIN QUERY PLAN ");
-        let rows = store.connections.scans.query_all_raw(statement).await;
-        let lines: Vec<String> = rows
-            .unwrap()
-            .iter()
-            .map(|row| row.try_get("", "detail").unwrap())
-            .collect();
-        lines.join("\n")
-    }
-
-    #[tokio::test]
-    async fn declared_indexes_are_used() {
-        let folder = tempfile::tempdir().unwrap();
-        let location = Location::File(folder.path().join("store.sqlite"));
-        // The engine is to know of enough documents, so that it is worth it to choose.
-        let store = Store::open(&location, Indexes::default()).await.unwrap();
-        let documents = (0..1000).map(|n| {
-            let data = format!(r#"{{"label": "{n}", "author": {{"age": {n}}}}}"#);
-            store.create("c".to_owned(), data)
-        });
-        futures::future::try_join_all(documents).await.unwrap();
-        store.close().await.unwrap();
-        let indexes: Indexes = "c:label,author.age;other:x".parse().unwrap();
-        let store = Store::open(&location, indexes.clone()).await.unwrap();
-        // An explanation does not notice what other connections made since this one read the schema.
-        store.close().await.unwrap();
-        let store = Store::open(&location, indexes).await.unwrap();
-        let table = [
-            (r#"{"label": "a"}"#, 2),
-            (r#"{"label": {"$in": ["a", "b"]}}"#, 2),
-            (r#"{"author.age": {"$gte": 990}}"#, 2),
-            (r#"{"author": {"age": 18}, "other": 1}"#, 2),
-            (r#"{"$or": [{"label": "a"}, {"author.age": 1}]}"#, 4),
-            (r#"{"$sort": {"label": 1}, "$limit": 10}"#, 1),
-            (r#"{"$sort": {"author.age": -1}, "$limit": 10}"#, 1),
-            (r#"{"label": {"$ne": "a"}}"#, 0),
-            (r#"{"other": 1}"#, 0),
-            (r#"{"x": 1}"#, 0),
-        ];
-        for (query, uses) in table {
-            let plan = plan(&store, query).await;
-            let used = plan.matches("USING INDEX declared_").count();
-            assert_eq!(used, uses, "{query}:\n{plan}");
-            let sorts = query.contains("$sort") && plan.contains("FOR ORDER BY");
-            assert!(!sorts, "{query}:\n{plan}");
-        }
-        store.close().await.unwrap();
-    }
-}
+mod tests;

@@ -13,6 +13,7 @@ mod errors;
 mod filters;
 mod full_disk;
 mod postgres;
+mod scans;
 mod server;
 mod small_disk;
 mod streams;

@@ -189,7 +189,7 @@ async fn the_same_stories() {
     assert_eq!(seen, client.numbers("plain", "").await);
     assert_eq!(cluster.ask("SELECT version FROM schema_version"), "1");
     let indexes = "SELECT count(*) FROM pg_indexes WHERE indexname LIKE 'declared%'";
-    assert_eq!(cluster.ask(indexes), "10");
+    assert_eq!(cluster.ask(indexes), "15");
     server.stop();
     replica.stop();
     let server = Server::start(&cluster.url(), &[]);
