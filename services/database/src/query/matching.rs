@@ -57,19 +57,25 @@ impl Field {
 
     /// The value by which documents are sorted: the first that is reached, or null.
     pub(crate) fn of(&self, id: &str, document: &Value) -> Value {
+        let mut values = self.values(id, document).into_iter();
+        values.next().unwrap_or(Value::Null)
+    }
+
+    /// All values that are reached.
+    pub(crate) fn values(&self, id: &str, document: &Value) -> Vec<Value> {
         match self {
-            Self::Id => Value::Text(id.to_owned()),
+            Self::Id => vec![Value::Text(id.to_owned())],
             Self::Path(path) => {
                 let mut found = Vec::new();
                 reach(document, path, &mut found);
-                found.first().map_or(Value::Null, |value| (*value).clone())
+                found.into_iter().cloned().collect()
             }
         }
     }
 }
 
 /// Finds the values at a path.
-pub(crate) fn reach<'v>(value: &'v Value, path: &[String], found: &mut Vec<&'v Value>) {
+fn reach<'v>(value: &'v Value, path: &[String], found: &mut Vec<&'v Value>) {
     let Some((first, rest)) = path.split_first() else {
         found.push(value);
         return;

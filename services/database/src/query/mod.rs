@@ -10,6 +10,7 @@ mod filter;
 mod matching;
 mod projection;
 pub(crate) mod sql;
+pub(crate) mod summary;
 pub(crate) mod value;
 
 use serde_json::{Map, Value as Json};
@@ -17,6 +18,7 @@ use serving::json::Members;
 
 pub(crate) use filter::{Field, Filter};
 pub(crate) use projection::Projection;
+pub(crate) use summary::Summary;
 
 /// Bounds what one query's text can cost.
 const QUERY_LIMIT: usize = 64 * 1024;
@@ -32,6 +34,7 @@ pub(crate) struct Query {
     pub(crate) limit: Option<u64>,
     pub(crate) skip: u64,
     pub(crate) projection: Option<Projection>,
+    pub(crate) summary: Option<Summary>,
 }
 
 /// Which way a field is sorted.
@@ -61,6 +64,7 @@ impl Query {
             limit: None,
             skip: 0,
             projection: None,
+            summary: None,
         };
         if text.trim().is_empty() {
             return Ok(query);
@@ -84,6 +88,15 @@ impl Query {
         }
         if fields.remove("$sort").is_some() {
             query.sort = sort(text)?;
+        }
+        query.summary = Summary::take(&mut fields)?;
+        if query.summary.is_some() && (!query.sort.is_empty() || query.projection.is_some()) {
+            let expected = "documents: it has no place beside `$count`, `$distinct` and `$group`";
+            let operator = match query.projection {
+                Some(_) => "$project",
+                None => "$sort",
+            };
+            return Err(Fault::operand(operator, expected));
         }
         query.filter = Filter::parse(&fields, DEPTH_LIMIT)?;
         Ok(query)

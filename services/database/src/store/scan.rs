@@ -72,6 +72,9 @@ impl Store {
         query.filter.wanted(&mut wanted);
         let sorted = query.sort.iter().filter_map(|(field, _)| field.member());
         wanted.extend(sorted.map(str::to_owned));
+        if let Some(summary) = &query.summary {
+            summary.wanted(&mut wanted);
+        }
         let mut scan = Scan {
             store: self.clone(),
             collection: collection.to_owned(),
@@ -217,7 +220,8 @@ impl Scan {
 
     /// Leaves out the first documents without reading them, if all match.
     async fn jump(&mut self) -> Result<(), Fault> {
-        if self.skip == 0 || !self.query.filter.is_empty() {
+        let summed = self.query.summary.is_some();
+        if self.skip == 0 || summed || !self.query.filter.is_empty() {
             return Ok(());
         }
         let Rest::Slices(slices) = &mut self.rest else {
@@ -279,6 +283,9 @@ impl Scan {
     }
 
     async fn advance(&mut self) -> Result<Option<Document>, Fault> {
+        if let Some(summary) = self.query.summary.take() {
+            self.summarize(&summary).await?;
+        }
         while self.page.is_empty() {
             if self.left == 0 {
                 self.rest = Rest::Nothing;
@@ -466,5 +473,6 @@ fn write_key(key: &mut Vec<u8>, value: &Value, direction: Direction) {
     }
 }
 
+mod summarize;
 #[cfg(test)]
 mod tests;

@@ -143,7 +143,43 @@ pub(crate) async fn story(client: &Client, indexed: bool) {
         }
     }
     ids_and_projections(client).await;
+    summaries(client).await;
     more_than_a_page(client).await;
+}
+
+/// In the order of the values.
+async fn summaries(client: &Client) {
+    let cases = [
+        (json!({"$count": true}), json!([{"count": 6}])),
+        (
+            json!({"$count": "n", "$skip": 2, "$limit": 3}),
+            json!([{"n": 3}]),
+        ),
+        (json!({"$count": "n", "tag": null}), json!([{"n": 4}])),
+        (json!({"$count": "n", "tag": "none"}), json!([{"n": 0}])),
+        (
+            json!({"$distinct": "tags"}),
+            json!([{"value": null}, {"value": 7}, {"value": "blue"}, {"value": "red"}]),
+        ),
+        (
+            json!({"$group": {"_id": "$tag", "n": {"$sum": 1}, "sum": {"$sum": "$price"},
+                "mean": {"$avg": "$price"}, "least": {"$min": "$price"}, "most": {"$max": "$price"}}}),
+            json!([
+                {"_id": null, "n": 4, "sum": 17, "mean": 8.5, "least": -3, "most": "10"},
+                {"_id": "Red", "n": 1, "sum": 10.5, "mean": 10.5, "least": 10.5, "most": 10.5},
+                {"_id": "red", "n": 1, "sum": 5, "mean": 5.0, "least": 5, "most": 5},
+            ]),
+        ),
+        (
+            json!({"$group": {"_id": {"on": "$on"}, "n": {"$count": {}}}, "$skip": 1, "$limit": 1}),
+            json!([{"_id": {"on": false}, "n": 1}]),
+        ),
+    ];
+    for (query, expected) in cases {
+        let found = client.query("plain", &query.to_string()).await.unwrap();
+        let found: Vec<Json> = found.into_iter().map(|(_, data)| data).collect();
+        assert_eq!(Json::Array(found), expected, "{query}");
+    }
 }
 
 async fn ids_and_projections(client: &Client) {
