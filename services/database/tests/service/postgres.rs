@@ -13,7 +13,7 @@ use serde_json::json;
 use serving::testing::Authority;
 use tempfile::TempDir;
 
-use crate::server::{Server, command};
+use crate::server::{Server, command, place};
 use crate::{contract, errors, filters};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -361,5 +361,70 @@ async fn over_tls() {
     ] {
         let said = Server::spawn(command(&url, &[])).map(drop).unwrap_err();
         assert!(said.contains(expected), "{url}: {said}");
+    }
+}
+
+/// Values that engines by themselves compare, sort or read in different ways.
+const VALUES: &[&str] = &[
+    "null",
+    "true",
+    "false",
+    "0",
+    "-0.0",
+    "1",
+    "1.0",
+    "9223372036854775808",
+    "9223372036854775807",
+    "1e300",
+    "-5",
+    "\"\"",
+    "\"a\"",
+    "\"B\"",
+    "\"ä\"",
+    "\"10\"",
+    "[]",
+    "[1, \"a\"]",
+    "[[]]",
+    "{}",
+    "{\"b\": 1, \"b\": 2}",
+    "[{\"b\": 1}, {\"b\": \"a\"}]",
+    "{\"0\": 1}",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn random_queries_have_the_same_answers_on_both_engines() {
+    let cluster = Cluster::start();
+    let (_folder, store) = place();
+    let index = [("DATABASE_INDEXES", "c:a,a.b")];
+    let servers = [
+        Server::start(&store, &index),
+        Server::start(&cluster.url(), &index),
+    ];
+    let clients = [servers[0].client().await, servers[1].client().await];
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut value = || VALUES[random.usize(..VALUES.len())];
+    for n in 0..60 {
+        let data = format!(r#"{{"n": {n}, "a": {}, "c": {}}}"#, value(), value());
+        for client in &clients {
+            client.create_text("c", data.clone()).await.unwrap();
+        }
+    }
+    for n in 0..600 {
+        let field = ["a", "c", "a.b", "a.0", "c.b"][n % 5];
+        let operator = ["$eq", "$ne", "$gt", "$lte", "$lt", "$gte"][n % 6];
+        let other = ["c", "a", "a.b"][n % 3];
+        let query = match n % 4 {
+            0 => format!(r#"{{"$sort": {{"{field}": 1, "{other}": -1}}}}"#),
+            1 => format!(r#"{{"$sort": {{"{field}": -1}}, "$limit": 20}}"#),
+            _ => format!(r#"{{"{field}": {{"{operator}": {}}}}}"#, value()),
+        };
+        let answers = clients
+            .each_ref()
+            .map(|client| client.query_texts("c", &query));
+        let [one, other] = answers.map(|answer| async {
+            let texts = answer.await.map_err(|status| status.code());
+            texts.map(|found| found.into_iter().map(|(_, data)| data).collect::<Vec<_>>())
+        });
+        assert_eq!(one.await, other.await, "{query}");
     }
 }
