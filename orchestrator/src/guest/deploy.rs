@@ -4,11 +4,12 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use anyhow::{Context as _, bail};
-use pspd_model::spec::{Digest, Name};
+use anyhow::{Context as _, bail, ensure};
+use pspd_model::spec::{Digest, Name, Size};
 use tokio_util::sync::CancellationToken;
 
 use super::release::{Content, Release, ReleaseFile};
+use super::script::Encoding;
 use super::{Activated, Guest, RolledBack, script};
 use crate::cancelled::Cancelled;
 use crate::event::Scope;
@@ -16,6 +17,8 @@ use crate::progress::Progress;
 
 /// Higher levels need seconds on the host and save little time in the guest.
 const LEVEL: i32 = 3;
+/// What a file system needs for folders, and a service at least to run.
+const SPARE: u64 = 4 << 20;
 
 /// Reads `systemctl show`.
 fn ended(shown: &str) -> Option<String> {
@@ -45,6 +48,29 @@ fn ended(shown: &str) -> Option<String> {
         "inactive" => Some(how),
         _ => None,
     }
+}
+
+/// Reads the free space that a script printed.
+fn free(report: &str) -> Option<Size> {
+    let mut lines = report.lines();
+    let (blocks, size) = lines.find_map(|line| line.strip_prefix("free ")?.split_once(' '))?;
+    let (blocks, size): (u64, u64) = (blocks.parse().ok()?, size.parse().ok()?);
+    Some(Size(blocks.saturating_mul(size)))
+}
+
+/// The space that files of a release's folder take.
+fn size(files: &[&ReleaseFile]) -> anyhow::Result<Size> {
+    let mut size = SPARE;
+    for file in files.iter().filter(|file| file.path.is_relative()) {
+        size += match &file.content {
+            Content::Text(text) => text.len() as u64,
+            Content::Host(from) => {
+                let read = || format!("failed to read `{}`", from.display());
+                from.metadata().with_context(read)?.len()
+            }
+        };
+    }
+    Ok(Size(size))
 }
 
 impl Guest {
@@ -82,21 +108,59 @@ impl Guest {
             let line = format!("have {}", file.path.display());
             matches!(file.content, Content::Host(_)) && has(&line)
         };
-        let have: Vec<&ReleaseFile> = release.files.iter().filter(is_present).collect();
-        let mut pushed = 0;
-        for file in &release.files {
-            let Content::Host(from) = &file.content else {
-                continue;
-            };
-            if have.iter().any(|other| other.path == file.path) {
-                continue;
+        let (have, missing): (Vec<&ReleaseFile>, Vec<_>) =
+            release.files.iter().partition(is_present);
+        self.require_room(release, &missing, free(&report))?;
+        let encoding = if has("zstd") {
+            Encoding::Zstd
+        } else {
+            Encoding::Plain
+        };
+        let transfer = || -> anyhow::Result<u64> {
+            let mut pushed = 0;
+            for file in &missing {
+                if let Content::Host(from) = &file.content {
+                    scope.stage(format!("pushing {}", file.path.display()));
+                    pushed += self.send(release, file, from, encoding, scope, cancel)?;
+                }
             }
-            scope.stage(format!("pushing {}", file.path.display()));
-            pushed += self.send(release, file, from, scope, cancel)?;
+            let complete = script::complete(release, &have) + &certify;
+            self.session.script("complete the release", &complete)?;
+            Ok(pushed)
+        };
+        transfer().map_err(|error| {
+            let discard = script::discard(release);
+            match self.session.script("remove what was pushed", &discard) {
+                Ok(_) => error,
+                // Nothing can be removed after a cancellation; the next push does it.
+                Err(_) if cancel.is_cancelled() => error,
+                Err(left) => error.context(format!("{left:#}")),
+            }
+        })
+    }
+
+    /// Fails if the guest's disk has no room for the missing files; frees what the release would replace anyway.
+    fn require_room(
+        &self,
+        release: &Release,
+        missing: &[&ReleaseFile],
+        free: Option<Size>,
+    ) -> anyhow::Result<()> {
+        let needed = size(missing)?;
+        let fits = |free: Option<Size>| free.is_none_or(|free| needed <= free);
+        if fits(free) {
+            return Ok(());
         }
-        let complete = script::complete(release, &have) + &certify;
-        self.session.script("complete the release", &complete)?;
-        Ok(pushed)
+        let script = script::make_room(&release.service);
+        let free = self::free(&self.session.script("make room for the release", &script)?);
+        ensure!(
+            fits(free),
+            "the release needs {needed}, and the guest's disk has {} free. The release in use is unchanged. Free space \
+             in the guest, or set a larger `system` disk for `{}`",
+            free.unwrap_or(Size(0)),
+            release.service
+        );
+        Ok(())
     }
 
     /// Installs a renewed certificate without restarting the service.
@@ -118,6 +182,7 @@ impl Guest {
         release: &Release,
         file: &ReleaseFile,
         from: &Path,
+        encoding: Encoding,
         scope: &Scope,
         cancel: &CancellationToken,
     ) -> anyhow::Result<u64> {
@@ -129,11 +194,16 @@ impl Guest {
             .with_context(|| format!("failed to read `{}`", from.display()))?
             .len();
         let progress = Progress::new(Some(size), "pushing a file", scope, cancel);
-        let compressed = zstd::stream::read::Encoder::new(progress.watch(source), LEVEL)
-            .with_context(|| format!("failed to {what}"))?;
-        let fed = self
-            .session
-            .feed(&what, &script::receive(release, file), compressed);
+        let content = progress.watch(source);
+        let receive = script::receive(release, file, encoding);
+        let fed = match encoding {
+            Encoding::Plain => self.session.feed(&what, &receive, content),
+            Encoding::Zstd => {
+                let compressed = zstd::stream::read::Encoder::new(content, LEVEL)
+                    .with_context(|| format!("failed to {what}"))?;
+                self.session.feed(&what, &receive, compressed)
+            }
+        };
         if cancel.is_cancelled() {
             bail!(Cancelled::during(format_args!(
                 "pushing `{}`",

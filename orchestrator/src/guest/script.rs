@@ -33,11 +33,11 @@ fn unfinished(target: &str) -> String {
     format!("{target}@new")
 }
 
-/// Removes releases that are neither in use nor wanted, and what interrupted transfers left of others.
+/// Removes releases that are neither in use nor wanted, and what interrupted transfers left.
 ///
-/// Prints `lacks PROGRAM` for each program that the executable needs and the guest does not have. Also prints the current
-/// release, `complete` if `release` is complete, `certified` if its certificate is installed, and a line `have PATH` for
-/// each file that the current release has with the same digest and mode.
+/// Prints `lacks PROGRAM` for each program that the executable needs and the guest does not have, `zstd` if the guest has
+/// it, and [`FREE`]. Also prints the current release, `complete` if `release` is complete, `certified` if its certificate
+/// is installed, and a line `have PATH` for each file that the current release has with the same digest and mode.
 pub(super) fn inspect(release: &Release) -> String {
     let home = unit::home(&release.service);
     let mut script = String::new();
@@ -46,18 +46,23 @@ pub(super) fn inspect(release: &Release) -> String {
             "command -v '{program}' >/dev/null || echo 'lacks {program}'\n"
         ));
     }
+    for file in release.files.iter().filter(|file| file.path.is_absolute()) {
+        script.push_str(&format!("rm -f {}\n", unfinished(&target(release, file))));
+    }
     script += &format!(
-        "cd {home} 2>/dev/null || exit 0\n\
-         used=\" $(readlink current) $(readlink previous) releases/{} \"\n\
+        "command -v zstd >/dev/null && echo zstd\n\
+         cd {home} 2>/dev/null || {{ cd /opt; {FREE}; exit 0; }}\n\
+         used=\" $(readlink current) $(readlink previous) \"\n\
+         [ ! -e releases/{0}/.complete ] || used=\"$used releases/{0} \"\n\
          for release in releases/*; do case \"$used\" in *\" $release \"*) ;; *) rm -rf \"$release\" ;; esac; done\n\
-         [ \"$(readlink {})\" = {} ] && echo certified\n\
+         {FREE}\n\
+         [ \"$(readlink {1})\" = {2} ] && echo certified\n\
          echo current $(basename \"$(readlink current)\")\n\
-         [ -e releases/{}/.complete ] && echo complete\n\
+         [ -e releases/{0}/.complete ] && echo complete\n\
          [ -e current/.complete ] || exit 0\n",
         release.digest,
         unit::IDENTITY,
         certificate_folder(release),
-        release.digest
     );
     for file in &release.files {
         let wanted = listed(file);
@@ -71,17 +76,54 @@ pub(super) fn inspect(release: &Release) -> String {
     script
 }
 
-/// Receives a file compressed with zstd on stdin, checks its digest, and installs it.
-pub(super) fn receive(release: &Release, file: &ReleaseFile) -> String {
+/// Prints `free BLOCKS SIZE` of the file system of the releases, without the blocks that are reserved for root.
+const FREE: &str = "stat -f -c 'free %a %S' . ";
+
+/// How a file's content arrives.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Encoding {
+    Zstd,
+    Plain,
+}
+
+/// Receives a file on stdin, checks its digest, and installs it. Whatever fails, no part of it stays.
+pub(super) fn receive(release: &Release, file: &ReleaseFile, encoding: Encoding) -> String {
     let target = target(release, file);
     let folder = parent(&target);
     let new = unfinished(&target);
+    let decode = match encoding {
+        Encoding::Zstd => "zstd -dcq",
+        Encoding::Plain => "cat",
+    };
     format!(
-        "set -e; umask 022; mkdir -p {folder}; umask 077; zstd -dcq >{new}; \
-         echo '{}  {new}' | sha256sum -c --status || {{ rm -f {new}; echo 'the digest differs after the transfer' >&2; exit 1; }}; \
-         chmod {:o} {new}; mv {new} {target}",
+        "set -e; umask 022; mkdir -p {folder}; umask 077; new={new}; trap 'rm -f \"$new\"' EXIT; {decode} >\"$new\"; \
+         printf '%s  %s\\n' {} \"$new\" | sha256sum -c --status || \
+             {{ echo 'the digest differs after the transfer' >&2; exit 1; }}; \
+         chmod {:o} \"$new\"; mv \"$new\" {target}",
         file.digest, file.mode
     )
+}
+
+/// Removes the release before the current one, which the next one replaces anyway; prints [`FREE`].
+pub(super) fn make_room(service: &Name) -> String {
+    let home = unit::home(service);
+    format!(
+        "cd {home} 2>/dev/null || exit 0\n\
+         before=$(readlink previous)\n\
+         if [ \"$before\" != \"$(readlink current)\" ]; then rm -rf \"$before\"; fi\n\
+         rm -f previous\n\
+         {FREE}\n"
+    )
+}
+
+/// Removes a release that is not complete.
+pub(super) fn discard(release: &Release) -> String {
+    let folder = format!(
+        "{}/releases/{}",
+        unit::home(&release.service),
+        release.digest
+    );
+    format!("[ -e {folder}/.complete ] || rm -rf {folder}")
 }
 
 fn parent(path: &str) -> &str {

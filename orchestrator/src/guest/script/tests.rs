@@ -2,7 +2,7 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
@@ -43,8 +43,14 @@ impl Guest {
         self.0.path().join("opt/web")
     }
 
-    /// Runs a script and returns its output.
+    /// Runs a script that must succeed and returns its output.
     fn run(&self, script: &str, input: &[u8]) -> String {
+        let output = self.output(script, input);
+        assert!(output.status.success(), "{script}\n{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn output(&self, script: &str, input: &[u8]) -> Output {
         let (root, path) = (self.0.path().display(), std::env::var("PATH").unwrap());
         let script = script
             .replace("/opt/pspd", &format!("{root}/opt"))
@@ -54,12 +60,12 @@ impl Guest {
             .env("PATH", format!("{root}/bin:{path}"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        child.stdin.take().unwrap().write_all(input).unwrap();
-        let output = child.wait_with_output().unwrap();
-        assert!(output.status.success(), "{script}");
-        String::from_utf8(output.stdout).unwrap()
+        // A script that fails does not read all of it.
+        let _ = child.stdin.take().unwrap().write_all(input);
+        child.wait_with_output().unwrap()
     }
 
     /// Pushes a release and makes it the current one; returns the paths of what was transferred.
@@ -94,7 +100,7 @@ impl Guest {
                 && !have.iter().any(|other| other.path == file.path)
             {
                 let content = zstd::encode_all(&*fs::read(from).unwrap(), 0).unwrap();
-                self.run(&receive(release, file), &content);
+                self.run(&receive(release, file, Encoding::Zstd), &content);
                 sent.push(file.path.display().to_string());
             }
         }
@@ -220,4 +226,73 @@ fn only_a_release_that_was_healthy_is_rolled_back_to() {
     assert_eq!(roll_back(), back(&first));
     guest.activate(&second, None, false);
     assert_eq!(roll_back(), "none");
+}
+
+#[test]
+fn a_guest_without_zstd_gets_files_as_they_are() {
+    let (guest, host) = (Guest::new(), tempfile::tempdir().unwrap());
+    let release = release(host.path(), &[("it's a file", "content", 0o755)]);
+    guest.run(
+        &receive(&release, &release.files[0], Encoding::Plain),
+        b"content",
+    );
+    let file = format!("releases/{}/it's a file", release.digest);
+    assert_eq!(fs::read(guest.home().join(file)).unwrap(), b"content");
+}
+
+#[test]
+fn nothing_stays_of_a_file_that_did_not_arrive() {
+    let (guest, host) = (Guest::new(), tempfile::tempdir().unwrap());
+    let elsewhere = guest.0.path().join("elsewhere file");
+    let elsewhere = elsewhere.display().to_string();
+    let files = [("web", "1", 0o755), (&*elsewhere, "2", 0o644)];
+    let release = release(host.path(), &files);
+    for file in &release.files {
+        for (encoding, bytes) in [(Encoding::Plain, b"other"), (Encoding::Zstd, b"crash")] {
+            let script = receive(&release, file, encoding);
+            assert!(!guest.output(&script, bytes).status.success());
+        }
+    }
+    let folder = guest.home().join(format!("releases/{}", release.digest));
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+    assert!(!fs::exists(format!("{elsewhere}@new")).unwrap());
+    guest.run(&discard(&release), b"");
+    assert!(!folder.exists());
+}
+
+#[test]
+fn what_a_killed_transfer_left_makes_room_for_the_next_one() {
+    let (guest, host) = (Guest::new(), tempfile::tempdir().unwrap());
+    let elsewhere = guest.0.path().join("elsewhere");
+    let elsewhere = elsewhere.display().to_string();
+    let files = [("web", "1", 0o755), (&*elsewhere, "2", 0o644)];
+    let release = release(host.path(), &files);
+    let folder = guest.home().join(format!("releases/{}", release.digest));
+    fs::create_dir_all(&folder).unwrap();
+    let left = [folder.join("web@new"), format!("{elsewhere}@new").into()];
+    for path in &left {
+        fs::write(path, "a part").unwrap();
+    }
+    let report = guest.run(&inspect(&release), b"");
+    assert!(report.lines().any(|line| line.starts_with("free ")));
+    assert_eq!(left.map(|path| path.exists()), [false, false]);
+}
+
+#[test]
+fn only_the_release_in_use_stays_where_room_is_short() {
+    let (guest, host) = (Guest::new(), tempfile::tempdir().unwrap());
+    let of = |version| release(host.path(), &[("web", version, 0o755)]);
+    let (first, second) = (of("1"), of("2"));
+    guest.activate(&first, None, false);
+    guest.activate(&second, Some(&first.digest), false);
+    let exists = |release: &Release| {
+        let folder = format!("releases/{}", release.digest);
+        guest.home().join(folder).exists()
+    };
+    assert_eq!([exists(&first), exists(&second)], [true, true]);
+    guest.run(&make_room(&first.service), b"");
+    assert_eq!([exists(&first), exists(&second)], [false, true]);
+    // Nothing is before it any longer.
+    guest.run(&make_room(&first.service), b"");
+    assert!(exists(&second));
 }
