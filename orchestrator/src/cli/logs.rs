@@ -68,8 +68,13 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     if args.firmware {
         return firmware_log::show(context, &spec, args.name.as_deref(), output);
     }
+    let home = context.paths.deployment(&spec.name);
     let names: Vec<Name> = match &args.name {
-        Some(name) => vec![context::domain(&spec, name)?],
+        // The log of a domain that was removed is kept.
+        Some(name) => vec![match Name::new(name) {
+            Ok(name) if home.logbook(&name).exists() => name,
+            _ => context::domain(&spec, name)?,
+        }],
         None => spec
             .domains
             .values()
@@ -80,7 +85,6 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let width = names.iter().map(|name| name.as_str().len()).max();
     let width = width.unwrap_or(0);
     let guests = gather(context, &spec, &names)?;
-    let home = context.paths.deployment(&spec.name);
     let mut kept = Vec::new();
     let mut last = Vec::new();
     for name in &names {
@@ -145,7 +149,8 @@ fn gather(context: &Context, spec: &Spec, names: &[Name]) -> anyhow::Result<Vec<
         let threads: Vec<_> = names
             .iter()
             .map(|name| {
-                let is_running = running.iter().any(|other| other == name.as_str());
+                let is_running = running.iter().any(|other| other == name.as_str())
+                    && spec.domains.contains_key(name);
                 is_running.then(|| threads.spawn(|| gather_one(name)))
             })
             .collect();

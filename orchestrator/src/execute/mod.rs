@@ -407,7 +407,7 @@ fn perform(world: &World, step: &Step) -> anyhow::Result<()> {
             release,
             restart,
         } => service::activate(world, domain, release.as_ref(), *restart, &scope),
-        Action::Gather { domain } => service::gather(world, domain, &scope),
+        Action::Gather { domain, address } => service::gather(world, domain, *address, &scope),
         Action::Withdraw { domain } => service::withdraw(world, domain, &scope),
         Action::Renew {
             domain,

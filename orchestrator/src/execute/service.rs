@@ -1,5 +1,6 @@
 //! What is done in guests that were reached: bringing a release of their service into use.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use super::World;
 use super::reach::{LOG_LINES, indented};
 use crate::cancelled::Cancelled;
 use crate::event::Scope;
-use crate::guest::{Activated, Guest, RolledBack};
+use crate::guest::{Activated, Guest, RolledBack, SSH};
 use crate::health::{self, Health};
 
 /// From a service's start to SERVING, natively.
@@ -26,12 +27,17 @@ const SHOWN: Duration = Duration::from_secs(2);
 const GATHER: Duration = Duration::from_secs(5);
 
 /// Saves what a service logged. A guest that does not answer stops all the same, with a note.
-pub(super) fn gather(world: &World, domain: &Name, scope: &Scope) -> anyhow::Result<()> {
+pub(super) fn gather(
+    world: &World,
+    domain: &Name,
+    address: Ipv4Addr,
+    scope: &Scope,
+) -> anyhow::Result<()> {
     scope.stage("gathering its log");
     let gathered = || -> anyhow::Result<()> {
-        let guest = Guest::connect(
+        let guest = Guest::connect_to(
             &world.reach()?,
-            &world.spec,
+            SocketAddr::from((address, SSH)),
             domain,
             &*world.identity()?,
             GATHER,

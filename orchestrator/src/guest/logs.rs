@@ -9,11 +9,11 @@ use super::Guest;
 use super::session::ANSWER;
 use crate::state::{LogLine, Logbook};
 
-/// Returns the command that prints a service's log since a time; with `follow`, also new lines.
+/// Returns the command that prints a service's log since a time, as it was written; with `follow`, also new lines.
 fn logs_command(service: &Name, since: Option<f64>, follow: bool) -> String {
     let follow = if follow { " -f -n all" } else { "" };
     let since = since.map_or_else(String::new, |seconds| format!(" --since=@{seconds:.6}"));
-    format!("journalctl --no-pager -q -o short-unix -u {service}{since}{follow}")
+    format!("journalctl --no-pager -q -a -o short-unix -u {service}{since}{follow}")
 }
 
 /// Parses `short-unix`: `SECONDS.MICROS HOST IDENTIFIER[PID]: MESSAGE`.
@@ -78,7 +78,7 @@ mod tests {
         let web = Name::new("web").unwrap();
         assert_eq!(
             logs_command(&web, Some(1_763_881_234.123_456), false),
-            "journalctl --no-pager -q -o short-unix -u web --since=@1763881234.123456"
+            "journalctl --no-pager -q -a -o short-unix -u web --since=@1763881234.123456"
         );
     }
 }

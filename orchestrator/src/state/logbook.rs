@@ -57,6 +57,11 @@ impl Logbook {
         self.0.with_extension("log.old")
     }
 
+    /// Whether anything was gathered.
+    pub fn exists(&self) -> bool {
+        self.0.exists()
+    }
+
     /// Opens it for writing; waits until no other process writes it.
     pub fn write(&self) -> anyhow::Result<Entries> {
         let open = || -> std::io::Result<Entries> {

@@ -1,5 +1,7 @@
 //! What stopping and removing a domain takes: shared by the plans that bring up and take down.
 
+use std::net::Ipv4Addr;
+
 use super::builder::PlanBuilder;
 use super::{Action, DomainStep, StepId, StopMode};
 use crate::observed::{Crash, Observed, Pause, Power};
@@ -89,13 +91,19 @@ pub(super) fn stop(
     } else {
         StopMode::Shutdown
     };
-    let serves = spec
+    let has_service = spec
         .domains
         .get(name)
         .is_some_and(|domain| domain.service.is_some());
-    if serves && !panicked {
+    let had_service = observed
+        .domain(name)
+        .is_some_and(|domain| domain.deployed.is_some());
+    if (has_service || had_service)
+        && !panicked
+        && let Some(address) = address(spec, observed, name)
+    {
         let domain = name.clone();
-        plan.add(Action::Gather { domain }, reason)
+        plan.add(Action::Gather { domain, address }, reason)
             .if_planned(StepId::StartLab)
             .if_any_planned(roused(name));
     }
@@ -118,6 +126,16 @@ fn outlives_its_disk(spec: &Spec, observed: &Observed, name: &Name) -> bool {
         !domain.volumes.is_empty() || service.is_some_and(|service| !service.checkpoint.is_empty())
     });
     of_spec || attached.any(|serial| serial != SYSTEM_DISK)
+}
+
+/// The address of a domain's guest while the network is as observed.
+pub(super) fn address(spec: &Spec, observed: &Observed, name: &Name) -> Option<Ipv4Addr> {
+    let hosts = observed.network.iter().flat_map(|network| &network.hosts);
+    let current = hosts
+        .filter(|(host, ..)| host == name)
+        .map(|(.., address)| *address)
+        .next();
+    current.or_else(|| Some(spec.domains.get(name)?.address))
 }
 
 /// Undefines a domain that is owned, and deletes its system disk.

@@ -98,8 +98,11 @@ impl DomainPlanner<'_> {
         let reason = "its service is no longer in the topology";
         let domain = || self.domain.name.clone();
         self.reach(reason, plan);
-        plan.add(Action::Gather { domain: domain() }, reason)
-            .after(self.id(DomainStep::Reach));
+        let gather = Action::Gather {
+            domain: domain(),
+            address: self.domain.address,
+        };
+        plan.add(gather, reason).after(self.id(DomainStep::Reach));
         plan.add(Action::Withdraw { domain: domain() }, reason)
             .after(self.id(DomainStep::Gather));
     }

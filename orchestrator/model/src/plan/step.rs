@@ -1,7 +1,7 @@
 //! A plan as plain data.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -129,6 +129,8 @@ pub enum Action {
     /// Saves what a service logged on the host, where it outlives the guest.
     Gather {
         domain: Name,
+        /// Where its guest is now; the topology may have another address for it, or none.
+        address: Ipv4Addr,
     },
     /// Waits until the guest answers by SSH with its pinned host key, on the firmware that it should run on.
     Reach {
@@ -313,7 +315,7 @@ impl Action {
             Action::Resize { domain, .. } => of(domain, DomainStep::Resize),
             Action::Stop { domain, .. } => of(domain, DomainStep::Stop),
             Action::Undefine { domain } => of(domain, DomainStep::Undefine),
-            Action::Gather { domain } => of(domain, DomainStep::Gather),
+            Action::Gather { domain, .. } => of(domain, DomainStep::Gather),
             Action::Reach { domain, .. } => of(domain, DomainStep::Reach),
             Action::Push { domain, .. } => of(domain, DomainStep::Push),
             Action::Activate { domain, .. } => of(domain, DomainStep::Activate),

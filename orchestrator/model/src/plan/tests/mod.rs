@@ -371,7 +371,8 @@ fn a_domain_that_left_the_topology_goes() {
     let after = spec(vec![domain(0, &[], true)]);
     insta::assert_snapshot!(lines(&up(&after, &world).unwrap()), @"
     unpublish/127.0.0.1:9001 after []: the topology does not publish it
-    d1/stop after []: no longer in the topology
+    d1/gather after []: no longer in the topology
+    d1/stop after [d1/gather]: no longer in the topology
     d1/undefine after [d1/stop]: no longer in the topology
     d1/delete-disk after [d1/undefine]: no longer in the topology
     network/define after []: its guests changed

@@ -171,7 +171,7 @@ impl World {
                     "{domain} answers"
                 );
             }
-            Action::Gather { domain } => {
+            Action::Gather { domain, .. } => {
                 assert_eq!(
                     self.domain(domain).power,
                     Power::Running,

@@ -101,3 +101,23 @@ fn a_service_that_was_not_healthy_yet_is_not_restarted() {
     world.domain(&name("d0")).power = Power::Off;
     assert_eq!(restarts(&drift(&spec, &world), "d0"), Some(false));
 }
+
+#[test]
+fn the_log_of_a_domain_is_gathered_where_its_guest_is() {
+    let gathered = |plan: &Plan| {
+        plan.steps.iter().find_map(|step| match &step.action {
+            Action::Gather { domain, address } if domain.as_str() == "d1" => Some(*address),
+            _ => None,
+        })
+    };
+    let mut spec = two();
+    let world = applied(&spec);
+    let old = spec.domains[&name("d1")].address;
+    let moved = spec.domains.get_mut(&name("d1")).unwrap();
+    moved.address = "10.0.0.77".parse().unwrap();
+    moved.firmware = Firmware::Uefi;
+    let mut removed = two();
+    removed.domains.remove(&name("d1"));
+    assert_eq!(gathered(&drift(&removed, &world)), Some(old));
+    assert_eq!(gathered(&drift(&spec, &world)), Some(old));
+}
