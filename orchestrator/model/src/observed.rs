@@ -140,8 +140,15 @@ pub struct Defined {
     pub owner: Option<Ownership>,
     pub memory: Range<Size>,
     pub vcpus: Range<u32>,
-    /// The maximum that the running domain was started with; `None` where it does not run.
-    pub live_maximum: Option<(Size, u32)>,
+    /// What the running domain was started with; `None` where it does not run.
+    pub live: Option<Live>,
+}
+
+/// What does not change while a domain runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Live {
+    pub maximum_memory: Size,
+    pub vcpus: Range<u32>,
 }
 
 impl Defined {

@@ -232,15 +232,16 @@ pub(super) fn destroy(world: &World, name: &Name) -> anyhow::Result<()> {
     find(world, name)?.map_or(Ok(()), |domain| Ok(domain.destroy()?))
 }
 
-/// Sets memory and vCPUs, each of the definition alone or of the running domain as well.
+/// Sets memory, of the definition alone or of the running domain as well, and the definition's vCPUs.
 pub(super) fn resize(
     world: &World,
     name: &Name,
-    (memory, memory_affects): (Size, Affect),
-    (vcpus, vcpus_affects): (u32, Affect),
+    memory: Size,
+    memory_affects: Affect,
+    vcpus: u32,
 ) -> anyhow::Result<()> {
     let domain = expect(world, name)?;
     domain.set_memory(memory, memory_affects)?;
-    domain.set_vcpus(vcpus, vcpus_affects)?;
+    domain.set_vcpus(vcpus)?;
     Ok(())
 }

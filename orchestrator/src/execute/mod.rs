@@ -381,7 +381,6 @@ fn perform(world: &World, step: &Step) -> anyhow::Result<()> {
             memory,
             vcpus,
             memory_affects,
-            vcpus_affects,
             redefine,
         } => {
             if let Some(definition) = redefine {
@@ -390,8 +389,9 @@ fn perform(world: &World, step: &Step) -> anyhow::Result<()> {
             domain::resize(
                 world,
                 domain,
-                (memory.current, *memory_affects),
-                (vcpus.current, *vcpus_affects),
+                memory.current,
+                *memory_affects,
+                vcpus.current,
             )
         }
         Action::Stop { domain, mode } => domain::stop(world, domain, *mode, &scope),

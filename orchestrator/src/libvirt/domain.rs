@@ -145,10 +145,10 @@ impl Domain {
             .map(drop)
     }
 
-    /// Changes the number of virtual CPUs; the maximum is fixed in the definition.
-    pub fn set_vcpus(&self, current: u32, affect: Affect) -> Result<()> {
+    /// Changes the number of virtual CPUs of the next start; the maximum is fixed in the definition.
+    pub fn set_vcpus(&self, current: u32) -> Result<()> {
         self.domain
-            .set_vcpus_flags(current, flags(affect))
+            .set_vcpus_flags(current, flags(Affect::Config))
             .attempt(|| format!("give {current} virtual CPUs to domain `{}`", self.name))
             .map(drop)
     }

@@ -7,7 +7,7 @@ use anyhow::{Context as _, ensure};
 use futures::future::join_all;
 use pspd_lab::{Lab, Relay};
 use pspd_model::observed::{
-    Attached, CacheState, CertificateOwner, Defined, LabState, NetworkState, Observed, Power,
+    Attached, CacheState, CertificateOwner, Defined, LabState, Live, NetworkState, Observed, Power,
     ServiceState,
 };
 use pspd_model::spec::{self, Name, Range, SYSTEM_DISK, Size, Spec, VolumeId};
@@ -381,7 +381,7 @@ fn defined(
             owner,
             memory,
             vcpus,
-            live_maximum: None,
+            live: None,
         };
         return Ok(Some((defined, None)));
     }
@@ -395,9 +395,10 @@ fn defined(
         owner,
         memory: config.memory,
         vcpus: config.vcpus,
-        live_maximum: live
-            .as_ref()
-            .map(|live| (live.memory.maximum, live.vcpus.maximum)),
+        live: live.as_ref().map(|live| Live {
+            maximum_memory: live.memory.maximum,
+            vcpus: live.vcpus,
+        }),
     };
     Ok(Some((defined, live)))
 }

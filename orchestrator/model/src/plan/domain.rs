@@ -8,7 +8,9 @@ use super::step::sizes;
 use super::{Action, DomainStep, PlanError, SavedState, StepId, remove, rename};
 use crate::definition::{Affect, DomainDefinition, Interface, KernelSource, Ownership, VolumeDisk};
 use crate::intent::Intent;
-use crate::observed::{Attached, Base, Crash, Defined, LabState, Observed, ObservedDomain, Power};
+use crate::observed::{
+    Attached, Base, Crash, Defined, LabState, Live, Observed, ObservedDomain, Power,
+};
 use crate::spec::{Boot, Digest, DomainSpec, Firmware, ImageSource, Size, Spec};
 
 /// Plans one domain of the spec.
@@ -266,61 +268,64 @@ impl<'a> DomainPlanner<'a> {
         }
     }
 
-    /// Memory and vCPUs change live up to the maximum that the domain was started with.
+    /// Memory changes live up to the maximum that the domain was started with. vCPUs change at the next start: QEMU can
+    /// plug them at any time, but guests do not bring them online.
     fn resize(&self, defined: &Defined, plan: &mut PlanBuilder) {
         let domain = self.domain;
         let (memory, vcpus) = (domain.memory, domain.vcpus);
         let stays_on = self.power().has_process() && !plan.has(&self.id(DomainStep::Stop));
-        let live = defined.live_maximum.filter(|_| stays_on);
+        let live = defined.live.filter(|_| stays_on);
+        if let Some(live) = live {
+            self.note_what_waits(live, plan);
+        }
         if (defined.memory, defined.vcpus) == (memory, vcpus)
             || self.intent.holds_memory(&domain.name)
         {
-            if live.is_some_and(|live| live != (memory.maximum, vcpus.maximum)) {
-                plan.note(waits_for_start(domain));
-            }
             return;
         }
         let maximum_changes =
             (defined.memory.maximum, defined.vcpus.maximum) != (memory.maximum, vcpus.maximum);
-        if live.is_some() && maximum_changes {
-            plan.note(waits_for_start(domain));
-        }
-        let mut affects = |fits: bool, wanted: String, most: String| {
-            if live.is_some() && !fits {
-                plan.note(format!(
-                    "`{}` gets its {wanted} at its next start: it runs with {most} at most",
-                    domain.name
-                ));
-            }
-            if live.is_some() && fits {
-                Affect::Both
-            } else {
-                Affect::Config
-            }
+        let memory_affects = match live {
+            Some(live) if memory.current <= live.maximum_memory => Affect::Both,
+            _ => Affect::Config,
         };
-        let (most_memory, most_vcpus) = live.unwrap_or((memory.maximum, vcpus.maximum));
-        let memory_affects = affects(
-            memory.current <= most_memory,
-            memory.current.to_string(),
-            most_memory.to_string(),
-        );
-        let vcpus_affects = affects(
-            vcpus.current <= most_vcpus,
-            format!("{} vCPUs", vcpus.current),
-            most_vcpus.to_string(),
-        );
         let reason = format!("it has {}", sizes(defined.memory, defined.vcpus));
         let action = Action::Resize {
             domain: domain.name.clone(),
             memory,
             vcpus,
             memory_affects,
-            vcpus_affects,
             redefine: maximum_changes.then(|| Box::new(self.definition(self.digest()))),
         };
         plan.add(action, reason)
             .if_planned(StepId::StartLab)
             .if_planned(self.id(DomainStep::Stop));
+    }
+
+    /// Notes what a running domain gets at its next start only, until it has it.
+    fn note_what_waits(&self, live: Live, plan: &mut PlanBuilder) {
+        let DomainSpec {
+            name,
+            memory,
+            vcpus,
+            ..
+        } = self.domain;
+        if memory.current > live.maximum_memory {
+            plan.note(format!(
+                "`{name}` gets its {} at its next start: it runs with {} at most",
+                memory.current, live.maximum_memory
+            ));
+        }
+        if vcpus.current != live.vcpus.current {
+            plan.note(format!(
+                "`{name}` gets its {} at its next start: it runs with {}",
+                processors(vcpus.current),
+                live.vcpus.current
+            ));
+        }
+        if (memory.maximum, vcpus.maximum) != (live.maximum_memory, live.vcpus.maximum) {
+            plan.note(format!("`{name}` gets its new maximum at its next start"));
+        }
     }
 
     /// Starts the domain where it does not run; says whether it does.
@@ -373,8 +378,11 @@ impl<'a> DomainPlanner<'a> {
     }
 }
 
-fn waits_for_start(domain: &DomainSpec) -> String {
-    format!("`{}` gets its new maximum at its next start", domain.name)
+fn processors(count: u32) -> String {
+    match count {
+        1 => "1 vCPU".to_owned(),
+        count => format!("{count} vCPUs"),
+    }
 }
 
 pub(super) fn grows(disk: &str, have: Size, want: Size) -> Result<bool, PlanError> {

@@ -115,7 +115,6 @@ pub enum Action {
         memory: Range<Size>,
         vcpus: Range<u32>,
         memory_affects: Affect,
-        vcpus_affects: Affect,
         /// The definition with the new maximum, where that changed.
         redefine: Option<Box<DomainDefinition>>,
     },

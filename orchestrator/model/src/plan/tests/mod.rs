@@ -10,6 +10,7 @@ mod model;
 mod power;
 mod repairs;
 mod roms;
+mod sizes;
 mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -285,30 +286,6 @@ fn an_unhealthy_service_is_deployed_again() {
     d1/activate after [d1/push]: it is not SERVING
     d1/healthy after [d1/activate]: it is not SERVING
     ");
-}
-
-#[test]
-fn memory_applies_live_and_a_maximum_waits() {
-    let mut spec = two();
-    let world = applied(&spec);
-    let domain = spec.domains.get_mut(&name("d0")).unwrap();
-    domain.memory = Range {
-        current: Size::mib(768),
-        maximum: Size::gib(2),
-    };
-    let plan = up(&spec, &world).unwrap();
-    insta::assert_snapshot!(lines(&plan), @"d0/resize after []: it has 512 MiB of 1 GiB and 1 of 2 vCPUs");
-    let note = "`d0` gets its new maximum at its next start";
-    assert_eq!(plan.notes, [note]);
-    // It is recalled until that start.
-    let mut later = world;
-    later.apply(&plan, usize::MAX, &spec);
-    let plan = up(&spec, &later).unwrap();
-    assert_eq!((plan.steps, plan.notes), (vec![], vec![note.to_owned()]));
-    later.domain(&name("d0")).power = Power::Off;
-    let plan = up(&spec, &later).unwrap();
-    later.apply(&plan, usize::MAX, &spec);
-    assert_eq!(up(&spec, &later).unwrap().notes, [""; 0]);
 }
 
 #[test]

@@ -122,7 +122,7 @@ impl World {
                     owner: Some(definition.ownership.clone()),
                     memory: definition.memory,
                     vcpus: definition.vcpus,
-                    live_maximum: None,
+                    live: None,
                 });
             }
             Action::Undefine { domain } => {
@@ -134,14 +134,11 @@ impl World {
                 memory,
                 vcpus,
                 memory_affects,
-                vcpus_affects,
                 ..
             } => {
                 let running = self.domain(domain).power.has_process();
                 if let Some(defined) = &mut self.domain(domain).defined {
-                    for affects in [memory_affects, vcpus_affects] {
-                        assert!(running || *affects == Affect::Config);
-                    }
+                    assert!(running || *memory_affects == Affect::Config);
                     (defined.memory, defined.vcpus) = (*memory, *vcpus);
                 }
             }
@@ -308,7 +305,10 @@ impl World {
         domain.power = Power::Running;
         domain.attached.clear();
         if let Some(defined) = &mut domain.defined {
-            defined.live_maximum = Some((defined.memory.maximum, defined.vcpus.maximum));
+            defined.live = Some(Live {
+                maximum_memory: defined.memory.maximum,
+                vcpus: defined.vcpus,
+            });
         }
     }
 }

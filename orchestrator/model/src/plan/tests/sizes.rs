@@ -1,0 +1,45 @@
+//! Memory and vCPUs that change while a domain runs, and those that wait.
+
+use super::*;
+
+#[test]
+fn memory_applies_live_and_a_maximum_waits() {
+    let mut spec = two();
+    let world = applied(&spec);
+    let domain = spec.domains.get_mut(&name("d0")).unwrap();
+    domain.memory = Range {
+        current: Size::mib(768),
+        maximum: Size::gib(2),
+    };
+    let plan = up(&spec, &world).unwrap();
+    insta::assert_snapshot!(lines(&plan), @"d0/resize after []: it has 512 MiB of 1 GiB and 1 of 2 vCPUs");
+    let note = "`d0` gets its new maximum at its next start";
+    assert_eq!(plan.notes, [note]);
+    // It is recalled until that start.
+    let mut later = world;
+    later.apply(&plan, usize::MAX, &spec);
+    let plan = up(&spec, &later).unwrap();
+    assert_eq!((plan.steps, plan.notes), (vec![], vec![note.to_owned()]));
+    later.domain(&name("d0")).power = Power::Off;
+    let plan = up(&spec, &later).unwrap();
+    later.apply(&plan, usize::MAX, &spec);
+    assert_eq!(up(&spec, &later).unwrap().notes, [""; 0]);
+}
+
+#[test]
+fn vcpus_wait_for_the_next_start_and_are_noted_until_then() {
+    let mut spec = two();
+    let mut world = applied(&spec);
+    let domain = spec.domains.get_mut(&name("d0")).unwrap();
+    domain.vcpus.current = 2;
+    let note = "`d0` gets its 2 vCPUs at its next start: it runs with 1".to_owned();
+    let plan = up(&spec, &world).unwrap();
+    assert_eq!((plan.steps.len(), &plan.notes), (1, &vec![note.clone()]));
+    world.apply(&plan, usize::MAX, &spec);
+    let plan = up(&spec, &world).unwrap();
+    assert_eq!((plan.steps, plan.notes), (vec![], vec![note]));
+    world.domain(&name("d0")).power = Power::Off;
+    let plan = up(&spec, &world).unwrap();
+    world.apply(&plan, usize::MAX, &spec);
+    assert_eq!(up(&spec, &world), Ok(Plan::default()));
+}
