@@ -401,6 +401,7 @@ fn perform(world: &World, step: &Step) -> anyhow::Result<()> {
             firmware,
             boot_timeout,
         } => reach::reach(world, domain, firmware, *boot_timeout, &scope),
+        Action::FileSystems { domain, volumes } => world.guest(domain)?.file_systems(volumes),
         Action::Push { domain, release } => service::push(world, domain, release.as_ref(), &scope),
         Action::Activate {
             domain,

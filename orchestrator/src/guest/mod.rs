@@ -14,6 +14,7 @@ mod connect;
 mod deploy;
 mod encode;
 mod executable;
+mod file_systems;
 mod firmware;
 mod lines;
 mod logs;

@@ -101,8 +101,9 @@ fn files(spec: &Spec, domain: &Name, keys: &Path) -> anyhow::Result<Option<Vec<R
         let secrets = unit::variables(&identity::secrets(keys, domain, service)?);
         files.push(ReleaseFile::text(unit::SECRETS, 0o600, secrets));
     }
-    if !spec.domains[domain].volumes.is_empty() {
-        let script = unit::mount_volumes(&spec.domains[domain]);
+    let volumes = &spec.domains[domain].volumes;
+    if !volumes.is_empty() {
+        let script = unit::mount_volumes(volumes, Some(unit::user(domain)));
         files.push(ReleaseFile::text(unit::MOUNT_VOLUMES, 0o755, script));
         let name = unit::volumes_file_name(domain);
         files.push(ReleaseFile::text(name, 0o644, unit::volumes_unit(domain)));

@@ -259,6 +259,18 @@ rm -rf {home}
     )
 }
 
+/// A shell function for scripts that need systemd.
+pub(super) const MANAGER: &str = r#"# sshd may start before systemd's manager answers; wait for it.
+manager() {
+    tries=0
+    until systemctl show --property=Version >/dev/null 2>&1; do
+        tries=$((tries + 1))
+        [ $tries -lt 200 ] || { echo 'systemd does not answer' >&2; exit 1; }
+        sleep 0.2
+    done
+}
+"#;
+
 /// Returns shell functions for the scripts below. They start few processes, which are slow in an emulated guest.
 fn head(service: &Name) -> String {
     let home = unit::home(service);
@@ -268,16 +280,7 @@ fn head(service: &Name) -> String {
 cd {home}
 # Prints the digest of the release that a link points to, or nothing.
 release() {{ link=$(readlink $1) && echo "${{link##*/}}" || :; }}
-# sshd may start before systemd's manager answers; wait for it.
-manager() {{
-    tries=0
-    until systemctl show --property=Version >/dev/null 2>&1; do
-        tries=$((tries + 1))
-        [ $tries -lt 200 ] || {{ echo 'systemd does not answer' >&2; exit 1; }}
-        sleep 0.2
-    done
-}}
-# Makes a release the current one. Sets `reload` if a unit changed that systemd may have read.
+{MANAGER}# Makes a release the current one. Sets `reload` if a unit changed that systemd may have read.
 switch_to() {{
     reload=no
     for unit in releases/$1/*.service; do

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use pspd_model::spec::{DomainSpec, Name, ServiceSpec, Spec};
+use pspd_model::spec::{Name, ServiceSpec, Spec, VolumeSpec};
 
 use super::encode;
 
@@ -173,14 +173,14 @@ fn callers(spec: &Spec, name: &Name) -> String {
     names.join(",")
 }
 
-/// Returns the script that mounts a domain's volumes before its service starts.
+/// Returns the script that mounts volumes, and gives them to the user of a service before that starts.
 ///
 /// A guest may have no udev, so the script finds a disk by its serial number and not by a link. It formats a disk only
 /// if it has no signature and its first MiB is zero.
-pub(super) fn mount_volumes(domain: &DomainSpec) -> String {
-    let user = user(&domain.name);
+pub(super) fn mount_volumes(volumes: &[VolumeSpec], user: Option<&str>) -> String {
     let mut script = String::from(MOUNT_VOLUMES_HEAD);
-    for volume in &domain.volumes {
+    let user = user.unwrap_or("''");
+    for volume in volumes {
         let _ = writeln!(
             script,
             "mount_volume {} {} {user}",
@@ -196,7 +196,13 @@ const MOUNT_VOLUMES_HEAD: &str = r#"#!/bin/sh
 set -eu
 fail() { echo "mount-volumes: $*" >&2; exit 1; }
 mount_volume() { # SERIAL FOLDER USER
-    if mountpoint -q "$2"; then return; fi
+    mountpoint -q "$2" || mount_disk "$1" "$2"
+    [ -n "$3" ] || return 0
+    # A recreated guest may have other user ids.
+    [ "$(stat -c %U "$2")" = "$3" ] || chown -R "$3": "$2"
+    chmod 0750 "$2"
+}
+mount_disk() { # SERIAL FOLDER
     device=
     for serial in /sys/block/*/serial; do
         if [ "$(cat "$serial")" = "$1" ]; then
@@ -215,9 +221,6 @@ mount_volume() { # SERIAL FOLDER USER
     mkdir -p "$2"
     mount -o noatime "$device" "$2"
     resize2fs "$device" >/dev/null 2>&1 || fail "failed to grow the file system on $device ($1) to the size of the disk"
-    # A recreated guest may have other user ids.
-    [ "$(stat -c %U "$2")" = "$3" ] || chown -R "$3": "$2"
-    chmod 0750 "$2"
 }
 "#;
 

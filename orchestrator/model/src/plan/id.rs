@@ -53,6 +53,7 @@ pub enum DomainStep {
     Resize,
     Start,
     Reach,
+    FileSystems,
     Push,
     Activate,
     Renew,
@@ -147,6 +148,7 @@ impl DomainStep {
             | DomainStep::Define
             | DomainStep::Resize
             | DomainStep::Start
+            | DomainStep::FileSystems
             | DomainStep::Publish(_)
             | DomainStep::Tidy
             | DomainStep::Pause
@@ -219,6 +221,7 @@ impl fmt::Display for DomainStep {
             DomainStep::Resize => f.write_str("resize"),
             DomainStep::Start => f.write_str("start"),
             DomainStep::Reach => f.write_str("reach"),
+            DomainStep::FileSystems => f.write_str("file-systems"),
             DomainStep::Push => f.write_str("push"),
             DomainStep::Activate => f.write_str("activate"),
             DomainStep::Renew => f.write_str("renew"),

@@ -17,6 +17,7 @@ impl DomainPlanner<'_> {
             } else if starts {
                 self.reach("it starts", plan);
             }
+            self.file_systems(plan);
             return;
         };
         let state = self.observed().and_then(|domain| domain.service.as_ref());
@@ -45,6 +46,7 @@ impl DomainPlanner<'_> {
             }
         };
         self.deploy(service, wanted, restart, &reason, plan);
+        self.file_systems(plan);
     }
 
     fn dependencies_serve(&self) -> bool {
@@ -53,6 +55,30 @@ impl DomainPlanner<'_> {
             let service = domain.and_then(|domain| domain.service.as_ref());
             service.is_none_or(|service| service.serving)
         })
+    }
+
+    /// Sees to the disks of a guest that is reached, where no service does.
+    fn file_systems(&self, plan: &mut PlanBuilder) {
+        let (domain, serves) = (self.domain, self.domain.service.is_some());
+        let volumes = if serves { &[][..] } else { &domain.volumes };
+        let reason = if plan.has(&self.id(DomainStep::GrowDisk)) {
+            "its system disk grew"
+        } else if volumes.is_empty() {
+            return;
+        } else {
+            "no service mounts its data volumes"
+        };
+        if !plan.has(&self.id(DomainStep::Reach)) {
+            return;
+        }
+        let action = Action::FileSystems {
+            domain: domain.name.clone(),
+            volumes: volumes.to_vec(),
+        };
+        plan.add(action, reason)
+            .after(self.id(DomainStep::Reach))
+            .if_planned(self.id(DomainStep::Withdraw))
+            .if_planned(self.id(DomainStep::Healthy));
     }
 
     fn deploy(

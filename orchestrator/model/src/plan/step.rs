@@ -11,7 +11,7 @@ use super::{DomainStep, StepId};
 use crate::definition::{Affect, DomainDefinition, NetworkDefinition};
 use crate::intent::Intent;
 use crate::observed::CertificateOwner;
-use crate::spec::{Digest, Firmware, HealthCheck, Name, Range, Size};
+use crate::spec::{Digest, Firmware, HealthCheck, Name, Range, Size, VolumeSpec};
 
 /// What one step does, with all values that it needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -137,6 +137,11 @@ pub enum Action {
         firmware: Firmware,
         /// The default suits the accelerator.
         boot_timeout: Option<Duration>,
+    },
+    /// Waits until the guest's root file system is as large as its disk, and mounts the volumes that no service mounts.
+    FileSystems {
+        domain: Name,
+        volumes: Vec<VolumeSpec>,
     },
     /// Copies a release's files into the guest, where nothing uses them yet.
     Push {
@@ -316,6 +321,7 @@ impl Action {
             Action::Undefine { domain } => of(domain, DomainStep::Undefine),
             Action::Gather { domain, .. } => of(domain, DomainStep::Gather),
             Action::Reach { domain, .. } => of(domain, DomainStep::Reach),
+            Action::FileSystems { domain, .. } => of(domain, DomainStep::FileSystems),
             Action::Push { domain, .. } => of(domain, DomainStep::Push),
             Action::Activate { domain, .. } => of(domain, DomainStep::Activate),
             Action::Renew { domain, .. } => of(domain, DomainStep::Renew),
@@ -379,6 +385,7 @@ impl Action {
             },
             Action::Undefine { .. } => "undefine".into(),
             Action::Reach { .. } => "wait for SSH".into(),
+            Action::FileSystems { .. } => "grow and mount its file systems".into(),
             Action::Push { release, .. } => format!("push the release{}", shown(release)),
             Action::Activate {
                 release, restart, ..

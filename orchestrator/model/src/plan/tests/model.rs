@@ -161,7 +161,9 @@ impl World {
                     service.serving = false;
                 }
             }
-            Action::Reach { domain, .. } | Action::Push { domain, .. } => {
+            Action::Reach { domain, .. }
+            | Action::FileSystems { domain, .. }
+            | Action::Push { domain, .. } => {
                 assert_eq!(
                     self.domain(domain).power,
                     Power::Running,

@@ -43,3 +43,32 @@ fn vcpus_wait_for_the_next_start_and_are_noted_until_then() {
     world.apply(&plan, usize::MAX, &spec);
     assert_eq!(up(&spec, &world), Ok(Plan::default()));
 }
+
+#[test]
+fn a_guests_file_systems_are_seen_to_before_up_is_done() {
+    let mut spec = two();
+    let mut world = applied(&spec);
+    let domain = spec.domains.get_mut(&name("d0")).unwrap();
+    domain.system_disk = Size::gib(8);
+    let plan = up(&spec, &world).unwrap();
+    let edges = after(&plan, "d0", DomainStep::FileSystems);
+    assert_eq!(edges, ["d0/reach", "d0/healthy"]);
+    world.apply(&plan, usize::MAX, &spec);
+    assert_eq!(up(&spec, &world), Ok(Plan::default()));
+    // Without a service, nothing else mounts its volume.
+    spec.domains.get_mut(&name("d0")).unwrap().service = None;
+    spec.domains
+        .get_mut(&name("d1"))
+        .unwrap()
+        .depends_on
+        .clear();
+    let plan = up(&spec, &world).unwrap();
+    let edges = after(&plan, "d0", DomainStep::FileSystems);
+    assert_eq!(edges, ["d0/reach", "d0/withdraw"]);
+    let plan = up(&spec, &nothing(&spec)).unwrap();
+    let mounts = plan.steps.iter().find_map(|step| match &step.action {
+        Action::FileSystems { volumes, .. } => Some(volumes),
+        _ => None,
+    });
+    assert_eq!(mounts, Some(&spec.domains[&name("d0")].volumes));
+}
