@@ -61,7 +61,7 @@ impl AiService for Ai {
             .predict(&input_data)
             .ok_or_else(|| damaged(id, "it has no label"))?;
         entry.count(prediction.confidence);
-        Ok(Response::new(PredictResponse {
+        Ok(serving::answer(PredictResponse {
             prediction: prediction.label.to_owned(),
             confidence: prediction.confidence,
         }))
@@ -76,7 +76,7 @@ impl AiService for Ai {
         let store = self.registry.store();
         let trained = training::train(&id, &training, &self.learning, store, request.into_inner());
         let stored = trained.await?;
-        Ok(Response::new(TrainingStatus {
+        Ok(serving::answer(TrainingStatus {
             model_id: id,
             accuracy: stored.model.accuracy(),
             iterations: i32::try_from(stored.model.examples).unwrap_or(i32::MAX),

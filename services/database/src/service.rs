@@ -58,7 +58,7 @@ impl DatabaseService for Database {
         check_data(&data)?;
         let created = self.store.create(collection, data).await;
         let id = created.map_err(|fault| failed(fault, "data"))?;
-        Ok(Response::new(CreateResponse { id, success: true }))
+        Ok(serving::answer(CreateResponse { id, success: true }))
     }
 
     async fn read(&self, request: Request<ReadRequest>) -> Result<Response<ReadResponse>, Status> {
@@ -66,7 +66,7 @@ impl DatabaseService for Database {
         self.check_collection(&collection)?;
         let found = self.store.read(collection.clone(), id.clone()).await;
         match found.map_err(|fault| failed(fault, "id"))? {
-            Some(data) => Ok(Response::new(ReadResponse { data })),
+            Some(data) => Ok(serving::answer(ReadResponse { data })),
             None => Err(missing(&collection, &id)),
         }
     }
@@ -87,7 +87,7 @@ impl DatabaseService for Database {
             .update(collection.clone(), id.clone(), data)
             .await;
         match updated.map_err(|fault| failed(fault, "data"))? {
-            true => Ok(Response::new(UpdateResponse { success: true })),
+            true => Ok(serving::answer(UpdateResponse { success: true })),
             false => Err(missing(&collection, &id)),
         }
     }
@@ -100,7 +100,7 @@ impl DatabaseService for Database {
         self.check_collection(&collection)?;
         let deleted = self.store.delete(collection.clone(), id.clone()).await;
         match deleted.map_err(|fault| failed(fault, "id"))? {
-            true => Ok(Response::new(DeleteResponse { success: true })),
+            true => Ok(serving::answer(DeleteResponse { success: true })),
             false => Err(missing(&collection, &id)),
         }
     }

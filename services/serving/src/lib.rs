@@ -4,6 +4,7 @@
 //! This crate does not know any service's protocol and has no state of its own: process-wide values (service name,
 //! trace) are passed in [`trace::Context`].
 
+mod answer;
 mod call_log;
 pub mod callers;
 pub mod channel;
@@ -31,6 +32,7 @@ pub mod windows;
 /// them: glibc's allocator took a sixth of a service's time.
 pub use mimalloc::MiMalloc as Allocator;
 
+pub use answer::answer;
 pub use callers::{Callers, Owners};
 pub use channel::{Dependency, Link};
 pub use error::Problem;

@@ -109,7 +109,7 @@ impl Metrics {
             .get_or_create(&Handled {
                 grpc_service: grpc_service.clone(),
                 grpc_method: grpc_method.clone(),
-                grpc_code: format!("{code:?}"),
+                grpc_code: name(code),
             })
             .inc();
         let method = Method {
@@ -165,6 +165,15 @@ fn methods() -> BTreeSet<String> {
     methods
 }
 
+/// The code's name in the interceptors' metrics, which is that of Go's library.
+fn name(code: Code) -> String {
+    match code {
+        Code::Ok => "OK".to_owned(),
+        Code::Cancelled => "Canceled".to_owned(),
+        other => format!("{other:?}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,7 +195,7 @@ mod tests {
         let text = text(&metrics);
         let labels = r#"grpc_service="database.DatabaseService",grpc_method="Read""#;
         for line in [
-            format!("grpc_server_handled_total{{{labels},grpc_code=\"Ok\"}} 1"),
+            format!("grpc_server_handled_total{{{labels},grpc_code=\"OK\"}} 1"),
             format!("grpc_server_handled_total{{{labels},grpc_code=\"NotFound\"}} 1"),
             format!("grpc_server_handling_seconds_count{{{labels}}} 2"),
             format!("grpc_server_handling_seconds_bucket{{le=\"0.002\",{labels}}} 0"),

@@ -38,7 +38,7 @@ impl BusinessService for Business {
     ) -> Result<Response<ClassifiedDocument>, Status> {
         let workflows = self.serve(&request);
         let document = workflows.classify(request.into_inner(), false).await?;
-        Ok(Response::new(document))
+        Ok(serving::answer(document))
     }
 
     async fn classify_and_store(
@@ -47,7 +47,7 @@ impl BusinessService for Business {
     ) -> Result<Response<ClassifiedDocument>, Status> {
         let workflows = self.serve(&request);
         let document = workflows.classify(request.into_inner(), true).await?;
-        Ok(Response::new(document))
+        Ok(serving::answer(document))
     }
 
     async fn upload(
@@ -56,7 +56,7 @@ impl BusinessService for Business {
     ) -> Result<Response<UploadResponse>, Status> {
         let workflows = self.serve(&request);
         let stored = workflows.upload(request.into_inner()).await?;
-        Ok(Response::new(stored))
+        Ok(serving::answer(stored))
     }
 
     type IngestStream = Answers<IngestResult>;
@@ -80,7 +80,7 @@ impl BusinessService for Business {
             model_id,
         } = request.into_inner();
         let trained = workflows.train_from(&collection, &model_id, Default::default());
-        Ok(Response::new(trained.await?))
+        Ok(serving::answer(trained.await?))
     }
 
     type LearnStream = Answers<LearnProgress>;
@@ -109,6 +109,6 @@ impl BusinessService for Business {
         request: Request<ListCollectionsRequest>,
     ) -> Result<Response<ListCollectionsResponse>, Status> {
         let collections = self.serve(&request).collections().await?;
-        Ok(Response::new(ListCollectionsResponse { collections }))
+        Ok(serving::answer(ListCollectionsResponse { collections }))
     }
 }

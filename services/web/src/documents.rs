@@ -38,14 +38,14 @@ impl DatabaseService for Documents {
         let workflows = self.serve(&request);
         let CreateRequest { collection, data } = request.into_inner();
         let id = workflows.create(&collection, data).await?;
-        Ok(Response::new(CreateResponse { id, success: true }))
+        Ok(serving::answer(CreateResponse { id, success: true }))
     }
 
     async fn read(&self, request: Request<ReadRequest>) -> Result<Response<ReadResponse>, Status> {
         let backends = self.serve(&request).backends;
         let ReadRequest { collection, id } = request.into_inner();
         let data = backends.read(&collection, &id).await?;
-        Ok(Response::new(ReadResponse { data }))
+        Ok(serving::answer(ReadResponse { data }))
     }
 
     async fn update(
@@ -59,7 +59,7 @@ impl DatabaseService for Documents {
             data,
         } = request.into_inner();
         backends.update(&collection, &id, data).await?;
-        Ok(Response::new(UpdateResponse { success: true }))
+        Ok(serving::answer(UpdateResponse { success: true }))
     }
 
     async fn delete(
@@ -69,7 +69,7 @@ impl DatabaseService for Documents {
         let backends = self.serve(&request).backends;
         let DeleteRequest { collection, id } = request.into_inner();
         backends.delete(&collection, &id).await?;
-        Ok(Response::new(DeleteResponse { success: true }))
+        Ok(serving::answer(DeleteResponse { success: true }))
     }
 
     type QueryStream = Answers<QueryResponse>;

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use http::Request;
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, Full};
+use prost::Message as _;
 use pspd_proto::database::database_service_client::DatabaseServiceClient;
 use pspd_proto::database::{CreateRequest, ReadRequest};
 use pspd_proto::health::HealthListRequest;
@@ -37,6 +38,13 @@ async fn messages_are_compressed_for_clients_that_accept_it() {
     assert_eq!(answer.metadata().get("grpc-encoding").unwrap(), "gzip");
     assert!(answer.into_inner().data.contains(&text));
 
+    for (text, compressed) in [("short", 0), (&*text, 1)] {
+        assert_eq!(
+            first_byte_of_an_answer(&system, document(text)).await,
+            compressed
+        );
+    }
+
     let bomb = "a".repeat(2 * serving::MESSAGE_LIMIT);
     let refused = client.create(document(&bomb)).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
@@ -45,6 +53,26 @@ async fn messages_are_compressed_for_clients_that_accept_it() {
         "MESSAGE_TOO_LARGE"
     );
     system.stop().await;
+}
+
+/// Creates a document, reads it as a client that accepts gzip, and returns whether the answer's message is compressed.
+async fn first_byte_of_an_answer(system: &System, document: CreateRequest) -> u8 {
+    let channel = system.dependency(DATABASE).connect();
+    let mut client = DatabaseServiceClient::new(channel.clone());
+    let collection = document.collection.clone();
+    let id = client.create(document).await.unwrap().into_inner().id;
+    let message = ReadRequest { collection, id }.encode_to_vec();
+    let mut framed = vec![0];
+    framed.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
+    framed.extend(message);
+    let request = Request::post("/database.DatabaseService/Read")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("grpc-accept-encoding", "identity,gzip")
+        .body(Body::new(Full::from(framed)))
+        .unwrap();
+    let answer = channel.oneshot(request).await.unwrap();
+    answer.into_body().collect().await.unwrap().to_bytes()[0]
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -71,7 +99,7 @@ async fn every_service_lists_its_health_and_shows_metrics_of_its_methods() {
         let list = r#"{grpc_service="grpc.health.v1.Health",grpc_method="List""#;
         assert!(
             text.contains(&format!(
-                "grpc_server_handled_total{list},grpc_code=\"Ok\"}} 1"
+                "grpc_server_handled_total{list},grpc_code=\"OK\"}} 1"
             )),
             "{service}: {text}"
         );
