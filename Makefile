@@ -9,9 +9,11 @@ PSPD    := target/release/pspd
 export PROPTEST_RNG_SEED ?= 2026
 SEEDS ?= 50
 
-.PHONY: up down setup build services client image check lint test soak e2e bench clean
+.PHONY: up down setup build program services guest client image check lint test soak e2e bench clean
 
-up: build
+# The image is built while the services are compiled: neither fills two cores alone.
+up: setup program
+	@$(MAKE) --no-print-directory -j2 services guest
 	$(PSPD) up
 	@echo "The web client is on http://127.0.0.1:8080"
 
@@ -21,16 +23,23 @@ down: build
 setup:
 	./scripts/setup
 
-build: setup services
+build: setup services program
+
+program:
 	cargo build --release --locked -p pspd
 
 # Static, so that they run in any guest; an explicit target keeps the flags away from build scripts. What tokio's is for, says
 # `serving::process`.
 services: client
-	RUSTFLAGS="-C target-feature=+crt-static --cfg tokio_unstable" \
+	RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs --cfg tokio_unstable" \
 		cargo build --profile guest --locked --target $(GUEST) $(SERVICES:%=-p %)
 	@mkdir -p target/services
 	@for service in $(SERVICES); do cp -u target/$(GUEST)/guest/$$service target/services/; done
+
+# What `up` boots.
+guest: program
+	@TERM=dumb $(PSPD) image build >/dev/null
+	@TERM=dumb $(PSPD) image build coreboot >/dev/null
 
 client: $(CLIENT)/dist/client/browser/index.html
 
@@ -39,7 +48,7 @@ $(CLIENT)/dist/client/browser/index.html: $(CLIENT)/package-lock.json $(wildcard
 	cd $(CLIENT) && npm install --no-save --no-audit --no-fund --loglevel=error && npm run build
 	@touch $@
 
-image: build
+image: setup program
 	$(PSPD) image build
 
 check: lint
