@@ -92,6 +92,15 @@ impl Deployment {
         Ok(deployment)
     }
 
+    /// A deployment whose topology has `text`, with copies of the services to name in it.
+    pub fn of(text: impl FnOnce(&Deployment) -> String) -> anyhow::Result<Deployment> {
+        let deployment = Deployment::empty()?;
+        deployment.copy_services()?;
+        deployment.write(&text(&deployment))?;
+        deployment.build(&[])?;
+        Ok(deployment)
+    }
+
     fn empty() -> anyhow::Result<Deployment> {
         let folder = tempfile::Builder::new().prefix("pspd-test-").tempdir()?;
         let name = format!("test-{:08x}", rand(folder.path()));
@@ -147,7 +156,8 @@ impl Deployment {
         self.folder.path().join("services").join(service)
     }
 
-    fn write(&self, text: &str) -> anyhow::Result<()> {
+    /// Replaces the topology.
+    pub fn write(&self, text: &str) -> anyhow::Result<()> {
         let root = root();
         let text = text.replace(
             "images/debian",
@@ -170,6 +180,12 @@ impl Deployment {
 
     /// Points the topology to copies of the services, so that a test can change them.
     fn own_services(&self) -> anyhow::Result<()> {
+        self.copy_services()?;
+        let folder = self.folder.path().join("services");
+        self.edit("target/services", &folder.display().to_string())
+    }
+
+    fn copy_services(&self) -> anyhow::Result<()> {
         let folder = self.folder.path().join("services");
         fs::create_dir_all(&folder)?;
         for service in ["database-server", "ai-server", "web-server"] {
@@ -179,7 +195,7 @@ impl Deployment {
             )
             .with_context(|| format!("`{service}` is not built; run `make build`"))?;
         }
-        self.edit("target/services", &folder.display().to_string())
+        Ok(())
     }
 
     /// Replaces text in the topology; fails without it.

@@ -17,6 +17,7 @@ mod reading;
 mod reference;
 mod third_party;
 mod uri;
+mod walk;
 
 use std::process::ExitCode;
 
@@ -36,5 +37,6 @@ fn main() -> ExitCode {
         reading::SCENARIOS,
         third_party::SCENARIOS,
         uri::SCENARIOS,
+        walk::SCENARIOS,
     ])
 }
