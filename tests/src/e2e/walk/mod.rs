@@ -53,7 +53,7 @@ fn walk(seed: u64, steps: u64, domains: usize) -> anyhow::Result<()> {
     let deployment = topology.deployment()?;
     let mut written = Written::default();
     deployment.run(&["up"])?.expect(0)?;
-    check::all(&deployment, &topology, &mut written).context("after the first `up`")?;
+    check::all(&deployment, &topology, "", &mut written).context("after the first `up`")?;
     let mut done = Vec::new();
     for number in 1..=steps {
         let step = Step::draw(&mut rng, &topology);
@@ -81,7 +81,8 @@ fn one(
         plan.stdout,
         plan.stderr
     );
-    check::all(deployment, topology, written)?;
+    let notes = format!("{}{}", plan.stdout, plan.stderr);
+    check::all(deployment, topology, &notes, written)?;
     if step.is_orderly() {
         check::kept_logs(deployment, &logged?)?;
     }
