@@ -77,12 +77,13 @@ test:
 	cargo test --workspace --locked -q
 	$(MAKE) e2e
 
-soak: client
+soak: build
 	./scripts/setup --test
 	@for seed in $$(seq $(SEEDS)); do \
 		echo "seed $$seed"; \
 		PROPTEST_RNG_SEED=$$seed cargo test --workspace --locked -q --lib || exit; \
 	done
+	WALK_STEPS=100 tests/run walk
 
 e2e: build
 	tests/run
