@@ -137,6 +137,27 @@ fn the_test_driver_runs_a_domain_from_definition_to_removal() {
 }
 
 #[test]
+fn a_domain_that_is_undefined_while_it_runs_can_be_defined_again_or_stopped() {
+    let connection = Connection::open("test:///default").unwrap();
+    let (deployment, guest) = (unique("pspd-test"), unique("guest"));
+    let definition = domain(&deployment, guest, Path::new("/nonexistent/log"));
+    let handle = connection.define_domain(&definition).unwrap();
+    assert!(handle.is_persistent().unwrap());
+    handle.start().unwrap();
+    handle.clone().undefine().unwrap();
+    assert!(!handle.is_persistent().unwrap());
+    connection.define_domain(&definition).unwrap();
+    assert!(handle.is_persistent().unwrap());
+    assert_eq!(handle.power().unwrap(), Power::Running);
+
+    handle.clone().undefine().unwrap();
+    let cancel = CancellationToken::new();
+    handle.shutdown(DEADLINE, &cancel).unwrap();
+    assert_eq!(handle.power().unwrap(), Power::Off);
+    handle.undefine().unwrap();
+}
+
+#[test]
 fn the_test_driver_runs_a_network_from_definition_to_removal() {
     let connection = Connection::open("test:///default").unwrap();
     let deployment = unique("pspd-test");

@@ -138,6 +138,8 @@ pub struct ObservedDomain {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Defined {
     pub owner: Option<Ownership>,
+    /// Not so where the definition was removed while the domain runs: then nothing is left of it when it stops.
+    pub persistent: bool,
     pub memory: Range<Size>,
     pub vcpus: Range<u32>,
     /// What the running domain was started with; `None` where it does not run.

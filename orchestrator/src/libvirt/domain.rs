@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use virt::domain::Domain as VirtDomain;
 use virt_sys as sys;
 
-use super::error::Attempt;
+use super::error::{Attempt, unless_gone};
 use super::{Connection, DomainDescription, Error, LifecycleChange, Result, ffi};
 use crate::cancelled::Cancelled;
 
@@ -40,8 +40,17 @@ impl Domain {
         &self.name
     }
 
+    /// A domain that no longer exists is off.
     pub fn power(&self) -> Result<Power> {
-        power_of(&self.domain).attempt(|| format!("read the state of domain `{}`", self.name))
+        let power = unless_gone(power_of(&self.domain));
+        let power = power.attempt(|| format!("read the state of domain `{}`", self.name))?;
+        Ok(power.unwrap_or(Power::Off))
+    }
+
+    /// Whether it has a definition beside its process.
+    pub fn is_persistent(&self) -> Result<bool> {
+        let attempt = || format!("read whether domain `{}` is defined", self.name);
+        self.domain.is_persistent().attempt(attempt)
     }
 
     /// Returns the configuration of the next start.
@@ -124,7 +133,8 @@ impl Domain {
             common | sys::VIR_DOMAIN_UNDEFINE_NVRAM | sys::VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA;
         let unsupported =
             |error: &virt::error::Error| error.code().to_raw() == sys::VIR_ERR_INVALID_ARG;
-        self.domain
+        let undefined = self
+            .domain
             .undefine_flags(all)
             // Drivers without NVRAM and checkpoints reject the flags to remove them.
             .or_else(|error| {
@@ -133,7 +143,10 @@ impl Domain {
                 } else {
                     Err(error)
                 }
-            })
+            });
+        let undefined = unless_gone(undefined.map(drop));
+        undefined
+            .map(drop)
             .attempt(|| format!("undefine domain `{}`", self.name))
     }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use pspd_model::definition::Ownership;
+use virt_sys as sys;
 
 use crate::cancelled::Cancelled;
 
@@ -128,5 +129,18 @@ impl<T> Attempt<T> for std::result::Result<T, virt::error::Error> {
             attempt: attempt(),
             source: error.into(),
         })
+    }
+}
+
+/// Converts the error that an object does not exist to `None`.
+pub(super) fn unless_gone<T>(
+    result: Result<T, virt::error::Error>,
+) -> Result<Option<T>, virt::error::Error> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) => match error.code().to_raw() {
+            sys::VIR_ERR_NO_DOMAIN | sys::VIR_ERR_NO_NETWORK => Ok(None),
+            _ => Err(error),
+        },
     }
 }

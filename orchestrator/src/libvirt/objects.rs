@@ -11,7 +11,7 @@ use virt_sys as sys;
 
 use super::definition::DomainConfig;
 use super::domain::power_of;
-use super::error::{Attempt, Kind, Owner};
+use super::error::{Attempt, Kind, Owner, unless_gone};
 use super::network::config_xml;
 use super::render::{self, DomainType};
 use super::{Connection, Domain, Error, Network, Result, ownership};
@@ -134,17 +134,6 @@ fn summarize_network(network: &VirtNetwork) -> Result<NetworkSummary, virt::erro
         ownership: ownership::find(&config_xml(network)?),
         active: network.is_active()?,
     })
-}
-
-/// Converts the error that an object does not exist to `None`.
-fn unless_gone<T>(result: Result<T, virt::error::Error>) -> Result<Option<T>, virt::error::Error> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(error) => match error.code().to_raw() {
-            sys::VIR_ERR_NO_DOMAIN | sys::VIR_ERR_NO_NETWORK => Ok(None),
-            _ => Err(error),
-        },
-    }
 }
 
 fn check_owner(deployment: &Name, kind: Kind, name: &str, owner: Option<Ownership>) -> Result<()> {

@@ -379,6 +379,7 @@ fn defined(
         let (memory, vcpus) = (fixed(Size(0)), fixed(0));
         let defined = Defined {
             owner,
+            persistent: true,
             memory,
             vcpus,
             live: None,
@@ -393,6 +394,7 @@ fn defined(
     let live = handle.live()?;
     let defined = Defined {
         owner,
+        persistent: handle.is_persistent()?,
         memory: config.memory,
         vcpus: config.vcpus,
         live: live.as_ref().map(|live| Live {

@@ -203,7 +203,9 @@ impl<'a> DomainPlanner<'a> {
     fn define(&self, plan: &mut PlanBuilder) {
         let defined = self.defined();
         match defined {
-            Some(defined) if !self.definition_changed() => self.resize(defined, plan),
+            Some(defined) if defined.persistent && !self.definition_changed() => {
+                self.resize(defined, plan);
+            }
             _ => {
                 let digest = self.digest();
                 let action = Action::Define {
@@ -213,10 +215,10 @@ impl<'a> DomainPlanner<'a> {
                     fresh: defined.is_none() && self.observed.lab != LabState::Stopped,
                     definition: Box::new(self.definition(digest)),
                 };
-                let reason = if defined.is_some() {
-                    "its definition changed"
-                } else {
-                    "it is not defined"
+                let reason = match defined {
+                    Some(defined) if !defined.persistent => "its definition is gone",
+                    Some(_) => "its definition changed",
+                    None => "it is not defined",
                 };
                 plan.add(action, reason)
                     .if_planned(StepId::StartLab)

@@ -118,11 +118,15 @@ impl World {
             Action::Define {
                 domain, definition, ..
             } => {
-                self.domain(domain).defined = Some(Defined {
+                let domain = self.domain(domain);
+                let runs = domain.power.has_process();
+                let before = domain.defined.as_ref().filter(|_| runs);
+                domain.defined = Some(Defined {
                     owner: Some(definition.ownership.clone()),
+                    persistent: true,
                     memory: definition.memory,
                     vcpus: definition.vcpus,
-                    live: None,
+                    live: before.and_then(|before| before.live),
                 });
             }
             Action::Undefine { domain } => {

@@ -121,3 +121,20 @@ fn the_log_of_a_domain_is_gathered_where_its_guest_is() {
     assert_eq!(gathered(&drift(&removed, &world)), Some(old));
     assert_eq!(gathered(&drift(&spec, &world)), Some(old));
 }
+
+#[test]
+fn a_definition_that_was_removed_comes_back_while_its_domain_runs() {
+    let spec = two();
+    let mut world = applied(&spec);
+    world
+        .domain(&name("d0"))
+        .defined
+        .as_mut()
+        .unwrap()
+        .persistent = false;
+    let plan = drift(&spec, &world);
+    let ids: Vec<String> = plan.steps.iter().map(|step| step.id.to_string()).collect();
+    assert_eq!(ids, ["d0/define"]);
+    world.apply(&plan, usize::MAX, &spec);
+    assert!(drift(&spec, &world).is_empty());
+}
