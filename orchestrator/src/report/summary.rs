@@ -56,9 +56,12 @@ fn render(outcome: &Outcome, command: &str, spec: &Spec) -> String {
     }
     if !outcome.failed.is_empty() || (outcome.cancelled && outcome.undone.is_empty()) {
         let left = counted(outcome.left.len(), "step");
-        text.push_str(&format!(
-            "{left} not started; `pspd {command}` resumes, `pspd down` cleans up\n"
-        ));
+        text.push_str(&match command {
+            "up" => {
+                format!("{left} not started; `pspd up` resumes, `pspd down` cleans up\n")
+            }
+            _ => format!("{left} not started; `pspd {command}` resumes\n"),
+        });
     }
     if outcome.is_success() && command == "up" {
         text.push_str(&format!("`{}` is up\n", spec.name));

@@ -62,6 +62,7 @@ fn walk(seed: u64, steps: u64, domains: usize) -> anyhow::Result<()> {
         one(&step, &deployment, &mut topology, &mut written)
             .with_context(|| format!("WALK_SEED={seed}, steps: {}", done.join("; ")))?;
     }
+    settle(&deployment, &["down"])?;
     deployment.remove()
 }
 
@@ -73,7 +74,7 @@ fn one(
 ) -> anyhow::Result<()> {
     let logged = check::last_lines(deployment, topology);
     step.apply(deployment, topology)?;
-    up(deployment)?;
+    settle(deployment, &["up"])?;
     let plan = deployment.run(&["plan"])?;
     ensure!(
         plan.code() == Some(0),
@@ -89,19 +90,16 @@ fn one(
     Ok(())
 }
 
-/// `up`, and again after each command that its error asks for.
-fn up(deployment: &Deployment) -> anyhow::Result<()> {
+/// Runs a command, and again after what its error asks for.
+fn settle(deployment: &Deployment, command: &[&str]) -> anyhow::Result<()> {
     for _ in 0..3 {
-        let ran = deployment.run(&["up"])?;
-        if ran.code() == Some(0) {
-            return Ok(());
-        }
+        let ran = deployment.run(command)?;
         let Some(pid) = stopped_process(&ran) else {
             return ran.expect(0).map(drop);
         };
         sh("kill", ["-CONT", &pid])?;
     }
-    deployment.run(&["up"])?.expect(0).map(drop)
+    deployment.run(command)?.expect(0).map(drop)
 }
 
 /// The process that a person is asked to continue.
