@@ -84,8 +84,8 @@ def refusals_and_timeouts(services):
         lambda: client.update("c", stored[0], {"a": "\0"}),
     ):
         refused(INVALID, "STORE_REFUSED", SERVICE, call, field="data")
-    named_group = {"a": {"$regex": "(?P<x>r)"}}
-    refused(INVALID, "STORE_REFUSED", SERVICE, lambda: client.query("c", named_group), field="query")
+    # The pattern's syntax is the service's own, not PostgreSQL's.
+    assert not list(client.query("c", {"a": {"$regex": "(?P<x>r)"}}))
 
     # More than the buffers hold while the client does not read, so that the service has to fetch the rest.
     results = client.query("c", "", timeout=3 * TIMEOUT)

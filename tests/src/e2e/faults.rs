@@ -118,12 +118,16 @@ fn full_disk() -> anyhow::Result<()> {
 /// A service must not replace a unit of the guest, nor run as a user with another purpose.
 fn name_of_the_guests() -> anyhow::Result<()> {
     let deployment = Deployment::single("")?;
-    deployment.edit("  store:\n", "  ssh:\n")?;
+    for name in ["ssh", "mail"] {
+        deployment.edit("  store:\n", &format!("  {name}:\n"))?;
+        let ran = deployment.run(&["up"])?.expect(3)?;
+        ran.says("guests have a unit or a user of this name")?;
+        deployment.edit(&format!("  {name}:\n"), "  store:\n")?;
+    }
+    // One that not every guest has is found when the guest runs.
+    deployment.edit("  store:\n", "  fstrim:\n")?;
     let ran = deployment.run(&["up"])?.expect(1)?;
-    ran.says("the guest already has a unit `ssh.service`. Rename the domain")?;
-    deployment.edit("  ssh:\n", "  mail:\n")?;
-    let ran = deployment.run(&["up"])?.expect(1)?;
-    ran.says("the guest already has a user `mail`. Rename the domain")?;
+    ran.says("the guest already has a unit `fstrim.service`. Rename the domain")?;
     deployment.remove()
 }
 

@@ -27,21 +27,21 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
 ];
 
 fn one_domain() -> anyhow::Result<()> {
-    from_environment(1, 5)
+    from_environment(2026, 1, 5)
 }
 
 fn two_domains() -> anyhow::Result<()> {
-    from_environment(2, 5)
+    from_environment(7, 2, 5)
 }
 
 /// `WALK_SEED` and `WALK_STEPS` replace what a scenario walks by default.
-fn from_environment(domains: usize, steps: u64) -> anyhow::Result<()> {
+fn from_environment(seed: u64, domains: usize, steps: u64) -> anyhow::Result<()> {
     let number = |name: &str, default| match std::env::var(name) {
         Ok(text) => text.parse().with_context(|| format!("{name}: {text}")),
         Err(_) => Ok(default),
     };
     walk(
-        number("WALK_SEED", 2026)?,
+        number("WALK_SEED", seed)?,
         number("WALK_STEPS", steps)?,
         domains,
     )
