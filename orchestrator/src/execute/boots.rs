@@ -34,7 +34,7 @@ impl Boots {
         !matches!(action, Action::Start { .. }) || self.under_way.len() < most
     }
 
-    pub(super) fn begun(&mut self, action: &Action) {
+    pub(super) fn started(&mut self, action: &Action) {
         if let Action::Start { domain, .. } = action {
             self.under_way.insert(domain.clone());
         }
@@ -97,7 +97,7 @@ mod tests {
     fn a_guest_boots_after_another_one_was_reached() {
         let mut boots = boots(vec![start("a"), reach("a"), start("b"), reach("b")]);
         assert!(boots.permit(&start("a"), 1));
-        boots.begun(&start("a"));
+        boots.started(&start("a"));
         boots.ended(&start("a"), true);
         assert!(!boots.permit(&start("b"), 1));
         assert!(boots.permit(&start("b"), 2));
@@ -110,7 +110,7 @@ mod tests {
     fn a_boot_that_nothing_waits_for_holds_no_place() {
         let mut boots = boots(vec![start("a"), start("b"), reach("b")]);
         for (name, well) in [("a", true), ("b", false)] {
-            boots.begun(&start(name));
+            boots.started(&start(name));
             boots.ended(&start(name), well);
             assert!(boots.permit(&start("c"), 1), "{name}");
         }

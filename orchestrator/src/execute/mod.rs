@@ -200,7 +200,7 @@ impl Run<'_> {
                 self.journal.write(&Entry::Begin {
                     step: step.id.to_string(),
                 })?;
-                self.boots.begun(&step.action);
+                self.boots.started(&step.action);
                 self.under_way.push(step.clone());
                 self.spawn(running, step);
             }
