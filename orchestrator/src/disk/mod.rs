@@ -7,5 +7,5 @@ mod overlay;
 pub mod qcow2;
 mod qemu_img;
 
-pub use overlay::{SNAPSHOT, domains_with_overlays, is_overlay, overlay, overlays};
+pub use overlay::{domains_with_overlays, is_overlay, overlay, overlays};
 pub use qemu_img::{commit, convert_raw, create, create_overlay, flatten, rebase, resize};

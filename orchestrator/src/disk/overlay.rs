@@ -12,7 +12,7 @@ use pspd_model::spec::{Name, Spec};
 use crate::state::Home;
 
 /// The extension that an overlay adds to the name of its disk.
-pub const SNAPSHOT: &str = "snapshot";
+const SNAPSHOT: &str = "snapshot";
 
 /// Where the overlay of a disk is.
 pub fn overlay(disk: &Path) -> PathBuf {

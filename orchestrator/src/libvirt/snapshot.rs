@@ -8,15 +8,18 @@
 //! libvirt stores no metadata for them: the overlay's name identifies a snapshot.
 
 use std::ffi::CString;
+use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use quick_xml::events::{BytesStart, Event};
+use quick_xml::{Reader, Writer, XmlVersion};
 use virt_sys as sys;
 
 use super::error::Attempt;
 use super::xml::Element;
 use super::{Domain, DomainDescription, Error, Result, ffi};
-use crate::disk::{SNAPSHOT, is_overlay, overlay};
+use crate::disk::{is_overlay, overlay};
 
 /// The polling interval of a merge; small merges complete before the first poll.
 const POLL: Duration = Duration::from_millis(20);
@@ -117,14 +120,88 @@ impl Domain {
     pub fn forget_overlays(&self) -> Result<()> {
         let attempt = || format!("define domain `{}` without snapshots", self.name());
         let flags = sys::VIR_DOMAIN_XML_INACTIVE | sys::VIR_DOMAIN_XML_SECURE;
-        let mut xml = self.raw().xml_desc(flags).attempt(attempt)?;
-        for quote in ["'", "\""] {
-            xml = xml.replace(
-                &format!(".qcow2.{SNAPSHOT}{quote}"),
-                &format!(".qcow2{quote}"),
-            );
-        }
+        let definition = self.raw().xml_desc(flags).attempt(attempt)?;
+        let xml = without_overlays(&definition).map_err(|error| Error::Report {
+            subject: format!("domain `{}`", self.name()),
+            source: quick_xml::DeError::from(error).into(),
+        })?;
         let defined = self.connection().raw().define_domain_xml(&xml);
         defined.map(drop).attempt(attempt)
+    }
+}
+
+/// A domain's definition with the disks that its overlays were merged into in their place. All else stays as it is.
+fn without_overlays(definition: &str) -> Result<String, quick_xml::Error> {
+    let mut reader = Reader::from_str(definition);
+    let mut writer = Writer::new(Vec::new());
+    let mut within = Vec::new();
+    loop {
+        let event = match reader.read_event()? {
+            Event::Eof => break,
+            Event::Start(element) => {
+                within.push(element.name().as_ref().to_owned());
+                Event::Start(source_of_disk(&within, element)?)
+            }
+            Event::Empty(element) => {
+                within.push(element.name().as_ref().to_owned());
+                let element = source_of_disk(&within, element)?;
+                within.pop();
+                Event::Empty(element)
+            }
+            event => {
+                if matches!(event, Event::End(_)) {
+                    within.pop();
+                }
+                event
+            }
+        };
+        writer.write_event(event)?;
+    }
+    Ok(String::from_utf8_lossy(&writer.into_inner()).into_owned())
+}
+
+/// Changes the file of an element that is a disk's source, if it is an overlay.
+fn source_of_disk<'a>(
+    within: &[String],
+    element: BytesStart<'a>,
+) -> Result<BytesStart<'a>, quick_xml::Error> {
+    if within != ["domain", "devices", "disk", "source"] {
+        return Ok(element);
+    }
+    let mut changed = element.to_owned();
+    changed.clear_attributes();
+    for attribute in element.attributes() {
+        let attribute = attribute?;
+        let value = attribute.normalized_value(XmlVersion::Implicit1_0)?;
+        let file = Path::new(value.as_ref());
+        if attribute.key.as_ref() == "file" && is_overlay(file) {
+            let disk = file.with_extension("");
+            changed.push_attribute(("file", disk.display().to_string().as_str()));
+        } else {
+            changed.push_attribute(attribute);
+        }
+    }
+    Ok(changed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_disks_lose_their_overlays() {
+        let definition = "<domain type='kvm'>\n  <description>a.qcow2.snapshot'</description>\n  <devices>\n    \
+            <disk type='file' device='disk'>\n      <source file='/a &amp; b/system.qcow2.snapshot' index='1'/>\n    </disk>\n    \
+            <disk type='file'><source file=\"/d/data.qcow2.snapshot\"><seclabel model='dac'/></source></disk>\n    \
+            <disk type='file'><source file='/d/seed.img'/></disk>\n    \
+            <serial type='file'><source path='/d/x.qcow2.snapshot'/></serial>\n  </devices>\n</domain>";
+        let expected = definition
+            .replace(
+                "'/a &amp; b/system.qcow2.snapshot' index='1'",
+                "\"/a &amp; b/system.qcow2\" index=\"1\"",
+            )
+            .replace("data.qcow2.snapshot", "data.qcow2")
+            .replace("'/d/seed.img'", "\"/d/seed.img\"");
+        assert_eq!(without_overlays(definition).unwrap(), expected);
     }
 }
