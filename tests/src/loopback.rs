@@ -74,14 +74,20 @@ impl Server {
 
     /// The reference deployment's three services, connected: database, classifier, web.
     pub fn reference(folder: &Path) -> anyhow::Result<[Server; 3]> {
+        Server::reference_at(folder, 0)
+    }
+
+    /// The same, with the web server's HTTP side on a port.
+    pub fn reference_at(folder: &Path, http: u16) -> anyhow::Result<[Server; 3]> {
         let store = folder.join("store.sqlite").display().to_string();
         let database = Server::service("database-server", &[("DATABASE_STORE", &store)])?;
         let ai = Server::service("ai-server", &[("AI_DATABASE", &database.url())])?;
         let (store, classifier) = (database.url(), ai.url());
+        let http = format!("127.0.0.1:{http}");
         let variables = [
             ("WEB_DATABASE", store.as_str()),
             ("WEB_AI", &classifier),
-            ("WEB_HTTP", "127.0.0.1:0"),
+            ("WEB_HTTP", &http),
         ];
         let web = Server::service("web-server", &variables)?;
         Ok([database, ai, web])

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::Context as _;
 use pspd_tests::deployment::Deployment;
-use pspd_tests::loopback::Server;
+use pspd_tests::loopback::{Server, free_port};
 use pspd_tests::process::output;
 use pspd_tests::root;
 use pspd_tests::scenario::{Scenario, minutes, say};
@@ -17,6 +17,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         "third-party client with services in trouble",
         minutes(20),
         in_trouble,
+    )
+    .needs(python_client),
+    Scenario::new(
+        "the JSON API does what its OpenAPI document says",
+        minutes(5),
+        as_documented,
     )
     .needs(python_client),
 ];
@@ -38,6 +44,24 @@ fn on_loopback() -> anyhow::Result<()> {
     for Server { name, port, .. } in &services {
         command.arg(format!("{name}=127.0.0.1:{port}"));
     }
+    say(&output(&mut command)?);
+    Ok(())
+}
+
+/// Schemathesis sends what the document allows, which must be accepted, and what it does not allow, which must be refused.
+fn as_documented() -> anyhow::Result<()> {
+    let folder = tempfile::Builder::new().prefix("pspd-test-").tempdir()?;
+    let http = free_port()?;
+    let _services = Server::reference_at(folder.path(), http)?;
+    let tests = root().join("tests/third_party");
+    let mut command = Command::new(root().join("target/third-party/bin/schemathesis"));
+    command
+        .current_dir(folder.path())
+        .env("PYTHONPATH", &tests)
+        .arg("--config-file")
+        .arg(tests.join("schemathesis.toml"))
+        .arg("run")
+        .arg(format!("http://127.0.0.1:{http}/api/v1/openapi.json"));
     say(&output(&mut command)?);
     Ok(())
 }

@@ -10,6 +10,7 @@ use serving::Problem;
 use tonic::Status;
 use utoipa::{IntoParams, ToSchema};
 
+use super::names::{self, Collection, Document};
 use super::window::window;
 use super::{Answer, malformed, unreadable};
 use crate::problem::{EdgeError, ProblemDetails};
@@ -33,7 +34,8 @@ pub(super) async fn collections(State(workflows): State<Workflows>) -> Answer<Js
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct List {
-    /// A filter as MongoDB users know it, such as `{"label": "sport"}`; without one, all documents.
+    /// A filter as MongoDB users know it, such as `{"label": "sport"}`: a JSON object. Without one, all documents.
+    #[param(format = "json-object")]
     query: Option<String>,
     /// The most documents; by default the query's own `$limit`, or 50. It never goes beyond the query's own `$limit`.
     limit: Option<u64>,
@@ -48,6 +50,7 @@ pub(super) struct Documents {
 
 #[derive(Serialize, ToSchema)]
 pub(super) struct Stored {
+    #[schema(format = "uuid")]
     id: String,
     /// The text as it was stored: the digits of numbers and the order of members are kept.
     #[schema(value_type = Object)]
@@ -56,14 +59,14 @@ pub(super) struct Stored {
 
 /// Documents that match a filter.
 #[utoipa::path(get, path = "/collections/{collection}/documents", tag = "documents",
-    params(("collection" = String, Path), List),
+    params(names::Collection, List),
     responses(
         (status = OK, body = Documents),
         (status = "default", body = ProblemDetails, content_type = "application/problem+json"),
     ))]
 pub(super) async fn list(
     State(workflows): State<Workflows>,
-    Path(collection): Path<String>,
+    Path(Collection { collection }): Path<Collection>,
     query: Result<Query<List>, QueryRejection>,
 ) -> Answer<Json<Documents>> {
     let Query(List { query, limit, skip }) = query.map_err(|error| malformed("query", &error))?;
@@ -79,12 +82,13 @@ pub(super) async fn list(
 
 #[derive(Serialize, ToSchema)]
 pub(super) struct Created {
+    #[schema(format = "uuid")]
     id: String,
 }
 
 /// Stores a new document.
 #[utoipa::path(post, path = "/collections/{collection}/documents", tag = "documents",
-    params(("collection" = String, Path)),
+    params(names::Collection),
     request_body(content = Object, content_type = "application/json"),
     responses(
         (status = CREATED, body = Created),
@@ -92,7 +96,7 @@ pub(super) struct Created {
     ))]
 pub(super) async fn create(
     State(workflows): State<Workflows>,
-    Path(collection): Path<String>,
+    Path(Collection { collection }): Path<Collection>,
     body: Result<String, StringRejection>,
 ) -> Answer<(StatusCode, Json<Created>)> {
     let body = body.map_err(unread)?;
@@ -102,14 +106,14 @@ pub(super) async fn create(
 
 /// One document.
 #[utoipa::path(get, path = "/collections/{collection}/documents/{id}", tag = "documents",
-    params(("collection" = String, Path), ("id" = String, Path)),
+    params(names::Document),
     responses(
         (status = OK, body = Stored),
         (status = "default", body = ProblemDetails, content_type = "application/problem+json"),
     ))]
 pub(super) async fn read(
     State(workflows): State<Workflows>,
-    Path((collection, id)): Path<(String, String)>,
+    Path(Document { collection, id }): Path<Document>,
 ) -> Answer<Json<Stored>> {
     let data = workflows.backends.read(&collection, &id).await?;
     Ok(Json(stored(id, data)?))
@@ -117,7 +121,7 @@ pub(super) async fn read(
 
 /// Replaces a document.
 #[utoipa::path(put, path = "/collections/{collection}/documents/{id}", tag = "documents",
-    params(("collection" = String, Path), ("id" = String, Path)),
+    params(names::Document),
     request_body(content = Object, content_type = "application/json"),
     responses(
         (status = NO_CONTENT),
@@ -125,7 +129,7 @@ pub(super) async fn read(
     ))]
 pub(super) async fn update(
     State(workflows): State<Workflows>,
-    Path((collection, id)): Path<(String, String)>,
+    Path(Document { collection, id }): Path<Document>,
     body: Result<String, StringRejection>,
 ) -> Answer<StatusCode> {
     let body = body.map_err(unread)?;
@@ -135,14 +139,14 @@ pub(super) async fn update(
 
 /// Deletes a document.
 #[utoipa::path(delete, path = "/collections/{collection}/documents/{id}", tag = "documents",
-    params(("collection" = String, Path), ("id" = String, Path)),
+    params(names::Document),
     responses(
         (status = NO_CONTENT),
         (status = "default", body = ProblemDetails, content_type = "application/problem+json"),
     ))]
 pub(super) async fn remove(
     State(workflows): State<Workflows>,
-    Path((collection, id)): Path<(String, String)>,
+    Path(Document { collection, id }): Path<Document>,
 ) -> Answer<StatusCode> {
     workflows.backends.delete(&collection, &id).await?;
     Ok(StatusCode::NO_CONTENT)

@@ -6,6 +6,7 @@
 mod documents;
 mod guard;
 mod models;
+mod names;
 mod session;
 mod system;
 mod window;

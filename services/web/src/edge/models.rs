@@ -9,18 +9,23 @@ use pspd_proto::business::{ClassifyRequest, Example, TrainResponse};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::names::{self, Model, ModelAndCollection};
 use super::{Answer, malformed, unread_json, unreadable};
 use crate::problem::ProblemDetails;
 use crate::workflows::Workflows;
 
 #[derive(Deserialize, ToSchema)]
 pub(super) struct Classify {
+    /// At most 131,072 bytes, and not only spaces.
+    #[schema(min_length = 1, max_length = 131_072, pattern = r"\S")]
     text: String,
     /// `default` by default.
     #[serde(default)]
+    #[schema(max_length = 64, pattern = "^[A-Za-z0-9._-]*$")]
     model_id: String,
     /// `documents` by default.
     #[serde(default)]
+    #[schema(max_length = 64, pattern = "^[A-Za-z0-9_-]*$")]
     collection: String,
     #[serde(default)]
     store: bool,
@@ -34,6 +39,7 @@ pub(super) struct Classified {
     model_id: String,
     /// Present only if the text was stored.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = "uuid")]
     id: Option<String>,
 }
 
@@ -64,12 +70,17 @@ pub(super) async fn classify(
 
 #[derive(Deserialize, ToSchema)]
 pub(super) struct Training {
+    #[schema(min_items = 1)]
     examples: Vec<Labelled>,
 }
 
 #[derive(Deserialize, ToSchema)]
 pub(super) struct Labelled {
+    /// At most 131,072 bytes, and not only spaces.
+    #[schema(min_length = 1, max_length = 131_072, pattern = r"\S")]
     text: String,
+    /// At most 128 bytes, and not only spaces.
+    #[schema(min_length = 1, max_length = 128, pattern = r"\S")]
     label: String,
 }
 
@@ -83,7 +94,7 @@ pub(super) struct Trained {
 
 /// Trains a model with examples: JSON, or CSV with the first line `text,label`.
 #[utoipa::path(post, path = "/models/{id}/train", tag = "models",
-    params(("id" = String, Path)),
+    params(names::Model),
     request_body(content((Training = "application/json"), (String = "text/csv"))),
     responses(
         (status = OK, body = Trained),
@@ -91,7 +102,7 @@ pub(super) struct Trained {
     ))]
 pub(super) async fn train(
     State(workflows): State<Workflows>,
-    Path(id): Path<String>,
+    Path(Model { id }): Path<Model>,
     request: Request,
 ) -> Answer<Json<Trained>> {
     let examples = examples(request).await?;
@@ -101,16 +112,16 @@ pub(super) async fn train(
 
 /// Trains a model with the stored documents that have a text and a label.
 #[utoipa::path(post, path = "/models/{id}/train-from/{collection}", tag = "models",
-    params(("id" = String, Path), ("collection" = String, Path)),
+    params(ModelAndCollection),
     responses(
         (status = OK, body = Trained),
         (status = "default", body = ProblemDetails, content_type = "application/problem+json"),
     ))]
 pub(super) async fn train_from(
     State(workflows): State<Workflows>,
-    Path((model_id, collection)): Path<(String, String)>,
+    Path(ModelAndCollection { id, collection }): Path<ModelAndCollection>,
 ) -> Answer<Json<Trained>> {
-    let trained = workflows.train_from(&collection, &model_id, Default::default());
+    let trained = workflows.train_from(&collection, &id, Default::default());
     Ok(Json(trained.await?.into()))
 }
 

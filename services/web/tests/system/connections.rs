@@ -134,13 +134,22 @@ async fn a_body_that_is_too_large_is_named() {
             .await;
         assert_eq!((answer.0, &answer.1["reason"]), (status, &reason), "{size}");
     }
-    let csv = format!("text,label\n{},x\n", "x".repeat(4 * MIB));
-    let (status, problem) = system
-        .call("POST", "/models/m/train", "text/csv", csv)
-        .await;
-    assert_eq!(
-        (status, &problem["reason"]),
-        (StatusCode::PAYLOAD_TOO_LARGE, &"MESSAGE_TOO_LARGE".into())
-    );
+    // A body of exactly the limit is read; one byte more is not.
+    for (more, status, reason) in [
+        ("", StatusCode::OK, Value::Null),
+        (
+            "x",
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "MESSAGE_TOO_LARGE".into(),
+        ),
+    ] {
+        let rows = format!("{},x\n", "word ".repeat(20_000)).repeat(41);
+        let last = 4 * MIB - "text,label\n,x\n".len() - rows.len();
+        let csv = format!("text,label\n{rows}{}{more},x\n", "x".repeat(last));
+        assert_eq!(csv.len(), 4 * MIB + more.len());
+        let answer = system.call("POST", "/models/m/train", "text/csv", csv);
+        let (got, answer) = answer.await;
+        assert_eq!((got, &answer["reason"]), (status, &reason), "{answer}");
+    }
     system.stop().await;
 }
