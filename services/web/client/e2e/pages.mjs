@@ -244,26 +244,102 @@ await run({
     await page.locator('button[name=discard]').click();
     await page.locator('dialog[open]').waitFor({ state: 'detached' });
   },
-  'the newest documents come first, and an error that stays has no retry': async () => {
-    await visit(page, 'Documents');
-    await page.locator('input[name=filter]').fill('newest');
-    await page.locator('button[name=apply]').click();
-    await page.locator('p.empty').waitFor();
-    for (const text of ['first', 'second', 'third']) {
-      await page.locator('button[name=new]').click();
-      await save(JSON.stringify({ text, label: 'newest' }));
-      await page.locator('dialog[open]').waitFor({ state: 'detached' });
-    }
-    await page.locator('button[name=apply]').click();
-    await rows.nth(2).waitFor();
-    const texts = await rows.locator('.text').allInnerTexts();
-    assert.deepEqual(texts, ['third', 'second', 'first']);
-    await page.locator('input[name=filter]').fill('{"$nothing": 1}');
-    await page.locator('button[name=apply]').click();
-    await page.getByRole('alert').waitFor();
-    assert.equal(await page.getByRole('button', { name: 'Try again' }).count(), 0);
-    await page.locator('button[name=clear]').click();
-  },
+  'the newest documents come first, other orders are a choice, and an error that stays has no retry':
+    async () => {
+      await visit(page, 'Documents');
+      await page.locator('input[name=filter]').fill('newest');
+      await page.locator('button[name=apply]').click();
+      await page.locator('p.empty').waitFor();
+      for (const text of ['first', 'second', 'third']) {
+        await page.locator('button[name=new]').click();
+        await save(JSON.stringify({ text, label: 'newest' }));
+        await page.locator('dialog[open]').waitFor({ state: 'detached' });
+      }
+      await page.locator('button[name=apply]').click();
+      await rows.nth(2).waitFor();
+      const texts = await rows.locator('.text').allInnerTexts();
+      assert.deepEqual(texts, ['third', 'second', 'first']);
+      for (const [order, expected] of [
+        ['text', ['first', 'second', 'third']],
+        ['-text', ['third', 'second', 'first']],
+        ['_id', ['first', 'second', 'third']],
+      ]) {
+        await page.locator('select[name=order]').selectOption(order);
+        await page.waitForURL((url) => url.searchParams.get('order') === order);
+        await count.getByText('Documents: 3', { exact: true }).waitFor();
+        assert.deepEqual(await rows.locator('.text').allInnerTexts(), expected, order);
+      }
+      await page.reload();
+      await count.getByText('Documents: 3', { exact: true }).waitFor();
+      assert.deepEqual(await rows.locator('.text').allInnerTexts(), ['first', 'second', 'third']);
+      await page.locator('select[name=order]').selectOption('-_id');
+      await page.locator('input[name=filter]').fill('{"$nothing": 1}');
+      await page.locator('button[name=apply]').click();
+      await page.getByRole('alert').waitFor();
+      assert.equal(await page.getByRole('button', { name: 'Try again' }).count(), 0);
+      await page.locator('button[name=clear]').click();
+    },
+  'the address has collection, filter and document: for links, reloads and the back button':
+    async () => {
+      const editor = page.locator('textarea[name=json]');
+      const opened = page.locator('dialog[open]');
+      const address = () => Object.fromEntries(new URL(page.url()).searchParams);
+      await visit(page, 'Documents');
+      await choose('many');
+      await page.locator('input[name=filter]').fill('{"text": {"$regex": "^77: "}}');
+      await page.locator('button[name=apply]').click();
+      await count.getByText('Documents: 1', { exact: true }).waitFor();
+      await rows.first().locator('.row').click();
+      await opened.waitFor();
+      const { document, ...others } = address();
+      assert.deepEqual(others, {
+        collection: 'many',
+        filter: '{"text": {"$regex": "^77: "}}',
+        model: 'default',
+      });
+      const shown = async () => {
+        await opened.getByText(document).waitFor();
+        await page.waitForFunction(() =>
+          /77: /.test(globalThis.document.querySelector('[name=json]').value),
+        );
+        await count.getByText('Documents: 1', { exact: true }).waitFor();
+      };
+      await page.reload();
+      await shown();
+      await page.goBack();
+      await opened.waitFor({ state: 'detached' });
+      assert.deepEqual(address(), others);
+      await page.goForward();
+      await shown();
+      // A step back asks about edits too, and keeps the address.
+      await editor.fill('{"a": 1}');
+      await page.goBack();
+      await page.getByText('The changes are not saved.').waitFor();
+      await page.waitForURL((url) => url.searchParams.get('document') === document);
+      await page.locator('button[name=discard]').click();
+      await opened.waitFor({ state: 'detached' });
+      assert.deepEqual(address(), others);
+      // The same link elsewhere, where another collection was used last.
+      const link = page.url();
+      await choose('documents');
+      await page.locator('button[name=clear]').click();
+      await count.getByText(/^Documents: [1-9]/).waitFor();
+      await page.goto(link);
+      await count.getByText('Documents: 1', { exact: true }).waitFor();
+      assert.equal(await page.locator('input[name=filter]').inputValue(), others.filter);
+      assert.equal(await page.locator('input[name=collection]').inputValue(), 'many');
+      await page.locator('button[name=clear]').click();
+      await choose('documents');
+      await count.getByText(/^Documents: [1-9]/).waitFor();
+      // A selection is kept across pages, and the back button undoes it.
+      await visit(page, 'Train');
+      await page.getByText('Uses all documents in “documents”').waitFor();
+      await page.locator('input[name=collection]').fill('other');
+      await page.keyboard.press('Enter');
+      await page.getByText('Uses all documents in “other”').waitFor();
+      await page.goBack();
+      await page.getByText('Uses all documents in “documents”').waitFor();
+    },
   'the keyboard reaches everything': async () => {
     await page.goto(url);
     await page.keyboard.press('Tab');
@@ -277,7 +353,7 @@ await run({
     await page.keyboard.press('Enter');
     await page.getByRole('heading', { level: 1, name: 'Documents' }).waitFor();
     await rows.first().waitFor();
-    await page.locator('button[name=apply]').focus();
+    await page.locator('select[name=order]').focus();
     await page.keyboard.press('Tab');
     assert.match(await page.locator(':focus').getAttribute('class'), /row/);
     await page.keyboard.press('Enter');

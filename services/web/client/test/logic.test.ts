@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { batches, checkCsv, examples } from '../src/app/csv.ts';
 import { dictionaries, fill, pickLanguage } from '../src/app/dictionary.ts';
-import { batch, toFilter } from '../src/app/filter.ts';
+import { batch, isSorted, NEWEST, orders, sorted, toFilter } from '../src/app/filter.ts';
 import { indent, members, parseObject } from '../src/app/json-text.ts';
 import { append, ceiling, path, rates, SPAN, type Sample } from '../src/app/history.ts';
 
@@ -50,7 +50,28 @@ test('batches of results are within the limits of the user, and keep the rest of
     ],
   ];
   for (const [filter, loaded, expected] of cases)
-    assert.equal(batch(filter, 5, loaded), expected, filter);
+    assert.equal(batch(filter, 5, loaded, NEWEST), expected, filter);
+});
+
+test('an order is by age or by a field, unless the filter has its own', () => {
+  const cases: [string, string, string][] = [
+    ['', '-_id', '{"$sort":{"_id":-1}}'],
+    ['', '_id', '{"$sort":{"_id":1}}'],
+    ['{"a" : 1.10}', 'label', '{"a" : 1.10,"$sort":{"label":1,"_id":-1}}'],
+    ['{"$limit":3}', '-say "hi"', '{"$limit":3,"$sort":{"say \\"hi\\"":-1,"_id":-1}}'],
+    ['{"$sort":{"z":1}}', '-label', '{"$sort":{"z":1}}'],
+  ];
+  for (const [filter, order, expected] of cases) {
+    assert.equal(sorted(filter, order), expected, filter);
+    assert.equal(isSorted(filter), filter.includes('$sort'), filter);
+  }
+  assert.equal(
+    batch('{"a":1}', 5, 5, '-b'),
+    '{"a":1,"$limit":5,"$skip":5,"$sort":{"b":-1,"_id":-1}}',
+  );
+  assert.deepEqual(orders(['{"b":1,"a.b":2,"$c":3,"_id":4}', 'no', '{"a":1}'], '-z'), [
+    ...['-_id', '_id', 'a', '-a', 'b', '-b', 'z', '-z'],
+  ]);
 });
 
 /** Texts of JSON objects as people and programs write them; the same ones in each run. */
@@ -97,7 +118,7 @@ test('texts of documents and filters are never rewritten', () => {
       text,
     );
     assert.equal(
-      dense(batch(text, 5, 0)),
+      dense(batch(text, 5, 0, NEWEST)),
       dense(text).replace(/}$/, `${dense(text) === '{}' ? '' : ','}"$limit":5,"$sort":{"_id":-1}}`),
       text,
     );

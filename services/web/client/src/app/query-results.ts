@@ -4,7 +4,7 @@
  */
 import { DestroyRef, Injectable, inject, signal } from '@angular/core';
 import { Calls, NO_DEADLINE } from './calls';
-import { batch } from './filter';
+import { batch, NEWEST, type Order } from './filter';
 import { Problem } from './problem';
 import type { StoredDocument } from './stored';
 
@@ -24,6 +24,7 @@ export class QueryResults {
   private readonly calls = inject(Calls);
   private collection = '';
   private filter = '';
+  private order = NEWEST;
   /** How many of the query's results are loaded. */
   private loaded = 0;
   /** Shown in addition to the loaded results. */
@@ -35,10 +36,19 @@ export class QueryResults {
   }
 
   /** Runs a new query, and drops the results of the previous one. */
-  run(collection: string, filter: string): void {
-    [this.collection, this.filter] = [collection, filter];
+  run(collection: string, filter: string, order: Order): void {
+    [this.collection, this.filter, this.order] = [collection, filter, order];
     this.documents.set([]);
     this.reload();
+  }
+
+  /** Shows nothing: there is no query. */
+  clear(): void {
+    this.stop.abort();
+    this.documents.set([]);
+    this.more.set(false);
+    this.problem.set(null);
+    this.busy.set(false);
   }
 
   /** Repeats the query; the previous results stay until the first new ones arrive. */
@@ -99,7 +109,7 @@ export class QueryResults {
 
   private async stream(before: readonly StoredDocument[], signal: AbortSignal): Promise<void> {
     // One extra result shows whether there are more.
-    const query = batch(this.filter, BATCH + 1, this.loaded);
+    const query = batch(this.filter, BATCH + 1, this.loaded, this.order);
     const results = this.calls.documents.query(
       { collection: this.collection, query },
       { signal, timeoutMs: NO_DEADLINE },

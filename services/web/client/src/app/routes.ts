@@ -6,6 +6,9 @@ export const routes: Routes = [
   {
     path: 'documents',
     loadComponent: () => import('./pages/documents').then((page) => page.DocumentsPage),
+    // Edits in the open document may not be lost by leaving it.
+    canDeactivate: [(page: { mayLeave(): boolean }) => page.mayLeave()],
+    runGuardsAndResolvers: 'pathParamsOrQueryParamsChange',
   },
   {
     path: 'classify',

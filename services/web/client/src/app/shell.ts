@@ -1,8 +1,15 @@
 /** The frame of every page: navigation, language, the selected collection and model, and the state of the connection. */
 import { Component, type ElementRef, computed, inject, viewChild } from '@angular/core';
 import { takeUntilDestroyed } from '@angular/core/rxjs-interop';
-import { NavigationEnd, Router, RouterLink, RouterLinkActive, RouterOutlet } from '@angular/router';
-import { filter, skip } from 'rxjs';
+import {
+  type IsActiveMatchOptions,
+  NavigationEnd,
+  Router,
+  RouterLink,
+  RouterLinkActive,
+  RouterOutlet,
+} from '@angular/router';
+import { distinctUntilChanged, filter, map, skip } from 'rxjs';
 import { Collections } from './collections';
 import { languages, names } from './dictionary';
 import { Live } from './live';
@@ -27,9 +34,10 @@ import { Translator } from './translator';
             @for (page of pages; track page.path) {
               <a
                 [routerLink]="page.path"
+                [queryParams]="{ collection: settings.collection(), model: settings.model() }"
                 routerLinkActive="current"
                 ariaCurrentWhenActive="page"
-                [routerLinkActiveOptions]="{ exact: true }"
+                [routerLinkActiveOptions]="samePath"
               >
                 <svg viewBox="0 0 20 20" width="20" height="20" aria-hidden="true">
                   <path [attr.d]="page.icon" />
@@ -114,6 +122,12 @@ export class Shell {
   protected readonly t = this.translator.t;
   protected readonly languages = languages;
   protected readonly names = names;
+  protected readonly samePath: IsActiveMatchOptions = {
+    paths: 'exact',
+    queryParams: 'ignored',
+    matrixParams: 'ignored',
+    fragment: 'ignored',
+  };
   protected readonly pages = [
     { path: '/', name: 'nav.overview', icon: 'M3 9l7-6 7 6v8h-5v-5H8v5H3z' },
     {
@@ -129,7 +143,11 @@ export class Shell {
   private readonly router = inject(Router);
 
   constructor() {
-    const arrived = this.router.events.pipe(filter((event) => event instanceof NavigationEnd));
+    const arrived = this.router.events.pipe(
+      filter((event) => event instanceof NavigationEnd),
+      map((event) => event.urlAfterRedirects.split('?')[0]),
+      distinctUntilChanged(),
+    );
     // The first page keeps the browser's focus; later pages get it, so that screen readers announce them.
     arrived.pipe(skip(1), takeUntilDestroyed()).subscribe(() => this.focusMain());
   }
@@ -155,7 +173,7 @@ export class Shell {
   protected choose(event: Event, what: 'collection' | 'model'): void {
     const field = event.target as HTMLInputElement;
     const name = field.value.trim();
-    if (name) this.settings[what].set(name);
+    if (name) this.settings.choose(what, name);
     field.value = this.settings[what]();
   }
 

@@ -1,18 +1,24 @@
-/** Lists, filters, creates, edits and deletes stored documents. */
+/**
+ * Lists, filters, creates, edits and deletes stored documents. The address has the filter, the order and the open
+ * document, which change only by navigation.
+ */
 import {
   Component,
   type ElementRef,
   computed,
   effect,
   inject,
+  linkedSignal,
   signal,
   untracked,
   viewChild,
 } from '@angular/core';
+import { toSignal } from '@angular/core/rxjs-interop';
+import { ActivatedRoute, Router } from '@angular/router';
 import { Calls } from '../calls';
 import { Collections } from '../collections';
 import { type Key } from '../dictionary';
-import { toFilter } from '../filter';
+import { isSorted, NEWEST, OLDEST, orders, toFilter, type Order } from '../filter';
 import { QueryResults } from '../query-results';
 import { DocumentList } from '../parts/document-list';
 import { Editor } from '../parts/editor';
@@ -21,6 +27,9 @@ import { Problem } from '../problem';
 import { Settings } from '../settings';
 import { Translator } from '../translator';
 import { preview, type StoredDocument } from '../stored';
+
+/** The number of documents whose fields can be sorted by. */
+const SAMPLED = 50;
 
 @Component({
   imports: [DocumentList, Editor, ProblemNote],
@@ -41,7 +50,7 @@ import { preview, type StoredDocument } from '../stored';
         <button
           type="button"
           [attr.aria-pressed]="name === settings.collection()"
-          (click)="settings.collection.set(name)"
+          (click)="settings.choose('collection', name)"
         >
           {{ name }}
         </button>
@@ -67,6 +76,20 @@ import { preview, type StoredDocument } from '../stored';
           {{ t('list.clear') }}
         </button>
       }
+      <label class="field order">
+        <span>{{ t('list.order') }}</span>
+        <select
+          name="order"
+          [disabled]="ordered()"
+          (change)="go({ order: $any($event.target).value })"
+        >
+          @for (choice of orders(); track choice) {
+            <option [value]="choice" [selected]="choice === order()">
+              {{ orderName(choice) }}
+            </option>
+          }
+        </select>
+      </label>
       <p id="filter-hint" class="quiet" [class.wrong]="wrong()">
         {{ wrong() ? t('list.notjson') : t('list.hint', { example: example }) }}
       </p>
@@ -95,7 +118,7 @@ import { preview, type StoredDocument } from '../stored';
           [documents]="results.documents()"
           [label]="t('list.title')"
           [busy]="results.busy()"
-          (opened)="editor().open($event)"
+          (opened)="go({ document: $event })"
           (deleted)="askDelete($event)"
         />
         @if (results.more()) {
@@ -105,7 +128,7 @@ import { preview, type StoredDocument } from '../stored';
             </button>
           </div>
         }
-      } @else if (!results.busy() && !results.problem()) {
+      } @else if (!results.busy() && !results.problem() && !wrong()) {
         <p class="empty">
           {{ t(filter() ? 'list.nomatch' : 'list.empty') }}
           @if (!filter()) {
@@ -117,7 +140,7 @@ import { preview, type StoredDocument } from '../stored';
       }
     </section>
 
-    <app-editor (created)="created($event)" (saved)="saved($event)" />
+    <app-editor (created)="created($event)" (saved)="saved($event)" (closed)="closed()" />
 
     <dialog #confirm aria-labelledby="delete-title" (close)="toDelete.set(null)">
       <form class="stack" (submit)="$event.preventDefault(); remove()">
@@ -141,6 +164,8 @@ import { preview, type StoredDocument } from '../stored';
 })
 export class DocumentsPage {
   private readonly calls = inject(Calls);
+  private readonly route = inject(ActivatedRoute);
+  private readonly router = inject(Router);
   protected readonly collections = inject(Collections);
   protected readonly results = inject(QueryResults);
   protected readonly settings = inject(Settings);
@@ -151,9 +176,22 @@ export class DocumentsPage {
   private readonly confirm = viewChild.required<ElementRef<HTMLDialogElement>>('confirm');
 
   protected readonly example = '{"confidence": {"$lt": 0.5}}';
-  protected readonly typed = signal('');
-  protected readonly filter = signal('');
-  protected readonly wrong = signal(false);
+  private readonly address = toSignal(this.route.queryParamMap, { requireSync: true });
+  private readonly wanted = computed(() => this.address().get('filter') ?? '');
+  private readonly document = computed(() => this.address().get('document'));
+  protected readonly filter = computed(() => toFilter(this.wanted()));
+  protected readonly order = computed(() => this.address().get('order') ?? NEWEST);
+  /** Whether the filter has an order of its own. */
+  protected readonly ordered = computed(() => isSorted(this.filter() ?? ''));
+  protected readonly orders = computed(() => {
+    const texts = this.results.documents().slice(0, SAMPLED);
+    return orders(
+      texts.map(({ data }) => data),
+      this.order(),
+    );
+  });
+  protected readonly typed = linkedSignal(this.wanted);
+  protected readonly wrong = linkedSignal(() => this.filter() === null);
   protected readonly notice = signal<Key | null>(null);
   protected readonly toDelete = signal<StoredDocument | null>(null);
   protected readonly deleting = signal(false);
@@ -169,19 +207,46 @@ export class DocumentsPage {
     void this.collections.refresh();
     effect(() => {
       const [collection, filter] = [this.settings.collection(), this.filter()];
+      const order = this.order();
       untracked(() => {
         this.notice.set(null);
-        this.results.run(collection, filter);
+        if (filter === null) this.results.clear();
+        else this.results.run(collection, filter, order);
       });
+    });
+    effect(() => {
+      const document = this.document();
+      untracked(() => (document ? void this.editor().open(document) : this.editor().close()));
     });
   }
 
+  /** Whether the page, or the open document, can be left without losing edits; otherwise asks about them. */
+  mayLeave(): boolean {
+    return this.editor().mayClose();
+  }
+
+  protected orderName(order: Order): string {
+    if (order === NEWEST) return this.t('list.newest');
+    if (order === OLDEST) return this.t('list.oldest');
+    const descending = order.startsWith('-');
+    const field = descending ? order.slice(1) : order;
+    return this.t(descending ? 'list.descending' : 'list.ascending', { field });
+  }
+
+  protected go(queryParams: Partial<Record<'filter' | 'order' | 'document', string | null>>): void {
+    void this.router.navigate([], { queryParams, queryParamsHandling: 'merge' });
+  }
+
+  protected closed(): void {
+    if (this.document()) this.go({ document: null });
+  }
+
   protected apply(): void {
-    const filter = toFilter(this.typed());
-    this.wrong.set(filter === null);
-    if (filter === null) return;
-    if (filter === this.filter()) this.results.reload();
-    this.filter.set(filter);
+    const filter = this.typed().trim();
+    this.wrong.set(toFilter(filter) === null);
+    if (this.wrong()) return;
+    if (filter === this.wanted()) this.results.reload();
+    else this.go({ filter: filter || null });
   }
 
   protected created(document: StoredDocument): void {

@@ -17,7 +17,7 @@ import { ProblemNote } from './problem';
       aria-labelledby="editor-title"
       (keydown.escape)="$event.preventDefault(); leave()"
       (cancel)="$event.preventDefault(); leave()"
-      (close)="problem.set(null)"
+      (close)="problem.set(null); closed.emit()"
     >
       <form class="stack" (submit)="$event.preventDefault(); save()">
         <h2 id="editor-title">{{ t(id() === null ? 'editor.new' : 'editor.edit') }}</h2>
@@ -73,6 +73,7 @@ import { ProblemNote } from './problem';
 export class Editor {
   readonly created = output<StoredDocument>();
   readonly saved = output<StoredDocument>();
+  readonly closed = output();
   private readonly documents = inject(Calls).documents;
   private readonly settings = inject(Settings);
   private readonly dialog = viewChild.required<ElementRef<HTMLDialogElement>>('dialog');
@@ -124,11 +125,17 @@ export class Editor {
 
   /** Closes the dialog, but asks first if there are edits. Without an answer, the edits stay. */
   protected leave(): void {
-    if (this.json() === this.original) this.close();
-    else this.leaving.set(true);
+    if (this.mayClose()) this.close();
   }
 
-  protected close(): void {
+  /** Whether no edits would be lost; otherwise asks about them. */
+  mayClose(): boolean {
+    const edited = this.dialog().nativeElement.open && this.json() !== this.original;
+    this.leaving.set(edited);
+    return !edited;
+  }
+
+  close(): void {
     this.dialog().nativeElement.close();
   }
 
@@ -138,7 +145,8 @@ export class Editor {
     this.valid.set(true);
     this.leaving.set(false);
     this.problem.set(null);
-    this.dialog().nativeElement.showModal();
+    const dialog = this.dialog().nativeElement;
+    if (!dialog.open) dialog.showModal();
   }
 
   private async attempt(step: () => Promise<void>): Promise<void> {
