@@ -9,8 +9,8 @@ from ai import NEWS, a_model
 from checks import DEADLINE_EXCEEDED, TIMEOUT, UNAVAILABLE, at_once, refused
 
 AI, WEB = "ai-server", "web-server"
-# A dependency's name is the first label of its host: these two show which one an error names.
-DATABASE_HOST, AI_HOST = "127.0.0.1", "localhost"
+# An address, and `localhost`, are not names of services: errors have these.
+DATABASE = "database-server"
 
 
 def checks() -> dict:
@@ -27,7 +27,7 @@ class Three:
     def __init__(self, services):
         self.database = services.database()
         self.ai_server = services.ai(self.database.url)
-        web = services.web(self.database.url, f"http://{AI_HOST}:{self.ai_server.port}")
+        web = services.web(self.database.url, f"http://localhost:{self.ai_server.port}")
         self.ai = services.ai_client(self.ai_server)
         self.business = services.business_client(web, self.database)
         self.model = self.business.model
@@ -73,7 +73,7 @@ def a_stopped_database(services):
     three = Three(services)
     three.database.end(signal.SIGKILL)
     calls = [*three.without_database(), (AI, lambda: three.classify(a_model()))]
-    all_refused(UNAVAILABLE, "DEPENDENCY_UNREACHABLE", DATABASE_HOST, calls)
+    all_refused(UNAVAILABLE, "DEPENDENCY_UNREACHABLE", DATABASE, calls)
     uploaded = three.upload()
     assert [one.failure.code for one in uploaded.failures] == [UNAVAILABLE.value[0]], uploaded
     assert three.ingest().failure.code == UNAVAILABLE.value[0]
@@ -88,7 +88,7 @@ def a_database_that_hangs(services):
     for _ in range(10):
         assert three.classify(three.model).label == "sport"
         time.sleep(1)
-    all_refused(DEADLINE_EXCEEDED, "DEPENDENCY_TOO_SLOW", DATABASE_HOST, three.without_database())
+    all_refused(DEADLINE_EXCEEDED, "DEPENDENCY_TOO_SLOW", DATABASE, three.without_database())
     three.database.send(signal.SIGCONT)
     assert three.store().id
 
@@ -102,6 +102,6 @@ def a_stopped_ai_service(services):
         (WEB, three.store),
         (WEB, lambda: three.business.learn(model_id=three.model, examples=example)),
     ]
-    all_refused(UNAVAILABLE, "DEPENDENCY_UNREACHABLE", AI_HOST, calls)
+    all_refused(UNAVAILABLE, "DEPENDENCY_UNREACHABLE", AI, calls)
     assert three.ingest().failure.code == UNAVAILABLE.value[0]
     assert three.upload().stored == 1

@@ -51,7 +51,7 @@ impl Config {
     /// Reads `AI_DATABASE` and the settings of every service.
     pub fn from_settings(mut settings: Settings) -> Result<Self, ConfigError> {
         let service = settings.service();
-        let database = settings.dependency("AI_DATABASE");
+        let database = settings.dependency("AI_DATABASE", "database-server");
         settings.finish(|| {
             Some(Self {
                 service: service?,

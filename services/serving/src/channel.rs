@@ -44,7 +44,7 @@ type Described = fn(transport::Error) -> Status;
 /// Another service that this one calls.
 #[derive(Debug, Clone)]
 pub struct Dependency {
-    /// The first label of the URL's host.
+    /// The first label of the URL's host, or another name if that is an address: see [`Dependency::or_named`].
     pub name: String,
     endpoint: Endpoint,
     /// Where to connect, and with which identity; plain text without one.
@@ -119,6 +119,15 @@ impl Dependency {
             endpoint,
             tls,
         })
+    }
+
+    /// The same by this name, if the URL's host names no service: an address, or `localhost`.
+    pub fn or_named(mut self, name: &str) -> Self {
+        let host = self.name.trim_matches(['[', ']']);
+        if host == "localhost" || host.parse::<std::net::IpAddr>().is_ok() {
+            name.clone_into(&mut self.name);
+        }
+        self
     }
 
     /// The same for a collector of traces, which may be called in plain text at any address.

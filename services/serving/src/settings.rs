@@ -167,10 +167,11 @@ impl Settings {
     }
 
     /// Reads the URL of another service. Call it after [`Settings::service`], whose identity the client presents.
-    pub fn dependency(&mut self, key: &str) -> Option<Dependency> {
+    /// The URL may have an address, which names no service: then `name` does.
+    pub fn dependency(&mut self, key: &str, name: &str) -> Option<Dependency> {
         let url = self.required(key, "a URL such as https://name.domain:50051")?;
         match Dependency::new(&url, self.identity.clone(), self.insecure()) {
-            Ok(dependency) => Some(dependency),
+            Ok(dependency) => Some(dependency.or_named(name)),
             Err(fault) => {
                 self.fault(key, &fault);
                 None
@@ -224,10 +225,28 @@ mod tests {
     fn faults(pairs: &[(&str, &str)]) -> Vec<String> {
         let mut settings = Settings::from_pairs(pairs.iter().copied());
         let service = settings.service();
-        let dependency = settings.dependency("AI_DATABASE");
+        let dependency = settings.dependency("AI_DATABASE", "database-server");
         match settings.finish(|| service.zip(dependency)) {
             Ok(_) => Vec::new(),
             Err(ConfigError(faults)) => faults,
+        }
+    }
+
+    #[test]
+    fn a_dependency_is_named_as_a_service_whatever_its_url_has() {
+        for (url, expected) in [
+            ("https://records.pspd.internal:50051", "records"),
+            ("https://10.88.0.10:50051", "database-server"),
+            ("https://127.0.0.1:50051", "database-server"),
+            ("https://[::1]:50051", "database-server"),
+            ("https://localhost:50051", "database-server"),
+        ] {
+            let dependency = Dependency::new(url, None, false).unwrap();
+            assert_eq!(
+                dependency.or_named("database-server").name,
+                expected,
+                "{url}"
+            );
         }
     }
 

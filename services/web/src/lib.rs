@@ -61,8 +61,8 @@ impl Config {
     pub fn from_settings(mut settings: Settings) -> Result<Self, ConfigError> {
         let service = settings.service();
         let http = settings.parsed("WEB_HTTP", "an address such as 0.0.0.0:8080");
-        let database = settings.dependency("WEB_DATABASE");
-        let ai = settings.dependency("WEB_AI");
+        let database = settings.dependency("WEB_DATABASE", "database-server");
+        let ai = settings.dependency("WEB_AI", "ai-server");
         let token = token(&mut settings);
         let hosts = settings
             .optional("WEB_HOSTS")
