@@ -22,7 +22,7 @@ const HEALTH_LIMIT: Duration = Duration::from_secs(3);
 /// Another service, by the client that calls it.
 #[derive(Debug, Clone)]
 pub(crate) struct Backend<C> {
-    name: String,
+    pub(crate) name: String,
     client: C,
     health: HealthClient<Link>,
     pub(crate) deadline: Deadline,

@@ -59,8 +59,13 @@ impl Backends {
         backends
     }
 
+    /// The names of all three services, in the order of their states.
+    pub(crate) fn names(&self) -> [&str; 3] {
+        [&self.database.name, &self.ai.name, &self.own_name]
+    }
+
     /// The state of all three services, this one included.
-    pub(crate) async fn states(&self) -> Vec<BackendState> {
+    pub(crate) async fn states(&self) -> [BackendState; 3] {
         let (database, ai) = tokio::join!(
             self.database.state("database.DatabaseService"),
             self.ai.state("ai.AiService"),
@@ -71,7 +76,7 @@ impl Backends {
             detail: "SERVING".to_owned(),
             milliseconds: 0.0,
         };
-        vec![database, ai, own]
+        [database, ai, own]
     }
 
     pub(crate) async fn create(&self, collection: &str, data: String) -> Result<String, Status> {

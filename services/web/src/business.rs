@@ -1,17 +1,17 @@
 //! `business.BusinessService`: the workflows over gRPC.
 
-use futures::StreamExt as _;
+use futures::{StreamExt as _, stream};
 use pspd_proto::business::business_service_server::BusinessService;
 use pspd_proto::business::{
-    ClassifiedDocument, ClassifyRequest, IngestResult, LearnProgress, LearnRequest,
-    ListCollectionsRequest, ListCollectionsResponse, Summary, SummaryRequest, TrainRequest,
-    TrainResponse, UploadRequest, UploadResponse,
+    ClassifiedDocument, ClassifyRequest, HistoryRequest, HistoryResponse, IngestResult,
+    LearnProgress, LearnRequest, ListCollectionsRequest, ListCollectionsResponse, Summary,
+    SummaryRequest, TrainRequest, TrainResponse, UploadBatchRequest, UploadRequest, UploadResponse,
 };
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::deadline::Deadline;
 use crate::in_trace::{Answers, in_trace};
-use crate::workflows::Workflows;
+use crate::workflows::{DEFAULT_MODEL, Workflows, or};
 
 /// The service over the workflows.
 #[derive(Debug, Clone)]
@@ -59,6 +59,26 @@ impl BusinessService for Business {
         Ok(serving::answer(stored))
     }
 
+    async fn upload_batch(
+        &self,
+        request: Request<UploadBatchRequest>,
+    ) -> Result<Response<UploadResponse>, Status> {
+        let workflows = self.serve(&request);
+        let UploadBatchRequest {
+            collection,
+            documents,
+        } = request.into_inner();
+        let documents = documents.into_iter().enumerate().map(|(position, data)| {
+            Ok(UploadRequest {
+                collection: collection.clone(),
+                data,
+                reference: position.to_string(),
+            })
+        });
+        let stored = workflows.upload(stream::iter(documents)).await?;
+        Ok(serving::answer(stored))
+    }
+
     type IngestStream = Answers<IngestResult>;
 
     async fn ingest(
@@ -102,6 +122,14 @@ impl BusinessService for Business {
     ) -> Result<Response<Answers<Summary>>, Status> {
         let summaries = self.workflows.clone().summaries(request.into_inner());
         Ok(Response::new(in_trace(summaries.map(Ok))))
+    }
+
+    async fn history(
+        &self,
+        request: Request<HistoryRequest>,
+    ) -> Result<Response<HistoryResponse>, Status> {
+        let model = or(request.into_inner().model_id, DEFAULT_MODEL);
+        Ok(serving::answer(self.workflows.history_of(&model)))
     }
 
     async fn list_collections(

@@ -1,7 +1,7 @@
 //! The web server: `business.BusinessService` over mutual TLS, and the client, gRPC-Web and a JSON edge over HTTP.
 //!
 //! [`backends`] calls the other services, each a [`backend`], within a caller's [`deadline`]. [`workflows`],
-//! [`learning`] and [`summary`] combine these calls; [`business`] (gRPC) and [`edge`] (JSON) offer the result, and
+//! [`learning`], [`summary`] and [`history`] combine these calls; [`business`] (gRPC) and [`edge`] (JSON) offer the result, and
 //! [`documents`] forwards the database's own protocol. [`http`] combines the HTTP side, and [`access`] says who may use
 //! it.
 
@@ -16,6 +16,7 @@ mod counts;
 mod deadline;
 mod documents;
 mod edge;
+mod history;
 mod http;
 mod in_trace;
 mod learning;
@@ -133,7 +134,14 @@ pub async fn serve(
     let (name, hosts) = (&config.service.name, config.hosts.clone());
     let services = Services::default();
     let metrics = services.metrics().clone();
-    let routes = http::routes(name, workflows, hosts, access, business.clone(), metrics);
+    let routes = http::routes(
+        name,
+        workflows.clone(),
+        hosts,
+        access,
+        business.clone(),
+        metrics,
+    );
     let services = services
         .with(business)
         .needing(&config.database, "database.DatabaseService")
@@ -142,6 +150,10 @@ pub async fn serve(
         serving::serve(grpc, &config.service, services, shutdown.clone()),
         async {
             http::serve(http, routes, shutdown).await;
+            Ok(())
+        },
+        async {
+            workflows.keep_history().await;
             Ok(())
         },
     )?;

@@ -1,10 +1,10 @@
-//! The live dashboard: a summary of both backends at intervals.
+//! The live dashboard: a summary of both backends at intervals, and its last minutes.
 
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _, stream};
 use jiff::Timestamp;
-use pspd_proto::business::{Summary, SummaryRequest};
+use pspd_proto::business::{HistoryResponse, Summary, SummaryRequest};
 use serving::trace;
 
 use crate::deadline::Deadline;
@@ -28,7 +28,7 @@ impl Workflows {
         }
         let metrics = metrics.ok();
         Summary {
-            backends: states,
+            backends: states.into(),
             documents: counts.as_ref().map(|counts| counts.documents),
             documents_by_label: counts
                 .map(|counts| counts.by_label.clone())
@@ -59,5 +59,16 @@ impl Workflows {
             context.clone().scope(summary)
         });
         summaries.take_until(stopped)
+    }
+
+    /// Keeps the history until the service stops.
+    pub(crate) async fn keep_history(&self) {
+        let sampling = self.history.keep(&self.own, DEFAULT_MODEL);
+        self.shutdown.run_until_cancelled(sampling).await;
+    }
+
+    /// The last minutes of a model and of the services.
+    pub(crate) fn history_of(&self, model: &str) -> HistoryResponse {
+        self.history.response(self.own.names(), model)
     }
 }

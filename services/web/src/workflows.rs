@@ -17,6 +17,7 @@ use crate::backends::Backends;
 use crate::catalog::Catalog;
 use crate::counts::Counter;
 use crate::deadline::Deadline;
+use crate::history::History;
 
 pub(crate) const DEFAULT_COLLECTION: &str = "documents";
 pub(crate) const DEFAULT_MODEL: &str = "default";
@@ -33,6 +34,7 @@ pub(crate) struct Workflows {
     pub(crate) shutdown: CancellationToken,
     pub(crate) counter: Counter,
     pub(crate) catalog: Catalog,
+    pub(crate) history: History,
     /// The backends without a caller's deadline, for work that outlives a call.
     pub(crate) own: Arc<Backends>,
 }
@@ -45,6 +47,7 @@ impl Workflows {
             shutdown,
             counter: Counter::default(),
             catalog: Catalog::default(),
+            history: History::default(),
         }
     }
 

@@ -1,10 +1,22 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { batches, checkCsv, examples } from '../src/app/csv.ts';
+import { batches } from '../src/app/batches.ts';
+import { checkCsv, examples } from '../src/app/csv.ts';
 import { dictionaries, fill, pickLanguage } from '../src/app/dictionary.ts';
+import { formatOf, read, write } from '../src/app/exchange.ts';
 import { batch, isSorted, NEWEST, orders, sorted, toFilter } from '../src/app/filter.ts';
 import { indent, members, parseObject } from '../src/app/json-text.ts';
-import { append, ceiling, path, rates, SPAN, type Sample } from '../src/app/history.ts';
+import {
+  append,
+  ceiling,
+  path,
+  rates,
+  scale,
+  span,
+  SPAN,
+  timeline,
+  type Sample,
+} from '../src/app/history.ts';
 
 test('training data is checked before it is sent', () => {
   const cases: [string, ReturnType<typeof checkCsv>][] = [
@@ -142,9 +154,59 @@ test('examples are cut into batches that fit into a call', () => {
     { text: 'c', label: 'y' },
   ]);
   const long = { text: 'x'.repeat(300_000), label: 'x' };
-  const sizes = [...batches([long, long, all[0]!, long])].map((batch) => batch.length);
+  const sizeOf = ({ text }: { text: string }): number => text.length;
+  const sizes = [...batches([long, long, all[0]!, long], sizeOf)].map((batch) => batch.length);
   assert.deepEqual(sizes, [1, 2, 1]);
-  assert.deepEqual([...batches([])], []);
+  assert.deepEqual([...batches([], sizeOf)], []);
+  assert.deepEqual([...batches([1, 2, 3, 4, 5], () => 1, 2)], [[1, 2], [3, 4], [5]]);
+});
+
+test('what is exported as JSON Lines is the same text when it is uploaded', () => {
+  const texts = [...objectTexts(500)];
+  const file = write('jsonl', texts).join('');
+  const lines = read('jsonl', file);
+  assert.equal(lines.length, texts.length);
+  lines.forEach((line, index) => {
+    assert.ok('data' in line, JSON.stringify(line));
+    assert.equal(line.line, index + 1);
+    assert.equal(line.data, texts[index]!.replace(/[\r\n]+/g, ' ').trim());
+  });
+});
+
+test('what is exported as CSV has the same values when it is uploaded, digit by digit', () => {
+  const texts = [
+    '{"text":"a, \\"b\\"\\nc","n":12345678901234567,"x":1.10,"label":"12"}',
+    '{"n":12345678901234567890123,"list":[1.0,{"a":"b"}],"text":"","label":"true"}',
+    '{"label":" space ","text":"\\"quoted\\"","x":null,"yes":true}',
+    '{"text":"Ünïcode 😀","label":"{"}',
+  ];
+  const file = write('csv', texts).join('');
+  assert.equal(file.split('\r\n')[0], 'text,n,x,label,list,yes');
+  const back = read('csv', file).map((line) => ('data' in line ? line.data : JSON.stringify(line)));
+  const inOrder = (text: string): string[] =>
+    members(text)
+      .map((member) => member.text)
+      .sort();
+  assert.deepEqual(back.map(inOrder), texts.map(inOrder));
+  assert.deepEqual(write('csv', []), ['\r\n']);
+});
+
+test('each bad line of an upload is named with its number', () => {
+  assert.deepEqual(read('jsonl', '\uFEFF{"a":1}\r\n\n[1]\n {"b" : 2.0} \n{"c":'), [
+    { line: 1, data: '{"a":1}' },
+    { line: 3, fault: 'object' },
+    { line: 4, data: '{"b" : 2.0}' },
+    { line: 5, fault: 'object' },
+  ]);
+  assert.deepEqual(read('csv', '\uFEFFa,b\n1,"x\ny"\n2\n,z\n'), [
+    { line: 2, data: '{"a":1,"b":"x\\ny"}' },
+    { line: 4, fault: 'cells' },
+    { line: 5, data: '{"b":"z"}' },
+  ]);
+  assert.deepEqual(read('csv', 'a\n1\n"b\n'), [{ line: 3, fault: 'quote' }]);
+  assert.deepEqual(['A.CSV', 'a.jsonl', 'csv', 'a.ndjson'].map(formatOf), [
+    ...['csv', 'jsonl', 'jsonl', 'jsonl'],
+  ]);
 });
 
 const sample = (time: number, predictions: number | undefined): Sample => ({
@@ -176,6 +238,48 @@ test('a line has a gap where values are missing', () => {
   const box = { from: 0, to: 4, least: 0, most: 1, width: 40, height: 10 };
   assert.equal(path(points, box), 'M0 10L10 0M30 5L40 0');
   assert.deepEqual([0, 0.3, 1, 3, 12, 700].map(ceiling), [1, 0.5, 1, 5, 20, 1000]);
+});
+
+test('the marks of an axis are round, all different, and reach all values', () => {
+  const cases: [number, boolean, number[]][] = [
+    [0, true, [1, 0]],
+    [1, true, [1, 0]],
+    [3, true, [3, 2, 1, 0]],
+    [12, true, [15, 10, 5, 0]],
+    [700, true, [800, 600, 400, 200, 0]],
+    [1, false, [1, 0.5, 0]],
+    [0.3, false, [0.3, 0.2, 0.1, 0]],
+    [0.04, false, [0.04, 0.03, 0.02, 0.01, 0]],
+  ];
+  for (const [most, counted, expected] of cases)
+    assert.deepEqual(scale(most, counted).ticks, expected, `${most}`);
+  for (const language of ['en', 'pt-BR'])
+    for (let most = 1e-4; most < 1e9; most *= 1.07)
+      for (const counted of [true, false]) {
+        const { ticks, digits } = scale(most, counted);
+        const format = new Intl.NumberFormat(language, { maximumFractionDigits: digits });
+        const labels = ticks.map((tick) => format.format(tick));
+        assert.equal(new Set(labels).size, labels.length, `${most}: ${labels}`);
+        assert.ok(
+          ticks.length <= 6 && ticks[0]! >= most && ticks.at(-1) === 0,
+          `${most}: ${labels}`,
+        );
+        if (counted) assert.ok(ticks.every(Number.isInteger), `${most}: ${labels}`);
+      }
+  assert.deepEqual([0, 60_000, 60_001, 200_000, 400_000, SPAN].map(span), [
+    ...[60_000, 60_000, 120_000, 300_000, SPAN, SPAN],
+  ]);
+});
+
+test('a timeline shows each failure of the last minutes, however samples are spaced', () => {
+  const at = (seconds: number, up?: boolean): Sample => ({
+    ...sample(seconds * 1000, undefined),
+    serving: up === undefined ? {} : { db: up },
+  });
+  const samples = [at(-100, false), at(0, true), at(130, true), at(131, false), at(139, true)];
+  samples.push(at(250), at(590, true), at(600, true));
+  assert.deepEqual(timeline(samples, 'db', 10), ['', '', 'down', '', '', '', '', '', '', 'up']);
+  assert.deepEqual(timeline([], 'db', 2), ['', '']);
 });
 
 test('the languages use the same placeholders in each text', () => {

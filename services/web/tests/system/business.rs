@@ -5,7 +5,8 @@ use std::time::Duration;
 use futures::{StreamExt as _, stream};
 use pspd_proto::business::business_service_client::BusinessServiceClient;
 use pspd_proto::business::{
-    LearnRequest, ListCollectionsRequest, Summary, SummaryRequest, UploadRequest, learn_request,
+    HistoryRequest, HistorySample, LearnRequest, ListCollectionsRequest, Summary, SummaryRequest,
+    UploadBatchRequest, UploadRequest, learn_request,
 };
 use serde_json::json;
 use tokio::time::timeout;
@@ -123,5 +124,75 @@ async fn uploaded_documents_are_counted_listed_and_learned() {
         serves(summary) && summary.documents == Some(documents)
     })
     .await;
+    system.stop().await;
+}
+
+/// The texts of numbers are those of the caller, also the ones that no float has.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_is_stored_as_it_is_and_names_what_is_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let system = System::start(&directory.path().join("store.sqlite")).await;
+    let mut business = BusinessServiceClient::new(system.dependency(WEB).connect());
+    let exact = r#"{"z": 12345678901234567, "a": 1.10, "n": 12345678901234567890123}"#;
+    let request = UploadBatchRequest {
+        collection: "batch".to_owned(),
+        documents: ["no json", exact, "[1]"].map(str::to_owned).to_vec(),
+    };
+    let uploaded = business.upload_batch(request).await.unwrap().into_inner();
+    assert_eq!((uploaded.stored, uploaded.failed), (1, 2));
+    let mut failures: Vec<_> = uploaded
+        .failures
+        .into_iter()
+        .map(|failed| (failed.reference, failed.failure.unwrap().code))
+        .collect();
+    failures.sort();
+    let invalid = i32::from(Code::InvalidArgument);
+    assert_eq!(
+        failures,
+        [("0".to_owned(), invalid), ("2".to_owned(), invalid)]
+    );
+    let (_, listed) = system
+        .text("GET", "/collections/batch/documents", String::new())
+        .await;
+    assert!(
+        listed.ends_with(&format!("\"data\":{exact}}}]}}")),
+        "{listed}"
+    );
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_history_is_kept_while_nobody_watches() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut system = System::start(&directory.path().join("store.sqlite")).await;
+    let mut business = BusinessServiceClient::new(system.dependency(WEB).connect());
+    let samples = async |business: &mut BusinessServiceClient<_>, model: &str| {
+        let model_id = model.to_owned();
+        let history = business.history(HistoryRequest { model_id }).await.unwrap();
+        history.into_inner().samples
+    };
+    system.kill(DATABASE);
+    // `other` is sampled from its first question on, `default` always.
+    let (mut other, mut default) = (Vec::new(), Vec::<HistorySample>::new());
+    let sampled = async {
+        while other.is_empty() || !default.iter().any(|sample| !sample.serving[DATABASE]) {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            other = samples(&mut business, "other").await;
+            default = samples(&mut business, "").await;
+        }
+    };
+    timeout(TIMEOUT, sampled).await.unwrap();
+    assert!(default.len() >= other.len());
+    let ages: Vec<_> = default
+        .iter()
+        .map(|sample| sample.age_milliseconds)
+        .collect();
+    assert!(ages.is_sorted_by(|older, newer| older > newer), "{ages:?}");
+    for sample in &default {
+        assert!(
+            sample.serving[WEB] && sample.serving.len() == 3,
+            "{sample:?}"
+        );
+    }
     system.stop().await;
 }

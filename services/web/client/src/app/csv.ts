@@ -82,22 +82,3 @@ export function examples(text: string): readonly Example[] {
     .slice(1)
     .map(({ fields }) => ({ text: fields[0] ?? '', label: (fields[1] ?? '').trim() }));
 }
-
-/** The most characters of a batch: a call may have 4 MiB, and a character may have three bytes. */
-const BATCH = 500_000;
-
-/** Splits examples into batches that fit into one call each. */
-export function* batches(all: readonly Example[]): Generator<Example[]> {
-  let batch: Example[] = [];
-  let size = 0;
-  for (const example of all) {
-    const more = example.text.length + example.label.length;
-    if (batch.length > 0 && size + more > BATCH) {
-      yield batch;
-      [batch, size] = [[], 0];
-    }
-    batch.push(example);
-    size += more;
-  }
-  if (batch.length > 0) yield batch;
-}

@@ -67,6 +67,47 @@ export function ceiling(value: number): number {
   return step * power;
 }
 
+/** The marks of an axis from 0, all different when they are written with `digits` after the point. */
+export interface Scale {
+  /** From the highest to 0. */
+  readonly ticks: readonly number[];
+  readonly digits: number;
+}
+
+/** A scale in round steps for values up to `most`: in whole ones for things that are counted. */
+export function scale(most: number, counted: boolean): Scale {
+  const step = Math.max(ceiling(most / 4), counted ? 1 : 0);
+  const digits = Math.max(0, -Math.floor(Math.log10(step)));
+  const count = Math.max(1, Math.ceil(most / step - 1e-9));
+  const ticks = Array.from({ length: count + 1 }, (_, index) =>
+    Number(((count - index) * step).toFixed(digits)),
+  );
+  return { ticks, digits };
+}
+
+/** The time span of an axis that shows samples of the last `milliseconds`: a round number of minutes. */
+export function span(milliseconds: number): number {
+  const minutes = [1, 2, 5].find((minutes) => minutes * 60_000 >= milliseconds);
+  return minutes ? minutes * 60_000 : SPAN;
+}
+
+/** Whether a service was serving in each part of the last minutes: `down` if it once was not, empty if unknown. */
+export function timeline(
+  samples: readonly Sample[],
+  service: string,
+  parts: number,
+): ('up' | 'down' | '')[] {
+  const end = samples.at(-1)?.time ?? 0;
+  const line = Array.from({ length: parts }, (): 'up' | 'down' | '' => '');
+  for (const { time, serving } of samples) {
+    const state = serving[service];
+    const part = parts - 1 - Math.floor((end - time) / (SPAN / parts));
+    if (state === undefined || part < 0) continue;
+    line[part] = state && line[part] !== 'down' ? 'up' : 'down';
+  }
+  return line;
+}
+
 function round(value: number): number {
   return Math.round(value * 10) / 10;
 }

@@ -7,6 +7,8 @@
 export interface Member {
   readonly name: string;
   readonly text: string;
+  /** The text of its value, such as `1.10`. */
+  readonly json: string;
   readonly value: unknown;
 }
 
@@ -27,10 +29,12 @@ export function members(text: string): Member[] {
   const inner = text.slice(text.indexOf('{') + 1, text.lastIndexOf('}'));
   return split(inner, ',').map((member) => {
     const [name = '', ...value] = split(member, ':');
+    const json = value.join(':').trim();
     return {
       name: JSON.parse(name) as string,
       text: member.trim(),
-      value: JSON.parse(value.join(':')) as unknown,
+      json,
+      value: JSON.parse(json) as unknown,
     };
   });
 }

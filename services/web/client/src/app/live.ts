@@ -62,6 +62,7 @@ export class Live {
     this.state.set('connecting');
     this.problem.set(null);
     this.samples.set([]);
+    void this.recall(model, stop);
     let delay = FIRST_DELAY;
     while (!stop.aborted) {
       const failure = await this.stream(collection, model, stop, () => (delay = FIRST_DELAY));
@@ -71,6 +72,23 @@ export class Live {
       this.record(null);
       await pause(delay * (0.75 + Math.random() / 2), stop);
       delay = Math.min(delay * 2, LONGEST_DELAY);
+    }
+  }
+
+  /** Puts the last minutes, which the server has kept, before the samples of the feed. */
+  private async recall(modelId: string, signal: AbortSignal): Promise<void> {
+    try {
+      const { samples } = await this.calls.business.history({ modelId }, { signal });
+      const now = Date.now();
+      const past = samples.map((kept) =>
+        toSample(now - kept.ageMilliseconds, kept, { ...kept.serving }),
+      );
+      this.samples.update((live) => [
+        ...past.filter(({ time }) => time < (live[0]?.time ?? now)),
+        ...live,
+      ]);
+    } catch {
+      // The history is optional: without it, the charts begin now. The feed shows the error.
     }
   }
 
@@ -113,15 +131,25 @@ export class Live {
   /** Adds a sample; one without values if the feed was lost. */
   private record(summary: Summary | null): void {
     const backends = summary?.backends ?? [];
-    const sample: Sample = {
-      time: Date.now(),
-      accuracy: summary?.modelAccuracy || undefined,
-      predictions: summary?.predictionsMade,
-      confidence: summary?.predictionsMade ? summary.averageConfidence : undefined,
-      serving: Object.fromEntries(backends.map(({ name, serving }) => [name, serving])),
-    };
+    const serving = Object.fromEntries(backends.map(({ name, serving }) => [name, serving]));
+    const sample = toSample(Date.now(), summary ?? {}, serving);
     this.samples.update((samples) => append(samples, sample));
   }
+}
+
+/** A model that has not learned has no accuracy, and without predictions there is no confidence. */
+function toSample(
+  time: number,
+  values: Pick<Partial<Summary>, 'modelAccuracy' | 'predictionsMade' | 'averageConfidence'>,
+  serving: Record<string, boolean>,
+): Sample {
+  return {
+    time,
+    accuracy: values.modelAccuracy || undefined,
+    predictions: values.predictionsMade,
+    confidence: values.predictionsMade ? values.averageConfidence : undefined,
+    serving,
+  };
 }
 
 function pause(ms: number, stop: AbortSignal): Promise<void> {

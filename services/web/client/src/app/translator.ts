@@ -27,8 +27,8 @@ export class Translator {
       share,
     );
 
-  /** A duration in one unit, such as "5 minutes". */
-  readonly unit = (value: number, unit: 'second' | 'minute'): string =>
+  /** A duration in one unit, such as "5 min". */
+  readonly unit = (value: number, unit: 'minute'): string =>
     new Intl.NumberFormat(this.language(), { style: 'unit', unit, unitDisplay: 'short' }).format(
       value,
     );

@@ -18,11 +18,13 @@ import { ActivatedRoute, Router } from '@angular/router';
 import { Calls } from '../calls';
 import { Collections } from '../collections';
 import { type Key } from '../dictionary';
-import { isSorted, NEWEST, OLDEST, orders, toFilter, type Order } from '../filter';
+import { isSorted, NEWEST, OLDEST, orders, sorted, toFilter, type Order } from '../filter';
 import { QueryResults } from '../query-results';
 import { DocumentList } from '../parts/document-list';
 import { Editor } from '../parts/editor';
+import { Export } from '../parts/export';
 import { ProblemNote } from '../parts/problem';
+import { Upload } from '../parts/upload';
 import { Problem } from '../problem';
 import { Settings } from '../settings';
 import { Translator } from '../translator';
@@ -32,7 +34,7 @@ import { preview, type StoredDocument } from '../stored';
 const SAMPLED = 50;
 
 @Component({
-  imports: [DocumentList, Editor, ProblemNote],
+  imports: [DocumentList, Editor, Export, ProblemNote, Upload],
   providers: [QueryResults],
   template: `
     <div class="heading">
@@ -121,6 +123,7 @@ const SAMPLED = 50;
           (opened)="go({ document: $event })"
           (deleted)="askDelete($event)"
         />
+        <app-export [query]="query()" />
         @if (results.more()) {
           <div class="actions end">
             <button type="button" name="more" (click)="results.loadMore()">
@@ -138,6 +141,11 @@ const SAMPLED = 50;
           }
         </p>
       }
+    </section>
+
+    <section class="card stack" aria-labelledby="upload">
+      <h2 id="upload">{{ t('upload.title', { collection: settings.collection() }) }}</h2>
+      <app-upload (uploaded)="uploaded()" />
     </section>
 
     <app-editor (created)="created($event)" (saved)="saved($event)" (closed)="closed()" />
@@ -183,6 +191,8 @@ export class DocumentsPage {
   protected readonly order = computed(() => this.address().get('order') ?? NEWEST);
   /** Whether the filter has an order of its own. */
   protected readonly ordered = computed(() => isSorted(this.filter() ?? ''));
+  /** For all documents that match. */
+  protected readonly query = computed(() => sorted(this.filter() ?? '', this.order()));
   protected readonly orders = computed(() => {
     const texts = this.results.documents().slice(0, SAMPLED);
     return orders(
@@ -252,6 +262,11 @@ export class DocumentsPage {
   protected created(document: StoredDocument): void {
     this.results.add(document);
     this.notice.set('editor.created');
+    void this.collections.refresh();
+  }
+
+  protected uploaded(): void {
+    this.results.reload();
     void this.collections.refresh();
   }
 

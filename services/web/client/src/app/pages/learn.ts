@@ -1,8 +1,9 @@
 /** Trains the model with a CSV file, pasted examples, or stored documents. */
 import { Component, computed, inject, signal } from '@angular/core';
 import type { LearnProgress, TrainResponse } from '../../stubs/business_service_pb';
+import { batches } from '../batches';
 import { Calls, NO_DEADLINE } from '../calls';
-import { batches, checkCsv, examples } from '../csv';
+import { checkCsv, examples } from '../csv';
 import { ProblemNote } from '../parts/problem';
 import { Problem } from '../problem';
 import { Settings } from '../settings';
@@ -153,7 +154,7 @@ export class LearnPage {
   protected learnFromCsv(): Promise<void> {
     const all = examples(this.csv());
     return this.learn(all.length, async (modelId) => {
-      for (const batch of batches(all)) {
+      for (const batch of batches(all, ({ text, label }) => text.length + label.length)) {
         const source = { case: 'examples' as const, value: { examples: batch } };
         const before = this.learned();
         await this.follow(this.business.learn({ modelId, source }, this.options()), before);

@@ -1,14 +1,14 @@
 /** Live charts of the model and the services over the last minutes. */
 import { Component, computed, inject } from '@angular/core';
-import { ceiling, rates, type Point, type Sample } from '../history';
+import { rates, scale, timeline, type Point, type Sample, type Scale } from '../history';
 import { Live } from '../live';
 import { Chart } from '../parts/chart';
 import { ProblemNote } from '../parts/problem';
 import { Settings } from '../settings';
 import { Translator } from '../translator';
 
-/** The number of samples in a service's timeline. */
-const SLOTS = 60;
+/** The number of parts of a service's timeline. */
+const PARTS = 30;
 
 @Component({
   imports: [Chart, ProblemNote],
@@ -26,26 +26,26 @@ const SLOTS = 60;
       <app-chart
         [title]="t('overview.accuracy')"
         [points]="accuracy()"
-        [most]="1"
+        [scale]="share"
         [format]="translator.percent"
       />
       <app-chart
         [title]="t('overview.confidence')"
         [points]="confidence()"
-        [most]="1"
+        [scale]="share"
         [format]="translator.percent"
       />
       <app-chart
         [title]="t('overview.predictions')"
         [points]="predictions()"
-        [most]="most(predictions())"
+        [scale]="scaleOf(predictions(), true)"
         [format]="whole"
       />
       <app-chart
         [title]="t('monitor.rate')"
         [points]="rate()"
-        [most]="most(rate())"
-        [format]="tenths"
+        [scale]="scaleOf(rate(), false)"
+        [format]="perSecond"
       />
     </div>
 
@@ -56,8 +56,8 @@ const SLOTS = 60;
           <li>
             <span>{{ translator.service(timeline.name) }}</span>
             <span class="timeline" aria-hidden="true">
-              @for (slot of timeline.slots; track $index) {
-                <i [class]="slot"></i>
+              @for (part of timeline.parts; track $index) {
+                <i [class]="part"></i>
               }
             </span>
             <span class="count">{{ timeline.share }}</span>
@@ -73,30 +73,28 @@ export class MonitorPage {
   protected readonly translator = inject(Translator);
   protected readonly t = this.translator.t;
   protected readonly whole = (value: number): string => this.translator.number(value);
-  protected readonly tenths = (value: number): string => this.translator.number(value, 1);
+  protected readonly perSecond = (value: number, digits: number): string =>
+    `${this.translator.number(value, digits)}/s`;
+  protected readonly share = scale(1, false);
 
   protected readonly accuracy = this.line(({ accuracy }) => accuracy);
   protected readonly confidence = this.line(({ confidence }) => confidence);
   protected readonly predictions = this.line(({ predictions }) => predictions);
   protected readonly rate = computed(() => rates(this.live.samples()));
 
-  /** Each service's last samples, newest at the right, and its share of serving samples among the known ones. */
+  /** Each service's last minutes, now at the right, and its share of serving samples among the known ones. */
   protected readonly timelines = computed(() => {
     const samples = this.live.samples();
     return this.live.services().map(({ name }) => {
-      const states = samples.map(({ serving }) => serving[name]);
-      const known = states.filter((state) => state !== undefined);
+      const known = samples.map(({ serving }) => serving[name]).filter((up) => up !== undefined);
       const share = known.filter(Boolean).length / Math.max(1, known.length);
-      const slots = Array.from({ length: SLOTS }, (_, slot) => {
-        const state = states[states.length - SLOTS + slot];
-        return state === undefined ? '' : state ? 'up' : 'down';
-      });
-      return { name, slots, share: this.translator.percent(share) };
+      const parts = timeline(samples, name, PARTS);
+      return { name, parts, share: this.translator.percent(share) };
     });
   });
 
-  protected most(points: readonly Point[]): number {
-    return ceiling(Math.max(0, ...points.map(({ value }) => value ?? 0)));
+  protected scaleOf(points: readonly Point[], counted: boolean): Scale {
+    return scale(Math.max(0, ...points.map(({ value }) => value ?? 0)), counted);
   }
 
   private line(value: (sample: Sample) => number | undefined): () => readonly Point[] {

@@ -1,12 +1,10 @@
 /** A line over time. The heading shows the current value; screen readers get a summary as the picture's name. */
 import { Component, computed, inject, input, signal } from '@angular/core';
-import { path, SPAN, type Point } from '../history';
+import { path, span, type Point, type Scale } from '../history';
 import { Translator } from '../translator';
 
 const WIDTH = 600;
 const HEIGHT = 120;
-/** The shortest axis in seconds, so that the first points are not a steep jump. */
-const SHORTEST = 60_000;
 
 @Component({
   selector: 'app-chart',
@@ -18,9 +16,9 @@ const SHORTEST = 60_000;
       </figcaption>
       <div class="plot">
         <div class="scale" aria-hidden="true">
-          <span>{{ format()(most()) }}</span>
-          <span>{{ format()(least() + (most() - least()) / 2) }}</span>
-          <span>{{ format()(least()) }}</span>
+          @for (tick of scale().ticks; track tick) {
+            <span>{{ format()(tick, scale().digits) }}</span>
+          }
         </div>
         <svg
           role="img"
@@ -30,7 +28,7 @@ const SHORTEST = 60_000;
           (pointermove)="point($event)"
           (pointerleave)="pointed.set(null)"
         >
-          @for (y of lines; track y) {
+          @for (y of lines(); track y) {
             <line class="grid" x1="0" [attr.x2]="width" [attr.y1]="y" [attr.y2]="y" />
           }
           <path class="area" [attr.d]="area()" />
@@ -50,20 +48,22 @@ const SHORTEST = 60_000;
 export class Chart {
   readonly title = input.required<string>();
   readonly points = input.required<readonly Point[]>();
-  readonly least = input(0);
-  readonly most = input.required<number>();
-  readonly format = input.required<(value: number) => string>();
+  readonly scale = input.required<Scale>();
+  readonly format = input.required<(value: number, digits: number) => string>();
   protected readonly translator = inject(Translator);
   protected readonly width = WIDTH;
   protected readonly height = HEIGHT;
   protected readonly viewBox = `0 0 ${WIDTH} ${HEIGHT}`;
-  protected readonly lines = [0, HEIGHT / 2, HEIGHT];
+  protected readonly lines = computed(() => {
+    const { ticks } = this.scale();
+    return ticks.map((_, index) => (HEIGHT * index) / (ticks.length - 1));
+  });
   protected readonly pointed = signal<{ x: number; value: number; time: number } | null>(null);
 
   private readonly to = computed(() => this.points().at(-1)?.time ?? 0);
   private readonly from = computed(() => {
-    const first = this.points()[0]?.time ?? 0;
-    return Math.max(this.to() - SPAN, Math.min(first, this.to() - SHORTEST));
+    const first = this.points()[0]?.time ?? this.to();
+    return this.to() - span(this.to() - first);
   });
   private readonly known = computed(() =>
     this.points().flatMap(({ value }) => (value === undefined ? [] : [value])),
@@ -73,8 +73,8 @@ export class Chart {
     path(this.points(), {
       from: this.from(),
       to: this.to(),
-      least: this.least(),
-      most: this.most(),
+      least: 0,
+      most: this.scale().ticks[0] ?? 1,
       width: WIDTH,
       height: HEIGHT,
     }),
@@ -93,30 +93,31 @@ export class Chart {
       .join(''),
   );
 
-  protected readonly ago = computed(() => {
-    const seconds = Math.round((this.to() - this.from()) / 1000);
-    const [value, unit] =
-      seconds < 120 ? [seconds, 'second'] : [Math.round(seconds / 60), 'minute'];
-    return this.translator.unit(value, unit as 'second' | 'minute');
-  });
+  protected readonly ago = computed(() =>
+    this.translator.unit((this.to() - this.from()) / 60_000, 'minute'),
+  );
 
   protected readonly reading = computed(() => {
     const pointed = this.pointed();
     const value = pointed ? pointed.value : this.points().at(-1)?.value;
-    return value === undefined ? '–' : this.format()(value);
+    return value === undefined ? '–' : this.exact(value);
   });
 
   protected readonly summary = computed(() => {
     const known = this.known();
-    const format = this.format();
     if (known.length === 0) return this.translator.t('monitor.nothing', { title: this.title() });
     return this.translator.t('monitor.summary', {
       title: this.title(),
-      last: format(known.at(-1) ?? 0),
-      least: format(Math.min(...known)),
-      most: format(Math.max(...known)),
+      last: this.exact(known.at(-1) ?? 0),
+      least: this.exact(Math.min(...known)),
+      most: this.exact(Math.max(...known)),
     });
   });
+
+  /** A value with one digit more than the marks. */
+  private exact(value: number): string {
+    return this.format()(value, this.scale().digits + 1);
+  }
 
   protected point(event: PointerEvent): void {
     const box = (event.currentTarget as Element).getBoundingClientRect();
