@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, ensure};
 use ipnet::Ipv4Net;
 use pspd_model::definition::{Affect, DomainDefinition, KernelSource};
 use pspd_model::plan::{SavedState, StopMode};
@@ -17,6 +17,7 @@ use crate::boot::Boot;
 use crate::event::Scope;
 use crate::image::{GuestImage, NoCloud};
 use crate::libvirt::{Disk, DiskFormat, Domain, DomainConfig, Error, FwCfg, KernelBoot};
+use crate::reach::Reach;
 use crate::state::{FileIdentity, remove_if_there};
 
 /// How long a guest may take to shut down; pspd's own images take two seconds under emulation.
@@ -28,8 +29,15 @@ pub(super) fn define(
     scope: &Scope,
 ) -> anyhow::Result<()> {
     let config = resolve(world, definition, scope)?;
+    discard_saved_state(world, &definition.name)?;
     world.connection()?.define_domain(&config)?;
     Ok(())
+}
+
+/// Before a definition changes: libvirt would restore the machine of the old one. So no interruption leaves a saved state
+/// beside a definition that it is not of.
+fn discard_saved_state(world: &World, name: &Name) -> anyhow::Result<()> {
+    find(world, name)?.map_or(Ok(()), |domain| Ok(domain.discard_saved_state()?))
 }
 
 /// Looks up what a definition names: the image, the ROM, the keys, the accelerator.
@@ -139,7 +147,7 @@ fn find(world: &World, name: &Name) -> anyhow::Result<Option<Domain>> {
         .domain(&world.spec.name, name.as_str())?)
 }
 
-fn expect(world: &World, name: &Name) -> anyhow::Result<Domain> {
+pub(super) fn expect(world: &World, name: &Name) -> anyhow::Result<Domain> {
     find(world, name)?.ok_or_else(|| {
         anyhow!("the domain `{name}` no longer exists; something undefined it meanwhile")
     })
@@ -153,8 +161,27 @@ pub(super) fn start(world: &World, name: &Name, saved_state: SavedState) -> anyh
         domain.discard_saved_state()?;
     }
     record_disks(world, name, &domain)?;
+    forget_neighbor(world, name)?;
     world.watch_boot(name)?;
     Ok(domain.start()?)
+}
+
+/// The lab may still have the MAC of a guest that had the address before; a guest of another system announces nothing.
+fn forget_neighbor(world: &World, name: &Name) -> anyhow::Result<()> {
+    let Reach::Lab(lab) = world.reach()? else {
+        return Ok(());
+    };
+    let address = world.spec.domains[name].address.to_string();
+    let flushed = lab
+        .enter(["ip", "neigh", "flush", "to", &address])?
+        .output()
+        .context("failed to run `ip`")?;
+    ensure!(
+        flushed.status.success(),
+        "failed to forget who had the address {address}: {}",
+        String::from_utf8_lossy(&flushed.stderr).trim()
+    );
+    Ok(())
 }
 
 /// Records the files that a domain is about to open.
@@ -240,6 +267,7 @@ pub(super) fn resize(
     memory_affects: Affect,
     vcpus: u32,
 ) -> anyhow::Result<()> {
+    discard_saved_state(world, name)?;
     let domain = expect(world, name)?;
     domain.set_memory(memory, memory_affects)?;
     domain.set_vcpus(vcpus)?;

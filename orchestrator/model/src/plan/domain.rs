@@ -21,6 +21,8 @@ pub(super) struct DomainPlanner<'a> {
     pub(super) domain: &'a DomainSpec,
     /// A service that is not SERVING is expected here.
     pub(super) disturbed: bool,
+    /// No guest keeps its interface when its network stops.
+    pub(super) network_stops: bool,
 }
 
 impl<'a> DomainPlanner<'a> {
@@ -36,7 +38,7 @@ impl<'a> DomainPlanner<'a> {
     /// Stops a domain where a change needs that, after those that depend on it.
     pub(super) fn stop(&self, order: &Order, plan: &mut PlanBuilder) {
         let name = &self.domain.name;
-        let Some(reason) = self.reason_to_stop(plan) else {
+        let Some(reason) = self.reason_to_stop() else {
             return;
         };
         let after: Vec<StepId> = order
@@ -71,7 +73,7 @@ impl<'a> DomainPlanner<'a> {
         self.observed()?.defined.as_ref()
     }
 
-    fn power(&self) -> Power {
+    pub(super) fn power(&self) -> Power {
         self.observed().map_or(Power::Off, |domain| domain.power)
     }
 
@@ -132,7 +134,7 @@ impl<'a> DomainPlanner<'a> {
         attached.any(|(_, now)| *now != Attached::Same)
     }
 
-    fn reason_to_stop(&self, plan: &PlanBuilder) -> Option<&'static str> {
+    fn reason_to_stop(&self) -> Option<&'static str> {
         let power = self.power();
         if !power.has_process() {
             return None;
@@ -153,7 +155,7 @@ impl<'a> DomainPlanner<'a> {
             "its data volumes are renamed"
         } else if self.definition_changed() {
             "its definition changed"
-        } else if plan.has(&StepId::StopNetwork) {
+        } else if self.network_stops {
             "the network changes"
         } else if self.grows() {
             "a disk of it grows"
@@ -337,7 +339,8 @@ impl<'a> DomainPlanner<'a> {
         if power.has_process() && !stopped {
             return false;
         }
-        let redefined = plan.has(&self.id(DomainStep::Define));
+        let redefined =
+            plan.has(&self.id(DomainStep::Define)) || plan.has(&self.id(DomainStep::Resize));
         let new_disk = plan.has(&self.id(DomainStep::CreateDisk))
             || self.volume_steps().any(|step| plan.has(&step))
             || self.disk_replaced();
@@ -346,6 +349,13 @@ impl<'a> DomainPlanner<'a> {
         } else {
             SavedState::Restore
         };
+        if saved_state == SavedState::Discard {
+            plan.note(format!(
+                "`{}` boots instead of continuing from its saved memory, which no longer fits: its definition or its disks \
+                 changed",
+                self.domain.name
+            ));
+        }
         let reason = match power {
             _ if stopped => "it was stopped for the change",
             Power::Saved if redefined => "its saved state is of another definition",

@@ -1,18 +1,15 @@
 //! The plan that brings a host to the state of a spec.
 
 use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, SocketAddr};
 
 use super::builder::PlanBuilder;
-use super::digest::network_digest;
 use super::domain::DomainPlanner;
 use super::order::Order;
 use super::remove::SystemDisk;
-use super::{Action, Plan, PlanError, StepId, left, remove, rename};
-use crate::definition::{NetworkDefinition, NetworkHost, Ownership};
+use super::{Action, Plan, PlanError, StepId, left, network, ports, remove, rename};
 use crate::intent::{Intent, PowerIntent};
 use crate::observed::{LabState, Observed};
-use crate::spec::{Mac, Name, Spec};
+use crate::spec::{Name, Spec};
 
 const ORPHAN: &str = "no longer in the topology";
 
@@ -59,7 +56,7 @@ fn converge(
     if matches!(observed.lab, LabState::Absent | LabState::Stopped) {
         plan.add(Action::StartLab, "it is not running");
     }
-    publish(spec, observed, &mut plan);
+    let moving = ports::plan(spec, observed, &mut plan);
     remove_orphans(spec, observed, &mut plan);
     for (name, image) in &observed.images {
         if !image.cached {
@@ -68,7 +65,7 @@ fn converge(
         }
     }
     roms(spec, observed, &mut plan);
-    network(spec, observed, &mut plan);
+    let network = network::change(spec, observed);
     let order = Order::of(spec);
     let disturbed = disturbed(intent, &order);
     let planner = |name: &Name| DomainPlanner {
@@ -77,6 +74,7 @@ fn converge(
         observed,
         domain: &spec.domains[name],
         disturbed: disturbed.contains(name),
+        network_stops: network.stops.is_some(),
     };
     let names: Vec<&Name> = order
         .dependencies_first
@@ -89,6 +87,8 @@ fn converge(
     for name in names.iter().rev() {
         planner(name).stop(&order, &mut plan);
     }
+    network::plan(spec, observed, &network, &mut plan);
+    ports::publish_moving(moving, &mut plan);
     rename::plan(spec, observed, &mut plan)?;
     left::note(spec, observed, &mut plan);
     for name in &names {
@@ -155,45 +155,6 @@ fn keys(observed: &Observed, plan: &mut PlanBuilder) {
     }
 }
 
-/// Ports come first: one that is in use should fail before anything boots.
-fn publish(spec: &Spec, observed: &Observed, plan: &mut PlanBuilder) {
-    let wanted: Vec<(&Name, SocketAddr, SocketAddr)> = spec
-        .domains
-        .values()
-        .flat_map(|domain| {
-            domain.publish.iter().map(move |publish| {
-                let guest = SocketAddr::from((domain.address, publish.guest_port));
-                (&domain.name, publish.host, guest)
-            })
-        })
-        .collect();
-    let pairs: BTreeSet<(SocketAddr, SocketAddr)> = wanted
-        .iter()
-        .map(|(_, host, guest)| (*host, *guest))
-        .collect();
-    for (host, guest) in &observed.published {
-        if !pairs.contains(&(*host, *guest)) {
-            plan.add(
-                Action::Unpublish { host: *host },
-                "the topology does not publish it",
-            );
-        }
-    }
-    for (domain, host, guest) in wanted {
-        if observed.published.get(&host) != Some(&guest) {
-            let domain = domain.clone();
-            let action = Action::Publish {
-                domain,
-                host,
-                guest,
-            };
-            plan.add(action, "it is not published")
-                .if_planned(StepId::StartLab)
-                .if_planned(StepId::Unpublish(host));
-        }
-    }
-}
-
 /// Domains with the same firmware share one ROM.
 fn roms(spec: &Spec, observed: &Observed, plan: &mut PlanBuilder) {
     for (name, domain) in &spec.domains {
@@ -231,76 +192,4 @@ fn remove_orphans(spec: &Spec, observed: &Observed, plan: &mut PlanBuilder) {
     }
     let keep = |name: &Name| spec.domains.contains_key(name);
     remove::delete_left_disks(observed, keep, &[], ORPHAN, plan);
-}
-
-fn network(spec: &Spec, observed: &Observed, plan: &mut PlanBuilder) {
-    let digest = network_digest(spec);
-    let current = observed.network.as_ref();
-    let owner = current.and_then(|network| network.owner.as_ref());
-    let same = owner.is_some_and(|owner| owner.digest == digest);
-    let same_hosts = current.is_some_and(|network| network.hosts == hosts(spec));
-    let active = current.is_some_and(|network| network.active);
-    if !(same && same_hosts) {
-        let reason = match (current, same) {
-            (None, _) => "it is not defined",
-            (Some(_), false) => "its addresses or its DNS domain changed",
-            (Some(_), true) => "its guests changed",
-        };
-        // Guests are added and removed live; any other change needs a restart of the network.
-        if active && !same {
-            plan.add(Action::StopNetwork, reason)
-                .if_planned(StepId::StartLab);
-        }
-        let action = Action::DefineNetwork {
-            digest: digest.clone(),
-            fresh: current.is_none(),
-            definition: definition(
-                spec,
-                Ownership {
-                    deployment: spec.name.clone(),
-                    digest,
-                },
-            ),
-        };
-        plan.add(action, reason)
-            .if_planned(StepId::StartLab)
-            .if_planned(StepId::StopNetwork);
-    }
-    if !(same && active) {
-        let reason = if current.is_none() {
-            "it is new"
-        } else {
-            "it is not active"
-        };
-        plan.add(Action::StartNetwork, reason)
-            .if_planned(StepId::StartLab)
-            .if_planned(StepId::DefineNetwork);
-    } else if current.is_some_and(|network| !network.dns) {
-        plan.add(Action::RestoreDns, "it does not answer")
-            .if_planned(StepId::DefineNetwork);
-    }
-}
-
-fn definition(spec: &Spec, ownership: Ownership) -> NetworkDefinition {
-    let hosts = spec.domains.values().map(|domain| NetworkHost {
-        name: domain.name.clone(),
-        mac: domain.mac,
-        address: domain.address,
-    });
-    NetworkDefinition {
-        name: spec.network.name.clone(),
-        ownership,
-        cidr: spec.network.cidr,
-        gateway: spec.network.gateway,
-        domain: spec.network.domain.clone(),
-        hosts: hosts.collect(),
-    }
-}
-
-/// The guests that a network gives names and addresses to.
-pub(super) fn hosts(spec: &Spec) -> BTreeSet<(Name, Mac, Ipv4Addr)> {
-    spec.domains
-        .values()
-        .map(|domain| (domain.name.clone(), domain.mac, domain.address))
-        .collect()
 }

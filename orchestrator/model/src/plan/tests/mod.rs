@@ -1,5 +1,6 @@
 //! Golden plans, and properties over many topologies and half-finished runs.
 
+mod addresses;
 mod disks;
 mod down;
 mod export;
@@ -130,6 +131,7 @@ fn nothing(spec: &Spec) -> World {
     World {
         observed,
         intent: Intent::default(),
+        held: BTreeMap::new(),
     }
 }
 
@@ -352,7 +354,7 @@ fn a_domain_that_left_the_topology_goes() {
     d1/stop after [d1/gather]: no longer in the topology
     d1/undefine after [d1/stop]: no longer in the topology
     d1/delete-disk after [d1/undefine]: no longer in the topology
-    network/define after []: its guests changed
+    network/define after [d1/stop unpublish/127.0.0.1:9001]: its guests changed
     ");
 }
 

@@ -1,5 +1,7 @@
 //! A pure model of execution: what `Observed` and `Intent` become when a plan's steps are taken.
 
+use std::net::{Ipv4Addr, SocketAddr};
+
 use super::*;
 use crate::definition::Affect;
 use crate::observed::*;
@@ -9,6 +11,8 @@ use crate::observed::*;
 pub(super) struct World {
     pub observed: Observed,
     pub intent: Intent,
+    /// The MAC and the address of each domain that was started, while it runs.
+    pub held: BTreeMap<Name, (Mac, Ipv4Addr)>,
 }
 
 /// The certificate that a renewal makes of one.
@@ -118,6 +122,7 @@ impl World {
             Action::Define {
                 domain, definition, ..
             } => {
+                self.discard_saved_state(domain);
                 let domain = self.domain(domain);
                 let runs = domain.power.has_process();
                 let before = domain.defined.as_ref().filter(|_| runs);
@@ -140,6 +145,7 @@ impl World {
                 memory_affects,
                 ..
             } => {
+                self.discard_saved_state(domain);
                 let running = self.domain(domain).power.has_process();
                 if let Some(defined) = &mut self.domain(domain).defined {
                     assert!(running || *memory_affects == Affect::Config);
@@ -154,11 +160,12 @@ impl World {
             | Action::Snapshot { .. }
             | Action::Pack { .. }
             | Action::Place { .. } => self.take_of_archive(action),
-            Action::Start { domain, .. } => self.start(domain),
+            Action::Start { domain, .. } => self.start(domain, spec),
             Action::Resume { domain } | Action::Wake { domain } => {
                 self.domain(domain).power = Power::Running;
             }
             Action::Stop { domain, .. } => {
+                self.held.remove(domain);
                 self.domain(domain).power = Power::Off;
                 self.domain(domain).attached.clear();
                 if let Some(service) = &mut self.domain(domain).service {
@@ -281,7 +288,14 @@ impl World {
                 self.observed.published.clear();
             }
             Action::RemoveLab => self.observed.lab = LabState::Absent,
-            Action::Publish { host, guest, .. } => {
+            Action::Publish {
+                domain,
+                host,
+                guest,
+            } => {
+                let mut others = self.held.iter().filter(|(name, _)| *name != domain);
+                let wrong = others.find(|(_, (_, address))| *address == guest.ip());
+                assert_eq!(wrong, None, "{host} is published for `{domain}`");
                 self.observed.published.insert(*host, *guest);
             }
             Action::Unpublish { host } => _ = self.observed.published.remove(host),
@@ -300,13 +314,36 @@ impl World {
         self.domain(name).service.as_mut().unwrap()
     }
 
+    /// What a change of the definition does first.
+    fn discard_saved_state(&mut self, name: &Name) {
+        let domain = self.domain(name);
+        if domain.power == Power::Saved {
+            domain.power = Power::Off;
+        }
+    }
+
     fn set_network(&mut self, active: bool) {
         if let Some(network) = &mut self.observed.network {
             (network.active, network.dns) = (active, active);
         }
     }
 
-    fn start(&mut self, name: &Name) {
+    fn start(&mut self, name: &Name, spec: &Spec) {
+        let started = &spec.domains[name];
+        let (mac, address) = (started.mac, started.address);
+        let holder = self.held.iter().find(|(other, (their_mac, theirs))| {
+            *other != name && (*their_mac == mac || *theirs == address)
+        });
+        assert_eq!(holder, None, "`{name}` starts with their MAC or address");
+        let to_it = self.observed.published.iter();
+        let mut to_it = to_it.filter(|(_, guest)| guest.ip() == address);
+        let own = |host: &SocketAddr| started.publish.iter().any(|it| it.host == *host);
+        assert_eq!(
+            to_it.find(|(host, _)| !own(host)),
+            None,
+            "leads to `{name}`"
+        );
+        self.held.insert(name.clone(), (mac, address));
         let domain = self.domain(name);
         domain.power = Power::Running;
         domain.attached.clear();

@@ -67,20 +67,54 @@ fn a_crashed_guest_is_forced_off_without_asking_it_for_anything() {
     }
 }
 
+/// Changes of a domain after which a machine that was saved before is another one.
+const CHANGES: [fn(&mut DomainSpec); 5] = [
+    |domain| domain.machine = Machine::Q35,
+    |domain| domain.volumes.clear(),
+    |domain| domain.memory.current = Size::mib(640),
+    |domain| domain.memory.maximum = Size::gib(2),
+    |domain| domain.vcpus.current = 2,
+];
+
+fn saved_state(plan: &Plan) -> Option<SavedState> {
+    plan.steps.iter().find_map(|step| match step.action {
+        Action::Start { saved_state, .. } => Some(saved_state),
+        _ => None,
+    })
+}
+
 #[test]
-fn a_saved_state_is_discarded_where_the_definition_changed() {
-    let (mut spec, world) = in_power(Power::Saved);
-    let saved_state = |plan: Plan| {
-        plan.steps.into_iter().find_map(|step| match step.action {
-            Action::Start { saved_state, .. } => Some(saved_state),
-            _ => None,
-        })
-    };
+fn a_saved_state_is_discarded_with_a_note_where_the_definition_changed() {
+    let (spec, world) = in_power(Power::Saved);
     let plan = up(&spec, &world).unwrap();
-    assert_eq!(saved_state(plan), Some(SavedState::Restore));
-    spec.domains.get_mut(&name("d0")).unwrap().machine = Machine::Q35;
-    let plan = up(&spec, &world).unwrap();
-    assert_eq!(saved_state(plan), Some(SavedState::Discard));
+    assert_eq!(saved_state(&plan), Some(SavedState::Restore));
+    assert_eq!(plan.notes, [""; 0]);
+    for (index, change) in CHANGES.into_iter().enumerate() {
+        let mut spec = spec.clone();
+        change(spec.domains.get_mut(&name("d0")).unwrap());
+        let plan = up(&spec, &world).unwrap();
+        assert_eq!(saved_state(&plan), Some(SavedState::Discard), "{index}");
+        let note = "`d0` boots instead of continuing from its saved memory";
+        assert!(plan.notes.iter().any(|it| it.starts_with(note)), "{index}");
+    }
+}
+
+#[test]
+fn no_interruption_leaves_a_saved_state_beside_another_definition() {
+    let (spec, saved) = in_power(Power::Saved);
+    for (index, change) in CHANGES.into_iter().enumerate() {
+        let mut spec = spec.clone();
+        change(spec.domains.get_mut(&name("d0")).unwrap());
+        let plan = up(&spec, &saved).unwrap();
+        for count in 0..plan.steps.len() {
+            let mut world = saved.clone();
+            world.apply(&plan, count, &spec);
+            let rest = up(&spec, &world).unwrap();
+            let restores = world.domain(&name("d0")).power == Power::Saved
+                && saved_state(&rest) == Some(SavedState::Restore);
+            assert!(!restores, "{index}: after {count} steps");
+        }
+    }
 }
 
 proptest! {
