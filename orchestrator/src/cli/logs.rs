@@ -2,18 +2,21 @@
 
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use pspd_model::spec::{Name, Spec};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::context::{self, Context};
+use super::context::{self, Context, block_on, cancelled_by_signals};
 use super::exit::Exit;
 use super::firmware_log;
 use crate::event::Scope;
 use crate::guest::{Guest, SSH};
+use crate::identity::Identity;
+use crate::reach::Reach;
 use crate::report;
 use crate::state::LogLine;
 use crate::terminal::Output;
@@ -22,6 +25,8 @@ use crate::terminal::Output;
 const ACCEPT: Duration = Duration::from_secs(2);
 /// The deadline for SSH to a guest that accepts connections: it may be emulated and busy.
 const REACH: Duration = Duration::from_secs(15);
+/// How soon a guest that ended is looked for again.
+const AGAIN: Duration = Duration::from_millis(500);
 /// While following, a line is delayed this long, so that earlier lines of other guests are printed first.
 const SETTLE: Duration = Duration::from_millis(400);
 
@@ -59,6 +64,22 @@ fn trace_id(text: &str) -> Result<String, String> {
 }
 
 pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
+    if !args.follow {
+        return show(context, &args, &CancellationToken::new());
+    }
+    // Ctrl-C is how following ends well.
+    std::thread::scope(|threads| {
+        block_on(async {
+            let cancel = cancelled_by_signals()?;
+            let (sender, ended) = oneshot::channel();
+            // The receiver outlives the thread.
+            threads.spawn(move || _ = sender.send(show(context, &args, &cancel)));
+            ended.await.context("the thread that reads logs panicked")?
+        })
+    })
+}
+
+fn show(context: &Context, args: &Args, cancel: &CancellationToken) -> anyhow::Result<Exit> {
     let spec = context.deployed_spec()?;
     let output = if args.raw {
         Output::Raw
@@ -84,20 +105,18 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     };
     let width = names.iter().map(|name| name.as_str().len()).max();
     let width = width.unwrap_or(0);
-    let guests = gather(context, &spec, &names)?;
+    let gathered = gather(context, &spec, &names, cancel)?;
     let mut kept = Vec::new();
-    let mut last = Vec::new();
     for name in &names {
         let mut lines = Vec::new();
         home.logbook(name)
             .read(|line| lines.push((name.clone(), line)))?;
-        last.push(lines.last().map(|(_, line)| line.seconds));
         if args.trace.is_none() {
             lines.drain(..lines.len().saturating_sub(args.lines));
         }
         kept.append(&mut lines);
     }
-    if kept.is_empty() && guests.iter().all(Option::is_none) {
+    if kept.is_empty() && gathered.iter().all(Option::is_none) {
         // Reports a lab that is not running.
         context.reach(&spec)?;
     }
@@ -113,16 +132,24 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     }
     print_by_time(kept, width, output)?;
     if args.follow {
-        let followed = names.into_iter().zip(last).zip(guests);
-        let followed = followed.filter_map(|((name, last), guest)| Some((name, last, guest?)));
-        follow(followed.collect(), width, output)?;
+        let followed = names.into_iter().zip(gathered);
+        let followed = followed.filter(|(name, _)| spec.domains.contains_key(name));
+        follow(context, &spec, followed.collect(), cancel, (width, output))?;
     }
     Ok(Exit::Done)
 }
 
+/// A guest whose log was saved, and the cursor of its last entry.
+type Gathered = (Guest, Option<String>);
+
 /// Saves the logs of all `names` in parallel. A guest that does not answer is reported and skipped: its earlier lines
 /// are already on the host.
-fn gather(context: &Context, spec: &Spec, names: &[Name]) -> anyhow::Result<Vec<Option<Guest>>> {
+fn gather(
+    context: &Context,
+    spec: &Spec,
+    names: &[Name],
+    cancel: &CancellationToken,
+) -> anyhow::Result<Vec<Option<Gathered>>> {
     let Some(reach) = context.host(spec)?.reach(spec) else {
         return Ok(names.iter().map(|_| None).collect());
     };
@@ -135,15 +162,10 @@ fn gather(context: &Context, spec: &Spec, names: &[Name]) -> anyhow::Result<Vec<
         .map(|domain| domain.name)
         .collect();
     let identity = context.identity(spec)?;
-    let gather_one = |name: &Name| -> anyhow::Result<Guest> {
-        let (scope, cancel) = (Scope::ignored(), CancellationToken::new());
-        // Its kernel answers at once, or nothing does: the lines that are kept are not worth a wait.
-        let address = SocketAddr::from((spec.domains[name].address, SSH));
-        let dialed = reach.dial_blocking(address, ACCEPT);
-        dialed.with_context(|| format!("failed to connect to `{address}`"))?;
-        let guest = Guest::connect(&reach, spec, name, &identity, REACH, &scope, &cancel)?;
-        guest.gather(name, &home.logbook(name))?;
-        Ok(guest)
+    let gather_one = |name: &Name| -> anyhow::Result<Gathered> {
+        let guest = connect(&reach, spec, name, &identity, cancel)?;
+        let cursor = guest.gather(name, &home.logbook(name))?;
+        Ok((guest, cursor))
     };
     let gathered = std::thread::scope(|threads| {
         let threads: Vec<_> = names
@@ -177,6 +199,23 @@ fn gather(context: &Context, spec: &Spec, names: &[Name]) -> anyhow::Result<Vec<
     Ok(guests)
 }
 
+fn connect(
+    reach: &Reach,
+    spec: &Spec,
+    name: &Name,
+    identity: &Identity,
+    cancel: &CancellationToken,
+) -> anyhow::Result<Guest> {
+    // Its kernel answers at once, or nothing does: the lines that are kept are not worth a wait.
+    let address = SocketAddr::from((spec.domains[name].address, SSH));
+    let dialed = reach.dial_blocking(address, ACCEPT);
+    dialed.with_context(|| format!("failed to connect to `{address}`"))?;
+    let scope = Scope::ignored();
+    Ok(Guest::connect(
+        reach, spec, name, identity, REACH, &scope, cancel,
+    )?)
+}
+
 /// A log line, its domain, and when it arrived.
 struct Arrived {
     domain: Name,
@@ -184,27 +223,60 @@ struct Arrived {
     at: Instant,
 }
 
+/// Prints new lines until Ctrl-C, or until the lab ends. Guests may stop and start meanwhile.
 fn follow(
-    guests: Vec<(Name, Option<f64>, Guest)>,
+    context: &Context,
+    spec: &Spec,
+    names: Vec<(Name, Option<Gathered>)>,
+    cancel: &CancellationToken,
+    (width, output): (usize, Output),
+) -> anyhow::Result<()> {
+    let Some(reach) = context.host(spec)?.reach(spec) else {
+        return Ok(());
+    };
+    let identity = context.identity(spec)?;
+    let again = |name: &Name| {
+        let scope = Scope::ignored();
+        Guest::connect(&reach, spec, name, &identity, REACH, &scope, cancel)
+    };
+    let is_up = || matches!(context.host(spec), Ok(host) if host.reach(spec).is_some());
+    std::thread::scope(|threads| {
+        let (sender, receiver) = channel();
+        for (name, gathered) in names {
+            let sender: Sender<Arrived> = sender.clone();
+            let (again, is_up) = (&again, &is_up);
+            threads.spawn(move || {
+                let (mut guest, cursor) = gathered.unzip();
+                let mut cursor = cursor.flatten();
+                while !cancel.is_cancelled() {
+                    if let Some(guest) = guest.take() {
+                        // It ends with the guest, which may come back.
+                        let _ = guest.follow(&name, &mut cursor, |line| {
+                            let (domain, at) = (name.clone(), Instant::now());
+                            sender.send(Arrived { domain, line, at }).is_ok()
+                        });
+                    }
+                    std::thread::sleep(AGAIN);
+                    guest = again(&name).ok();
+                    if guest.is_none() && !is_up() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        let printed = print_arriving(&receiver, width, output);
+        cancel.cancel();
+        printed
+    })
+}
+
+/// Prints lines by time, until all senders are gone.
+fn print_arriving(
+    receiver: &Receiver<Arrived>,
     width: usize,
     output: Output,
 ) -> anyhow::Result<()> {
-    let (sender, receiver) = channel();
-    let mut readers = Vec::new();
-    for (name, last, guest) in guests {
-        let sender: Sender<Arrived> = sender.clone();
-        readers.push(std::thread::spawn(move || {
-            guest.follow(&name, last, |line| {
-                // The last printed line is sent again.
-                if last.is_some_and(|last| line.seconds <= last) {
-                    return true;
-                }
-                let (domain, at) = (name.clone(), Instant::now());
-                sender.send(Arrived { domain, line, at }).is_ok()
-            })
-        }));
-    }
-    drop(sender);
     let mut waiting: Vec<Arrived> = Vec::new();
     loop {
         let ended = match receiver.recv_timeout(SETTLE) {
@@ -222,15 +294,9 @@ fn follow(
             print_by_time(lines.collect(), width, output)?;
         }
         if ended {
-            break;
+            return Ok(());
         }
     }
-    for reader in readers {
-        reader
-            .join()
-            .map_err(|_| anyhow::anyhow!("a thread that reads a log panicked"))??;
-    }
-    Ok(())
 }
 
 fn print_by_time(

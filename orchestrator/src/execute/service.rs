@@ -44,7 +44,8 @@ pub(super) fn gather(
             scope,
             &world.cancel,
         )?;
-        guest.gather(domain, &world.home.logbook(domain))
+        guest.gather(domain, &world.home.logbook(domain))?;
+        Ok(())
     };
     if let Err(error) = gathered() {
         scope.note(format!(

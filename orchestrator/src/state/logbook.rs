@@ -1,10 +1,12 @@
 //! The logs of services, kept on the host, so that they outlive the guest and its disk.
 //!
 //! ```text
-//! logs/DOMAIN.log       lines of SECONDS.MICROS MESSAGE, in the order of the guest's clock
+//! logs/DOMAIN.log       lines of SECONDS.MICROS MESSAGE, in the order in which they were logged, and between them
+//!                       marks: # CURSOR, where the guest's journal has the line before
 //! logs/DOMAIN.log.old   older lines; both files together have at most twice [`MOST`] bytes
 //! ```
 
+use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{
     BufRead as _, BufReader, BufWriter, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _,
@@ -17,8 +19,11 @@ use rustix::fs::{FlockOperation, flock};
 
 /// A larger file is renamed to the old file.
 const MOST: u64 = 64 << 20;
-/// The last line is searched in this many bytes at the end; journald's lines have at most 48 KiB.
-const END: u64 = 64 << 10;
+/// Lines of this many bytes are followed by a mark at the latest.
+const UNMARKED: usize = 32 << 10;
+/// The last mark is searched in this many bytes at the end.
+const END: u64 = 256 << 10;
+const MARK: &str = "# ";
 
 /// One line of a service's log.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,7 +50,11 @@ pub struct Logbook(PathBuf);
 /// A logbook locked for writing.
 pub struct Entries {
     file: BufWriter<File>,
-    last: Option<f64>,
+    cursor: Option<String>,
+    /// The lines behind the last mark, as an interrupted gathering leaves them.
+    known: VecDeque<LogLine>,
+    /// The bytes of lines that were added since the last mark, once an entry was.
+    unmarked: Option<usize>,
 }
 
 impl Logbook {
@@ -69,18 +78,19 @@ impl Logbook {
                 fs::create_dir_all(folder)?;
             }
             let mut file = self.open()?;
+            let (cursor, known) = end(&mut file)?;
             if file.metadata()?.len() > MOST {
                 fs::rename(&self.0, self.old())?;
-                let last = last(&mut file)?;
-                return Ok(Entries {
-                    file: BufWriter::new(self.open()?),
-                    last,
-                });
+                file = self.open()?;
+                if let Some(cursor) = &cursor {
+                    writeln!(file, "{MARK}{cursor}")?;
+                }
             }
-            let last = last(&mut file)?;
             Ok(Entries {
                 file: BufWriter::new(file),
-                last,
+                cursor,
+                known,
+                unmarked: None,
             })
         };
         open().with_context(|| format!("failed to write `{}`", self.0.display()))
@@ -121,8 +131,8 @@ fn read_file(path: &Path, line: &mut impl FnMut(LogLine)) -> std::io::Result<()>
     Ok(())
 }
 
-/// Returns the time of the last complete line, and removes an incomplete line that a crash left behind it.
-fn last(file: &mut File) -> std::io::Result<Option<f64>> {
+/// Returns the last mark and the lines behind it, and removes an incomplete line that a crash left behind them.
+fn end(file: &mut File) -> std::io::Result<(Option<String>, VecDeque<LogLine>)> {
     let size = file.metadata()?.len();
     let begin = size.saturating_sub(END);
     file.seek(SeekFrom::Start(begin))?;
@@ -135,27 +145,54 @@ fn last(file: &mut File) -> std::io::Result<Option<f64>> {
     if complete < bytes.len() {
         file.set_len(begin + complete as u64)?;
     }
-    let text = String::from_utf8_lossy(&bytes[..complete]);
-    let mut lines = text.lines().rev();
-    Ok(lines.find_map(LogLine::parse).map(|line| line.seconds))
+    let (mut cursor, mut known) = (None, VecDeque::new());
+    for line in String::from_utf8_lossy(&bytes[..complete]).lines() {
+        if let Some(mark) = line.strip_prefix(MARK) {
+            (cursor, known) = (Some(mark.to_owned()), VecDeque::new());
+        } else if cursor.is_some() {
+            known.extend(LogLine::parse(line));
+        }
+    }
+    Ok((cursor, known))
 }
 
 impl Entries {
-    /// Returns the time of the last line.
-    pub fn last(&self) -> Option<f64> {
-        self.last
+    /// Returns the last mark.
+    pub fn cursor(&self) -> Option<&str> {
+        self.cursor.as_deref()
     }
 
-    /// Appends a line, unless the last line has the same or a later time.
-    pub fn add(&mut self, line: &LogLine) -> anyhow::Result<()> {
-        if self.last.is_none_or(|last| line.seconds > last) {
+    /// Appends the lines of an entry of the journal. Those that an interrupted gathering left come again first.
+    pub fn add(&mut self, lines: &[LogLine], cursor: String) -> anyhow::Result<()> {
+        let unmarked = self.unmarked.get_or_insert_default();
+        for line in lines {
+            if self.known.front() == Some(line) {
+                self.known.pop_front();
+                continue;
+            }
+            self.known.clear();
             writeln!(self.file, "{:.6} {}", line.seconds, line.message)?;
+            *unmarked += line.message.len();
+        }
+        self.cursor = Some(cursor);
+        if *unmarked >= UNMARKED {
+            self.mark()?;
         }
         Ok(())
     }
 
-    pub fn end(mut self) -> anyhow::Result<()> {
-        Ok(self.file.flush()?)
+    fn mark(&mut self) -> anyhow::Result<()> {
+        if let (Some(_), Some(cursor)) = (self.unmarked.take(), &self.cursor) {
+            writeln!(self.file, "{MARK}{cursor}")?;
+        }
+        Ok(())
+    }
+
+    /// Ends a gathering; returns the cursor of the last entry.
+    pub fn end(mut self) -> anyhow::Result<Option<String>> {
+        self.mark()?;
+        self.file.flush()?;
+        Ok(self.cursor)
     }
 }
 
@@ -176,37 +213,60 @@ mod tests {
         lines
     }
 
+    /// Adds one entry for each line; `end` says whether the gathering ends, or is interrupted once its lines are written.
+    fn add(book: &Logbook, lines: &[&LogLine], end: bool) {
+        let mut entries = book.write().unwrap();
+        for line in lines {
+            let cursor = format!("cursor of {}", line.message);
+            entries.add(std::slice::from_ref(*line), cursor).unwrap();
+        }
+        if end {
+            entries.end().unwrap();
+        } else {
+            entries.file.flush().unwrap();
+        }
+    }
+
+    fn cursor(book: &Logbook) -> Option<String> {
+        book.write().unwrap().cursor().map(str::to_owned)
+    }
+
     #[test]
-    fn gathering_continues_after_the_last_complete_line() {
+    fn gathering_continues_behind_the_last_mark() {
         let folder = tempfile::tempdir().unwrap();
         let book = Logbook::new(folder.path().join("logs/web.log"));
-        let (first, second) = (
+        let [a, b, c] = [
+            // The guest's clock goes backwards.
             line(1_763_881_234.000_001, "a b"),
-            line(1_763_881_234.000_002, "{}"),
-        );
-        let mut entries = book.write().unwrap();
-        assert_eq!(entries.last(), None);
-        entries.add(&first).unwrap();
-        entries.end().unwrap();
+            line(1_000_000_000.000_002, "{}"),
+            line(1_000_000_000.000_002, "{}"),
+        ];
+        assert_eq!(cursor(&book), None);
+        add(&book, &[&a], true);
+        assert_eq!(cursor(&book).as_deref(), Some("cursor of a b"));
+        add(&book, &[&b], false);
         // An incomplete line, as left by a crash.
         let mut file = OpenOptions::new().append(true).open(&book.0).unwrap();
         file.write_all(b"1763881235.0 torn").unwrap();
-        let mut entries = book.write().unwrap();
-        assert_eq!(entries.last(), Some(first.seconds));
-        for line in [&first, &second] {
-            entries.add(line).unwrap();
-        }
-        entries.end().unwrap();
-        assert_eq!(all(&book), [first, second]);
+        assert_eq!(cursor(&book).as_deref(), Some("cursor of a b"));
+        add(&book, &[&b, &c], true);
+        assert_eq!(all(&book), [a, b, c]);
+    }
+
+    #[test]
+    fn many_lines_are_marked_on_the_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let book = Logbook::new(folder.path().join("web.log"));
+        let long = line(1.0, &"x".repeat(UNMARKED));
+        add(&book, &[&long, &line(2.0, "last")], false);
+        assert_eq!(cursor(&book), Some(format!("cursor of {}", long.message)));
     }
 
     #[test]
     fn a_large_file_is_renamed_to_the_old_file() {
         let folder = tempfile::tempdir().unwrap();
         let book = Logbook::new(folder.path().join("web.log"));
-        let mut entries = book.write().unwrap();
-        entries.add(&line(1.0, &"x".repeat(40 << 10))).unwrap();
-        entries.end().unwrap();
+        add(&book, &[&line(1.0, &"x".repeat(40 << 10))], true);
         File::options()
             .append(true)
             .open(&book.0)
@@ -214,11 +274,8 @@ mod tests {
             .set_len(MOST)
             .unwrap();
         let mut file = File::options().append(true).open(&book.0).unwrap();
-        file.write_all(b"\n2.0 last\n").unwrap();
-        let mut entries = book.write().unwrap();
-        assert_eq!(entries.last(), Some(2.0));
-        entries.add(&line(3.0, "new")).unwrap();
-        entries.end().unwrap();
+        file.write_all(b"\n# mark\n2.0 last\n").unwrap();
+        add(&book, &[&line(2.0, "last"), &line(3.0, "new")], true);
         assert!(fs::metadata(&book.0).unwrap().len() < 100);
         let kept: Vec<f64> = all(&book).iter().map(|line| line.seconds).collect();
         assert_eq!(kept, [1.0, 2.0, 3.0]);
