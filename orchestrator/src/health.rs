@@ -171,7 +171,7 @@ impl<'a> Checker<'a> {
         };
         answer.unwrap_or_else(|cause| {
             self.channel = None;
-            Health::Unreachable(cause)
+            Health::Unreachable(explained(cause))
         })
     }
 
@@ -235,6 +235,14 @@ async fn connect(
         .connect_with_connector(connector)
         .await
         .map_err(|error| with_sources(&error))
+}
+
+/// Names what a cause means where its text does not say it. pspd renews its own certificate long before it expires.
+fn explained(cause: String) -> String {
+    if cause.contains("received fatal alert: CertificateExpired") {
+        return "the guest's clock is wrong: to it, pspd's certificate is not valid now. Run `pspd up` to set the clock".into();
+    }
+    cause
 }
 
 /// Formats an error with its sources in one line: tonic's own message hides the cause.

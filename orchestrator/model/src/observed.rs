@@ -225,9 +225,9 @@ impl Power {
         match self {
             Power::Off | Power::Running => None,
             Power::Paused(Pause::User) => None,
-            Power::Paused(Pause::IoError) => {
-                Some("paused by a disk's I/O error; the host's disk may be full")
-            }
+            Power::Paused(Pause::IoError) => Some(
+                "paused because a disk could not be written: the host's disk is full. Free space, and run `pspd up`",
+            ),
             Power::Paused(Pause::Libvirt) => Some("paused by libvirt"),
             Power::Suspended => Some("the guest suspended itself to memory"),
             Power::Saved => Some("its memory is saved; the next start restores it"),

@@ -1,13 +1,16 @@
 //! Waiting for a guest: until SSH answers, with the firmware that was asked for.
 
 use std::path::Path;
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
-use anyhow::{anyhow, ensure};
+use anyhow::{anyhow, bail, ensure};
+use pspd_model::observed::{Pause, Power};
 use pspd_model::printable::printable;
 use pspd_model::spec::{Firmware, Name};
 
 use super::World;
+use super::domain::expect;
 use crate::boot::{Boot, Times, Watch};
 use crate::event::Scope;
 use crate::guest::{ConnectError, Guest};
@@ -15,6 +18,8 @@ use crate::state::read_end;
 
 /// From a domain's start to its SSH banner, natively.
 const BOOT: Duration = Duration::from_secs(20);
+/// The time between two looks at the domain's state.
+const LOOK: Duration = Duration::from_millis(500);
 /// In bytes: more than that many lines have.
 const LOG_END: u64 = 64 << 10;
 pub(super) const LOG_LINES: usize = 12;
@@ -28,19 +33,14 @@ pub(super) fn reach(
 ) -> anyhow::Result<()> {
     scope.stage("waiting for SSH");
     let deadline = boot_timeout.unwrap_or_else(|| world.patience(BOOT));
-    let guest = Guest::connect(
-        &world.reach()?,
-        &world.spec,
-        domain,
-        &*world.identity()?,
-        deadline,
-        scope,
-        &world.cancel,
-    );
+    let guest = connect(world, domain, deadline, scope)?;
     let watch = world.take_watch(domain);
     match guest {
         Ok(guest) => {
             check_firmware(world, domain, firmware, &guest, watch)?;
+            if let Some(skew) = guest.set_clock()? {
+                scope.note(format!("the clock of `{domain}` was {skew}; it was set"));
+            }
             world.set_guest(domain, guest);
             Ok(())
         }
@@ -52,6 +52,58 @@ pub(super) fn reach(
             ))
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Connects, unless the guest gets into a state meanwhile in which it cannot answer: that is the outer error.
+fn connect(
+    world: &World,
+    domain: &Name,
+    deadline: Duration,
+    scope: &Scope,
+) -> anyhow::Result<Result<Guest, ConnectError>> {
+    let (handle, reach, identity) = (expect(world, domain)?, world.reach()?, world.identity()?);
+    let cancel = world.cancel.child_token();
+    let (done, connected) = channel::<()>();
+    std::thread::scope(|threads| {
+        let watching = threads.spawn(|| {
+            let connected = connected;
+            while connected.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+                // A libvirt that does not answer is not the guest's fault.
+                let detail = handle.power().ok().and_then(mute);
+                if detail.is_some() {
+                    cancel.cancel();
+                    return detail;
+                }
+            }
+            None
+        });
+        let guest = Guest::connect(
+            &reach,
+            &world.spec,
+            domain,
+            &identity,
+            deadline,
+            scope,
+            &cancel,
+        );
+        drop(done);
+        match watching.join() {
+            Ok(Some(detail)) => bail!("`{domain}` does not answer: {detail}"),
+            Ok(None) => Ok(guest),
+            Err(_) => bail!("a thread that watches `{domain}` panicked"),
+        }
+    })
+}
+
+/// Why a guest in this state does not answer, and will not; `None` if it may.
+fn mute(power: Power) -> Option<&'static str> {
+    match power {
+        Power::Off => Some("it is shut off"),
+        Power::Paused(Pause::IoError) | Power::Suspended | Power::Saved | Power::Crashed(_) => {
+            power.detail()
+        }
+        Power::Running | Power::Paused(Pause::User | Pause::Libvirt) => None,
     }
 }
 

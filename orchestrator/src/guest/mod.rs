@@ -10,6 +10,7 @@
 //! Guests can be slow: starting a process takes tens of milliseconds, so inspecting, pushing and activating are one
 //! script each.
 
+mod clock;
 mod connect;
 mod deploy;
 mod encode;

@@ -15,6 +15,8 @@ use crate::cancelled::Cancelled;
 
 /// A guest that is still booting ignores the power button, so it is pressed repeatedly.
 const PRESS_AGAIN: Duration = Duration::from_secs(10);
+/// The firmware passes control to the guest's kernel at once.
+const WAKE: Duration = Duration::from_secs(30);
 /// The maximum delay until a cancelled wait ends.
 const CANCEL_SLICE: Duration = Duration::from_millis(200);
 
@@ -82,7 +84,17 @@ impl Domain {
         let events = self.connection.lifecycle();
         let began = Instant::now();
         let mut pressed: Option<Instant> = None;
-        while self.power()?.has_process() {
+        loop {
+            match self.power()? {
+                power if !power.has_process() => return Ok(()),
+                power @ (Power::Crashed(_) | Power::Paused(Pause::IoError)) => {
+                    return Err(Error::Unresponsive {
+                        domain: self.name.clone(),
+                        detail: power.detail().unwrap_or_default(),
+                    });
+                }
+                _ => {}
+            }
             if cancel.is_cancelled() {
                 return Err(Error::Cancelled {
                     domain: self.name.clone(),
@@ -104,7 +116,6 @@ impl Domain {
                 CANCEL_SLICE.min(deadline - began.elapsed().min(deadline)),
             );
         }
-        Ok(())
     }
 
     /// Wakes a guest that suspended itself to memory; has no effect in other states.
@@ -113,7 +124,18 @@ impl Domain {
             return Ok(());
         }
         let attempt = || format!("wake domain `{}`", self.name);
-        self.domain.pm_wakeup(0).attempt(attempt)
+        self.domain.pm_wakeup(0).attempt(attempt)?;
+        let began = Instant::now();
+        while self.power()? == Power::Suspended {
+            if began.elapsed() >= WAKE {
+                return Err(Error::StillSuspended {
+                    domain: self.name.clone(),
+                    waited: WAKE,
+                });
+            }
+            std::thread::sleep(CANCEL_SLICE);
+        }
+        Ok(())
     }
 
     /// Discards the saved state of a managed save, if there is one.

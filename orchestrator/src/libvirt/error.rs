@@ -40,6 +40,15 @@ pub enum Error {
         "domain `{domain}` did not shut down within {waited:?}. The guest ignores the power button or is still booting; force it off"
     )]
     StillRunning { domain: String, waited: Duration },
+    #[error("domain `{domain}` does not react: {detail}")]
+    Unresponsive {
+        domain: String,
+        detail: &'static str,
+    },
+    #[error(
+        "domain `{domain}` did not wake up within {waited:?}. Force it off with `pspd down`, or by `virsh destroy {domain}`"
+    )]
+    StillSuspended { domain: String, waited: Duration },
     #[error(
         "timed out after {waited:?} merging the snapshot of disk `{disk}` of domain `{domain}`. Run `pspd up` to continue"
     )]

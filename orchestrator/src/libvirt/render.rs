@@ -80,7 +80,8 @@ impl DomainConfig {
             .child(Element::new("clock").attribute("offset", "utc"))
             .child(Element::text("on_poweroff", "destroy"))
             .child(Element::text("on_reboot", "restart"))
-            .child(Element::text("on_crash", "destroy"))
+            // The state stays visible, with the memory of the kernel that panicked.
+            .child(Element::text("on_crash", "preserve"))
             .child(self.devices(owned, others))
     }
 
@@ -185,7 +186,12 @@ impl DomainConfig {
         let random = Element::new("rng")
             .attribute("model", "virtio")
             .child(Element::text("backend", "/dev/urandom").attribute("model", "random"));
-        devices.child(placed(balloon)).child(placed(random))
+        // By this the guest's kernel reports that it panicked.
+        let panic = Element::new("panic").attribute("model", "isa");
+        devices
+            .child(placed(balloon))
+            .child(placed(random))
+            .child(panic)
     }
 
     /// Returns `ttyS0`: a pty, plus a log file if `logged`.

@@ -40,10 +40,14 @@ pub(super) fn plan(
     refuse_incomplete(spec, observed)?;
     rename::refuse(spec, observed)?;
     notes(spec, intent, observed, options.with_secrets, &mut plan);
-    for name in observed.domains.keys() {
+    for (name, domain) in &observed.domains {
+        // A suspended guest's disks cannot be frozen.
+        if domain.power == Power::Suspended {
+            remove::rouse(name, domain.power, &mut plan);
+        }
         remove::merge(name, observed, &mut plan);
     }
-    let merged = plan.ids();
+    let ready = plan.ids();
     let processes: Vec<(&Name, Power)> = spec
         .domains
         .keys()
@@ -52,7 +56,7 @@ pub(super) fn plan(
         .collect();
     let running: Vec<&Name> = processes
         .iter()
-        .filter(|(_, power)| *power == Power::Running)
+        .filter(|(_, power)| matches!(power, Power::Running | Power::Suspended))
         .map(|(name, _)| *name)
         .collect();
     let of_all = |names: &[&Name], step: DomainStep| -> Vec<StepId> {
@@ -62,18 +66,19 @@ pub(super) fn plan(
     for &name in &running {
         let (domain, clean) = (name.clone(), options.clean);
         plan.add(Action::Tidy { domain, clean }, REASON)
+            .if_any_planned(remove::roused(name))
             .if_planned(StepId::of(name, DomainStep::Merge));
     }
     for &name in &running {
         let domain = name.clone();
         plan.add(Action::Pause { domain }, REASON)
-            .after_all(merged.iter().cloned())
+            .after_all(ready.iter().cloned())
             .after_all(of_all(&running, DomainStep::Tidy));
     }
     for (name, _) in &processes {
         let domain = (*name).clone();
         plan.add(Action::Snapshot { domain }, REASON)
-            .after_all(merged.iter().cloned())
+            .after_all(ready.iter().cloned())
             .after_all(of_all(&running, DomainStep::Pause));
     }
     let frozen: Vec<&Name> = processes.iter().map(|(name, _)| *name).collect();
@@ -90,7 +95,7 @@ pub(super) fn plan(
         flatten: options.flatten,
         with_secrets: options.with_secrets,
     };
-    plan.add(pack, REASON).after_all(merged).after_all(frozen);
+    plan.add(pack, REASON).after_all(ready).after_all(frozen);
     for (name, _) in &processes {
         let domain = (*name).clone();
         plan.add(Action::MergeSnapshot { domain }, "its disks were packed")
@@ -158,7 +163,7 @@ fn notes(
         let Some(ObservedDomain { power, .. }) = observed.domain(name) else {
             continue;
         };
-        if power.has_process() && *power != Power::Running {
+        if power.has_process() && !matches!(power, Power::Running | Power::Suspended) {
             let word = power.word();
             plan.note(format!(
                 "`{name}` is packed without trimming its disks: it is {word}"

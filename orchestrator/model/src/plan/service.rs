@@ -3,7 +3,7 @@
 use super::builder::PlanBuilder;
 use super::domain::DomainPlanner;
 use super::{Action, DomainStep, StepId, remove};
-use crate::observed::CertificateOwner;
+use crate::observed::{CertificateOwner, Pause, Power};
 use crate::spec::{Digest, ServiceSpec};
 
 impl DomainPlanner<'_> {
@@ -16,6 +16,9 @@ impl DomainPlanner<'_> {
                 self.withdraw(plan);
             } else if starts {
                 self.reach("it starts", plan);
+            } else if self.power() == Power::Paused(Pause::IoError) {
+                // Resumed too early, it is paused again.
+                self.reach("it was paused by a disk's I/O error", plan);
             }
             self.file_systems(plan);
             return;

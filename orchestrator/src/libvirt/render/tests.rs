@@ -100,7 +100,7 @@ fn a_domain_can_boot_from_disk() {
       <clock offset="utc"/>
       <on_poweroff>destroy</on_poweroff>
       <on_reboot>restart</on_reboot>
-      <on_crash>destroy</on_crash>
+      <on_crash>preserve</on_crash>
       <devices>
         <disk type="file" device="disk">
           <driver name="qemu" type="qcow2" cache="writeback" discard="unmap" detect_zeroes="unmap"/>
@@ -140,6 +140,7 @@ fn a_domain_can_boot_from_disk() {
         <rng model="virtio">
           <backend model="random">/dev/urandom</backend>
         </rng>
+        <panic model="isa"/>
       </devices>
     </domain>
     "#);

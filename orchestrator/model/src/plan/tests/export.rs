@@ -154,12 +154,15 @@ proptest! {
     }
 
     #[test]
-    fn an_export_leaves_everything_as_it_was(spec in any_spec(), powers in prop::collection::vec(0..POWERS.len(), 6)) {
+    fn an_export_leaves_everything_as_it_was_and_wakes_suspended_guests(spec in any_spec(), powers in prop::collection::vec(0..POWERS.len(), 6)) {
         let mut world = applied(&spec);
         for (domain, power) in world.observed.domains.values_mut().zip(powers) {
             domain.power = POWERS[power];
         }
-        let before = world.clone();
+        let mut before = world.clone();
+        for domain in before.observed.domains.values_mut().filter(|domain| domain.power == Power::Suspended) {
+            domain.power = Power::Running;
+        }
         let plan = export(&spec, &world).unwrap();
         world.apply(&plan, usize::MAX, &spec);
         prop_assert_eq!(world, before);
