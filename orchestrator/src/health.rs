@@ -1,5 +1,6 @@
 //! Health checks of services: `grpc.health.v1` over mTLS, or a TCP connection for services without gRPC.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +10,10 @@ use hyper_util::rt::TokioIo;
 use pspd_model::spec::{HealthCheck, Name, Spec};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
+use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity as TlsIdentity};
@@ -26,6 +29,10 @@ use crate::reach::Reach;
 const RETRY: Duration = Duration::from_millis(100);
 /// The time limit of one check while waiting: a handshake in a busy emulated guest is slow.
 const CHECK: Duration = Duration::from_secs(5);
+
+/// HTTP/2 in ALPN.
+const HTTP2: &[u8] = b"h2";
+const WITHOUT_HTTP2: &str = "speaks TLS without HTTP/2 on its port";
 
 /// The result of a health check.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,6 +119,51 @@ async fn shown(
     domain: &Name,
     identity: &Identity,
 ) -> anyhow::Result<Vec<u8>> {
+    let stream = handshake(reach, spec, domain, identity, &[]).await?;
+    let shown = stream.get_ref().1.peer_certificates();
+    let shown = shown.and_then(|chain| chain.first());
+    Ok(shown
+        .context("the service presented no certificate")?
+        .to_vec())
+}
+
+/// Says what a service's port speaks, if that is certainly not what its health check needs.
+pub async fn other_protocol(
+    reach: &Reach,
+    spec: &Spec,
+    domain: &Name,
+    identity: &Identity,
+) -> Option<&'static str> {
+    let service = spec.domains[domain].service.as_ref()?;
+    if service.health == HealthCheck::Tcp {
+        return None;
+    }
+    match handshake(reach, spec, domain, identity, &[HTTP2]).await {
+        Ok(stream) if stream.get_ref().1.alpn_protocol() == Some(HTTP2) => None,
+        Ok(_) => Some(WITHOUT_HTTP2),
+        Err(error) => {
+            let error = error.downcast::<io::Error>().ok()?;
+            match error.get_ref()?.downcast_ref::<rustls::Error>()? {
+                rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol) => {
+                    Some(WITHOUT_HTTP2)
+                }
+                rustls::Error::InvalidMessage(_) => Some("answers without TLS on its port"),
+                rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+                    Some("has a certificate on its port that is not the deployment's")
+                }
+                _ => None,
+            }
+        }
+    }
+}
+
+async fn handshake(
+    reach: &Reach,
+    spec: &Spec,
+    domain: &Name,
+    identity: &Identity,
+    protocols: &[&[u8]],
+) -> anyhow::Result<TlsStream<TcpStream>> {
     let service = spec.domains[domain].service.as_ref();
     let port = service.context("the domain has no service")?.port;
     let to = SocketAddr::from((spec.domains[domain].address, port));
@@ -124,19 +176,15 @@ async fn shown(
     let chain = chain.collect::<Result<_, _>>()?;
     let key = PrivateKeyDer::from_pem_slice(client.key.as_bytes())?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
+    let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_client_auth_cert(chain, key)?;
+    config.alpn_protocols = protocols.iter().map(|it| it.to_vec()).collect();
     let name = ServerName::try_from(spec.host_name(domain))?;
     let stream = reach.dial(to, CHECK).await?;
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-    let stream = timeout(CHECK, connector.connect(name, stream)).await??;
-    let shown = stream.get_ref().1.peer_certificates();
-    let shown = shown.and_then(|chain| chain.first());
-    Ok(shown
-        .context("the service presented no certificate")?
-        .to_vec())
+    Ok(timeout(CHECK, connector.connect(name, stream)).await??)
 }
 
 /// Reuses its connection between checks: in an emulated guest, a handshake is slower than an answer.

@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, ensure};
 use pspd_model::observed::Deployed;
-use pspd_model::spec::{Digest, HealthCheck, Name};
+use pspd_model::spec::{Digest, HealthCheck, Name, Spec};
 
 use super::World;
 use super::reach::{LOG_LINES, indented};
 use crate::cancelled::Cancelled;
 use crate::event::Scope;
-use crate::guest::{Activated, Guest, RolledBack, SSH};
+use crate::guest::{Activated, Fault, Guest, RolledBack, SSH};
 use crate::health::{self, Health};
+use crate::identity::Identity;
+use crate::reach::Reach;
 
 /// From a service's start to SERVING, natively.
 const SERVING: Duration = Duration::from_secs(10);
@@ -199,28 +201,19 @@ pub(super) fn renew(
     healthy(world, domain, health, start_timeout, scope)
 }
 
-/// Waits until the service is SERVING, its process ended and is not started again, or the time is over. The inner error
-/// says what was seen instead.
+/// Waits until the service is SERVING, it is clear that it will not be, or the time is over. The inner error says what was
+/// seen instead.
 fn serving(world: &World, domain: &Name, limit: Duration) -> anyhow::Result<Result<(), String>> {
-    let guest = world.guest(domain)?;
-    let ended = async {
-        loop {
-            tokio::time::sleep(LOOK).await;
-            let (guest, domain) = (Arc::clone(&guest), domain.clone());
-            let ended = tokio::task::spawn_blocking(move || guest.ended(&domain)).await;
-            // A guest that does not answer is the health check's to report.
-            if let Ok(Ok(Some(how))) = ended {
-                return how;
-            }
-        }
-    };
-    let (reach, identity) = (world.reach()?, world.identity()?);
+    let (reach, identity, guest) = (world.reach()?, world.identity()?, world.guest(domain)?);
     let (spec, cancel) = (&world.spec, &world.cancel);
+    let service = spec.domains[domain].service.as_ref();
+    let service = service.with_context(|| format!("`{domain}` has no service"))?;
     let served = health::serving(&reach, spec, domain, &identity, limit, cancel);
     let seen = world.runtime.block_on(async {
         tokio::select! {
             served = served => served.map_err(|health| describe(&health)),
-            how = ended => return Err(format!("`{domain}` ended: {how}")),
+            fault = ended(&guest, domain, service.port) => return Err(fault),
+            fault = misheard(&reach, spec, domain, &identity) => return Err(fault),
         }
         .map_err(|health| {
             let waited = limit.as_secs();
@@ -230,6 +223,44 @@ fn serving(world: &World, domain: &Name, limit: Duration) -> anyhow::Result<Resu
     match seen {
         Err(seen) if cancel.is_cancelled() => Err(Cancelled::during(seen).into()),
         seen => Ok(seen),
+    }
+}
+
+/// Waits until it is seen in the guest that the service will not be healthy.
+async fn ended(guest: &Arc<Guest>, domain: &Name, port: u16) -> String {
+    let mut seen_before = false;
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let (guest, name) = (Arc::clone(guest), domain.clone());
+        let look = tokio::task::spawn_blocking(move || guest.look(&name, port)).await;
+        // A guest that does not answer is the health check's to report.
+        let fault = look.ok().and_then(Result::ok).flatten();
+        match fault {
+            Some(Fault::Ended(how)) => return format!("`{domain}` ended: {how}"),
+            Some(Fault::Loopback) if seen_before => {
+                return format!(
+                    "`{domain}` listens on port {port} of its loopback address only, where no other machine reaches it. Let it \
+                     listen on the address in `PSPD_LISTEN`, or on 0.0.0.0"
+                );
+            }
+            fault => seen_before = fault.is_some(),
+        }
+    }
+}
+
+/// Waits until the service's port answers in another protocol than that of its health check.
+async fn misheard(reach: &Reach, spec: &Spec, domain: &Name, identity: &Identity) -> String {
+    let mut seen_before = None;
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let fault = health::other_protocol(reach, spec, domain, identity).await;
+        if let Some(fault) = fault.filter(|_| fault == seen_before) {
+            return format!(
+                "`{domain}` {fault}, and is expected to speak gRPC with the TLS keys that pspd gives it. A service that \
+                 does not has `health: tcp`"
+            );
+        }
+        seen_before = fault;
     }
 }
 

@@ -20,36 +20,6 @@ const LEVEL: i32 = 3;
 /// What a file system needs for folders, and a service at least to run.
 const SPARE: u64 = 4 << 20;
 
-/// Reads `systemctl show`.
-fn ended(shown: &str) -> Option<String> {
-    let value = |key: &str| {
-        let mut lines = shown.lines().filter_map(|line| line.split_once('='));
-        lines.find(|(name, _)| *name == key).map(|(_, value)| value)
-    };
-    let status = value("ExecMainStatus").unwrap_or("unknown");
-    let how = match value("ExecMainCode") {
-        // systemd forgets how a unit ended that ended well.
-        Some("0") if value("ActiveState") == Some("inactive") => {
-            "its process exited with code 0".to_owned()
-        }
-        // `CLD_EXITED` of waitid(2).
-        Some("1") => format!("its process exited with code {status}"),
-        Some("2" | "3") => format!("its process was ended by signal {status}"),
-        _ => format!(
-            "systemd could not start it ({})",
-            value("Result").unwrap_or("unknown")
-        ),
-    };
-    match value("ActiveState")? {
-        "failed" => match value("NRestarts") {
-            None | Some("0") => Some(how),
-            Some(count) => Some(format!("{how}, {count} restarts later as well")),
-        },
-        "inactive" => Some(how),
-        _ => None,
-    }
-}
-
 /// Reads the free space that a script printed.
 fn free(report: &str) -> Option<Size> {
     let mut lines = report.lines();
@@ -252,15 +222,6 @@ impl Guest {
             .map(drop)
     }
 
-    /// Returns how the service's process ended, if systemd does not start it again.
-    pub fn ended(&self, service: &Name) -> anyhow::Result<Option<String>> {
-        let command = script::unit_state(service);
-        let shown = self
-            .session
-            .feed("read the service's state", &command, io::empty())?;
-        Ok(ended(&shown))
-    }
-
     /// Returns the last lines of the service's log.
     pub fn last_log_lines(&self, service: &Name, count: usize) -> anyhow::Result<Vec<String>> {
         let command = format!("journalctl --no-pager -q -o cat -u {service} -n {count}");
@@ -268,44 +229,5 @@ impl Guest {
             .session
             .feed("read the service's log", &command, io::empty())?;
         Ok(output.lines().map(str::to_owned).collect())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::ended;
-
-    #[test]
-    fn a_service_has_ended_when_systemd_does_not_start_it_again() {
-        for (state, found) in [
-            ("ActiveState=active\nExecMainCode=0", None),
-            (
-                "ActiveState=activating\nExecMainCode=1\nExecMainStatus=3\nNRestarts=2",
-                None,
-            ),
-            (
-                "ActiveState=failed\nExecMainCode=1\nExecMainStatus=3\nNRestarts=4",
-                Some("its process exited with code 3, 4 restarts later as well"),
-            ),
-            (
-                "ActiveState=inactive\nExecMainCode=1\nExecMainStatus=0\nNRestarts=0",
-                Some("its process exited with code 0"),
-            ),
-            (
-                "ActiveState=inactive\nExecMainCode=0\nExecMainStatus=0\nResult=success",
-                Some("its process exited with code 0"),
-            ),
-            (
-                "ActiveState=failed\nExecMainCode=2\nExecMainStatus=11\nNRestarts=0",
-                Some("its process was ended by signal 11"),
-            ),
-            (
-                "ActiveState=failed\nExecMainCode=0\nResult=resources",
-                Some("systemd could not start it (resources)"),
-            ),
-            ("", None),
-        ] {
-            assert_eq!(ended(state).as_deref(), found, "{state}");
-        }
     }
 }

@@ -21,6 +21,7 @@ mod lines;
 mod logs;
 mod openssh;
 mod release;
+mod running;
 mod script;
 mod session;
 mod tidy;
@@ -30,6 +31,7 @@ pub use connect::{ConnectError, SSH};
 pub(crate) use encode::environment_value;
 pub use openssh::openssh_arguments;
 pub use release::{Content, Release, ReleaseFile};
+pub use running::Fault;
 pub use session::Output;
 
 use session::Session;

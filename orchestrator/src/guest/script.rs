@@ -227,10 +227,10 @@ pub(super) fn restart(service: &Name) -> String {
     format!("systemctl reset-failed {unit} 2>/dev/null || :\nsystemctl restart {unit}")
 }
 
-/// Prints the state of a service's unit for [`super::Guest::ended`].
+/// Prints the state of a service's unit and the guest's sockets for [`super::Guest::look`].
 pub(super) fn unit_state(service: &Name) -> String {
     format!(
-        "systemctl show -p ActiveState,ExecMainCode,ExecMainStatus,NRestarts,Result {}",
+        "systemctl show -p ActiveState,ExecMainCode,ExecMainStatus,NRestarts,Result {}; cat /proc/net/tcp*",
         unit::file_name(service)
     )
 }
