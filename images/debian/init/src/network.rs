@@ -18,6 +18,8 @@ const NLM_F_CREATE_REPLACE: u16 = 0x400 | 0x100;
 const NLMSG_ERROR: u16 = 2;
 const AF_INET: u8 = 2;
 const IFF_UP: u32 = 1;
+/// Whether interfaces send a gratuitous ARP when they come up.
+const ANNOUNCE: &str = "/proc/sys/net/ipv4/conf/all/arp_notify";
 
 /// Brings up loopback, and the interface with `address` and a default route, if given.
 pub(crate) fn configure(address: Option<(Ipv4Addr, u8)>, gateway: Option<Ipv4Addr>) -> Result<()> {
@@ -28,11 +30,13 @@ pub(crate) fn configure(address: Option<(Ipv4Addr, u8)>, gateway: Option<Ipv4Add
     };
     let index = ethernet()?;
     netlink
-        .up(index)
-        .context("failed to bring up the network interface")?;
-    netlink
         .add_address(index, address, prefix)
         .with_context(|| format!("failed to set address `{address}/{prefix}`"))?;
+    // The interface announces its address when it comes up: another guest may have had it a moment ago.
+    std::fs::write(ANNOUNCE, "1").with_context(|| format!("failed to write `{ANNOUNCE}`"))?;
+    netlink
+        .up(index)
+        .context("failed to bring up the network interface")?;
     if let Some(gateway) = gateway {
         netlink
             .add_default_route(gateway)

@@ -16,7 +16,13 @@ use rustix::net::{AddressFamily, RecvFlags, SocketType, bind, recv, socket};
 use crate::{disks, say};
 
 /// Kernel modules that are not needed before SSH.
-const MODULES: [&str; 4] = ["button", "evdev", "virtio_balloon", "virtio_rng"];
+const MODULES: [&str; 5] = [
+    "button",
+    "evdev",
+    "pvpanic_mmio",
+    "virtio_balloon",
+    "virtio_rng",
+];
 /// The kernel's own group of uevent messages.
 const KERNEL_EVENTS: u32 = 1;
 
