@@ -24,6 +24,10 @@ fn load_with(path: &Path, missing: Found) -> Result<Spec, Faults> {
     let text = read_text(path).map_err(of_file)?;
     let path = std::path::absolute(path).map_err(|error| of_file(error.to_string()))?;
     let folder = path.parent().unwrap_or(Path::new("/"));
+    if folder.to_str().is_none() {
+        let message = "the path of its directory is not UTF-8. Rename the directory".to_owned();
+        return Err(Faults::of_file(&path, message));
+    }
     parse(&text, folder, &|path| match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => Found::Folder,
         Ok(_) => Found::File,
@@ -68,6 +72,9 @@ fn read_text(path: &Path) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+
     use super::*;
 
     #[test]
@@ -76,6 +83,20 @@ mod tests {
         file.as_file().set_len(100 << 20).unwrap();
         let faults = load(file.path()).unwrap_err().to_string();
         assert!(faults.contains("larger than 1 MiB"), "{faults}");
+    }
+
+    #[test]
+    fn a_directory_whose_name_is_not_utf8_is_rejected() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().join(OsStr::from_bytes(b"caf\xe9"));
+        std::fs::create_dir(&folder).unwrap();
+        let file = folder.join("topology.yaml");
+        std::fs::write(&file, "name: demo\n").unwrap();
+        let faults = load(&file).unwrap_err().to_string();
+        assert!(
+            faults.contains("caf\u{fffd}/topology.yaml: the path of its directory is not UTF-8"),
+            "{faults}"
+        );
     }
 
     #[test]

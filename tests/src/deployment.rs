@@ -26,6 +26,8 @@ pub struct Deployment {
     /// The published port on loopback.
     pub port: u16,
     user: Option<String>,
+    /// Of the state directory, in the folder.
+    state: &'static str,
 }
 
 impl Deployment {
@@ -111,6 +113,7 @@ impl Deployment {
             port: free_port()?,
             folder,
             user: None,
+            state: "state",
         })
     }
 
@@ -138,12 +141,17 @@ impl Deployment {
         Ok(())
     }
 
+    /// Gives the state directory a name with what URIs, configuration files, shells and `ssh` treat in their own way.
+    pub fn name_state_oddly(&mut self) {
+        self.state = r"a b%41#?;[x]\ä:=$HOME";
+    }
+
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
     pub fn state(&self) -> PathBuf {
-        self.folder.path().join("state")
+        self.folder.path().join(self.state)
     }
 
     /// The deployment's own folder in the state directory.

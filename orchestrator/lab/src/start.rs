@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! DIR/lock             locked (flock) from before a supervisor starts until the lab's last process ends
-//! DIR/run              the runtime directory, or a link to it: unix socket paths are short (unix(7))
+//! DIR/run              the runtime directory, or a link to it: the path of a socket is short (unix(7)) and plain
 //! DIR/supervisor.log   the log of the supervisor and libvirtd
 //! DIR/{etc,lib,cache,log}   libvirt's directories in the lab, or links to them
 //! ```
@@ -10,6 +10,7 @@
 use std::env;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, BufRead, BufReader};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Command, Stdio};
@@ -303,9 +304,7 @@ fn make_runtime_directory(dir: &Path) -> anyhow::Result<()> {
             .create(&run)
             .with_context(|| format!("failed to create directory `{}`", run.display()));
     }
-    let base = short_base();
-    fs::create_dir_all(&base)
-        .with_context(|| format!("failed to create directory `{}`", base.display()))?;
+    let base = short_base()?;
     let short = tempfile::Builder::new()
         .prefix("pspd-")
         .permissions(fs::Permissions::from_mode(0o700))
@@ -316,11 +315,6 @@ fn make_runtime_directory(dir: &Path) -> anyhow::Result<()> {
                 base.display()
             )
         })?;
-    ensure!(
-        fits(short.path()),
-        "`{}` is too long for the path of a Unix socket. Pass a shorter `--state-dir`",
-        run.display()
-    );
     symlink(short.path(), &run)
         .with_context(|| format!("failed to create the link `{}`", run.display()))?;
     // Now the link points to it, and `clear_runtime_directory` removes it.
@@ -349,23 +343,49 @@ fn is_own(folder: &Path) -> anyhow::Result<bool> {
     Ok(metadata.is_dir() && own && metadata.mode() & 0o077 == 0)
 }
 
+/// Whether sockets can be in a directory: libvirt's URIs and configuration have each a syntax of their own.
 fn fits(directory: &Path) -> bool {
-    directory.join(LONGEST_SOCKET_NAME).as_os_str().len() <= LONGEST_SOCKET_PATH
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-".contains(byte);
+    let longest = directory.join(LONGEST_SOCKET_NAME);
+    let longest = longest.as_os_str().as_bytes();
+    longest.len() <= LONGEST_SOCKET_PATH && longest.iter().all(plain)
 }
 
-fn short_base() -> PathBuf {
+/// Returns a directory in which a directory for sockets fits.
+fn short_base() -> anyhow::Result<PathBuf> {
     if host::is_root() {
-        return PathBuf::from("/run/pspd");
+        let base = PathBuf::from("/run/pspd");
+        fs::create_dir_all(&base)
+            .with_context(|| format!("failed to create directory `{}`", base.display()))?;
+        return Ok(base);
     }
-    env::var_os("XDG_RUNTIME_DIR")
-        .map(PathBuf::from)
-        .filter(|path| path.is_dir())
-        .unwrap_or_else(env::temp_dir)
+    let runtime = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let base = runtime
+        .into_iter()
+        .chain([env::temp_dir()])
+        .find(|base| base.is_dir() && fits(&base.join("pspd-123456")));
+    Ok(base.unwrap_or_else(|| PathBuf::from("/tmp")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sockets_are_in_short_and_plain_directories() {
+        let long = "/".repeat(100);
+        for (directory, expected) in [
+            ("/var/lib/pspd/deployments/demo-1/lab/run", true),
+            (long.as_str(), false),
+            ("/a b", false),
+            ("/100%", false),
+            ("/a?b=c&d#e", false),
+            (r#"/"\"#, false),
+            ("/ä", false),
+        ] {
+            assert_eq!(fits(Path::new(directory)), expected, "{directory}");
+        }
+    }
 
     /// A lab's directory whose runtime directory is elsewhere, as under a long state directory.
     #[test]

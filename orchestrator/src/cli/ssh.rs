@@ -42,7 +42,8 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     if !args.command.is_empty() && !args.stdin && !std::io::stdin().is_terminal() {
         ssh.arg("-n");
     }
-    let error = ssh.args(arguments).args(remote(args.command)).exec();
+    ssh.current_dir(home.keys()).args(arguments);
+    let error = ssh.args(remote(args.command)).exec();
     Err(error).context("failed to run `ssh`. Install openssh-client")
 }
 

@@ -18,7 +18,12 @@ pub(super) fn start(world: &World, scope: &Scope) -> anyhow::Result<()> {
     for note in notes {
         scope.note(note);
     }
-    world.set_lab(Some(lab))
+    let connected = world.set_lab(Some(lab.clone()));
+    if connected.is_err() {
+        // Nobody can use it. The error that counts is the first one.
+        let _ = lab.stop();
+    }
+    connected
 }
 
 /// What libvirt learns of QEMU takes it half a second: all labs share it, and it outlives them.

@@ -5,11 +5,14 @@ use std::ffi::OsString;
 use anyhow::Context as _;
 use pspd_model::spec::{Name, Spec};
 
-use crate::identity::Identity;
+use crate::identity::{self, Identity};
 use crate::state::{Home, write_atomically};
 
-/// Returns the arguments of `ssh` without the remote command. `proxy` is a command that connects stdin and stdout to
-/// the guest's SSH port, if the port is not routable from the host.
+const KNOWN_HOSTS: &str = "known_hosts";
+
+/// Returns the arguments of `ssh` without the remote command, for the folder of the deployment's keys as working directory:
+/// `ssh` expands what looks like a variable in a path. `proxy` is a command that connects stdin and stdout to the guest's
+/// SSH port, if the port is not routable from the host.
 pub fn openssh_arguments(
     home: &Home,
     spec: &Spec,
@@ -17,7 +20,6 @@ pub fn openssh_arguments(
     identity: &Identity,
     proxy: Option<String>,
 ) -> anyhow::Result<Vec<OsString>> {
-    let known_hosts = home.keys().join("known_hosts");
     let mut lines = String::new();
     for name in spec.domains.keys() {
         let key = identity.host_key(name)?;
@@ -27,7 +29,7 @@ pub fn openssh_arguments(
             .context("failed to encode a host key")?;
         lines.push_str(&format!("{name} {key}\n"));
     }
-    write_atomically(&known_hosts, lines.as_bytes(), 0o600)?;
+    write_atomically(&home.keys().join(KNOWN_HOSTS), lines.as_bytes(), 0o600)?;
     let option = |name: &str, value: &str| {
         [
             OsString::from("-o"),
@@ -35,17 +37,11 @@ pub fn openssh_arguments(
         ]
     };
     let mut arguments: Vec<OsString> = vec!["-F".into(), "none".into(), "-l".into(), "root".into()];
-    arguments.extend(option(
-        "IdentityFile",
-        &format!("\"{}\"", identity.ssh_key_file().display()),
-    ));
+    arguments.extend(option("IdentityFile", identity::SSH));
     arguments.extend(option("IdentitiesOnly", "yes"));
     // The agent's keys are not needed, and an agent that hangs would block the connection.
     arguments.extend(option("IdentityAgent", "none"));
-    arguments.extend(option(
-        "UserKnownHostsFile",
-        &format!("\"{}\"", known_hosts.display()),
-    ));
+    arguments.extend(option("UserKnownHostsFile", KNOWN_HOSTS));
     arguments.extend(option("GlobalKnownHostsFile", "/dev/null"));
     arguments.extend(option("StrictHostKeyChecking", "yes"));
     arguments.extend(option("HostKeyAlias", domain.as_str()));
@@ -57,7 +53,7 @@ pub fn openssh_arguments(
     // Ends the session after three messages without an answer, if the guest was stopped.
     arguments.extend(option("ServerAliveInterval", "15"));
     if let Some(proxy) = proxy {
-        arguments.extend(option("ProxyCommand", &proxy));
+        arguments.extend(option("ProxyCommand", &proxy.replace('%', "%%")));
     }
     arguments.push(spec.domains[domain].address.to_string().into());
     Ok(arguments)

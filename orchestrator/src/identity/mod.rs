@@ -73,11 +73,6 @@ impl Identity {
         &self.ssh
     }
 
-    /// Returns the file of that key, for OpenSSH.
-    pub fn ssh_key_file(&self) -> PathBuf {
-        self.folder.join(SSH)
-    }
-
     /// Returns the systemd credentials with a guest's name, address and authorized key, as SMBIOS OEM strings. They are
     /// not secret: other processes can read them in QEMU's command line.
     pub fn oem_strings(&self, spec: &Spec, domain: &Name) -> anyhow::Result<Vec<String>> {
@@ -202,7 +197,8 @@ pub fn check(kind: KeyFile, text: &str) -> anyhow::Result<()> {
 
 const AUTHORITY: &str = "ca.pem";
 const CLIENT: &str = "client.pem";
-const SSH: &str = "ssh";
+/// The file of the SSH key in the folder of keys.
+pub const SSH: &str = "ssh";
 
 fn host_key_file(domain: &Name) -> String {
     format!("hosts/{domain}")

@@ -15,6 +15,7 @@
 //!   logs/DOMAIN.log             the logs of services, gathered from their guests
 //!   console/DOMAIN.firmware.log the firmware's log since the last start
 //!   deployed/DOMAIN.json        the release that was healthy last, and its certificate
+//!   deployed/DOMAIN.file-systems  exists while its file systems are to be grown and mounted
 //!   attached/DOMAIN.json        the files that the disks were at the last start
 //!   boots/DOMAIN.json           the last boot: the time of each stage, and the reported firmware
 //!   flattened/                  DOMAIN.qcow2, self-contained system disks while an export packs them
@@ -37,7 +38,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use pspd_model::observed::Observed;
 use pspd_model::spec::{Digest, Name, Spec};
 
@@ -68,8 +69,8 @@ impl Paths {
             None => standard("XDG_CACHE_HOME", ".cache", "/var/cache")?,
         };
         Ok(Paths {
-            state: std::path::absolute(state)?,
-            cache: std::path::absolute(cache)?,
+            state: usable(&state, "--state-dir", &MISREAD)?,
+            cache: usable(&cache, "--cache-dir", &[])?,
         })
     }
 
@@ -129,6 +130,26 @@ impl Paths {
     pub fn deployment(&self, name: &Name) -> Home {
         Home(self.state.join("deployments").join(name.as_str()))
     }
+}
+
+/// What libvirt and QEMU misread in the path of a firmware configuration file, by which a guest gets its host key.
+const MISREAD: [char; 6] = [',', '&', '<', '>', '"', '\''];
+
+/// Returns the absolute path of a directory in which libvirt can use files.
+fn usable(directory: &Path, option: &str, misread: &[char]) -> anyhow::Result<PathBuf> {
+    let directory = std::path::absolute(directory)?;
+    let problem = match directory.to_str() {
+        None => "is not UTF-8".to_owned(),
+        Some(path) if path.contains(char::is_control) => "has a control character".to_owned(),
+        Some(path) => match path.chars().find(|char| misread.contains(char)) {
+            Some(char) => format!("has the character `{char}`"),
+            None => return Ok(directory),
+        },
+    };
+    bail!(
+        "the path `{}` {problem}, so libvirt cannot use it. Pass another directory with `{option}`",
+        directory.display()
+    )
 }
 
 fn standard(variable: &str, under_home: &str, for_root: &str) -> anyhow::Result<PathBuf> {
@@ -304,6 +325,27 @@ mod tests {
             "0".repeat(64)
         );
         topology::parse(&text, Path::new("/"), &|_| Found::File).unwrap()
+    }
+
+    #[test]
+    fn a_directory_that_libvirt_cannot_name_is_refused() {
+        let usable = |path: &[u8]| {
+            let path = PathBuf::from(OsString::from_vec(path.to_vec()));
+            Paths::resolve(Some(path), Some("/cache".into())).map(|paths| paths.state)
+        };
+        let odd = r"/a b/100%/#?;[]\$:=/ä";
+        assert_eq!(usable(odd.as_bytes()).unwrap(), Path::new(odd));
+        for (path, problem) in [
+            (&b"/caf\xe9"[..], "is not UTF-8"),
+            (b"/two\nlines", "has a control character"),
+            (b"/a&b", "has the character `&`"),
+        ] {
+            let error = usable(path).unwrap_err().to_string();
+            assert!(
+                error.contains(problem) && error.contains("`--state-dir`"),
+                "{error}"
+            );
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // clippy exempts tests, but not the functions that they share
 
 mod hanging;
+mod places;
 mod ports;
 mod servers;
 mod user;

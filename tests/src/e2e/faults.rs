@@ -143,8 +143,11 @@ fn never_reaches_ssh() -> anyhow::Result<()> {
 
 /// Several faults on one deployment, because each boot costs seconds.
 fn running_deployment() -> anyhow::Result<()> {
-    let deployment = Deployment::single("")?;
+    let mut deployment = Deployment::single("")?;
+    deployment.name_state_oddly();
     deployment.run(&["up"])?.expect(0)?;
+    let said = deployment.ssh("store", "hostname")?;
+    ensure!(said == "store", "`hostname` printed `{said}`");
     // It ends with its input, at once: it only has to open.
     deployment.run(&["console", "store"])?.expect(0)?;
     foreign_domain(&deployment)?;
