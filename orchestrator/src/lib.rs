@@ -18,6 +18,7 @@ pub mod event;
 pub mod execute;
 pub mod firmware;
 mod folder;
+mod full_disk;
 pub mod guest;
 pub mod health;
 pub mod identity;

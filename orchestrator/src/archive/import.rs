@@ -15,6 +15,7 @@ use super::hashing::Hashing;
 use super::manifest::{Entry, LONGEST_MANIFEST, MANIFEST, MANIFEST_DIGEST, Manifest};
 use super::{FOLDER, is_plausible};
 use crate::event::Scope;
+use crate::full_disk;
 use crate::progress::Progress;
 
 /// Before the manifest is known: itself, its digest, their headers, and what a decoder reads ahead.
@@ -96,7 +97,7 @@ impl Opened {
                 ),
                 None => None,
             };
-            copy(&mut self.entries, to.as_ref(), entry).with_context(|| whose.clone())?;
+            copy(&mut self.entries, to.as_ref(), entry, &whose)?;
             if let Some(file) = to {
                 check::file(entry, file, &self.cancel).with_context(|| whose.clone())?;
             }
@@ -166,27 +167,32 @@ fn manifest(entries: &mut Entries<Box<dyn Read + Send>>) -> Result<Manifest> {
     Manifest::parse(text)
 }
 
-fn copy(from: &mut impl Read, to: Option<&File>, entry: &Entry) -> Result<()> {
+/// Copies an entry's bytes. `whose` says whose fault it is where the bytes are not those that the manifest lists.
+fn copy(from: &mut impl Read, to: Option<&File>, entry: &Entry, whose: &str) -> Result<()> {
     let name = &entry.name;
     let mut hashing = Hashing::default();
     let mut buffer = vec![0; CHUNK];
     loop {
         let count = match from.read(&mut buffer) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            read => read.with_context(|| format!("failed to read `{FOLDER}/{name}`"))?,
+            read => read
+                .with_context(|| format!("failed to read `{FOLDER}/{name}`"))
+                .context(whose.to_owned())?,
         };
         if count == 0 {
             break;
         }
         hashing.write_all(&buffer[..count])?;
         if let Some(mut to) = to {
+            // The archive has no part in such a failure.
             to.write_all(&buffer[..count])
+                .map_err(|error| full_disk::named(error, to))
                 .with_context(|| format!("failed to write `{name}`"))?;
         }
     }
     ensure!(
         hashing.end() == (entry.sha256.clone(), entry.size),
-        "`{FOLDER}/{name}` is damaged: its digest is not the manifest's"
+        "{whose}: `{FOLDER}/{name}` is damaged: its digest is not the manifest's"
     );
     Ok(())
 }

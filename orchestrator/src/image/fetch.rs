@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use pspd_model::spec::Digest;
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
@@ -14,6 +14,7 @@ use super::cache::DISK;
 use crate::disk;
 use crate::disk::qcow2::{Header, is_qcow2};
 use crate::event::Scope;
+use crate::full_disk;
 use crate::progress::Progress;
 
 const CHUNK: usize = 1 << 20;
@@ -75,6 +76,7 @@ impl Fetch<'_> {
             self.wanted
         );
         let image = self.folder.join(DISK);
+        refuse_packed(&fetched).with_context(|| format!("the image `{name}` cannot be used"))?;
         if is_qcow2(&fetched)? {
             Header::open(&fetched)?
                 .check_self_contained()
@@ -87,6 +89,35 @@ impl Fetch<'_> {
             fs::remove_file(&fetched)
                 .with_context(|| format!("failed to remove `{}`", fetched.display()))
         }
+    }
+}
+
+/// First bytes of files that are not raw disks, with what they are and how to get a disk of them.
+const PACKED: [(&[u8], &str, &str); 10] = [
+    (b"\x1f\x8b", "compressed with gzip", "gunzip"),
+    (b"\xfd7zXZ\0", "compressed with xz", "unxz"),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd", "unzstd"),
+    (b"BZh", "compressed with bzip2", "bunzip2"),
+    (b"\x04\x22\x4d\x18", "compressed with lz4", "unlz4"),
+    (b"PK\x03\x04", "a ZIP archive", "unzip"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "7z x"),
+    (b"KDMV", "a VMDK disk", "qemu-img convert -O qcow2"),
+    (b"vhdxfile", "a VHDX disk", "qemu-img convert -O qcow2"),
+    (b"conectix", "a VHD disk", "qemu-img convert -O qcow2"),
+];
+
+/// Fails for a file that would never boot as a raw disk.
+fn refuse_packed(file: &Path) -> Result<()> {
+    let mut first = Vec::new();
+    File::open(file)
+        .and_then(|file| file.take(16).read_to_end(&mut first))
+        .with_context(|| format!("failed to read `{}`", file.display()))?;
+    match PACKED.iter().find(|(magic, ..)| first.starts_with(magic)) {
+        Some((_, what, tool)) => bail!(
+            "it is {what}, and an image must be a qcow2 or raw disk. Unpack it with `{tool}`, and name the new file with \
+             its sha256"
+        ),
+        None => Ok(()),
     }
 }
 
@@ -104,7 +135,9 @@ fn write(mut from: impl Read, name: &str, to: &Path) -> Result<Digest> {
             return Ok(Digest::from(hash));
         }
         hash.update(&chunk[..length]);
-        file.write_all(&chunk[..length]).with_context(context)?;
+        file.write_all(&chunk[..length])
+            .map_err(|error| full_disk::named(error, &file))
+            .with_context(context)?;
     }
 }
 
@@ -143,6 +176,32 @@ mod tests {
         copy(&raw, &Digest::of(&vec![7; 2 << 20]), &to).unwrap();
         assert_eq!(Header::open(&to.join(DISK)).unwrap().size, Size::mib(2));
         assert_eq!(fs::read_dir(&to).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_compressed_image_is_refused_and_not_taken_for_a_raw_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let image = folder.path().join("image");
+        fs::write(&image, vec![7; 2 << 20]).unwrap();
+        for (tool, what) in [
+            ("gzip", "gzip"),
+            ("xz", "xz"),
+            ("zstd", "zstd"),
+            ("bzip2", "bzip2"),
+        ] {
+            let mut pack = std::process::Command::new(tool);
+            let packed = pack.arg("-c").arg(&image).output().unwrap().stdout;
+            let to = folder.path().join(tool);
+            fs::create_dir(&to).unwrap();
+            let url = serve("200 OK", packed.clone());
+            let download = |fetch: Fetch<'_>| fetch.download(&url);
+            let error = fetch(&Digest::of(&packed), &to, download).unwrap_err();
+            let error = format!("{error:#}");
+            assert!(
+                error.contains(&format!("it is compressed with {what}")),
+                "{error}"
+            );
+        }
     }
 
     #[test]

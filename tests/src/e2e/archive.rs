@@ -254,8 +254,9 @@ fn without_space(
     let ran = fill(&folder);
     let left: Vec<_> = fs::read_dir(&folder)?.flatten().collect();
     sh("umount", ["--lazy", &path])?;
-    ran?.expect(1)?
-        .root_cause("No space left on device (os error 28)")?;
+    let ran = ran?.expect(1)?;
+    let ran = ran.root_cause("No space left on device (os error 28)")?;
+    ensure!(!ran.stderr.contains("damaged"), "{}", ran.stderr);
     ensure!(left.is_empty(), "files are left: {left:?}");
     Ok(())
 }
