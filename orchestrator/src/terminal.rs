@@ -2,6 +2,7 @@
 //! may be those of guests, archives and other programs.
 
 use std::io::{self, Stderr, Stdout, Write};
+use std::os::fd::AsFd;
 
 use pspd_model::printable::escaped;
 
@@ -18,6 +19,21 @@ pub(crate) fn err() -> Escaped<Stderr> {
 /// Standard output as it is: for bytes that the user asked for, and for pspd's own control characters.
 pub(crate) fn raw() -> Stdout {
     io::stdout()
+}
+
+/// The number of columns of the terminal that is standard output; `None` if it is not a terminal.
+pub(crate) fn out_width() -> Option<usize> {
+    width(io::stdout())
+}
+
+/// The same for standard error.
+pub(crate) fn err_width() -> Option<usize> {
+    width(io::stderr())
+}
+
+fn width(stream: impl AsFd) -> Option<usize> {
+    let columns = rustix::termios::tcgetwinsize(stream).ok()?.ws_col;
+    (columns > 0).then_some(columns.into())
 }
 
 /// How text of guests is printed.

@@ -126,6 +126,8 @@ pub struct ObservedDomain {
     pub attached: BTreeMap<String, Attached>,
     /// Whether its disks have overlays that an interrupted export left.
     pub unmerged: bool,
+    /// Whether an interrupted `up` has not seen to its file systems.
+    pub file_systems_due: bool,
     /// The ROM that pspd builds for it, where its firmware is one.
     pub rom: Option<CacheState>,
     /// What was deployed last; `None` where nothing was.

@@ -74,7 +74,7 @@ pub(super) fn recorded(home: &Home, spec: &Spec) -> anyhow::Result<Vec<(Name, Bo
 /// The table of `status --boot`.
 pub(super) fn table(home: &Home, spec: &Spec) -> anyhow::Result<String> {
     let boots = recorded(home, spec)?;
-    Ok(crate::report::boots(
-        boots.iter().map(|(name, boot)| (name, boot)),
-    ))
+    let width = crate::terminal::out_width();
+    let boots = boots.iter().map(|(name, boot)| (name, boot));
+    Ok(crate::report::boots(boots, width))
 }

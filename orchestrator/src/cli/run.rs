@@ -152,7 +152,8 @@ fn print_boots(home: &Home, spec: &Spec, outcome: &Outcome) -> anyhow::Result<()
         let id = StepId::of(name, DomainStep::Start);
         outcome.ended.iter().any(|one| one.step.id == id)
     });
-    let table = report::boots(boots.iter().map(|(name, boot)| (name, boot)));
+    let width = crate::terminal::err_width();
+    let table = report::boots(boots.iter().map(|(name, boot)| (name, boot)), width);
     report::say(table);
     Ok(())
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use pspd_lab::Relay;
 use pspd_model::intent::{Intent, PowerIntent};
-use pspd_model::observed::Power;
+use pspd_model::observed::{Live, Power};
+use pspd_model::plan::waits;
 use pspd_model::spec::{Name, Publish, Size, Spec};
 use serde::Serialize;
 
@@ -16,6 +17,7 @@ use super::exit::Exit;
 use crate::boot::Boot;
 use crate::health::Health;
 use crate::observe::{Host, healths};
+use crate::report;
 
 /// The time between two updates of `--watch`.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -32,6 +34,19 @@ pub(super) struct Args {
     #[arg(long)]
     watch: bool,
 }
+
+/// The columns of the text form.
+const HEAD: [&str; 9] = [
+    "domain",
+    "state",
+    "address",
+    "firmware",
+    "reported",
+    "memory",
+    "vcpus",
+    "service",
+    "published",
+];
 
 /// The state of a domain that is not defined.
 const ABSENT: &str = "absent";
@@ -69,6 +84,8 @@ struct DomainStatus {
     /// Bytes.
     memory: Option<Size>,
     vcpus: Option<u32>,
+    /// What the topology gives it at its next start only.
+    at_next_start: Vec<String>,
     service: Option<ServiceStatus>,
     /// Addresses of the host where its ports are published now.
     published: Vec<SocketAddr>,
@@ -242,6 +259,13 @@ fn describe(
         boot: boot.as_ref().map(BootStatus::of),
         memory: live.as_ref().map(|live| live.memory.current),
         vcpus: live.as_ref().map(|live| live.vcpus.current),
+        at_next_start: live.as_ref().map_or(Vec::new(), |live| {
+            let live = Live {
+                maximum_memory: live.memory.maximum,
+                vcpus: live.vcpus,
+            };
+            waits(domain, live)
+        }),
         service: domain.service.as_ref().map(|service| ServiceStatus {
             health: "down",
             detail: None,
@@ -258,25 +282,14 @@ fn show(status: &Status, json: bool) -> anyhow::Result<()> {
     if json {
         writeln!(out, "{}", serde_json::to_string(status)?)?;
     } else {
-        write!(out, "{}", render(status))?;
+        let width = crate::terminal::out_width();
+        write!(out, "{}", render(status, width))?;
     }
     Ok(())
 }
 
-fn render(status: &Status) -> String {
-    let mut table = comfy_table::Table::new();
-    table.load_preset(comfy_table::presets::NOTHING);
-    table.set_header([
-        "domain",
-        "state",
-        "address",
-        "firmware",
-        "reported",
-        "memory",
-        "vcpus",
-        "service",
-        "published",
-    ]);
+fn render(status: &Status, width: Option<usize>) -> String {
+    let mut rows = Vec::new();
     let mut details = String::new();
     if status.network.state == "active" && !status.network.dns {
         details.push_str("network: its DNS server does not answer. Run `pspd up` to restart it\n");
@@ -286,7 +299,7 @@ fn render(status: &Status) -> String {
             format!("{} on {}", service.health, service.port)
         });
         let published: Vec<String> = domain.published.iter().map(ToString::to_string).collect();
-        table.add_row([
+        rows.push(vec![
             domain.name.to_string(),
             domain.state.clone(),
             domain.address.to_string(),
@@ -308,6 +321,9 @@ fn render(status: &Status) -> String {
         ]);
         if let Some(detail) = &domain.detail {
             details.push_str(&format!("{}: {detail}\n", domain.name));
+        }
+        for wait in &domain.at_next_start {
+            details.push_str(&format!("{}: it gets {wait}\n", domain.name));
         }
         if let Some(detail) = domain
             .service
@@ -332,11 +348,11 @@ fn render(status: &Status) -> String {
         }
     }
     format!(
-        "{} on {}: {}\n{}\n{details}",
+        "{} on {}: {}\n{}{details}",
         status.deployment,
         status.connection,
         verdict(status),
-        table.trim_fmt()
+        report::columns(&HEAD, &rows, width)
     )
 }
 
@@ -385,6 +401,7 @@ mod tests {
                 }),
                 memory: Some(Size::mib(512)),
                 vcpus: Some(1),
+                at_next_start: vec!["its 2 vCPUs at its next start: it runs with 1".into()],
                 service: Some(ServiceStatus {
                     health: "unreachable",
                     detail: Some("connection refused".into()),
@@ -399,11 +416,12 @@ mod tests {
 
     #[test]
     fn the_text_form_is_a_table_followed_by_details() {
-        insta::assert_snapshot!(render(&status()), @"
+        insta::assert_snapshot!(render(&status(), None), @"
         demo on lab: not healthy
          domain  state    address     firmware  reported       memory   vcpus  service               published
          store   running  10.77.0.10  seabios   coreboot 4.15  512 MiB  1      unreachable on 50051  127.0.0.1:8080
         network: its DNS server does not answer. Run `pspd up` to restart it
+        store: it gets its 2 vCPUs at its next start: it runs with 1
         store: connection refused
         store: 127.0.0.1:8081 is not published
         store: it should run on seabios but reports coreboot 4.15; recreate it with `pspd down && pspd up`
@@ -451,6 +469,9 @@ mod tests {
               },
               "memory": 536870912,
               "vcpus": 1,
+              "at_next_start": [
+                "its 2 vCPUs at its next start: it runs with 1"
+              ],
               "service": {
                 "health": "unreachable",
                 "detail": "connection refused",

@@ -251,6 +251,7 @@ pub(super) fn stop(
 }
 
 pub(super) fn undefine(world: &World, name: &Name) -> anyhow::Result<()> {
+    world.home.forget_file_systems_due(name)?;
     find(world, name)?.map_or(Ok(()), |domain| Ok(domain.undefine()?))
 }
 

@@ -89,6 +89,12 @@ pub async fn execute(
     world.events.emit(Event::Planned {
         steps: plan.steps.len(),
     });
+    for step in &plan.steps {
+        // Nothing that can be observed on the host says that it was left out.
+        if let Action::FileSystems { domain, .. } = &step.action {
+            world.home.record_file_systems_due(domain)?;
+        }
+    }
     let mut run = Run {
         began: Instant::now(),
         world,
@@ -401,7 +407,10 @@ fn perform(world: &World, step: &Step) -> anyhow::Result<()> {
             firmware,
             boot_timeout,
         } => reach::reach(world, domain, firmware, *boot_timeout, &scope),
-        Action::FileSystems { domain, volumes } => world.guest(domain)?.file_systems(volumes),
+        Action::FileSystems { domain, volumes } => {
+            world.guest(domain)?.file_systems(volumes)?;
+            world.home.forget_file_systems_due(domain)
+        }
         Action::Push { domain, release } => service::push(world, domain, release.as_ref(), &scope),
         Action::Activate {
             domain,

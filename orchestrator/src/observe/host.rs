@@ -230,6 +230,7 @@ fn services(host: &Host, spec: &Spec, observed: &mut Observed) -> anyhow::Result
     let identity = Identity::load(&keys)?;
     for (name, domain) in &mut observed.domains {
         domain.deployed = host.home.deployed_record(name)?;
+        domain.file_systems_due = host.home.are_file_systems_due(name);
         let of_spec = spec.domains.get(name);
         if of_spec.is_none_or(|domain| domain.service.is_none()) {
             continue;

@@ -4,26 +4,28 @@ use std::time::Duration;
 
 use pspd_model::spec::Name;
 
+use super::columns;
 use crate::boot::{Boot, STAGES};
 
-/// Returns one row for each boot, or an empty string if there are no boots.
-pub fn boots<'a>(boots: impl IntoIterator<Item = (&'a Name, &'a Boot)>) -> String {
-    let mut table = comfy_table::Table::new();
-    table.load_preset(comfy_table::presets::NOTHING);
+/// Returns one row for each boot, or an empty string if there are no boots. `width` is that of the terminal, if there is one.
+pub fn boots<'a>(
+    boots: impl IntoIterator<Item = (&'a Name, &'a Boot)>,
+    width: Option<usize>,
+) -> String {
     let mut head = vec!["domain"];
     head.extend(STAGES);
     head.push("reported firmware");
-    table.set_header(head);
+    let mut rows = Vec::new();
     for (name, boot) in boots {
         let mut row = vec![name.to_string()];
         row.extend(boot.times.all().map(after));
         row.push(boot.reported.to_string());
-        table.add_row(row);
+        rows.push(row);
     }
-    if table.is_empty() {
+    if rows.is_empty() {
         return String::new();
     }
-    format!("{}\n", table.trim_fmt())
+    columns(&head, &rows, width)
 }
 
 /// The time since power on.
@@ -55,10 +57,10 @@ mod tests {
             },
         };
         let name = Name::new("ai-server").unwrap();
-        insta::assert_snapshot!(boots([(&name, &boot)]), @"
+        insta::assert_snapshot!(boots([(&name, &boot)], None), @"
          domain     firmware  kernel  init  ssh     reported firmware
          ai-server  0.31 s    2.50 s  -     7.00 s  coreboot 4.15, coreboot's tables
         ");
-        assert_eq!(boots([]), "");
+        assert_eq!(boots([], None), "");
     }
 }

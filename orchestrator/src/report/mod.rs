@@ -4,6 +4,7 @@
 
 mod bars;
 mod boots;
+mod columns;
 mod lines;
 mod plan;
 mod summary;
@@ -18,6 +19,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use crate::event::{Event, seconds};
 
 pub use boots::boots;
+pub use columns::columns;
 pub use plan::plan;
 pub use summary::summary;
 

@@ -8,7 +8,7 @@ use pspd_model::plan::{Phase, Step};
 use pspd_model::spec::Spec;
 use serde_json::json;
 
-use super::{Style, counted, say};
+use super::{Style, columns, counted, say};
 use crate::event::seconds;
 use crate::execute::{Ended, Outcome};
 
@@ -116,12 +116,10 @@ fn table(ended: &[Ended]) -> String {
     if domains.is_empty() {
         return String::new();
     }
-    let mut table = comfy_table::Table::new();
-    table.load_preset(comfy_table::presets::NOTHING);
-    let mut head = vec!["domain".to_owned()];
-    head.extend(Phase::ALL.iter().map(|phase| phase.word().to_owned()));
-    head.push("ready after".to_owned());
-    table.set_header(head);
+    let mut head = vec!["domain"];
+    head.extend(Phase::ALL.iter().map(|phase| phase.word()));
+    head.push("ready after");
+    let mut rows = Vec::new();
     for (name, steps) in domains {
         let mut row = vec![name.to_owned()];
         for phase in Phase::ALL {
@@ -139,9 +137,9 @@ fn table(ended: &[Ended]) -> String {
             .max()
             .unwrap_or_default();
         row.push(format!("{:.1} s", ready.as_secs_f64()));
-        table.add_row(row);
+        rows.push(row);
     }
-    format!("{}\n", table.trim_fmt())
+    columns(&head, &rows, crate::terminal::err_width())
 }
 
 #[cfg(test)]

@@ -49,6 +49,23 @@ impl Home {
         files::remove_if_there(&self.record(domain))
     }
 
+    /// Records that a domain's file systems are to be seen to, until that is done.
+    pub fn record_file_systems_due(&self, domain: &Name) -> anyhow::Result<()> {
+        files::write_atomically(&self.file_systems_due(domain), b"", 0o600)
+    }
+
+    pub fn are_file_systems_due(&self, domain: &Name) -> bool {
+        self.file_systems_due(domain).exists()
+    }
+
+    pub fn forget_file_systems_due(&self, domain: &Name) -> anyhow::Result<()> {
+        files::remove_if_there(&self.file_systems_due(domain))
+    }
+
+    fn file_systems_due(&self, domain: &Name) -> std::path::PathBuf {
+        self.deployed().join(format!("{domain}.file-systems"))
+    }
+
     fn read_record(&self, domain: &Name) -> anyhow::Result<Option<Record>> {
         let text = files::read_if_there(&self.record(domain))?;
         Ok(text.and_then(|text| serde_json::from_slice(&text).ok()))

@@ -5,12 +5,11 @@ use super::digest::domain_digest;
 use super::order::Order;
 use super::remove::SystemDisk;
 use super::step::sizes;
+use super::waits::waits;
 use super::{Action, DomainStep, PlanError, SavedState, StepId, remove, rename};
 use crate::definition::{Affect, DomainDefinition, Interface, KernelSource, Ownership, VolumeDisk};
 use crate::intent::Intent;
-use crate::observed::{
-    Attached, Base, Crash, Defined, LabState, Live, Observed, ObservedDomain, Power,
-};
+use crate::observed::{Attached, Base, Crash, Defined, LabState, Observed, ObservedDomain, Power};
 use crate::spec::{Boot, Digest, DomainSpec, Firmware, ImageSource, Size, Spec};
 
 /// Plans one domain of the spec.
@@ -61,7 +60,7 @@ impl<'a> DomainPlanner<'a> {
             return Ok(());
         }
         let starts = self.start(plan);
-        self.service(starts, fresh_disk, plan);
+        self.guest(starts, fresh_disk, plan);
         Ok(())
     }
 
@@ -280,7 +279,9 @@ impl<'a> DomainPlanner<'a> {
         let stays_on = self.power().has_process() && !plan.has(&self.id(DomainStep::Stop));
         let live = defined.live.filter(|_| stays_on);
         if let Some(live) = live {
-            self.note_what_waits(live, plan);
+            for wait in waits(domain, live) {
+                plan.note(format!("`{}` gets {wait}", domain.name));
+            }
         }
         if (defined.memory, defined.vcpus) == (memory, vcpus)
             || self.intent.holds_memory(&domain.name)
@@ -304,32 +305,6 @@ impl<'a> DomainPlanner<'a> {
         plan.add(action, reason)
             .if_planned(StepId::StartLab)
             .if_planned(self.id(DomainStep::Stop));
-    }
-
-    /// Notes what a running domain gets at its next start only, until it has it.
-    fn note_what_waits(&self, live: Live, plan: &mut PlanBuilder) {
-        let DomainSpec {
-            name,
-            memory,
-            vcpus,
-            ..
-        } = self.domain;
-        if memory.current > live.maximum_memory {
-            plan.note(format!(
-                "`{name}` gets its {} at its next start: it runs with {} at most",
-                memory.current, live.maximum_memory
-            ));
-        }
-        if vcpus.current != live.vcpus.current {
-            plan.note(format!(
-                "`{name}` gets its {} at its next start: it runs with {}",
-                processors(vcpus.current),
-                live.vcpus.current
-            ));
-        }
-        if (memory.maximum, vcpus.maximum) != (live.maximum_memory, live.vcpus.maximum) {
-            plan.note(format!("`{name}` gets its new maximum at its next start"));
-        }
     }
 
     /// Starts the domain where it does not run; says whether it does.
@@ -387,13 +362,6 @@ impl<'a> DomainPlanner<'a> {
         )
         .if_any_planned(self.volume_steps());
         true
-    }
-}
-
-fn processors(count: u32) -> String {
-    match count {
-        1 => "1 vCPU".to_owned(),
-        count => format!("{count} vCPUs"),
     }
 }
 

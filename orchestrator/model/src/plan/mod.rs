@@ -20,6 +20,7 @@ mod service;
 mod step;
 mod up;
 mod volume;
+mod waits;
 
 #[cfg(test)]
 mod tests;
@@ -35,6 +36,7 @@ pub use export::ExportOptions;
 pub use id::{DomainStep, Phase, StepId};
 pub use order::Order;
 pub use step::{Action, Existing, Plan, SavedState, Step, StopMode, Undo};
+pub use waits::waits;
 
 /// What happens to the data volumes of a deployment that is taken down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,8 +7,14 @@ use crate::observed::{CertificateOwner, Pause, Power};
 use crate::spec::{Digest, ServiceSpec};
 
 impl DomainPlanner<'_> {
+    /// Plans what happens in a guest that runs.
+    pub(super) fn guest(&self, starts: bool, fresh_disk: bool, plan: &mut PlanBuilder) {
+        self.service(starts, fresh_disk, plan);
+        self.file_systems(plan);
+    }
+
     /// Deploys what differs, and waits until a service is healthy that starts or is not.
-    pub(super) fn service(&self, starts: bool, fresh_disk: bool, plan: &mut PlanBuilder) {
+    fn service(&self, starts: bool, fresh_disk: bool, plan: &mut PlanBuilder) {
         let deployed = self.observed().and_then(|domain| domain.deployed.as_ref());
         let deployed = deployed.filter(|_| !fresh_disk);
         let Some(service) = &self.domain.service else {
@@ -20,7 +26,6 @@ impl DomainPlanner<'_> {
                 // Resumed too early, it is paused again.
                 self.reach("it was paused by a disk's I/O error", plan);
             }
-            self.file_systems(plan);
             return;
         };
         let state = self.observed().and_then(|domain| domain.service.as_ref());
@@ -49,7 +54,6 @@ impl DomainPlanner<'_> {
             }
         };
         self.deploy(service, wanted, restart, &reason, plan);
-        self.file_systems(plan);
     }
 
     fn dependencies_serve(&self) -> bool {
@@ -64,15 +68,20 @@ impl DomainPlanner<'_> {
     fn file_systems(&self, plan: &mut PlanBuilder) {
         let (domain, serves) = (self.domain, self.domain.service.is_some());
         let volumes = if serves { &[][..] } else { &domain.volumes };
+        let is_due = self.observed().is_some_and(|it| it.file_systems_due);
         let reason = if plan.has(&self.id(DomainStep::GrowDisk)) {
             "its system disk grew"
+        } else if is_due {
+            "an earlier run was interrupted before it"
         } else if volumes.is_empty() {
             return;
         } else {
             "no service mounts its data volumes"
         };
-        if !plan.has(&self.id(DomainStep::Reach)) {
-            return;
+        match plan.has(&self.id(DomainStep::Reach)) {
+            false if is_due => self.reach(reason, plan),
+            false => return,
+            true => {}
         }
         let action = Action::FileSystems {
             domain: domain.name.clone(),

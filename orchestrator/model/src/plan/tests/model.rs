@@ -23,8 +23,18 @@ pub(super) fn renewed(name: &Name) -> Digest {
 impl World {
     /// Takes the first `count` steps.
     pub(super) fn apply(&mut self, plan: &Plan, count: usize, spec: &Spec) {
+        self.begin(plan);
         for step in plan.steps.iter().take(count) {
             self.take(&step.action, spec);
+        }
+    }
+
+    /// What execution records before the first step.
+    fn begin(&mut self, plan: &Plan) {
+        for step in &plan.steps {
+            if let Action::FileSystems { domain, .. } = &step.action {
+                self.domain(domain).file_systems_due = true;
+            }
         }
     }
 
@@ -36,6 +46,7 @@ impl World {
         spec: &Spec,
         picks: &[u8],
     ) {
+        self.begin(plan);
         let mut waiting: Vec<&Step> = plan.steps.iter().collect();
         let mut taken = BTreeSet::new();
         for pick in picks.iter().cycle().take(count.min(waiting.len())) {
@@ -172,9 +183,8 @@ impl World {
                     service.serving = false;
                 }
             }
-            Action::Reach { domain, .. }
-            | Action::FileSystems { domain, .. }
-            | Action::Push { domain, .. } => {
+            Action::FileSystems { domain, .. } => self.domain(domain).file_systems_due = false,
+            Action::Reach { domain, .. } | Action::Push { domain, .. } => {
                 assert_eq!(
                     self.domain(domain).power,
                     Power::Running,

@@ -72,3 +72,36 @@ fn a_guests_file_systems_are_seen_to_before_up_is_done() {
     });
     assert_eq!(mounts, Some(&spec.domains[&name("d0")].volumes));
 }
+
+#[test]
+fn file_systems_that_an_interrupted_up_left_out_are_seen_to_by_the_next() {
+    let mut spec = two();
+    spec.domains.get_mut(&name("d0")).unwrap().service = None;
+    let d1 = spec.domains.get_mut(&name("d1")).unwrap();
+    d1.depends_on.clear();
+    let mut world = applied(&spec);
+    spec.domains.get_mut(&name("d1")).unwrap().system_disk = Size::gib(8);
+    for domain in ["d0", "d1"] {
+        world.domain(&name(domain)).power = Power::Off;
+    }
+    let plan = up(&spec, &world).unwrap();
+    let done = |plan: &Plan, domain: &str, count: usize| {
+        let id = StepId::of(&name(domain), DomainStep::FileSystems);
+        plan.steps.iter().take(count).any(|step| step.id == id)
+    };
+    for count in 0..=plan.steps.len() {
+        let mut world = world.clone();
+        world.apply(&plan, count, &spec);
+        let rest = up(&spec, &world).unwrap();
+        for domain in ["d0", "d1"] {
+            let was_done = done(&plan, domain, count);
+            assert_eq!(
+                done(&rest, domain, usize::MAX),
+                !was_done,
+                "{domain}, {count}"
+            );
+        }
+        world.apply(&rest, usize::MAX, &spec);
+        assert_eq!(up(&spec, &world), Ok(Plan::default()));
+    }
+}
