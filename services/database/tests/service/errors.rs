@@ -70,6 +70,19 @@ pub(crate) async fn story(client: &Client) {
     let operand = client.query("c", r#"{"a": {"$in": 1}}"#).await.unwrap_err();
     assert_eq!(told(&operand), invalid("QUERY_OPERAND_INVALID"));
     assert_eq!(metadata(&operand, "operator"), "$in");
+    let fields = |number: u32| {
+        let fields = (0..number).map(|n| format!(r#""f{n}": 1"#));
+        format!(
+            r#"{{"$sort": {{{}}}}}"#,
+            fields.collect::<Vec<_>>().join(",")
+        )
+    };
+    client.query("c", &fields(32)).await.unwrap();
+    for number in [33, 3000] {
+        let sort = client.query("c", &fields(number)).await.unwrap_err();
+        assert_eq!(told(&sort), invalid("QUERY_OPERAND_INVALID"));
+        assert_eq!(metadata(&sort, "operator"), "$sort");
+    }
     let query = client.query("c", r#"{"a": "#).await.unwrap_err();
     assert_eq!(told(&query), invalid("QUERY_MALFORMED"));
     assert_eq!(metadata(&query, "offset"), "6");
