@@ -8,6 +8,7 @@ mod boots;
 mod commands;
 mod faults;
 mod gone;
+mod guest_states;
 mod interruptions;
 mod ordinary_user;
 mod postgres;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         commands::SCENARIOS,
         faults::SCENARIOS,
         gone::SCENARIOS,
+        guest_states::SCENARIOS,
         interruptions::SCENARIOS,
         ordinary_user::SCENARIOS,
         postgres::SCENARIOS,
