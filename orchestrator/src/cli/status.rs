@@ -1,5 +1,6 @@
 //! `pspd status`: shows the current state of domains, services and addresses.
 
+use std::fmt;
 use std::io::{IsTerminal as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use pspd_model::intent::{Intent, PowerIntent};
 use pspd_model::observed::{Live, Power};
 use pspd_model::plan::waits;
 use pspd_model::spec::{Name, Publish, Size, Spec};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::boot::{self, BootStatus, ReportedStatus};
 use super::context::{Context, block_on, cancelled_by_signals};
@@ -48,9 +49,6 @@ const HEAD: [&str; 9] = [
     "published",
 ];
 
-/// The state of a domain that is not defined.
-const ABSENT: &str = "absent";
-
 #[derive(Debug, PartialEq, Serialize)]
 struct Status {
     deployment: Name,
@@ -62,17 +60,24 @@ struct Status {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 struct NetworkStatus {
-    /// `active`, `inactive`, or [`ABSENT`].
-    state: &'static str,
+    state: NetworkState,
     /// Whether its DNS and DHCP server answers.
     dns: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum NetworkState {
+    Absent,
+    Inactive,
+    Active,
 }
 
 #[derive(Debug, PartialEq, Serialize)]
 struct DomainStatus {
     name: Name,
-    /// libvirt's word, or [`ABSENT`].
-    state: String,
+    #[serde(serialize_with = "word")]
+    state: State,
     /// Why it is so, where that is known.
     detail: Option<String>,
     address: Ipv4Addr,
@@ -93,12 +98,53 @@ struct DomainStatus {
     unpublished: Vec<SocketAddr>,
 }
 
+/// A domain's power state; none if it is not defined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct State(Option<Power>);
+
+impl State {
+    fn is_running(self) -> bool {
+        self.0 == Some(Power::Running)
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.map_or("absent", Power::word))
+    }
+}
+
 #[derive(Debug, PartialEq, Serialize)]
 struct ServiceStatus {
-    health: &'static str,
+    #[serde(serialize_with = "word")]
+    health: ServiceHealth,
     detail: Option<String>,
     port: u16,
     release: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ServiceHealth {
+    /// Its domain does not run.
+    Down,
+    Serving,
+    NotServing,
+    Unreachable,
+}
+
+impl fmt::Display for ServiceHealth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ServiceHealth::Down => "down",
+            ServiceHealth::Serving => "serving",
+            ServiceHealth::NotServing => "not-serving",
+            ServiceHealth::Unreachable => "unreachable",
+        })
+    }
+}
+
+fn word<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
 }
 
 pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
@@ -154,28 +200,28 @@ async fn read(context: &Context, spec: &Spec) -> anyhow::Result<Status> {
         .filter(|name| {
             domains
                 .iter()
-                .any(|domain| domain.name == **name && domain.state == "running")
+                .any(|domain| domain.name == **name && domain.state.is_running())
         })
         .collect();
     let healths = healths(&host, spec, &running).await?;
     for domain in &mut domains {
         if let (Some(service), Some(health)) = (&mut domain.service, healths.get(&domain.name)) {
             (service.health, service.detail) = match health {
-                Health::Serving => ("serving", None),
-                Health::NotServing => ("not-serving", None),
-                Health::Unreachable(cause) => ("unreachable", Some(cause.clone())),
+                Health::Serving => (ServiceHealth::Serving, None),
+                Health::NotServing => (ServiceHealth::NotServing, None),
+                Health::Unreachable(cause) => (ServiceHealth::Unreachable, Some(cause.clone())),
             };
         }
     }
     let healthy = network.dns
         && domains.iter().all(|domain| {
-            domain.state == "running"
+            domain.state.is_running()
                 && domain.unpublished.is_empty()
                 && domain.reported.as_ref().is_none_or(|it| it.as_asked)
                 && domain
                     .service
                     .as_ref()
-                    .is_none_or(|service| service.health == "serving")
+                    .is_none_or(|service| service.health == ServiceHealth::Serving)
         });
     Ok(Status {
         deployment: spec.name.clone(),
@@ -204,9 +250,9 @@ fn describe_network(host: &Host, spec: &Spec) -> anyhow::Result<NetworkStatus> {
     let active = network.map(|network| network.is_active()).transpose()?;
     Ok(NetworkStatus {
         state: match active {
-            None => ABSENT,
-            Some(false) => "inactive",
-            Some(true) => "active",
+            None => NetworkState::Absent,
+            Some(false) => NetworkState::Inactive,
+            Some(true) => NetworkState::Active,
         },
         dns: active == Some(true) && host.dns_answers(spec),
     })
@@ -249,7 +295,7 @@ fn describe(
     let boot = Boot::recorded(&host.home, name)?.filter(|_| live.is_some());
     Ok(DomainStatus {
         name: name.clone(),
-        state: power.map_or(ABSENT, Power::word).to_owned(),
+        state: State(power),
         detail: detail(power, intent.power.get(name).copied()),
         address: domain.address,
         firmware: domain.firmware.word(),
@@ -267,7 +313,7 @@ fn describe(
             waits(domain, live)
         }),
         service: domain.service.as_ref().map(|service| ServiceStatus {
-            health: "down",
+            health: ServiceHealth::Down,
             detail: None,
             port: service.port,
             release,
@@ -291,7 +337,7 @@ fn show(status: &Status, json: bool) -> anyhow::Result<()> {
 fn render(status: &Status, width: Option<usize>) -> String {
     let mut rows = Vec::new();
     let mut details = String::new();
-    if status.network.state == "active" && !status.network.dns {
+    if status.network.state == NetworkState::Active && !status.network.dns {
         details.push_str("network: its DNS server does not answer. Run `pspd up` to restart it\n");
     }
     for domain in &status.domains {
@@ -301,7 +347,7 @@ fn render(status: &Status, width: Option<usize>) -> String {
         let published: Vec<String> = domain.published.iter().map(ToString::to_string).collect();
         rows.push(vec![
             domain.name.to_string(),
-            domain.state.clone(),
+            domain.state.to_string(),
             domain.address.to_string(),
             domain.firmware.to_owned(),
             domain
@@ -333,7 +379,7 @@ fn render(status: &Status, width: Option<usize>) -> String {
             details.push_str(&format!("{}: {detail}\n", domain.name));
         }
         // A domain that is down publishes nothing, and its row says so.
-        if domain.state == "running" {
+        if domain.state.is_running() {
             for host in &domain.unpublished {
                 details.push_str(&format!("{}: {host} is not published\n", domain.name));
             }
@@ -359,7 +405,7 @@ fn render(status: &Status, width: Option<usize>) -> String {
 fn verdict(status: &Status) -> &'static str {
     if status.healthy {
         "healthy"
-    } else if status.domains.iter().all(|domain| domain.state == ABSENT) {
+    } else if status.domains.iter().all(|domain| domain.state.0.is_none()) {
         "down"
     } else {
         "not healthy"
@@ -376,12 +422,12 @@ mod tests {
             connection: "lab".into(),
             healthy: false,
             network: NetworkStatus {
-                state: "active",
+                state: NetworkState::Active,
                 dns: false,
             },
             domains: vec![DomainStatus {
                 name: Name::new("store").unwrap(),
-                state: "running".into(),
+                state: State(Some(Power::Running)),
                 detail: None,
                 address: [10, 77, 0, 10].into(),
                 firmware: "seabios",
@@ -403,7 +449,7 @@ mod tests {
                 vcpus: Some(1),
                 at_next_start: vec!["its 2 vCPUs at its next start: it runs with 1".into()],
                 service: Some(ServiceStatus {
-                    health: "unreachable",
+                    health: ServiceHealth::Unreachable,
                     detail: Some("connection refused".into()),
                     port: 50051,
                     release: Some("0123456789ab".into()),
@@ -431,7 +477,7 @@ mod tests {
     #[test]
     fn a_deployment_without_domains_is_down() {
         let mut status = status();
-        status.domains[0].state = ABSENT.into();
+        status.domains[0].state = State(None);
         assert_eq!(verdict(&status), "down");
     }
 
