@@ -1,7 +1,5 @@
 //! The `pspd` binary. Everything is in the library.
 
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
+fn main() {
     pspd::cli::main()
 }

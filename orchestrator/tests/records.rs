@@ -227,3 +227,32 @@ fn a_reader_of_stdout_may_go_away() {
         assert_eq!(errors(&output), "", "{arguments:?}");
     }
 }
+
+/// Exit handlers of libraries free what threads still use that were not waited for.
+#[test]
+fn a_command_ends_without_exit_handlers() {
+    let folder = tempfile::tempdir().unwrap();
+    let [source, library, mark] =
+        ["handler.c", "handler.so", "mark"].map(|name| folder.path().join(name));
+    let text = "#include <fcntl.h>\n#include <stdlib.h>\n\
+        __attribute__((destructor)) static void handler(void) { creat(getenv(\"MARK\"), 0600); }\n";
+    fs::write(&source, text).unwrap();
+    let compiled = Command::new("cc")
+        .args(["-shared", "-fPIC", "-o"])
+        .args([&library, &source])
+        .status()
+        .unwrap();
+    assert!(compiled.success());
+    let handled = |program: &str| {
+        let output = Command::new(program)
+            .arg("schema")
+            .env("LD_PRELOAD", &library)
+            .env("MARK", &mark)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", errors(&output));
+        mark.exists()
+    };
+    assert!(!handled(env!("CARGO_BIN_EXE_pspd")));
+    assert!(handled("echo"), "the library was not loaded");
+}

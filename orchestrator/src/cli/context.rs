@@ -251,7 +251,7 @@ pub(super) fn cancelled_by_signals() -> anyhow::Result<CancellationToken> {
                     crate::terminal::err(),
                     "interrupted again; what this run created is left. Run `pspd up` to continue, or `pspd down`"
                 );
-                std::process::exit(Exit::Interrupted as i32);
+                super::exit::end(Exit::Interrupted);
             }
             token.cancel();
         }

@@ -1,7 +1,8 @@
 //! Exit codes, and the only place where errors are printed.
 
+#![allow(unsafe_code)]
+
 use std::io::{self, Write as _};
-use std::process::ExitCode;
 
 /// The exit codes of a command. The numbers are stable and documented in `pspd --help`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,8 +25,8 @@ pub(super) struct Coded {
     pub message: String,
 }
 
-/// Turns a command's result into the exit code of the process, and prints an error with its causes.
-pub(super) fn code(result: anyhow::Result<Exit>) -> ExitCode {
+/// Ends the process with a command's result, and prints an error with its causes.
+pub(super) fn end_with(result: anyhow::Result<Exit>) -> ! {
     let exit = result.unwrap_or_else(|error| {
         if is_closed_pipe(&error) {
             return Exit::Done;
@@ -37,7 +38,15 @@ pub(super) fn code(result: anyhow::Result<Exit>) -> ExitCode {
         let _ = writeln!(crate::terminal::err(), "{}", render(&error));
         exit
     });
-    ExitCode::from(exit as u8)
+    end(exit)
+}
+
+/// Ends the process at once. Exit handlers do not run: those of OpenSSL free what the threads of abandoned work still use.
+pub(super) fn end(exit: Exit) -> ! {
+    // A reader that went away has what it wants.
+    let _ = io::stdout().flush();
+    // SAFETY: `_exit` has no preconditions.
+    unsafe { libc::_exit(exit as i32) }
 }
 
 /// Whether the error is that the reader of stdout went away, as `head` does: it has what it wants. Errors of other pipes

@@ -27,7 +27,6 @@ mod up;
 mod volume;
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -157,10 +156,10 @@ enum Command {
 }
 
 /// Runs the command that the arguments name, and returns the exit code.
-pub fn main() -> ExitCode {
+pub fn main() -> ! {
     let Cli { global, command } = Cli::parse();
     if let Command::LabSupervisor { dir } = &command {
-        return exit::code(pspd_lab::supervise(dir).map(|()| exit::Exit::Done));
+        exit::end_with(pspd_lab::supervise(dir).map(|()| exit::Exit::Done));
     }
     let result = Context::new(global).and_then(|context| match command {
         Command::Up(args) => up::run(&context, args),
@@ -185,7 +184,7 @@ pub fn main() -> ExitCode {
             unreachable!("handled above, before any thread was started")
         }
     });
-    exit::code(result)
+    exit::end_with(result)
 }
 
 #[cfg(test)]
