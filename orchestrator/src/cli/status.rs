@@ -1,5 +1,7 @@
 //! `pspd status`: shows the current state of domains, services and addresses.
 
+mod text;
+
 use std::fmt;
 use std::io::{IsTerminal as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -18,7 +20,6 @@ use super::exit::Exit;
 use crate::boot::Boot;
 use crate::health::Health;
 use crate::observe::{Host, healths};
-use crate::report;
 
 /// The time between two updates of `--watch`.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -35,19 +36,6 @@ pub(super) struct Args {
     #[arg(long)]
     watch: bool,
 }
-
-/// The columns of the text form.
-const HEAD: [&str; 9] = [
-    "domain",
-    "state",
-    "address",
-    "firmware",
-    "reported",
-    "memory",
-    "vcpus",
-    "service",
-    "published",
-];
 
 #[derive(Debug, PartialEq, Serialize)]
 struct Status {
@@ -329,94 +317,16 @@ fn show(status: &Status, json: bool) -> anyhow::Result<()> {
         writeln!(out, "{}", serde_json::to_string(status)?)?;
     } else {
         let width = crate::terminal::out_width();
-        write!(out, "{}", render(status, width))?;
+        write!(out, "{}", text::render(status, width))?;
     }
     Ok(())
-}
-
-fn render(status: &Status, width: Option<usize>) -> String {
-    let mut rows = Vec::new();
-    let mut details = String::new();
-    if status.network.state == NetworkState::Active && !status.network.dns {
-        details.push_str("network: its DNS server does not answer. Run `pspd up` to restart it\n");
-    }
-    for domain in &status.domains {
-        let service = domain.service.as_ref().map_or("-".to_owned(), |service| {
-            format!("{} on {}", service.health, service.port)
-        });
-        let published: Vec<String> = domain.published.iter().map(ToString::to_string).collect();
-        rows.push(vec![
-            domain.name.to_string(),
-            domain.state.to_string(),
-            domain.address.to_string(),
-            domain.firmware.to_owned(),
-            domain
-                .reported
-                .as_ref()
-                .map_or("-".into(), ReportedStatus::shown),
-            domain
-                .memory
-                .map_or("-".into(), |memory| memory.to_string()),
-            domain.vcpus.map_or("-".into(), |vcpus| vcpus.to_string()),
-            service,
-            if published.is_empty() {
-                "-".into()
-            } else {
-                published.join(", ")
-            },
-        ]);
-        if let Some(detail) = &domain.detail {
-            details.push_str(&format!("{}: {detail}\n", domain.name));
-        }
-        for wait in &domain.at_next_start {
-            details.push_str(&format!("{}: it gets {wait}\n", domain.name));
-        }
-        if let Some(detail) = domain
-            .service
-            .as_ref()
-            .and_then(|service| service.detail.as_ref())
-        {
-            details.push_str(&format!("{}: {detail}\n", domain.name));
-        }
-        // A domain that is down publishes nothing, and its row says so.
-        if domain.state.is_running() {
-            for host in &domain.unpublished {
-                details.push_str(&format!("{}: {host} is not published\n", domain.name));
-            }
-        }
-        if let Some(reported) = domain.reported.as_ref().filter(|it| !it.as_asked) {
-            details.push_str(&format!(
-                "{}: it should run on {} but reports {}; recreate it with `pspd down && pspd up`\n",
-                domain.name,
-                domain.firmware,
-                reported.shown()
-            ));
-        }
-    }
-    format!(
-        "{} on {}: {}\n{}{details}",
-        status.deployment,
-        status.connection,
-        verdict(status),
-        report::columns(&HEAD, &rows, width)
-    )
-}
-
-fn verdict(status: &Status) -> &'static str {
-    if status.healthy {
-        "healthy"
-    } else if status.domains.iter().all(|domain| domain.state.0.is_none()) {
-        "down"
-    } else {
-        "not healthy"
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn status() -> Status {
+    pub(super) fn status() -> Status {
         Status {
             deployment: Name::new("demo").unwrap(),
             connection: "lab".into(),
@@ -458,27 +368,6 @@ mod tests {
                 unpublished: vec!["127.0.0.1:8081".parse().unwrap()],
             }],
         }
-    }
-
-    #[test]
-    fn the_text_form_is_a_table_followed_by_details() {
-        insta::assert_snapshot!(render(&status(), None), @"
-        demo on lab: not healthy
-         domain  state    address     firmware  reported       memory   vcpus  service               published
-         store   running  10.77.0.10  seabios   coreboot 4.15  512 MiB  1      unreachable on 50051  127.0.0.1:8080
-        network: its DNS server does not answer. Run `pspd up` to restart it
-        store: it gets its 2 vCPUs at its next start: it runs with 1
-        store: connection refused
-        store: 127.0.0.1:8081 is not published
-        store: it should run on seabios but reports coreboot 4.15; recreate it with `pspd down && pspd up`
-        ");
-    }
-
-    #[test]
-    fn a_deployment_without_domains_is_down() {
-        let mut status = status();
-        status.domains[0].state = State(None);
-        assert_eq!(verdict(&status), "down");
     }
 
     #[test]
