@@ -228,7 +228,7 @@ impl Power {
             Power::Off | Power::Running => None,
             Power::Paused(Pause::User) => None,
             Power::Paused(Pause::IoError) => Some(
-                "paused because a disk could not be written: the host's disk is full. Free space, and run `pspd up`",
+                "paused because a disk could not be written: the host's disk is full. Free space, and run `pspd up`; if it stays paused, run `pspd down` first",
             ),
             Power::Paused(Pause::Libvirt) => Some("paused by libvirt"),
             Power::Suspended => Some("the guest suspended itself to memory"),
