@@ -44,7 +44,7 @@ pub(super) fn end_with(result: anyhow::Result<Exit>) -> ! {
 /// Ends the process at once. Exit handlers do not run: those of OpenSSL free what the threads of abandoned work still use.
 pub(super) fn end(exit: Exit) -> ! {
     // A reader that went away has what it wants.
-    let _ = io::stdout().flush();
+    let _ = crate::terminal::raw().flush();
     // SAFETY: `_exit` has no preconditions.
     unsafe { libc::_exit(exit as i32) }
 }
