@@ -44,6 +44,28 @@ impl Filter {
     pub(crate) fn is_empty(&self) -> bool {
         matches!(self, Self::All(filters) if filters.is_empty())
     }
+
+    /// Filters that all documents that match satisfy.
+    pub(crate) fn parts(&self) -> &[Self] {
+        match self {
+            Self::All(filters) => filters,
+            filter => std::slice::from_ref(filter),
+        }
+    }
+
+    /// Whether it reads the documents' ids only, and the engine knows which match.
+    pub(crate) fn is_of_ids(&self) -> bool {
+        self.parts().iter().all(|part| {
+            let Self::Field(Field::Id, test) = part else {
+                return false;
+            };
+            match test {
+                Test::Equal(_) => true,
+                Test::Compare(_, Value::Text(text)) => !text.contains('\0'),
+                _ => false,
+            }
+        })
+    }
 }
 
 impl Field {

@@ -48,6 +48,17 @@ impl<'a> Writer<'a> {
         (condition, self.indexed)
     }
 
+    /// How many entries of indexes [`Self::condition`] reads, or more than `most`; none if no index serves it.
+    pub(crate) fn entries(mut self, filter: &Filter, most: u64) -> Option<SimpleExpr> {
+        if !self.narrows(filter) {
+            return None;
+        }
+        self.text.push_str("CAST(");
+        self.count(filter, most);
+        self.text.push_str(" AS BIGINT)");
+        Some(Expr::cust_with_values(self.text, self.values))
+    }
+
     /// The expression that a declared index is of.
     pub(crate) fn index_key(&self, path: &[String]) -> String {
         match self.sqlite() {
@@ -172,6 +183,38 @@ impl<'a> Writer<'a> {
             self.filter(filter);
         }
         self.text.push(')');
+    }
+
+    fn count(&mut self, filter: &Filter, most: u64) {
+        match filter {
+            Filter::All(filters) | Filter::Any(filters) => {
+                self.text.push_str("(0");
+                for filter in filters {
+                    if self.narrows(filter) {
+                        self.text.push_str(" + ");
+                        self.count(filter, most);
+                    }
+                }
+                self.text.push(')');
+            }
+            Filter::Not(_) => self.text.push('0'),
+            Filter::Field(Field::Id, test) => {
+                let number = match test {
+                    Test::Equal(values) => values.len() as u64,
+                    _ => most + 1,
+                };
+                let _infallible = write!(self.text, "{number}");
+            }
+            Filter::Field(Field::Path(path), test) => {
+                let array = self.has_array(path);
+                self.branch("(SELECT count(*) FROM (");
+                self.value(path, test);
+                let _infallible = write!(self.text, " LIMIT {}) AS found)", most + 1);
+                self.branch(" + (SELECT count(*) FROM (");
+                let array = self.holds(&array);
+                let _infallible = write!(self.text, "{array} LIMIT {}) AS found)", most + 1);
+            }
+        }
     }
 
     fn id(&mut self, test: &Test) {

@@ -17,7 +17,9 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(20);
 /// The longest that one statement may run, for filters that are costly in PostgreSQL. It is shorter than the longest
 /// call, so that the caller gets the reason.
 const SCAN_TIMEOUT: Duration = Duration::from_secs(50);
-const SCANS: u32 = 4;
+pub(super) const SCANS: u32 = 4;
+/// For queries that need few documents; reads by id have connections beside them.
+const LOOKUPS: u32 = 2;
 
 /// Of a new file, as SQLite makes them.
 const MODE: u32 = 0o644;
@@ -76,6 +78,7 @@ impl Location {
 #[derive(Debug, Clone)]
 pub(super) struct Connections {
     pub(super) writes: DatabaseConnection,
+    /// What is quick: documents by their ids or by an index.
     pub(super) reads: DatabaseConnection,
     pub(super) scans: DatabaseConnection,
     /// How many batches the engine runs at once: SQLite has one writer.
@@ -92,7 +95,7 @@ impl Connections {
         let writes = connect(location, parallel).await?;
         durable(&writes).await?;
         Ok(Self {
-            reads: connect(location, parallel).await?,
+            reads: connect(location, parallel + LOOKUPS).await?,
             scans: connect(location, SCANS).await?,
             writes,
             parallel,

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use sea_orm::sea_query::{Expr, ExprTrait as _, NullOrdering, SimpleExpr};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
+use self::find::Lane;
 use super::id_file::{self, IdFile};
 use super::slices::{FIRST_SLICE, Open, SLICE, Slices, order};
 use super::sorter::{Entry, Sorter};
@@ -47,6 +48,7 @@ pub(crate) struct Scan {
     /// The members of documents that the filter and the order read.
     wanted: BTreeSet<String>,
     condition: SimpleExpr,
+    lane: Lane,
     page: VecDeque<Document>,
     rest: Rest,
     /// Of the documents that match.
@@ -80,6 +82,7 @@ impl Store {
             collection: collection.to_owned(),
             wanted,
             condition: Expr::val(true),
+            lane: Lane::Scans,
             page: VecDeque::new(),
             rest: Rest::Nothing,
             skip: query.skip,
@@ -133,9 +136,13 @@ fn in_order(
 impl Scan {
     /// Finds the first documents, by the indexes that are known.
     async fn begin(&mut self, indexes: &Indexes) -> Result<(), Fault> {
-        let writer = Writer::new(self.store.engine, &self.collection, indexes);
-        let (condition, indexed) = writer.condition(&self.query.filter);
-        self.condition = condition;
+        let found = self.find(indexes).await?;
+        let indexed = found.indexed;
+        self.condition = found.condition;
+        self.lane = match found.few {
+            true => Lane::Reads,
+            false => Lane::Scans,
+        };
         let by_id = match self.query.sort.as_slice() {
             [] => Some(Direction::Ascending),
             [(Field::Id, direction), ..] => Some(*direction),
@@ -148,6 +155,9 @@ impl Scan {
                 self.rest = self.listed(ids).await?;
             }
             Some(direction) => {
+                if self.first_few() {
+                    self.lane = Lane::Reads;
+                }
                 self.rest = self.slices(direction).await?;
                 self.jump().await?;
             }
@@ -159,6 +169,9 @@ impl Scan {
     async fn begin_sorted(&mut self, indexes: &Indexes, indexed: bool) -> Result<(), Fault> {
         self.rest = match self.served_order(indexes).await? {
             Some((key, direction)) => {
+                if self.first_few() {
+                    self.lane = Lane::Reads;
+                }
                 let ids = in_order(self.condition.clone(), key, direction, &self.query);
                 self.listed(ids).await?
             }
@@ -186,14 +199,14 @@ impl Scan {
         let odd = Expr::cust(writer.holds(&writer.is_odd(path)));
         let odd = ids(self.condition.clone()).filter(odd).limit(1);
         let odd = odd.into_tuple::<(String, i64)>();
-        let odd = odd.one(&self.store.connections.scans).await?;
+        let odd = odd.one(&self.store.connections.reads).await?;
         let served = odd.is_none();
         Ok(served.then(|| (writer.index_key(path), *direction)))
     }
 
     async fn listed(&self, ids: sea_orm::Select<document::Entity>) -> Result<Rest, Fault> {
         let ids = ids.into_tuple::<(String, i64)>();
-        let ids = ids.stream(&self.store.connections.scans).await?;
+        let ids = ids.stream(self.lane.of(&self.store.connections)).await?;
         Ok(Rest::Listed(IdFile::write(&self.store.folder, ids).await?))
     }
 
@@ -205,7 +218,7 @@ impl Scan {
             .order_by_desc(document::Column::Id)
             .limit(1)
             .into_tuple::<String>()
-            .one(&self.store.connections.scans)
+            .one(self.lane.of(&self.store.connections))
             .await?;
         Ok(match newest {
             Some(end) => Rest::Slices(Slices {
@@ -235,7 +248,7 @@ impl Scan {
             .offset(self.skip - 1)
             .limit(1)
             .into_tuple::<String>()
-            .one(&self.store.connections.scans)
+            .one(self.lane.of(&self.store.connections))
             .await?;
         self.skip = 0;
         match last {
@@ -359,7 +372,7 @@ impl Scan {
         if self.query.filter.is_empty() && self.query.sort.is_empty() {
             slices.rows = std::cmp::min(slices.rows, std::cmp::max(self.left, 1));
         }
-        let connection = &self.store.connections.scans;
+        let connection = self.lane.of(&self.store.connections);
         let (last, number) = loop {
             let measure = slices.measure(&self.condition);
             let measure = connection.get_database_backend().build(&measure);
@@ -399,7 +412,7 @@ impl Scan {
             Err(Fault::Documents { .. }) => {
                 let ids = ids(condition).order_by(document::Column::Id, order(direction));
                 let ids = ids.into_tuple::<(String, i64)>();
-                let ids = ids.all(&self.store.connections.scans).await?;
+                let ids = ids.all(self.lane.of(&self.store.connections)).await?;
                 self.each(ids.into_iter().map(|(id, _)| id)).await
             }
             documents => documents,
@@ -452,7 +465,7 @@ impl Scan {
             .filter(condition)
             .order_by(document::Column::Id, order(direction))
             .into_tuple()
-            .all(&self.store.connections.scans)
+            .all(self.lane.of(&self.store.connections))
             .await?;
         Ok(documents)
     }
@@ -473,6 +486,7 @@ fn write_key(key: &mut Vec<u8>, value: &Value, direction: Direction) {
     }
 }
 
+mod find;
 mod summarize;
 #[cfg(test)]
 mod tests;

@@ -18,7 +18,7 @@ impl Scan {
             Summary::Count(name) if self.query.filter.is_empty() => {
                 let counted = document::Entity::find()
                     .filter(self.condition.clone())
-                    .count(&self.store.connections.scans)
+                    .count(self.lane.of(&self.store.connections))
                     .await?;
                 let number = counted.saturating_sub(skip);
                 vec![summary::count(name, std::cmp::min(number, left))]

@@ -1,6 +1,6 @@
 //! Which plans the engine makes of queries.
 
-use sea_orm::{DbBackend, QueryTrait as _, Statement};
+use sea_orm::{DbBackend, QueryTrait as _, Statement, TransactionTrait as _};
 
 use super::*;
 use crate::store::Location;
@@ -27,20 +27,81 @@ async fn plan(store: &Store, query: &str) -> String {
     lines.join("\n")
 }
 
-#[tokio::test]
-async fn declared_indexes_are_used() {
-    let folder = tempfile::tempdir().unwrap();
-    let location = Location::File(folder.path().join("store.sqlite"));
-    // The engine is to know of enough documents, so that it is worth it to choose.
-    let store = Store::open(&location, Indexes::default()).await.unwrap();
-    let documents = (0..1000).map(|n| {
-        let data = format!(r#"{{"label": "{n}", "author": {{"age": {n}}}}}"#);
+/// With so many documents that the engine knows that it is worth it to choose.
+async fn filled(location: &Location, documents: usize) -> Store {
+    let store = Store::open(location, Indexes::default()).await.unwrap();
+    let documents = (0..documents).map(|n| {
+        let half = n % 2 == 0;
+        let data = format!(r#"{{"label": "{n}", "author": {{"age": {n}}}, "half": {half}}}"#);
         store.create("c".to_owned(), data)
     });
     futures::future::try_join_all(documents).await.unwrap();
     store.close().await.unwrap();
-    let indexes: Indexes = "c:label,author.age;other:x".parse().unwrap();
-    let store = Store::open(&location, indexes.clone()).await.unwrap();
+    let indexes: Indexes = "c:label,author.age,half;other:x".parse().unwrap();
+    Store::open(location, indexes).await.unwrap()
+}
+
+/// While all connections for scans are in use, for longer than any test takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_that_needs_few_documents_does_not_wait_for_scans() {
+    const LIMIT: Duration = Duration::from_secs(10);
+    let folder = tempfile::tempdir().unwrap();
+    let location = Location::File(folder.path().join("store.sqlite"));
+    let documents = 2 * find::FEW as usize + 10;
+    let store = filled(&location, documents).await;
+    let scans = &store.connections.scans;
+    let mut held = Vec::new();
+    for _ in 0..crate::store::engine::SCANS {
+        held.push(scans.begin().await.unwrap());
+    }
+    let table = [
+        (r#"{"_id": "none"}"#, 0),
+        (r#"{"_id": {"$gt": ""}, "$limit": 100}"#, 100),
+        (r#"{"$limit": 3}"#, 3),
+        (r#"{"$sort": {"_id": -1}, "$skip": 1000, "$limit": 3}"#, 3),
+        (r#"{"$sort": {"label": -1}, "$limit": 3}"#, 3),
+        (r#"{"label": "7"}"#, 1),
+        (r#"{"label": {"$in": ["7", "8", "x"]}, "other": null}"#, 2),
+        (
+            r#"{"author.age": {"$lt": 300}, "$sort": {"other": 1}}"#,
+            300,
+        ),
+        (r#"{"author.age": {"$lt": 300}, "$count": true}"#, 1),
+        (r#"{"half": true, "label": "7"}"#, 0),
+        (r#"{"$or": [{"label": "7"}, {"_id": "none"}]}"#, 1),
+    ];
+    for (query, expected) in table {
+        let found = tokio::time::timeout(LIMIT, async {
+            let mut scan = store.scan("c", Query::parse(query).unwrap()).await.unwrap();
+            let mut found = 0;
+            while scan.next().await.unwrap().is_some() {
+                found += 1;
+            }
+            found
+        });
+        assert_eq!(found.await, Ok(expected), "{query}");
+    }
+    drop(held);
+    for query in [
+        "",
+        r#"{"$limit": 5000}"#,
+        r#"{"half": true}"#,
+        r#"{"other": 1, "$limit": 1}"#,
+        r#"{"$or": [{"label": "7"}, {"half": true}]}"#,
+        r#"{"label": {"$ne": "7"}}"#,
+    ] {
+        let scan = store.scan("c", Query::parse(query).unwrap()).await.unwrap();
+        assert_eq!(scan.lane, Lane::Scans, "{query}");
+    }
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn declared_indexes_are_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let location = Location::File(folder.path().join("store.sqlite"));
+    let store = filled(&location, 1000).await;
+    let indexes = Indexes::clone(&store.indexes);
     // An explanation does not notice what other connections made since this one read the schema.
     store.close().await.unwrap();
     let store = Store::open(&location, indexes).await.unwrap();

@@ -1,0 +1,87 @@
+//! How a query finds its documents, and which connections it uses: a quick query does not wait for others.
+
+use sea_orm::sea_query::{self, SimpleExpr};
+use sea_orm::{ConnectionTrait as _, DatabaseConnection};
+
+use super::{Fault, Scan};
+use crate::indexes::Indexes;
+use crate::query::sql::Writer;
+use crate::query::{Filter, Query};
+use crate::store::engine::Connections;
+
+/// The most documents, and entries of an index, that a query may read beside reads by id.
+pub(super) const FEW: u64 = 4096;
+/// The most parts of a filter whose entries are counted.
+const PARTS: usize = 16;
+
+/// Which connections a query uses: one that is quick does not wait for those that are not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lane {
+    Reads,
+    Scans,
+}
+
+/// How the documents are found.
+pub(super) struct Found {
+    pub(super) condition: SimpleExpr,
+    /// Whether a declared index serves it.
+    pub(super) indexed: bool,
+    /// Whether they are few, whatever the collection has.
+    pub(super) few: bool,
+}
+
+impl Lane {
+    pub(super) fn of(self, connections: &Connections) -> &DatabaseConnection {
+        match self {
+            Self::Reads => &connections.reads,
+            Self::Scans => &connections.scans,
+        }
+    }
+}
+
+impl Scan {
+    /// Chooses how to find the documents: by that part of the filter of which the indexes have few entries, if there is
+    /// one. The other parts are left to [`Self::matching`].
+    pub(super) async fn find(&self, indexes: &Indexes) -> Result<Found, Fault> {
+        let writer = || Writer::new(self.store.engine, &self.collection, indexes);
+        let found = |filter: &Filter, few| {
+            let (condition, indexed) = writer().condition(filter);
+            Found {
+                condition,
+                indexed,
+                few,
+            }
+        };
+        let filter = &self.query.filter;
+        let parts = filter.parts().iter();
+        let counted = parts.filter_map(|part| Some((part, writer().entries(part, FEW)?)));
+        let (parts, counts): (Vec<_>, Vec<_>) = counted.take(PARTS).unzip();
+        if parts.is_empty() {
+            return Ok(found(filter, false));
+        }
+        let select = sea_query::Query::select().exprs(counts).to_owned();
+        let connection = &self.store.connections.reads;
+        let counts = connection.query_one_raw(self.store.engine.build(&select));
+        let counts = counts.await?.ok_or_else(|| {
+            Fault::Failed("the engine did not count the entries of indexes".to_owned())
+        })?;
+        let mut least = None;
+        for (index, part) in parts.into_iter().enumerate() {
+            let entries: i64 = counts.try_get_by_index(index)?;
+            if least.is_none_or(|(least, _)| entries < least) {
+                least = Some((entries, part));
+            }
+        }
+        Ok(match least {
+            Some((entries, part)) if entries <= FEW as i64 => found(part, true),
+            _ => found(filter, false),
+        })
+    }
+
+    /// Whether the query reads few documents in the order of an index, and those are its results.
+    pub(super) fn first_few(&self) -> bool {
+        let Query { skip, limit, .. } = self.query;
+        let most = limit.map_or(u64::MAX, |limit| skip.saturating_add(limit));
+        most <= FEW && self.query.summary.is_none() && self.query.filter.is_of_ids()
+    }
+}
