@@ -20,6 +20,7 @@ mod oversized;
 mod process;
 mod serve;
 pub mod settings;
+mod stream_deadline;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod time_limits;

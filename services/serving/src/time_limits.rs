@@ -1,6 +1,7 @@
 //! The time limit of a call, whatever deadline its caller sets: until the response begins.
 //!
-//! A stream of responses has no limit: it ends with the caller, or when the service drains.
+//! A stream of responses has no limit of its own: it ends at its caller's deadline, with the caller, or when the service
+//! drains.
 
 use std::collections::BTreeSet;
 use std::pin::Pin;
@@ -11,12 +12,13 @@ use std::time::Duration;
 use anyhow::Context as _;
 use http::{Request, Response};
 use prost::Message as _;
-use prost_types::FileDescriptorSet;
+use prost_types::{FileDescriptorSet, MethodDescriptorProto};
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
 use crate::error::Problem;
+use crate::stream_deadline::{deadline, end_at};
 
 /// For calls of one request.
 const UNARY: Duration = Duration::from_secs(60);
@@ -28,6 +30,8 @@ const STREAM: Duration = Duration::from_secs(600);
 pub(crate) struct TimeLimits {
     /// Paths of methods whose caller streams.
     streaming: Arc<BTreeSet<String>>,
+    /// Paths of methods that answer with a stream.
+    streamed: Arc<BTreeSet<String>>,
     unary: Duration,
     stream: Duration,
 }
@@ -36,17 +40,23 @@ impl TimeLimits {
     pub(crate) fn new() -> anyhow::Result<Self> {
         let set = FileDescriptorSet::decode(pspd_proto::DESCRIPTORS)
             .context("failed to read the protocols' descriptors")?;
-        let mut streaming = BTreeSet::new();
-        for file in &set.file {
-            for service in &file.service {
-                for method in service.method.iter().filter(|one| one.client_streaming()) {
-                    let (package, service, name) = (file.package(), service.name(), method.name());
-                    streaming.insert(format!("/{package}.{service}/{name}"));
-                }
-            }
-        }
+        let paths = |streams: fn(&MethodDescriptorProto) -> bool| {
+            let services = set.file.iter().flat_map(|file| {
+                let services = file.service.iter();
+                services.map(|service| (file.package(), service))
+            });
+            let paths = services.flat_map(|(package, service)| {
+                let methods = service.method.iter().filter(|method| streams(method));
+                methods.map(move |method| {
+                    let (service, name) = (service.name(), method.name());
+                    format!("/{package}.{service}/{name}")
+                })
+            });
+            Arc::new(paths.collect())
+        };
         Ok(Self {
-            streaming: streaming.into(),
+            streaming: paths(MethodDescriptorProto::client_streaming),
+            streamed: paths(MethodDescriptorProto::server_streaming),
             unary: UNARY,
             stream: STREAM,
         })
@@ -95,11 +105,17 @@ where
     }
 
     fn call(&mut self, request: Request<Q>) -> Self::Future {
-        let limit = self.limits.limit(request.uri().path());
+        let path = request.uri().path();
+        let limit = self.limits.limit(path);
+        let streamed = self.limits.streamed.contains(path);
+        let deadline = deadline(request.headers()).filter(|_| streamed);
         let answer = self.inner.call(request);
         Box::pin(async move {
             match tokio::time::timeout(limit, answer).await {
-                Ok(answer) => answer,
+                Ok(answer) => Ok(match deadline {
+                    Some(deadline) => end_at(deadline, answer?),
+                    None => answer?,
+                }),
                 Err(_) => {
                     let message = format!("the call took longer than {} s", limit.as_secs_f32());
                     let problem = Problem::new(Code::DeadlineExceeded, "TOO_SLOW", message);

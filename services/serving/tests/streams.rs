@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used)]
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use futures::future::poll_fn;
-use futures::stream;
+use futures::{StreamExt as _, stream};
 use prost::Message as _;
 use prost::bytes::Bytes;
 use pspd_proto::ai::ai_service_server::{AiService, AiServiceServer};
@@ -21,7 +23,17 @@ use tonic::{Code, Request, Response, Status, Streaming};
 /// Begins to read a stream late.
 const PAUSE: Duration = Duration::from_secs(1);
 
-struct Late;
+/// How many streams of metrics are open.
+#[derive(Default)]
+struct Late(Arc<AtomicUsize>);
+
+struct Open(Arc<AtomicUsize>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
 
 #[tonic::async_trait]
 impl AiService for Late {
@@ -48,22 +60,36 @@ impl AiService for Late {
         }))
     }
 
-    type MonitorModelStream = stream::Empty<Result<ModelMetrics, Status>>;
+    type MonitorModelStream = stream::BoxStream<'static, Result<ModelMetrics, Status>>;
 
+    /// As fast as they are taken; none for the model `silent`.
     async fn monitor_model(
         &self,
-        _: Request<ModelIdentifier>,
+        request: Request<ModelIdentifier>,
     ) -> Result<Response<Self::MonitorModelStream>, Status> {
-        Ok(Response::new(stream::empty()))
+        self.0.fetch_add(1, Ordering::SeqCst);
+        let open = Open(self.0.clone());
+        let metrics = match request.get_ref().model_id.as_str() {
+            "silent" => stream::pending().boxed(),
+            _ => stream::repeat_with(|| Ok(ModelMetrics::default())).boxed(),
+        };
+        let metrics = metrics.inspect(move |_| {
+            let _open = &open;
+        });
+        Ok(Response::new(metrics.boxed()))
     }
 }
 
 async fn start() -> SocketAddr {
+    start_with(Late::default()).await
+}
+
+async fn start_with(late: Late) -> SocketAddr {
     let (mut service, listener) = Authority::default().service("ai-server").await;
     service.identity = None;
     service.callers = Callers::Anyone;
     let address = service.listen;
-    let services = Services::default().with(AiServiceServer::new(Late));
+    let services = Services::default().with(AiServiceServer::new(late));
     tokio::spawn(async move {
         serving::serve(listener, &service, services, CancellationToken::new()).await
     });
@@ -128,6 +154,40 @@ async fn a_stream_of_short_messages_has_any_length() {
         let data = response.data().await.unwrap().unwrap();
         let status = TrainingStatus::decode(&data[5..]).unwrap();
         assert_eq!(status.iterations as usize, MESSAGES, "{length}");
+    }
+}
+
+/// Whether the caller takes nothing, or there is nothing to take.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_ends_at_its_deadline_on_the_server_too() {
+    const LIMIT: Duration = Duration::from_secs(30);
+    let open = Arc::new(AtomicUsize::new(0));
+    let address = start_with(Late(open.clone())).await;
+    let requests = connect(address).await;
+    for name in ["endless", "silent"] {
+        let mut requests = requests.clone().ready().await.unwrap();
+        let mut request = call(address, "MonitorModel");
+        let headers = request.headers_mut();
+        headers.insert("grpc-timeout", "300m".parse().unwrap());
+        let (response, mut body) = requests.send_request(request, false).unwrap();
+        let model = ModelIdentifier {
+            model_id: name.to_owned(),
+        };
+        body.send_data(framed(&model), true).unwrap();
+        let mut response = response.await.unwrap().into_body();
+        let began = Instant::now();
+        while open.load(Ordering::SeqCst) > 0 {
+            assert!(began.elapsed() < LIMIT, "`{name}` is still open");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        while let Some(data) = response.data().await {
+            let length = data.unwrap().len();
+            response.flow_control().release_capacity(length).unwrap();
+        }
+        let trailers = response.trailers().await.unwrap().unwrap();
+        let status = Status::from_header_map(&trailers).unwrap();
+        assert_eq!(status.code(), Code::DeadlineExceeded, "{name}");
+        assert_eq!(error::describe(&status).reason, "DEADLINE_PASSED");
     }
 }
 
