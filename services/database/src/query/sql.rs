@@ -14,6 +14,9 @@ use super::filter::{Field, Filter, Sign, Test};
 use super::value::Value;
 use crate::indexes::Indexes;
 
+/// 2^53: numbers less than it are what they are in 64 bits of floating point, too.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
 /// Writes conditions for one collection of one engine.
 pub(crate) struct Writer<'a> {
     engine: DbBackend,
@@ -23,6 +26,8 @@ pub(crate) struct Writer<'a> {
     values: Vec<Parameter>,
     /// Whether a declared index serves it.
     indexed: bool,
+    /// Whether no document has an array in the field.
+    exact: bool,
 }
 
 impl<'a> Writer<'a> {
@@ -34,6 +39,7 @@ impl<'a> Writer<'a> {
             text: String::new(),
             values: Vec::new(),
             indexed: false,
+            exact: false,
         }
     }
 
@@ -57,6 +63,41 @@ impl<'a> Writer<'a> {
         self.count(filter, most);
         self.text.push_str(" AS BIGINT)");
         Some(Expr::cust_with_values(self.text, self.values))
+    }
+
+    /// The field of which one index has all that the filter asks for, so that the engine knows which documents match: if
+    /// none satisfies [`Self::is_unlike`].
+    pub(crate) fn covered<'f>(&self, filter: &'f Filter) -> Option<&'f [String]> {
+        match filter {
+            Filter::All(filters) | Filter::Any(filters) => {
+                let mut paths = filters.iter().map(|filter| self.covered(filter));
+                let first = paths.next()??;
+                paths.all(|path| path == Some(first)).then_some(first)
+            }
+            Filter::Field(Field::Path(path), test) => {
+                let served = self.indexes.has(self.collection, path) && self.serves(test);
+                (served && self.is_exact(test)).then_some(path)
+            }
+            Filter::Not(_) | Filter::Field(Field::Id, _) => None,
+        }
+    }
+
+    /// The condition that the documents of the collection that match satisfy, and no others, of a filter that is
+    /// [`Self::covered`].
+    pub(crate) fn exact_condition(mut self, filter: &Filter) -> SimpleExpr {
+        self.exact = true;
+        self.own_collection();
+        self.text.push_str(" AND ");
+        self.filter(filter);
+        Expr::cust_with_values(self.text, self.values)
+    }
+
+    /// That the engine may not compare the field's value as [`super::matching`] does.
+    pub(crate) fn is_unlike(&self, path: &[String]) -> String {
+        match self.sqlite() {
+            true => self.is_odd(path),
+            false => self.has_array(path),
+        }
     }
 
     /// The expression that a declared index is of.
@@ -155,6 +196,24 @@ impl<'a> Writer<'a> {
         }
     }
 
+    /// Whether the engine compares with it as [`super::matching`] does. Greater numbers are rounded, by one of the two.
+    fn is_exact(&self, test: &Test) -> bool {
+        let number = |value: f64| self.sqlite() && value.abs() < EXACT;
+        let exact = |value: &Value| match value {
+            Value::Integer(value) => number(*value as f64),
+            Value::Real(value) => number(*value),
+            Value::Text(_) => true,
+            // SQLite has the number 1 for `true`.
+            Value::Bool(_) => !self.sqlite(),
+            Value::Null | Value::Array(_) | Value::Object(_) => false,
+        };
+        match test {
+            Test::Equal(values) => values.iter().all(exact),
+            Test::Compare(_, value) => exact(value),
+            _ => false,
+        }
+    }
+
     fn filter(&mut self, filter: &Filter) {
         match filter {
             Filter::All(filters) => {
@@ -242,6 +301,12 @@ impl<'a> Writer<'a> {
 
     /// A branch for each index of the field: engines do not take one for each side of an "or".
     fn field(&mut self, path: &[String], test: &Test) {
+        if self.exact {
+            self.text.push('(');
+            self.value(path, test);
+            self.text.push(')');
+            return;
+        }
         self.indexed = true;
         let array = self.has_array(path);
         self.branch("id IN (");
@@ -267,7 +332,11 @@ impl<'a> Writer<'a> {
             }
             // A number of more than 64 bits is rounded, here and in the engine: then the greater one is not less.
             Test::Compare(sign, value) => {
-                let _infallible = write!(self.text, "{key} {} ", or_equal(*sign));
+                let symbol = match self.exact {
+                    true => symbol(*sign),
+                    false => or_equal(*sign),
+                };
+                let _infallible = write!(self.text, "{key} {symbol} ");
                 self.scalar(value);
                 let is_text = matches!(value, Value::Text(_));
                 let greater = matches!(sign, Sign::Greater | Sign::GreaterEqual);
@@ -313,6 +382,15 @@ impl<'a> Writer<'a> {
             Value::Text(text) => self.bind(text.as_str()),
             Value::Null | Value::Array(_) | Value::Object(_) => self.text.push_str("NULL"),
         }
+    }
+}
+
+fn symbol(sign: Sign) -> &'static str {
+    match sign {
+        Sign::Greater => ">",
+        Sign::GreaterEqual => ">=",
+        Sign::Less => "<",
+        Sign::LessEqual => "<=",
     }
 }
 

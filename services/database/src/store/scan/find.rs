@@ -1,12 +1,15 @@
 //! How a query finds its documents, and which connections it uses: a quick query does not wait for others.
 
-use sea_orm::sea_query::{self, SimpleExpr};
-use sea_orm::{ConnectionTrait as _, DatabaseConnection};
+use sea_orm::sea_query::{self, Expr, SimpleExpr};
+use sea_orm::{
+    ConnectionTrait as _, DatabaseConnection, EntityTrait as _, PaginatorTrait as _,
+    QueryFilter as _, QuerySelect as _,
+};
 
-use super::{Fault, Scan};
+use super::{Fault, Scan, document, ids};
 use crate::indexes::Indexes;
 use crate::query::sql::Writer;
-use crate::query::{Filter, Query};
+use crate::query::{Filter, Query, Summary};
 use crate::store::engine::Connections;
 
 /// The most documents, and entries of an index, that a query may read beside reads by id.
@@ -76,6 +79,34 @@ impl Scan {
             Some((entries, part)) if entries <= FEW as i64 => found(part, true),
             _ => found(filter, false),
         })
+    }
+
+    /// The number of documents that match, if nothing else is asked for, and the engine knows which do.
+    pub(super) async fn counted(&self, indexes: &Indexes) -> Result<Option<u64>, Fault> {
+        let Some(Summary::Count(_)) = self.query.summary else {
+            return Ok(None);
+        };
+        let filter = &self.query.filter;
+        let writer = || Writer::new(self.store.engine, &self.collection, indexes);
+        let condition = match writer().covered(filter) {
+            _ if filter.is_empty() => self.condition.clone(),
+            Some(path) if !self.any(indexes, &writer().is_unlike(path)).await? => {
+                writer().exact_condition(filter)
+            }
+            _ => return Ok(None),
+        };
+        let found = document::Entity::find().filter(condition);
+        let number = found.count(self.lane.of(&self.store.connections)).await?;
+        Ok(Some(number))
+    }
+
+    /// Whether a document of the collection satisfies the condition of an index.
+    pub(super) async fn any(&self, indexes: &Indexes, condition: &str) -> Result<bool, Fault> {
+        let writer = || Writer::new(self.store.engine, &self.collection, indexes);
+        let (all, _) = writer().condition(&Filter::All(Vec::new()));
+        let some = ids(all).filter(Expr::cust(writer().holds(condition)));
+        let some = some.limit(1).into_tuple::<(String, i64)>();
+        Ok(some.one(&self.store.connections.reads).await?.is_some())
     }
 
     /// Whether the query reads few documents in the order of an index, and those are its results.

@@ -1,8 +1,6 @@
 //! Numbers, distinct values and groups of documents.
 
-use sea_orm::{EntityTrait as _, PaginatorTrait as _, QueryFilter as _};
-
-use super::{Fault, Rest, Scan, document};
+use super::{Fault, Rest, Scan};
 use crate::query::Summary;
 use crate::query::summary::{self, Groups};
 
@@ -15,20 +13,8 @@ impl Scan {
         let skip = std::mem::take(&mut self.skip);
         let left = std::mem::replace(&mut self.left, u64::MAX);
         let results = match summary {
-            Summary::Count(name) if self.query.filter.is_empty() => {
-                let counted = document::Entity::find()
-                    .filter(self.condition.clone())
-                    .count(self.lane.of(&self.store.connections))
-                    .await?;
-                let number = counted.saturating_sub(skip);
-                vec![summary::count(name, std::cmp::min(number, left))]
-            }
             Summary::Count(name) => {
-                let mut number = 0;
-                while let Some(documents) = self.matching().await? {
-                    number += documents.len() as u64;
-                }
-                let number = number.saturating_sub(skip);
+                let number = self.count().await?.saturating_sub(skip);
                 vec![summary::count(name, std::cmp::min(number, left))]
             }
             summary => {
@@ -51,5 +37,16 @@ impl Scan {
         let results = results.into_iter();
         self.page = results.map(|data| (String::new(), data)).collect();
         Ok(())
+    }
+
+    async fn count(&mut self) -> Result<u64, Fault> {
+        if let Rest::Counted(number) = self.rest {
+            return Ok(number);
+        }
+        let mut number = 0;
+        while let Some(documents) = self.matching().await? {
+            number += documents.len() as u64;
+        }
+        Ok(number)
     }
 }

@@ -71,15 +71,8 @@ async fn a_query_that_needs_few_documents_does_not_wait_for_scans() {
         (r#"{"$or": [{"label": "7"}, {"_id": "none"}]}"#, 1),
     ];
     for (query, expected) in table {
-        let found = tokio::time::timeout(LIMIT, async {
-            let mut scan = store.scan("c", Query::parse(query).unwrap()).await.unwrap();
-            let mut found = 0;
-            while scan.next().await.unwrap().is_some() {
-                found += 1;
-            }
-            found
-        });
-        assert_eq!(found.await, Ok(expected), "{query}");
+        let found = tokio::time::timeout(LIMIT, results(&store, query)).await;
+        assert_eq!(found.map(|found| found.len()), Ok(expected), "{query}");
     }
     drop(held);
     for query in [
@@ -93,6 +86,63 @@ async fn a_query_that_needs_few_documents_does_not_wait_for_scans() {
         let scan = store.scan("c", Query::parse(query).unwrap()).await.unwrap();
         assert_eq!(scan.lane, Lane::Scans, "{query}");
     }
+    store.close().await.unwrap();
+}
+
+async fn results(store: &Store, query: &str) -> Vec<String> {
+    let mut scan = store.scan("c", Query::parse(query).unwrap()).await.unwrap();
+    let mut found = Vec::new();
+    while let Some((_, data)) = scan.next().await.unwrap() {
+        found.push(data);
+    }
+    found
+}
+
+/// Which counts the engine answers, and that they are those of the documents.
+#[tokio::test]
+async fn the_engine_counts_what_an_index_covers() {
+    let folder = tempfile::tempdir().unwrap();
+    let location = Location::File(folder.path().join("store.sqlite"));
+    let store = filled(&location, 1000).await;
+    let table = [
+        (r#"{}"#, true),
+        (r#"{"label": "7"}"#, true),
+        (r#"{"label": {"$in": ["7", "8", "none"]}}"#, true),
+        (r#"{"label": {"$gt": "7", "$lte": "8"}}"#, true),
+        (r#"{"author.age": {"$gte": 10, "$lt": 20.5}}"#, true),
+        (
+            r#"{"$or": [{"author.age": {"$gt": 990}}, {"author.age": 3}]}"#,
+            true,
+        ),
+        (r#"{"author.age": {"$gt": 1e300}}"#, false),
+        (r#"{"author.age": {"$gt": 5}, "label": "7"}"#, false),
+        (r#"{"author.age": {"$ne": 5}}"#, false),
+        (r#"{"label": null}"#, false),
+        (r#"{"half": true}"#, false),
+        (r#"{"half": 1}"#, false),
+        (r#"{"other": 1}"#, false),
+    ];
+    let check = async |query: &str, counted: bool| {
+        let count = query
+            .replacen('{', r#"{"$count": true, "#, 1)
+            .replace(", }", "}");
+        let scan = store
+            .scan("c", Query::parse(&count).unwrap())
+            .await
+            .unwrap();
+        assert_eq!(matches!(scan.rest, Rest::Counted(_)), counted, "{query}");
+        let number = results(&store, query).await.len();
+        let expected = format!(r#"{{"count":{number}}}"#);
+        assert_eq!(results(&store, &count).await, [expected], "{query}");
+    };
+    for (query, counted) in table {
+        check(query, counted).await;
+    }
+    for odd in [r#"{"label": ["7"]}"#, r#"{"author": [{"age": 3}]}"#] {
+        store.create("c".to_owned(), odd.to_owned()).await.unwrap();
+    }
+    check(r#"{"label": "7"}"#, false).await;
+    check(r#"{"author.age": 3}"#, false).await;
     store.close().await.unwrap();
 }
 
