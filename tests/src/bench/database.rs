@@ -24,7 +24,7 @@ use super::wire::{Connection, framed};
 
 pub(crate) const CREATE: &str = "/database.DatabaseService/Create";
 pub(crate) const READ: &str = "/database.DatabaseService/Read";
-const COLLECTION: &str = "bench";
+pub(crate) const COLLECTION: &str = "bench";
 /// The service's file.
 const STORE: &str = "service.sqlite";
 /// Documents that reads choose from.

@@ -11,6 +11,7 @@ mod database;
 mod load;
 mod memory;
 mod quality;
+mod queries;
 mod up;
 mod wire;
 
@@ -34,6 +35,7 @@ const SECTIONS: &[Section] = &[
     ("database", database::measure),
     ("engine", database::against_engine),
     ("memory", memory::measure),
+    ("queries", queries::measure),
     ("archive", archive::measure),
     ("builds", builds::measure),
 ];

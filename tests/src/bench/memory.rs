@@ -16,7 +16,7 @@ use super::loopback::Server;
 use super::say;
 use super::wire::{Connection, framed};
 
-const DOCUMENTS: u64 = 1_000_000;
+pub(crate) const DOCUMENTS: u64 = 1_000_000;
 const CALLERS: usize = 256;
 const CONNECTIONS: usize = 4;
 /// How long the caller pauses after each result.
@@ -91,7 +91,7 @@ async fn million() -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn fill(server: &Server) -> anyhow::Result<()> {
+pub(crate) async fn fill(server: &Server) -> anyhow::Result<()> {
     let mut connections = Vec::new();
     for _ in 0..CONNECTIONS {
         let method = "/database.DatabaseService/Create";
