@@ -13,13 +13,12 @@ use std::task::{Context as Poller, Poll};
 
 use futures::future::{Either, Ready, ready};
 use http::{Request, Response};
-use rustls::pki_types::CertificateDer;
 use tonic::body::Body;
-use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
 use crate::error::Problem;
+use crate::established::Peer;
 use crate::trace;
 
 /// The name on the certificates of pspd itself and of `pspd credentials`.
@@ -27,8 +26,6 @@ pub const ADMINISTRATOR: &str = "pspd";
 
 /// ErrorInfo's metadata key of the caller's name.
 const CALLER: &str = "caller";
-/// On every service's certificate, so it identifies no caller.
-const LOCALHOST: &str = "localhost";
 const HEALTH: &str = "/grpc.health.v1.Health/";
 
 /// The callers that a service allows.
@@ -109,20 +106,10 @@ impl Owners {
     }
 }
 
-/// The name on the caller's certificate: the only DNS name that is a single label.
+/// The name on the caller's certificate.
 pub(crate) fn caller<B>(request: &Request<B>) -> Option<String> {
-    let connection = request
-        .extensions()
-        .get::<TlsConnectInfo<TcpConnectInfo>>()?;
-    name(connection.peer_certs()?.first()?)
-}
-
-fn name(certificate: &CertificateDer<'_>) -> Option<String> {
-    let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;
-    let mut labels = certificate
-        .valid_dns_names()
-        .filter(|name| !name.contains('.') && *name != LOCALHOST);
-    labels.next().map(str::to_owned)
+    let peer: &Peer = request.extensions().get()?;
+    peer.name.as_deref().map(str::to_owned)
 }
 
 /// Passes on the calls that the table allows.

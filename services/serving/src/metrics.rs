@@ -62,6 +62,8 @@ pub struct Metrics {
     methods: Arc<BTreeSet<String>>,
     handled: Family<Handled, Counter>,
     handling: Durations<Method>,
+    /// Connections that were refused.
+    pub(crate) refused: Counter,
 }
 
 impl Default for Metrics {
@@ -73,6 +75,12 @@ impl Default for Metrics {
             "Completed RPCs, by method and status",
             handled.clone(),
         );
+        let refused = Counter::default();
+        registry.register(
+            "grpc_server_connections_refused",
+            "Connections that were refused, because too many are open",
+            refused.clone(),
+        );
         let handling = durations(
             &mut registry,
             "grpc_server_handling",
@@ -83,6 +91,7 @@ impl Default for Metrics {
             methods: Arc::new(methods()),
             handled,
             handling,
+            refused,
         }
     }
 }

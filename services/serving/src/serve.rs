@@ -20,7 +20,6 @@ use tonic::body::Body;
 use tonic::server::NamedService;
 use tonic::service::RoutesBuilder;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic_reflection::server as reflection;
 
 use crate::callers::Admit;
@@ -28,7 +27,7 @@ use crate::channel::Dependency;
 use crate::described::{Describe, READ_LIMIT};
 use crate::export;
 use crate::health::{Fault, Health, Listed, Need};
-use crate::incoming::connections;
+use crate::incoming::{Door, connections};
 use crate::metrics::{self, Metrics};
 use crate::observe::Observe;
 use crate::oversized::Oversized;
@@ -155,16 +154,10 @@ pub async fn serve(
     let closing = CancellationToken::new();
     let serving = async {
         let closed = closing.clone().cancelled_owned();
-        match service.identity.clone() {
-            Some(identity) => {
-                let incoming = connections(listener, identity, closing.clone());
-                server.serve_with_incoming_shutdown(incoming, closed).await
-            }
-            None => {
-                let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-                server.serve_with_incoming_shutdown(incoming, closed).await
-            }
-        }
+        let refused = metrics.refused.clone();
+        let door = Door::new(service, refused);
+        let incoming = connections(listener, door, closing.clone());
+        server.serve_with_incoming_shutdown(incoming, closed).await
     };
     tokio::select! {
         outcome = serving => outcome.context("the server failed")?,

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -12,6 +13,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::callers::{Callers, Owners};
 use crate::channel::Dependency;
+use crate::established::Limits;
 use crate::tls::{self, Identity};
 
 /// The environment at start, and the faults found in it so far.
@@ -46,6 +48,8 @@ pub struct Service {
     pub owners: Owners,
     /// Where spans are exported to.
     pub collector: Option<Dependency>,
+    /// The most connections.
+    pub limits: Limits,
 }
 
 impl Settings {
@@ -118,8 +122,8 @@ impl Settings {
         self.faults.push(format!("`{key}` {fault}"));
     }
 
-    /// Reads `PSPD_NAME`, `PSPD_LISTEN`, `PSPD_CALLERS`, the collector of spans, and the TLS identity (or
-    /// `PSPD_INSECURE_LOOPBACK=1`).
+    /// Reads `PSPD_NAME`, `PSPD_LISTEN`, `PSPD_CALLERS`, the collector of spans, the limits of connections, and the TLS
+    /// identity (or `PSPD_INSECURE_LOOPBACK=1`).
     pub fn service(&mut self) -> Option<Service> {
         let name = self.required("PSPD_NAME", "the service's domain name");
         let listen = self.parsed::<SocketAddr>("PSPD_LISTEN", "an address such as 0.0.0.0:50051");
@@ -145,7 +149,23 @@ impl Settings {
             callers,
             owners: Owners::default(),
             collector: self.collector(),
+            limits: self.limits(),
         })
+    }
+
+    /// Reads `PSPD_CONNECTIONS` and `PSPD_CONNECTIONS_OF_SOURCE`.
+    fn limits(&mut self) -> Limits {
+        let mut limit = |key: &str, default| match self.optional(key) {
+            None => default,
+            Some(_) => self
+                .parsed(key, "a number from 1")
+                .map_or(default, NonZeroUsize::get),
+        };
+        let default = Limits::default();
+        Limits {
+            all: limit("PSPD_CONNECTIONS", default.all),
+            of_source: limit("PSPD_CONNECTIONS_OF_SOURCE", default.of_source),
+        }
     }
 
     /// Reads `OTEL_EXPORTER_OTLP_ENDPOINT`; a collector with `https` has a certificate of the deployment.

@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 
 use crate::callers::{ADMINISTRATOR, Callers, Owners};
 use crate::tls::{File, Files, Identity};
-use crate::{Dependency, Service};
+use crate::{Dependency, Limits, Service};
 
 pub use object_text::object_text;
 
@@ -103,6 +103,7 @@ impl Authority {
             callers: Callers::parse(""),
             owners: Owners::default(),
             collector: None,
+            limits: Limits::default(),
         };
         (service, listener)
     }

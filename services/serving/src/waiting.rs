@@ -110,7 +110,7 @@ impl Drop for Place {
 }
 
 /// Who has the address: with IPv6, the network of 64 bits that one customer gets.
-fn source(address: IpAddr) -> IpAddr {
+pub(crate) fn source(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into()
