@@ -43,6 +43,10 @@ impl Holder {
     }
 }
 
+pub(super) fn is_stopped(pid: u32) -> bool {
+    Holder::of(pid).is_some_and(|holder| holder.state == State::Stopped)
+}
+
 /// What is wrong with a process that does not answer, and what a person can do about it.
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -54,6 +54,11 @@ pub fn check_free(host: SocketAddr) -> anyhow::Result<()> {
     listen(host).map(drop)
 }
 
+/// Whether a process was stopped by a signal, or by a debugger.
+pub fn is_stopped(pid: u32) -> bool {
+    holder::is_stopped(pid)
+}
+
 /// A handle to a deployment's running lab.
 #[derive(Clone, Debug)]
 pub struct Lab {

@@ -1,5 +1,6 @@
 //! What a host looks like, as values: the planner's input beside the spec and the intent.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -189,6 +190,8 @@ pub enum Pause {
     IoError,
     /// libvirt stopped it for a moment: a snapshot, a migration, its start.
     Libvirt,
+    /// The hypervisor's process, by a signal. libvirt takes it for running, and waits for its answers.
+    Process(u32),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -223,19 +226,24 @@ impl Power {
     }
 
     /// What the word leaves out.
-    pub fn detail(self) -> Option<&'static str> {
-        match self {
-            Power::Off | Power::Running => None,
-            Power::Paused(Pause::User) => None,
-            Power::Paused(Pause::IoError) => Some(
-                "paused because a disk could not be written: the host's disk is full. Free space, and run `pspd up`; if it stays paused, run `pspd down` first",
-            ),
-            Power::Paused(Pause::Libvirt) => Some("paused by libvirt"),
-            Power::Suspended => Some("the guest suspended itself to memory"),
-            Power::Saved => Some("its memory is saved; the next start restores it"),
-            Power::Crashed(Crash::Guest) => Some("the guest's kernel panicked"),
-            Power::Crashed(Crash::Process) => Some("the hypervisor's process ended unexpectedly"),
-        }
+    pub fn detail(self) -> Option<Cow<'static, str>> {
+        let text = match self {
+            Power::Off | Power::Running | Power::Paused(Pause::User) => return None,
+            Power::Paused(Pause::IoError) => {
+                "paused because a disk could not be written: the host's disk is full. Free space, and run `pspd up`; if it stays paused, run `pspd down` first"
+            }
+            Power::Paused(Pause::Libvirt) => "paused by libvirt",
+            Power::Paused(Pause::Process(pid)) => {
+                return Some(Cow::Owned(format!(
+                    "its process {pid} is stopped. Run `kill -CONT {pid}` to continue it"
+                )));
+            }
+            Power::Suspended => "the guest suspended itself to memory",
+            Power::Saved => "its memory is saved; the next start restores it",
+            Power::Crashed(Crash::Guest) => "the guest's kernel panicked",
+            Power::Crashed(Crash::Process) => "the hypervisor's process ended unexpectedly",
+        };
+        Some(Cow::Borrowed(text))
     }
 }
 

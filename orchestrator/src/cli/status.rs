@@ -2,6 +2,7 @@
 
 mod text;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::{IsTerminal as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -249,7 +250,7 @@ fn describe_network(host: &Host, spec: &Spec) -> anyhow::Result<NetworkStatus> {
 /// What the word for a power state leaves out: the user's intent, else libvirt's reason.
 fn detail(power: Option<Power>, intent: Option<PowerIntent>) -> Option<String> {
     let by_user = intent.map(|intent| format!("{} by the user", intent.word()));
-    by_user.or_else(|| power?.detail().map(str::to_owned))
+    by_user.or_else(|| power?.detail().map(Cow::into_owned))
 }
 
 fn describe(

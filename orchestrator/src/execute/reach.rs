@@ -1,5 +1,6 @@
 //! Waiting for a guest: until SSH answers, with the firmware that was asked for.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
@@ -97,12 +98,13 @@ fn connect(
 }
 
 /// Why a guest in this state does not answer, and will not; `None` if it may.
-fn mute(power: Power) -> Option<&'static str> {
+fn mute(power: Power) -> Option<Cow<'static, str>> {
     match power {
-        Power::Off => Some("it is shut off"),
-        Power::Paused(Pause::IoError) | Power::Suspended | Power::Saved | Power::Crashed(_) => {
-            power.detail()
-        }
+        Power::Off => Some("it is shut off".into()),
+        Power::Paused(Pause::IoError | Pause::Process(_))
+        | Power::Suspended
+        | Power::Saved
+        | Power::Crashed(_) => power.detail(),
         Power::Running | Power::Paused(Pause::User | Pause::Libvirt) => None,
     }
 }

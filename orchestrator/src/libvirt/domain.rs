@@ -10,7 +10,7 @@ use virt::domain::Domain as VirtDomain;
 use virt_sys as sys;
 
 use super::error::{Attempt, unless_gone};
-use super::{Connection, DomainDescription, Error, LifecycleChange, Result, ffi};
+use super::{Connection, DomainDescription, Error, LifecycleChange, Result, ffi, process};
 use crate::cancelled::Cancelled;
 
 /// A guest that is still booting ignores the power button, so it is pressed repeatedly.
@@ -87,7 +87,7 @@ impl Domain {
         loop {
             match self.power()? {
                 power if !power.has_process() => return Ok(()),
-                power @ (Power::Crashed(_) | Power::Paused(Pause::IoError)) => {
+                power @ (Power::Crashed(_) | Power::Paused(Pause::IoError | Pause::Process(_))) => {
                     return Err(Error::Unresponsive {
                         domain: self.name.clone(),
                         detail: power.detail().unwrap_or_default(),
@@ -264,6 +264,7 @@ pub(super) fn power_of(domain: &VirtDomain) -> Result<Power, virt::error::Error>
             }
             _ => Power::Off,
         },
-        _ => Power::Running,
+        _ => process::stopped(&domain.uuid_string()?)
+            .map_or(Power::Running, |pid| Power::Paused(Pause::Process(pid))),
     })
 }

@@ -1,5 +1,6 @@
 //! Errors of libvirt operations, with libvirt's code and message.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -43,7 +44,7 @@ pub enum Error {
     #[error("domain `{domain}` does not react: {detail}")]
     Unresponsive {
         domain: String,
-        detail: &'static str,
+        detail: Cow<'static, str>,
     },
     #[error(
         "domain `{domain}` did not wake up within {waited:?}. Force it off with `pspd down`, or by `virsh destroy {domain}`"

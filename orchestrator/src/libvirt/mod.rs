@@ -19,6 +19,7 @@ mod network;
 mod objects;
 mod ownership;
 mod probe;
+mod process;
 mod render;
 mod snapshot;
 mod xml;

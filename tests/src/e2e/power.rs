@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use pspd_tests::deployment::Deployment;
+use pspd_tests::process::sh;
 use pspd_tests::scenario::{Scenario, minutes};
 use pspd_tests::wait::eventually;
 use serde_json::Value;
@@ -47,10 +48,33 @@ fn power_states() -> anyhow::Result<()> {
         expect_state(&deployment, "running", "").with_context(|| what.to_owned())?;
         deployment.run(&["plan"])?.expect(0)?;
     }
+    stopped_process(&deployment)?;
     stopped_by_the_user(&deployment)?;
     in_lab(&deployment, "virsh managedsave store")?;
     deployment.run(&["down"])?.expect(0)?;
     deployment.remove()
+}
+
+/// Nothing waits for a guest whose process is stopped: `status` and `up` name the process, and what continues it.
+fn stopped_process(deployment: &Deployment) -> anyhow::Result<()> {
+    in_lab(deployment, "kill -STOP $(pidof qemu-system-x86_64)")?;
+    let up = deployment.run(&["up"])?.expect(1)?;
+    let (_, pid) = up
+        .stderr
+        .split_once("of domain `store` is stopped. Run `kill -CONT ")
+        .with_context(|| up.stderr.clone())?;
+    let pid = pid.split_once('`').context("the command has no end")?.0;
+    ensure!(
+        up.elapsed < Duration::from_secs(20),
+        "`up` took {:?}",
+        up.elapsed
+    );
+    let detail = format!("its process {pid} is stopped. Run `kill -CONT {pid}` to continue it");
+    expect_state(deployment, "paused", &detail)?;
+    sh("kill", ["-CONT", pid])?;
+    deployment.run(&["up"])?.expect(0)?;
+    expect_state(deployment, "running", "")?;
+    deployment.run(&["plan"])?.expect(0).map(drop)
 }
 
 /// A domain that the user stopped is no drift; `up` starts it and says so.

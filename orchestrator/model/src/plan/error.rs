@@ -16,6 +16,8 @@ pub enum PlanError {
         have: Size,
         want: Size,
     },
+    #[error("process {pid} of domain `{domain}` is stopped. Run `kill -CONT {pid}` to continue it")]
+    ProcessStopped { domain: Name, pid: u32 },
     #[error("`{deployment}` has no keys yet; run `pspd up` first")]
     NoKeys { deployment: Name },
     #[error("image `{image}` is no longer cached. Run `pspd up` to get it again")]

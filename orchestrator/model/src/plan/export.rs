@@ -36,6 +36,7 @@ pub(super) fn plan(
     options: ExportOptions,
 ) -> Result<Plan, PlanError> {
     up::reject_foreign(spec, observed)?;
+    up::reject_stopped(spec, observed)?;
     let mut plan = PlanBuilder::default();
     refuse_incomplete(spec, observed)?;
     rename::refuse(spec, observed)?;

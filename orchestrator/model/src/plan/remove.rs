@@ -38,6 +38,8 @@ pub(super) fn rouse(name: &Name, power: Power, plan: &mut PlanBuilder) {
                 Pause::User => "it is paused",
                 Pause::IoError => "it was paused by a disk's I/O error",
                 Pause::Libvirt => "libvirt paused it",
+                // libvirt cannot continue it.
+                Pause::Process(_) => return,
             };
             plan.add(Action::Resume { domain }, reason)
                 .if_planned(StepId::StartLab);
@@ -84,9 +86,12 @@ pub(super) fn stop(
     if !power.has_process() {
         return;
     }
-    let panicked = power == Power::Crashed(Crash::Guest);
+    let mute = matches!(
+        power,
+        Power::Crashed(Crash::Guest) | Power::Paused(Pause::Process(_))
+    );
     let lost = disk == SystemDisk::Deleted && !outlives_its_disk(spec, observed, name);
-    let mode = if panicked || lost {
+    let mode = if mute || lost {
         StopMode::Force
     } else {
         StopMode::Shutdown
@@ -99,7 +104,7 @@ pub(super) fn stop(
         .domain(name)
         .is_some_and(|domain| domain.deployed.is_some());
     if (has_service || had_service)
-        && !panicked
+        && !mute
         && let Some(address) = address(spec, observed, name)
     {
         let domain = name.clone();

@@ -8,7 +8,7 @@ use super::order::Order;
 use super::remove::SystemDisk;
 use super::{Action, Plan, PlanError, StepId, left, network, ports, remove, rename};
 use crate::intent::{Intent, PowerIntent};
-use crate::observed::{LabState, Observed};
+use crate::observed::{LabState, Observed, Pause, Power};
 use crate::spec::{Name, Spec};
 
 const ORPHAN: &str = "no longer in the topology";
@@ -52,6 +52,7 @@ fn converge(
     mut plan: PlanBuilder,
 ) -> Result<Plan, PlanError> {
     reject_foreign(spec, observed)?;
+    reject_stopped(spec, observed)?;
     keys(observed, &mut plan);
     if matches!(observed.lab, LabState::Absent | LabState::Stopped) {
         plan.add(Action::StartLab, "it is not running");
@@ -95,6 +96,17 @@ fn converge(
         planner(name).plan(&mut plan)?;
     }
     Ok(plan.finish())
+}
+
+/// Nothing can be asked of a domain whose process is stopped.
+pub(super) fn reject_stopped(spec: &Spec, observed: &Observed) -> Result<(), PlanError> {
+    for name in spec.domains.keys() {
+        if let Some(Power::Paused(Pause::Process(pid))) = observed.domain(name).map(|it| it.power) {
+            let domain = name.clone();
+            return Err(PlanError::ProcessStopped { domain, pid });
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn reject_foreign(spec: &Spec, observed: &Observed) -> Result<(), PlanError> {

@@ -47,6 +47,22 @@ fn up_handles_each_power_state_on_purpose() {
 }
 
 #[test]
+fn a_domain_whose_process_is_stopped_is_named_with_what_to_do_and_taken_down_by_force() {
+    let (spec, world) = in_power(Power::Paused(Pause::Process(7)));
+    let error = up(&spec, &world).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "process 7 of domain `d0` is stopped. Run `kill -CONT 7` to continue it"
+    );
+    let plan = down(&spec, &world, Volumes::Keep);
+    assert!(!has(&plan, "d0", DomainStep::Resume) && !has(&plan, "d0", DomainStep::Gather));
+    let stop = StepId::of(&name("d0"), DomainStep::Stop);
+    let stop = plan.steps.iter().find(|step| step.id == stop).unwrap();
+    let (domain, mode) = (name("d0"), StopMode::Force);
+    assert_eq!(stop.action, Action::Stop { domain, mode });
+}
+
+#[test]
 fn a_crashed_guest_is_forced_off_without_asking_it_for_anything() {
     let (spec, world) = in_power(Power::Crashed(Crash::Guest));
     for plan in [
