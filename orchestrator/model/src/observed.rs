@@ -85,6 +85,22 @@ pub struct KeysState {
     pub expiring: BTreeSet<CertificateOwner>,
 }
 
+/// The file of the SSH key that guests accept, in the folder of keys.
+pub const SSH_KEY: &str = "ssh";
+
+/// The file of a guest's host key, in the folder of keys.
+pub fn host_key_file(domain: &Name) -> String {
+    format!("hosts/{domain}")
+}
+
+impl KeysState {
+    /// Whether a key is lost that the domain's guest received at its start. The guest keeps the old one until it starts
+    /// again.
+    pub fn lacks_ssh_key_of(&self, domain: &Name) -> bool {
+        self.missing.contains(SSH_KEY) || self.missing.contains(&host_key_file(domain))
+    }
+}
+
 /// Whose certificate it is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]

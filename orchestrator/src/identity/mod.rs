@@ -29,7 +29,7 @@ use crate::state::write_atomically;
 
 pub use certificate::Certificate;
 use certificate::{Authority, Names};
-use pspd_model::observed::{CertificateOwner, KeysState};
+use pspd_model::observed::{CertificateOwner, KeysState, SSH_KEY, host_key_file};
 use pspd_model::spec::{DomainSpec, Name, Secret as SecretSource, ServiceSpec, Spec};
 
 /// All key material of one deployment.
@@ -198,11 +198,7 @@ pub fn check(kind: KeyFile, text: &str) -> anyhow::Result<()> {
 const AUTHORITY: &str = "ca.pem";
 const CLIENT: &str = "client.pem";
 /// The file of the SSH key in the folder of keys.
-pub const SSH: &str = "ssh";
-
-fn host_key_file(domain: &Name) -> String {
-    format!("hosts/{domain}")
-}
+pub const SSH: &str = SSH_KEY;
 
 fn service_file(domain: &Name) -> String {
     format!("services/{domain}.pem")

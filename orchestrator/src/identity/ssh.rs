@@ -15,7 +15,7 @@ pub(super) fn load(path: &Path) -> anyhow::Result<Option<PrivateKey>> {
     };
     let key = PrivateKey::from_openssh(&text).with_context(|| {
         format!(
-            "`{}` is not a valid SSH key; remove it, and recreate the guests with `pspd down && pspd up`",
+            "`{}` is not a valid SSH key; remove it, and run `pspd up`, which creates another one and restarts guests",
             path.display()
         )
     })?;

@@ -98,6 +98,11 @@ impl<'a> DomainPlanner<'a> {
         owner.is_some_and(|owner| owner.digest != self.digest())
     }
 
+    /// Whether the guest has keys of which the host's side is lost.
+    fn keys_lost(&self) -> bool {
+        self.observed.keys.lacks_ssh_key_of(&self.domain.name)
+    }
+
     /// Why a new system disk must replace the existing one.
     fn reason_to_replace(&self) -> Option<&'static str> {
         let disk = self.observed()?.disk.as_ref()?;
@@ -154,6 +159,8 @@ impl<'a> DomainPlanner<'a> {
             "its data volumes are renamed"
         } else if self.definition_changed() {
             "its definition changed"
+        } else if self.keys_lost() {
+            "its SSH keys are lost"
         } else if self.network_stops {
             "the network changes"
         } else if self.grows() {
@@ -204,7 +211,9 @@ impl<'a> DomainPlanner<'a> {
     fn define(&self, plan: &mut PlanBuilder) {
         let defined = self.defined();
         match defined {
-            Some(defined) if defined.persistent && !self.definition_changed() => {
+            Some(defined)
+                if defined.persistent && !self.definition_changed() && !self.keys_lost() =>
+            {
                 self.resize(defined, plan);
             }
             _ => {
@@ -218,7 +227,8 @@ impl<'a> DomainPlanner<'a> {
                 };
                 let reason = match defined {
                     Some(defined) if !defined.persistent => "its definition is gone",
-                    Some(_) => "its definition changed",
+                    Some(_) if self.definition_changed() => "its definition changed",
+                    Some(_) => "its SSH keys are lost",
                     None => "it is not defined",
                 };
                 plan.add(action, reason)

@@ -24,6 +24,29 @@ fn a_network_that_starts_needs_no_restored_dns_server() {
 }
 
 #[test]
+fn a_guest_whose_ssh_keys_are_lost_is_restarted_with_others() {
+    for (file, domains) in [("ssh", vec!["d0", "d1"]), ("hosts/d1", vec!["d1"])] {
+        let spec = two();
+        let mut world = applied(&spec);
+        world.observed.keys.missing.insert(file.into());
+        let plan = up(&spec, &world).unwrap();
+        for domain in ["d0", "d1"] {
+            for step in [DomainStep::Stop, DomainStep::Define, DomainStep::Start] {
+                assert_eq!(
+                    has(&plan, domain, step),
+                    domains.contains(&domain),
+                    "{file}"
+                );
+            }
+            assert!(!has(&plan, domain, DomainStep::CreateDisk));
+        }
+        world.apply(&plan, usize::MAX, &spec);
+        let again = up(&spec, &world).unwrap();
+        assert!(!has(&again, "d0", DomainStep::Stop) && !has(&again, "d1", DomainStep::Stop));
+    }
+}
+
+#[test]
 fn a_published_port_without_a_relay_is_published_again() {
     let spec = two();
     let mut world = applied(&spec);
