@@ -110,7 +110,9 @@ impl Context {
     /// Fails where the topology is in another directory than the one that the deployment came from: somebody else may
     /// use the same name.
     pub(super) fn refuse_other_origin(&self, spec: &Spec, hint: &str) -> anyhow::Result<()> {
-        let came_from = self.paths.deployment(&spec.name).origin()?;
+        let home = self.paths.deployment(&spec.name);
+        home.refuse_foreign()?;
+        let came_from = home.origin()?;
         let (Some(came_from), Some(here)) = (came_from, self.origin()) else {
             return Ok(());
         };

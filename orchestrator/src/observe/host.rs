@@ -62,6 +62,7 @@ impl Host {
     /// [`Host::attach`], which blocks until libvirt answers.
     pub fn attach_blocking(paths: &Paths, spec: &Spec) -> anyhow::Result<Host> {
         let home = paths.deployment(&spec.name);
+        home.refuse_foreign()?;
         refuse_elsewhere(&home, spec)?;
         let (lab, connection) = match &spec.connection {
             spec::Connection::Lab => {

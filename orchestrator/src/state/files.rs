@@ -3,9 +3,10 @@
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
+use rustix::fs::{Access, access};
 use tempfile::NamedTempFile;
 
 /// Writes a file atomically and syncs it: readers see the old or the new content, also after a crash.
@@ -49,6 +50,39 @@ pub(super) fn denied(path: &Path, error: std::io::Error) -> anyhow::Error {
     }
 }
 
+/// Refuses a deployment's directory of which this user may not use everything.
+pub(super) fn refuse_foreign(home: &Path) -> anyhow::Result<()> {
+    let usable = |path: &Path| access(path, Access::READ_OK | Access::WRITE_OK).is_ok();
+    match foreign(home, &usable) {
+        None => Ok(()),
+        Some((path, owner)) => {
+            let own = rustix::process::geteuid().as_raw();
+            bail!(
+                "`{}` belongs to user {owner}, and this is user {own}. If pspd ran once as the other user, run \
+                 `sudo chown -R {own} '{}'`",
+                path.display(),
+                home.display()
+            )
+        }
+    }
+}
+
+/// The first of these that is not usable, with its owner: the directory, what is in it, and the keys. Of the other folders
+/// libvirt gives files to QEMU's user.
+fn foreign(home: &Path, usable: &impl Fn(&Path) -> bool) -> Option<(PathBuf, u32)> {
+    let entries = |folder: &Path| {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect::<Vec<_>>()
+    };
+    let mut paths = vec![home.to_owned()];
+    paths.extend(entries(home));
+    paths.extend(entries(&home.join("keys")));
+    paths.into_iter().find_map(|path| {
+        let owner = fs::metadata(&path).ok()?.uid();
+        (!usable(&path)).then_some((path, owner))
+    })
+}
+
 /// The last bytes of a file, `most` at most: a guest decides how long its logs are.
 pub fn read_end(path: &Path, most: u64) -> std::io::Result<Vec<u8>> {
     let mut file = File::open(path)?;
@@ -82,6 +116,24 @@ pub fn create_private(path: &Path) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_another_user_left_in_a_deployment_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = folder.path().join("demo");
+        assert_eq!(foreign(&home, &|_| false), None);
+        create_private(&home.join("keys")).unwrap();
+        let (spec, key) = (home.join("spec.json"), home.join("keys/ssh"));
+        for path in [&spec, &key] {
+            fs::write(path, "").unwrap();
+        }
+        let own = rustix::process::geteuid().as_raw();
+        assert_eq!(foreign(&home, &|_| true), None);
+        for path in [home.clone(), home.join("keys"), spec, key] {
+            let found = foreign(&home, &|other| other != path);
+            assert_eq!(found, Some((path, own)));
+        }
+    }
 
     #[test]
     fn a_file_is_replaced_atomically_without_leaving_a_temporary_file() {

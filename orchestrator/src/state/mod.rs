@@ -188,6 +188,11 @@ impl Home {
         Ok(())
     }
 
+    /// Fails where a command of another user left files that this user may not use, such as one of root.
+    pub fn refuse_foreign(&self) -> anyhow::Result<()> {
+        files::refuse_foreign(&self.0)
+    }
+
     /// Removes the directory with everything in it, including keys and records.
     pub fn remove(&self) -> anyhow::Result<()> {
         crate::folder::remove(&self.0)
