@@ -246,7 +246,7 @@ impl Power {
         let text = match self {
             Power::Off | Power::Running | Power::Paused(Pause::User) => return None,
             Power::Paused(Pause::IoError) => {
-                "paused because a disk could not be written: the host's disk is full. Free space, and run `pspd up`; if it stays paused, run `pspd down` first"
+                "paused because a disk could not be written: the host's disk is full. Free space, and run `pspd up`"
             }
             Power::Paused(Pause::Libvirt) => "paused by libvirt",
             Power::Paused(Pause::Process(pid)) => {

@@ -33,12 +33,6 @@ impl Domain {
         self.raw().suspend().map(drop).attempt(attempt)
     }
 
-    /// Resumes its virtual CPUs.
-    pub fn resume(&self) -> Result<()> {
-        let attempt = || format!("resume domain `{}`", self.name());
-        self.raw().resume().map(drop).attempt(attempt)
-    }
-
     /// Freezes all writable disks at the same time. Afterwards, the domain writes to an overlay next to each disk.
     pub fn snapshot(&self, description: &DomainDescription) -> Result<()> {
         let disks = description.disks.iter().map(|disk| {

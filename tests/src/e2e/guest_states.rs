@@ -1,4 +1,4 @@
-//! States of a guest that are its own doing: a clock, a panic, a sleep, and a service that no one
+//! States of a guest that are its own doing: a clock, a panic, a sleep, a full disk of the host, and a service that no one
 //! reaches.
 
 use std::fs;
@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use pspd_tests::deployment::Deployment;
-use pspd_tests::scenario::{Scenario, minutes};
+use pspd_tests::process::sh;
+use pspd_tests::scenario::{Scenario, minutes, root};
 use pspd_tests::wait::eventually;
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
@@ -20,6 +21,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         minutes(15),
         unreachable,
     ),
+    Scenario::new(
+        "a guest paused by a full disk of the host resumes",
+        minutes(15),
+        full_disk,
+    )
+    .needs(root),
 ];
 
 /// libvirt and the guest take a moment to notice, and longer on a slow machine.
@@ -186,5 +193,34 @@ fn unreachable() -> anyhow::Result<()> {
         let up = deployment.run(&["up"])?.expect(1)?;
         up.says(message)?;
     }
+    deployment.remove()
+}
+
+fn full_disk() -> anyhow::Result<()> {
+    let deployment = small("    disks: {data: {size: 256 MiB, mount: /var/lib/store}}\n")?;
+    let volumes = deployment.home().join("volumes");
+    fs::create_dir_all(&volumes)?;
+    let path = volumes.display().to_string();
+    let options = ["-t", "tmpfs", "-o", "size=48m,mode=0700", "pspd-test"];
+    sh("mount", [&options[..], &[&path]].concat())?;
+    let story = || -> anyhow::Result<()> {
+        deployment.run(&["up"])?.expect(0)?;
+        let fill = "dd if=/dev/urandom of=/var/lib/store/filler bs=1M count=64 conv=fsync";
+        in_a_moment(&deployment, "store", fill)?;
+        eventually("the guest to pause", SOON, || {
+            Ok(state(&deployment)?.0 == "paused")
+        })?;
+        let (_, detail) = state(&deployment)?;
+        ensure!(detail.contains("the host's disk is full"), "{detail}");
+        let up = deployment.run(&["up"])?.expect(1)?;
+        up.says("`store` does not answer: paused because a disk could not be written")?;
+        sh("mount", ["-o", "remount,size=256m", &path])?;
+        deployment.run(&["up"])?.expect(0)?;
+        expect_healthy(&deployment)
+    };
+    let result = story();
+    deployment.run(&["down"])?;
+    sh("umount", ["--lazy", &path])?;
+    result?;
     deployment.remove()
 }
