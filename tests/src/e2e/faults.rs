@@ -153,6 +153,7 @@ fn running_deployment() -> anyhow::Result<()> {
     foreign_domain(&deployment)?;
     libvirtd_killed(&deployment)?;
     supervisor_killed(&deployment)?;
+    full_guest(&deployment)?;
     host_key_differs(&deployment)?;
     deployment.remove()
 }
@@ -228,6 +229,32 @@ pub(crate) fn kill_lab(deployment: &Deployment) -> anyhow::Result<()> {
     )
 }
 
+/// A release for which a guest has no room fails before anything changes, and is deployed once there is room.
+fn full_guest(deployment: &Deployment) -> anyhow::Result<()> {
+    let release = "readlink /opt/pspd/store/current";
+    let before = deployment.ssh("store", release)?;
+    // Less is left than a release takes.
+    let fill = "fallocate -l $(($(stat -f -c '%a * %S' /) - 3000000)) /var/filler";
+    deployment.ssh("store", fill)?;
+    change_binary(deployment)?;
+    let failed = deployment.run(&["up"])?.expect(1)?;
+    failed.says("The release in use is unchanged. Free space in the guest")?;
+    ensure!(deployment.ssh("store", release)? == before);
+    deployment.run(&["status"])?.expect(0)?;
+    deployment.ssh("store", "rm /var/filler")?;
+    deployment.run(&["up"])?.expect(0)?;
+    ensure!(deployment.ssh("store", release)? != before);
+    deployment.run(&["plan"])?.expect(0).map(drop)
+}
+
+/// Makes another release of the service, which works the same.
+fn change_binary(deployment: &Deployment) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    let binary = deployment.binary("database-server");
+    let mut file = fs::OpenOptions::new().append(true).open(binary)?;
+    Ok(file.write_all(b"changed")?)
+}
+
 /// Every command refuses a guest whose host key is not the pinned one.
 fn host_key_differs(deployment: &Deployment) -> anyhow::Result<()> {
     let swap = "ssh-keygen -q -t ed25519 -N '' -f /run/other_key && \
@@ -239,13 +266,7 @@ fn host_key_differs(deployment: &Deployment) -> anyhow::Result<()> {
         Duration::from_secs(30),
         || Ok(deployment.run(&["ssh", "store", "--", "true"])?.code() != Some(0)),
     )?;
-    fs::OpenOptions::new()
-        .append(true)
-        .open(deployment.binary("database-server"))
-        .and_then(|mut file| {
-            use std::io::Write as _;
-            file.write_all(b"changed")
-        })?;
+    change_binary(deployment)?;
     deployment.run(&["up"])?.expect(1)?.says("host key")?;
     Ok(())
 }

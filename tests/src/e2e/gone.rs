@@ -1,6 +1,7 @@
 //! What commands say is what is: sockets, servers and services that are gone are noticed, and come back or are ended.
 
 use std::fs;
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,11 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         "a service that left the topology is stopped",
         minutes(30),
         removed_service,
+    ),
+    Scenario::new(
+        "parts that left the topology are gone in the guest and on the host",
+        minutes(30),
+        removed_parts,
     ),
 ];
 
@@ -152,5 +158,46 @@ fn removed_service() -> anyhow::Result<()> {
     fs::write(&deployment.file, text)?;
     deployment.run(&["up"])?.expect(0)?;
     deployment.run(&["status"])?.expect(0)?;
+    deployment.remove()
+}
+
+/// The lines of a service and its domain that are removed later, and the file that they name.
+const PARTS: [&str; 4] = [
+    "      secrets: {TOKEN: generate}\n",
+    "      checkpoint: [/bin/true]\n",
+    "      files: {extra.conf: extra.conf}\n",
+    "      extra: {size: 64 MiB, mount: /srv/extra}\n",
+];
+
+fn removed_parts() -> anyhow::Result<()> {
+    let deployment = Deployment::single("    boot_timeout: 6m\n")?;
+    fs::write(deployment.folder().join("extra.conf"), "extra\n")?;
+    let [secrets, checkpoint, files, volume] = PARTS;
+    deployment.edit("    service:\n", &format!("{volume}    service:\n"))?;
+    let (health, variable) = ("health: database.DatabaseService\n", ", EXTRA: value}");
+    let service = format!("{health}{secrets}{checkpoint}{files}      start_timeout: 5m\n");
+    deployment.edit(health, &service)?;
+    deployment.edit("store.sqlite}", &format!("store.sqlite{variable}"))?;
+    deployment.run(&["up"])?.expect(0)?;
+    let look = "cd /opt/pspd/store/current; cat store.service environment; ls; cut -d ' ' -f 2 /proc/mounts; \
+        tr '\\0' '\\n' </proc/$(systemctl show -p MainPID --value store)/environ";
+    let marks = ["ExecReload", "EXTRA=", "TOKEN=", "extra.conf", "/srv/extra"];
+    let seen = deployment.ssh("store", look)?;
+    ensure!(marks.iter().all(|mark| seen.contains(mark)), "{seen}");
+    for part in PARTS {
+        deployment.edit(part, "")?;
+    }
+    deployment.edit(variable, "}")?;
+    let port = deployment.port;
+    deployment.edit(&format!("    publish: [\"127.0.0.1:{port}:50051\"]\n"), "")?;
+    deployment.run(&["up"])?.expect(0)?;
+    deployment.run(&["plan"])?.expect(0)?;
+    deployment.run(&["status"])?.expect(0)?;
+    let seen = deployment.ssh("store", look)?;
+    ensure!(!marks.iter().any(|mark| seen.contains(mark)), "{seen}");
+    ensure!(
+        TcpStream::connect(("127.0.0.1", port)).is_err(),
+        "port {port} is still published"
+    );
     deployment.remove()
 }
