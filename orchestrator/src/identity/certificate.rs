@@ -65,7 +65,7 @@ impl Authority {
         };
         let (certificate, key) = split(path, &text)?;
         let authority = Authority { certificate, key };
-        authority.issuer().with_context(|| damaged(path))?;
+        authority.issuer().with_context(|| store::damaged(path))?;
         Ok(Some(authority))
     }
 
@@ -200,16 +200,9 @@ fn valid_for(params: &mut CertificateParams, days: u32) {
     params.not_after = (now + DAY * days).into();
 }
 
-fn damaged(path: &Path) -> String {
-    format!(
-        "`{}` is damaged. Remove it, then run `pspd up` to create a new one",
-        path.display()
-    )
-}
-
 /// Splits a file into its two PEM blocks.
 fn split(path: &Path, text: &str) -> anyhow::Result<(String, String)> {
-    parts(text).ok_or_else(|| anyhow!(damaged(path)))
+    parts(text).ok_or_else(|| anyhow!(store::damaged(path)))
 }
 
 /// Refuses a text that is not a certificate and its own key.

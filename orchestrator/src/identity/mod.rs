@@ -212,7 +212,7 @@ fn missing(path: &Path) -> String {
     format!("`{}` is missing; `pspd up` creates it", path.display())
 }
 
-/// Which keys the spec needs that do not exist, and which certificates must be renewed.
+/// Which keys the spec needs that do not exist, and which certificates must be renewed. A damaged key is an error.
 pub fn state(folder: &Path, spec: &Spec) -> anyhow::Result<KeysState> {
     let files = needed(spec).into_iter();
     let missing = files.filter(|file| !folder.join(file).exists()).collect();
@@ -220,6 +220,9 @@ pub fn state(folder: &Path, spec: &Spec) -> anyhow::Result<KeysState> {
         missing,
         ..KeysState::default()
     };
+    for file in spec.domains.keys().map(host_key_file).chain([SSH.into()]) {
+        ssh::load(&folder.join(file))?;
+    }
     let Some(authority) = Authority::load(&folder.join(AUTHORITY))? else {
         return Ok(state);
     };
@@ -404,13 +407,22 @@ mod tests {
     #[test]
     fn a_damaged_file_is_named_with_what_to_do() {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("ca.pem"), "torn").unwrap();
-        let error = Identity::load(folder.path()).unwrap_err();
-        let text = format!("{error:#}");
-        assert!(
-            text.contains("ca.pem`") && text.contains("Remove"),
-            "{text}"
-        );
+        let (keys, spec) = (folder.path(), spec());
+        create(keys, &spec).unwrap();
+        for file in needed(&spec) {
+            let path = keys.join(&file);
+            let good = fs::read(&path).unwrap();
+            for damaged in [&b""[..], b"torn", b"\xff\0", &good[..good.len() / 2]] {
+                fs::write(&path, damaged).unwrap();
+                let error = state(keys, &spec).expect_err(&file);
+                let expected = format!(
+                    "`{}` is damaged. Remove it, then run `pspd up` to create a new one",
+                    path.display()
+                );
+                assert_eq!(error.to_string(), expected);
+            }
+            fs::write(&path, good).unwrap();
+        }
     }
 
     #[test]

@@ -29,7 +29,9 @@ pub(super) fn value(folder: &Path, key: &str, from: &Secret) -> anyhow::Result<S
     match from {
         Secret::Generate => {
             let path = folder.join(key);
-            store::read(&path)?.with_context(|| super::missing(&path))
+            let value = store::read(&path)?.with_context(|| super::missing(&path))?;
+            ensure!(check(&value).is_ok(), store::damaged(&path));
+            Ok(value)
         }
         Secret::File(path) => {
             let text = fs::read_to_string(path).with_context(|| {

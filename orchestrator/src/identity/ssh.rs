@@ -13,13 +13,8 @@ pub(super) fn load(path: &Path) -> anyhow::Result<Option<PrivateKey>> {
     let Some(text) = store::read(path)? else {
         return Ok(None);
     };
-    let key = PrivateKey::from_openssh(&text).with_context(|| {
-        format!(
-            "`{}` is not a valid SSH key; remove it, and run `pspd up`, which creates another one and restarts guests",
-            path.display()
-        )
-    })?;
-    Ok(Some(key))
+    let key = PrivateKey::from_openssh(&text).ok();
+    key.map(Some).with_context(|| store::damaged(path))
 }
 
 /// Refuses a text that is not a private key without a passphrase.

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
 use crate::state::create_private;
 
@@ -13,8 +13,17 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Option<String>> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == ErrorKind::InvalidData => bail!(damaged(path)),
         Err(error) => Err(error).with_context(|| format!("failed to read `{}`", path.display())),
     }
+}
+
+/// What to do about a file that is no key.
+pub(super) fn damaged(path: &Path) -> String {
+    format!(
+        "`{}` is damaged. Remove it, then run `pspd up` to create a new one",
+        path.display()
+    )
 }
 
 /// The file's text. A file that does not exist is created with what `make` returns, unless another process creates it

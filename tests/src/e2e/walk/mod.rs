@@ -11,10 +11,12 @@ mod check;
 mod step;
 mod topology;
 
+use std::fs;
+
 use anyhow::{Context as _, ensure};
 use fastrand::Rng;
 use pspd_tests::deployment::Deployment;
-use pspd_tests::process::{Ran, sh};
+use pspd_tests::process::sh;
 use pspd_tests::scenario::{Scenario, minutes, say};
 
 use check::Written;
@@ -92,18 +94,22 @@ fn one(
 
 /// Runs a command, and again after what its error asks for.
 fn settle(deployment: &Deployment, command: &[&str]) -> anyhow::Result<()> {
-    for _ in 0..3 {
+    // Each of the keys may be damaged.
+    for _ in 0..10 {
         let ran = deployment.run(command)?;
-        let Some(pid) = stopped_process(&ran) else {
+        if let Some(pid) = between(&ran.stderr, "`kill -CONT ", "`") {
+            sh("kill", ["-CONT", pid])?;
+        } else if let Some(file) = between(&ran.stderr, "error: `", "` is damaged. Remove it") {
+            fs::remove_file(file).with_context(|| file.to_owned())?;
+        } else {
             return ran.expect(0).map(drop);
-        };
-        sh("kill", ["-CONT", &pid])?;
+        }
     }
     deployment.run(command)?.expect(0).map(drop)
 }
 
-/// The process that a person is asked to continue.
-fn stopped_process(ran: &Ran) -> Option<String> {
-    let (_, pid) = ran.stderr.split_once("`kill -CONT ")?;
-    Some(pid.split_once('`')?.0.to_owned())
+/// What a person is asked to act on.
+fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
+    let (_, rest) = text.split_once(before)?;
+    Some(rest.split_once(after)?.0)
 }

@@ -14,9 +14,18 @@ use pspd_tests::process::{processes_naming, sh};
 use super::topology::{Domain, Topology};
 
 /// Files of the deployment's folder; a folder counts as all that is in it.
-const FILES: [&str; 8] = [
+const FILES: [&str; 17] = [
     "journal.jsonl",
     "intent.json",
+    "spec.json",
+    "origin",
+    "lock",
+    "attached",
+    "boots",
+    "deployed",
+    "keys",
+    "keys/hosts",
+    "keys/services",
     "lab/lock",
     "lab/run/control",
     "lab/run/libvirt-sock",
@@ -73,8 +82,9 @@ const VIRSH: [&str; 5] = [
 ];
 
 /// Signals, and what gets them, as its command line names it.
-const SIGNALS: [(&str, &str); 7] = [
+const SIGNALS: [(&str, &str); 8] = [
     ("KILL", "qemu-system"),
+    ("STOP", "qemu-system"),
     ("KILL", "dnsmasq"),
     ("STOP", "dnsmasq"),
     ("KILL", "libvirtd"),
