@@ -17,6 +17,16 @@ impl<'de> Deserialize<'de> for Object {
     }
 }
 
+/// Where a JSON text has `\u0000`, in bytes. PostgreSQL's `jsonb` has no such texts, and SQLite's functions end a text there.
+pub(crate) fn nul(json: &str) -> Option<usize> {
+    let escapes = json.match_indices("\\u0000").map(|(offset, _)| offset);
+    let mut escapes = escapes.filter(|offset| {
+        let before = json[..*offset].bytes().rev();
+        before.take_while(|byte| *byte == b'\\').count() % 2 == 0
+    });
+    escapes.next()
+}
+
 struct Anything;
 
 impl<'de> Deserialize<'de> for Anything {
@@ -70,6 +80,20 @@ impl<'de> Visitor<'de> for Anything {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_escaped_nul_is_told_from_an_escaped_backslash() {
+        let table = [
+            (r#"{"a":"\u0000"}"#, Some(6)),
+            (r#"{"\u0000":1}"#, Some(2)),
+            (r#"{"a":"\\u0000"}"#, None),
+            (r#"{"a":"\\u0000\\\u0000"}"#, Some(15)),
+            (r#"{"a":"u0000"}"#, None),
+        ];
+        for (text, expected) in table {
+            assert_eq!(nul(text), expected, "{text}");
+        }
+    }
 
     #[test]
     fn objects_are_what_serde_json_reads_as_a_map() {

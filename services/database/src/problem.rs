@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use prost::Message;
 use serving::{MESSAGE_LIMIT, Problem};
 use tonic::{Code, Status};
 
 use crate::indexes::valid_collection;
-use crate::json::Object;
+use crate::json::{Object, nul};
 use crate::query;
 use crate::store::Fault;
 
@@ -25,7 +26,18 @@ pub(crate) fn check_collection(name: &str) -> Result<(), Status> {
     Err(Problem::invalid("collection", "COLLECTION_NAME_INVALID", message).into())
 }
 
-/// Refuses data that is not one JSON object of at most 4 MiB (less 1 KiB for the rest of a message).
+/// Refuses a message that is over the limit, but was read so that its fields can be named.
+pub(crate) fn check_message(message: &impl Message) -> Result<(), Status> {
+    let length = message.encoded_len();
+    if length <= MESSAGE_LIMIT {
+        return Ok(());
+    }
+    let message = format!("the message has {length} bytes, more than {MESSAGE_LIMIT}");
+    let problem = Problem::new(Code::InvalidArgument, "MESSAGE_TOO_LARGE", message);
+    Err(problem.with("limit", MESSAGE_LIMIT.to_string()).into())
+}
+
+/// Refuses data that is not one JSON object of at most 4 MiB (less 1 KiB for the rest of a message), or has U+0000.
 pub(crate) fn check_data(data: &str) -> Result<(), Status> {
     if data.len() > DATA_LIMIT {
         let message = format!(
@@ -36,16 +48,23 @@ pub(crate) fn check_data(data: &str) -> Result<(), Status> {
             .with("limit", DATA_LIMIT.to_string())
             .into());
     }
-    match serde_json::from_str::<Object>(data) {
-        Ok(_) => Ok(()),
-        Err(error) => {
+    let (offset, message) = match (serde_json::from_str::<Object>(data), nul(data)) {
+        (Ok(_), None) => return Ok(()),
+        (Ok(_), Some(offset)) => (
+            offset,
+            format!("the document has U+0000, which texts and names cannot have, at byte {offset}"),
+        ),
+        (Err(error), _) => {
             let offset = query::offset(data, &error);
-            let message = format!("the data is not a JSON object, at byte {offset}: {error}");
-            Err(Problem::invalid("data", "DOCUMENT_MALFORMED", message)
-                .with("offset", offset.to_string())
-                .into())
+            (
+                offset,
+                format!("the data is not a JSON object, at byte {offset}: {error}"),
+            )
         }
-    }
+    };
+    Err(Problem::invalid("data", "DOCUMENT_MALFORMED", message)
+        .with("offset", offset.to_string())
+        .into())
 }
 
 pub(crate) fn bad_query(fault: query::Fault) -> Status {
@@ -105,10 +124,10 @@ pub(crate) fn failed(fault: Fault, field: &str) -> Status {
             Problem::new(Code::DataLoss, "STORE_DAMAGED", "the store is damaged")
         }
         Fault::Documents { ids, cause } => {
-            let ids = ids.join(",");
-            tracing::error!(ids, cause, "documents are damaged");
-            let message = format!("damaged documents: {ids}; all others can be read");
-            Problem::new(Code::DataLoss, "DOCUMENT_DAMAGED", message).with("documents", ids)
+            let names = ids.join(",");
+            tracing::error!(ids = names, cause, "documents are damaged");
+            let message = format!("damaged documents: {names}; all others can be read");
+            Problem::new(Code::DataLoss, "DOCUMENT_DAMAGED", message).with_names("documents", &ids)
         }
         Fault::Moved(_) => {
             tracing::error!(%fault, "writes are refused");

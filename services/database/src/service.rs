@@ -12,7 +12,9 @@ use pspd_proto::database::{
 use serving::{CancellationToken, Owners};
 use tonic::{Request, Response, Status};
 
-use crate::problem::{bad_query, check_collection, check_data, draining, failed, missing};
+use crate::problem::{
+    bad_query, check_collection, check_data, check_message, draining, failed, missing,
+};
 use crate::query::Query;
 use crate::store::Store;
 
@@ -62,7 +64,9 @@ impl DatabaseService for Database {
     }
 
     async fn read(&self, request: Request<ReadRequest>) -> Result<Response<ReadResponse>, Status> {
-        let ReadRequest { collection, id } = self.admit(request)?;
+        let request = self.admit(request)?;
+        check_message(&request)?;
+        let ReadRequest { collection, id } = request;
         self.check_collection(&collection)?;
         let found = self.store.read(collection.clone(), id.clone()).await;
         match found.map_err(|fault| failed(fault, "id"))? {
@@ -75,13 +79,15 @@ impl DatabaseService for Database {
         &self,
         request: Request<UpdateRequest>,
     ) -> Result<Response<UpdateResponse>, Status> {
+        let request = self.admit(request)?;
+        self.check_collection(&request.collection)?;
+        check_data(&request.data)?;
+        check_message(&request)?;
         let UpdateRequest {
             collection,
             id,
             data,
-        } = self.admit(request)?;
-        self.check_collection(&collection)?;
-        check_data(&data)?;
+        } = request;
         let updated = self
             .store
             .update(collection.clone(), id.clone(), data)
@@ -96,7 +102,9 @@ impl DatabaseService for Database {
         &self,
         request: Request<DeleteRequest>,
     ) -> Result<Response<DeleteResponse>, Status> {
-        let DeleteRequest { collection, id } = self.admit(request)?;
+        let request = self.admit(request)?;
+        check_message(&request)?;
+        let DeleteRequest { collection, id } = request;
         self.check_collection(&collection)?;
         let deleted = self.store.delete(collection.clone(), id.clone()).await;
         match deleted.map_err(|fault| failed(fault, "id"))? {
@@ -112,7 +120,9 @@ impl DatabaseService for Database {
         &self,
         request: Request<QueryRequest>,
     ) -> Result<Response<Self::QueryStream>, Status> {
-        let QueryRequest { collection, query } = self.admit(request)?;
+        let request = self.admit(request)?;
+        check_message(&request)?;
+        let QueryRequest { collection, query } = request;
         self.check_collection(&collection)?;
         let query = Query::parse(&query).map_err(bad_query)?;
         let scan = self.store.scan(&collection, query).await;

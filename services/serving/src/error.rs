@@ -19,6 +19,13 @@ pub const TRACE_ID: &str = "trace_id";
 pub const DEPENDENCY: &str = "dependency";
 
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// The longest text of an error, in bytes. A status is sent as metadata, of which clients accept 8 KiB at least, and texts
+/// may quote what a caller sent.
+const LONGEST: usize = 512;
+/// What is left of the end of a longer text.
+const END: usize = 128;
+/// The longest list of names, in bytes.
+const LONGEST_LIST: usize = 3700;
 
 /// A failure being described; becomes a [`Status`].
 #[derive(Debug)]
@@ -40,7 +47,7 @@ impl Problem {
         ]);
         Self {
             code,
-            message: message.into(),
+            message: shortened(message.into()),
             reason,
             metadata,
             details: ErrorDetails::new(),
@@ -68,7 +75,7 @@ impl Problem {
         let description = problem.message.clone();
         problem
             .details
-            .set_resource_info(kind, name, "", description);
+            .set_resource_info(kind, shortened(name.to_owned()), "", description);
         problem
     }
 
@@ -81,7 +88,22 @@ impl Problem {
 
     /// Adds to ErrorInfo's metadata.
     pub fn with(mut self, key: &str, value: impl Into<String>) -> Self {
-        self.metadata.insert(key.to_owned(), value.into());
+        self.metadata
+            .insert(key.to_owned(), shortened(value.into()));
+        self
+    }
+
+    /// Adds as many names as fit to ErrorInfo's metadata, separated by `,`.
+    pub fn with_names(mut self, key: &str, names: &[String]) -> Self {
+        let mut list = String::new();
+        for name in names {
+            let comma = if list.is_empty() { "" } else { "," };
+            if list.len() + comma.len() + name.len() > LONGEST_LIST {
+                break;
+            }
+            list.extend([comma, name]);
+        }
+        self.metadata.insert(key.to_owned(), list);
         self
     }
 
@@ -99,6 +121,16 @@ impl From<Problem> for Status {
             .set_error_info(problem.reason, DOMAIN, problem.metadata);
         Status::with_error_details(problem.code, problem.message, problem.details)
     }
+}
+
+/// A text without its middle, if it is too long.
+fn shortened(text: String) -> String {
+    if text.len() <= LONGEST {
+        return text;
+    }
+    let start = &text[..text.floor_char_boundary(LONGEST - END)];
+    let end = &text[text.ceil_char_boundary(text.len() - END)..];
+    format!("{start}…{end}")
 }
 
 /// Passes on the error of a call to another service: unchanged if that service described it; otherwise (the service
@@ -152,5 +184,40 @@ pub fn describe(status: &Status) -> Described {
         service: metadata(SERVICE),
         trace_id: metadata(TRACE_ID),
         retry_after: details.retry_info().and_then(|retry| retry.retry_delay),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What clients of gRPC accept by default. Source: grpc-core, `GRPC_ARG_MAX_METADATA_SIZE`.
+    const ACCEPTED: usize = 8 * 1024;
+
+    fn size(problem: Problem) -> usize {
+        let answer = Status::from(problem).into_http::<()>();
+        let fields = answer.headers().iter();
+        fields
+            .map(|(name, value)| name.as_str().len() + value.len() + 32)
+            .sum()
+    }
+
+    #[test]
+    fn clients_accept_errors_that_quote_long_texts() {
+        for sent in ["x", "é", "\n", "😀"] {
+            let sent = sent.repeat(1 << 20);
+            let message = format!("document `{sent}` does not exist");
+            let missing = Problem::missing("document", &sent, "MISSING", &*message);
+            assert!(missing.message.starts_with("document `"), "{missing:?}");
+            assert!(missing.message.ends_with("` does not exist"), "{missing:?}");
+            assert!(size(missing) < ACCEPTED);
+            let invalid = Problem::invalid("query", "INVALID", &*message);
+            assert!(size(invalid.with("operator", &*sent)) < ACCEPTED);
+        }
+        let names: Vec<String> = (0..1000).map(|n| format!("{n:036}")).collect();
+        let damaged = Problem::new(Code::DataLoss, "DAMAGED", names.join(","));
+        let damaged = damaged.with_names("documents", &names);
+        assert_eq!(damaged.metadata["documents"].split(',').count(), 100);
+        assert!(size(damaged) < ACCEPTED);
     }
 }

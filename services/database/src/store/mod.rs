@@ -169,6 +169,9 @@ impl Store {
 
     /// Returns a document's data if it exists.
     pub async fn read(&self, collection: String, id: String) -> Result<Option<String>, Fault> {
+        if is_foreign(&id) {
+            return Ok(None);
+        }
         let read = self.reads.call(Read { collection, id }).await;
         read.inspect_err(|fault| self.integrity.consider(fault))
     }
@@ -180,6 +183,9 @@ impl Store {
         id: String,
         data: String,
     ) -> Result<bool, Fault> {
+        if is_foreign(&id) {
+            return Ok(false);
+        }
         let document = document::Model {
             id,
             collection,
@@ -190,6 +196,9 @@ impl Store {
 
     /// Removes a document; returns whether it existed.
     pub async fn delete(&self, collection: String, id: String) -> Result<bool, Fault> {
+        if is_foreign(&id) {
+            return Ok(false);
+        }
         self.write(Write::Delete { collection, id }).await
     }
 
@@ -202,6 +211,11 @@ impl Store {
     pub fn fault(&self) -> Option<Fault> {
         self.integrity.admit().err()
     }
+}
+
+/// Whether no document has such an id. PostgreSQL refuses texts with U+0000, and with them all of a batch.
+fn is_foreign(id: &str) -> bool {
+    id.contains('\0')
 }
 
 /// The greatest id of all collections.
@@ -237,6 +251,39 @@ mod tests {
         let store = Store::open(&location, Indexes::default()).await.unwrap();
         let new = store.create("d".to_owned(), "{}".to_owned()).await.unwrap();
         assert!(new.as_str() > later, "{new}");
+        store.close().await.unwrap();
+    }
+
+    /// Earlier versions stored them.
+    #[tokio::test]
+    async fn documents_with_a_nul_are_read_found_and_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let location = Location::File(folder.path().join("store.sqlite"));
+        let indexes: Indexes = "c:a".parse().unwrap();
+        let store = Store::open(&location, indexes.clone()).await.unwrap();
+        let data = r#"{"a": "b\u0000c", "\u0000": 1}"#;
+        let id = store.create("c".to_owned(), data.to_owned()).await.unwrap();
+        store.close().await.unwrap();
+        let store = Store::open(&location, indexes).await.unwrap();
+        let read = store.read("c".to_owned(), id.clone()).await.unwrap();
+        assert_eq!(read.as_deref(), Some(data));
+        for (query, number) in [
+            ("", 1),
+            (r#"{"a": "b\u0000c"}"#, 1),
+            (r#"{"a": "b"}"#, 0),
+            (r#"{"a": {"$gte": "b\u0000"}}"#, 1),
+            (r#"{"a": {"$lte": "b"}}"#, 0),
+            (r#"{"$sort": {"a": 1}}"#, 1),
+        ] {
+            let query = crate::query::Query::parse(query).unwrap();
+            let mut scan = store.scan("c", query.clone()).await.unwrap();
+            let mut found = 0;
+            while scan.next().await.unwrap().is_some() {
+                found += 1;
+            }
+            assert_eq!(found, number, "{query:?}");
+        }
+        assert!(store.delete("c".to_owned(), id).await.unwrap());
         store.close().await.unwrap();
     }
 }

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use futures::future::join_all;
+use prost::Message as _;
+use pspd_proto::database::ReadRequest;
 use serde_json::json;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -96,6 +99,51 @@ pub(crate) async fn story(client: &Client) {
         let large = client.create_text("c", data).await.unwrap_err();
         assert_eq!(told(&large), invalid(reason), "{size}");
     }
+    for name in ["a", "\\u0000"] {
+        let data = format!(r#"{{"{name}": "b\\u0000 \u0000"}}"#);
+        let nul = client.create_text("c", data.clone()).await.unwrap_err();
+        assert_eq!(told(&nul), invalid("DOCUMENT_MALFORMED"), "{data}");
+        let offset = data.find(if name == "a" { " \\u" } else { "\\u" }).unwrap();
+        let offset = offset + usize::from(name == "a");
+        assert_eq!(metadata(&nul, "offset"), offset.to_string(), "{data}");
+    }
+
+    let id = client.create("c", &json!({"a": "x"})).await.unwrap();
+
+    // Of exactly the limit, and one byte more.
+    let request = |length: usize| ReadRequest {
+        collection: "c".to_owned(),
+        id: "x".repeat(length),
+    };
+    let others = request(4 << 20).encoded_len() - (4 << 20);
+    let fitting = request((4 << 20) - others);
+    assert_eq!(fitting.encoded_len(), 4 << 20);
+    let fits = client.0.clone().read(fitting).await.unwrap_err();
+    assert_eq!(fits.code(), Code::NotFound);
+    let larger = request((4 << 20) - others + 1);
+    let large = client.0.clone().read(larger).await.unwrap_err();
+    assert_eq!(told(&large), invalid("MESSAGE_TOO_LARGE"));
+
+    // Texts with U+0000 are those of no document, and what is quoted is short enough to be read.
+    let absent = (Code::NotFound, "DOCUMENT_NOT_FOUND".to_owned());
+    let deleted = client.delete("c", "a\0b").await.unwrap_err();
+    assert_eq!(told(&deleted), absent);
+    let updated = client.update("c", "a\0b", &json!({})).await.unwrap_err();
+    assert_eq!(told(&updated), absent);
+    let reads = ["a\0b", id.as_str()].map(|id| client.read("c", id));
+    let [nul, read] = <[_; 2]>::try_from(join_all(reads).await).unwrap();
+    assert_eq!(told(&nul.unwrap_err()), absent);
+    read.unwrap();
+    for query in [r#"{"a": "x\u0000"}"#, r#"{"_id": {"$in": ["\u0000"]}}"#] {
+        assert!(client.query("c", query).await.unwrap().is_empty());
+    }
+    let long = "é".repeat(30_000);
+    let collection = client.create(&long, &json!({})).await.unwrap_err();
+    assert_eq!(told(&collection), invalid("COLLECTION_NAME_INVALID"));
+    let operator = format!(r#"{{"a": {{"${long}": 1}}}}"#);
+    let operator = client.query("c", &operator).await.unwrap_err();
+    assert_eq!(told(&operator), invalid("QUERY_OPERATOR_UNKNOWN"));
+
     // The largest that there may be comes back with gRPC's usual limit on what a client takes.
     let data = json!({"a": "x".repeat((4 << 20) - 1024 - 8)}).to_string();
     let id = client.create_text("c", data).await.unwrap();

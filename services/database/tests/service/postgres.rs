@@ -187,7 +187,7 @@ async fn the_same_stories() {
     let client = server.client().await;
     contract::story(&client).await;
     filters::story(&client, true).await;
-    filters::refused_by_postgres(&client).await;
+    filters::long_texts(&client).await;
     errors::story(&client).await;
 
     // A second replica finds the schema and the indexes as they should be, and the same documents.
