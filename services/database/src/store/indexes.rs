@@ -1,6 +1,6 @@
 //! Secondary indexes: those that are declared are created when the store opens, and others removed.
 //!
-//! Each has three parts: one of the field's values, one of the documents in which the field has elements, and one of the
+//! Each has three parts: one of the field's values, one of the documents in which the field may have others, and one of the
 //! documents that the first does not sort as it should.
 
 use std::collections::BTreeMap;
@@ -42,20 +42,18 @@ pub(super) async fn apply(connection: &DatabaseConnection, indexes: &Indexes) ->
     Ok(())
 }
 
-/// Name to definition; a name is derived from what it is of, and has nothing to quote.
+/// Name to definition. A name is derived from its definition, so that the index of an earlier version's definition is
+/// replaced, and has nothing to quote.
 fn wanted(engine: DbBackend, indexes: &Indexes) -> BTreeMap<String, String> {
     let mut wanted = BTreeMap::new();
     for (collection, paths) in indexes.iter() {
         for path in paths {
-            let writer = || Writer::new(engine, collection, indexes);
-            let field = format!("{collection}:{}", path.join("."));
-            let name = Uuid::new_v5(&Uuid::NAMESPACE_OID, field.as_bytes()).simple();
             let nulls = if engine == DbBackend::Sqlite {
                 ""
             } else {
                 " NULLS FIRST"
             };
-            let writer = writer();
+            let writer = Writer::new(engine, collection, indexes);
             let condition = |text: String| (format!("({text}), "), format!(" AND {text}"));
             let value = (
                 format!("({}){nulls}, ", writer.index_key(path)),
@@ -63,14 +61,14 @@ fn wanted(engine: DbBackend, indexes: &Indexes) -> BTreeMap<String, String> {
             );
             let parts = [
                 ("value", value),
-                ("arrays", condition(writer.has_array(path))),
+                ("others", condition(writer.has_others(path))),
                 ("odd", condition(writer.is_odd(path))),
             ];
             for (part, (key, only)) in parts {
-                wanted.insert(
-                    format!("{PREFIX}{name}_{part}"),
-                    format!("ON documents ({key}id) WHERE collection = '{collection}'{only}"),
-                );
+                let definition =
+                    format!("ON documents ({key}id) WHERE collection = '{collection}'{only}");
+                let name = Uuid::new_v5(&Uuid::NAMESPACE_OID, definition.as_bytes()).simple();
+                wanted.insert(format!("{PREFIX}{name}_{part}"), definition);
             }
         }
     }

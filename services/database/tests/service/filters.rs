@@ -144,6 +144,48 @@ pub(crate) async fn story(client: &Client, indexed: bool) {
     ids_and_projections(client).await;
     summaries(client).await;
     more_than_a_page(client).await;
+    names_that_come_twice(client).await;
+}
+
+/// The last value counts, in a field with an index too.
+async fn names_that_come_twice(client: &Client) {
+    let documents = [
+        r#"{"n": 0, "tag": "first", "tag": "last"}"#,
+        r#"{"n": 1, "price": 1000, "price": 5000}"#,
+        r#"{"n": 2, "tag": "alone", "tag": ["listed"]}"#,
+        r#"{"n": 3, "a": {"b": "first"}, "a": {"b": "last"}}"#,
+        r#"{"n": 4, "a": {"b": "outer", "b": "inner"}}"#,
+        r#"{"n": 5, "tag": "plain", "\u0074ag": "escaped"}"#,
+        r#"{"n": 6, "a": {"b": "lost"}, "a": {"c": 1}}"#,
+    ];
+    let queries: [(&str, &[i64]); 12] = [
+        (r#"{"tag": "last"}"#, &[0]),
+        (r#"{"tag": "first"}"#, &[]),
+        (r#"{"price": {"$gt": 4000}}"#, &[1]),
+        (r#"{"price": 1000}"#, &[]),
+        (r#"{"tag": "listed"}"#, &[2]),
+        (r#"{"tag": "alone"}"#, &[]),
+        (r#"{"a.b": "last"}"#, &[3]),
+        (r#"{"a.b": {"$in": ["first", "outer", "lost"]}}"#, &[]),
+        (r#"{"a.b": "inner"}"#, &[4]),
+        (r#"{"tag": "escaped"}"#, &[5]),
+        (r#"{"tag": "plain"}"#, &[]),
+        (r#"{"a.c": 1}"#, &[6]),
+    ];
+    for collection in ["plain", "indexed"] {
+        for data in documents {
+            let created = client.create_text(collection, data.to_owned()).await;
+            created.unwrap();
+        }
+        for (query, expected) in queries {
+            let found = client.numbers(collection, query).await;
+            assert_eq!(found, expected, "{query} in {collection}");
+            let count = query.replacen('{', r#"{"$count": true, "#, 1);
+            let counted = client.query_texts(collection, &count).await.unwrap();
+            let number = expected.len();
+            assert_eq!(counted[0].1, format!(r#"{{"count":{number}}}"#), "{count}");
+        }
+    }
 }
 
 /// In the order of the values.

@@ -1,6 +1,7 @@
 //! Which plans the engine makes of queries.
 
 use sea_orm::{DbBackend, QueryTrait as _, Statement, TransactionTrait as _};
+use uuid::Uuid;
 
 use super::*;
 use crate::store::Location;
@@ -138,11 +139,29 @@ async fn the_engine_counts_what_an_index_covers() {
     for (query, counted) in table {
         check(query, counted).await;
     }
-    for odd in [r#"{"label": ["7"]}"#, r#"{"author": [{"age": 3}]}"#] {
-        store.create("c".to_owned(), odd.to_owned()).await.unwrap();
+    for (odd, query) in [
+        (r#"{"label": ["7"]}"#, r#"{"label": "7"}"#),
+        (r#"{"label": "7", "label": "8"}"#, r#"{"label": "7"}"#),
+        (r#"{"label": "8", "la\u0062el": "7"}"#, r#"{"label": "7"}"#),
+        (r#"{"author": [{"age": 3}]}"#, r#"{"author.age": 3}"#),
+        (
+            r#"{"author": {"age": 3, "age": 4}}"#,
+            r#"{"author.age": 3}"#,
+        ),
+        (
+            r#"{"author": {"age": 3}, "author": {}}"#,
+            r#"{"author.age": 3}"#,
+        ),
+        (
+            r#"{"author": 3, "author": {"age": 3}}"#,
+            r#"{"author.age": 3}"#,
+        ),
+    ] {
+        let id = store.create("c".to_owned(), odd.to_owned()).await.unwrap();
+        check(query, false).await;
+        store.delete("c".to_owned(), id).await.unwrap();
+        check(query, true).await;
     }
-    check(r#"{"label": "7"}"#, false).await;
-    check(r#"{"author.age": 3}"#, false).await;
     store.close().await.unwrap();
 }
 
@@ -174,5 +193,61 @@ async fn declared_indexes_are_used() {
         let sorts = query.contains("$sort") && plan.contains("FOR ORDER BY");
         assert!(!sorts, "{query}:\n{plan}");
     }
+    store.close().await.unwrap();
+}
+
+/// An index that an earlier version made does not know documents with a name that comes twice.
+#[tokio::test]
+async fn indexes_of_earlier_versions_are_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let location = Location::File(folder.path().join("store.sqlite"));
+    let indexes: Indexes = "c:label".parse().unwrap();
+    let store = Store::open(&location, indexes.clone()).await.unwrap();
+    let writes = &store.connections.writes;
+    let list = "SELECT name FROM sqlite_master WHERE name LIKE 'declared%' ORDER BY name";
+    let names = async |store: &Store| {
+        let list = Statement::from_string(DbBackend::Sqlite, list);
+        let rows = store.connections.writes.query_all_raw(list).await.unwrap();
+        let names = rows.iter().map(|row| row.try_get_by_index(0).unwrap());
+        names.collect::<Vec<String>>()
+    };
+    let own = names(&store).await;
+    for name in &own {
+        let drop = format!("DROP INDEX {name}");
+        writes.execute_unprepared(&drop).await.unwrap();
+    }
+    // As the version before made and named them.
+    let (key, kind) = (
+        "json_extract(data, '$.\"label\"')",
+        "json_type(data, '$.\"label\"')",
+    );
+    let arrays = format!("({kind} = 'array')");
+    let field = Uuid::new_v5(&Uuid::NAMESPACE_OID, b"c:label").simple();
+    let odd = format!(
+        "({arrays} OR {kind} IN ('object', 'true', 'false') \
+         OR {kind} = 'integer' AND typeof({key}) = 'real')"
+    );
+    for (part, keys, only) in [
+        ("value", format!("({key}), id"), String::new()),
+        (
+            "arrays",
+            format!("({arrays}), id"),
+            format!(" AND {arrays}"),
+        ),
+        ("odd", format!("({odd}), id"), format!(" AND {odd}")),
+    ] {
+        let create = format!(
+            "CREATE INDEX declared_{field}_{part} ON documents ({keys}) \
+             WHERE collection = 'c'{only}"
+        );
+        writes.execute_unprepared(&create).await.unwrap();
+    }
+    let data = r#"{"label": "first", "label": "last"}"#;
+    store.create("c".to_owned(), data.to_owned()).await.unwrap();
+    store.close().await.unwrap();
+    let store = Store::open(&location, indexes).await.unwrap();
+    assert_eq!(names(&store).await, own);
+    assert_eq!(results(&store, r#"{"label": "last"}"#).await, [data]);
+    assert!(results(&store, r#"{"label": "first"}"#).await.is_empty());
     store.close().await.unwrap();
 }
