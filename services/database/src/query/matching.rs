@@ -53,6 +53,15 @@ impl Filter {
         }
     }
 
+    /// How many tests it has.
+    pub(crate) fn tests(&self) -> usize {
+        match self {
+            Self::All(filters) | Self::Any(filters) => filters.iter().map(Self::tests).sum(),
+            Self::Not(filter) => filter.tests(),
+            Self::Field(..) => 1,
+        }
+    }
+
     /// Whether it reads the documents' ids only, and the engine knows which match.
     pub(crate) fn is_of_ids(&self) -> bool {
         self.parts().iter().all(|part| {

@@ -17,6 +17,9 @@ use crate::indexes::Indexes;
 /// 2^53: numbers less than it are what they are in 64 bits of floating point, too.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
+/// The most tests of a filter that become SQL: SQLite nests no deeper than 1,000 levels, and takes each "or" for one.
+const MOST_TESTS: usize = 256;
+
 /// Writes conditions for one collection of one engine.
 pub(crate) struct Writer<'a> {
     engine: DbBackend,
@@ -46,7 +49,7 @@ impl<'a> Writer<'a> {
     /// A condition that all documents of the collection that match satisfy, and whether a declared index serves it.
     pub(crate) fn condition(mut self, filter: &Filter) -> (SimpleExpr, bool) {
         self.own_collection();
-        if self.narrows(filter) {
+        if self.serves_filter(filter) {
             self.text.push_str(" AND ");
             self.filter(filter);
         }
@@ -56,7 +59,7 @@ impl<'a> Writer<'a> {
 
     /// How many entries of indexes [`Self::condition`] reads, or more than `most`; none if no index serves it.
     pub(crate) fn entries(mut self, filter: &Filter, most: u64) -> Option<SimpleExpr> {
-        if !self.narrows(filter) {
+        if !self.serves_filter(filter) {
             return None;
         }
         self.text.push_str("CAST(");
@@ -69,6 +72,7 @@ impl<'a> Writer<'a> {
     /// none satisfies [`Self::is_unlike`].
     pub(crate) fn covered<'f>(&self, filter: &'f Filter) -> Option<&'f [String]> {
         match filter {
+            _ if filter.tests() > MOST_TESTS => None,
             Filter::All(filters) | Filter::Any(filters) => {
                 let mut paths = filters.iter().map(|filter| self.covered(filter));
                 let first = paths.next()??;
@@ -170,6 +174,11 @@ impl<'a> Writer<'a> {
         } else {
             self.bind(self.collection);
         }
+    }
+
+    /// Whether an index finds the documents that match, by a condition that the engine can read.
+    fn serves_filter(&self, filter: &Filter) -> bool {
+        filter.tests() <= MOST_TESTS && self.narrows(filter)
     }
 
     /// Whether an index finds the documents that match.

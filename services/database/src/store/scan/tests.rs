@@ -251,3 +251,79 @@ async fn indexes_of_earlier_versions_are_replaced() {
     assert!(results(&store, r#"{"label": "first"}"#).await.is_empty());
     store.close().await.unwrap();
 }
+
+/// As many values, and as many parts, as a query's text has room for.
+#[tokio::test]
+async fn long_lists_and_many_parts_are_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let location = Location::File(folder.path().join("store.sqlite"));
+    let store = filled(&location, 5000).await;
+    let list = |count: usize, one: &dyn Fn(usize) -> String| {
+        let all: Vec<_> = (0..count).map(one).collect();
+        all.join(",")
+    };
+    let digit = |n: usize| (n % 10).to_string();
+    let table = [
+        (
+            format!(r#"{{"author.age":{{"$in":[{}]}}}}"#, list(32_000, &digit)),
+            10,
+        ),
+        (
+            format!(
+                r#"{{"label":{{"$in":[{}]}}}}"#,
+                list(8000, &|n| format!("\"{n}\""))
+            ),
+            5000,
+        ),
+        (
+            format!(
+                r#"{{"_id":{{"$in":[{}]}}}}"#,
+                list(16_000, &|n| format!("\"{}\"", n % 10))
+            ),
+            0,
+        ),
+        (
+            format!(
+                r#"{{"$or":[{}]}}"#,
+                list(4000, &|n| format!(r#"{{"_id":"{}"}}"#, n % 10))
+            ),
+            0,
+        ),
+        (
+            format!(
+                r#"{{"$or":[{}]}}"#,
+                list(2500, &|n| format!(r#"{{"label":"{n}"}}"#))
+            ),
+            2500,
+        ),
+        (
+            format!(
+                r#"{{"$or":[{}]}}"#,
+                list(256, &|n| format!(r#"{{"label":"{n}"}}"#))
+            ),
+            256,
+        ),
+        (
+            format!(
+                r#"{{"$and":[{}]}}"#,
+                list(3000, &|_| r#"{"label":"7"}"#.to_owned())
+            ),
+            1,
+        ),
+        (
+            format!(
+                r#"{{"$nor":[{}]}}"#,
+                list(2500, &|n| format!(r#"{{"label":"{n}"}}"#))
+            ),
+            2500,
+        ),
+    ];
+    for (query, expected) in table {
+        let start = &query[..20];
+        assert_eq!(results(&store, &query).await.len(), expected, "{start}");
+        let count = query.replacen('{', r#"{"$count":true,"#, 1);
+        let expected = format!(r#"{{"count":{expected}}}"#);
+        assert_eq!(results(&store, &count).await, [expected], "{start}");
+    }
+    store.close().await.unwrap();
+}
