@@ -17,9 +17,9 @@ use crate::cancelled::Cancelled;
 const PRESS_AGAIN: Duration = Duration::from_secs(10);
 /// The firmware passes control to the guest's kernel at once.
 const WAKE: Duration = Duration::from_secs(30);
-/// QEMU tells of at most one error of a disk per second; libvirt takes a late one for a new pause, although the guest runs.
+/// QEMU tells of at most one error of a disk per second. libvirt takes one that comes after `resume` for a new pause, and shows
+/// the guest as paused although it runs.
 const LATE_ERROR: Duration = Duration::from_millis(1500);
-const LATE_ERRORS: usize = 2;
 /// The maximum delay until a cancelled wait ends.
 const CANCEL_SLICE: Duration = Duration::from_millis(200);
 
@@ -121,26 +121,14 @@ impl Domain {
         }
     }
 
-    /// Resumes its virtual CPUs. If a disk's error paused it, returns when libvirt knows whether it is paused again.
+    /// Resumes its virtual CPUs. If a disk's error paused it, waits first until libvirt has heard of all its errors.
     pub fn resume(&self) -> Result<()> {
-        let of_disk = matches!(
+        if matches!(
             self.power()?,
             Power::Paused(Pause::IoError | Pause::Libvirt)
-        );
-        self.continue_cpus()?;
-        if of_disk {
-            for _ in 0..LATE_ERRORS {
-                std::thread::sleep(LATE_ERROR);
-                if !matches!(self.power()?, Power::Paused(_)) {
-                    break;
-                }
-                self.continue_cpus()?;
-            }
+        ) {
+            std::thread::sleep(LATE_ERROR);
         }
-        Ok(())
-    }
-
-    fn continue_cpus(&self) -> Result<()> {
         let attempt = || format!("resume domain `{}`", self.name);
         self.domain.resume().map(drop).attempt(attempt)
     }
