@@ -83,7 +83,7 @@ def refusals_and_timeouts(services):
         lambda: client.create("c", {"a": "\0"}),
         lambda: client.update("c", stored[0], {"a": "\0"}),
     ):
-        refused(INVALID, "STORE_REFUSED", SERVICE, call, field="data")
+        refused(INVALID, "DOCUMENT_MALFORMED", SERVICE, call, field="data")
     # The pattern's syntax is the service's own, not PostgreSQL's.
     assert not list(client.query("c", {"a": {"$regex": "(?P<x>r)"}}))
 
