@@ -7,8 +7,13 @@ use anyhow::Context as _;
 
 use super::Guest;
 
-/// A busy emulated guest answers late; services do not mind this much.
-const TOLERATED: Duration = Duration::from_secs(10);
+/// What an answer of a busy emulated guest takes, at most.
+const TOLERATED: f64 = 0.15;
+/// Above this, a person wants to know.
+const NOTED: f64 = 10.0;
+/// The guest says the time this often: the quickest answer counts.
+const ASK: &str = "date +%s.%N; date +%s.%N; date +%s.%N; date +%s.%N";
+const ANSWER: Duration = Duration::from_secs(30);
 
 /// How far a clock is from the host's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,15 +23,13 @@ pub enum Skew {
 }
 
 impl Skew {
-    /// The skew of a clock that was read between two moments of the host; `None` if it is tolerated.
-    fn of(clock: Duration, before: Duration, after: Duration) -> Option<Skew> {
-        let (behind, ahead) = (before.saturating_sub(clock), clock.saturating_sub(after));
-        if behind > TOLERATED {
-            Some(Skew::Behind(behind))
-        } else if ahead > TOLERATED {
-            Some(Skew::Ahead(ahead))
-        } else {
-            None
+    /// A skew that a person wants to know of; `None` if it is a small one.
+    fn noted(behind: f64) -> Option<Skew> {
+        let time = Duration::try_from_secs_f64(behind.abs()).unwrap_or(Duration::MAX);
+        match behind {
+            _ if behind.abs() <= NOTED => None,
+            0.0.. => Some(Skew::Behind(time)),
+            _ => Some(Skew::Ahead(time)),
         }
     }
 }
@@ -47,20 +50,38 @@ impl fmt::Display for Skew {
 }
 
 impl Guest {
-    /// Sets the guest's clock to the host's, if it is wrong; says how wrong it was.
+    /// Sets the guest's clock to the host's, to about a tenth of a second; says how wrong it was where that matters to a
+    /// person.
     pub fn set_clock(&self) -> anyhow::Result<Option<Skew>> {
-        let before = now()?;
-        let clock = self.session.script("read the clock", "date +%s")?;
-        let seconds: i64 = clock.trim().parse().context("the guest has no clock")?;
-        // A clock before 1970 is behind as well.
-        let clock = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
-        let Some(skew) = Skew::of(clock, before, now()?) else {
+        let mut behind: Option<f64> = None;
+        self.session
+            .lines(ASK, Some(ANSWER), |line| {
+                if let (Ok(host), Some(guest)) = (now(), said(line)) {
+                    let late = host.as_secs_f64() - guest;
+                    behind = Some(behind.map_or(late, |least| least.min(late)));
+                }
+                true
+            })
+            .context("failed to read the clock")?;
+        let behind = behind.context("the guest has no clock")?;
+        if (0.0..=TOLERATED).contains(&behind) {
             return Ok(None);
-        };
-        let set = format!("date -u -s @{} >/dev/null", now()?.as_secs());
+        }
+        // Not every `date` can count from the present.
+        let set = format!(
+            "date -u -s '{behind:+.3} seconds' >/dev/null 2>&1 || date -u -s @{} >/dev/null",
+            now()?.as_secs()
+        );
         self.session.script("set the clock", &set)?;
-        Ok(Some(skew))
+        Ok(Skew::noted(behind))
     }
+}
+
+/// The seconds since 1970 that a guest says; without the fraction where its `date` has none.
+fn said(line: &str) -> Option<f64> {
+    let line = line.trim();
+    let whole = || line.split_once('.')?.0.parse().ok();
+    line.parse().ok().or_else(whole)
 }
 
 fn now() -> anyhow::Result<Duration> {
@@ -74,14 +95,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clock_is_wrong_where_a_slow_answer_does_not_explain_it() {
-        let seconds = Duration::from_secs;
-        let skew = |clock| Skew::of(seconds(clock), seconds(1000), seconds(1030));
-        for right in [990, 1000, 1030, 1040] {
-            assert_eq!(skew(right), None, "{right}");
+    fn a_person_hears_of_a_clock_that_is_far_off() {
+        for small in [0.0, 0.2, -0.2, 10.0, -10.0] {
+            assert_eq!(Skew::noted(small), None, "{small}");
         }
-        assert_eq!(skew(989), Some(Skew::Behind(seconds(11))));
-        assert_eq!(skew(1041), Some(Skew::Ahead(seconds(11))));
+        let seconds = Duration::from_secs;
+        assert_eq!(Skew::noted(11.0), Some(Skew::Behind(seconds(11))));
+        assert_eq!(Skew::noted(-11.0), Some(Skew::Ahead(seconds(11))));
+    }
+
+    #[test]
+    fn the_time_is_read_with_and_without_a_fraction() {
+        assert_eq!(said("1795791327.250000000\n"), Some(1_795_791_327.25));
+        assert_eq!(said("1795791327"), Some(1_795_791_327.0));
+        assert_eq!(said("1795791327.%N"), Some(1_795_791_327.0));
+        assert_eq!(said("-5.5"), Some(-5.5));
+        assert_eq!(said("no clock"), None);
     }
 
     #[test]

@@ -63,6 +63,8 @@ impl DomainConfig {
             .child(Element::text("name", &self.name))
             .children(owned.then(|| Element::text("uuid", self.uuid())))
             .children(owned.then(|| ownership::metadata(&self.ownership)))
+            // libvirt renews it at each restore, and the guest's kernel then draws new random numbers.
+            .child(Element::new("genid"))
             .child(memory("memory", self.memory.maximum))
             .child(memory("currentMemory", self.memory.current))
             .child(

@@ -5,6 +5,7 @@
 //! It configures nothing that systemd can do later without delaying anything.
 
 mod boot;
+mod clock;
 mod disks;
 mod identity;
 mod network;
