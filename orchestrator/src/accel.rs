@@ -147,6 +147,16 @@ fn cache_key(kernel: &DirectKernel) -> Result<Digest> {
     ))
 }
 
+/// QEMU's version, as it prints it.
+pub fn hypervisor() -> Result<String> {
+    let output = Command::new(QEMU)
+        .arg("--version")
+        .output()
+        .map_err(missing)?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    Ok(text.lines().next().unwrap_or_default().to_owned())
+}
+
 fn missing(error: io::Error) -> anyhow::Error {
     match error.kind() {
         ErrorKind::NotFound => {

@@ -141,6 +141,8 @@ pub struct ObservedDomain {
     /// The files of the disks that its process has open, or that its saved state needs, by serial: `system`, or a data
     /// volume's name.
     pub attached: BTreeMap<String, Attached>,
+    /// The memory that pspd saved of it; `None` where there is none.
+    pub memory: Option<SavedMemory>,
     /// Whether its disks have overlays that an interrupted export left.
     pub unmerged: bool,
     /// Whether an interrupted `up` has not seen to its file systems.
@@ -151,6 +153,53 @@ pub struct ObservedDomain {
     pub deployed: Option<Deployed>,
     /// Its service; `None` where the spec has none for it.
     pub service: Option<ServiceState>,
+}
+
+/// The memory of a domain, in a file of the deployment, and the machine that it is of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SavedMemory {
+    /// The digest of its definition.
+    pub definition: Digest,
+    pub memory: Range<Size>,
+    pub vcpus: Range<u32>,
+    pub condition: MemoryCondition,
+}
+
+/// Whether saved memory can be restored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MemoryCondition {
+    Usable,
+    /// A disk was written or replaced since.
+    OtherDisks,
+    /// It is of another version of QEMU.
+    OtherHypervisor,
+    /// Its file is not the one that was written.
+    Damaged,
+}
+
+impl MemoryCondition {
+    /// Why the memory cannot be restored; `None` if it can.
+    pub fn problem(self) -> Option<&'static str> {
+        match self {
+            MemoryCondition::Usable => None,
+            MemoryCondition::OtherDisks => Some("its disks were written since"),
+            MemoryCondition::OtherHypervisor => Some("it is of another version of QEMU"),
+            MemoryCondition::Damaged => Some("its file is damaged"),
+        }
+    }
+}
+
+impl ObservedDomain {
+    /// Whether a disk's file is not the one that the domain started with, or that its saved state needs.
+    pub fn has_other_disks(&self) -> bool {
+        self.attached.values().any(|now| *now != Attached::Same)
+    }
+
+    /// Whether files of it outlive its definition.
+    pub fn has_files(&self) -> bool {
+        self.disk.is_some() || self.memory.is_some()
+    }
 }
 
 /// What libvirt's definition of a domain says.
@@ -187,6 +236,8 @@ impl Defined {
 pub enum Power {
     #[default]
     Off,
+    /// Its guest shut down, asked or by itself.
+    ShutDown,
     Running,
     /// The virtual CPUs are stopped; the process and the memory stay.
     Paused(Pause),
@@ -226,14 +277,14 @@ impl Power {
             Power::Running | Power::Paused(_) | Power::Suspended | Power::Crashed(Crash::Guest) => {
                 true
             }
-            Power::Off | Power::Saved | Power::Crashed(Crash::Process) => false,
+            Power::Off | Power::ShutDown | Power::Saved | Power::Crashed(Crash::Process) => false,
         }
     }
 
     /// `virsh list`'s word for it.
     pub fn word(self) -> &'static str {
         match self {
-            Power::Off | Power::Saved => "shut off",
+            Power::Off | Power::ShutDown | Power::Saved => "shut off",
             Power::Running => "running",
             Power::Paused(_) => "paused",
             Power::Suspended => "pmsuspended",
@@ -254,6 +305,7 @@ impl Power {
                     "its process {pid} is stopped. Run `kill -CONT {pid}` to continue it"
                 )));
             }
+            Power::ShutDown => "the guest shut down",
             Power::Suspended => "the guest suspended itself to memory",
             Power::Saved => "its memory is saved; the next start restores it",
             Power::Crashed(Crash::Guest) => "the guest's kernel panicked",

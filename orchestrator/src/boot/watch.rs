@@ -33,24 +33,19 @@ struct Shared {
 }
 
 impl Watch {
-    /// Must be called right before the domain is started. Removes the firmware's log of the previous boot.
+    /// Must be called right before the domain is started. What its logs hold already is not looked at.
     pub fn begin(serial: &Path, debug: &Path) -> anyhow::Result<Watch> {
-        crate::state::remove_if_there(debug)?;
         let watch = Watch {
             began: Instant::now(),
             started: jiff::Timestamp::now(),
             shared: Arc::default(),
         };
         let (shared, began) = (Arc::clone(&watch.shared), watch.began);
-        // The serial log is appended to at each boot.
-        let serial = Tail {
-            read: fs::metadata(serial).map_or(0, |file| file.len()),
-            path: serial.to_owned(),
+        let tail = |path: &Path| Tail {
+            read: fs::metadata(path).map_or(0, |file| file.len()),
+            path: path.to_owned(),
         };
-        let debug = Tail {
-            read: 0,
-            path: debug.to_owned(),
-        };
+        let (serial, debug) = (tail(serial), tail(debug));
         thread::Builder::new()
             .name("boot watch".into())
             .spawn(move || {

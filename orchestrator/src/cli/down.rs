@@ -16,6 +16,9 @@ pub(super) struct Args {
     /// Also delete data volumes and keys
     #[arg(long)]
     volumes: bool,
+    /// Save the memory of the domains first, all of one instant; the next `up` continues from it
+    #[arg(long, conflicts_with = "volumes")]
+    save: bool,
     /// Print one JSON event per line on stdout
     #[arg(long)]
     json: bool,
@@ -66,12 +69,12 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
             forget: args.volumes,
         };
         change(context, spec, change_to, cancel, |now| {
-            Ok(pspd_model::plan::down(
-                now.spec,
-                now.intent,
-                now.observed,
-                volumes,
-            ))
+            let (spec, intent, observed) = (now.spec, now.intent, now.observed);
+            Ok(if args.save {
+                pspd_model::plan::down_saved(spec, intent, observed)?
+            } else {
+                pspd_model::plan::down(spec, intent, observed, volumes)
+            })
         })
         .await
     })

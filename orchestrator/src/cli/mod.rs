@@ -19,8 +19,10 @@ mod init;
 mod lab;
 mod logs;
 mod plan;
+mod power;
 mod run;
 mod schema;
+mod set;
 mod ssh;
 mod status;
 mod up;
@@ -29,6 +31,7 @@ mod volume;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use pspd_model::plan::PowerGoal;
 
 use context::Context;
 
@@ -91,6 +94,8 @@ Examples:
   pspd logs -f                 follow the logs of all services, merged by time
   pspd export vm-export.tar.xz pack the deployment, running or stopped
   pspd import vm-export.tar.xz run the packed deployment on this host
+  pspd stop web-server         shut one domain down; `start` starts it again
+  pspd down --save             save the memory of all; the next `up` continues from it
   pspd down                    tear it down; keep data volumes"
     };
 }
@@ -120,6 +125,22 @@ enum Command {
     Down(down::Args),
     /// Show what `up` would do, and why
     Plan(plan::Args),
+    /// Start domains that were stopped, paused or saved
+    Start(power::Args),
+    /// Shut domains down; they stay stopped until `start` or `up`
+    Stop(power::StopArgs),
+    /// Restart the guests of domains
+    Restart(power::RestartArgs),
+    /// Pause domains: their virtual CPUs stand still, their memory stays
+    Pause(power::Args),
+    /// Let paused domains run again
+    Resume(power::Args),
+    /// Give a domain other memory or vCPUs, until the next `up`
+    Set(set::Args),
+    /// Save the memory of domains to files, all of one instant, and end their processes
+    Save(power::Args),
+    /// Continue domains from their saved memory, together
+    Restore(power::Args),
     /// Pack the deployment, running or stopped, into one archive
     Export(export::Args),
     /// Create and start the deployment of an archive on this host
@@ -165,6 +186,14 @@ pub fn main() -> ! {
         Command::Up(args) => up::run(&context, args),
         Command::Down(args) => down::run(&context, args),
         Command::Plan(args) => plan::run(&context, args),
+        Command::Start(args) => power::run(&context, PowerGoal::Start, args),
+        Command::Stop(args) => power::stop(&context, args),
+        Command::Restart(args) => power::restart(&context, args),
+        Command::Pause(args) => power::run(&context, PowerGoal::Pause, args),
+        Command::Resume(args) => power::run(&context, PowerGoal::Resume, args),
+        Command::Set(args) => set::run(&context, args),
+        Command::Save(args) => power::run(&context, PowerGoal::Save, args),
+        Command::Restore(args) => power::run(&context, PowerGoal::Restore, args),
         Command::Export(args) => export::run(&context, args),
         Command::Import(args) => import::run(&context, args),
         Command::Status(args) => status::run(&context, args),

@@ -29,7 +29,7 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
         let intent = host.home.intent()?;
         anyhow::Ok(pspd_model::plan::drift(&spec, &intent, &observed)?)
     })?;
-    report::plan(&plan, args.json)?;
+    report::plan(&plan, args.json, Some("pspd up"))?;
     Ok(if plan.is_empty() {
         Exit::Done
     } else {

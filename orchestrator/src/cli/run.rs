@@ -14,7 +14,7 @@ use crate::cancelled::Cancelled;
 use crate::event::Events;
 use crate::execute::Outcome;
 use crate::folder;
-use crate::observe::Extent;
+use crate::observe::{Extent, Host, observe};
 use crate::report::{self, Style};
 use crate::state::{Home, Lock, Locked, Patience};
 
@@ -82,6 +82,24 @@ pub(super) async fn outcome(
         Ok(outcome)
     })
     .await
+}
+
+/// Prints what a command would do, and changes nothing.
+pub(super) async fn dry_run(
+    context: &Context,
+    spec: &Spec,
+    json: bool,
+    plan: impl FnOnce(Now<'_>) -> anyhow::Result<Plan>,
+) -> anyhow::Result<Exit> {
+    let host = Host::attach(&context.paths, spec).await?;
+    let observed = observe(&host, spec, Extent::Existing).await?;
+    let plan = plan(Now {
+        spec,
+        intent: &host.home.intent()?,
+        observed: &observed,
+    })?;
+    report::plan(&plan, json, None)?;
+    Ok(Exit::Done)
 }
 
 /// Plans an `up`, and records the spec, and the file that it came from, for commands without a topology file.

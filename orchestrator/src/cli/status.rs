@@ -248,9 +248,14 @@ fn describe_network(host: &Host, spec: &Spec) -> anyhow::Result<NetworkStatus> {
 }
 
 /// What the word for a power state leaves out: the user's intent, else libvirt's reason.
-fn detail(power: Option<Power>, intent: Option<PowerIntent>) -> Option<String> {
+fn detail(power: Power, intent: Option<PowerIntent>, has_memory: bool) -> Option<String> {
     let by_user = intent.map(|intent| format!("{} by the user", intent.word()));
-    by_user.or_else(|| power?.detail().map(Cow::into_owned))
+    by_user.or_else(|| {
+        if has_memory && !power.has_process() {
+            return Some("its memory is saved; the next `pspd up` restores it".to_owned());
+        }
+        power.detail().map(Cow::into_owned)
+    })
 }
 
 fn describe(
@@ -285,7 +290,11 @@ fn describe(
     Ok(DomainStatus {
         name: name.clone(),
         state: State(power),
-        detail: detail(power, intent.power.get(name).copied()),
+        detail: detail(
+            power.unwrap_or(Power::Off),
+            intent.power.get(name).copied(),
+            host.home.has_memory(name),
+        ),
         address: domain.address,
         firmware: domain.firmware.word(),
         reported: boot

@@ -37,6 +37,8 @@ pub(super) fn delete(world: &World, domain: &Name) -> anyhow::Result<()> {
     remove_if_there(&world.home.seed(domain))?;
     remove_if_there(&world.home.console_log(domain))?;
     remove_if_there(&world.home.firmware_log(domain))?;
+    // It is of no use without the disk.
+    world.home.forget_memory(domain)?;
     delete_volume(&world.home.disk(domain))
 }
 

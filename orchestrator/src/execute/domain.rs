@@ -160,6 +160,7 @@ pub(super) fn start(world: &World, name: &Name, saved_state: SavedState) -> anyh
     if saved_state == SavedState::Discard {
         domain.discard_saved_state()?;
     }
+    world.home.forget_memory(name)?;
     record_disks(world, name, &domain)?;
     forget_neighbor(world, name)?;
     world.watch_boot(name)?;
@@ -167,7 +168,7 @@ pub(super) fn start(world: &World, name: &Name, saved_state: SavedState) -> anyh
 }
 
 /// The lab may still have the MAC of a guest that had the address before; a guest of another system announces nothing.
-fn forget_neighbor(world: &World, name: &Name) -> anyhow::Result<()> {
+pub(super) fn forget_neighbor(world: &World, name: &Name) -> anyhow::Result<()> {
     let Reach::Lab(lab) = world.reach()? else {
         return Ok(());
     };
@@ -185,7 +186,7 @@ fn forget_neighbor(world: &World, name: &Name) -> anyhow::Result<()> {
 }
 
 /// Records the files that a domain is about to open.
-fn record_disks(world: &World, name: &Name, domain: &Domain) -> anyhow::Result<()> {
+pub(super) fn record_disks(world: &World, name: &Name, domain: &Domain) -> anyhow::Result<()> {
     let mut disks = BTreeMap::new();
     for disk in domain.config()?.disks {
         let (Some(serial), Some(path)) = (disk.serial, disk.path) else {
@@ -198,7 +199,28 @@ fn record_disks(world: &World, name: &Name, domain: &Domain) -> anyhow::Result<(
     world.home.record_attached(name, &disks)
 }
 
+/// Presses the power button of a machine that starts again when its guest is off.
+pub(super) fn restart(world: &World, name: &Name, scope: &Scope) -> anyhow::Result<()> {
+    scope.stage("restarting");
+    let domain = expect(world, name)?;
+    Boot::forget(&world.home, name)?;
+    world.watch_restart(name)?;
+    match domain.reboot(SHUTDOWN, &world.cancel) {
+        Ok(()) => Ok(()),
+        Err(error @ Error::Cancelled { .. }) => Err(error.into()),
+        Err(error) => {
+            scope.note(format!(
+                "`{name}` did not restart ({error}); forcing it off and starting it"
+            ));
+            domain.destroy()?;
+            start(world, name, SavedState::Restore)
+        }
+    }
+}
+
 pub(super) fn resume(world: &World, name: &Name) -> anyhow::Result<()> {
+    // A restore may have been interrupted.
+    world.home.forget_memory(name)?;
     Ok(expect(world, name)?.resume()?)
 }
 

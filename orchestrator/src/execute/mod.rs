@@ -16,6 +16,7 @@ mod domain;
 mod firmware;
 mod keys;
 mod lab;
+mod memory;
 mod network;
 mod reach;
 mod service;
@@ -318,7 +319,7 @@ fn perform(world: &World, step: &Step) -> anyhow::Result<()> {
     match &step.action {
         Action::CreateKeys => keys::create(world),
         Action::RenewCertificate { owner } => keys::renew(world, owner),
-        Action::RecordIntent { intent } => world.home.record_intent(intent),
+        Action::RecordIntent { intent, .. } => world.home.record_intent(intent),
         Action::StartLab => lab::start(world, &scope),
         Action::StopLab => lab::stop(world),
         Action::StopRelay => lab::stop_relay(world),
@@ -360,6 +361,23 @@ fn perform(world: &World, step: &Step) -> anyhow::Result<()> {
             saved_state,
         } => domain::start(world, domain, *saved_state),
         Action::Resume { domain } => domain::resume(world, domain),
+        Action::Restart { domain } => domain::restart(world, domain, &scope),
+        Action::Save {
+            domain,
+            definition,
+            memory,
+            vcpus,
+        } => {
+            let machine = memory::Machine {
+                definition,
+                memory: *memory,
+                vcpus: *vcpus,
+            };
+            memory::save(world, domain, &machine, &scope)
+        }
+        Action::Restore { domain } => memory::restore(world, domain, &scope),
+        Action::Continue { domain } => memory::resume(world, domain),
+        Action::SetClock { domain } => reach::set_clock(world, domain, &scope),
         Action::Wake { domain } => domain::wake(world, domain),
         Action::Merge { domain } | Action::MergeSnapshot { domain } => {
             domain::merge(world, domain, &scope)
@@ -430,5 +448,10 @@ fn perform(world: &World, step: &Step) -> anyhow::Result<()> {
             start_timeout,
             ..
         } => service::healthy(world, domain, health, *start_timeout, &scope),
+        Action::Serving {
+            domain,
+            health,
+            start_timeout,
+        } => service::await_serving(world, domain, health, *start_timeout, &scope),
     }
 }

@@ -56,6 +56,15 @@ pub(super) fn reach(
     }
 }
 
+/// Sets the clock of a guest that stood still.
+pub(super) fn set_clock(world: &World, domain: &Name, scope: &Scope) -> anyhow::Result<()> {
+    scope.stage("setting its clock");
+    let guest = connect(world, domain, world.patience(BOOT), scope)??;
+    guest.set_clock()?;
+    world.set_guest(domain, guest);
+    Ok(())
+}
+
 /// Connects, unless the guest gets into a state meanwhile in which it cannot answer: that is the outer error.
 fn connect(
     world: &World,
@@ -101,7 +110,8 @@ fn connect(
 fn mute(power: Power) -> Option<Cow<'static, str>> {
     match power {
         Power::Off => Some("it is shut off".into()),
-        Power::Paused(Pause::IoError | Pause::Process(_))
+        Power::ShutDown
+        | Power::Paused(Pause::IoError | Pause::Process(_))
         | Power::Suspended
         | Power::Saved
         | Power::Crashed(_) => power.detail(),

@@ -135,7 +135,7 @@ pub(super) fn healthy(
 ) -> anyhow::Result<()> {
     scope.stage("waiting for SERVING");
     let limit = start_limit(world, health, start_timeout);
-    let mut seen = serving(world, domain, limit)?;
+    let mut seen = serving(world, domain, limit, Starting::ByUs)?;
     if let Err(was) = &seen
         && was_healthy(world, domain)?
         && !world.was_restarted(domain)
@@ -143,7 +143,7 @@ pub(super) fn healthy(
         scope.note(format!("restarting the service: {was}"));
         let restarted = world.guest(domain)?.restart(domain);
         seen = match restarted {
-            Ok(()) => serving(world, domain, limit)?,
+            Ok(()) => serving(world, domain, limit, Starting::ByUs)?,
             Err(error) => Err(format!("{error:#}")),
         };
     }
@@ -151,6 +151,21 @@ pub(super) fn healthy(
         Ok(()) => record(world, domain, world.release(domain)?.digest.clone()),
         Err(seen) => Err(give_up(world, domain, limit, &seen)?),
     }
+}
+
+/// Waits for the service that a guest has; changes nothing of it.
+pub(super) fn await_serving(
+    world: &World,
+    domain: &Name,
+    health: &HealthCheck,
+    start_timeout: Option<Duration>,
+    scope: &Scope,
+) -> anyhow::Result<()> {
+    scope.stage("waiting for SERVING");
+    let limit = start_limit(world, health, start_timeout);
+    serving(world, domain, limit, Starting::BySystemd)?.map_err(|seen| {
+        anyhow!("{seen}\nRun `pspd logs {domain}` to see why, and `pspd up` to restart it")
+    })
 }
 
 /// Whether the release that should run was healthy once.
@@ -201,10 +216,26 @@ pub(super) fn renew(
     healthy(world, domain, health, start_timeout, scope)
 }
 
+/// What started a service that is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Starting {
+    /// This run.
+    ByUs,
+    /// systemd, some time after its guest answers.
+    BySystemd,
+}
+
 /// Waits until the service is SERVING, it is clear that it will not be, or the time is over. The inner error says what was
 /// seen instead.
-fn serving(world: &World, domain: &Name, limit: Duration) -> anyhow::Result<Result<(), String>> {
-    let (reach, identity, guest) = (world.reach()?, world.identity()?, world.guest(domain)?);
+fn serving(
+    world: &World,
+    domain: &Name,
+    limit: Duration,
+    starting: Starting,
+) -> anyhow::Result<Result<(), String>> {
+    let (reach, identity) = (world.reach()?, world.identity()?);
+    // A guest that was restored is not connected to: that takes longer than its service.
+    let guest = world.guest(domain).ok();
     let (spec, cancel) = (&world.spec, &world.cancel);
     let service = spec.domains[domain].service.as_ref();
     let service = service.with_context(|| format!("`{domain}` has no service"))?;
@@ -212,7 +243,7 @@ fn serving(world: &World, domain: &Name, limit: Duration) -> anyhow::Result<Resu
     let seen = world.runtime.block_on(async {
         tokio::select! {
             served = served => served.map_err(|health| describe(&health)),
-            fault = ended(&guest, domain, service.port) => return Err(fault),
+            fault = ended(guest, domain, service.port, starting) => return Err(fault),
             fault = misheard(&reach, spec, domain, &identity) => return Err(fault),
         }
         .map_err(|health| {
@@ -227,16 +258,22 @@ fn serving(world: &World, domain: &Name, limit: Duration) -> anyhow::Result<Resu
 }
 
 /// Waits until it is seen in the guest that the service will not be healthy.
-async fn ended(guest: &Arc<Guest>, domain: &Name, port: u16) -> String {
+async fn ended(guest: Option<Arc<Guest>>, domain: &Name, port: u16, starting: Starting) -> String {
+    let Some(guest) = guest else {
+        return std::future::pending().await;
+    };
     let mut seen_before = false;
     loop {
         tokio::time::sleep(LOOK).await;
-        let (guest, name) = (Arc::clone(guest), domain.clone());
+        let (guest, name) = (Arc::clone(&guest), domain.clone());
         let look = tokio::task::spawn_blocking(move || guest.look(&name, port)).await;
         // A guest that does not answer is the health check's to report.
         let fault = look.ok().and_then(Result::ok).flatten();
         match fault {
-            Some(Fault::Ended(how)) => return format!("`{domain}` ended: {how}"),
+            Some(Fault::Inactive(_)) if starting == Starting::BySystemd => seen_before = false,
+            Some(Fault::Ended(how) | Fault::Inactive(how)) => {
+                return format!("`{domain}` ended: {how}");
+            }
             Some(Fault::Loopback) if seen_before => {
                 return format!(
                     "`{domain}` listens on port {port} of its loopback address only, where no other machine reaches it. Let it \
@@ -301,7 +338,7 @@ fn roll_back(world: &World, guest: &Guest, domain: &Name, limit: Duration) -> St
     match guest.roll_back(domain) {
         Ok(RolledBack::To(previous)) => {
             let short = previous.short().to_owned();
-            match serving(world, domain, limit) {
+            match serving(world, domain, limit, Starting::ByUs) {
                 Ok(Ok(())) => match record(world, domain, previous) {
                     Ok(()) => format!("rolled back to the release {short}, which is SERVING"),
                     Err(error) => format!(

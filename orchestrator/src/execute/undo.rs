@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use pspd_model::plan::{Action, Step};
 
-use super::{Outcome, World, archive, disk, domain, lab, network};
+use super::{Outcome, World, archive, disk, domain, lab, memory, network};
 use crate::event::{Event, Scope};
 use crate::state::{Entry, Journal};
 
@@ -75,13 +75,26 @@ fn is_left(step: &Step, outcome: &Outcome) -> bool {
         Action::Start { domain, .. } => !ended(
             &|action| matches!(action, Action::Stop { domain: stopped, .. } if stopped == domain),
         ),
-        Action::Pause { domain } => !tried(&Action::Resume {
+        Action::Pause { domain } => {
+            let resume = Action::Resume {
+                domain: domain.clone(),
+            };
+            let saved = ended(
+                &|action| matches!(action, Action::Save { domain: saved, .. } if saved == domain),
+            );
+            !tried(&resume) && !saved
+        }
+        Action::Save { domain, .. } => {
+            !ended(&|action| matches!(action, Action::Undefine { domain: gone } if gone == domain))
+        }
+        Action::Restore { domain } => !tried(&Action::Continue {
             domain: domain.clone(),
         }),
         Action::Snapshot { domain } => !tried(&Action::MergeSnapshot {
             domain: domain.clone(),
         }),
         Action::StartLab
+        | Action::RecordIntent { .. }
         | Action::Place { .. }
         | Action::Publish { .. }
         | Action::CreateDisk { .. }
@@ -101,7 +114,9 @@ fn undo_action(world: &World, action: &Action) -> anyhow::Result<()> {
         Action::CreateDisk { domain, .. } => disk::delete(world, domain),
         Action::CreateVolume { file, .. } => disk::delete_volume(&world.home.volumes().join(file)),
         Action::Define { domain, .. } => domain::undefine(world, domain),
-        Action::Start { domain, .. } => domain::destroy(world, domain),
+        Action::RecordIntent { before, .. } => world.home.record_intent(before),
+        Action::Start { domain, .. } | Action::Restore { domain } => domain::destroy(world, domain),
+        Action::Save { domain, .. } => memory::undo_save(world, domain),
         Action::Place { .. } => archive::remove(world),
         Action::Pause { domain } => domain::resume(world, domain),
         Action::Snapshot { domain } => domain::merge(world, domain, &Scope::ignored()),

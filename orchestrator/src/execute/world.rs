@@ -224,6 +224,12 @@ impl World {
 
     /// Follows a boot that is about to begin, until its guest is reached.
     pub(super) fn watch_boot(&self, domain: &Name) -> anyhow::Result<()> {
+        crate::state::remove_if_there(&self.home.firmware_log(domain))?;
+        self.watch_restart(domain)
+    }
+
+    /// The same for a process that stays, with its logs.
+    pub(super) fn watch_restart(&self, domain: &Name) -> anyhow::Result<()> {
         let (serial, debug) = (
             self.home.console_log(domain),
             self.home.firmware_log(domain),

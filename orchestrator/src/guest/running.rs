@@ -11,12 +11,14 @@ use super::{Guest, script};
 pub enum Fault {
     /// Its process ended and systemd does not start it again; how.
     Ended(String),
+    /// It is not running: its process ended well, or systemd has not started it yet; how, if it ended.
+    Inactive(String),
     /// It listens on addresses that only its own guest can reach.
     Loopback,
 }
 
 /// Reads `systemctl show`.
-fn ended(shown: &str) -> Option<String> {
+fn ended(shown: &str) -> Option<Fault> {
     let value = |key: &str| {
         let mut lines = shown.lines().filter_map(|line| line.split_once('='));
         lines.find(|(name, _)| *name == key).map(|(_, value)| value)
@@ -37,10 +39,12 @@ fn ended(shown: &str) -> Option<String> {
     };
     match value("ActiveState")? {
         "failed" => match value("NRestarts") {
-            None | Some("0") => Some(how),
-            Some(count) => Some(format!("{how}, {count} restarts later as well")),
+            None | Some("0") => Some(Fault::Ended(how)),
+            Some(count) => Some(Fault::Ended(format!(
+                "{how}, {count} restarts later as well"
+            ))),
         },
-        "inactive" => Some(how),
+        "inactive" => Some(Fault::Inactive(how)),
         _ => None,
     }
 }
@@ -77,7 +81,7 @@ impl Guest {
             .session
             .feed("read the service's state", &command, io::empty())?;
         Ok(match ended(&shown) {
-            Some(how) => Some(Fault::Ended(how)),
+            Some(fault) => Some(fault),
             None => only_loopback(&shown, port).then_some(Fault::Loopback),
         })
     }
@@ -124,27 +128,31 @@ mod tests {
             ),
             (
                 "ActiveState=failed\nExecMainCode=1\nExecMainStatus=3\nNRestarts=4",
-                Some("its process exited with code 3, 4 restarts later as well"),
+                Some(Fault::Ended(
+                    "its process exited with code 3, 4 restarts later as well".into(),
+                )),
             ),
             (
                 "ActiveState=inactive\nExecMainCode=1\nExecMainStatus=0\nNRestarts=0",
-                Some("its process exited with code 0"),
+                Some(Fault::Inactive("its process exited with code 0".into())),
             ),
             (
                 "ActiveState=inactive\nExecMainCode=0\nExecMainStatus=0\nResult=success",
-                Some("its process exited with code 0"),
+                Some(Fault::Inactive("its process exited with code 0".into())),
             ),
             (
                 "ActiveState=failed\nExecMainCode=2\nExecMainStatus=11\nNRestarts=0",
-                Some("its process was ended by signal 11"),
+                Some(Fault::Ended("its process was ended by signal 11".into())),
             ),
             (
                 "ActiveState=failed\nExecMainCode=0\nResult=resources",
-                Some("systemd could not start it (resources)"),
+                Some(Fault::Ended(
+                    "systemd could not start it (resources)".into(),
+                )),
             ),
             ("", None),
         ] {
-            assert_eq!(ended(state).as_deref(), found, "{state}");
+            assert_eq!(ended(state), found, "{state}");
         }
     }
 }

@@ -25,13 +25,15 @@ struct Open {
     connect: Connect,
     uri: String,
     hub: Hub,
-    callback: i32,
+    callbacks: Vec<i32>,
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
         // A registered callback would keep the connection open.
-        ffi::ignore_lifecycle(&self.connect, self.callback);
+        for callback in &self.callbacks {
+            ffi::ignore_events(&self.connect, *callback);
+        }
     }
 }
 
@@ -64,13 +66,13 @@ impl Connection {
             // Drivers without a server, such as `test`, do not support keepalive.
             let _ = connect.set_keep_alive(interval, count);
             let hub = Hub::default();
-            let callback = hub.attach(&connect)?;
+            let callbacks = hub.attach(&connect)?;
             let uri = uri.to_owned();
             Ok(Open {
                 connect,
                 uri,
                 hub,
-                callback,
+                callbacks,
             })
         };
         let open = open().map_err(|source| Error::Connect {

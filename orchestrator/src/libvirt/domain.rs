@@ -121,6 +121,51 @@ impl Domain {
         }
     }
 
+    /// Presses the ACPI power button of a machine that starts again once its guest is off, and waits until it does.
+    pub fn reboot(&self, deadline: Duration, cancel: &CancellationToken) -> Result<()> {
+        let events = self.connection.lifecycle();
+        let attempt = || format!("restart domain `{}`", self.name);
+        let began = Instant::now();
+        let mut pressed: Option<Instant> = None;
+        loop {
+            let power = self.power()?;
+            if power != Power::Running {
+                return Err(Error::Unresponsive {
+                    domain: self.name.clone(),
+                    detail: power.detail().unwrap_or_else(|| power.word().into()),
+                });
+            }
+            if cancel.is_cancelled() {
+                return Err(Error::Cancelled {
+                    domain: self.name.clone(),
+                    source: Cancelled::during("waiting for it to restart"),
+                });
+            }
+            let left = deadline.saturating_sub(began.elapsed());
+            if left.is_zero() {
+                return Err(Error::StillRunning {
+                    domain: self.name.clone(),
+                    waited: deadline,
+                });
+            }
+            if pressed.is_none_or(|at| at.elapsed() >= PRESS_AGAIN) {
+                self.domain
+                    .reboot(sys::VIR_DOMAIN_REBOOT_ACPI_POWER_BTN)
+                    .attempt(attempt)?;
+                pressed = Some(Instant::now());
+            }
+            if self.await_restart(&events, CANCEL_SLICE.min(left)) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Lets the virtual CPUs of a restored domain run.
+    pub fn proceed(&self) -> Result<()> {
+        let attempt = || format!("resume domain `{}`", self.name);
+        self.domain.resume().map(drop).attempt(attempt)
+    }
+
     /// Resumes its virtual CPUs. If a disk's error paused it, waits first until libvirt has heard of all its errors.
     pub fn resume(&self) -> Result<()> {
         if matches!(
@@ -129,8 +174,7 @@ impl Domain {
         ) {
             std::thread::sleep(LATE_ERROR);
         }
-        let attempt = || format!("resume domain `{}`", self.name);
-        self.domain.resume().map(drop).attempt(attempt)
+        self.proceed()
     }
 
     /// Wakes a guest that suspended itself to memory; has no effect in other states.
@@ -243,6 +287,17 @@ impl Domain {
         }
     }
 
+    /// Returns whether the machine starts again within `timeout`.
+    fn await_restart(&self, events: &super::Lifecycle, timeout: Duration) -> bool {
+        let until = Instant::now() + timeout;
+        while let Some(event) = events.next(until.saturating_duration_since(Instant::now())) {
+            if event.domain == self.name && event.change == LifecycleChange::Restarted {
+                return true;
+            }
+        }
+        false
+    }
+
     fn describe(&self, flags: sys::virDomainXMLFlags) -> Result<DomainDescription> {
         let attempt = || format!("read the definition of domain `{}`", self.name);
         let xml = self.domain.xml_desc(flags).attempt(attempt)?;
@@ -277,6 +332,7 @@ pub(super) fn power_of(domain: &VirtDomain) -> Result<Power, virt::error::Error>
             sys::VIR_DOMAIN_SHUTOFF_CRASHED | sys::VIR_DOMAIN_SHUTOFF_FAILED => {
                 Power::Crashed(Crash::Process)
             }
+            sys::VIR_DOMAIN_SHUTOFF_SHUTDOWN => Power::ShutDown,
             _ => Power::Off,
         },
         _ => process::stopped(&domain.uuid_string()?)

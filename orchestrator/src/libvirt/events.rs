@@ -26,6 +26,8 @@ pub enum LifecycleChange {
     Started,
     Suspended,
     Resumed,
+    /// The machine starts again, and its process stays.
+    Restarted,
     /// The guest has shut down; its process is ending.
     ShuttingDown,
     Stopped(StopReason),
@@ -54,18 +56,28 @@ pub enum StopReason {
 pub(super) struct Hub(Arc<Mutex<Vec<Sender<LifecycleEvent>>>>);
 
 impl Hub {
-    /// Registers with libvirt; [`ffi::ignore_lifecycle`] with the returned id ends it.
-    pub(super) fn attach(&self, connect: &Connect) -> Result<i32, virt::error::Error> {
+    /// Registers with libvirt; [`ffi::ignore_events`] with the returned ids ends it.
+    pub(super) fn attach(&self, connect: &Connect) -> Result<Vec<i32>, virt::error::Error> {
         let hub = self.clone();
-        ffi::on_lifecycle(
+        let lifecycle = ffi::on_lifecycle(
             connect,
-            Box::new(move |domain, event, detail| {
-                hub.send(&LifecycleEvent {
-                    domain: domain.to_owned(),
-                    change: change(event, detail),
-                });
-            }),
-        )
+            Box::new(move |domain, event, detail| hub.tell(domain, change(event, detail))),
+        )?;
+        let hub = self.clone();
+        let restart = ffi::on_restart(
+            connect,
+            Box::new(move |domain| hub.tell(domain, LifecycleChange::Restarted)),
+        );
+        // Drivers without a hypervisor, such as `test`, do not have this event.
+        Ok([Some(lifecycle), restart.ok()]
+            .into_iter()
+            .flatten()
+            .collect())
+    }
+
+    fn tell(&self, domain: &str, change: LifecycleChange) {
+        let domain = domain.to_owned();
+        self.send(&LifecycleEvent { domain, change });
     }
 
     pub(super) fn listen(&self) -> Receiver<LifecycleEvent> {

@@ -1,5 +1,5 @@
 //! The libvirt calls that are missing or unsafe in `virt`: lifecycle events, stream events (`virt` passes libvirt the
-//! address of a value that may move), and block jobs.
+//! address of a value that may move), block jobs, and memory in files.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_int, c_void};
@@ -14,7 +14,7 @@ use virt_sys as sys;
 /// Called with a domain's name, a `virDomainEventType` and its detail.
 type LifecycleSink = Box<dyn Fn(&str, u32, u32) + Send + Sync>;
 
-/// Calls `sink` on the event loop's thread for every domain's lifecycle event, until [`ignore_lifecycle`].
+/// Calls `sink` on the event loop's thread for every domain's lifecycle event, until [`ignore_events`].
 pub(super) fn on_lifecycle(connect: &Connect, sink: LifecycleSink) -> Result<c_int, Error> {
     let opaque = Box::into_raw(Box::new(sink));
     // SAFETY: libvirt asks callers to cast the callback of this event id to the generic type; function pointers
@@ -46,8 +46,62 @@ pub(super) fn on_lifecycle(connect: &Connect, sink: LifecycleSink) -> Result<c_i
     Ok(id)
 }
 
-/// Removes the callback of [`on_lifecycle`]. Has no effect on a dead connection.
-pub(super) fn ignore_lifecycle(connect: &Connect, id: c_int) {
+/// Called with a domain's name.
+type RestartSink = Box<dyn Fn(&str) + Send + Sync>;
+
+/// Calls `sink` on the event loop's thread for every domain that starts again without a new process, until
+/// [`ignore_events`].
+pub(super) fn on_restart(connect: &Connect, sink: RestartSink) -> Result<c_int, Error> {
+    let opaque = Box::into_raw(Box::new(sink));
+    // SAFETY: as for the lifecycle; for `VIR_DOMAIN_EVENT_ID_REBOOT` the generic type is the callback's own.
+    let id = unsafe {
+        sys::virConnectDomainEventRegisterAny(
+            connect.as_ptr(),
+            std::ptr::null_mut(),
+            sys::VIR_DOMAIN_EVENT_ID_REBOOT as c_int,
+            Some(restarted),
+            opaque.cast(),
+            Some(free_restart),
+        )
+    };
+    if id < 0 {
+        let error = Error::last_error();
+        // SAFETY: libvirt refused, so it neither keeps nor frees `opaque`, which came from `Box::into_raw`.
+        drop(unsafe { Box::from_raw(opaque) });
+        return Err(error);
+    }
+    Ok(id)
+}
+
+unsafe extern "C" fn restarted(
+    _connect: sys::virConnectPtr,
+    domain: sys::virDomainPtr,
+    opaque: *mut c_void,
+) {
+    // SAFETY: `opaque` is the box of `on_restart`, not yet freed while callbacks run.
+    let sink = unsafe { &*opaque.cast::<RestartSink>() };
+    // SAFETY: libvirt passes a domain that lives during the call.
+    if let Some(name) = unsafe { name(domain) } {
+        // Unwinding must not reach C; a sink only sends to a channel, which does not panic.
+        let _ = catch_unwind(AssertUnwindSafe(|| sink(&name.to_string_lossy())));
+    }
+}
+
+unsafe extern "C" fn free_restart(opaque: *mut c_void) {
+    // SAFETY: libvirt calls this once with the pointer of `Box::into_raw` in `on_restart`.
+    drop(unsafe { Box::from_raw(opaque.cast::<RestartSink>()) });
+}
+
+/// The name of a domain that is alive, for as long as it is; NUL-terminated.
+unsafe fn name<'a>(domain: sys::virDomainPtr) -> Option<&'a CStr> {
+    // SAFETY: the caller says that the domain is alive.
+    let name = unsafe { sys::virDomainGetName(domain) };
+    // SAFETY: the name lives as long as the domain.
+    (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) })
+}
+
+/// Removes the callback of [`on_lifecycle`] or [`on_restart`]. Has no effect on a dead connection.
+pub(super) fn ignore_events(connect: &Connect, id: c_int) {
     // SAFETY: the connection is valid in memory, even if its transport failed; an unknown id only causes an error.
     unsafe { sys::virConnectDomainEventDeregisterAny(connect.as_ptr(), id) };
 }
@@ -61,12 +115,8 @@ unsafe extern "C" fn lifecycle(
 ) -> c_int {
     // SAFETY: `opaque` is the box of `on_lifecycle`, not yet freed while callbacks run.
     let sink = unsafe { &*opaque.cast::<LifecycleSink>() };
-    // SAFETY: libvirt passes a domain that lives during the call; its name lives as long, NUL-terminated.
-    let name = unsafe {
-        let name = sys::virDomainGetName(domain);
-        (!name.is_null()).then(|| CStr::from_ptr(name))
-    };
-    if let Some(name) = name {
+    // SAFETY: libvirt passes a domain that lives during the call.
+    if let Some(name) = unsafe { name(domain) } {
         // Unwinding must not reach C; a sink only sends to a channel, which does not panic.
         let _ = catch_unwind(AssertUnwindSafe(|| {
             sink(&name.to_string_lossy(), event as u32, detail as u32);
@@ -217,6 +267,32 @@ pub(super) fn pivot(domain: &Domain, target: &CStr) -> Result<(), Error> {
     let flags = sys::VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT;
     // SAFETY: the domain is alive; the target is NUL-terminated.
     let status = unsafe { sys::virDomainBlockJobAbort(domain.as_ptr(), target.as_ptr(), flags) };
+    if status < 0 {
+        Err(Error::last_error())
+    } else {
+        Ok(())
+    }
+}
+
+/// Writes a domain's memory to a file, and ends its process.
+pub(super) fn save(domain: &Domain, path: &CStr) -> Result<(), Error> {
+    // SAFETY: the domain is alive; the path is NUL-terminated; a null definition means its own.
+    let status =
+        unsafe { sys::virDomainSaveFlags(domain.as_ptr(), path.as_ptr(), std::ptr::null(), 0) };
+    if status < 0 {
+        Err(Error::last_error())
+    } else {
+        Ok(())
+    }
+}
+
+/// Starts a domain from the memory in a file; its virtual CPUs do not run.
+pub(super) fn restore(connect: &Connect, path: &CStr) -> Result<(), Error> {
+    let flags = sys::VIR_DOMAIN_SAVE_PAUSED;
+    // SAFETY: the connection is alive; the path is NUL-terminated; a null definition means the one in the file.
+    let status = unsafe {
+        sys::virDomainRestoreFlags(connect.as_ptr(), path.as_ptr(), std::ptr::null(), flags)
+    };
     if status < 0 {
         Err(Error::last_error())
     } else {

@@ -15,6 +15,7 @@ mod error;
 mod events;
 mod ffi;
 mod lifecycle;
+mod memory;
 mod network;
 mod objects;
 mod ownership;

@@ -14,6 +14,7 @@ use pspd_model::spec::{self, Name, Range, SYSTEM_DISK, Size, Spec, VolumeId};
 
 use super::disks;
 use super::in_use::roms;
+use crate::accel;
 use crate::disk;
 use crate::dns;
 use crate::firmware::coreboot;
@@ -195,6 +196,9 @@ fn existing(host: &Host, spec: &Spec) -> anyhow::Result<Observed> {
     for name in disk::domains_with_overlays(&host.home, spec)? {
         observed.domains.entry(name).or_default().unmerged = true;
     }
+    for name in host.home.domains_with_memory()? {
+        observed.domains.entry(name).or_default();
+    }
     observed.relay = host.relay.is_some() && observed.lab == LabState::Unused;
     if let Some(relay) = &host.relay {
         observed.published = relay.published()?.into_iter().collect();
@@ -203,7 +207,31 @@ fn existing(host: &Host, spec: &Spec) -> anyhow::Result<Observed> {
         networks(connection, spec, &mut observed)?;
         domains(connection, &host.home, spec, &mut observed)?;
     }
+    memory(&host.home, &mut observed)?;
     Ok(observed)
+}
+
+/// The saved memory of domains that do not run.
+fn memory(home: &Home, observed: &mut Observed) -> anyhow::Result<()> {
+    let mut saved = home.domains_with_memory()?;
+    saved.retain(|name| !observed.domains[name].power.has_process());
+    if saved.is_empty() {
+        return Ok(());
+    }
+    let hypervisor = accel::hypervisor()?;
+    let read = std::thread::scope(|threads| {
+        let hypervisor = hypervisor.as_str();
+        let reading = |name| threads.spawn(move || home.saved_memory(name, hypervisor));
+        let readers: Vec<_> = saved.iter().map(reading).collect();
+        let ended = readers.into_iter().map(std::thread::ScopedJoinHandle::join);
+        ended.collect::<Vec<_>>()
+    });
+    for (name, read) in saved.into_iter().zip(read) {
+        let read =
+            read.map_err(|_| anyhow::anyhow!("a thread that reads saved memory panicked"))?;
+        observed.domains.entry(name).or_default().memory = read?;
+    }
+    Ok(())
 }
 
 /// What the spec asks for, and whether the cache and the folder of keys have it.

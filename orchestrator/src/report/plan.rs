@@ -6,19 +6,19 @@ use pspd_model::plan::Plan;
 
 use super::counted;
 
-/// Prints a plan on stdout.
-pub fn plan(plan: &Plan, json: bool) -> anyhow::Result<()> {
+/// Prints a plan on stdout. `command` is the one that applies it, where that is another than the one that prints it.
+pub fn plan(plan: &Plan, json: bool, command: Option<&str>) -> anyhow::Result<()> {
     let mut out = crate::terminal::out();
     if json {
         serde_json::to_writer_pretty(&mut out, plan)?;
         writeln!(out)?;
     } else {
-        write!(out, "{}", render(plan))?;
+        write!(out, "{}", render(plan, command))?;
     }
     Ok(())
 }
 
-fn render(plan: &Plan) -> String {
+fn render(plan: &Plan, command: Option<&str>) -> String {
     let mut text = String::new();
     for note in &plan.notes {
         text.push_str(&format!("note: {note}\n"));
@@ -41,9 +41,10 @@ fn render(plan: &Plan) -> String {
             step.reason
         ));
     }
-    text.push_str(&format!(
-        "{}; run `pspd up` to apply\n",
-        counted(plan.steps.len(), "step")
-    ));
+    text.push_str(&counted(plan.steps.len(), "step"));
+    if let Some(command) = command {
+        text.push_str(&format!("; run `{command}` to apply"));
+    }
+    text.push('\n');
     text
 }

@@ -1,6 +1,6 @@
 //! The summary of a run: times per stage, and the steps that failed, were undone or were not started.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::time::Duration;
 
@@ -46,7 +46,8 @@ fn render(outcome: &Outcome, command: &str, spec: &Spec) -> String {
     for (step, error) in &outcome.failed {
         text.push_str(&format!("\nerror: {} failed: {error:#}\n", named(step)));
     }
-    if !matches!(command, "up" | "down") {
+    let power = power_done(command);
+    if power.is_none() && !matches!(command, "up" | "down") {
         // What the command leaves, it says itself: undoing is a part of it, unless it fails.
         text.extend(outcome.undone.iter().filter_map(not_undone));
         return text;
@@ -69,10 +70,41 @@ fn render(outcome: &Outcome, command: &str, spec: &Spec) -> String {
             text.push_str(&format!("published on {}\n", publish.host));
         }
     }
+    if let Some(done) = power.filter(|_| outcome.is_success()) {
+        text.push_str(&done_to(done, outcome));
+    }
     if outcome.is_success() && command == "down" {
         text.push_str(&format!("`{}` is down\n", spec.name));
     }
     text
+}
+
+/// What a command for power did to its domains.
+fn power_done(command: &str) -> Option<&'static str> {
+    Some(match command {
+        "start" => "started",
+        "stop" => "stopped",
+        "restart" => "restarted",
+        "pause" => "paused",
+        "resume" => "resumed",
+        "save" => "saved",
+        "restore" => "restored",
+        "set" => "set",
+        _ => return None,
+    })
+}
+
+fn done_to(done: &str, outcome: &Outcome) -> String {
+    let names = outcome
+        .ended
+        .iter()
+        .filter_map(|ended| ended.step.subject());
+    let names: BTreeSet<String> = names.map(|name| format!("`{name}`")).collect();
+    if names.is_empty() {
+        return "nothing to do\n".to_owned();
+    }
+    let names: Vec<String> = names.into_iter().collect();
+    format!("{done} {}\n", names.join(", "))
 }
 
 fn undone(outcome: &Outcome) -> String {

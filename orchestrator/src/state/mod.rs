@@ -17,6 +17,7 @@
 //!   deployed/DOMAIN.json        the release that was healthy last, and its certificate
 //!   deployed/DOMAIN.file-systems  exists while its file systems are to be grown and mounted
 //!   attached/DOMAIN.json        the files that the disks were at the last start
+//!   memory/DOMAIN.mem, .json    the memory of saved domains, and what it is of
 //!   boots/DOMAIN.json           the last boot: the time of each stage, and the reported firmware
 //!   flattened/                  DOMAIN.qcow2, self-contained system disks while an export packs them
 //!   lab/                        see lab
@@ -31,6 +32,7 @@ mod intent;
 mod journal;
 mod lock;
 mod logbook;
+mod memory;
 mod origin;
 
 use std::collections::BTreeSet;
@@ -47,6 +49,7 @@ pub use files::{create_private, read_end, read_if_there, remove_if_there, write_
 pub use journal::{Entry, Journal};
 pub use lock::{Lock, Locked, Patience};
 pub use logbook::{LogLine, Logbook};
+pub use memory::{FileVersion, MemoryRecord, digest};
 pub use origin::resolved as resolved_origin;
 
 /// The directories of pspd's files.

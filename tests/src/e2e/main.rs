@@ -5,6 +5,7 @@
 
 mod archive;
 mod boots;
+mod clock;
 mod commands;
 mod faults;
 mod gone;

@@ -14,7 +14,7 @@ use pspd_tests::scenario::{Scenario, minutes, say};
 use pspd_tests::wait::eventually;
 use serde_json::{Value, json};
 
-use super::{archive, third_party};
+use super::{archive, clock, third_party};
 
 pub(crate) const SCENARIOS: &[Scenario] =
     &[
@@ -77,6 +77,12 @@ fn reference() -> anyhow::Result<()> {
     say("memory applies live");
     live_memory(&deployment)?;
 
+    say("down and up with saved memory");
+    warm_start(&deployment)?;
+    let path = format!("/api/v1/collections/documents/documents/{}", stored.id);
+    let read = get(&deployment, &path)?;
+    ensure!(read["data"]["label"] == stored.label.as_str(), "{read}");
+
     say("data survives down and up");
     deployment.run(&["down"])?.expect(0)?;
     deployment.run(&["up"])?.expect(0)?;
@@ -98,6 +104,40 @@ fn reference() -> anyhow::Result<()> {
     say("down leaves nothing; the archive runs in another lab with tar and virsh alone");
     let path = format!("/api/v1/collections/documents/documents/{}", stored.id);
     archive::plain_way(&deployment, &path, &stored.label)
+}
+
+/// The machines continue where they stopped, on the connections that they had to each other.
+fn warm_start(deployment: &Deployment) -> anyhow::Result<()> {
+    let connections = || deployment.ssh("web-server", "ss -tnH state established dport = :50051");
+    let port = |connections: &str| -> Option<String> {
+        let local = connections.lines().next()?.split_whitespace().nth(2)?;
+        Some(local.rsplit_once(':')?.1.to_owned())
+    };
+    let before =
+        port(&connections()?).context("the web server has no connection to the database")?;
+    deployment.run(&["down", "--save"])?.expect(0)?;
+    for name in DOMAINS {
+        let memory = deployment.home().join(format!("memory/{name}.mem"));
+        ensure!(memory.exists(), "the memory of `{name}` is not saved");
+    }
+    let up = deployment.run(&["up"])?.expect(0)?;
+    for name in DOMAINS {
+        let line = format!("{name}: restore its memory: done");
+        ensure!(up.stderr.contains(&line), "{}", up.stderr);
+    }
+    ensure!(!up.stderr.contains("push"), "{}", up.stderr);
+    deployment.run(&["plan"])?.expect(0)?;
+    let after = connections()?;
+    ensure!(
+        after
+            .lines()
+            .any(|line| port(line).as_ref() == Some(&before)),
+        "the connection from port {before} did not survive: {after}"
+    );
+    for name in DOMAINS {
+        clock::follows(deployment, name)?;
+    }
+    eventually_healthy(deployment)
 }
 
 fn healthy(deployment: &Deployment) -> anyhow::Result<()> {

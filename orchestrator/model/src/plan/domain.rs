@@ -6,10 +6,10 @@ use super::order::Order;
 use super::remove::SystemDisk;
 use super::step::sizes;
 use super::waits::waits;
-use super::{Action, DomainStep, PlanError, SavedState, StepId, remove, rename};
+use super::{Action, DomainStep, PlanError, SavedState, StepId, memory, remove, rename};
 use crate::definition::{Affect, DomainDefinition, Interface, KernelSource, Ownership, VolumeDisk};
 use crate::intent::Intent;
-use crate::observed::{Attached, Base, Crash, Defined, LabState, Observed, ObservedDomain, Power};
+use crate::observed::{Base, Crash, Defined, LabState, Observed, ObservedDomain, Power};
 use crate::spec::{Boot, Digest, DomainSpec, Firmware, ImageSource, Size, Spec};
 
 /// Plans one domain of the spec.
@@ -51,17 +51,44 @@ impl<'a> DomainPlanner<'a> {
         remove::stop(self.spec, self.observed, name, disk, &after, reason, plan);
     }
 
-    /// Everything but [`DomainPlanner::recover`] and [`DomainPlanner::stop`], which come before.
-    pub(super) fn plan(&self, plan: &mut PlanBuilder) -> Result<(), PlanError> {
+    /// Plans everything up to a process; says whether the system disk is a new one.
+    pub(super) fn begin(&self, plan: &mut PlanBuilder) -> Result<bool, PlanError> {
         let fresh_disk = self.system_disk(plan)?;
         self.volumes(plan)?;
         self.define(plan);
-        if self.intent.holds_power(&self.domain.name) {
-            return Ok(());
+        if !self.intent.holds_power(&self.domain.name) {
+            self.start(plan);
         }
-        let starts = self.start(plan);
-        self.guest(starts, fresh_disk, plan);
-        Ok(())
+        Ok(fresh_disk)
+    }
+
+    /// Whether it continues from the memory that pspd saved.
+    pub(super) fn is_restored(&self) -> bool {
+        !self.intent.holds_power(&self.domain.name) && self.reason_to_boot() == Some(None)
+    }
+
+    /// Why saved memory is not restored, if it is not; the outer `None` without saved memory, or while the domain runs.
+    fn reason_to_boot(&self) -> Option<Option<&'static str>> {
+        let observed = self.observed()?;
+        let saved = observed.memory.as_ref()?;
+        if observed.power.has_process() {
+            return None;
+        }
+        let domain = self.domain;
+        let volumes = domain.volumes.iter();
+        let mut volumes = volumes.map(|volume| self.observed.volume(&volume.of(&domain.name)));
+        let other_disks = self.reason_to_replace().is_some()
+            || observed.disk.is_none()
+            || volumes.any(|size| size.is_none())
+            || rename::is_due(domain, self.observed)
+            || self.grows();
+        Some(if self.keys_lost() {
+            Some("its SSH keys are lost")
+        } else if other_disks {
+            Some("its disks change")
+        } else {
+            memory::misfit(saved, &self.digest(), domain.memory, domain.vcpus)
+        })
     }
 
     pub(super) fn observed(&self) -> Option<&'a ObservedDomain> {
@@ -131,11 +158,8 @@ impl<'a> DomainPlanner<'a> {
             })
     }
 
-    /// Whether a disk's file is not the one that the domain started with.
     fn disk_replaced(&self) -> bool {
-        let attached = self.observed().map(|domain| &domain.attached);
-        let mut attached = attached.into_iter().flatten();
-        attached.any(|(_, now)| *now != Attached::Same)
+        self.observed().is_some_and(ObservedDomain::has_other_disks)
     }
 
     fn reason_to_stop(&self) -> Option<&'static str> {
@@ -317,12 +341,26 @@ impl<'a> DomainPlanner<'a> {
             .if_planned(self.id(DomainStep::Stop));
     }
 
-    /// Starts the domain where it does not run; says whether it does.
-    fn start(&self, plan: &mut PlanBuilder) -> bool {
+    /// Starts the domain where it does not run, from its saved memory if that fits.
+    fn start(&self, plan: &mut PlanBuilder) {
         let stopped = plan.has(&self.id(DomainStep::Stop));
         let power = self.power();
         if power.has_process() && !stopped {
-            return false;
+            return;
+        }
+        match self.reason_to_boot() {
+            None => {}
+            Some(None) => {
+                let domain = self.domain.name.clone();
+                plan.add(Action::Restore { domain }, "its memory is saved")
+                    .if_planned(StepId::StartLab)
+                    .if_planned(StepId::StartNetwork)
+                    .if_any_planned(
+                        [DomainStep::Merge, DomainStep::Define].map(|step| self.id(step)),
+                    );
+                return;
+            }
+            Some(Some(problem)) => plan.note(memory::boots_instead(&self.domain.name, problem)),
         }
         let redefined =
             plan.has(&self.id(DomainStep::Define)) || plan.has(&self.id(DomainStep::Resize));
@@ -335,11 +373,8 @@ impl<'a> DomainPlanner<'a> {
             SavedState::Restore
         };
         if saved_state == SavedState::Discard {
-            plan.note(format!(
-                "`{}` boots instead of continuing from its saved memory, which no longer fits: its definition or its disks \
-                 changed",
-                self.domain.name
-            ));
+            let problem = "its definition or its disks changed";
+            plan.note(memory::boots_instead(&self.domain.name, problem));
         }
         let reason = match power {
             _ if stopped => "it was stopped for the change",
@@ -347,6 +382,7 @@ impl<'a> DomainPlanner<'a> {
             Power::Saved if new_disk => "its saved state is of other disks",
             Power::Saved => "it is saved",
             Power::Crashed(_) => "its process ended unexpectedly",
+            Power::ShutDown => "its guest shut down",
             _ => "it is not running",
         };
         let domain = self.domain.name.clone();
@@ -371,7 +407,6 @@ impl<'a> DomainPlanner<'a> {
             .map(|step| self.id(step)),
         )
         .if_any_planned(self.volume_steps());
-        true
     }
 }
 

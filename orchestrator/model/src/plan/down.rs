@@ -5,33 +5,76 @@ use std::collections::BTreeSet;
 use super::builder::PlanBuilder;
 use super::order::Order;
 use super::remove::SystemDisk;
-use super::{Action, DomainStep, Plan, StepId, Volumes, remove};
+use super::{Action, DomainStep, Plan, PlanError, StepId, Volumes, memory, remove, up};
 use crate::intent::Intent;
-use crate::observed::{LabState, Observed};
-use crate::spec::Spec;
+use crate::observed::{LabState, Observed, Power};
+use crate::spec::{Name, Spec};
 
 const REASON: &str = "the deployment is taken down";
 
 pub(super) fn plan(spec: &Spec, intent: &Intent, observed: &Observed, volumes: Volumes) -> Plan {
     let mut plan = PlanBuilder::default();
-    if !intent.is_empty() {
-        let intent = Intent::default();
-        plan.add(Action::RecordIntent { intent }, REASON);
-    }
-    for host in observed.published.keys() {
-        plan.add(Action::Unpublish { host: *host }, REASON);
-    }
-    // A stopped lab has definitions only, which are removed with its files.
-    if observed.lab != LabState::Stopped {
-        domains(spec, observed, &mut plan);
-        network(spec, observed, &mut plan);
-    }
-    lab(spec, observed, &mut plan);
+    take_down(spec, intent, observed, SystemDisk::Deleted, &mut plan);
     remove::delete_left_disks(observed, |_| false, &[StepId::StopLab], REASON, &mut plan);
     if volumes == Volumes::Delete {
         delete_volumes(observed, &mut plan);
     }
     plan.finish()
+}
+
+/// Saves the memory of what runs first, and keeps all system disks.
+pub(super) fn plan_saved(
+    spec: &Spec,
+    intent: &Intent,
+    observed: &Observed,
+) -> Result<Plan, PlanError> {
+    up::reject_stopped(spec, observed)?;
+    let mut plan = PlanBuilder::default();
+    if observed.lab != LabState::Stopped {
+        let names: Vec<&Name> = remove::owned_domains(spec, observed)
+            .filter(|name| spec.domains.contains_key(*name))
+            .filter(|name| can_be_saved(observed, name))
+            .collect();
+        memory::save(spec, observed, &names, REASON, &mut plan);
+    }
+    take_down(spec, intent, observed, SystemDisk::Kept, &mut plan);
+    Ok(plan.finish())
+}
+
+fn can_be_saved(observed: &Observed, name: &Name) -> bool {
+    let domain = observed.domain(name);
+    domain.is_some_and(|domain| {
+        let persistent = domain.defined.as_ref().is_some_and(|it| it.persistent);
+        persistent && !matches!(domain.power, Power::Crashed(_))
+    })
+}
+
+/// Ends and removes what runs, after what is planned already.
+fn take_down(
+    spec: &Spec,
+    intent: &Intent,
+    observed: &Observed,
+    disk: SystemDisk,
+    plan: &mut PlanBuilder,
+) {
+    let saved = plan.ids();
+    if !intent.is_empty() {
+        let action = Action::RecordIntent {
+            intent: Intent::default(),
+            before: intent.clone(),
+        };
+        plan.add(action, REASON).after_all(saved.iter().cloned());
+    }
+    for host in observed.published.keys() {
+        plan.add(Action::Unpublish { host: *host }, REASON)
+            .after_all(saved.iter().cloned());
+    }
+    // A stopped lab has definitions only, which are removed with its files.
+    if observed.lab != LabState::Stopped {
+        domains(spec, observed, disk, &saved, plan);
+        network(spec, observed, plan);
+    }
+    lab(spec, observed, plan);
 }
 
 /// Each volume follows the end of the domains that can have it open, so that the plan grows with their number only.
@@ -49,21 +92,34 @@ fn delete_volumes(observed: &Observed, plan: &mut PlanBuilder) {
     }
 }
 
-fn domains(spec: &Spec, observed: &Observed, plan: &mut PlanBuilder) {
+fn domains(
+    spec: &Spec,
+    observed: &Observed,
+    disk: SystemDisk,
+    saved: &[StepId],
+    plan: &mut PlanBuilder,
+) {
     let order = Order::of(spec);
     let owned = remove::owned_domains(spec, observed).cloned();
     for name in order.dependents_first(owned) {
-        if let Some(domain) = observed.domain(&name) {
-            remove::rouse(&name, domain.power, plan);
+        let disk = if spec.domains.contains_key(&name) {
+            disk
+        } else {
+            SystemDisk::Deleted
+        };
+        if !plan.has_domain(&name, DomainStep::Save) {
+            if let Some(domain) = observed.domain(&name) {
+                remove::rouse(&name, domain.power, plan);
+            }
+            remove::merge(&name, observed, plan);
+            let mut after: Vec<StepId> = order
+                .dependents(&name)
+                .map(|dependent| StepId::of(dependent, DomainStep::Stop))
+                .collect();
+            after.extend_from_slice(saved);
+            remove::stop(spec, observed, &name, disk, &after, REASON, plan);
         }
-        remove::merge(&name, observed, plan);
-        let after: Vec<StepId> = order
-            .dependents(&name)
-            .map(|dependent| StepId::of(dependent, DomainStep::Stop))
-            .collect();
-        let disk = SystemDisk::Deleted;
-        remove::stop(spec, observed, &name, disk, &after, REASON, plan);
-        remove::undefine(observed, &name, REASON, plan);
+        remove::undefine(observed, &name, disk, saved, REASON, plan);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Why no plan can be made.
 
+use crate::observed::Power;
 use crate::spec::{Name, Size, VolumeId};
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,6 +19,40 @@ pub enum PlanError {
     },
     #[error("process {pid} of domain `{domain}` is stopped. Run `kill -CONT {pid}` to continue it")]
     ProcessStopped { domain: Name, pid: u32 },
+    #[error("`{deployment}` is not up. Run `pspd up` to start it")]
+    NotUp { deployment: Name },
+    #[error("domain `{domain}` is not defined. Run `pspd up` to create it")]
+    NotDefined { domain: Name },
+    #[error("domain `{domain}` does not run: it is {}. {}", .power.word(), to_run(*.saved || *.power == Power::Saved))]
+    NotRunning {
+        domain: Name,
+        power: Power,
+        saved: bool,
+    },
+    #[error("domain `{domain}` runs; `pspd stop {domain}` stops it first")]
+    Running { domain: Name },
+    #[error("no memory of domain `{domain}` is saved. Run `pspd start {domain}` to boot it")]
+    NotSaved { domain: Name },
+    #[error("no domain of `{deployment}` has saved memory. Run `pspd start` to boot them")]
+    NothingSaved { deployment: Name },
+    #[error(
+        "the saved memory of `{domain}` cannot be restored: {problem}. Run `pspd start {domain}` to boot it without that memory"
+    )]
+    Unusable { domain: Name, problem: &'static str },
+    #[error("{asked} is not enough memory for `{domain}`; use at least {least}")]
+    TooLittle {
+        domain: Name,
+        asked: Size,
+        least: Size,
+    },
+    #[error(
+        "`{domain}` can have {maximum} at most, and not {asked}. Raise its maximum in the topology, and run `pspd up`"
+    )]
+    OverMaximum {
+        domain: Name,
+        asked: String,
+        maximum: String,
+    },
     #[error("`{deployment}` has no keys yet; run `pspd up` first")]
     NoKeys { deployment: Name },
     #[error("image `{image}` is no longer cached. Run `pspd up` to get it again")]
@@ -51,4 +86,12 @@ pub enum PlanError {
         "the system disk of `{domain}` is based on another image than the cached one. Run `pspd up` first, which replaces the disk"
     )]
     OtherBase { domain: Name },
+}
+
+fn to_run(saved: bool) -> &'static str {
+    if saved {
+        "Run `pspd restore` to continue it"
+    } else {
+        "Run `pspd start` to start it"
+    }
 }

@@ -52,12 +52,19 @@ pub enum DomainStep {
     Define,
     Resize,
     Start,
+    Restart,
+    Save,
+    Restore,
+    /// Lets the virtual CPUs of a restored domain run.
+    Continue,
+    SetClock,
     Reach,
     FileSystems,
     Push,
     Activate,
     Renew,
     Healthy,
+    Serving,
     Withdraw,
     Publish(SocketAddr),
     Tidy,
@@ -133,7 +140,7 @@ impl DomainStep {
             DomainStep::Reach => Phase::Boot,
             DomainStep::Push => Phase::Push,
             DomainStep::Activate | DomainStep::Renew | DomainStep::Withdraw => Phase::Activate,
-            DomainStep::Healthy => Phase::Healthy,
+            DomainStep::Healthy | DomainStep::Serving => Phase::Healthy,
             DomainStep::Resume
             | DomainStep::Wake
             | DomainStep::Merge
@@ -148,6 +155,11 @@ impl DomainStep {
             | DomainStep::Define
             | DomainStep::Resize
             | DomainStep::Start
+            | DomainStep::Restart
+            | DomainStep::Save
+            | DomainStep::Restore
+            | DomainStep::Continue
+            | DomainStep::SetClock
             | DomainStep::FileSystems
             | DomainStep::Publish(_)
             | DomainStep::Tidy
@@ -220,12 +232,18 @@ impl fmt::Display for DomainStep {
             DomainStep::Define => f.write_str("define"),
             DomainStep::Resize => f.write_str("resize"),
             DomainStep::Start => f.write_str("start"),
+            DomainStep::Restart => f.write_str("restart"),
+            DomainStep::Save => f.write_str("save"),
+            DomainStep::Restore => f.write_str("restore"),
+            DomainStep::Continue => f.write_str("continue"),
+            DomainStep::SetClock => f.write_str("clock"),
             DomainStep::Reach => f.write_str("reach"),
             DomainStep::FileSystems => f.write_str("file-systems"),
             DomainStep::Push => f.write_str("push"),
             DomainStep::Activate => f.write_str("activate"),
             DomainStep::Renew => f.write_str("renew"),
             DomainStep::Healthy => f.write_str("healthy"),
+            DomainStep::Serving => f.write_str("serving"),
             DomainStep::Withdraw => f.write_str("withdraw"),
             DomainStep::Publish(host) => write!(f, "publish/{host}"),
             DomainStep::Tidy => f.write_str("trim"),

@@ -8,15 +8,19 @@ mod domain;
 mod down;
 mod error;
 mod export;
+mod guest;
 mod id;
 mod import;
 mod left;
+mod memory;
 mod network;
 mod order;
 mod ports;
+mod power;
 mod remove;
 mod rename;
 mod service;
+mod set;
 mod step;
 mod up;
 mod volume;
@@ -25,16 +29,18 @@ mod waits;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use crate::intent::Intent;
 use crate::observed::Observed;
-use crate::spec::Spec;
+use crate::spec::{Name, Size, Spec};
 
 pub use error::PlanError;
 pub use export::ExportOptions;
 pub use id::{DomainStep, Phase, StepId};
 pub use order::Order;
+pub use power::{PowerGoal, Restart};
 pub use step::{Action, Existing, Plan, SavedState, Step, StopMode, Undo};
 pub use waits::waits;
 
@@ -58,6 +64,34 @@ pub fn drift(spec: &Spec, intent: &Intent, observed: &Observed) -> Result<Plan, 
 /// Plans the removal of everything that the deployment owns.
 pub fn down(spec: &Spec, intent: &Intent, observed: &Observed, volumes: Volumes) -> Plan {
     down::plan(spec, intent, observed, volumes)
+}
+
+/// Plans the end of everything that runs, so that the next `up` continues from where it stopped: memory is saved, and disks
+/// are kept.
+pub fn down_saved(spec: &Spec, intent: &Intent, observed: &Observed) -> Result<Plan, PlanError> {
+    down::plan_saved(spec, intent, observed)
+}
+
+/// Plans what a command for power does with the named domains, or without names with all.
+pub fn power(
+    spec: &Spec,
+    intent: &Intent,
+    observed: &Observed,
+    goal: PowerGoal,
+    names: &BTreeSet<Name>,
+) -> Result<Plan, PlanError> {
+    power::plan(spec, intent, observed, goal, names)
+}
+
+/// Plans other memory or vCPUs than the topology's for one domain, until the next `up`.
+pub fn set(
+    spec: &Spec,
+    observed: &Observed,
+    domain: &Name,
+    memory: Option<Size>,
+    vcpus: Option<u32>,
+) -> Result<Plan, PlanError> {
+    set::plan(spec, observed, domain, memory, vcpus)
 }
 
 /// Plans the removal of data volumes that no domain of the spec of the last `up` has.

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::builder::PlanBuilder;
 use super::{Action, DomainStep, StepId, StopMode};
-use crate::observed::{Crash, Observed, Pause, Power};
+use crate::observed::{Crash, Observed, ObservedDomain, Pause, Power};
 use crate::spec::{Name, SYSTEM_DISK, Spec};
 
 /// What happens to a system disk after its domain stopped.
@@ -51,7 +51,7 @@ pub(super) fn rouse(name: &Name, power: Power, plan: &mut PlanBuilder) {
             )
             .if_planned(StepId::StartLab);
         }
-        Power::Off | Power::Running | Power::Saved | Power::Crashed(_) => {}
+        Power::Off | Power::ShutDown | Power::Running | Power::Saved | Power::Crashed(_) => {}
     }
 }
 
@@ -66,8 +66,8 @@ pub(super) fn merge(name: &Name, observed: &Observed, plan: &mut PlanBuilder) {
 }
 
 /// The steps after which a guest reacts.
-pub(super) fn roused(name: &Name) -> [StepId; 2] {
-    [DomainStep::Resume, DomainStep::Wake].map(|step| StepId::of(name, step))
+pub(super) fn roused(name: &Name) -> [StepId; 3] {
+    [DomainStep::Resume, DomainStep::Wake, DomainStep::Continue].map(|step| StepId::of(name, step))
 }
 
 /// Stops a domain that has a process, after its log was gathered.
@@ -143,17 +143,23 @@ pub(super) fn address(spec: &Spec, observed: &Observed, name: &Name) -> Option<I
     current.or_else(|| Some(spec.domains.get(name)?.address))
 }
 
-/// Undefines a domain that is owned, and deletes its system disk.
-pub(super) fn undefine(observed: &Observed, name: &Name, reason: &str, plan: &mut PlanBuilder) {
+/// Undefines a domain that is owned, after the steps `after`; what becomes of its system disk and its saved memory is
+/// `disk`.
+pub(super) fn undefine(
+    observed: &Observed,
+    name: &Name,
+    disk: SystemDisk,
+    after: &[StepId],
+    reason: &str,
+    plan: &mut PlanBuilder,
+) {
     let domain = name.clone();
     plan.add(Action::Undefine { domain }, reason)
+        .if_any_planned(after.iter().cloned())
         .if_planned(StepId::StartLab)
         .if_planned(StepId::of(name, DomainStep::Merge))
         .if_planned(StepId::of(name, DomainStep::Stop));
-    if observed
-        .domain(name)
-        .is_some_and(|domain| domain.disk.is_some())
-    {
+    if disk == SystemDisk::Deleted && observed.domain(name).is_some_and(ObservedDomain::has_files) {
         let domain = name.clone();
         plan.add(Action::DeleteDisk { domain }, reason)
             .after(StepId::of(name, DomainStep::Undefine));
@@ -169,7 +175,7 @@ pub(super) fn delete_left_disks(
     plan: &mut PlanBuilder,
 ) {
     for (name, domain) in &observed.domains {
-        if domain.disk.is_some() && !keep(name) && !plan.has_domain(name, DomainStep::DeleteDisk) {
+        if domain.has_files() && !keep(name) && !plan.has_domain(name, DomainStep::DeleteDisk) {
             let domain = name.clone();
             plan.add(Action::DeleteDisk { domain }, reason)
                 .if_any_planned(after.iter().cloned());

@@ -2,19 +2,42 @@
 
 use super::builder::PlanBuilder;
 use super::domain::DomainPlanner;
-use super::{Action, DomainStep, StepId, remove};
-use crate::observed::{CertificateOwner, Pause, Power};
+use super::{Action, DomainStep, StepId, guest};
+use crate::observed::{CertificateOwner, Deployed, Pause, Power};
 use crate::spec::{Digest, ServiceSpec};
 
 impl DomainPlanner<'_> {
     /// Plans what happens in a guest that runs.
-    pub(super) fn guest(&self, starts: bool, fresh_disk: bool, plan: &mut PlanBuilder) {
-        self.service(starts, fresh_disk, plan);
+    pub(super) fn guest(&self, fresh_disk: bool, plan: &mut PlanBuilder) {
+        if self.intent.holds_power(&self.domain.name) {
+            return;
+        }
+        let continues = if plan.has(&self.id(DomainStep::Continue)) {
+            Some("its memory was restored")
+        } else if plan.has(&self.id(DomainStep::Resume))
+            && self.power() == Power::Paused(Pause::User)
+        {
+            Some("it was paused")
+        } else {
+            None
+        };
+        if let Some(reason) = continues {
+            guest::set_clock(self.spec, self.domain, reason, plan);
+        }
+        let starts = plan.has(&self.id(DomainStep::Start));
+        self.service(starts, continues, fresh_disk, plan);
         self.file_systems(plan);
     }
 
-    /// Deploys what differs, and waits until a service is healthy that starts or is not.
-    fn service(&self, starts: bool, fresh_disk: bool, plan: &mut PlanBuilder) {
+    /// Deploys what differs, and waits until a service is healthy that starts or is not. `continues` says why a service
+    /// stood still with its guest, if it did.
+    fn service(
+        &self,
+        starts: bool,
+        continues: Option<&str>,
+        fresh_disk: bool,
+        plan: &mut PlanBuilder,
+    ) {
         let deployed = self.observed().and_then(|domain| domain.deployed.as_ref());
         let deployed = deployed.filter(|_| !fresh_disk);
         let Some(service) = &self.domain.service else {
@@ -39,6 +62,14 @@ impl DomainPlanner<'_> {
                 format!("the release {} is deployed", deployed.release.short())
             }
             Some(_) if starts => "it starts".to_owned(),
+            Some(deployed) if let Some(reason) = continues => {
+                if !self.certificate_is(deployed) {
+                    self.renew(service, plan);
+                } else if !self.disturbed {
+                    guest::await_service(self.domain, reason, plan);
+                }
+                return;
+            }
             Some(_) if !serving && self.disturbed => return,
             Some(_) if !serving => {
                 // Otherwise it may be waiting for them.
@@ -46,14 +77,20 @@ impl DomainPlanner<'_> {
                 "it is not SERVING".to_owned()
             }
             Some(deployed) => {
-                let certificate = state.and_then(|state| state.certificate.as_ref());
-                if certificate.is_none() || certificate != deployed.certificate.as_ref() {
+                if !self.certificate_is(deployed) {
                     self.renew(service, plan);
                 }
                 return;
             }
         };
         self.deploy(service, wanted, restart, &reason, plan);
+    }
+
+    /// Whether the certificate that should be in use was put into use.
+    fn certificate_is(&self, deployed: &Deployed) -> bool {
+        let state = self.observed().and_then(|domain| domain.service.as_ref());
+        let certificate = state.and_then(|state| state.certificate.as_ref());
+        certificate.is_some() && certificate == deployed.certificate.as_ref()
     }
 
     fn dependencies_serve(&self) -> bool {
@@ -119,7 +156,7 @@ impl DomainPlanner<'_> {
         let dependencies = self.domain.depends_on.iter();
         plan.add(activate, reason)
             .after(self.id(DomainStep::Push))
-            .if_any_planned(dependencies.map(|other| StepId::of(other, DomainStep::Healthy)));
+            .if_any_planned(dependencies.flat_map(guest::healthy));
         let healthy = Action::Healthy {
             domain: domain(),
             release: release(),
@@ -146,15 +183,7 @@ impl DomainPlanner<'_> {
     }
 
     fn reach(&self, reason: &str, plan: &mut PlanBuilder) {
-        let action = Action::Reach {
-            domain: self.domain.name.clone(),
-            firmware: self.domain.firmware.clone(),
-            boot_timeout: self.domain.boot_timeout,
-        };
-        plan.add(action, reason)
-            .if_planned(StepId::CreateKeys)
-            .if_any_planned(remove::roused(&self.domain.name))
-            .if_planned(self.id(DomainStep::Start));
+        guest::await_guest(self.domain, reason, plan);
     }
 
     /// Brings a renewed certificate to a service that runs as it should.

@@ -26,6 +26,8 @@ pub enum Action {
     /// Replaces the record of what the user asked for beside the topology.
     RecordIntent {
         intent: Intent,
+        /// The record before, to which an interrupted run goes back.
+        before: Intent,
     },
     StartLab,
     /// Builds or fetches a key of the spec's images, where it is not cached.
@@ -102,6 +104,30 @@ pub enum Action {
     Resume {
         domain: Name,
     },
+    /// Lets its guest restart; the process and what it holds stay. Forces it off and starts it if the guest does not react.
+    Restart {
+        domain: Name,
+    },
+    /// Writes the memory of a paused domain to a file of the deployment, and ends its process.
+    Save {
+        domain: Name,
+        /// What the memory is of.
+        definition: Digest,
+        memory: Range<Size>,
+        vcpus: Range<u32>,
+    },
+    /// Starts a process from the saved memory; its virtual CPUs do not run yet.
+    Restore {
+        domain: Name,
+    },
+    /// Lets the virtual CPUs of a restored domain run.
+    Continue {
+        domain: Name,
+    },
+    /// Sets a guest's clock by SSH, where nothing in the guest does it.
+    SetClock {
+        domain: Name,
+    },
     /// Wakes a guest that suspended itself to memory.
     Wake {
         domain: Name,
@@ -172,6 +198,13 @@ pub enum Action {
         /// The default suits the health check and the accelerator.
         start_timeout: Option<Duration>,
     },
+    /// Waits until the service that the guest has is SERVING, and changes nothing of it.
+    Serving {
+        domain: Name,
+        health: HealthCheck,
+        /// The default suits the health check and the accelerator.
+        start_timeout: Option<Duration>,
+    },
     /// Stops and disables a service in its guest, and removes its releases.
     Withdraw {
         domain: Name,
@@ -229,7 +262,7 @@ pub enum Existing {
     Replace,
 }
 
-/// What a start does with the memory that a managed save left.
+/// What a start does with the memory that a managed save left. Memory that pspd saved is discarded by every start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SavedState {
@@ -313,6 +346,11 @@ impl Action {
             }
             Action::Define { domain, .. } => of(domain, DomainStep::Define),
             Action::Start { domain, .. } => of(domain, DomainStep::Start),
+            Action::Restart { domain } => of(domain, DomainStep::Restart),
+            Action::Save { domain, .. } => of(domain, DomainStep::Save),
+            Action::Restore { domain } => of(domain, DomainStep::Restore),
+            Action::Continue { domain } => of(domain, DomainStep::Continue),
+            Action::SetClock { domain } => of(domain, DomainStep::SetClock),
             Action::Resume { domain } => of(domain, DomainStep::Resume),
             Action::Wake { domain } => of(domain, DomainStep::Wake),
             Action::Merge { domain } => of(domain, DomainStep::Merge),
@@ -326,6 +364,7 @@ impl Action {
             Action::Activate { domain, .. } => of(domain, DomainStep::Activate),
             Action::Renew { domain, .. } => of(domain, DomainStep::Renew),
             Action::Healthy { domain, .. } => of(domain, DomainStep::Healthy),
+            Action::Serving { domain, .. } => of(domain, DomainStep::Serving),
             Action::Withdraw { domain } => of(domain, DomainStep::Withdraw),
             Action::Publish { domain, host, .. } => of(domain, DomainStep::Publish(*host)),
             Action::Unpublish { host } => StepId::Unpublish(*host),
@@ -373,6 +412,11 @@ impl Action {
             }
             Action::Define { .. } => "define".into(),
             Action::Start { .. } => "start".into(),
+            Action::Restart { .. } => "restart".into(),
+            Action::Save { .. } => "save its memory".into(),
+            Action::Restore { .. } => "restore its memory".into(),
+            Action::Continue { .. } => "resume".into(),
+            Action::SetClock { .. } => "set its clock".into(),
             Action::Resume { .. } => "resume".into(),
             Action::Wake { .. } => "wake up".into(),
             Action::Merge { .. } => "merge the snapshot of its disks".into(),
@@ -395,7 +439,7 @@ impl Action {
             }
             Action::Gather { .. } => "gather its log".into(),
             Action::Renew { .. } => "install the renewed certificate".into(),
-            Action::Healthy { .. } => "wait until SERVING".into(),
+            Action::Healthy { .. } | Action::Serving { .. } => "wait until SERVING".into(),
             Action::Withdraw { .. } => "stop and remove its service".into(),
             Action::Publish { host, guest, .. } => format!("publish {guest} on {host}"),
             Action::Unpublish { host } => format!("stop publishing on {host}"),

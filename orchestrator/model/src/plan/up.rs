@@ -6,7 +6,7 @@ use super::builder::PlanBuilder;
 use super::domain::DomainPlanner;
 use super::order::Order;
 use super::remove::SystemDisk;
-use super::{Action, Plan, PlanError, StepId, left, network, ports, remove, rename};
+use super::{Action, Plan, PlanError, StepId, left, memory, network, ports, remove, rename};
 use crate::intent::{Intent, PowerIntent};
 use crate::observed::{LabState, Observed, Pause, Power};
 use crate::spec::{Name, Spec};
@@ -20,6 +20,7 @@ pub(super) fn plan(spec: &Spec, intent: &Intent, observed: &Observed) -> Result<
     if next != *intent {
         let action = Action::RecordIntent {
             intent: next.clone(),
+            before: intent.clone(),
         };
         plan.add(action, "`up` starts what was stopped");
     }
@@ -92,10 +93,34 @@ fn converge(
     ports::publish_moving(moving, &mut plan);
     rename::plan(spec, observed, &mut plan)?;
     left::note(spec, observed, &mut plan);
-    for name in &names {
-        planner(name).plan(&mut plan)?;
-    }
+    domains(&names, planner, &mut plan)?;
     Ok(plan.finish())
+}
+
+/// Plans each domain after those that it depends on. Restored domains run again together, before anything is asked of a
+/// guest.
+fn domains<'a>(
+    names: &[&'a Name],
+    planner: impl Fn(&'a Name) -> DomainPlanner<'a>,
+    plan: &mut PlanBuilder,
+) -> Result<(), PlanError> {
+    let restored = |name: &&'a Name| planner(name).is_restored();
+    if !names.iter().any(restored) {
+        for name in names {
+            let fresh_disk = planner(name).begin(plan)?;
+            planner(name).guest(fresh_disk, plan);
+        }
+        return Ok(());
+    }
+    let mut fresh = Vec::new();
+    for name in names {
+        fresh.push((*name, planner(name).begin(plan)?));
+    }
+    memory::resume_together(names, "its memory was restored", plan);
+    for (name, fresh_disk) in fresh {
+        planner(name).guest(fresh_disk, plan);
+    }
+    Ok(())
 }
 
 /// Nothing can be asked of a domain whose process is stopped.
@@ -199,7 +224,7 @@ fn remove_orphans(spec: &Spec, observed: &Observed, plan: &mut PlanBuilder) {
             }
             let disk = SystemDisk::Deleted;
             remove::stop(spec, observed, name, disk, &[], ORPHAN, plan);
-            remove::undefine(observed, name, ORPHAN, plan);
+            remove::undefine(observed, name, disk, &[], ORPHAN, plan);
         }
     }
     let keep = |name: &Name| spec.domains.contains_key(name);

@@ -26,7 +26,7 @@ pub fn waits(domain: &DomainSpec, live: Live) -> Vec<String> {
     waits
 }
 
-fn processors(count: u32) -> String {
+pub(super) fn processors(count: u32) -> String {
     match count {
         1 => "1 vCPU".to_owned(),
         count => format!("{count} vCPUs"),

@@ -23,7 +23,9 @@ use std::path::Path;
 use crate::spec::{Name, Spec};
 
 pub use fault::{Fault, Faults, MOST_SHOWN};
+pub(crate) use resolve::LEAST_MEMORY;
 pub use schema::schema;
+pub use units::size;
 
 /// The maximum length of a topology's text, in bytes. A topology with a hundred domains has about 50 KiB.
 pub const LARGEST: u64 = 1 << 20;

@@ -20,7 +20,7 @@ const GRAIN: u64 = 1 << 10;
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Parses a size such as `512 MiB` or `1.5GiB`, rounded up to whole KiB; the unit is required.
-pub(super) fn size(text: &str) -> Result<Size, String> {
+pub fn size(text: &str) -> Result<Size, String> {
     let (number, unit) = split(text);
     if unit.is_empty() && !number.is_empty() {
         return Err(format!(

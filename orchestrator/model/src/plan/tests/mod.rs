@@ -1,6 +1,7 @@
 //! Golden plans, and properties over many topologies and half-finished runs.
 
 mod addresses;
+mod commands;
 mod disks;
 mod down;
 mod export;

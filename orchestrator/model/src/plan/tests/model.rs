@@ -78,7 +78,10 @@ impl World {
                     self.service(name).certificate = certificate;
                 }
             }
-            Action::RecordIntent { intent } => self.intent = intent.clone(),
+            Action::RecordIntent { intent, before } => {
+                assert_eq!(*before, self.intent);
+                self.intent = intent.clone();
+            }
             Action::EnsureImage { .. }
             | Action::EnsureRom { .. }
             | Action::CreateVolume { .. }
@@ -128,7 +131,7 @@ impl World {
             }
             Action::DeleteDisk { domain } => {
                 let domain = self.domain(domain);
-                (domain.disk, domain.deployed) = (None, None);
+                (domain.disk, domain.deployed, domain.memory) = (None, None, None);
             }
             Action::Define {
                 domain, definition, ..
@@ -172,6 +175,12 @@ impl World {
             | Action::Pack { .. }
             | Action::Place { .. } => self.take_of_archive(action),
             Action::Start { domain, .. } => self.start(domain, spec),
+            Action::Save { .. }
+            | Action::Restore { .. }
+            | Action::Continue { .. }
+            | Action::Restart { .. }
+            | Action::SetClock { .. }
+            | Action::Serving { .. } => self.take_of_power(action, spec),
             Action::Resume { domain } | Action::Wake { domain } => {
                 self.domain(domain).power = Power::Running;
             }
@@ -289,6 +298,57 @@ impl World {
         }
     }
 
+    fn take_of_power(&mut self, action: &Action, spec: &Spec) {
+        match action {
+            Action::Save {
+                domain,
+                definition,
+                memory,
+                vcpus,
+            } => {
+                self.held.remove(domain);
+                let domain = self.domain(domain);
+                assert!(
+                    matches!(domain.power, Power::Paused(_)),
+                    "{:?}",
+                    domain.power
+                );
+                domain.power = Power::Off;
+                domain.attached.clear();
+                domain.memory = Some(SavedMemory {
+                    definition: definition.clone(),
+                    memory: *memory,
+                    vcpus: *vcpus,
+                    condition: MemoryCondition::Usable,
+                });
+                if let Some(service) = &mut domain.service {
+                    service.serving = false;
+                }
+            }
+            Action::Restore { domain } => {
+                let saved = self.domain(domain).memory.clone().unwrap();
+                self.start(domain, spec);
+                let domain = self.domain(domain);
+                let defined = domain.defined.as_ref().unwrap();
+                assert_eq!(saved.definition, defined.owner.as_ref().unwrap().digest);
+                (domain.power, domain.memory) = (Power::Paused(Pause::User), Some(saved));
+            }
+            Action::Continue { domain } => {
+                let domain = self.domain(domain);
+                assert_eq!(domain.power, Power::Paused(Pause::User));
+                (domain.power, domain.memory) = (Power::Running, None);
+            }
+            Action::Restart { domain } | Action::SetClock { domain } => {
+                assert_eq!(self.domain(domain).power, Power::Running);
+            }
+            Action::Serving { domain, .. } => {
+                assert_eq!(self.domain(domain).power, Power::Running);
+                self.service(domain).serving = true;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn take_of_lab(&mut self, action: &Action) {
         match action {
             Action::StartLab => self.observed.lab = LabState::Running,
@@ -355,7 +415,7 @@ impl World {
         );
         self.held.insert(name.clone(), (mac, address));
         let domain = self.domain(name);
-        domain.power = Power::Running;
+        (domain.power, domain.memory) = (Power::Running, None);
         domain.attached.clear();
         if let Some(defined) = &mut domain.defined {
             defined.live = Some(Live {

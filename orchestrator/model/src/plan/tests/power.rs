@@ -3,8 +3,9 @@
 use super::*;
 use crate::observed::{Crash, Pause};
 
-const POWERS: [Power; 9] = [
+const POWERS: [Power; 10] = [
     Power::Off,
+    Power::ShutDown,
     Power::Running,
     Power::Paused(Pause::User),
     Power::Paused(Pause::IoError),
@@ -35,6 +36,7 @@ fn up_handles_each_power_state_on_purpose() {
     let lines = POWERS.map(|power| format!("{power:?} -> {}", steps(power)));
     insta::assert_snapshot!(lines.join("\n"), @"
     Off -> d0/start: start (it is not running)
+    ShutDown -> d0/start: start (its guest shut down)
     Running -> nothing
     Paused(User) -> d0/resume: resume (it is paused)
     Paused(IoError) -> d0/resume: resume (it was paused by a disk's I/O error)

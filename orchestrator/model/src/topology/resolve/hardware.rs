@@ -14,7 +14,7 @@ const LEAST_VCPUS: u32 = 2;
 
 const MEMORY: Size = Size::mib(512);
 /// Less does not hold a kernel, its initramfs and systemd.
-const LEAST_MEMORY: Size = Size::mib(128);
+pub(crate) const LEAST_MEMORY: Size = Size::mib(128);
 /// coreboot loads the initramfs at 128 MiB, above the memory where the kernel unpacks itself.
 const LEAST_MEMORY_OF_ROM_KERNEL: Size = Size::mib(256);
 

@@ -11,6 +11,8 @@ mod names;
 mod network;
 mod service;
 
+pub(crate) use hardware::LEAST_MEMORY;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 

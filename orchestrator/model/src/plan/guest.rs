@@ -1,0 +1,59 @@
+//! What a plan waits for in a guest that runs, and changes nothing of.
+
+use super::builder::PlanBuilder;
+use super::{Action, DomainStep, StepId, remove};
+use crate::spec::{DomainSpec, Name, Seed, Spec};
+
+/// The steps after which a service is SERVING.
+pub(super) fn healthy(name: &Name) -> [StepId; 2] {
+    [DomainStep::Healthy, DomainStep::Serving].map(|step| StepId::of(name, step))
+}
+
+/// Waits for a guest.
+pub(super) fn await_guest(domain: &DomainSpec, reason: &str, plan: &mut PlanBuilder) {
+    let action = Action::Reach {
+        domain: domain.name.clone(),
+        firmware: domain.firmware.clone(),
+        boot_timeout: domain.boot_timeout,
+    };
+    let of = |step: DomainStep| StepId::of(&domain.name, step);
+    plan.add(action, reason)
+        .if_planned(StepId::CreateKeys)
+        .if_any_planned(remove::roused(&domain.name))
+        .if_planned(of(DomainStep::Start))
+        .if_planned(of(DomainStep::Restart));
+}
+
+/// Waits for the service that a guest has.
+pub(super) fn await_service(domain: &DomainSpec, reason: &str, plan: &mut PlanBuilder) {
+    let Some(service) = &domain.service else {
+        return;
+    };
+    let action = Action::Serving {
+        domain: domain.name.clone(),
+        health: service.health.clone(),
+        start_timeout: service.start_timeout,
+    };
+    let of = |step: DomainStep| StepId::of(&domain.name, step);
+    plan.add(action, reason)
+        .if_any_planned(remove::roused(&domain.name))
+        .if_planned(of(DomainStep::SetClock))
+        .if_planned(of(DomainStep::Reach))
+        .if_any_planned(domain.depends_on.iter().flat_map(healthy));
+}
+
+/// Sets the clock of a guest that stood still, where its image does not do that.
+pub(super) fn set_clock(spec: &Spec, domain: &DomainSpec, reason: &str, plan: &mut PlanBuilder) {
+    let image = spec.images.get(&domain.image);
+    if image.is_none_or(|image| image.seed == Seed::Credentials) {
+        return;
+    }
+    let name = &domain.name;
+    plan.add(
+        Action::SetClock {
+            domain: name.clone(),
+        },
+        reason,
+    )
+    .if_any_planned(remove::roused(name));
+}

@@ -1,0 +1,94 @@
+//! `pspd start`, `stop`, `restart`, `pause`, `resume`, `save` and `restore`: the power of domains.
+
+use std::collections::BTreeSet;
+
+use pspd_model::plan::{PowerGoal, Restart, StopMode};
+use pspd_model::spec::Name;
+
+use super::context::{Context, block_on, cancelled_by_signals, domain};
+use super::exit::Exit;
+use super::run::{Change, change, dry_run};
+use crate::observe::Extent;
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// The domains; all if none is named
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    /// Print the steps, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Print one JSON event per line on stdout; with `--dry-run`, print the plan as JSON
+    #[arg(long)]
+    json: bool,
+    /// Fail with exit code 5 instead of waiting while another pspd process works on this deployment
+    #[arg(long)]
+    no_wait: bool,
+}
+
+#[derive(clap::Args)]
+pub(super) struct StopArgs {
+    /// Cut the power instead of shutting the guests down
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    args: Args,
+}
+
+#[derive(clap::Args)]
+pub(super) struct RestartArgs {
+    /// Stop and start the machines, with new processes, instead of restarting their guests
+    #[arg(long)]
+    cold: bool,
+    #[command(flatten)]
+    args: Args,
+}
+
+pub(super) fn stop(context: &Context, args: StopArgs) -> anyhow::Result<Exit> {
+    let mode = if args.force {
+        StopMode::Force
+    } else {
+        StopMode::Shutdown
+    };
+    run(context, PowerGoal::Stop(mode), args.args)
+}
+
+pub(super) fn restart(context: &Context, args: RestartArgs) -> anyhow::Result<Exit> {
+    let restart = if args.cold {
+        Restart::Cold
+    } else {
+        Restart::Warm
+    };
+    run(context, PowerGoal::Restart(restart), args.args)
+}
+
+pub(super) fn run(context: &Context, goal: PowerGoal, args: Args) -> anyhow::Result<Exit> {
+    let spec = context.deployed_spec()?;
+    context.refuse_other_origin(
+        &spec,
+        &format!("Pass `--deployment {}` to use it all the same", spec.name),
+    )?;
+    let names = args.names.iter().map(|name| domain(&spec, name));
+    let names: BTreeSet<Name> = names.collect::<anyhow::Result<_>>()?;
+    block_on(async {
+        let plan = |now: crate::apply::Now<'_>| {
+            let (spec, intent, observed) = (now.spec, now.intent, now.observed);
+            Ok(pspd_model::plan::power(
+                spec, intent, observed, goal, &names,
+            )?)
+        };
+        if args.dry_run {
+            return dry_run(context, &spec, args.json, plan).await;
+        }
+        let cancel = cancelled_by_signals()?;
+        let change_to = Change {
+            command: goal.word(),
+            json: args.json,
+            no_wait: args.no_wait,
+            jobs: crate::execute::JOBS,
+            extent: Extent::Existing,
+            forget: false,
+        };
+        change(context, spec.clone(), change_to, cancel, plan).await
+    })
+}
