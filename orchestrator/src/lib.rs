@@ -11,6 +11,7 @@ pub mod bench;
 pub mod boot;
 pub mod cancelled;
 pub mod cli;
+mod cuts;
 pub mod disk;
 mod dns;
 pub mod doctor;

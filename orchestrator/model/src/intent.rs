@@ -3,10 +3,11 @@
 //! `plan` and `status` respect all of it. `up` starts what the user stopped, and leaves faults alone. `down` clears
 //! everything. Owns the values and the rules; the file is the state directory's.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::fault::{Effect, Fault};
 use crate::spec::{Name, Spec};
 
 /// The version of the record's format.
@@ -67,36 +68,6 @@ impl PowerIntent {
     }
 }
 
-/// A fault that the user injected.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Fault {
-    pub kind: FaultKind,
-    /// The domains that it acts on.
-    pub domains: BTreeSet<Name>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum FaultKind {
-    /// The virtual CPUs are stopped.
-    Pause,
-    /// The power was cut, or the guest crashed.
-    Kill,
-    /// The service was stopped or killed.
-    Service,
-    /// Links are down, cut or slow.
-    Network,
-    /// A disk is slow, full or fails.
-    Disk,
-    /// The clock is off.
-    Clock,
-    /// The guest has less memory than the topology says.
-    Memory,
-    /// Something else uses the guest's virtual CPUs.
-    Cpu,
-}
-
 impl Default for Intent {
     fn default() -> Intent {
         Intent {
@@ -114,28 +85,46 @@ impl Intent {
 
     /// What is left of it for an `up` of this spec: faults of domains that the spec still has.
     pub fn for_up(&self, spec: &Spec) -> Intent {
-        let mut faults = self.faults.clone();
-        for fault in faults.values_mut() {
-            fault.domains.retain(|name| spec.domains.contains_key(name));
-        }
-        faults.retain(|_, fault| !fault.domains.is_empty());
+        let faults = self.faults.iter().filter_map(|(id, fault)| {
+            let effect = fault.effect.clone().within(spec)?;
+            let fault = Fault {
+                effect,
+                ..fault.clone()
+            };
+            Some((id.clone(), fault))
+        });
         Intent {
-            faults,
+            faults: faults.collect(),
             ..Intent::default()
         }
+    }
+
+    /// It without the faults whose time is over.
+    pub fn at(&self, now: u64) -> Intent {
+        let mut intent = self.clone();
+        intent.faults.retain(|_, fault| !fault.is_over(now));
+        intent
+    }
+
+    /// The first id that no fault has yet.
+    pub fn free_id(&self, effect: &Effect) -> Name {
+        let ids = (1u32..).map(|number| format!("{}-{number}", effect.word()));
+        ids.filter_map(|id| Name::new(&id).ok())
+            .find(|id| !self.faults.contains_key(id))
+            .expect("fewer faults than numbers")
     }
 
     /// Whether the domain's power is left as it is.
     pub fn holds_power(&self, name: &Name) -> bool {
         self.power.contains_key(name)
-            || self.has_fault(name, |kind| {
-                matches!(kind, FaultKind::Pause | FaultKind::Kill)
+            || self.has_fault(name, |effect| {
+                matches!(effect, Effect::Pause { .. } | Effect::Kill { .. })
             })
     }
 
     /// Whether the domain's memory is left as it is.
     pub fn holds_memory(&self, name: &Name) -> bool {
-        self.has_fault(name, |kind| kind == FaultKind::Memory)
+        self.has_fault(name, |effect| matches!(effect, Effect::Memory { .. }))
     }
 
     /// Whether a service that is not SERVING is expected here: its domain is held or has a fault.
@@ -143,10 +132,9 @@ impl Intent {
         self.holds_power(name) || self.has_fault(name, |_| true)
     }
 
-    fn has_fault(&self, name: &Name, of: impl Fn(FaultKind) -> bool) -> bool {
-        self.faults
-            .values()
-            .any(|fault| of(fault.kind) && fault.domains.contains(name))
+    fn has_fault(&self, name: &Name, of: impl Fn(&Effect) -> bool) -> bool {
+        let mut faults = self.faults.values();
+        faults.any(|fault| of(&fault.effect) && fault.effect.domains().contains(name))
     }
 }
 
@@ -156,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_record_is_read_as_it_was_written() {
-        let text = r#"{"version":1,"power":{"web":"stopped"},"faults":{"f1":{"kind":"network","domains":["web"]}}}"#;
+        let text = r#"{"version":1,"power":{"web":"stopped"},"faults":{"link-1":{"effect":{"kind":"link","domain":"web"},"since":7,"until":null}}}"#;
         let intent: Intent = serde_json::from_str(text).unwrap();
         let web = Name::new("web").unwrap();
         assert!(intent.holds_power(&web) && intent.disturbs(&web) && !intent.holds_memory(&web));

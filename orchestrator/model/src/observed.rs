@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::definition::Ownership;
+use crate::fault::Cut;
 use crate::spec::{Digest, Mac, Name, Range, Size, VolumeId};
 
 /// Everything that planning looks at beside the spec and the intent.
@@ -30,6 +31,10 @@ pub struct Observed {
     pub relay: bool,
     /// Host address to guest address.
     pub published: BTreeMap<SocketAddr, SocketAddr>,
+    /// What the lab's bridge does not forward.
+    pub cuts: BTreeSet<Cut>,
+    /// The host's clock, in seconds since 1970.
+    pub clock: u64,
 }
 
 impl Observed {
@@ -145,6 +150,8 @@ pub struct ObservedDomain {
     pub memory: Option<SavedMemory>,
     /// Whether its disks have overlays that an interrupted export left.
     pub unmerged: bool,
+    /// Whether its running network card has no carrier.
+    pub link_down: bool,
     /// Whether an interrupted `up` has not seen to its file systems.
     pub file_systems_due: bool,
     /// The ROM that pspd builds for it, where its firmware is one.

@@ -66,6 +66,19 @@ impl Context {
         }
     }
 
+    /// [`Self::deployed_spec`] of a deployment that exists on this host and came from this directory.
+    pub(super) fn existing_spec(&self) -> anyhow::Result<Spec> {
+        let spec = self.deployed_spec()?;
+        let hint = format!("Pass `--deployment {}` for that one", spec.name);
+        self.refuse_other_origin(&spec, &hint)?;
+        ensure!(
+            self.paths.deployment(&spec.name).exists(),
+            "deployment `{}` does not exist on this host. Run `pspd up` first",
+            spec.name
+        );
+        Ok(spec)
+    }
+
     /// Adds to an error of the topology how to do without it.
     fn name_deployments(&self, error: anyhow::Error) -> anyhow::Error {
         let here = match self.names_from_here() {

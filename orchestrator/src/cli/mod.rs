@@ -12,7 +12,9 @@ mod doctor;
 mod down;
 mod exit;
 mod export;
+mod fault;
 mod firmware_log;
+mod heal;
 mod image;
 mod import;
 mod init;
@@ -92,6 +94,7 @@ Examples:
   pspd status --watch          follow domains and services
   pspd ssh web-server -- uptime
   pspd logs -f                 follow the logs of all services, merged by time
+  pspd fault partition a / b   cut two domains off from each other, until `pspd heal`
   pspd export vm-export.tar.xz pack the deployment, running or stopped
   pspd import vm-export.tar.xz run the packed deployment on this host
   pspd stop web-server         shut one domain down; `start` starts it again
@@ -147,6 +150,10 @@ enum Command {
     Import(import::Args),
     /// Show domains, services and addresses
     Status(status::Args),
+    /// Inject a fault: cut, unplug, pause or kill a part of the deployment
+    Fault(fault::Args),
+    /// End faults
+    Heal(heal::Args),
     /// Open a shell in a domain, or run a command in it
     Ssh(ssh::Args),
     /// Show the services' logs, merged by time
@@ -197,6 +204,8 @@ pub fn main() -> ! {
         Command::Export(args) => export::run(&context, args),
         Command::Import(args) => import::run(&context, args),
         Command::Status(args) => status::run(&context, args),
+        Command::Fault(args) => fault::run(&context, args),
+        Command::Heal(args) => heal::run(&context, args),
         Command::Ssh(args) => ssh::run(&context, args),
         Command::Logs(args) => logs::run(&context, args),
         Command::Console(args) => console::run(&context, args),

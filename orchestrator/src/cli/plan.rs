@@ -29,7 +29,7 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
         let intent = host.home.intent()?;
         anyhow::Ok(pspd_model::plan::drift(&spec, &intent, &observed)?)
     })?;
-    report::plan(&plan, args.json, Some("pspd up"))?;
+    report::plan(&plan, "run `pspd up`", args.json)?;
     Ok(if plan.is_empty() {
         Exit::Done
     } else {

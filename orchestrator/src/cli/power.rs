@@ -63,11 +63,7 @@ pub(super) fn restart(context: &Context, args: RestartArgs) -> anyhow::Result<Ex
 }
 
 pub(super) fn run(context: &Context, goal: PowerGoal, args: Args) -> anyhow::Result<Exit> {
-    let spec = context.deployed_spec()?;
-    context.refuse_other_origin(
-        &spec,
-        &format!("Pass `--deployment {}` to use it all the same", spec.name),
-    )?;
+    let spec = context.existing_spec()?;
     let names = args.names.iter().map(|name| domain(&spec, name));
     let names: BTreeSet<Name> = names.collect::<anyhow::Result<_>>()?;
     block_on(async {

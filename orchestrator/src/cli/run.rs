@@ -84,6 +84,9 @@ pub(super) async fn outcome(
     .await
 }
 
+/// What applies a plan of `--dry-run`.
+pub(super) const WITHOUT: &str = "run without `--dry-run`";
+
 /// Prints what a command would do, and changes nothing.
 pub(super) async fn dry_run(
     context: &Context,
@@ -98,7 +101,7 @@ pub(super) async fn dry_run(
         intent: &host.home.intent()?,
         observed: &observed,
     })?;
-    report::plan(&plan, json, None)?;
+    report::plan(&plan, WITHOUT, json)?;
     Ok(Exit::Done)
 }
 

@@ -8,7 +8,9 @@ use std::io::{IsTerminal as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use pspd_lab::Relay;
+use pspd_model::fault::Fault;
 use pspd_model::intent::{Intent, PowerIntent};
 use pspd_model::observed::{Live, Power};
 use pspd_model::plan::waits;
@@ -45,6 +47,24 @@ struct Status {
     healthy: bool,
     network: NetworkStatus,
     domains: Vec<DomainStatus>,
+    /// The faults that the user injected and that have not ended.
+    faults: Vec<FaultStatus>,
+}
+
+#[derive(Debug, PartialEq, Serialize)]
+struct FaultStatus {
+    id: Name,
+    kind: &'static str,
+    /// In the words of the command that injected it.
+    fault: String,
+    domains: Vec<Name>,
+    since: String,
+    /// When it ends; `null` if it stays until it is healed.
+    until: Option<String>,
+    /// Seconds since it began.
+    age: u64,
+    /// Seconds until it ends; 0 if its time is over.
+    left: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -174,7 +194,7 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
 
 async fn read(context: &Context, spec: &Spec) -> anyhow::Result<Status> {
     let host = Host::attach(&context.paths, spec).await?;
-    let (network, mut domains) = {
+    let (network, mut domains, faults) = {
         let (host, spec) = (host.clone(), spec.clone());
         tokio::task::spawn_blocking(move || describe_all(&host, &spec)).await??
     };
@@ -218,17 +238,42 @@ async fn read(context: &Context, spec: &Spec) -> anyhow::Result<Status> {
         healthy,
         network,
         domains,
+        faults,
     })
 }
 
-fn describe_all(host: &Host, spec: &Spec) -> anyhow::Result<(NetworkStatus, Vec<DomainStatus>)> {
+type Described = (NetworkStatus, Vec<DomainStatus>, Vec<FaultStatus>);
+
+fn describe_all(host: &Host, spec: &Spec) -> anyhow::Result<Described> {
     let intent = host.home.intent()?;
     let relay = host.relay.as_ref();
     let published = relay.map(Relay::published).transpose()?.unwrap_or_default();
     let names = spec.domains.keys();
     let domains = names.map(|name| describe(host, spec, &intent, name, &published));
     let domains = domains.collect::<anyhow::Result<_>>()?;
-    Ok((describe_network(host, spec)?, domains))
+    let now = Timestamp::now().as_second().try_into().unwrap_or(0);
+    let faults = intent.faults.iter();
+    let faults = faults.map(|(id, fault)| describe_fault(id, fault, now));
+    let faults = faults.collect::<anyhow::Result<_>>()?;
+    Ok((describe_network(host, spec)?, domains, faults))
+}
+
+fn describe_fault(id: &Name, fault: &Fault, now: u64) -> anyhow::Result<FaultStatus> {
+    let shown = |seconds: u64| {
+        let time = Timestamp::from_second(seconds.try_into()?)?;
+        anyhow::Ok(time.to_string())
+    };
+    Ok(FaultStatus {
+        id: id.clone(),
+        kind: fault.effect.word(),
+        fault: fault.effect.to_string(),
+        domains: fault.effect.domains().into_iter().cloned().collect(),
+        since: shown(fault.since)?,
+        until: fault.until.map(shown).transpose()?,
+        // A clock that was set back makes nothing younger than new.
+        age: now.saturating_sub(fault.since),
+        left: fault.until.map(|until| until.saturating_sub(now)),
+    })
 }
 
 fn describe_network(host: &Host, spec: &Spec) -> anyhow::Result<NetworkStatus> {
@@ -377,6 +422,16 @@ mod tests {
                 published: vec!["127.0.0.1:8080".parse().unwrap()],
                 unpublished: vec!["127.0.0.1:8081".parse().unwrap()],
             }],
+            faults: vec![FaultStatus {
+                id: Name::new("link-1").unwrap(),
+                kind: "link",
+                fault: "link store --down".into(),
+                domains: vec![Name::new("store").unwrap()],
+                since: "2026-01-01T00:00:00Z".into(),
+                until: Some("2026-01-01T00:10:00Z".into()),
+                age: 90,
+                left: Some(510),
+            }],
         }
     }
 
@@ -429,6 +484,20 @@ mod tests {
               "unpublished": [
                 "127.0.0.1:8081"
               ]
+            }
+          ],
+          "faults": [
+            {
+              "id": "link-1",
+              "kind": "link",
+              "fault": "link store --down",
+              "domains": [
+                "store"
+              ],
+              "since": "2026-01-01T00:00:00Z",
+              "until": "2026-01-01T00:10:00Z",
+              "age": 90,
+              "left": 510
             }
           ]
         }

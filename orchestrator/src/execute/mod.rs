@@ -13,6 +13,7 @@ mod archive;
 mod boots;
 mod disk;
 mod domain;
+mod fault;
 mod firmware;
 mod keys;
 mod lab;
@@ -321,6 +322,8 @@ fn perform(world: &World, step: &Step) -> anyhow::Result<()> {
         Action::RenewCertificate { owner } => keys::renew(world, owner),
         Action::RecordIntent { intent, .. } => world.home.record_intent(intent),
         Action::StartLab => lab::start(world, &scope),
+        Action::SetCuts { cuts } => fault::set_cuts(world, cuts),
+        Action::SetLink { domain, link } => fault::set_link(world, domain, *link),
         Action::StopLab => lab::stop(world),
         Action::StopRelay => lab::stop_relay(world),
         Action::RemoveLab => lab::remove(world),

@@ -45,6 +45,9 @@ pub struct InterfaceDescription {
     /// `None` if the interface is not on a libvirt network.
     pub network: Option<String>,
     pub mac: Option<String>,
+    /// Whether its card has no carrier.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub link_down: bool,
 }
 
 /// libvirt's description of a network.
@@ -157,6 +160,7 @@ impl From<raw::Interface> for InterfaceDescription {
         InterfaceDescription {
             network: interface.source.and_then(|source| source.network),
             mac: interface.mac.map(|mac| mac.address),
+            link_down: interface.link.is_some_and(|link| link.state == "down"),
         }
     }
 }
@@ -300,6 +304,13 @@ mod raw {
     pub(super) struct Interface {
         pub mac: Option<MacAddress>,
         pub source: Option<InterfaceSource>,
+        pub link: Option<LinkState>,
+    }
+
+    #[derive(Deserialize)]
+    pub(super) struct LinkState {
+        #[serde(rename = "@state")]
+        pub state: String,
     }
 
     #[derive(Deserialize)]

@@ -2,15 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use pspd_model::definition::Affect;
+use pspd_model::definition::{Affect, Interface};
 use pspd_model::observed::{Crash, Pause, Power};
+use pspd_model::plan::Link;
 use pspd_model::spec::Size;
 use tokio_util::sync::CancellationToken;
 use virt::domain::Domain as VirtDomain;
 use virt_sys as sys;
 
 use super::error::{Attempt, unless_gone};
-use super::{Connection, DomainDescription, Error, LifecycleChange, Result, ffi, process};
+use super::xml::Element;
+use super::{Connection, DomainDescription, Error, LifecycleChange, Result, ffi, process, render};
 use crate::cancelled::Cancelled;
 
 /// A guest that is still booting ignores the power button, so it is pressed repeatedly.
@@ -245,6 +247,19 @@ impl Domain {
             .set_vcpus_flags(current, flags(Affect::Config))
             .attempt(|| format!("give {current} virtual CPUs to domain `{}`", self.name))
             .map(drop)
+    }
+
+    /// Takes the carrier from the running domain's network card, or gives it back; its next start has one.
+    pub fn set_link(&self, interface: &Interface, link: Link) -> Result<()> {
+        let state = match link {
+            Link::Up => "up",
+            Link::Down => "down",
+        };
+        let state = Element::new("link").attribute("state", state);
+        let xml = render::interface(interface).child(state).to_xml();
+        self.domain
+            .update_device_flags(&xml, sys::VIR_DOMAIN_AFFECT_LIVE)
+            .attempt(|| format!("set the network link of domain `{}`", self.name))
     }
 
     pub(super) fn connection(&self) -> &Connection {

@@ -308,7 +308,7 @@ fn target(mut index: usize) -> String {
         })
 }
 
-fn interface(interface: &Interface) -> Element {
+pub(super) fn interface(interface: &Interface) -> Element {
     Element::new("interface")
         .attribute("type", "network")
         .child(Element::new("mac").attribute("address", interface.mac))

@@ -1,7 +1,7 @@
 //! Reads the host: lab, libvirt, disks, records, and asks services for their health.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, ensure};
 use futures::future::join_all;
@@ -15,6 +15,7 @@ use pspd_model::spec::{self, Name, Range, SYSTEM_DISK, Size, Spec, VolumeId};
 use super::disks;
 use super::in_use::roms;
 use crate::accel;
+use crate::cuts;
 use crate::disk;
 use crate::dns;
 use crate::firmware::coreboot;
@@ -182,6 +183,7 @@ fn existing(host: &Host, spec: &Spec) -> anyhow::Result<Observed> {
         lab: lab_state(host, spec),
         volumes: volumes.named,
         old_volumes: volumes.old,
+        clock: SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
         ..Observed::default()
     };
     for name in spec.domains.keys() {
@@ -202,6 +204,9 @@ fn existing(host: &Host, spec: &Spec) -> anyhow::Result<Observed> {
     observed.relay = host.relay.is_some() && observed.lab == LabState::Unused;
     if let Some(relay) = &host.relay {
         observed.published = relay.published()?.into_iter().collect();
+    }
+    if let Some(lab) = &host.lab {
+        observed.cuts = cuts::read(lab)?;
     }
     if let Some(connection) = &host.connection {
         networks(connection, spec, &mut observed)?;
@@ -344,6 +349,9 @@ fn domains(
         let Some((defined, live)) = defined(connection, spec, &summary, ours)? else {
             continue;
         };
+        let link_down = live
+            .as_ref()
+            .is_some_and(|live| live.interfaces.iter().any(|it| it.link_down));
         let attached = match live {
             Some(live) => of_process(home, &name, live.disks)?,
             None if summary.power == Power::Saved => of_saved_state(home, &name)?,
@@ -352,6 +360,7 @@ fn domains(
         let domain = observed.domains.entry(name).or_default();
         (domain.defined, domain.power) = (Some(defined), summary.power);
         domain.attached = attached;
+        domain.link_down = link_down;
     }
     Ok(())
 }

@@ -6,19 +6,19 @@ use pspd_model::plan::Plan;
 
 use super::counted;
 
-/// Prints a plan on stdout. `command` is the one that applies it, where that is another than the one that prints it.
-pub fn plan(plan: &Plan, json: bool, command: Option<&str>) -> anyhow::Result<()> {
+/// Prints a plan on stdout; `how` is what applies it.
+pub fn plan(plan: &Plan, how: &str, json: bool) -> anyhow::Result<()> {
     let mut out = crate::terminal::out();
     if json {
         serde_json::to_writer_pretty(&mut out, plan)?;
         writeln!(out)?;
     } else {
-        write!(out, "{}", render(plan, command))?;
+        write!(out, "{}", render(plan, how))?;
     }
     Ok(())
 }
 
-fn render(plan: &Plan, command: Option<&str>) -> String {
+fn render(plan: &Plan, how: &str) -> String {
     let mut text = String::new();
     for note in &plan.notes {
         text.push_str(&format!("note: {note}\n"));
@@ -41,10 +41,9 @@ fn render(plan: &Plan, command: Option<&str>) -> String {
             step.reason
         ));
     }
-    text.push_str(&counted(plan.steps.len(), "step"));
-    if let Some(command) = command {
-        text.push_str(&format!("; run `{command}` to apply"));
-    }
-    text.push('\n');
+    text.push_str(&format!(
+        "{}; {how} to apply\n",
+        counted(plan.steps.len(), "step")
+    ));
     text
 }

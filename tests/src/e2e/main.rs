@@ -10,6 +10,7 @@ mod commands;
 mod faults;
 mod gone;
 mod guest_states;
+mod injected;
 mod interruptions;
 mod ordinary_user;
 mod postgres;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         faults::SCENARIOS,
         gone::SCENARIOS,
         guest_states::SCENARIOS,
+        injected::SCENARIOS,
         interruptions::SCENARIOS,
         ordinary_user::SCENARIOS,
         postgres::SCENARIOS,

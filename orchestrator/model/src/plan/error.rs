@@ -1,7 +1,7 @@
 //! Why no plan can be made.
 
 use crate::observed::Power;
-use crate::spec::{Name, Size, VolumeId};
+use crate::spec::{Connection, Name, Size, VolumeId};
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
@@ -86,6 +86,19 @@ pub enum PlanError {
         "the system disk of `{domain}` is based on another image than the cached one. Run `pspd up` first, which replaces the disk"
     )]
     OtherBase { domain: Name },
+    #[error("`{domain}` is not running, and this fault needs that. Run `pspd up` to start it")]
+    NeedsRunning { domain: Name },
+    #[error(
+        "this fault needs a lab, and the domains of `{deployment}` run on `{connection}`. Set `connection: lab` in the topology"
+    )]
+    NeedsLab {
+        deployment: Name,
+        connection: Connection,
+    },
+    #[error("`{domain}` is on both sides; name two different domains")]
+    OneDomain { domain: Name },
+    #[error("no fault has the id `{id}`. Active: {active}")]
+    UnknownFault { id: Name, active: String },
 }
 
 fn to_run(saved: bool) -> &'static str {

@@ -25,6 +25,7 @@ pub enum StepId {
     RestoreDns,
     StopNetwork,
     UndefineNetwork,
+    SetCuts,
     Unpublish(SocketAddr),
     /// By the file's name.
     DeleteVolume(String),
@@ -67,6 +68,7 @@ pub enum DomainStep {
     Serving,
     Withdraw,
     Publish(SocketAddr),
+    SetLink,
     Tidy,
     Pause,
     Snapshot,
@@ -126,6 +128,7 @@ impl StepId {
             | StepId::RestoreDns
             | StepId::StopNetwork
             | StepId::UndefineNetwork
+            | StepId::SetCuts
             | StepId::Unpublish(_)
             | StepId::DeleteVolume(_)
             | StepId::Pack
@@ -162,6 +165,7 @@ impl DomainStep {
             | DomainStep::SetClock
             | DomainStep::FileSystems
             | DomainStep::Publish(_)
+            | DomainStep::SetLink
             | DomainStep::Tidy
             | DomainStep::Pause
             | DomainStep::Snapshot
@@ -203,6 +207,7 @@ impl fmt::Display for StepId {
             StepId::RestoreDns => f.write_str("network/dns"),
             StepId::StopNetwork => f.write_str("network/stop"),
             StepId::UndefineNetwork => f.write_str("network/undefine"),
+            StepId::SetCuts => f.write_str("network/cuts"),
             StepId::Unpublish(host) => write!(f, "unpublish/{host}"),
             StepId::DeleteVolume(file) => write!(f, "delete-volume/{file}"),
             StepId::Pack => f.write_str("archive/export"),
@@ -246,6 +251,7 @@ impl fmt::Display for DomainStep {
             DomainStep::Serving => f.write_str("serving"),
             DomainStep::Withdraw => f.write_str("withdraw"),
             DomainStep::Publish(host) => write!(f, "publish/{host}"),
+            DomainStep::SetLink => f.write_str("link"),
             DomainStep::Tidy => f.write_str("trim"),
             DomainStep::Pause => f.write_str("pause"),
             DomainStep::Snapshot => f.write_str("snapshot"),
@@ -281,6 +287,7 @@ mod tests {
             StepId::StartNetwork,
             StepId::StopNetwork,
             StepId::UndefineNetwork,
+            StepId::SetCuts,
             StepId::Unpublish(address),
             StepId::DeleteVolume("a.b.qcow2".into()),
             StepId::Pack,

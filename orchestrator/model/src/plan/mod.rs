@@ -8,6 +8,7 @@ mod domain;
 mod down;
 mod error;
 mod export;
+mod fault;
 mod guest;
 mod id;
 mod import;
@@ -31,7 +32,9 @@ mod tests;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use crate::fault::Effect;
 use crate::intent::Intent;
 use crate::observed::Observed;
 use crate::spec::{Name, Size, Spec};
@@ -41,7 +44,7 @@ pub use export::ExportOptions;
 pub use id::{DomainStep, Phase, StepId};
 pub use order::Order;
 pub use power::{PowerGoal, Restart};
-pub use step::{Action, Existing, Plan, SavedState, Step, StopMode, Undo};
+pub use step::{Action, Existing, Link, Plan, SavedState, Step, StopMode, Undo};
 pub use waits::waits;
 
 /// What happens to the data volumes of a deployment that is taken down.
@@ -112,4 +115,25 @@ pub fn export(
 /// Plans what places an archive's deployment on this host; `up` then starts it.
 pub fn import(archive: PathBuf, folder: PathBuf) -> Plan {
     import::plan(archive, folder)
+}
+
+/// Plans a further fault, until it is healed or for a time; also returns its id.
+pub fn inject(
+    spec: &Spec,
+    intent: &Intent,
+    observed: &Observed,
+    effect: Effect,
+    lasts: Option<Duration>,
+) -> Result<(Name, Plan), PlanError> {
+    fault::inject(spec, intent, observed, effect, lasts)
+}
+
+/// Plans the end of these faults, and of those whose time is over. The others stay.
+pub fn heal(
+    spec: &Spec,
+    intent: &Intent,
+    observed: &Observed,
+    ids: &BTreeSet<Name>,
+) -> Result<Plan, PlanError> {
+    fault::heal(spec, intent, observed, ids)
 }

@@ -1,5 +1,6 @@
 //! A plan as plain data.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use serde::Serialize;
 
 use super::{DomainStep, StepId};
 use crate::definition::{Affect, DomainDefinition, NetworkDefinition};
+use crate::fault::Cut;
 use crate::intent::Intent;
 use crate::observed::CertificateOwner;
 use crate::spec::{Digest, Firmware, HealthCheck, Name, Range, Size, VolumeSpec};
@@ -217,6 +219,15 @@ pub enum Action {
     Unpublish {
         host: SocketAddr,
     },
+    /// Replaces what the lab's bridge does not forward.
+    SetCuts {
+        cuts: BTreeSet<Cut>,
+    },
+    /// Takes the carrier from a running domain's network card, or gives it back.
+    SetLink {
+        domain: Name,
+        link: Link,
+    },
     StopLab,
     /// Stops the relay of a URI's published ports; a lab's supervisor publishes its own.
     StopRelay,
@@ -252,6 +263,14 @@ pub enum Action {
     MergeSnapshot {
         domain: Name,
     },
+}
+
+/// Whether a network card has a carrier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Link {
+    Up,
+    Down,
 }
 
 /// What happens to an existing file of the archive's name.
@@ -368,6 +387,8 @@ impl Action {
             Action::Withdraw { domain } => of(domain, DomainStep::Withdraw),
             Action::Publish { domain, host, .. } => of(domain, DomainStep::Publish(*host)),
             Action::Unpublish { host } => StepId::Unpublish(*host),
+            Action::SetCuts { .. } => StepId::SetCuts,
+            Action::SetLink { domain, .. } => of(domain, DomainStep::SetLink),
             Action::StopLab => StepId::StopLab,
             Action::StopRelay => StepId::StopRelay,
             Action::RemoveLab => StepId::RemoveLab,
@@ -443,6 +464,14 @@ impl Action {
             Action::Withdraw { .. } => "stop and remove its service".into(),
             Action::Publish { host, guest, .. } => format!("publish {guest} on {host}"),
             Action::Unpublish { host } => format!("stop publishing on {host}"),
+            Action::SetCuts { cuts } if cuts.is_empty() => "let all guests reach each other".into(),
+            Action::SetCuts { cuts } => {
+                format!("cut guests off from each other, {} rules", cuts.len())
+            }
+            Action::SetLink { link, .. } => match link {
+                Link::Up => "connect its network link".into(),
+                Link::Down => "disconnect its network link".into(),
+            },
             Action::StopLab => "stop the lab".into(),
             Action::StopRelay => "stop the relay of published ports".into(),
             Action::RemoveLab => "remove the lab's files".into(),

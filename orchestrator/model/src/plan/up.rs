@@ -6,7 +6,7 @@ use super::builder::PlanBuilder;
 use super::domain::DomainPlanner;
 use super::order::Order;
 use super::remove::SystemDisk;
-use super::{Action, Plan, PlanError, StepId, left, memory, network, ports, remove, rename};
+use super::{Action, Plan, PlanError, StepId, fault, left, memory, network, ports, remove, rename};
 use crate::intent::{Intent, PowerIntent};
 use crate::observed::{LabState, Observed, Pause, Power};
 use crate::spec::{Name, Spec};
@@ -15,14 +15,19 @@ const ORPHAN: &str = "no longer in the topology";
 
 /// The plan of `pspd up`: it starts what the user stopped.
 pub(super) fn plan(spec: &Spec, intent: &Intent, observed: &Observed) -> Result<Plan, PlanError> {
-    let next = intent.for_up(spec);
+    let next = intent.at(observed.clock).for_up(spec);
     let mut plan = PlanBuilder::default();
     if next != *intent {
         let action = Action::RecordIntent {
             intent: next.clone(),
             before: intent.clone(),
         };
-        plan.add(action, "`up` starts what was stopped");
+        let reason = if intent.power.is_empty() {
+            "the time of faults is over, or their domains are gone"
+        } else {
+            "`up` starts what was stopped"
+        };
+        plan.add(action, reason);
     }
     for (name, power) in &intent.power {
         if spec.domains.contains_key(name) {
@@ -43,7 +48,8 @@ fn started_again(name: &Name, power: PowerIntent) -> String {
 
 /// The plan of what differs from the spec and the intent.
 pub(super) fn drift(spec: &Spec, intent: &Intent, observed: &Observed) -> Result<Plan, PlanError> {
-    converge(spec, intent, observed, PlanBuilder::default())
+    let intent = intent.at(observed.clock);
+    converge(spec, &intent, observed, PlanBuilder::default())
 }
 
 fn converge(
@@ -68,6 +74,7 @@ fn converge(
     }
     roms(spec, observed, &mut plan);
     let network = network::change(spec, observed);
+    fault::lift(spec, intent, observed, &mut plan);
     let order = Order::of(spec);
     let disturbed = disturbed(intent, &order);
     let planner = |name: &Name| DomainPlanner {
@@ -94,6 +101,7 @@ fn converge(
     rename::plan(spec, observed, &mut plan)?;
     left::note(spec, observed, &mut plan);
     domains(&names, planner, &mut plan)?;
+    fault::apply(spec, intent, observed, &mut plan);
     Ok(plan.finish())
 }
 

@@ -1,6 +1,6 @@
 //! The status as text: a table of domains, followed by what needs more words.
 
-use super::{NetworkState, Status};
+use super::{FaultStatus, NetworkState, Status};
 use crate::cli::boot::ReportedStatus;
 use crate::report;
 
@@ -22,6 +22,9 @@ pub(super) fn render(status: &Status, width: Option<usize>) -> String {
     let mut details = String::new();
     if status.network.state == NetworkState::Active && !status.network.dns {
         details.push_str("network: its DNS server does not answer. Run `pspd up` to restart it\n");
+    }
+    for fault in &status.faults {
+        details.push_str(&of_fault(fault));
     }
     for domain in &status.domains {
         let service = domain.service.as_ref().map_or("-".to_owned(), |service| {
@@ -85,6 +88,26 @@ pub(super) fn render(status: &Status, width: Option<usize>) -> String {
     )
 }
 
+fn of_fault(fault: &FaultStatus) -> String {
+    let end = match fault.left {
+        None => String::new(),
+        Some(0) => "; its time is over, and `pspd heal` ends it".to_owned(),
+        Some(left) => format!("; it ends in {}", shown(left)),
+    };
+    let age = shown(fault.age);
+    let FaultStatus { id, fault, .. } = fault;
+    format!("fault {id}: {fault}, active for {age}{end}\n")
+}
+
+fn shown(seconds: u64) -> String {
+    match seconds {
+        ..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86400),
+    }
+}
+
 fn verdict(status: &Status) -> &'static str {
     if status.healthy {
         "healthy"
@@ -108,6 +131,7 @@ mod tests {
          domain  state    address     firmware  reported       memory   vcpus  service               published
          store   running  10.77.0.10  seabios   coreboot 4.15  512 MiB  1      unreachable on 50051  127.0.0.1:8080
         network: its DNS server does not answer. Run `pspd up` to restart it
+        fault link-1: link store --down, active for 90 s; it ends in 8 min
         store: it gets its 2 vCPUs at its next start: it runs with 1
         store: connection refused
         store: 127.0.0.1:8081 is not published

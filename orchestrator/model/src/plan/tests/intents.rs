@@ -1,26 +1,14 @@
 //! What the user asked for beside the topology.
 
 use super::*;
-use crate::intent::{Fault, FaultKind, PowerIntent};
+use crate::fault::{Effect, Fault};
+use crate::intent::PowerIntent;
 
-const KINDS: [FaultKind; 8] = [
-    FaultKind::Pause,
-    FaultKind::Kill,
-    FaultKind::Service,
-    FaultKind::Network,
-    FaultKind::Disk,
-    FaultKind::Clock,
-    FaultKind::Memory,
-    FaultKind::Cpu,
-];
-
-fn fault(kind: FaultKind, domain: &str) -> Intent {
-    let fault = Fault {
-        kind,
-        domains: BTreeSet::from([name(domain)]),
-    };
+fn active(effect: Effect) -> Intent {
     let mut intent = Intent::default();
-    intent.faults.insert(name("f1"), fault);
+    intent
+        .faults
+        .insert(name("f1"), Fault::new(effect, 0, None));
     intent
 }
 
@@ -67,31 +55,43 @@ fn up_starts_what_the_user_stopped_and_says_so() {
 #[test]
 fn up_leaves_active_faults_alone() {
     let spec = two();
-    for kind in KINDS {
+    let domain = || name("d0");
+    let effects = [
+        Effect::Isolate { domain: domain() },
+        Effect::Link { domain: domain() },
+        Effect::Pause { domain: domain() },
+        Effect::Kill { domain: domain() },
+        Effect::Memory {
+            domain: domain(),
+            to: Size::mib(200),
+        },
+    ];
+    for effect in effects {
         let mut world = applied(&spec);
-        world.intent = fault(kind, "d0");
+        world.intent = active(effect.clone());
         for domain in world.observed.domains.values_mut() {
             domain.service.as_mut().unwrap().serving = false;
         }
-        match kind {
-            FaultKind::Pause => {
-                world.domain(&name("d0")).power = Power::Paused(crate::observed::Pause::User);
+        match &effect {
+            Effect::Pause { domain } => {
+                world.domain(domain).power = Power::Paused(crate::observed::Pause::User);
             }
-            FaultKind::Kill => world.domain(&name("d0")).power = Power::Off,
-            FaultKind::Memory => {
-                let defined = world.domain(&name("d0")).defined.as_mut().unwrap();
-                defined.memory.current = Size::mib(200);
+            Effect::Kill { domain } => world.domain(domain).power = Power::Off,
+            Effect::Memory { domain, to } => {
+                let defined = world.domain(domain).defined.as_mut().unwrap();
+                defined.memory.current = *to;
             }
-            _ => {}
+            Effect::Link { domain } => world.domain(domain).link_down = true,
+            other => world.observed.cuts = other.cuts(&spec),
         }
-        assert_eq!(up(&spec, &world), Ok(Plan::default()), "{kind:?}");
+        assert_eq!(up(&spec, &world), Ok(Plan::default()), "{effect:?}");
     }
 }
 
 #[test]
 fn down_clears_all_intent() {
     let (spec, mut world) = stopped();
-    world.intent.faults = fault(FaultKind::Network, "d1").faults;
+    world.intent.faults = active(Effect::Link { domain: name("d1") }).faults;
     let plan = down(&spec, &world, Volumes::Keep);
     world.apply(&plan, usize::MAX, &spec);
     assert!(world.intent.is_empty());
@@ -101,7 +101,7 @@ fn down_clears_all_intent() {
 fn a_fault_ends_with_the_domain_that_it_acts_on() {
     let both = two();
     let mut world = applied(&both);
-    world.intent = fault(FaultKind::Network, "d1");
+    world.intent = active(Effect::Link { domain: name("d1") });
     let one = spec(vec![domain(0, &[], true)]);
     let plan = up(&one, &world).unwrap();
     world.apply(&plan, usize::MAX, &one);

@@ -5,6 +5,7 @@ mod commands;
 mod disks;
 mod down;
 mod export;
+mod faults;
 mod golden;
 mod intents;
 mod left_over;

@@ -88,7 +88,15 @@ impl World {
             | Action::GrowVolume { .. }
             | Action::RenameVolume { .. }
             | Action::DeleteVolume { .. } => self.take_of_files(action),
-            Action::StartLab
+            Action::SetLink { domain, link } => {
+                assert!(
+                    self.domain(domain).power.has_process(),
+                    "{domain} has a link"
+                );
+                self.domain(domain).link_down = *link == Link::Down;
+            }
+            Action::SetCuts { .. }
+            | Action::StartLab
             | Action::StopLab
             | Action::RemoveLab
             | Action::StopRelay
@@ -187,6 +195,7 @@ impl World {
             Action::Stop { domain, .. } => {
                 self.held.remove(domain);
                 self.domain(domain).power = Power::Off;
+                self.domain(domain).link_down = false;
                 self.domain(domain).attached.clear();
                 if let Some(service) = &mut self.domain(domain).service {
                     service.serving = false;
@@ -356,6 +365,11 @@ impl World {
             Action::StopLab => {
                 self.observed.lab = LabState::Stopped;
                 self.observed.published.clear();
+                self.observed.cuts.clear();
+            }
+            Action::SetCuts { cuts } => {
+                assert_eq!(self.observed.lab, LabState::Running);
+                self.observed.cuts = cuts.clone();
             }
             Action::RemoveLab => self.observed.lab = LabState::Absent,
             Action::Publish {

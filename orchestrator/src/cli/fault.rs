@@ -1,0 +1,268 @@
+//! `pspd fault`: injects a fault into a running deployment.
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use pspd_model::fault::{Direction, Effect};
+use pspd_model::spec::{Name, Spec};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::context::{Context, block_on, cancelled_by_signals, domain};
+use super::exit::Exit;
+use super::heal;
+use super::run::{Change, WITHOUT, change};
+use crate::observe::{Extent, Host, observe};
+use crate::report;
+
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  pspd fault partition database-server / ai-server,web-server
+  pspd fault isolate database-server --for 30s
+  pspd fault link web-server --down
+  pspd fault kill database-server
+  pspd heal                    end all faults
+
+Faults are shown by `pspd status`, and stay until `pspd heal` or `pspd down`.")]
+pub(super) struct Args {
+    #[command(subcommand)]
+    kind: Kind,
+}
+
+#[derive(clap::Subcommand)]
+enum Kind {
+    /// Drop all frames between two groups of domains; pspd still reaches them
+    #[command(after_help = "Example:\n  pspd fault partition a,b / c")]
+    Partition {
+        /// Two groups with `/` between them, such as `a,b / c`
+        #[arg(required = true, value_name = "A,B / C")]
+        groups: Vec<String>,
+        /// Only drop what the first group sends to the second
+        #[arg(long)]
+        one_way: bool,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Drop all frames between a domain and all others; pspd still reaches it
+    Isolate {
+        name: String,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Unplug a domain's network cable; pspd does not reach it either
+    Link {
+        name: String,
+        #[arg(long, required = true)]
+        down: bool,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Stop a domain's virtual CPUs
+    Pause {
+        name: String,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Cut a domain's power; `heal` starts it again
+    Kill {
+        name: String,
+        #[command(flatten)]
+        options: Options,
+    },
+}
+
+#[derive(clap::Args)]
+struct Options {
+    /// Wait for this time, such as `30s` or `5m`, then end the fault; Ctrl-C ends it earlier. If pspd is killed meanwhile,
+    /// the fault stays, and the next `pspd heal` or `pspd up` after its time ends it
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    lasts: Option<Duration>,
+    /// Show the plan and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Print one JSON event per line on stdout; with `--dry-run`, the plan as JSON
+    #[arg(long)]
+    json: bool,
+    /// Fail with exit code 5 instead of waiting while another pspd process works on this deployment
+    #[arg(long)]
+    no_wait: bool,
+}
+
+pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
+    let spec = context.existing_spec()?;
+    let (effect, options) = args.kind.effect(&spec)?;
+    if options.dry_run {
+        return show(context, &spec, effect, &options);
+    }
+    block_on(inject(context, spec, effect, options))
+}
+
+fn show(context: &Context, spec: &Spec, effect: Effect, options: &Options) -> anyhow::Result<Exit> {
+    let (_, plan) = block_on(async {
+        let host = Host::attach(&context.paths, spec).await?;
+        let observed = observe(&host, spec, Extent::Existing).await?;
+        let intent = host.home.intent()?;
+        let planned = pspd_model::plan::inject(spec, &intent, &observed, effect, options.lasts);
+        Ok(planned?)
+    })?;
+    report::plan(&plan, WITHOUT, options.json)?;
+    Ok(Exit::Done)
+}
+
+async fn inject(
+    context: &Context,
+    spec: Spec,
+    effect: Effect,
+    options: Options,
+) -> anyhow::Result<Exit> {
+    let cancel = cancelled_by_signals()?;
+    let change_to = Change {
+        command: "fault",
+        json: options.json,
+        no_wait: options.no_wait,
+        jobs: crate::execute::JOBS,
+        extent: Extent::Existing,
+        forget: false,
+    };
+    let mut injected = None;
+    let exit = change(context, spec.clone(), change_to, cancel.clone(), |now| {
+        let (spec, intent, observed) = (now.spec, now.intent, now.observed);
+        let planned = pspd_model::plan::inject(spec, intent, observed, effect, options.lasts);
+        let (id, plan) = planned?;
+        injected = Some(id);
+        Ok(plan)
+    })
+    .await?;
+    let Some(id) = injected else { return Ok(exit) };
+    if exit == Exit::Done {
+        announce(&id, &options)?;
+        let Some(lasts) = options.lasts else {
+            return Ok(exit);
+        };
+        tokio::select! {
+            () = cancel.cancelled() => {}
+            () = tokio::time::sleep(lasts) => {}
+        }
+    }
+    // Its time is over, or it could not be applied. The first Ctrl-C asked for this.
+    let healing = heal::Healing {
+        ids: vec![id.to_string()],
+        json: options.json,
+        no_wait: false,
+    };
+    let healed = heal::heal(context, spec, healing, CancellationToken::new()).await?;
+    Ok(match (exit, healed) {
+        (Exit::Done, Exit::Done) if cancel.is_cancelled() => Exit::Interrupted,
+        (Exit::Done, healed) => healed,
+        (exit, _) => exit,
+    })
+}
+
+fn announce(id: &Name, options: &Options) -> anyhow::Result<()> {
+    if options.json {
+        let event = json!({"event": "injected", "fault": id});
+        writeln!(crate::terminal::out(), "{event}")?;
+    } else if let Some(lasts) = options.lasts {
+        report::say(format!(
+            "fault `{id}` is active for {} s; Ctrl-C ends it\n",
+            lasts.as_secs()
+        ));
+    } else {
+        report::say(format!(
+            "fault `{id}` is active; `pspd heal {id}` ends it\n"
+        ));
+    }
+    Ok(())
+}
+
+impl Kind {
+    fn effect(self, spec: &Spec) -> anyhow::Result<(Effect, Options)> {
+        let named = |name: &str| domain(spec, name);
+        Ok(match self {
+            Kind::Partition {
+                groups,
+                one_way,
+                options,
+            } => {
+                let (from, to) = two_groups(spec, &groups.join(" "))?;
+                let direction = if one_way {
+                    Direction::OneWay
+                } else {
+                    Direction::Both
+                };
+                let effect = Effect::Partition {
+                    from,
+                    to,
+                    direction,
+                };
+                (effect, options)
+            }
+            Kind::Isolate { name, options } => {
+                let domain = named(&name)?;
+                (Effect::Isolate { domain }, options)
+            }
+            Kind::Link { name, options, .. } => {
+                let domain = named(&name)?;
+                (Effect::Link { domain }, options)
+            }
+            Kind::Pause { name, options } => {
+                let domain = named(&name)?;
+                (Effect::Pause { domain }, options)
+            }
+            Kind::Kill { name, options } => {
+                let domain = named(&name)?;
+                (Effect::Kill { domain }, options)
+            }
+        })
+    }
+}
+
+/// Reads `a,b / c`.
+fn two_groups(spec: &Spec, text: &str) -> anyhow::Result<(BTreeSet<Name>, BTreeSet<Name>)> {
+    let sides: Vec<&str> = text.split('/').collect();
+    let [from, to] = sides[..] else {
+        bail!("`{text}` is not two groups with one `/` between them; write them like `a,b / c`");
+    };
+    let group = |side: &str| -> anyhow::Result<BTreeSet<Name>> {
+        let names = side.split([',', ' ']).filter(|name| !name.is_empty());
+        let names: BTreeSet<Name> = names
+            .map(|name| domain(spec, name))
+            .collect::<Result<_, _>>()?;
+        ensure!(
+            !names.is_empty(),
+            "a group in `{text}` has no domain; write them like `a,b / c`"
+        );
+        Ok(names)
+    };
+    Ok((group(from)?, group(to)?))
+}
+
+/// Whole seconds, at least one.
+fn duration(text: &str) -> anyhow::Result<Duration> {
+    let hint = || format!("`{text}` is not a valid duration; write it like `30s` or `5m`");
+    let duration: jiff::SignedDuration = text.parse().with_context(hint)?;
+    let duration = Duration::try_from(duration).with_context(hint)?;
+    ensure!(
+        duration.as_secs() > 0 && duration.subsec_nanos() == 0,
+        "`{text}` is not a number of whole seconds"
+    );
+    Ok(duration)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_of_whole_seconds() {
+        for (text, seconds) in [("30s", 30), ("5m", 300), ("1h 1s", 3601)] {
+            assert_eq!(duration(text).unwrap().as_secs(), seconds, "{text}");
+        }
+        for text in ["", "30", "0s", "-5s", "500ms", "1.5s", "soon"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+}
