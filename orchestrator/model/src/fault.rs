@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::shape::Shape;
 use crate::spec::{Mac, Name, Size, Spec};
 
 /// A fault that the user injected.
@@ -50,12 +51,33 @@ pub enum Effect {
     Isolate { domain: Name },
     /// The domain's network card has no carrier.
     Link { domain: Name },
+    /// Packets between two domains are slowed, lost or reordered.
+    Delay {
+        from: Name,
+        to: Name,
+        direction: Direction,
+        shape: Shape,
+    },
     /// The virtual CPUs are stopped.
     Pause { domain: Name },
     /// The power was cut.
     Kill { domain: Name },
+    /// The guest's kernel panicked.
+    Crash { domain: Name },
+    /// The domain's service was ended.
+    Service { domain: Name, how: Ended },
     /// The guest has less memory than the topology says.
     Memory { domain: Name, to: Size },
+}
+
+/// How a service ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ended {
+    /// By SIGKILL; the guest's systemd starts it again.
+    Killed,
+    /// By systemd; it stays so until it is healed.
+    Stopped,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,8 +102,11 @@ impl Effect {
             Effect::Partition { .. } => "partition",
             Effect::Isolate { .. } => "isolate",
             Effect::Link { .. } => "link",
+            Effect::Delay { .. } => "delay",
             Effect::Pause { .. } => "pause",
             Effect::Kill { .. } => "kill",
+            Effect::Crash { .. } => "crash",
+            Effect::Service { .. } => "service",
             Effect::Memory { .. } => "memory",
         }
     }
@@ -90,12 +115,26 @@ impl Effect {
     pub fn domains(&self) -> BTreeSet<&Name> {
         match self {
             Effect::Partition { from, to, .. } => from.union(to).collect(),
+            Effect::Delay { from, to, .. } => BTreeSet::from([from, to]),
             Effect::Isolate { domain }
             | Effect::Link { domain }
             | Effect::Pause { domain }
             | Effect::Kill { domain }
+            | Effect::Crash { domain }
+            | Effect::Service { domain, .. }
             | Effect::Memory { domain, .. } => BTreeSet::from([domain]),
         }
+    }
+
+    /// Whether nothing of it is left to be healed.
+    pub fn is_momentary(&self) -> bool {
+        matches!(
+            self,
+            Effect::Service {
+                how: Ended::Killed,
+                ..
+            }
+        )
     }
 
     /// What is left of it on the domains of a spec; `None` if that is nothing.
@@ -112,6 +151,22 @@ impl Effect {
                 whole.then_some(self)
             }
         }
+    }
+
+    /// What happens to packets from one domain to another; `None` if nothing does.
+    pub fn shape(&self, sender: &Name, receiver: &Name) -> Option<Shape> {
+        let Effect::Delay {
+            from,
+            to,
+            direction,
+            shape,
+        } = self
+        else {
+            return None;
+        };
+        let forth = (from, to) == (sender, receiver);
+        let back = (from, to) == (receiver, sender) && *direction == Direction::Both;
+        (forth || back).then_some(*shape)
     }
 
     /// What the lab's bridge must not forward, on the domains of a spec.
@@ -156,17 +211,35 @@ impl fmt::Display for Effect {
                 direction,
             } => {
                 write!(f, "{} / {}", list(from), list(to))?;
-                match direction {
-                    Direction::Both => Ok(()),
-                    Direction::OneWay => f.write_str(" --one-way"),
-                }
+                one_way(*direction, f)
             }
             Effect::Link { domain } => write!(f, "{domain} --down"),
-            Effect::Isolate { domain } | Effect::Pause { domain } | Effect::Kill { domain } => {
-                write!(f, "{domain}")
+            Effect::Delay {
+                from,
+                to,
+                direction,
+                shape,
+            } => {
+                write!(f, "{from} {to} {shape}")?;
+                one_way(*direction, f)
             }
+            Effect::Isolate { domain }
+            | Effect::Pause { domain }
+            | Effect::Kill { domain }
+            | Effect::Crash { domain } => write!(f, "{domain}"),
+            Effect::Service { domain, how } => match how {
+                Ended::Killed => write!(f, "{domain} --kill"),
+                Ended::Stopped => write!(f, "{domain} --stop"),
+            },
             Effect::Memory { domain, to } => write!(f, "{domain} --to {to}"),
         }
+    }
+}
+
+fn one_way(direction: Direction, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match direction {
+        Direction::Both => Ok(()),
+        Direction::OneWay => f.write_str(" --one-way"),
     }
 }
 

@@ -118,7 +118,10 @@ impl Intent {
     pub fn holds_power(&self, name: &Name) -> bool {
         self.power.contains_key(name)
             || self.has_fault(name, |effect| {
-                matches!(effect, Effect::Pause { .. } | Effect::Kill { .. })
+                matches!(
+                    effect,
+                    Effect::Pause { .. } | Effect::Kill { .. } | Effect::Crash { .. }
+                )
             })
     }
 

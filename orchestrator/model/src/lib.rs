@@ -13,5 +13,6 @@ pub mod intent;
 pub mod observed;
 pub mod plan;
 pub mod printable;
+pub mod shape;
 pub mod spec;
 pub mod topology;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::definition::Ownership;
 use crate::fault::Cut;
+use crate::shape::Route;
 use crate::spec::{Digest, Mac, Name, Range, Size, VolumeId};
 
 /// Everything that planning looks at beside the spec and the intent.
@@ -152,6 +153,8 @@ pub struct ObservedDomain {
     pub unmerged: bool,
     /// Whether its running network card has no carrier.
     pub link_down: bool,
+    /// How pspd made the guest shape what it sends; `None` if it does not.
+    pub shaping: Option<Shaping>,
     /// Whether an interrupted `up` has not seen to its file systems.
     pub file_systems_due: bool,
     /// The ROM that pspd builds for it, where its firmware is one.
@@ -354,6 +357,14 @@ pub enum Base {
 pub struct CacheState {
     pub digest: Digest,
     pub cached: bool,
+}
+
+/// How a guest shapes what it sends, as pspd recorded it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shaping {
+    pub routes: Vec<Route>,
+    /// Not so where an interrupted run may have left another state.
+    pub complete: bool,
 }
 
 /// A release that was activated and became healthy.

@@ -1,12 +1,14 @@
 //! `pspd fault`: injects a fault into a running deployment.
 
+mod delay;
+
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use pspd_model::fault::{Direction, Effect};
-use pspd_model::spec::{Name, Spec};
+use pspd_model::fault::{Direction, Effect, Ended};
+use pspd_model::spec::{Name, Size, Spec};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -60,6 +62,11 @@ enum Kind {
         #[command(flatten)]
         options: Options,
     },
+    /// Slow, lose, reorder or duplicate what two domains send to each other; pspd is not affected
+    #[command(
+        after_help = "Example:\n  pspd fault delay a b --latency 100ms --jitter 20ms --loss 2%"
+    )]
+    Delay(delay::Args),
     /// Stop a domain's virtual CPUs
     Pause {
         name: String,
@@ -69,6 +76,34 @@ enum Kind {
     /// Cut a domain's power; `heal` starts it again
     Kill {
         name: String,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Make a guest's kernel panic; `heal` starts the domain again
+    Crash {
+        name: String,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// End a domain's service
+    #[command(group = clap::ArgGroup::new("how").required(true))]
+    Service {
+        name: String,
+        /// Send SIGKILL to it; the guest's systemd starts it again, so that there is nothing to heal
+        #[arg(long, group = "how", conflicts_with = "lasts")]
+        kill: bool,
+        /// Stop it until `heal`, which starts it
+        #[arg(long, group = "how")]
+        stop: bool,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Take memory from a running guest
+    Memory {
+        name: String,
+        /// How much it keeps, such as `200MiB`
+        #[arg(long, value_name = "SIZE")]
+        to: Size,
         #[command(flatten)]
         options: Options,
     },
@@ -127,6 +162,7 @@ async fn inject(
         extent: Extent::Existing,
         forget: false,
     };
+    let momentary = effect.is_momentary();
     let mut injected = None;
     let exit = change(context, spec.clone(), change_to, cancel.clone(), |now| {
         let (spec, intent, observed) = (now.spec, now.intent, now.observed);
@@ -136,7 +172,9 @@ async fn inject(
         Ok(plan)
     })
     .await?;
-    let Some(id) = injected else { return Ok(exit) };
+    let Some(id) = injected.filter(|_| !momentary) else {
+        return Ok(exit);
+    };
     if exit == Exit::Done {
         announce(&id, &options)?;
         let Some(lasts) = options.lasts else {
@@ -208,6 +246,7 @@ impl Kind {
                 let domain = named(&name)?;
                 (Effect::Link { domain }, options)
             }
+            Kind::Delay(args) => args.effect(spec)?,
             Kind::Pause { name, options } => {
                 let domain = named(&name)?;
                 (Effect::Pause { domain }, options)
@@ -215,6 +254,24 @@ impl Kind {
             Kind::Kill { name, options } => {
                 let domain = named(&name)?;
                 (Effect::Kill { domain }, options)
+            }
+            Kind::Crash { name, options } => {
+                let domain = named(&name)?;
+                (Effect::Crash { domain }, options)
+            }
+            Kind::Service {
+                name,
+                stop,
+                options,
+                ..
+            } => {
+                let domain = named(&name)?;
+                let how = if stop { Ended::Stopped } else { Ended::Killed };
+                (Effect::Service { domain, how }, options)
+            }
+            Kind::Memory { name, to, options } => {
+                let domain = named(&name)?;
+                (Effect::Memory { domain, to }, options)
             }
         })
     }

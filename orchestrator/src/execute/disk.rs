@@ -18,6 +18,7 @@ pub(super) fn ensure_image(world: &World, name: &str, scope: &Scope) -> anyhow::
 pub(super) fn create(world: &World, domain: &Name, image: &str, size: Size) -> anyhow::Result<()> {
     // Nothing is deployed on a new disk. The record goes first: after a crash in between, none may claim otherwise.
     world.home.forget_deployed(domain)?;
+    world.home.forget_shaping(domain)?;
     let image = world.image(image, &Scope::ignored())?;
     whole(&world.home.disk(domain), |path| {
         disk::create_overlay(&image.disk, path, size)
@@ -34,6 +35,7 @@ fn whole(path: &Path, make: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow:
 
 pub(super) fn delete(world: &World, domain: &Name) -> anyhow::Result<()> {
     world.home.forget_deployed(domain)?;
+    world.home.forget_shaping(domain)?;
     remove_if_there(&world.home.seed(domain))?;
     remove_if_there(&world.home.console_log(domain))?;
     remove_if_there(&world.home.firmware_log(domain))?;

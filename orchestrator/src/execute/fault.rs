@@ -1,15 +1,26 @@
-//! Faults: what the lab's bridge does not forward, and network links.
+//! Faults: what the lab's bridge does not forward, network links, and what is done in guests.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
 
 use pspd_model::definition::Interface;
 use pspd_model::fault::Cut;
-use pspd_model::plan::Link;
+use pspd_model::observed::{Power, Shaping};
+use pspd_model::plan::{Link, ServiceOrder};
+use pspd_model::shape::Route;
 use pspd_model::spec::Name;
 
 use super::World;
 use super::domain::expect;
+use crate::cancelled::Cancelled;
 use crate::cuts;
+
+/// From the order to panic to libvirt's report of it, natively.
+const PANIC: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(100);
 
 pub(super) fn set_cuts(world: &World, cuts: &BTreeSet<Cut>) -> anyhow::Result<()> {
     cuts::write(&world.lab()?, cuts)
@@ -21,4 +32,48 @@ pub(super) fn set_link(world: &World, name: &Name, link: Link) -> anyhow::Result
         mac: world.spec.domains[name].mac,
     };
     Ok(expect(world, name)?.set_link(&interface, link)?)
+}
+
+/// Recorded before and after: what a killed run left is replaced.
+pub(super) fn shape(
+    world: &World,
+    name: &Name,
+    address: Ipv4Addr,
+    routes: &[Route],
+) -> anyhow::Result<()> {
+    let shaping = |complete| Shaping {
+        routes: routes.to_vec(),
+        complete,
+    };
+    world.home.record_shaping(name, &shaping(false))?;
+    world.guest(name)?.shape(address, routes)?;
+    if routes.is_empty() {
+        world.home.forget_shaping(name)
+    } else {
+        world.home.record_shaping(name, &shaping(true))
+    }
+}
+
+/// Returns when libvirt reports the panic.
+pub(super) fn panic(world: &World, name: &Name) -> anyhow::Result<()> {
+    let domain = expect(world, name)?;
+    world.guest(name)?.panic()?;
+    let (began, limit) = (Instant::now(), world.patience(PANIC));
+    while domain.power()? == Power::Running {
+        ensure!(
+            began.elapsed() < limit,
+            "`{name}` did not panic within {} s, or libvirt was not told: its definition needs a `panic` device that the \
+             guest's kernel has a driver for",
+            limit.as_secs()
+        );
+        if world.cancel.is_cancelled() {
+            return Err(Cancelled::during("waiting for the kernel's panic").into());
+        }
+        std::thread::sleep(LOOK);
+    }
+    Ok(())
+}
+
+pub(super) fn set_service(world: &World, name: &Name, order: ServiceOrder) -> anyhow::Result<()> {
+    world.guest(name)?.order(name, order)
 }

@@ -324,6 +324,13 @@ fn perform(world: &World, step: &Step) -> anyhow::Result<()> {
         Action::StartLab => lab::start(world, &scope),
         Action::SetCuts { cuts } => fault::set_cuts(world, cuts),
         Action::SetLink { domain, link } => fault::set_link(world, domain, *link),
+        Action::Shape {
+            domain,
+            address,
+            routes,
+        } => fault::shape(world, domain, *address, routes),
+        Action::Panic { domain } => fault::panic(world, domain),
+        Action::SetService { domain, order } => fault::set_service(world, domain, *order),
         Action::StopLab => lab::stop(world),
         Action::StopRelay => lab::stop_relay(world),
         Action::RemoveLab => lab::remove(world),

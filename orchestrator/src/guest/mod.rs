@@ -15,6 +15,7 @@ mod connect;
 mod deploy;
 mod encode;
 mod executable;
+mod fault;
 mod file_systems;
 mod firmware;
 mod lines;
@@ -24,6 +25,7 @@ mod release;
 mod running;
 mod script;
 mod session;
+mod shaping;
 mod tidy;
 mod unit;
 

@@ -201,6 +201,9 @@ fn existing(host: &Host, spec: &Spec) -> anyhow::Result<Observed> {
     for name in host.home.domains_with_memory()? {
         observed.domains.entry(name).or_default();
     }
+    for (name, domain) in &mut observed.domains {
+        domain.shaping = host.home.shaping_record(name)?;
+    }
     observed.relay = host.relay.is_some() && observed.lab == LabState::Unused;
     if let Some(relay) = &host.relay {
         observed.published = relay.published()?.into_iter().collect();

@@ -18,6 +18,7 @@
 //!   deployed/DOMAIN.file-systems  exists while its file systems are to be grown and mounted
 //!   attached/DOMAIN.json        the files that the disks were at the last start
 //!   memory/DOMAIN.mem, .json    the memory of saved domains, and what it is of
+//!   shaping/DOMAIN.json         how its guest was made to delay what it sends
 //!   boots/DOMAIN.json           the last boot: the time of each stage, and the reported firmware
 //!   flattened/                  DOMAIN.qcow2, self-contained system disks while an export packs them
 //!   lab/                        see lab
@@ -34,6 +35,7 @@ mod lock;
 mod logbook;
 mod memory;
 mod origin;
+mod shaping;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;

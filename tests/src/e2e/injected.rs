@@ -16,6 +16,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[Scenario::new(
 
 /// A bridge takes a moment to forward again after a link came up.
 const SOON: Duration = Duration::from_secs(60);
+const BOOT: Duration = Duration::from_secs(300);
 
 fn injected() -> anyhow::Result<()> {
     let deployment = Deployment::of(|deployment| {
@@ -34,10 +35,14 @@ fn injected() -> anyhow::Result<()> {
     mended(&deployment).context("what a killed run left")?;
     say("a link");
     link(&deployment).context("a link")?;
+    say("delays");
+    delays(&deployment).context("delays")?;
     say("faults for a time");
     timed(&deployment).context("faults for a time")?;
-    say("pause and kill");
-    power(&deployment).context("pause and kill")?;
+    say("less memory");
+    memory(&deployment).context("less memory")?;
+    say("pause, kill and crash");
+    power(&deployment).context("pause, kill and crash")?;
     deployment.run(&["fault", "isolate", "b"])?.expect(0)?;
     deployment.run(&["down"])?.expect(0)?;
     ensure!(active(&deployment)?.is_empty(), "`down` leaves faults");
@@ -132,6 +137,66 @@ fn link(deployment: &Deployment) -> anyhow::Result<()> {
     connected(deployment)
 }
 
+/// The shortest of some round trips from `a` to `b`, in milliseconds.
+fn round_trip(deployment: &Deployment) -> anyhow::Result<f64> {
+    let ping = "ping -q -c 5 -i 0.2 -W 5 10.77.0.51 | sed -n 's|^rtt [^=]*= ||p'";
+    let times = deployment.ssh("a", ping)?;
+    let least = times.split('/').next().unwrap_or_default();
+    least.trim().parse().with_context(|| format!("`{times}`"))
+}
+
+fn delays(deployment: &Deployment) -> anyhow::Result<()> {
+    let run = |args: &[&str]| deployment.run(args)?.expect(0);
+    let expect = |least: f64, most: f64| {
+        let time = round_trip(deployment)?;
+        ensure!((least..most).contains(&time), "a round trip took {time} ms");
+        anyhow::Ok(())
+    };
+    run(&["fault", "delay", "a", "b", "--latency", "300ms"])?;
+    expect(600.0, 900.0)?;
+    run(&[
+        "fault",
+        "delay",
+        "a",
+        "b",
+        "--latency",
+        "400ms",
+        "--one-way",
+    ])?;
+    expect(1000.0, 1300.0)?;
+    expect_active(deployment, &["delay-1", "delay-2"])?;
+    run(&["heal", "delay-1"])?;
+    expect(400.0, 700.0)?;
+    let booted = deployment.ssh("a", "cat /proc/sys/kernel/random/boot_id")?;
+    let reboot = "(sleep 1; systemctl reboot) >/dev/null 2>&1 </dev/null &";
+    deployment.ssh("a", reboot)?;
+    eventually("the guest to boot again", BOOT, || {
+        let now = deployment.ssh("a", "cat /proc/sys/kernel/random/boot_id");
+        Ok(now.is_ok_and(|now| now != booted))
+    })?;
+    eventually("the delay to be applied again", SOON, || {
+        Ok(deployment
+            .ssh("a", "systemctl is-active pspd-shaping")
+            .is_ok())
+    })?;
+    expect(400.0, 700.0)?;
+    run(&["heal"])?;
+    expect(0.0, 300.0)?;
+    run(&["fault", "delay", "b", "a", "--loss", "100%", "--one-way"])?;
+    cut_off(deployment)?;
+    let refused = deployment.run(&["export", "archive.tar"])?.expect(1)?;
+    refused.says("delays what it sends")?;
+    run(&["heal"])?;
+    connected(deployment)?;
+    expect_active(deployment, &[])?;
+    let left = deployment.ssh(
+        "b",
+        "tc qdisc show; ls /etc/pspd-shaping 2>/dev/null || true",
+    )?;
+    ensure!(!left.contains("netem") && !left.contains("pspd"), "{left}");
+    Ok(())
+}
+
 fn timed(deployment: &Deployment) -> anyhow::Result<()> {
     let args = ["fault", "isolate", "b", "--for", "1s"];
     deployment.run(&args)?.expect(0)?;
@@ -152,8 +217,31 @@ fn timed(deployment: &Deployment) -> anyhow::Result<()> {
     expect_active(deployment, &[])
 }
 
+fn memory(deployment: &Deployment) -> anyhow::Result<()> {
+    let total = || {
+        let total = deployment.ssh(
+            "b",
+            "sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo",
+        )?;
+        anyhow::Ok(total.parse::<u64>()?)
+    };
+    let before = total()?;
+    deployment
+        .run(&["fault", "memory", "b", "--to", "160MiB"])?
+        .expect(0)?;
+    eventually("memory to be taken", SOON, || Ok(total()? < before))?;
+    expect_active(deployment, &["memory-1"])?;
+    deployment.run(&["heal"])?.expect(0)?;
+    eventually("memory to be given back", SOON, || Ok(total()? == before))?;
+    expect_active(deployment, &[])
+}
+
 fn power(deployment: &Deployment) -> anyhow::Result<()> {
-    for (fault, state) in [("pause", "paused"), ("kill", "shut off")] {
+    for (fault, state) in [
+        ("pause", "paused"),
+        ("kill", "shut off"),
+        ("crash", "crashed"),
+    ] {
         deployment.run(&["fault", fault, "b"])?.expect(0)?;
         let seen = deployment.status()?["domains"][1]["state"].clone();
         ensure!(seen == state, "`b` is {seen}");

@@ -97,6 +97,18 @@ pub enum PlanError {
     },
     #[error("`{domain}` is on both sides; name two different domains")]
     OneDomain { domain: Name },
+    #[error(
+        "the network link of `{domain}` is down, so pspd does not reach it. Run `pspd heal` for that fault first"
+    )]
+    Unplugged { domain: Name },
+    #[error("`{domain}` already has {most} different delays, and cannot have more")]
+    TooManyDelays { domain: Name, most: usize },
+    #[error("`{domain}` delays what it sends, and the archive would too. Run `pspd heal` first")]
+    Delayed { domain: Name },
+    #[error("`{domain}` has no service")]
+    NoService { domain: Name },
+    #[error("`{domain}` has only {has} of memory; name a smaller size")]
+    MoreMemory { domain: Name, has: Size },
     #[error("no fault has the id `{id}`. Active: {active}")]
     UnknownFault { id: Name, active: String },
 }

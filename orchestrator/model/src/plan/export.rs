@@ -136,6 +136,11 @@ fn refuse_incomplete(spec: &Spec, observed: &Observed) -> Result<(), PlanError> 
             return Err(PlanError::OtherBase { domain: name() });
         }
     }
+    let mut delayed = observed.domains.iter();
+    if let Some((name, _)) = delayed.find(|(_, domain)| domain.shaping.is_some()) {
+        let domain = name.clone();
+        return Err(PlanError::Delayed { domain });
+    }
     let lab_runs = matches!(observed.lab, LabState::Unused | LabState::Running);
     let mut domains = observed.domains.iter();
     match domains.find(|(_, domain)| domain.unmerged && !lab_runs) {

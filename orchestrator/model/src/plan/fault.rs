@@ -8,15 +8,19 @@ use std::time::Duration;
 
 use super::builder::PlanBuilder;
 use super::domain::DomainPlanner;
+use super::effects::{
+    APPLIES, ENDS, Effects, apply, is_unplugged, lift, routes, stopped_service, stops_service,
+};
 use super::order::Order;
-use super::{Action, DomainStep, Link, Plan, PlanError, StepId, StopMode, memory};
-use crate::fault::{Cut, Effect, Fault};
+use super::{Action, Plan, PlanError, ServiceOrder, memory};
+use crate::fault::{Effect, Fault};
 use crate::intent::Intent;
 use crate::observed::{LabState, Observed, Power};
-use crate::spec::{Connection, Name, Spec};
+use crate::shape::Shape;
+use crate::spec::{Connection, Name, Size, Spec};
 
-const APPLIES: &str = "a fault is active";
-const ENDS: &str = "no active fault asks for it";
+/// Of the 16 bands of a guest's queue, one is for what is not shaped.
+const DELAYS: usize = 15;
 
 pub(super) fn inject(
     spec: &Spec,
@@ -27,6 +31,15 @@ pub(super) fn inject(
 ) -> Result<(Name, Plan), PlanError> {
     refuse(spec, observed, &effect)?;
     let id = intent.free_id(&effect);
+    if effect.is_momentary() {
+        let mut plan = PlanBuilder::default();
+        let effects = Effects::new(spec, intent, observed, &plan);
+        for name in effect.domains() {
+            effects.order_service(name, ServiceOrder::Kill, "it is asked for", &mut plan);
+        }
+        return Ok((id, plan.finish()));
+    }
+    let stopped = stopped_service(&effect).cloned();
     let fault = Fault::new(effect, observed.clock, lasts);
     let mut next = intent.clone();
     next.faults.insert(id.clone(), fault);
@@ -36,8 +49,13 @@ pub(super) fn inject(
         before: intent.clone(),
     };
     plan.add(action, format!("the fault `{id}` begins"));
-    let next = next.at(observed.clock);
+    refuse_many_delays(spec, &next)?;
     lift(spec, &next, observed, &mut plan);
+    if let Some(name) = stopped {
+        // Whether it serves is not observed here.
+        let effects = Effects::new(spec, &next, observed, &plan);
+        effects.order_service(&name, ServiceOrder::Stop, APPLIES, &mut plan);
+    }
     apply(spec, &next, observed, &mut plan);
     Ok((id, plan.finish()))
 }
@@ -51,6 +69,10 @@ fn refuse(spec: &Spec, observed: &Observed, effect: &Effect) -> Result<(), PlanE
             }
         }
         Effect::Isolate { .. } => {}
+        Effect::Delay { from, to, .. } if from == to => {
+            let domain = from.clone();
+            return Err(PlanError::OneDomain { domain });
+        }
         _ => {
             for domain in effect.domains() {
                 let power = observed.domain(domain).map_or(Power::Off, |it| it.power);
@@ -58,8 +80,16 @@ fn refuse(spec: &Spec, observed: &Observed, effect: &Effect) -> Result<(), PlanE
                     let domain = domain.clone();
                     return Err(PlanError::NeedsRunning { domain });
                 }
+                let by_ssh = matches!(
+                    effect,
+                    Effect::Delay { .. } | Effect::Crash { .. } | Effect::Service { .. }
+                );
+                if by_ssh && observed.domain(domain).is_some_and(|it| it.link_down) {
+                    let domain = domain.clone();
+                    return Err(PlanError::Unplugged { domain });
+                }
             }
-            return Ok(());
+            return refuse_of_domain(spec, observed, effect);
         }
     }
     match (&spec.connection, observed.lab) {
@@ -72,6 +102,39 @@ fn refuse(spec: &Spec, observed: &Observed, effect: &Effect) -> Result<(), PlanE
             deployment: deployment(),
         }),
     }
+}
+
+fn refuse_of_domain(spec: &Spec, observed: &Observed, effect: &Effect) -> Result<(), PlanError> {
+    match effect {
+        Effect::Service { domain, .. } if spec.domains[domain].service.is_none() => {
+            let domain = domain.clone();
+            Err(PlanError::NoService { domain })
+        }
+        Effect::Memory { domain, to } => {
+            let defined = observed.domain(domain).and_then(|it| it.defined.as_ref());
+            let has = defined.map_or(Size(0), |defined| defined.memory.current);
+            if *to < has {
+                return Ok(());
+            }
+            let domain = domain.clone();
+            Err(PlanError::MoreMemory { domain, has })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn refuse_many_delays(spec: &Spec, next: &Intent) -> Result<(), PlanError> {
+    for name in spec.domains.keys() {
+        let routes = routes(spec, next, name);
+        let shapes: BTreeSet<Shape> = routes.into_iter().map(|route| route.shape).collect();
+        if shapes.len() > DELAYS {
+            return Err(PlanError::TooManyDelays {
+                domain: name.clone(),
+                most: DELAYS,
+            });
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn heal(
@@ -95,6 +158,7 @@ pub(super) fn heal(
     let mut plan = PlanBuilder::default();
     lift(spec, &next, observed, &mut plan);
     free(spec, intent, &next, observed, &mut plan)?;
+    give_back(spec, intent, &next, observed, &mut plan);
     apply(spec, &next, observed, &mut plan);
     if next != *intent {
         let steps = plan.ids();
@@ -136,84 +200,26 @@ fn free(
     Ok(())
 }
 
-/// Ends what no active fault asks for. Before anything is planned that needs the network.
-pub(super) fn lift(spec: &Spec, intent: &Intent, observed: &Observed, plan: &mut PlanBuilder) {
-    let cuts = cuts(spec, intent);
-    if observed.lab == LabState::Running && cuts != observed.cuts && cuts.is_subset(&observed.cuts)
-    {
-        plan.add(Action::SetCuts { cuts }, ENDS);
-    }
-    for name in spec.domains.keys() {
-        let down = observed.domain(name).is_some_and(|domain| domain.link_down);
-        if down && !is_unplugged(intent, name) {
-            let action = Action::SetLink {
-                domain: name.clone(),
-                link: Link::Up,
-            };
-            plan.add(action, ENDS);
-        }
-    }
-}
-
-/// Applies what active faults ask for and what is not in effect. After everything else, which may need the network.
-pub(super) fn apply(spec: &Spec, intent: &Intent, observed: &Observed, plan: &mut PlanBuilder) {
-    let before = plan.ids();
-    let cuts = cuts(spec, intent);
-    let runs = observed.lab == LabState::Running;
-    let none = BTreeSet::new();
-    let now = if runs { &observed.cuts } else { &none };
-    if (runs || plan.has(&StepId::StartLab)) && cuts != *now && !plan.has(&StepId::SetCuts) {
-        plan.add(Action::SetCuts { cuts }, APPLIES)
-            .after_all(before.iter().cloned());
-    }
-    for name in spec.domains.keys() {
-        domain(intent, observed, name, &before, plan);
-    }
-}
-
-fn domain(
-    intent: &Intent,
+/// Starts services that no fault stops any longer, and gives memory back.
+fn give_back(
+    spec: &Spec,
+    before: &Intent,
+    next: &Intent,
     observed: &Observed,
-    name: &Name,
-    before: &[StepId],
     plan: &mut PlanBuilder,
 ) {
-    let observed = observed.domain(name);
-    let power = observed.map_or(Power::Off, |domain| domain.power);
-    let starts = plan.has_domain(name, DomainStep::Start);
-    let stays = power.has_process() && !plan.has_domain(name, DomainStep::Stop);
-    let holds = |wanted: fn(&Effect) -> bool| {
-        let mut faults = intent.faults.values();
-        faults.any(|fault| wanted(&fault.effect) && fault.effect.domains().contains(name))
-    };
-    let mut actions = Vec::new();
-    if stays && holds(|effect| matches!(effect, Effect::Kill { .. })) {
-        let (domain, mode) = (name.clone(), StopMode::Force);
-        actions.push(Action::Stop { domain, mode });
-    } else {
-        let runs = stays && power == Power::Running;
-        if runs && holds(|effect| matches!(effect, Effect::Pause { .. })) {
-            let domain = name.clone();
-            actions.push(Action::Pause { domain });
+    let effects = Effects::new(spec, next, observed, plan);
+    for (name, domain) in &spec.domains {
+        let now = observed.domain(name);
+        let answers = now.is_some_and(|domain| {
+            let unplugged = domain.link_down && is_unplugged(next, name);
+            domain.power == Power::Running && !unplugged
+        });
+        if answers && stops_service(before, name) && !stops_service(next, name) {
+            effects.order_service(name, ServiceOrder::Start, ENDS, plan);
         }
-        let is_up = observed.is_some_and(|domain| !domain.link_down);
-        if is_unplugged(intent, name) && (starts || (stays && is_up)) {
-            let (domain, link) = (name.clone(), Link::Down);
-            actions.push(Action::SetLink { domain, link });
+        if before.holds_memory(name) && !next.holds_memory(name) {
+            effects.resize(name, domain.memory.current, ENDS, plan);
         }
     }
-    for action in actions {
-        plan.add(action, APPLIES).after_all(before.iter().cloned());
-    }
-}
-
-/// What no active fault lets the lab's bridge forward.
-fn cuts(spec: &Spec, intent: &Intent) -> BTreeSet<Cut> {
-    let faults = intent.faults.values();
-    faults.flat_map(|fault| fault.effect.cuts(spec)).collect()
-}
-
-fn is_unplugged(intent: &Intent, name: &Name) -> bool {
-    let mut faults = intent.faults.values();
-    faults.any(|fault| matches!(&fault.effect, Effect::Link { domain } if domain == name))
 }

@@ -69,6 +69,9 @@ pub enum DomainStep {
     Withdraw,
     Publish(SocketAddr),
     SetLink,
+    Shape,
+    Panic,
+    SetService,
     Tidy,
     Pause,
     Snapshot,
@@ -166,6 +169,9 @@ impl DomainStep {
             | DomainStep::FileSystems
             | DomainStep::Publish(_)
             | DomainStep::SetLink
+            | DomainStep::Shape
+            | DomainStep::Panic
+            | DomainStep::SetService
             | DomainStep::Tidy
             | DomainStep::Pause
             | DomainStep::Snapshot
@@ -252,6 +258,9 @@ impl fmt::Display for DomainStep {
             DomainStep::Withdraw => f.write_str("withdraw"),
             DomainStep::Publish(host) => write!(f, "publish/{host}"),
             DomainStep::SetLink => f.write_str("link"),
+            DomainStep::Shape => f.write_str("shape"),
+            DomainStep::Panic => f.write_str("panic"),
+            DomainStep::SetService => f.write_str("service"),
             DomainStep::Tidy => f.write_str("trim"),
             DomainStep::Pause => f.write_str("pause"),
             DomainStep::Snapshot => f.write_str("snapshot"),

@@ -6,6 +6,7 @@ mod builder;
 mod digest;
 mod domain;
 mod down;
+mod effects;
 mod error;
 mod export;
 mod fault;
@@ -44,7 +45,7 @@ pub use export::ExportOptions;
 pub use id::{DomainStep, Phase, StepId};
 pub use order::Order;
 pub use power::{PowerGoal, Restart};
-pub use step::{Action, Existing, Link, Plan, SavedState, Step, StopMode, Undo};
+pub use step::{Action, Existing, Link, Plan, SavedState, ServiceOrder, Step, StopMode, Undo};
 pub use waits::waits;
 
 /// What happens to the data volumes of a deployment that is taken down.

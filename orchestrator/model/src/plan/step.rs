@@ -13,6 +13,7 @@ use crate::definition::{Affect, DomainDefinition, NetworkDefinition};
 use crate::fault::Cut;
 use crate::intent::Intent;
 use crate::observed::CertificateOwner;
+use crate::shape::Route;
 use crate::spec::{Digest, Firmware, HealthCheck, Name, Range, Size, VolumeSpec};
 
 /// What one step does, with all values that it needs.
@@ -228,6 +229,21 @@ pub enum Action {
         domain: Name,
         link: Link,
     },
+    /// Replaces how a guest shapes what it sends to others, now and after it reboots.
+    Shape {
+        domain: Name,
+        address: Ipv4Addr,
+        routes: Vec<Route>,
+    },
+    /// Makes a guest's kernel panic.
+    Panic {
+        domain: Name,
+    },
+    /// Ends a service in its guest, or starts it again.
+    SetService {
+        domain: Name,
+        order: ServiceOrder,
+    },
     StopLab,
     /// Stops the relay of a URI's published ports; a lab's supervisor publishes its own.
     StopRelay,
@@ -263,6 +279,16 @@ pub enum Action {
     MergeSnapshot {
         domain: Name,
     },
+}
+
+/// What a guest's systemd does to a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ServiceOrder {
+    /// Sends SIGKILL.
+    Kill,
+    Stop,
+    Start,
 }
 
 /// Whether a network card has a carrier.
@@ -389,6 +415,9 @@ impl Action {
             Action::Unpublish { host } => StepId::Unpublish(*host),
             Action::SetCuts { .. } => StepId::SetCuts,
             Action::SetLink { domain, .. } => of(domain, DomainStep::SetLink),
+            Action::Shape { domain, .. } => of(domain, DomainStep::Shape),
+            Action::Panic { domain } => of(domain, DomainStep::Panic),
+            Action::SetService { domain, .. } => of(domain, DomainStep::SetService),
             Action::StopLab => StepId::StopLab,
             Action::StopRelay => StepId::StopRelay,
             Action::RemoveLab => StepId::RemoveLab,
@@ -471,6 +500,19 @@ impl Action {
             Action::SetLink { link, .. } => match link {
                 Link::Up => "connect its network link".into(),
                 Link::Down => "disconnect its network link".into(),
+            },
+            Action::Shape { routes, .. } if routes.is_empty() => {
+                "send to all guests without delay".into()
+            }
+            Action::Shape { routes, .. } => match routes.len() {
+                1 => "delay what it sends to another guest".into(),
+                count => format!("delay what it sends to {count} guests"),
+            },
+            Action::Panic { .. } => "make its kernel panic".into(),
+            Action::SetService { order, .. } => match order {
+                ServiceOrder::Kill => "kill its service".into(),
+                ServiceOrder::Stop => "stop its service".into(),
+                ServiceOrder::Start => "start its service".into(),
             },
             Action::StopLab => "stop the lab".into(),
             Action::StopRelay => "stop the relay of published ports".into(),

@@ -6,7 +6,9 @@ use super::builder::PlanBuilder;
 use super::domain::DomainPlanner;
 use super::order::Order;
 use super::remove::SystemDisk;
-use super::{Action, Plan, PlanError, StepId, fault, left, memory, network, ports, remove, rename};
+use super::{
+    Action, Plan, PlanError, StepId, effects, left, memory, network, ports, remove, rename,
+};
 use crate::intent::{Intent, PowerIntent};
 use crate::observed::{LabState, Observed, Pause, Power};
 use crate::spec::{Name, Spec};
@@ -74,7 +76,7 @@ fn converge(
     }
     roms(spec, observed, &mut plan);
     let network = network::change(spec, observed);
-    fault::lift(spec, intent, observed, &mut plan);
+    effects::lift(spec, intent, observed, &mut plan);
     let order = Order::of(spec);
     let disturbed = disturbed(intent, &order);
     let planner = |name: &Name| DomainPlanner {
@@ -101,7 +103,7 @@ fn converge(
     rename::plan(spec, observed, &mut plan)?;
     left::note(spec, observed, &mut plan);
     domains(&names, planner, &mut plan)?;
-    fault::apply(spec, intent, observed, &mut plan);
+    effects::apply(spec, intent, observed, &mut plan);
     Ok(plan.finish())
 }
 

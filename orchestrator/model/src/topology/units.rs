@@ -47,6 +47,13 @@ pub fn size(text: &str) -> Result<Size, String> {
     }
 }
 
+impl std::str::FromStr for Size {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Size, String> {
+        size(text)
+    }
+}
+
 /// Parses a duration such as `30s` or `2m`, of at most 24 hours.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = split(text);

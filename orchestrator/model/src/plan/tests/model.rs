@@ -95,6 +95,23 @@ impl World {
                 );
                 self.domain(domain).link_down = *link == Link::Down;
             }
+            Action::Shape { domain, routes, .. } => {
+                let domain = self.domain(domain);
+                assert_eq!((domain.power, domain.link_down), (Power::Running, false));
+                domain.shaping = (!routes.is_empty()).then(|| Shaping {
+                    routes: routes.clone(),
+                    complete: true,
+                });
+            }
+            Action::Panic { domain } => {
+                let domain = self.domain(domain);
+                assert_eq!((domain.power, domain.link_down), (Power::Running, false));
+                domain.power = Power::Crashed(Crash::Guest);
+            }
+            Action::SetService { domain, order } => {
+                assert_eq!(self.domain(domain).power, Power::Running);
+                self.service(domain).serving = *order != ServiceOrder::Stop;
+            }
             Action::SetCuts { .. }
             | Action::StartLab
             | Action::StopLab
@@ -130,7 +147,7 @@ impl World {
                     image,
                     base: Base::Present,
                 });
-                domain.deployed = None;
+                (domain.deployed, domain.shaping) = (None, None);
             }
             Action::GrowDisk { domain, size } => {
                 if let Some(disk) = &mut self.domain(domain).disk {
@@ -140,6 +157,7 @@ impl World {
             Action::DeleteDisk { domain } => {
                 let domain = self.domain(domain);
                 (domain.disk, domain.deployed, domain.memory) = (None, None, None);
+                domain.shaping = None;
             }
             Action::Define {
                 domain, definition, ..
