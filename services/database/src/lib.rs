@@ -9,6 +9,7 @@ mod problem;
 mod query;
 mod service;
 mod store;
+mod text;
 
 use anyhow::Context as _;
 use pspd_proto::database::database_service_server::DatabaseServiceServer;

@@ -124,7 +124,11 @@ impl DatabaseService for Database {
         check_message(&request)?;
         let QueryRequest { collection, query } = request;
         self.check_collection(&collection)?;
-        let query = Query::parse(&query).map_err(bad_query)?;
+        let mut query = Query::parse(&query).map_err(bad_query)?;
+        let indexes = self.store.indexes();
+        query
+            .use_text_index(&collection, indexes)
+            .map_err(bad_query)?;
         let scan = self.store.scan(&collection, query).await;
         let scan = scan.map_err(|fault| failed(fault, "query"))?;
         let results = try_unfold(scan, |mut scan| async move {

@@ -4,6 +4,7 @@ use regex::{Regex, RegexBuilder};
 use serde_json::{Map, Value as Json};
 
 use super::Fault;
+use super::search::Search;
 use super::value::Value;
 
 /// Bounds what a pattern can cost: its text, and the machine that it compiles to, in bytes.
@@ -17,6 +18,7 @@ pub(crate) enum Filter {
     Any(Vec<Filter>),
     Not(Box<Filter>),
     Field(Field, Test),
+    Text(Search),
 }
 
 /// What is tested: the document's id, or a member of its data by its path.
@@ -95,6 +97,18 @@ impl Filter {
         Ok(Self::all(all))
     }
 
+    /// Finds the searches in it.
+    pub(super) fn searches<'f>(&'f mut self, found: &mut Vec<&'f mut Search>) {
+        match self {
+            Self::All(filters) | Self::Any(filters) => {
+                filters.iter_mut().for_each(|filter| filter.searches(found));
+            }
+            Self::Not(filter) => filter.searches(found),
+            Self::Text(search) => found.push(search),
+            Self::Field(..) => {}
+        }
+    }
+
     fn all(filters: Vec<Self>) -> Self {
         match <[Self; 1]>::try_from(filters) {
             Ok([one]) => one,
@@ -147,6 +161,7 @@ fn conditions(
                 };
                 all.push(Filter::Not(Box::new(Filter::parse(members, depth)?)));
             }
+            "$text" => all.push(Filter::Text(Search::parse(value)?)),
             _ => {
                 names.push(name.clone());
                 field(all, names, value, depth)?;
@@ -248,6 +263,7 @@ fn operators(field: &Field, members: &Map<String, Json>, depth: usize) -> Result
                 }
                 _ => return Err(Fault::operand(operator, "an object of operators")),
             },
+            "$text" => return Err(Fault::operand(operator, "no field: it has its own place")),
             _ => return Err(Fault::unknown(operator)),
         });
     }
@@ -280,7 +296,13 @@ fn element(operator: &str, operand: &Json, depth: usize) -> Result<Filter, Fault
         return operators(&Field::Path(Vec::new()), members, depth);
     }
     let object = Filter::Field(Field::Path(Vec::new()), Test::Kind(vec![Kind::Object]));
-    Ok(Filter::All(vec![object, Filter::parse(members, depth)?]))
+    let mut filter = Filter::parse(members, depth)?;
+    let mut searches = Vec::new();
+    filter.searches(&mut searches);
+    match searches.is_empty() {
+        true => Ok(Filter::All(vec![object, filter])),
+        false => Err(Fault::operand(operator, "a filter without `$text`")),
+    }
 }
 
 fn kinds(operator: &str, operand: &Json) -> Result<Vec<Kind>, Fault> {

@@ -23,9 +23,10 @@ impl Filter {
             Self::Field(Field::Id, test) => test.holds(&[&Value::Text(id.to_owned())]),
             Self::Field(Field::Path(path), test) => {
                 let mut found = Vec::new();
-                reach(document, path, &mut found);
+                document.reach(path, &mut found);
                 test.holds(&found)
             }
+            Self::Text(search) => search.matches(document),
         }
     }
 
@@ -37,6 +38,10 @@ impl Filter {
             }
             Self::Not(filter) => filter.wanted(names),
             Self::Field(field, _) => names.extend(field.member().map(str::to_owned)),
+            Self::Text(search) => {
+                let fields = search.fields().iter();
+                names.extend(fields.filter_map(|path| path.first().cloned()));
+            }
         }
     }
 
@@ -58,7 +63,7 @@ impl Filter {
         match self {
             Self::All(filters) | Self::Any(filters) => filters.iter().map(Self::tests).sum(),
             Self::Not(filter) => filter.tests(),
-            Self::Field(..) => 1,
+            Self::Field(..) | Self::Text(_) => 1,
         }
     }
 
@@ -98,35 +103,10 @@ impl Field {
             Self::Id => vec![Value::Text(id.to_owned())],
             Self::Path(path) => {
                 let mut found = Vec::new();
-                reach(document, path, &mut found);
+                document.reach(path, &mut found);
                 found.into_iter().cloned().collect()
             }
         }
-    }
-}
-
-/// Finds the values at a path.
-fn reach<'v>(value: &'v Value, path: &[String], found: &mut Vec<&'v Value>) {
-    let Some((first, rest)) = path.split_first() else {
-        found.push(value);
-        return;
-    };
-    match value {
-        Value::Object(_) => {
-            if let Some(member) = value.member(first) {
-                reach(member, rest, found);
-            }
-        }
-        Value::Array(elements) => {
-            let place = first.parse::<usize>().ok();
-            if let Some(element) = place.and_then(|place| elements.get(place)) {
-                reach(element, rest, found);
-            }
-            for element in elements {
-                reach(element, path, found);
-            }
-        }
-        _ => {}
     }
 }
 

@@ -9,6 +9,7 @@
 mod filter;
 mod matching;
 mod projection;
+pub(crate) mod search;
 pub(crate) mod sql;
 pub(crate) mod summary;
 pub(crate) mod value;
@@ -18,7 +19,10 @@ use serving::json::Members;
 
 pub(crate) use filter::{Field, Filter};
 pub(crate) use projection::Projection;
+pub(crate) use search::index_entry;
 pub(crate) use summary::Summary;
+
+use crate::indexes::Indexes;
 
 /// Bounds what one query's text can cost.
 const QUERY_LIMIT: usize = 64 * 1024;
@@ -101,6 +105,23 @@ impl Query {
         query.filter = Filter::parse(&fields, DEPTH_LIMIT)?;
         Ok(query)
     }
+
+    /// Has each `$text` search the fields of the collection's text index.
+    pub(crate) fn use_text_index(
+        &mut self,
+        collection: &str,
+        indexes: &Indexes,
+    ) -> Result<(), Fault> {
+        let mut searches = Vec::new();
+        self.filter.searches(&mut searches);
+        for search in searches {
+            let Some(index) = indexes.text(collection) else {
+                return Err(Fault::no_text_index(collection));
+            };
+            search.look_in(index);
+        }
+        Ok(())
+    }
 }
 
 impl Fault {
@@ -127,6 +148,19 @@ impl Fault {
             reason: "QUERY_OPERATOR_UNKNOWN",
             message: format!("`{operator}` is not an operator of queries"),
             operator: Some(operator.to_owned()),
+            offset: None,
+        }
+    }
+
+    fn no_text_index(collection: &str) -> Self {
+        let message = format!(
+            "`$text` needs a text index, which collection `{collection}` does not have: declare \
+             the fields to search in `DATABASE_INDEXES`, as `{collection}:FIELD:text`"
+        );
+        Self {
+            reason: "TEXT_INDEX_MISSING",
+            message,
+            operator: Some("$text".to_owned()),
             offset: None,
         }
     }

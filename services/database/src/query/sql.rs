@@ -5,6 +5,8 @@
 //! indexes are spelled out, because an engine only recognizes them so: they come from the configuration, which takes none
 //! that need quoting ([`Indexes`]).
 
+mod text;
+
 use std::fmt::Write as _;
 
 use sea_orm::sea_query::{Expr, SimpleExpr};
@@ -82,7 +84,7 @@ impl<'a> Writer<'a> {
                 let served = self.indexes.has(self.collection, path) && self.serves(test);
                 (served && self.is_exact(test)).then_some(path)
             }
-            Filter::Not(_) | Filter::Field(Field::Id, _) => None,
+            Filter::Not(_) | Filter::Text(_) | Filter::Field(Field::Id, _) => None,
         }
     }
 
@@ -187,6 +189,7 @@ impl<'a> Writer<'a> {
             Filter::All(filters) => filters.iter().any(|filter| self.narrows(filter)),
             Filter::Any(filters) => filters.iter().all(|filter| self.narrows(filter)),
             Filter::Not(_) => false,
+            Filter::Text(_) => self.indexes.text(self.collection).is_some(),
             Filter::Field(Field::Id, test) => {
                 matches!(test, Test::Equal(_) | Test::Compare(_, Value::Text(_)))
             }
@@ -241,6 +244,7 @@ impl<'a> Writer<'a> {
                 self.joined(&filters.iter().collect::<Vec<_>>(), " OR ", "FALSE");
             }
             Filter::Not(_) => self.text.push_str("TRUE"),
+            Filter::Text(search) => self.search(search),
             Filter::Field(Field::Id, test) => self.id(test),
             Filter::Field(Field::Path(path), test) => self.field(path, test),
         }
@@ -273,6 +277,7 @@ impl<'a> Writer<'a> {
                 self.text.push(')');
             }
             Filter::Not(_) => self.text.push('0'),
+            Filter::Text(search) => self.search_count(search, most),
             Filter::Field(Field::Id, test) => {
                 let number = match test {
                     Test::Equal(values) => values.len() as u64,

@@ -37,6 +37,31 @@ impl Value {
         }
     }
 
+    /// Finds the values at a path; how it leads through arrays is described in [`super::matching`].
+    pub(super) fn reach<'v>(&'v self, path: &[String], found: &mut Vec<&'v Self>) {
+        let Some((first, rest)) = path.split_first() else {
+            found.push(self);
+            return;
+        };
+        match self {
+            Self::Object(_) => {
+                if let Some(member) = self.member(first) {
+                    member.reach(rest, found);
+                }
+            }
+            Self::Array(elements) => {
+                let place = first.parse::<usize>().ok();
+                if let Some(element) = place.and_then(|place| elements.get(place)) {
+                    element.reach(rest, found);
+                }
+                for element in elements {
+                    element.reach(path, found);
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// Reads an operand.
     pub(crate) fn of(json: &serde_json::Value) -> Self {
         match json {

@@ -15,6 +15,7 @@ mod scan;
 mod schema;
 mod slices;
 mod sorter;
+mod text;
 mod transaction;
 mod write;
 
@@ -37,6 +38,7 @@ use engine::Connections;
 use ids::Ids;
 use integrity::Integrity;
 use read::Read;
+use text::Words;
 use write::{Write, Writer};
 
 use crate::indexes::Indexes;
@@ -115,6 +117,9 @@ impl Store {
         indexes::apply(writes, &indexes).await.with_context(|| {
             format!("failed to create the declared indexes of the store `{location}`")
         })?;
+        text::apply(writes, &indexes).await.with_context(|| {
+            format!("failed to create the declared text indexes of the store `{location}`")
+        })?;
         let newest = newest(writes)
             .await
             .with_context(|| format!("failed to read the newest id of the store `{location}`"))?;
@@ -157,13 +162,14 @@ impl Store {
 
     /// Stores a new document and returns its id: ids sort by age.
     pub async fn create(&self, collection: String, data: String) -> Result<String, Fault> {
+        let words = Words::of(&self.indexes, &collection, &data).await?;
         let id = self.ids.next();
         let document = document::Model {
             id: id.clone(),
             collection,
             data,
         };
-        self.write(Write::Create(document)).await?;
+        self.write(Write::Create(document, words)).await?;
         Ok(id)
     }
 
@@ -186,12 +192,13 @@ impl Store {
         if is_foreign(&id) {
             return Ok(false);
         }
+        let words = Words::of(&self.indexes, &collection, &data).await?;
         let document = document::Model {
             id,
             collection,
             data,
         };
-        self.write(Write::Update(document)).await
+        self.write(Write::Update(document, words)).await
     }
 
     /// Removes a document; returns whether it existed.
@@ -205,6 +212,11 @@ impl Store {
     async fn write(&self, write: Write) -> Result<bool, Fault> {
         let written = self.writes.call(write).await;
         written.inspect_err(|fault| self.integrity.consider(fault))
+    }
+
+    /// The indexes that queries can use.
+    pub(crate) fn indexes(&self) -> &Indexes {
+        &self.indexes
     }
 
     /// Why writes are refused, if they are.
@@ -246,7 +258,7 @@ mod tests {
             collection: "c".to_owned(),
             data: "{}".to_owned(),
         };
-        store.write(Write::Create(document)).await.unwrap();
+        store.write(Write::Create(document, None)).await.unwrap();
         store.close().await.unwrap();
         let store = Store::open(&location, Indexes::default()).await.unwrap();
         let new = store.create("d".to_owned(), "{}".to_owned()).await.unwrap();

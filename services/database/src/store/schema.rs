@@ -10,13 +10,21 @@ const SQLITE: &[&str] = &[
 ];
 
 /// The data is kept as it came; `body` is what filters read. Ids sort by their bytes, as SQLite sorts them.
-const POSTGRES: &[&str] = &["CREATE TABLE documents (
+/// `words` are for the text index `words_by`; they do not outlive the data that they are of, whoever changes it.
+const POSTGRES: &[&str] = &[
+    "CREATE TABLE documents (
          id TEXT COLLATE \"C\" PRIMARY KEY,
          collection TEXT COLLATE \"C\" NOT NULL,
          data TEXT NOT NULL,
          body JSONB NOT NULL GENERATED ALWAYS AS (data::jsonb) STORED
      );
-     CREATE INDEX documents_by_collection ON documents (collection, id);"];
+     CREATE INDEX documents_by_collection ON documents (collection, id);",
+    "ALTER TABLE documents ADD COLUMN words TSVECTOR, ADD COLUMN words_by TEXT COLLATE \"C\";
+     CREATE FUNCTION forget_words() RETURNS TRIGGER LANGUAGE plpgsql AS
+         'BEGIN NEW.words := NULL; NEW.words_by := NULL; RETURN NEW; END';
+     CREATE TRIGGER documents_forget_words BEFORE UPDATE OF data ON documents
+     FOR EACH ROW WHEN (OLD.words_by IS NOT NULL) EXECUTE FUNCTION forget_words();",
+];
 
 /// Any number that only this program uses: replicas that start together wait for each other.
 const POSTGRES_LOCK: i64 = 0x7073_7064;

@@ -52,6 +52,13 @@ impl Transaction {
         Ok(transaction)
     }
 
+    pub(super) fn engine(&self) -> DbBackend {
+        match &self.connection {
+            Connection::Sqlite(_) => DbBackend::Sqlite,
+            Connection::Postgres(_) => DbBackend::Postgres,
+        }
+    }
+
     /// Runs a statement whose parameters `$1`, `$2`... are texts; returns how many rows it changed.
     pub(super) async fn execute(&mut self, sql: &str, texts: &[&str]) -> Result<u64, Fault> {
         // Callers' values are parameters.

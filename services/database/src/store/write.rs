@@ -12,6 +12,7 @@ use sea_orm::{DatabaseConnection, DbBackend};
 
 use super::batch::Batch;
 use super::integrity::Integrity;
+use super::text::Words;
 use super::transaction::Transaction;
 use super::{Fault, document};
 
@@ -23,15 +24,15 @@ const BYTES: usize = 1 << 20;
 /// A change of one document.
 #[derive(Debug)]
 pub(super) enum Write {
-    Create(document::Model),
-    Update(document::Model),
+    Create(document::Model, Option<Words>),
+    Update(document::Model, Option<Words>),
     Delete { collection: String, id: String },
 }
 
 impl Write {
     fn id(&self) -> &str {
         match self {
-            Self::Create(document) | Self::Update(document) => &document.id,
+            Self::Create(document, _) | Self::Update(document, _) => &document.id,
             Self::Delete { id, .. } => id,
         }
     }
@@ -123,8 +124,17 @@ async fn apply(transaction: &mut Transaction, writes: &[Write]) -> Result<Vec<bo
     let mut found = Vec::with_capacity(writes.len());
     for write in writes {
         found.push(match write {
-            Write::Create(_) => true,
-            Write::Update(document) => update(transaction, document).await?,
+            Write::Create(document, words) => {
+                index(transaction, &document.id, words.as_ref()).await?;
+                true
+            }
+            Write::Update(document, words) => {
+                let found = update(transaction, document).await?;
+                if found {
+                    index(transaction, &document.id, words.as_ref()).await?;
+                }
+                found
+            }
             Write::Delete { collection, id } => delete(transaction, collection, id).await?,
         });
     }
@@ -133,8 +143,8 @@ async fn apply(transaction: &mut Transaction, writes: &[Write]) -> Result<Vec<bo
 
 fn new(write: &Write) -> Option<&document::Model> {
     match write {
-        Write::Create(document) => Some(document),
-        Write::Update(_) | Write::Delete { .. } => None,
+        Write::Create(document, _) => Some(document),
+        Write::Update(..) | Write::Delete { .. } => None,
     }
 }
 
@@ -182,6 +192,17 @@ async fn update(transaction: &mut Transaction, document: &document::Model) -> Re
     } = document;
     let sql = "UPDATE documents SET data = $3 WHERE id = $1 AND collection = $2";
     Ok(transaction.execute(sql, &[id, collection, data]).await? > 0)
+}
+
+async fn index(
+    transaction: &mut Transaction,
+    id: &str,
+    words: Option<&Words>,
+) -> Result<(), Fault> {
+    match words {
+        Some(words) => words.write(transaction, id).await,
+        None => Ok(()),
+    }
 }
 
 async fn delete(transaction: &mut Transaction, collection: &str, id: &str) -> Result<bool, Fault> {

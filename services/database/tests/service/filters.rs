@@ -5,7 +5,10 @@ use serde_json::{Value as Json, json};
 use crate::server::{Client, Server, place};
 
 /// A declared index must not change an answer.
-pub(crate) const INDEXES: (&str, &str) = ("DATABASE_INDEXES", "indexed:tag,tags,a.b,price,name");
+pub(crate) const INDEXES: (&str, &str) = (
+    "DATABASE_INDEXES",
+    "indexed:tag,tags,a.b,price,name;articles:title:text,parts.body:text",
+);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sqlite() {

@@ -15,14 +15,14 @@ use tempfile::TempDir;
 use tonic::Code;
 
 use crate::server::{Server, command, place};
-use crate::{contract, errors, filters};
+use crate::{contract, errors, filters, text};
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// What the server says, in its folder.
 const LOG: &str = "log";
 
 /// A server that ends with the test.
-struct Cluster {
+pub(crate) struct Cluster {
     folder: TempDir,
     process: Child,
     port: u16,
@@ -30,7 +30,7 @@ struct Cluster {
 }
 
 impl Cluster {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::start_with(|_| Vec::new())
     }
 
@@ -87,7 +87,7 @@ impl Cluster {
         cluster
     }
 
-    fn psql(&self, sql: &str) -> Command {
+    pub(crate) fn psql(&self, sql: &str) -> Command {
         let mut psql = Command::new(self.binaries.join("psql"));
         psql.arg("-h").arg(self.folder.path());
         psql.args([
@@ -104,7 +104,7 @@ impl Cluster {
         psql
     }
 
-    fn ask(&self, sql: &str) -> String {
+    pub(crate) fn ask(&self, sql: &str) -> String {
         String::from_utf8(run(&mut self.psql(sql)))
             .unwrap()
             .trim()
@@ -115,7 +115,7 @@ impl Cluster {
         fs::read_to_string(self.folder.path().join(LOG)).unwrap()
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("postgres://test@127.0.0.1:{}/postgres", self.port)
     }
 
@@ -189,18 +189,22 @@ async fn the_same_stories() {
     filters::story(&client, true).await;
     filters::long_texts(&client).await;
     errors::story(&client).await;
+    text::story(&client).await;
 
     // A second replica finds the schema and the indexes as they should be, and the same documents.
     let replica = Server::start(&cluster.url(), &[filters::INDEXES]);
     let seen = replica.client().await.numbers("plain", "").await;
     assert_eq!(seen, client.numbers("plain", "").await);
-    assert_eq!(cluster.ask("SELECT version FROM schema_version"), "1");
+    assert_eq!(cluster.ask("SELECT version FROM schema_version"), "2");
     let indexes = "SELECT count(*) FROM pg_indexes WHERE indexname LIKE 'declared%'";
     assert_eq!(cluster.ask(indexes), "15");
+    let text_indexes = "SELECT count(*) FROM pg_indexes WHERE indexname LIKE 'text%'";
+    assert_eq!(cluster.ask(text_indexes), "2");
     server.stop();
     replica.stop();
     let server = Server::start(&cluster.url(), &[]);
     assert_eq!(cluster.ask(indexes), "0");
+    assert_eq!(cluster.ask(text_indexes), "0");
     server.stop();
 
     cluster.ask("ALTER DATABASE postgres SET synchronous_commit = off");
@@ -402,7 +406,8 @@ const VALUES: &[&str] = &[
 async fn random_queries_have_the_same_answers_with_all_engines_and_collations() {
     let cluster = Cluster::start();
     let (_folder, store) = place();
-    let index = [("DATABASE_INDEXES", "c:a,a.b")];
+    let indexes = format!("c:a,a.b;{}", text::INDEXES);
+    let index = [("DATABASE_INDEXES", indexes.as_str())];
     let servers = [
         Server::start(&store, &index),
         Server::start(&cluster.url(), &index),
@@ -412,6 +417,7 @@ async fn random_queries_have_the_same_answers_with_all_engines_and_collations() 
     for server in &servers {
         clients.push(server.client().await);
     }
+    text::random(&clients).await;
     let mut random = fastrand::Rng::with_seed(7);
     let mut value = || VALUES[random.usize(..VALUES.len())];
     for n in 0..60 {

@@ -327,3 +327,85 @@ async fn long_lists_and_many_parts_are_answered() {
     }
     store.close().await.unwrap();
 }
+
+/// The tables, indexes and triggers of text indexes.
+async fn text_indexes(store: &Store) -> usize {
+    let list = "SELECT name FROM sqlite_master WHERE name LIKE 'text\\_%' ESCAPE '\\'";
+    let statement = Statement::from_string(DbBackend::Sqlite, list);
+    let rows = store.connections.scans.query_all_raw(statement).await;
+    rows.unwrap().len()
+}
+
+async fn found(store: &Store, query: &str) -> (Lane, usize) {
+    let mut query = Query::parse(query).unwrap();
+    query.use_text_index("c", store.indexes()).unwrap();
+    let mut scan = store.scan("c", query).await.unwrap();
+    let mut number = 0;
+    while scan.next().await.unwrap().is_some() {
+        number += 1;
+    }
+    (scan.lane, number)
+}
+
+#[tokio::test]
+async fn a_text_index_is_filled_used_and_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let location = Location::File(folder.path().join("store.sqlite"));
+    let documents = 2 * find::FEW as usize + 10;
+    let store = filled(&location, documents).await;
+    assert_eq!(text_indexes(&store).await, 0);
+    store.close().await.unwrap();
+
+    let indexes: Indexes = "c:label:text".parse().unwrap();
+    let store = Store::open(&location, indexes.clone()).await.unwrap();
+    let name = &indexes.text("c").unwrap().name;
+    let others = format!("SELECT count(*) FROM {name}_ids WHERE indexed = FALSE");
+    let others = async |store: &Store| -> i64 {
+        let statement = Statement::from_string(DbBackend::Sqlite, others.as_str());
+        let row = store.connections.writes.query_one_raw(statement).await;
+        row.unwrap().unwrap().try_get_by_index(0).unwrap()
+    };
+    assert_eq!(others(&store).await, 0);
+    let seven = r#"{"$text": {"$search": "7 8"}}"#;
+    assert_eq!(found(&store, seven).await, (Lane::Reads, 2));
+    // Another program does not know of words: what it writes is found too, and is in the index after a restart.
+    for change in [
+        r#"INSERT INTO documents VALUES ('~', 'c', '{"label": "7"}')"#,
+        r#"UPDATE documents SET data = '{"label": "x"}' WHERE data LIKE '%"8"%'"#,
+    ] {
+        let writes = &store.connections.writes;
+        writes.execute_unprepared(change).await.unwrap();
+    }
+    assert_eq!(others(&store).await, 2);
+    assert_eq!(found(&store, seven).await, (Lane::Reads, 2));
+    store.close().await.unwrap();
+    let store = Store::open(&location, indexes.clone()).await.unwrap();
+    assert_eq!(others(&store).await, 0);
+    assert_eq!(found(&store, seven).await, (Lane::Reads, 2));
+    store.close().await.unwrap();
+
+    // A filling that was interrupted continues.
+    let late = r#"{"$text": {"$search": "7 8000"}}"#;
+    let store = Store::open(&location, indexes.clone()).await.unwrap();
+    let interrupted = format!(
+        "DELETE FROM {name} WHERE rowid > 1000;
+         UPDATE {name}_ids SET indexed = FALSE WHERE number > 1000;"
+    );
+    let writes = &store.connections.writes;
+    writes.execute_unprepared(&interrupted).await.unwrap();
+    assert_eq!(found(&store, late).await, (Lane::Scans, 3));
+    store.close().await.unwrap();
+    let store = Store::open(&location, indexes).await.unwrap();
+    assert_eq!(others(&store).await, 0);
+    assert_eq!(found(&store, late).await, (Lane::Reads, 3));
+    store.close().await.unwrap();
+
+    // Other fields are another index.
+    let indexes: Indexes = "c:x:text".parse().unwrap();
+    let store = Store::open(&location, indexes).await.unwrap();
+    assert_eq!(found(&store, seven).await.1, 0);
+    store.close().await.unwrap();
+    let store = Store::open(&location, Indexes::default()).await.unwrap();
+    assert_eq!(text_indexes(&store).await, 0);
+    store.close().await.unwrap();
+}
