@@ -15,7 +15,6 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io::{BufWriter, Seek as _, Write as _};
-use std::time::{Duration, Instant};
 
 use sea_orm::sea_query::{Expr, ExprTrait as _, NullOrdering, SimpleExpr};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
@@ -32,8 +31,6 @@ use crate::query::{Direction, Field, Query};
 
 /// The most documents of a list that are read at once.
 const PAGE: usize = 256;
-/// How long documents are looked at before other tasks get their turn.
-const TURN: Duration = Duration::from_millis(1);
 /// The most damaged documents that are named.
 const MOST_NAMED: usize = 100;
 
@@ -340,31 +337,6 @@ impl Scan {
         })
     }
 
-    /// Those documents of the next slice that match, with the members that are wanted; none at the end.
-    async fn matching(&mut self) -> Result<Option<Vec<(String, Value, String)>>, Fault> {
-        let documents = match &self.rest {
-            Rest::Nothing | Rest::Counted(_) => return Ok(None),
-            Rest::Slices(_) => self.slice().await?,
-            Rest::Listed(_) => self.page_by_list().await?,
-        };
-        let mut found = Vec::new();
-        let mut began = Instant::now();
-        for (id, data) in documents {
-            let Ok(members) = Value::members(&data, &self.wanted) else {
-                self.note(id);
-                continue;
-            };
-            if self.query.filter.matches(&id, &members) {
-                found.push((id, members, data));
-            }
-            if began.elapsed() > TURN {
-                tokio::task::yield_now().await;
-                began = Instant::now();
-            }
-        }
-        Ok(Some(found))
-    }
-
     /// The next documents in the order of ids.
     async fn slice(&mut self) -> Result<Vec<Document>, Fault> {
         let Rest::Slices(slices) = &mut self.rest else {
@@ -489,6 +461,7 @@ fn write_key(key: &mut Vec<u8>, value: &Value, direction: Direction) {
 }
 
 mod find;
+mod look;
 mod summarize;
 #[cfg(test)]
 mod tests;

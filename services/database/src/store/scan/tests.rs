@@ -1,5 +1,7 @@
 //! Which plans the engine makes of queries.
 
+use std::time::{Duration, Instant};
+
 use sea_orm::{DbBackend, QueryTrait as _, Statement, TransactionTrait as _};
 use uuid::Uuid;
 
@@ -407,5 +409,36 @@ async fn a_text_index_is_filled_used_and_removed() {
     store.close().await.unwrap();
     let store = Store::open(&location, Indexes::default()).await.unwrap();
     assert_eq!(text_indexes(&store).await, 0);
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_long_document_does_not_hold_up_other_tasks() {
+    let folder = tempfile::tempdir().unwrap();
+    let location = Location::File(folder.path().join("store.sqlite"));
+    let indexes: Indexes = "c:text:text".parse().unwrap();
+    let store = Store::open(&location, indexes.clone()).await.unwrap();
+    let data = format!(r#"{{"text": "{}"}}"#, "é ".repeat(1 << 20));
+    let began = Instant::now();
+    crate::query::index_entry(indexes.text("c").unwrap(), &data).unwrap();
+    let alone = began.elapsed();
+
+    let (end, mut ended) = tokio::sync::oneshot::channel::<()>();
+    let pauses = tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(Duration::from_millis(1));
+        let (mut last, mut longest) = (Instant::now(), Duration::ZERO);
+        while ended.try_recv().is_err() {
+            ticks.tick().await;
+            longest = longest.max(last.elapsed());
+            last = Instant::now();
+        }
+        longest
+    });
+    store.create("c".to_owned(), data).await.unwrap();
+    let search = r#"{"$text": {"$search": "e"}}"#;
+    assert_eq!(found(&store, search).await, (Lane::Reads, 1));
+    end.send(()).unwrap();
+    let longest = pauses.await.unwrap();
+    assert!(longest < alone / 2, "{longest:?} of {alone:?}");
     store.close().await.unwrap();
 }
