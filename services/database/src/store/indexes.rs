@@ -5,15 +5,21 @@
 
 use std::collections::BTreeMap;
 
-use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement, TransactionTrait};
+use sea_orm::sea_query::Expr;
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, EntityTrait as _,
+    QueryFilter as _, QuerySelect as _, Statement,
+};
 use uuid::Uuid;
 
-use super::Fault;
+use super::{Fault, document, schema};
 use crate::indexes::Indexes;
 use crate::query::sql::Writer;
 
 /// The prefix of every declared index; other indexes are left alone.
 const PREFIX: &str = "declared_";
+/// The most damaged documents that are named.
+const MOST_NAMED: u64 = 100;
 
 /// Creates the declared indexes that do not exist, and removes those that are no longer declared.
 pub(super) async fn apply(connection: &DatabaseConnection, indexes: &Indexes) -> Result<(), Fault> {
@@ -30,16 +36,44 @@ pub(super) async fn apply(connection: &DatabaseConnection, indexes: &Indexes) ->
     if wanted.is_empty() {
         return Ok(());
     }
-    let transaction = connection.begin().await?;
+    let transaction = schema::alone(connection).await?;
     for (name, definition) in &wanted {
         tracing::info!(index = name, definition, "creating an index");
-        transaction
-            .execute_unprepared(&format!("CREATE INDEX IF NOT EXISTS {name} {definition}"))
-            .await?;
+        let create = format!("CREATE INDEX IF NOT EXISTS {name} {definition}");
+        match transaction
+            .execute_unprepared(&create)
+            .await
+            .map_err(Fault::from)
+        {
+            // Queries do without it, and name the document.
+            Err(Fault::Documents { cause, .. }) => {
+                let documents = malformed(&transaction).await?.join(",");
+                tracing::error!(
+                    documents,
+                    cause,
+                    "documents are damaged: the index is created at the first start without them"
+                );
+            }
+            created => {
+                created?;
+            }
+        }
     }
+    transaction.execute_unprepared("ANALYZE documents").await?;
     transaction.commit().await?;
-    connection.execute_unprepared("ANALYZE").await?;
     Ok(())
+}
+
+/// The ids of some of the documents that SQLite cannot look into.
+async fn malformed(transaction: &DatabaseTransaction) -> Result<Vec<String>, DbErr> {
+    document::Entity::find()
+        .select_only()
+        .column(document::Column::Id)
+        .filter(Expr::cust("NOT json_valid(data)"))
+        .limit(MOST_NAMED)
+        .into_tuple()
+        .all(transaction)
+        .await
 }
 
 /// Name to definition. A name is derived from its definition, so that the index of an earlier version's definition is

@@ -1,7 +1,10 @@
 //! The schema, brought up to date step by step, and the check of the file's structure.
 
 use anyhow::{Context as _, ensure};
-use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement, TransactionTrait};
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, Statement,
+    TransactionTrait,
+};
 
 /// Each entry brings the schema one version on.
 const SQLITE: &[&str] = &[
@@ -26,12 +29,12 @@ const POSTGRES: &[&str] = &[
      FOR EACH ROW WHEN (OLD.words_by IS NOT NULL) EXECUTE FUNCTION forget_words();",
 ];
 
-/// Any number that only this program uses: replicas that start together wait for each other.
+/// Any number that only this program uses.
 const POSTGRES_LOCK: i64 = 0x7073_7064;
 
 /// Where the version is kept: SQLite has a place for it in the file's header.
 struct Version {
-    prepare: String,
+    prepare: &'static str,
     read: &'static str,
     write: fn(usize) -> String,
 }
@@ -39,20 +42,30 @@ struct Version {
 fn version(engine: DbBackend) -> Version {
     if engine == DbBackend::Sqlite {
         return Version {
-            prepare: String::new(),
+            prepare: "",
             read: "PRAGMA user_version",
             write: |version| format!("PRAGMA user_version = {version}"),
         };
     }
     Version {
-        prepare: format!(
-            "SELECT pg_advisory_xact_lock({POSTGRES_LOCK});
-             CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL);
-             INSERT INTO schema_version SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM schema_version);"
-        ),
+        prepare: "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL);
+             INSERT INTO schema_version SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM schema_version);",
         read: "SELECT version FROM schema_version",
         write: |version| format!("UPDATE schema_version SET version = {version}"),
     }
+}
+
+/// Begins a transaction that changes tables or indexes. Replicas that start together wait for each other here, because
+/// PostgreSQL fails where two create the same index, `IF NOT EXISTS` or not. It may take as long as it needs.
+pub(super) async fn alone(connection: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
+    let transaction = connection.begin().await?;
+    if connection.get_database_backend() == DbBackend::Postgres {
+        let lock = format!(
+            "SET LOCAL statement_timeout = 0; SELECT pg_advisory_xact_lock({POSTGRES_LOCK})"
+        );
+        transaction.execute_unprepared(&lock).await?;
+    }
+    Ok(transaction)
 }
 
 /// Applies the migrations that are missing, each in a transaction of its own.
@@ -64,9 +77,9 @@ pub(super) async fn migrate(connection: &DatabaseConnection) -> anyhow::Result<(
     };
     let version = version(engine);
     loop {
-        let transaction = connection.begin().await?;
+        let transaction = alone(connection).await?;
         if !version.prepare.is_empty() {
-            transaction.execute_unprepared(&version.prepare).await?;
+            transaction.execute_unprepared(version.prepare).await?;
         }
         let row = transaction
             .query_one_raw(Statement::from_string(engine, version.read))

@@ -20,7 +20,7 @@ use sea_orm::{
 };
 
 use super::transaction::Transaction;
-use super::{Fault, document};
+use super::{Fault, document, schema};
 use crate::indexes::Indexes;
 use crate::query;
 use crate::text::TextIndex;
@@ -53,7 +53,7 @@ pub(super) async fn apply(connection: &DatabaseConnection, indexes: &Indexes) ->
     for (collection, index) in indexes.texts() {
         if !existing.contains(&index.name) {
             tracing::info!(index = index.name, collection, "creating a text index");
-            let transaction = connection.begin().await?;
+            let transaction = schema::alone(connection).await?;
             let creation = creation(engine, collection, &index.name);
             transaction.execute_unprepared(&creation).await?;
             transaction.commit().await?;

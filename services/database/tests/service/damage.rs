@@ -95,6 +95,15 @@ async fn damage_in_use_is_found_and_ends_writes() {
     assert_eq!(reason(&refused), expected);
 }
 
+/// Replaces some bytes of the store's file by as many others.
+fn damage(store: &str, before: &[u8], after: &[u8]) {
+    let bytes = fs::read(store).unwrap();
+    let mut places = bytes.windows(before.len());
+    let place = places.position(|found| found == before).unwrap() as u64;
+    let file = File::options().write(true).open(store).unwrap();
+    file.write_all_at(after, place).unwrap();
+}
+
 /// The numbers of a query's results, and the ids that its error names.
 async fn partial(client: &Client, query: &str) -> (Vec<i64>, Vec<String>) {
     let request = QueryRequest {
@@ -137,16 +146,8 @@ async fn a_damaged_document_is_named_and_the_others_are_served() {
     }
     server.stop();
     // One is no UTF-8 any more, and one no JSON: neither is seen by a check of the file's structure.
-    let mut bytes = fs::read(&store).unwrap();
-    for (before, after) in [
-        (&b"mark-3"[..], &b"mar\xff-3"[..]),
-        (b"\"n\":6", b"\"n\"=6"),
-    ] {
-        let places = bytes.windows(before.len());
-        let place = places.clone().position(|found| found == before).unwrap();
-        bytes[place..place + after.len()].copy_from_slice(after);
-    }
-    fs::write(&store, &bytes).unwrap();
+    damage(&store, b"mark-3", b"mar\xff-3");
+    damage(&store, b"\"n\":6", b"\"n\"=6");
     let server = Server::start(&store, &[indexes]);
     let client = server.client().await;
     let damaged = vec![ids[3].clone(), ids[6].clone()];
@@ -207,4 +208,46 @@ async fn a_damaged_document_is_named_and_the_others_are_served() {
     client.update("c", &ids[3], &json!({"n": 3})).await.unwrap();
     client.delete("c", &ids[6]).await.unwrap();
     assert_eq!(client.numbers("c", "").await, [0, 1, 2, 3, 4, 5, 7, 8, 9]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_document_does_not_keep_a_store_from_getting_indexes() {
+    let (_folder, store) = place();
+    let server = Server::start(&store, &[]);
+    let client = server.client().await;
+    let mut ids = Vec::new();
+    for n in 0..10 {
+        let document = json!({"n": n, "tag": n, "text": format!("word{n}")});
+        ids.push(client.create("c", &document).await.unwrap());
+    }
+    server.stop();
+    damage(&store, b"\"n\":6", b"\"n\"=6");
+    // An upgrade that changes the indexes creates them in the same way.
+    let indexes = ("DATABASE_INDEXES", "c:tag,text:text;d:tag");
+    for _ in 0..2 {
+        let server = Server::start(&store, &[indexes]);
+        let client = server.client().await;
+        assert_eq!(
+            named(&client.read("c", &ids[6]).await.unwrap_err()),
+            [ids[6].clone()]
+        );
+        let cases = [
+            (r#"{"tag": {"$gte": 5}}"#, vec![5, 7, 8, 9]),
+            (r#"{"$sort": {"tag": -1}, "$limit": 2}"#, vec![9, 8]),
+            (r#"{"$text": {"$search": "word7"}}"#, vec![7]),
+        ];
+        for (query, numbers) in cases {
+            let expected = (numbers, vec![ids[6].clone()]);
+            assert_eq!(partial(&client, query).await, expected, "{query}");
+        }
+        health(&server, ServingStatus::Serving).await;
+        server.stop();
+    }
+    let server = Server::start(&store, &[indexes]);
+    server.client().await.delete("c", &ids[6]).await.unwrap();
+    server.stop();
+    let server = Server::start(&store, &[indexes]);
+    let client = server.client().await;
+    let found = client.numbers("c", r#"{"tag": {"$gte": 5}}"#).await;
+    assert_eq!(found, [5, 7, 8, 9]);
 }

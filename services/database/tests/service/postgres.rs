@@ -214,6 +214,32 @@ async fn the_same_stories() {
     assert!(said.contains("loses acknowledged writes"), "{said}");
 }
 
+#[test]
+fn replicas_that_start_together_create_indexes_once() {
+    let cluster = Cluster::start();
+    Server::start(&cluster.url(), &[]).stop();
+    cluster.ask(
+        "INSERT INTO documents (id, collection, data)
+         SELECT lpad(n::text, 12, '0'), 'indexed',
+             json_build_object('tag', 'tag ' || n, 'price', n)::text
+         FROM generate_series(1, 5000) n",
+    );
+    for round in 0..3 {
+        // Other indexes each time.
+        let indexes = format!("indexed:tag,price,round{round};indexed:tag:text,round{round}:text");
+        let indexes = [("DATABASE_INDEXES", indexes.as_str())];
+        std::thread::scope(|scope| {
+            let start = || Server::start(&cluster.url(), &indexes);
+            let replicas: Vec<_> = (0..4).map(|_| scope.spawn(start)).collect();
+            for replica in replicas {
+                replica.join().unwrap().stop();
+            }
+        });
+        let count = "SELECT count(*) FROM pg_indexes WHERE indexname ~ '^(declared|text)_'";
+        assert_eq!(cluster.ask(count), "11");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn declared_indexes_are_used() {
     // The server itself tells the plan of each statement that it ran.
