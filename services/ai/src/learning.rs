@@ -2,10 +2,10 @@
 //! time, so training does not slow down predictions.
 
 use std::io;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread;
 
-use serving::Problem;
+use serving::{Problem, memory};
 use tokio::sync::oneshot;
 use tonic::Status;
 
@@ -30,8 +30,13 @@ impl Learning {
                 if let Err(error) = rustix::process::nice(NICENESS) {
                     tracing::warn!(%error, "failed to lower the priority of the learning thread");
                 }
-                for job in queue {
-                    job();
+                loop {
+                    match queue.recv_timeout(memory::PAUSE) {
+                        Ok(job) => job(),
+                        // Models that it made may have been replaced.
+                        Err(RecvTimeoutError::Timeout) => memory::collect(),
+                        Err(RecvTimeoutError::Disconnected) => return,
+                    }
                 }
             })?;
         Ok(Self { jobs })

@@ -15,6 +15,7 @@ pub mod export;
 mod health;
 mod incoming;
 pub mod json;
+pub mod memory;
 pub mod metrics;
 mod observe;
 mod oversized;

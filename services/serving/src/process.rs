@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::call_log;
+use crate::memory;
 use crate::settings::{ConfigError, Settings};
 
 /// `EX_CONFIG` of sysexits.h: the configuration is wrong.
@@ -45,7 +46,10 @@ where
     allow_connections();
     let outcome = runtime.block_on(async {
         let shutdown = shutdown_signal()?;
-        service(configuration, shutdown).await
+        tokio::select! {
+            outcome = service(configuration, shutdown) => outcome,
+            never = memory::give_back() => match never {},
+        }
     });
     runtime.shutdown_background();
     match outcome {

@@ -13,6 +13,7 @@ mod errors;
 mod filling;
 mod filters;
 mod full_disk;
+mod memory;
 mod postgres;
 mod scans;
 mod server;
