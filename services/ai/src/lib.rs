@@ -21,6 +21,7 @@ mod training;
 mod validation;
 mod vocabulary;
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,23 +40,34 @@ use crate::registry::Registry;
 use crate::service::Ai;
 
 const LOAD_PAUSE: Duration = Duration::from_secs(2);
+/// How long a model stays in memory that is not used, by default.
+pub const IDLE: Duration = Duration::from_secs(1800);
 
 /// The service's settings.
 #[derive(Debug)]
 pub struct Config {
     pub service: Service,
     pub database: Dependency,
+    /// How long a model stays in memory that is not used.
+    pub idle: Duration,
 }
 
 impl Config {
-    /// Reads `AI_DATABASE` and the settings of every service.
+    /// Reads `AI_DATABASE`, `AI_MODEL_IDLE` (seconds) and the settings of every service.
     pub fn from_settings(mut settings: Settings) -> Result<Self, ConfigError> {
         let service = settings.service();
         let database = settings.dependency("AI_DATABASE", "database-server");
+        let idle = match settings.optional("AI_MODEL_IDLE") {
+            None => Some(IDLE),
+            Some(_) => settings
+                .parsed::<NonZeroU64>("AI_MODEL_IDLE", "a number of seconds from 1")
+                .map(|seconds| Duration::from_secs(seconds.get())),
+        };
         settings.finish(|| {
             Some(Self {
                 service: service?,
                 database: database?,
+                idle: idle?,
             })
         })
     }
@@ -78,6 +90,7 @@ pub async fn serve(
     let registry = Arc::new(Registry::new(ModelStore::new(&config.database)));
     let context = Context::begin(config.service.name.as_str().into(), None);
     let loading = tokio::spawn(Arc::new(context).scope(load(registry.clone())));
+    let unloading = tokio::spawn(unload(registry.clone(), config.idle));
     let learning = Learning::start().context("failed to start the learning thread")?;
     let ai = AiServiceServer::new(Ai::new(registry, learning, shutdown.clone()))
         .max_decoding_message_size(MESSAGE_LIMIT)
@@ -94,7 +107,15 @@ pub async fn serve(
     )
     .await;
     loading.abort();
+    unloading.abort();
     served
+}
+
+async fn unload(registry: Arc<Registry>, idle: Duration) {
+    loop {
+        tokio::time::sleep(idle / 4).await;
+        registry.unload(idle);
+    }
 }
 
 async fn load(registry: Arc<Registry>) {

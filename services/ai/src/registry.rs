@@ -1,5 +1,6 @@
 //! The models in memory. Predictions use the last good version while the next version is trained here or fetched from
-//! the store, where another replica may have saved it.
+//! the store, where another replica may have saved it. A model that nobody uses leaves memory, and is loaded at its next
+//! use.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -25,7 +26,7 @@ pub(crate) struct Registry {
 #[derive(Debug, Default)]
 pub(crate) struct Entry {
     current: RwLock<Option<Arc<Stored>>>,
-    /// When the store was last checked for a newer version.
+    /// When the store was last checked for a newer version; at most [`FRESH`] before the last use.
     checked: Mutex<Option<Instant>>,
     loading: tokio::sync::Mutex<()>,
     turn: Arc<tokio::sync::Mutex<()>>,
@@ -69,7 +70,16 @@ impl Entry {
         {
             *current = Some(stored.clone());
         }
+        *lock(&self.checked) = Some(Instant::now());
         stored
+    }
+
+    /// Takes the version in use out of memory if it was not used for `idle`.
+    fn leave(&self, idle: Duration) -> Option<Arc<Stored>> {
+        let used = *lock(&self.checked);
+        let unused = used.is_some_and(|used| used.elapsed() >= idle + FRESH);
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        if unused { current.take() } else { None }
     }
 
     pub(crate) fn count(&self, confidence: f32) {
@@ -183,6 +193,21 @@ impl Registry {
         Ok(ids.len())
     }
 
+    /// Takes models out of memory that were not used for `idle`.
+    pub(crate) fn unload(&self, idle: Duration) {
+        // Dropped after the lock, which all calls need.
+        let mut left = Vec::new();
+        for (id, entry) in lock(&self.entries).iter() {
+            // Each call, stream and training has the entry of its model too; others wait for the lock.
+            if Arc::strong_count(entry) == 1
+                && let Some(stored) = entry.leave(idle)
+            {
+                tracing::info!(model = id, version = stored.version, "unloaded: not used");
+                left.push(stored);
+            }
+        }
+    }
+
     /// Checks for a newer version from time to time, while predictions use the current one.
     pub(crate) fn follow(self: &Arc<Self>, id: &str, entry: &Arc<Entry>) {
         // While the database hangs, more checks would queue up behind the one in progress.
@@ -224,8 +249,11 @@ impl Registry {
     /// Removes the entry of a model that does not exist, so that such entries do not pile up.
     fn forget(&self, id: &str) {
         let mut entries = lock(&self.entries);
-        let idle = |entry: &Arc<Entry>| entry.current().is_none() && entry.usage().trainings == 0;
-        if entries.get(id).is_some_and(idle) {
+        let empty = |entry: &Arc<Entry>| {
+            let usage = entry.usage();
+            entry.current().is_none() && usage.trainings == 0 && usage.predictions == 0
+        };
+        if entries.get(id).is_some_and(empty) {
             entries.remove(id);
         }
     }

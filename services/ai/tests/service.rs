@@ -11,6 +11,8 @@ use pspd_proto::ai::ai_service_client::AiServiceClient;
 use pspd_proto::ai::{
     ModelIdentifier, ModelMetrics, PredictRequest, PredictResponse, TrainingData, TrainingStatus,
 };
+use pspd_proto::database::database_service_client::DatabaseServiceClient;
+use pspd_proto::database::{CreateRequest, DeleteRequest, QueryRequest};
 use serving::testing::Authority;
 use serving::{CancellationToken, Dependency, Link};
 use tokio::sync::mpsc;
@@ -58,11 +60,17 @@ impl System {
     }
 
     async fn replica(&self) -> Replica {
+        self.replica_with(ai_server::IDLE).await
+    }
+
+    /// A replica whose models leave memory after they were not used for `idle`.
+    async fn replica_with(&self, idle: Duration) -> Replica {
         let (service, listener) = self.authority.service("ai-server").await;
         let dependency = self.authority.dependency("ai-server", service.listen);
         let config = ai_server::Config {
             service,
             database: self.database.clone(),
+            idle,
         };
         let shutdown = self.shutdown.child_token();
         let stop = shutdown.clone();
@@ -437,5 +445,65 @@ async fn two_replicas_use_and_train_the_same_model() {
         let totals = [here.unwrap().iterations, there.unwrap().iterations];
         assert_eq!(totals.into_iter().max(), Some(round * 70));
     }
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn models_that_are_not_used_leave_memory_until_their_next_use() {
+    const HEADS: &str = "ai-models";
+    let system = System::start().await;
+    let replica = system.replica_with(Duration::from_secs(1)).await;
+    let client = &replica.client;
+    for model in ["left", "used", "watched"] {
+        train(client, model, news(10)).await.unwrap();
+    }
+    let before = predict(client, "left", "a late goal").await.unwrap();
+    let mut watched = monitor(client, "watched", "100").await.unwrap();
+
+    // What is not in memory is not found while it is not in the store either.
+    let mut database = DatabaseServiceClient::new(system.database.connect());
+    let request = QueryRequest {
+        collection: HEADS.to_owned(),
+        query: String::new(),
+    };
+    let heads = database.query(request).await.unwrap().into_inner();
+    let heads: Vec<_> = heads.map(Result::unwrap).collect().await;
+    assert_eq!(heads.len(), 3);
+    for head in &heads {
+        let request = DeleteRequest {
+            collection: HEADS.to_owned(),
+            id: head.id.clone(),
+        };
+        database.delete(request).await.unwrap();
+    }
+    let began = Instant::now();
+    let status = loop {
+        // To ask for the model is a use, so this is done seldom; the others are in use meanwhile.
+        let asked = Instant::now();
+        while asked.elapsed() < Duration::from_secs(5) {
+            let metrics = timeout(LIMIT, watched.next()).await.unwrap();
+            assert!(metrics.unwrap().unwrap().current_accuracy > 0.0);
+            let used = predict(client, "used", "a late goal").await.unwrap();
+            assert_eq!(used, before);
+        }
+        match predict(client, "left", "a late goal").await {
+            Err(status) => break status,
+            Ok(_) => assert!(began.elapsed() < LIMIT, "it does not leave"),
+        }
+    };
+    assert_eq!(described(&status).1, "MODEL_NOT_FOUND");
+
+    for head in heads {
+        let request = CreateRequest {
+            collection: HEADS.to_owned(),
+            data: head.data,
+        };
+        database.create(request).await.unwrap();
+    }
+    let after = predict(client, "left", "a late goal").await.unwrap();
+    assert_eq!(after, before);
+    let mut metrics = monitor(client, "left", "100").await.unwrap();
+    let metrics = metrics.next().await.unwrap().unwrap();
+    assert!(metrics.predictions_made >= 2, "{metrics:?}");
     system.stop().await;
 }

@@ -128,6 +128,7 @@ async fn three_services_check_their_callers_and_share_one_trace() {
     let config = ai_server::Config {
         service,
         database: authority.dependency_of("ai-server", "database-server", database),
+        idle: ai_server::IDLE,
     };
     let stop = shutdown.clone();
     tasks.spawn(async move { ai_server::serve(listener, &config, stop).await });

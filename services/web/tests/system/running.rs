@@ -106,7 +106,11 @@ impl System {
             }
             AI => {
                 let database = self.dependency(DATABASE);
-                let config = ai_server::Config { service, database };
+                let config = ai_server::Config {
+                    service,
+                    database,
+                    idle: ai_server::IDLE,
+                };
                 runtime.spawn(async move { ai_server::serve(listener, &config, stop).await })
             }
             _ => {
