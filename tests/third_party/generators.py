@@ -18,5 +18,8 @@ def table(content):
 
 
 schemathesis.openapi.media_type("text/csv", rows.map(table))
+documents = strategies.dictionaries(words, words, max_size=3).map(json.dumps)
+lines = strategies.lists(documents, min_size=1, max_size=5)
+schemathesis.openapi.media_type("application/x-ndjson", lines.map(lambda lines: "\n".join(lines).encode()))
 values = strategies.none() | strategies.booleans() | strategies.integers(-5, 5) | words
 schemathesis.openapi.format("json-object", strategies.dictionaries(words, values, max_size=3).map(json.dumps))

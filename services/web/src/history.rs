@@ -22,6 +22,8 @@ const INTERVAL: Duration = Duration::from_secs(10);
 const SAMPLES: usize = 60;
 /// The most models; further ones have no history until another is not asked for any more.
 const MODELS: usize = 16;
+/// The longest name of a model, in bytes.
+const NAME: usize = 64;
 /// How long a sample waits for a backend's answer.
 const LIMIT: Duration = Duration::from_secs(2);
 /// The database, the AI service and this one, as [`crate::backends::Backends::states`] returns them.
@@ -122,7 +124,8 @@ impl History {
     /// The samples of a model, which is sampled from now on.
     fn of(&self, model: &str, now: Instant) -> Vec<Sample> {
         let mut models = self.models();
-        if models.len() >= MODELS && !models.contains_key(model) {
+        let new = !models.contains_key(model);
+        if new && (models.len() >= MODELS || model.len() > NAME) {
             return Vec::new();
         }
         let model = models
@@ -172,10 +175,12 @@ mod tests {
         assert!(size_of::<Sample>() * SAMPLES * (MODELS + 1) < 64 * 1024);
         let history = History::default();
         let start = Instant::now();
+        history.of(&"x".repeat(NAME + 1), start);
         for model in 0..MODELS + 5 {
             history.of(&model.to_string(), start);
         }
         assert_eq!(history.models().len(), MODELS);
+        assert!(history.models().keys().all(|model| model.len() <= NAME));
         for number in 0..2 * SAMPLES {
             history.add("0", sample(start + INTERVAL * number as u32));
             history.add("unknown", sample(start));

@@ -83,7 +83,7 @@ impl IntoResponse for EdgeError {
 
 /// The mapping in the comments of `google.rpc.Code`, but for FAILED_PRECONDITION: such a request is valid, and conflicts
 /// with what is stored.
-fn http_status(code: Code) -> StatusCode {
+pub(crate) fn http_status(code: Code) -> StatusCode {
     match code {
         Code::Ok => StatusCode::OK,
         Code::InvalidArgument | Code::OutOfRange => StatusCode::BAD_REQUEST,

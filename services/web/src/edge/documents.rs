@@ -158,7 +158,7 @@ fn stored(id: String, data: String) -> Result<Stored, Status> {
     Ok(Stored { id, data })
 }
 
-fn unread(rejection: StringRejection) -> EdgeError {
+pub(super) fn unread(rejection: StringRejection) -> EdgeError {
     let status = rejection.status();
     unreadable(rejection, status)
 }

@@ -11,6 +11,7 @@ use serving::Problem;
 use tonic::{Code, Status};
 
 use super::session::SESSION_PATH;
+use super::upload::LINES;
 use crate::access::Access;
 use crate::origin::{self, Hosts};
 use crate::problem::EdgeError;
@@ -55,6 +56,7 @@ impl Part {
         match self {
             Self::Grpc => &["application/grpc"],
             _ if path.ends_with("/train") => &["application/json", "text/csv"],
+            _ if path.ends_with("/upload") => &["application/json", LINES],
             _ => &["application/json"],
         }
     }

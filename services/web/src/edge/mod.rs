@@ -9,6 +9,7 @@ mod models;
 mod names;
 mod session;
 mod system;
+mod upload;
 mod window;
 
 use std::error::Error;
@@ -77,11 +78,13 @@ fn declared(workflows: Workflows, access: Arc<Access>) -> OpenApiRouter {
             documents::update,
             documents::remove
         ))
+        .routes(routes!(upload::upload))
         .routes(routes!(models::classify))
         .routes(routes!(models::train))
         .routes(routes!(models::train_from))
         .routes(routes!(system::status))
         .routes(routes!(system::summary))
+        .routes(routes!(system::history))
         .with_state(workflows);
     let session = OpenApiRouter::new()
         .routes(routes!(session::state, session::sign_in, session::sign_out))

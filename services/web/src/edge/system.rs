@@ -1,6 +1,6 @@
 //! The services' state, once and continuously.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 
 use axum::Json;
@@ -9,13 +9,13 @@ use axum::extract::{Query, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures::{Stream, StreamExt as _};
 use jiff::Timestamp;
-use pspd_proto::business::{BackendState, Summary, SummaryRequest};
+use pspd_proto::business::{BackendState, HistorySample, Summary, SummaryRequest};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{Answer, malformed};
 use crate::problem::ProblemDetails;
-use crate::workflows::Workflows;
+use crate::workflows::{DEFAULT_MODEL, Workflows};
 
 #[derive(Serialize, ToSchema)]
 pub(super) struct Status {
@@ -91,6 +91,63 @@ pub(super) async fn summary(
         Ok(data.unwrap_or_default())
     });
     Ok(Sse::new(events).keep_alive(KeepAlive::default()))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Past {
+    /// `default` by default.
+    model_id: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct History {
+    /// From the oldest to the newest, at intervals of some seconds. None yet for a model that was not asked for before.
+    samples: Vec<Sample>,
+}
+
+/// Values that a service did not report in time are left out.
+#[derive(Serialize, ToSchema)]
+struct Sample {
+    /// How long ago it was.
+    age_milliseconds: u32,
+    /// Whether each service was serving, by its name.
+    serving: BTreeMap<String, bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model_accuracy: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    predictions_made: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    average_confidence: Option<f32>,
+}
+
+/// The dashboard's values of the last minutes.
+#[utoipa::path(get, path = "/history", tag = "system", params(Past), responses(
+    (status = OK, body = History),
+    (status = "default", body = ProblemDetails, content_type = "application/problem+json"),
+))]
+pub(super) async fn history(
+    State(workflows): State<Workflows>,
+    query: Result<Query<Past>, QueryRejection>,
+) -> Answer<Json<History>> {
+    let Query(Past { model_id }) = query.map_err(|error| malformed("query", &error))?;
+    let model = model_id.as_deref().unwrap_or(DEFAULT_MODEL);
+    let samples = workflows.history_of(model).samples;
+    Ok(Json(History {
+        samples: samples.into_iter().map(Into::into).collect(),
+    }))
+}
+
+impl From<HistorySample> for Sample {
+    fn from(sample: HistorySample) -> Self {
+        Self {
+            age_milliseconds: sample.age_milliseconds,
+            serving: sample.serving.into_iter().collect(),
+            model_accuracy: sample.model_accuracy,
+            predictions_made: sample.predictions_made,
+            average_confidence: sample.average_confidence,
+        }
+    }
 }
 
 impl From<BackendState> for Backend {

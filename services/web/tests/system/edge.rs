@@ -104,6 +104,92 @@ async fn texts_of_documents_are_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn documents_are_uploaded_in_bulk_with_their_texts() {
+    let directory = tempfile::tempdir().unwrap();
+    let system = System::start(&directory.path().join("store.sqlite")).await;
+    let path = "/collections/bulk/upload";
+    let good = [r#"{"n": 1.10, "a": 12345678901234567890}"#, r#"{ "n":2 }"#];
+    let [first, second] = good;
+    let cases = [
+        ("application/json", format!("[{first},\n[], {second}]"), 2),
+        (
+            "Application/X-NDJSON",
+            format!("{first}\r\n\n{{\"n\": oops}}\n{second}"),
+            3,
+        ),
+    ];
+    for (kind, body, bad) in cases {
+        let (status, answer) = system.call("POST", path, kind, body).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+        let counts = [&answer["stored"], &answer["failed"]];
+        assert_eq!(counts, [&json!(2), &json!(1)], "{answer}");
+        let failure = &answer["failures"][0];
+        assert_eq!(
+            [&failure["position"], &failure["status"]],
+            [&json!(bad), &json!(400)],
+            "{answer}"
+        );
+        let detail = failure["detail"].as_str().unwrap();
+        assert!(detail.contains("not a JSON object"), "{detail}");
+    }
+    let (_, listed) = system
+        .text("GET", "/collections/bulk/documents", String::new())
+        .await;
+    for text in good {
+        assert_eq!(listed.matches(text).count(), 2, "{listed}");
+    }
+
+    let refused = [
+        (
+            path,
+            "application/json",
+            r#"{"n": 1}"#,
+            400,
+            "REQUEST_MALFORMED",
+        ),
+        (path, "text/csv", "n\n1\n", 415, "CONTENT_TYPE_UNSUPPORTED"),
+        (
+            "/collections/a.b/upload",
+            "application/json",
+            "[]",
+            400,
+            "COLLECTION_NAME_INVALID",
+        ),
+    ];
+    for (path, kind, body, status, reason) in refused {
+        let (code, problem) = system.call("POST", path, kind, body.to_owned()).await;
+        assert_eq!(code.as_u16(), status, "{problem}");
+        assert_eq!(problem["reason"], reason, "{problem}");
+    }
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_history_is_that_of_the_page() {
+    let directory = tempfile::tempdir().unwrap();
+    let system = System::start(&directory.path().join("store.sqlite")).await;
+    let began = Instant::now();
+    let sample = loop {
+        let (status, answer) = system.json("GET", "/history", Value::Null).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+        // The service itself is serving in each sample.
+        if let Some(sample) = answer["samples"].as_array().unwrap().last() {
+            break sample.clone();
+        }
+        assert!(began.elapsed() < TIMEOUT, "no sample");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert_eq!(sample["serving"][WEB], json!(true), "{sample}");
+    assert_eq!(sample["serving"].as_object().unwrap().len(), 3, "{sample}");
+    assert!(sample["age_milliseconds"].is_u64(), "{sample}");
+    let (status, answer) = system
+        .json("GET", "/history?model_id=new", Value::Null)
+        .await;
+    assert_eq!((status, answer), (StatusCode::OK, json!({"samples": []})));
+    system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_query_keeps_its_order_its_limits_and_its_numbers() {
     let directory = tempfile::tempdir().unwrap();
     let system = System::start(&directory.path().join("store.sqlite")).await;
