@@ -98,7 +98,12 @@ fn every_firmware() -> anyhow::Result<()> {
             "`up` reports no boot stages:\n{}",
             up.stderr
         );
+        // The hypervisor's own kernel restarts in another scenario.
+        if by != By::Hypervisor {
+            restarts(&deployment).with_context(|| format!("restart with `{lines}`"))?;
+        }
     }
+    restarts_by_itself(&deployment)?;
     secrets_stay_secret(&deployment)?;
     choose(&wrong)?;
     deployment.run(&["up"])?.expect(1)?.says("sha256")?;
@@ -117,6 +122,33 @@ fn every_firmware() -> anyhow::Result<()> {
         .says("its firmware's log ends with:")?
         .says("may be for another board")?;
     deployment.remove()
+}
+
+fn restarts(deployment: &Deployment) -> anyhow::Result<()> {
+    let before = boot_id(deployment)?;
+    let restart = deployment.run(&["restart", "store"])?.expect(0)?;
+    ensure!(
+        !restart.stderr.contains("forcing it off"),
+        "{}",
+        restart.stderr
+    );
+    ensure!(boot_id(deployment)? != before, "the guest did not restart");
+    deployment.run(&["status"])?.expect(0).map(drop)
+}
+
+/// A guest that restarts from inside comes back with its service, and nothing differs from the topology.
+fn restarts_by_itself(deployment: &Deployment) -> anyhow::Result<()> {
+    let before = boot_id(deployment)?;
+    deployment.ssh("store", "systemctl --no-block reboot")?;
+    eventually("the next boot", Duration::from_secs(180), || {
+        let status = deployment.run(&["status"])?;
+        Ok(status.code() == Some(0) && boot_id(deployment).is_ok_and(|now| now != before))
+    })?;
+    deployment.run(&["plan"])?.expect(0).map(drop)
+}
+
+fn boot_id(deployment: &Deployment) -> anyhow::Result<String> {
+    deployment.ssh("store", "cat /proc/sys/kernel/random/boot_id")
 }
 
 /// What starts the kernel.
