@@ -163,14 +163,14 @@ impl<'a> Effects<'a> {
         self.add_in_guest(name, action, reason, plan);
     }
 
-    /// Stops a service that serves, or is started, although a fault stopped it.
+    /// Stops a service that serves, or is deployed, although a fault stopped it.
     fn stop_service(&self, name: &Name, plan: &mut PlanBuilder) {
         let service = self.observed.domain(name);
         let service = service.and_then(|domain| domain.service.as_ref());
         let serves = service.is_some_and(|service| service.serving);
-        let starts = plan.has_domain(name, DomainStep::Start);
+        let deployed = plan.has_domain(name, DomainStep::Healthy);
         if stops_service(self.intent, name)
-            && ((self.runs_on(name, plan) && serves) || starts)
+            && ((self.runs_on(name, plan) && serves) || deployed)
             && !plan.has_domain(name, DomainStep::SetService)
         {
             self.order_service(name, ServiceOrder::Stop, APPLIES, plan);

@@ -374,6 +374,21 @@ fn a_stopped_service_is_stopped_again_after_a_reboot_and_starts_when_it_is_heale
     let plan = up(&spec, &world).unwrap();
     world.apply(&plan, usize::MAX, &spec);
     assert_eq!(world, stopped);
+    // One that is deployed meanwhile is stopped after it was healthy.
+    let mut changed = stopped;
+    let service = changed.domain(&name("d1")).service.as_mut().unwrap();
+    service.release = Some(Digest::of(b"new"));
+    let plan = up(&spec, &changed).unwrap();
+    assert!(after(&plan, "d1", DomainStep::SetService).contains(&"d1/healthy".to_owned()));
+    changed.apply(&plan, usize::MAX, &spec);
+    assert!(
+        !changed
+            .domain(&name("d1"))
+            .service
+            .as_ref()
+            .unwrap()
+            .serving
+    );
     heal(&spec, &mut world, &[id]);
     assert_eq!(world, before);
     let mut spec = spec;
