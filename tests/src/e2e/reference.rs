@@ -125,7 +125,7 @@ fn warm_start(deployment: &Deployment) -> anyhow::Result<()> {
         let line = format!("{name}: restore its memory: done");
         ensure!(up.stderr.contains(&line), "{}", up.stderr);
     }
-    ensure!(!up.stderr.contains("push"), "{}", up.stderr);
+    ensure!(!up.stderr.contains("push the release"), "{}", up.stderr);
     deployment.run(&["plan"])?.expect(0)?;
     let after = connections()?;
     ensure!(
