@@ -73,7 +73,8 @@ lint: setup client
 # All of `check`, whose unit tests are among the workspace's tests.
 test:
 	./scripts/setup --test
-	$(MAKE) lint build
+	$(MAKE) lint program
+	@$(MAKE) --no-print-directory -j2 services guest
 	cargo test --workspace --locked -q
 	$(MAKE) e2e
 

@@ -116,13 +116,20 @@ impl Intent {
 
     /// Whether the domain's power is left as it is.
     pub fn holds_power(&self, name: &Name) -> bool {
-        self.power.contains_key(name)
-            || self.has_fault(name, |effect| {
-                matches!(
-                    effect,
-                    Effect::Pause { .. } | Effect::Kill { .. } | Effect::Crash { .. }
-                )
-            })
+        self.power.contains_key(name) || self.fault_of_power(name).is_some()
+    }
+
+    /// The id of a fault that holds the domain's power.
+    pub fn fault_of_power(&self, name: &Name) -> Option<&Name> {
+        let mut faults = self.faults.iter();
+        let (id, _) = faults.find(|(_, fault)| {
+            let of_power = matches!(
+                fault.effect,
+                Effect::Pause { .. } | Effect::Kill { .. } | Effect::Crash { .. }
+            );
+            of_power && fault.effect.domains().contains(name)
+        })?;
+        Some(id)
     }
 
     /// Whether the domain's memory is left as it is.

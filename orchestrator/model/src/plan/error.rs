@@ -29,6 +29,8 @@ pub enum PlanError {
         power: Power,
         saved: bool,
     },
+    #[error("the fault `{fault}` holds the power of `{domain}`. Run `pspd heal {fault}` to end it")]
+    Faulty { domain: Name, fault: Name },
     #[error("domain `{domain}` runs; `pspd stop {domain}` stops it first")]
     Running { domain: Name },
     #[error("no memory of domain `{domain}` is saved. Run `pspd start {domain}` to boot it")]

@@ -87,7 +87,7 @@ pub(super) fn plan(
     let wanted = |domain: &&DomainSpec| names.is_empty() || names.contains(&domain.name);
     let mut selected = Vec::new();
     for domain in order.dependencies_first.iter().copied().filter(wanted) {
-        match can(goal, domain, observed) {
+        match can(goal, domain, intent, observed) {
             Ok(()) => selected.push(domain),
             Err(_) if names.is_empty() => {}
             Err(error) => return Err(error),
@@ -118,8 +118,19 @@ pub(super) fn plan(
 }
 
 /// Whether the goal can be asked of a domain.
-fn can(goal: PowerGoal, domain: &DomainSpec, observed: &Observed) -> Result<(), PlanError> {
+fn can(
+    goal: PowerGoal,
+    domain: &DomainSpec,
+    intent: &Intent,
+    observed: &Observed,
+) -> Result<(), PlanError> {
     let name = || domain.name.clone();
+    if let Some(fault) = intent.fault_of_power(&domain.name) {
+        return Err(PlanError::Faulty {
+            domain: name(),
+            fault: fault.clone(),
+        });
+    }
     let now = observed.domain(&domain.name);
     let Some((now, defined)) = now.and_then(|now| Some((now, now.defined.as_ref()?))) else {
         return Err(PlanError::NotDefined { domain: name() });
@@ -135,8 +146,10 @@ fn can(goal: PowerGoal, domain: &DomainSpec, observed: &Observed) -> Result<(), 
             Power::Running | Power::Paused(_) => Ok(()),
             _ => Err(not_running()),
         },
-        PowerGoal::Resume if now.power.has_process() => Ok(()),
-        PowerGoal::Resume => Err(not_running()),
+        PowerGoal::Resume => match now.power {
+            Power::Running | Power::Paused(_) | Power::Suspended => Ok(()),
+            _ => Err(not_running()),
+        },
         PowerGoal::Save => match now.power {
             Power::Crashed(_) | Power::Off | Power::ShutDown => Err(not_running()),
             _ if !defined.persistent => Err(PlanError::NotDefined { domain: name() }),

@@ -77,6 +77,7 @@ fn a_domain_can_boot_from_disk() {
       <metadata>
         <pspd:deployment xmlns:pspd="urn:pspd:ownership:1" name="reference" digest="d4f02eaafd1a9e9de7d10972ca8e47fa7a985825c3c9c1e249c72683cb3e4f19"/>
       </metadata>
+      <genid/>
       <memory unit="KiB">2097152</memory>
       <currentMemory unit="KiB">524288</currentMemory>
       <vcpu current="1">2</vcpu>
@@ -173,6 +174,7 @@ fn a_domain_of_rom_and_kernel() {
       <metadata>
         <pspd:deployment xmlns:pspd="urn:pspd:ownership:1" name="reference" digest="d4f02eaafd1a9e9de7d10972ca8e47fa7a985825c3c9c1e249c72683cb3e4f19"/>
       </metadata>
+      <genid/>
       <memory unit="KiB">2097152</memory>
       <currentMemory unit="KiB">524288</currentMemory>
       <vcpu current="1">2</vcpu>

@@ -1,6 +1,7 @@
 //! The commands for power, and what is left of a deployment whose memory is saved.
 
 use super::*;
+use crate::fault::{Effect, Fault};
 use crate::intent::PowerIntent;
 use crate::observed::{Crash, MemoryCondition, Pause};
 
@@ -225,6 +226,13 @@ fn what_cannot_be_asked_of_a_domain_is_said_with_what_to_do() {
     done(&spec, &mut world, PowerGoal::Start, &[]);
     done(&spec, &mut world, PowerGoal::Save, &["d0"]);
     insta::assert_snapshot!(errors(&world, PowerGoal::Save), @"domain `d0` does not run: it is shut off. Run `pspd restore` to continue it");
+    let effect = Effect::Kill { domain: name("d1") };
+    world
+        .intent
+        .faults
+        .insert(name("kill-1"), Fault::new(effect, 0, None));
+    let error = ask(&spec, &world, PowerGoal::Start, &["d1"]).unwrap_err();
+    insta::assert_snapshot!(error, @"the fault `kill-1` holds the power of `d1`. Run `pspd heal kill-1` to end it");
     let nothing = nothing(&spec);
     insta::assert_snapshot!(errors(&nothing, PowerGoal::Start), @"`demo` is not up. Run `pspd up` to start it");
 }
