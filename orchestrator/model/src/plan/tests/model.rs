@@ -208,7 +208,8 @@ impl World {
             | Action::SetClock { .. }
             | Action::Serving { .. } => self.take_of_power(action, spec),
             Action::Resume { domain } | Action::Wake { domain } => {
-                self.domain(domain).power = Power::Running;
+                let domain = self.domain(domain);
+                (domain.power, domain.memory) = (Power::Running, None);
             }
             Action::Stop { domain, .. } => {
                 self.held.remove(domain);
