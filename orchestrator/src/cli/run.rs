@@ -170,8 +170,9 @@ pub(super) async fn take_lock(
 fn print_boots(home: &Home, spec: &Spec, outcome: &Outcome) -> anyhow::Result<()> {
     let mut boots = boot::recorded(home, spec)?;
     boots.retain(|(name, _)| {
-        let id = StepId::of(name, DomainStep::Start);
-        outcome.ended.iter().any(|one| one.step.id == id)
+        let ids = [DomainStep::Start, DomainStep::Restart].map(|step| StepId::of(name, step));
+        let mut ended = outcome.ended.iter();
+        ended.any(|one| ids.contains(&one.step.id))
     });
     let width = crate::terminal::err_width();
     let table = report::boots(boots.iter().map(|(name, boot)| (name, boot)), width);

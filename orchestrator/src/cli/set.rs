@@ -12,6 +12,7 @@ use crate::observe::Extent;
 #[derive(clap::Args)]
 #[command(group(clap::ArgGroup::new("what").required(true).multiple(true).args(["memory", "vcpus"])))]
 pub(super) struct Args {
+    /// The domain
     #[arg(value_name = "NAME")]
     name: String,
     /// Its memory, such as `1 GiB`: applies at once, up to the maximum that it was started with

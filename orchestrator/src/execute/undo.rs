@@ -129,7 +129,7 @@ mod tests {
     use std::time::Duration;
 
     use pspd_model::plan::Existing;
-    use pspd_model::spec::Name;
+    use pspd_model::spec::{Digest, Name, Range, Size};
 
     use super::*;
     use crate::execute::Ended;
@@ -239,5 +239,36 @@ mod tests {
         };
         assert_eq!(undone(&ended(vec![start.clone()])), ["a/start"]);
         assert_eq!(undone(&ended(vec![stop, start])), [""; 0]);
+    }
+
+    #[test]
+    fn a_save_that_was_for_nothing_is_restored_unless_its_domain_is_gone() {
+        let save = |domain: &str| Action::Save {
+            domain: name(domain),
+            definition: Digest::of(b""),
+            memory: fixed(Size::mib(512)),
+            vcpus: fixed(1),
+        };
+        let mut outcome = ended(vec![pause("a"), pause("b"), save("a")]);
+        fail(&mut outcome, save("b"));
+        assert_eq!(undone(&outcome), ["b/pause", "a/save"]);
+        let gone = Action::Undefine { domain: name("a") };
+        let outcome = ended(vec![pause("a"), save("a"), gone]);
+        assert_eq!(undone(&outcome), [""; 0]);
+    }
+
+    #[test]
+    fn a_restored_domain_that_runs_stays() {
+        let restore = Action::Restore { domain: name("a") };
+        let proceed = Action::Continue { domain: name("a") };
+        assert_eq!(undone(&ended(vec![restore.clone()])), ["a/restore"]);
+        assert_eq!(undone(&ended(vec![restore, proceed])), [""; 0]);
+    }
+
+    fn fixed<T: Copy>(value: T) -> Range<T> {
+        Range {
+            current: value,
+            maximum: value,
+        }
     }
 }

@@ -13,6 +13,7 @@ mod memory;
 mod quality;
 mod queries;
 mod up;
+mod warm;
 mod wire;
 
 use std::io::Write as _;
@@ -30,6 +31,7 @@ type Section = (&'static str, fn() -> anyhow::Result<()>);
 const SECTIONS: &[Section] = &[
     ("boot", boot::measure),
     ("up", up::measure),
+    ("warm", warm::measure),
     ("ai", ai::measure),
     ("quality", quality::measure),
     ("database", database::measure),

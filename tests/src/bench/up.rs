@@ -12,7 +12,7 @@ use pspd::guest::openssh_arguments;
 use pspd::health;
 use pspd::identity::Identity;
 use pspd::reach::Reach;
-use pspd::state::Paths;
+use pspd::state::{Home, Paths};
 use pspd_lab::Lab;
 use pspd_model::spec::{Name, Spec};
 use pspd_tests::deployment::Deployment;
@@ -238,14 +238,24 @@ impl Bare {
             "the script of `{name}` failed: {}",
             ran.stderr
         );
-        let lab = Lab::running(&home.lab())?.context("the lab runs")?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        let (reach, never) = (Reach::Lab(lab), CancellationToken::new());
-        let wait = health::serving(&reach, &self.spec, name, &self.identity, SERVING, &never);
-        runtime
-            .block_on(wait)
-            .map_err(|health| anyhow::anyhow!("`{name}` is {health:?}"))
+        serving(&home, &self.spec, &self.identity, name)
     }
+}
+
+/// Waits until a service of a lab's guest is SERVING.
+pub(crate) fn serving(
+    home: &Home,
+    spec: &Spec,
+    identity: &Identity,
+    name: &Name,
+) -> anyhow::Result<()> {
+    let lab = Lab::running(&home.lab())?.context("the lab runs")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let (reach, never) = (Reach::Lab(lab), CancellationToken::new());
+    let wait = health::serving(&reach, spec, name, identity, SERVING, &never);
+    runtime
+        .block_on(wait)
+        .map_err(|health| anyhow::anyhow!("`{name}` is {health:?}"))
 }

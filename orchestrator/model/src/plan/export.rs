@@ -166,9 +166,14 @@ fn notes(
         );
     }
     for name in spec.domains.keys() {
-        let Some(ObservedDomain { power, .. }) = observed.domain(name) else {
+        let Some(ObservedDomain { power, memory, .. }) = observed.domain(name) else {
             continue;
         };
+        if memory.is_some() || *power == Power::Saved {
+            plan.note(format!(
+                "`{name}` is packed as after a power cut: its saved memory is not packed"
+            ));
+        }
         if power.has_process() && !matches!(power, Power::Running | Power::Suspended) {
             let word = power.word();
             plan.note(format!(

@@ -48,6 +48,24 @@ fn a_stopped_deployment_is_packed_without_pausing_anything() {
 }
 
 #[test]
+fn saved_memory_that_is_not_packed_is_noted() {
+    let spec = two();
+    let mut world = applied(&spec);
+    let saved = power(
+        &spec,
+        &world.intent,
+        &world.observed,
+        PowerGoal::Save,
+        &BTreeSet::from([name("d0")]),
+    );
+    world.apply(&saved.unwrap(), usize::MAX, &spec);
+    assert_eq!(
+        export(&spec, &world).unwrap().notes,
+        ["`d0` is packed as after a power cut: its saved memory is not packed"]
+    );
+}
+
+#[test]
 fn a_domain_that_was_paused_stays_paused() {
     let spec = two();
     let mut world = applied(&spec);
