@@ -240,11 +240,13 @@ pub(crate) enum Readers {
 }
 
 impl Readers {
-    fn file_mode(self) -> u32 {
-        match self {
-            Readers::Everyone => 0o444,
-            Readers::Owner => 0o400,
-        }
+    /// A program, such as one that a recipe leaves for later, stays one.
+    fn file_mode(self, built: u32) -> u32 {
+        let (read, run) = match self {
+            Readers::Everyone => (0o444, 0o111),
+            Readers::Owner => (0o400, 0o100),
+        };
+        read | (built & run)
     }
 
     fn folder_mode(self) -> u32 {
@@ -283,7 +285,9 @@ impl Partial {
                 .with_context(|| format!("failed to open `{}`", path.display()))?;
             file.sync_all()
                 .with_context(|| format!("failed to flush `{}`", path.display()))?;
-            file.set_permissions(Permissions::from_mode(readers.file_mode()))
+            let built = file.metadata().with_context(|| context(&path))?;
+            let mode = readers.file_mode(built.permissions().mode());
+            file.set_permissions(Permissions::from_mode(mode))
                 .with_context(|| context(&path))?;
         }
         fs::set_permissions(&self.partial, Permissions::from_mode(readers.folder_mode()))

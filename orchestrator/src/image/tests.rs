@@ -73,8 +73,10 @@ fn a_copy_of_an_image_of_this_host_is_closed_to_others() {
         assert_eq!(mode(&disk), 0o400);
         assert_eq!(mode(disk.parent().unwrap()), 0o711);
     }
-    let built = make(&cache, &recipe(folder.path(), "echo >$1/disk.qcow2")).unwrap();
+    let script = "echo >$1/disk.qcow2; echo >$1/tool; chmod 755 $1/tool";
+    let built = make(&cache, &recipe(folder.path(), script)).unwrap();
     assert_eq!(mode(&built.disk), 0o444);
+    assert_eq!(mode(&built.disk.with_file_name("tool")), 0o555);
 }
 
 fn qcow2(folder: &Path) -> PathBuf {
