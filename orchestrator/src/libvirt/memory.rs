@@ -10,7 +10,7 @@ use super::error::Attempt as _;
 use super::{Connection, Domain, Error, Result, ffi};
 
 impl Domain {
-    /// Writes its memory to a file, and ends its process. On failure it goes on as before.
+    /// Writes its memory to a file, and ends its process. After a failure it stays as it was.
     pub fn save(&self, file: &Path) -> Result<()> {
         ffi::save(self.raw(), &path(file)).attempt(|| {
             format!(

@@ -13,7 +13,7 @@ const SQLITE: &[&str] = &[
 ];
 
 /// The data is kept as it came; `body` is what filters read. Ids sort by their bytes, as SQLite sorts them.
-/// `words` are for the text index `words_by`; they do not outlive the data that they are of, whoever changes it.
+/// `words` are for the text index `words_by`; they do not outlive the data that they are of, whatever changes it.
 const POSTGRES: &[&str] = &[
     "CREATE TABLE documents (
          id TEXT COLLATE \"C\" PRIMARY KEY,
