@@ -338,6 +338,11 @@ pub(super) fn power_of(domain: &VirtDomain) -> Result<Power, virt::error::Error>
             sys::VIR_DOMAIN_PAUSED_USER => Power::Paused(Pause::User),
             sys::VIR_DOMAIN_PAUSED_IOERROR => Power::Paused(Pause::IoError),
             sys::VIR_DOMAIN_PAUSED_CRASHED => Power::Crashed(Crash::Guest),
+            // QEMU reports at most one error per second, so that of a second pause may be missing. A domain that ends
+            // meanwhile has no disks to ask for.
+            sys::VIR_DOMAIN_PAUSED_UNKNOWN if ffi::has_disk_error(domain).unwrap_or(false) => {
+                Power::Paused(Pause::IoError)
+            }
             _ => Power::Paused(Pause::Libvirt),
         },
         sys::VIR_DOMAIN_CRASHED => Power::Crashed(Crash::Guest),

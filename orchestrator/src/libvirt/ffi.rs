@@ -141,6 +141,30 @@ pub(super) fn state(domain: &Domain) -> Result<(u32, u32), Error> {
     Ok((state as u32, reason as u32))
 }
 
+/// How many disks are looked at for an error; pspd's domains have fewer.
+const DISKS: usize = 64;
+
+/// Whether a disk of a domain that runs or is paused could not be read or written since its last resume.
+pub(super) fn has_disk_error(domain: &Domain) -> Result<bool, Error> {
+    let none = sys::virDomainDiskError {
+        disk: std::ptr::null_mut(),
+        error: 0,
+    };
+    let mut errors = [none; DISKS];
+    // SAFETY: the domain is alive; libvirt writes to at most `DISKS` elements, and returns how many it wrote.
+    let count = unsafe {
+        sys::virDomainGetDiskErrors(domain.as_ptr(), errors.as_mut_ptr(), DISKS as u32, 0)
+    };
+    for error in &errors {
+        // SAFETY: the caller owns the names, which libvirt allocated with `malloc`; free accepts null.
+        unsafe { libc::free(error.disk.cast()) };
+    }
+    if count < 0 {
+        return Err(Error::last_error());
+    }
+    Ok(count > 0)
+}
+
 /// What a non-blocking stream has to say.
 pub(super) enum Incoming<'a> {
     Data(&'a [u8]),
