@@ -1,4 +1,4 @@
-//! The commands other than `up` and `down`, on one running domain.
+//! The commands other than `up` and `down`, on one domain.
 
 use std::fs;
 use std::io::Write as _;
@@ -13,8 +13,10 @@ use pspd_tests::scenario::{Scenario, minutes};
 use pspd_tests::wait::eventually;
 use serde_json::Value;
 
+use super::reading::{changes_nothing, first_up};
+
 pub(crate) const SCENARIOS: &[Scenario] = &[
-    Scenario::new("commands on a running domain", minutes(30), commands),
+    Scenario::new("commands on a domain", minutes(30), commands),
     Scenario::new("images are listed and pruned", minutes(30), images),
 ];
 
@@ -24,8 +26,14 @@ const SILENCE: Duration = Duration::from_secs(32);
 
 fn commands() -> anyhow::Result<()> {
     let deployment = Deployment::single("")?;
+    deployment.edit(
+        "     health: database.DatabaseService\n",
+        "     health: database.DatabaseService\n      secrets: {STORE_TOKEN: generate}\n",
+    )?;
     deployment.run(&["logs"])?.expect(1)?.says("pspd up")?;
-    deployment.run(&["up"])?.expect(0)?;
+    changes_nothing(&deployment).context("on a fresh host")?;
+    first_up(&deployment)?;
+    changes_nothing(&deployment).context("on a running deployment")?;
     deployment
         .run(&["ssh", "store", "--", "exit 7"])?
         .expect(7)?;
@@ -41,6 +49,7 @@ fn commands() -> anyhow::Result<()> {
     // It ends with its input.
     deployment.run(&["console", "store"])?.expect(0)?;
     deployment.run(&["down"])?.expect(0)?;
+    changes_nothing(&deployment).context("after `down`")?;
     let kept = deployment.run(&["logs"])?.expect(0)?;
     ensure!(
         kept.stdout.contains(r#""message":"serving""#),
@@ -74,11 +83,6 @@ fn process(deployment: &Deployment) -> anyhow::Result<String> {
 
 /// A secret is in the service's environment, and in no file or list that another user of the guest can read.
 fn secret(deployment: &Deployment) -> anyhow::Result<()> {
-    deployment.edit(
-        "     health: database.DatabaseService\n",
-        "     health: database.DatabaseService\n      secrets: {STORE_TOKEN: generate}\n",
-    )?;
-    deployment.run(&["up"])?.expect(0)?;
     let folder = deployment.folder().join("credentials");
     deployment
         .run(&["credentials", &folder.display().to_string()])?

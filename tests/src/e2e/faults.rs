@@ -17,7 +17,6 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         minutes(30),
         wrong_digest,
     ),
-    Scenario::new("a port in use is named", minutes(30), port_in_use),
     Scenario::new(
         "a file that is too large is refused",
         minutes(20),
@@ -54,16 +53,6 @@ fn wrong_digest() -> anyhow::Result<()> {
     let image = empty_image(&deployment)?;
     deployment.set_image(&format!("{{path: {image}, sha256: {}}}", "0".repeat(64)))?;
     deployment.run(&["up"])?.expect(1)?.says(&"0".repeat(12))?;
-    deployment.remove()
-}
-
-fn port_in_use() -> anyhow::Result<()> {
-    let deployment = Deployment::single("")?;
-    let holder = TcpListener::bind(("127.0.0.1", deployment.port))?;
-    let ran = deployment.run(&["up"])?.expect(1)?;
-    ran.says(&format!("127.0.0.1:{}", deployment.port))?;
-    drop(holder);
-    deployment.run(&["up"])?.expect(0)?;
     deployment.remove()
 }
 
@@ -145,6 +134,7 @@ fn never_reaches_ssh() -> anyhow::Result<()> {
 fn running_deployment() -> anyhow::Result<()> {
     let mut deployment = Deployment::single("")?;
     deployment.name_state_oddly();
+    port_in_use(&deployment)?;
     deployment.run(&["up"])?.expect(0)?;
     let said = deployment.ssh("store", "hostname")?;
     ensure!(said == "store", "`hostname` printed `{said}`");
@@ -156,6 +146,13 @@ fn running_deployment() -> anyhow::Result<()> {
     full_guest(&deployment)?;
     host_key_differs(&deployment)?;
     deployment.remove()
+}
+
+fn port_in_use(deployment: &Deployment) -> anyhow::Result<()> {
+    let _holder = TcpListener::bind(("127.0.0.1", deployment.port))?;
+    let ran = deployment.run(&["up"])?.expect(1)?;
+    ran.says(&format!("127.0.0.1:{}", deployment.port))
+        .map(drop)
 }
 
 fn foreign_domain(deployment: &Deployment) -> anyhow::Result<()> {
@@ -248,7 +245,7 @@ fn full_guest(deployment: &Deployment) -> anyhow::Result<()> {
 }
 
 /// Makes another release of the service, which works the same.
-fn change_binary(deployment: &Deployment) -> anyhow::Result<()> {
+pub(crate) fn change_binary(deployment: &Deployment) -> anyhow::Result<()> {
     use std::io::Write as _;
     let binary = deployment.binary("database-server");
     let mut file = fs::OpenOptions::new().append(true).open(binary)?;

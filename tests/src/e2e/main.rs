@@ -39,7 +39,6 @@ fn main() -> ExitCode {
         postgres::SCENARIOS,
         power::SCENARIOS,
         power_cut::SCENARIOS,
-        reading::SCENARIOS,
         third_party::SCENARIOS,
         uri::SCENARIOS,
         walk::SCENARIOS,

@@ -9,44 +9,27 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use pspd_model::spec::Digest;
 use pspd_tests::deployment::Deployment;
-use pspd_tests::scenario::{Scenario, minutes};
 use pspd_tests::wait::eventually;
-
-pub(crate) const SCENARIOS: &[Scenario] = &[Scenario::new(
-    "commands that read change no file",
-    minutes(30),
-    reading,
-)];
 
 /// Folders of a deployment that its running libvirtd and guests write to: only their names are compared.
 const WRITTEN_BY_GUESTS: [&str; 4] = ["console", "disks", "lab", "volumes"];
 
-fn reading() -> anyhow::Result<()> {
-    let deployment = Deployment::single("")?;
-    deployment.edit(
-        "     health: database.DatabaseService\n",
-        "     health: database.DatabaseService\n      secrets: {STORE_TOKEN: generate}\n",
-    )?;
-    changes_nothing(&deployment).context("on a fresh host")?;
+/// Runs the first `up`, and commands that read while it is stopped in the middle: it writes nothing itself meanwhile.
+pub(crate) fn first_up(deployment: &Deployment) -> anyhow::Result<()> {
     let mut up = deployment.spawn(&["up"])?;
     eventually("`up` to work", Duration::from_secs(300), || {
         let journal = fs::read_to_string(deployment.home().join("journal.jsonl"));
         ensure!(up.is_running()?, "`up` ended early");
         Ok(journal.is_ok_and(|journal| journal.lines().count() > 8))
     })?;
-    // It writes nothing itself meanwhile.
     up.signal("STOP")?;
-    let beside = changes_nothing(&deployment);
+    let beside = changes_nothing(deployment);
     up.signal("CONT")?;
     up.wait()?.expect(0)?;
-    beside.context("beside a running `up`")?;
-    changes_nothing(&deployment).context("on a running deployment")?;
-    deployment.run(&["down"])?.expect(0)?;
-    changes_nothing(&deployment).context("after `down`")?;
-    deployment.remove()
+    beside.context("beside a running `up`")
 }
 
-fn changes_nothing(deployment: &Deployment) -> anyhow::Result<()> {
+pub(crate) fn changes_nothing(deployment: &Deployment) -> anyhow::Result<()> {
     let commands: [&[&str]; 6] = [
         &["plan"],
         &["plan", "--json"],
