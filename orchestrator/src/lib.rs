@@ -30,6 +30,7 @@ mod progress;
 pub mod reach;
 pub mod report;
 pub mod state;
+pub mod systemd;
 mod terminal;
 mod tool;
 pub mod topology;

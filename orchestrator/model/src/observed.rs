@@ -130,6 +130,8 @@ impl fmt::Display for CertificateOwner {
 pub struct NetworkState {
     pub owner: Option<Ownership>,
     pub active: bool,
+    /// Whether libvirt starts it with the host.
+    pub autostart: bool,
     /// Whether its DNS and DHCP server answers. Not looked at to take a deployment down.
     pub dns: bool,
     /// Guests by name, with MAC and address.
@@ -218,6 +220,8 @@ pub struct Defined {
     pub owner: Option<Ownership>,
     /// Not so where the definition was removed while the domain runs: then nothing is left of it when it stops.
     pub persistent: bool,
+    /// Whether libvirt starts it with the host.
+    pub autostart: bool,
     pub memory: Range<Size>,
     pub vcpus: Range<u32>,
     /// What the running domain was started with; `None` where it does not run.

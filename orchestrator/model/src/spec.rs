@@ -417,6 +417,9 @@ pub struct Spec {
     pub name: Name,
     pub connection: Connection,
     pub accel: Accel,
+    /// Whether it starts with its host.
+    #[serde(default)]
+    pub autostart: bool,
     pub network: NetworkSpec,
     /// The images that domains use.
     pub images: BTreeMap<String, ImageSpec>,

@@ -43,6 +43,8 @@ pub(super) fn topology(spec: &Spec, names: &Names) -> Value {
     let Spec {
         name,
         connection: _,
+        // Whether it starts with its host is that host's to say.
+        autostart: _,
         accel,
         network,
         images,

@@ -10,6 +10,7 @@ use super::context::{Context, block_on, cancelled_by_signals};
 use super::exit::Exit;
 use super::run::{Change, change};
 use crate::observe::Extent;
+use crate::systemd;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -70,11 +71,16 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
         };
         change(context, spec, change_to, cancel, |now| {
             let (spec, intent, observed) = (now.spec, now.intent, now.observed);
-            Ok(if args.save {
+            let mut plan = if args.save {
                 pspd_model::plan::down_saved(spec, intent, observed)?
             } else {
                 pspd_model::plan::down(spec, intent, observed, volumes)
-            })
+            };
+            if args.volumes && systemd::starts(&spec.name) {
+                let note = "its unit stays; `pspd service uninstall` removes it";
+                plan.notes.push(note.to_owned());
+            }
+            Ok(plan)
         })
         .await
     })

@@ -24,6 +24,7 @@ mod plan;
 mod power;
 mod run;
 mod schema;
+mod service;
 mod set;
 mod ssh;
 mod status;
@@ -166,6 +167,8 @@ enum Command {
     Init(init::Args),
     /// Print the topology's JSON Schema
     Schema,
+    /// Start the deployment with this host, by systemd
+    Service(service::Args),
     /// Build, list and remove guest images
     Image(image::Args),
     /// Delete data volumes that no domain has any longer
@@ -212,6 +215,7 @@ pub fn main() -> ! {
         Command::Doctor(args) => doctor::run(&context, args),
         Command::Init(args) => init::run(&context, args),
         Command::Schema => schema::run(),
+        Command::Service(args) => service::run(&context, args),
         Command::Image(args) => image::run(&context, args),
         Command::Volume(args) => volume::run(&context, args),
         Command::Bench(args) => bench::run(&context, args),

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use pspd_model::plan::{DomainStep, Plan, StepId};
-use pspd_model::spec::Spec;
+use pspd_model::spec::{Connection, Spec};
 use tokio_util::sync::CancellationToken;
 
 use super::boot;
@@ -17,6 +17,7 @@ use crate::folder;
 use crate::observe::{Extent, Host, observe};
 use crate::report::{self, Style};
 use crate::state::{Home, Lock, Locked, Patience};
+use crate::systemd;
 
 /// A command that changes a deployment, with its options.
 pub(super) struct Change {
@@ -107,7 +108,17 @@ pub(super) async fn dry_run(
 
 /// Plans an `up`, and records the spec, and the file that it came from, for commands without a topology file.
 pub(super) fn plan_up(home: &Home, origin: Option<&Path>, now: &Now<'_>) -> anyhow::Result<Plan> {
-    let plan = pspd_model::plan::up(now.spec, now.intent, now.observed)?;
+    let mut plan = pspd_model::plan::up(now.spec, now.intent, now.observed)?;
+    let Spec {
+        name,
+        autostart,
+        connection,
+        ..
+    } = now.spec;
+    if *autostart && *connection == Connection::Lab && !systemd::starts(name) {
+        let note = "the lab does not start with the host yet; `pspd service install` does that";
+        plan.notes.push(note.to_owned());
+    }
     home.keep_spec_of_old_volumes(now.observed)?;
     home.record_spec(now.spec)?;
     if let Some(origin) = origin {

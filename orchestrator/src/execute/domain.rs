@@ -153,6 +153,10 @@ pub(super) fn expect(world: &World, name: &Name) -> anyhow::Result<Domain> {
     })
 }
 
+pub(super) fn set_autostart(world: &World, name: &Name, autostart: bool) -> anyhow::Result<()> {
+    Ok(expect(world, name)?.set_autostart(autostart)?)
+}
+
 pub(super) fn start(world: &World, name: &Name, saved_state: SavedState) -> anyhow::Result<()> {
     let domain = expect(world, name)?;
     // What is known of the last boot no longer holds, even if this one fails.

@@ -362,10 +362,14 @@ fn perform(world: &World, step: &Step) -> anyhow::Result<()> {
         }
         Action::DefineNetwork { definition, .. } => network::define(world, definition),
         Action::StartNetwork => network::start(world),
+        Action::SetNetworkAutostart { autostart } => network::set_autostart(world, *autostart),
         Action::RestoreDns => network::restore_dns(world),
         Action::StopNetwork => network::stop(world),
         Action::UndefineNetwork => network::undefine(world),
         Action::Define { definition, .. } => domain::define(world, definition, &scope),
+        Action::SetAutostart { domain, autostart } => {
+            domain::set_autostart(world, domain, *autostart)
+        }
         Action::Start {
             domain,
             saved_state,

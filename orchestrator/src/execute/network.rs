@@ -23,6 +23,10 @@ pub(super) fn start(world: &World) -> anyhow::Result<()> {
     Ok(expect(world)?.start()?)
 }
 
+pub(super) fn set_autostart(world: &World, autostart: bool) -> anyhow::Result<()> {
+    Ok(expect(world)?.set_autostart(autostart)?)
+}
+
 /// Starts the DNS and DHCP server again. One that hangs is ended first, where it is in a lab of ours.
 pub(super) fn restore_dns(world: &World) -> anyhow::Result<()> {
     let (network, reach) = (expect(world)?, world.reach()?);

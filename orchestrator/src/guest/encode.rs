@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 /// One argument of a unit's command (systemd.syntax(7), "Quoting"; systemd.service(5), "Command lines"). `%` begins a
 /// specifier and `$` a variable also in quotes.
-pub(super) fn argument(value: &str) -> String {
+pub(crate) fn argument(value: &str) -> String {
     let mut text = String::from("\"");
     for c in value.chars() {
         match c {

@@ -30,7 +30,7 @@ mod tidy;
 mod unit;
 
 pub use connect::{ConnectError, SSH};
-pub(crate) use encode::environment_value;
+pub(crate) use encode::{argument as unit_argument, environment_value};
 pub use openssh::openssh_arguments;
 pub use release::{Content, Release, ReleaseFile};
 pub use running::Fault;

@@ -60,6 +60,17 @@ impl Domain {
         self.domain.is_persistent().attempt(attempt)
     }
 
+    /// Whether libvirt starts it with the host.
+    pub fn autostart(&self) -> Result<bool> {
+        let attempt = || format!("read whether domain `{}` starts with the host", self.name);
+        self.domain.autostart().attempt(attempt)
+    }
+
+    pub fn set_autostart(&self, autostart: bool) -> Result<()> {
+        let attempt = || format!("change whether domain `{}` starts with the host", self.name);
+        self.domain.set_autostart(autostart).attempt(attempt)
+    }
+
     /// Returns the configuration of the next start.
     pub fn config(&self) -> Result<DomainDescription> {
         self.describe(sys::VIR_DOMAIN_XML_INACTIVE)

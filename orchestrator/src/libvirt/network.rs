@@ -54,6 +54,22 @@ impl Network {
             .attempt(|| format!("start network `{}`", self.name))
     }
 
+    /// Whether libvirt starts it with the host.
+    pub fn autostart(&self) -> Result<bool> {
+        let attempt = || format!("read whether network `{}` starts with the host", self.name);
+        self.network.autostart().attempt(attempt)
+    }
+
+    pub fn set_autostart(&self, autostart: bool) -> Result<()> {
+        let attempt = || {
+            format!(
+                "change whether network `{}` starts with the host",
+                self.name
+            )
+        };
+        self.network.set_autostart(autostart).attempt(attempt)
+    }
+
     /// Stops it; its guests lose their link.
     pub fn destroy(&self) -> Result<()> {
         if !self.is_active()? {

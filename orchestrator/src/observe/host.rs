@@ -313,11 +313,16 @@ fn networks(connection: &Connection, spec: &Spec, observed: &mut Observed) -> an
             } else {
                 None
             };
+            let autostart = match &handle {
+                Some(handle) => handle.autostart()?,
+                None => false,
+            };
             let config = handle.map(|handle| handle.config()).transpose()?;
             let hosts = config.map(|config| config.hosts).unwrap_or_default();
             observed.network = Some(NetworkState {
                 owner: network.ownership,
                 active: network.active,
+                autostart,
                 dns: false,
                 hosts: hosts
                     .into_iter()
@@ -422,6 +427,7 @@ fn defined(
         let defined = Defined {
             owner,
             persistent: true,
+            autostart: false,
             memory,
             vcpus,
             live: None,
@@ -437,6 +443,7 @@ fn defined(
     let defined = Defined {
         owner,
         persistent: handle.is_persistent()?,
+        autostart: handle.autostart()?,
         memory: config.memory,
         vcpus: config.vcpus,
         live: live.as_ref().map(|live| Live {

@@ -147,7 +147,12 @@ pub(crate) enum By {
 }
 
 /// Compares what the guest reports about its firmware with what pspd reports.
-pub(crate) fn seen_inside(deployment: &Deployment, word: &str, vendor: &str, by: By) -> anyhow::Result<()> {
+pub(crate) fn seen_inside(
+    deployment: &Deployment,
+    word: &str,
+    vendor: &str,
+    by: By,
+) -> anyhow::Result<()> {
     let seen = deployment.ssh(
         "store",
         "cat /sys/class/dmi/id/bios_vendor /sys/class/dmi/id/bios_version /proc/cmdline; \

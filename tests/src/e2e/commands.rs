@@ -46,6 +46,7 @@ fn commands() -> anyhow::Result<()> {
     renewed(&deployment)?;
     secret(&deployment)?;
     watch(&deployment)?;
+    starts_with_the_host(&deployment)?;
     // It ends with its input.
     deployment.run(&["console", "store"])?.expect(0)?;
     deployment.run(&["down"])?.expect(0)?;
@@ -150,6 +151,22 @@ fn logs(deployment: &Deployment) -> anyhow::Result<()> {
     }
     following.signal("INT")?;
     following.wait().map(drop)
+}
+
+/// What the unit does when the host stops and starts: the guest continues.
+fn starts_with_the_host(deployment: &Deployment) -> anyhow::Result<()> {
+    let before = process(deployment)?;
+    let unit = deployment
+        .run(&["service", "install", "--print"])?
+        .expect(0)?;
+    for key in ["ExecStop=", "ExecStart=-"] {
+        let mut lines = unit.stdout.lines();
+        let command = lines.find_map(|line| line.strip_prefix(key));
+        let command = command.with_context(|| format!("no `{key}` in {}", unit.stdout))?;
+        sh("sh", ["-c", command])?;
+    }
+    ensure!(process(deployment)? == before, "the guest was not saved");
+    deployment.run(&["status"])?.expect(0).map(drop)
 }
 
 fn watch(deployment: &Deployment) -> anyhow::Result<()> {

@@ -108,10 +108,7 @@ fn broken_service(deployment: &Deployment) -> anyhow::Result<()> {
             &sshd("127.0.0.1"),
             "`store` listens on port 50051 of its loopback address only",
         ),
-        (
-            &sshd("0.0.0.0"),
-            "`store` answers without TLS on its port",
-        ),
+        (&sshd("0.0.0.0"), "`store` answers without TLS on its port"),
     ];
     for (content, message) in cases {
         fs::write(&binary, content)?;
@@ -147,7 +144,10 @@ fn removed_service(deployment: &Deployment) -> anyhow::Result<()> {
     let (_, after) = service
         .split_once("    boot_timeout:")
         .context("the topology has no time limit")?;
-    fs::write(&deployment.file, format!("{before}    boot_timeout:{after}"))?;
+    fs::write(
+        &deployment.file,
+        format!("{before}    boot_timeout:{after}"),
+    )?;
     plans(deployment, "remove its service")?;
     deployment.run(&["up"])?.expect(0)?;
     deployment.run(&["plan"])?.expect(0)?;

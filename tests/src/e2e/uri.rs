@@ -25,7 +25,7 @@ fn by_uri() -> anyhow::Result<()> {
     let uri = format!("qemu:///system?socket={}", socket.display());
     guest.edit(
         "images:",
-        &format!("connection: {uri}\nnetwork: {{cidr: 10.78.0.0/24}}\nimages:"),
+        &format!("connection: {uri}\nautostart: true\nnetwork: {{cidr: 10.78.0.0/24}}\nimages:"),
     )?;
     let inside = |args: &[&str]| -> anyhow::Result<Ran> {
         let program = pspd().display().to_string();
@@ -53,6 +53,10 @@ fn by_uri() -> anyhow::Result<()> {
         "{status}"
     );
     inside(&["ssh", "second", "--", "true"])?.expect(0)?;
+    starts_with_the_host(&host, &guest, "enable")?;
+    guest.edit("autostart: true\n", "")?;
+    inside(&["up"])?.expect(0)?;
+    starts_with_the_host(&host, &guest, "disable")?;
     let disk = guest.home().join("disks/second.qcow2");
     ensure!(
         fs::metadata(&disk)?.uid() != 0,
@@ -69,6 +73,23 @@ fn by_uri() -> anyhow::Result<()> {
     ensure!(!guest.home().exists(), "the deployment's folder is left");
     host.run(&["plan"])?.expect(0)?;
     host.remove()
+}
+
+/// Compares what libvirt says of a deployment's network and domain.
+fn starts_with_the_host(host: &Deployment, guest: &Deployment, word: &str) -> anyhow::Result<()> {
+    let show = format!("virsh dominfo second; virsh net-info {}", guest.name);
+    let said = host
+        .run(&["lab", "exec", "--", "sh", "-c", &show])?
+        .expect(0)?;
+    let words: Vec<&str> = said
+        .stdout
+        .lines()
+        .filter_map(|line| line.strip_prefix("Autostart:"))
+        .map(str::trim)
+        .collect();
+    let network = if word == "enable" { "yes" } else { "no" };
+    ensure!(words == [word, network], "{}", said.stdout);
+    Ok(())
 }
 
 /// QEMU runs as a separate user, and libvirtd changes the owner of a domain's files to it.

@@ -6,11 +6,11 @@ use super::order::Order;
 use super::remove::SystemDisk;
 use super::step::sizes;
 use super::waits::waits;
-use super::{Action, DomainStep, PlanError, SavedState, StepId, memory, remove, rename};
+use super::{Action, DomainStep, PlanError, SavedState, StepId, memory, network, remove, rename};
 use crate::definition::{Affect, DomainDefinition, Interface, KernelSource, Ownership, VolumeDisk};
 use crate::intent::Intent;
 use crate::observed::{Base, Crash, Defined, LabState, Observed, ObservedDomain, Power};
-use crate::spec::{Boot, Digest, DomainSpec, Firmware, ImageSource, Size, Spec};
+use crate::spec::{Boot, Connection, Digest, DomainSpec, Firmware, ImageSource, Size, Spec};
 
 /// Plans one domain of the spec.
 pub(super) struct DomainPlanner<'a> {
@@ -56,6 +56,7 @@ impl<'a> DomainPlanner<'a> {
         let fresh_disk = self.system_disk(plan)?;
         self.volumes(plan)?;
         self.define(plan);
+        self.autostart(plan);
         if !self.intent.holds_power(&self.domain.name) {
             self.start(plan);
         }
@@ -266,6 +267,21 @@ impl<'a> DomainPlanner<'a> {
                     .if_any_planned(self.rom().cloned().map(StepId::Rom))
                     .if_any_planned(self.volume_steps());
             }
+        }
+    }
+
+    fn autostart(&self, plan: &mut PlanBuilder) {
+        let (wanted, now) = (
+            self.spec.autostart,
+            self.defined().is_some_and(|it| it.autostart),
+        );
+        if self.spec.connection != Connection::Lab && wanted != now {
+            let action = Action::SetAutostart {
+                domain: self.domain.name.clone(),
+                autostart: wanted,
+            };
+            plan.add(action, network::AUTOSTART)
+                .if_planned(self.id(DomainStep::Define));
         }
     }
 

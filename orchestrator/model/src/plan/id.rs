@@ -22,6 +22,7 @@ pub enum StepId {
     Rom(Digest),
     DefineNetwork,
     StartNetwork,
+    NetworkAutostart,
     RestoreDns,
     StopNetwork,
     UndefineNetwork,
@@ -51,6 +52,7 @@ pub enum DomainStep {
     /// Gives the file of the data volume of this name its current name.
     RenameVolume(Name),
     Define,
+    Autostart,
     Resize,
     Start,
     Restart,
@@ -128,6 +130,7 @@ impl StepId {
             | StepId::Rom(_)
             | StepId::DefineNetwork
             | StepId::StartNetwork
+            | StepId::NetworkAutostart
             | StepId::RestoreDns
             | StepId::StopNetwork
             | StepId::UndefineNetwork
@@ -159,6 +162,7 @@ impl DomainStep {
             | DomainStep::Volume(_)
             | DomainStep::RenameVolume(_)
             | DomainStep::Define
+            | DomainStep::Autostart
             | DomainStep::Resize
             | DomainStep::Start
             | DomainStep::Restart
@@ -210,6 +214,7 @@ impl fmt::Display for StepId {
             StepId::Rom(digest) => write!(f, "rom/{}", digest.short()),
             StepId::DefineNetwork => f.write_str("network/define"),
             StepId::StartNetwork => f.write_str("network/start"),
+            StepId::NetworkAutostart => f.write_str("network/autostart"),
             StepId::RestoreDns => f.write_str("network/dns"),
             StepId::StopNetwork => f.write_str("network/stop"),
             StepId::UndefineNetwork => f.write_str("network/undefine"),
@@ -241,6 +246,7 @@ impl fmt::Display for DomainStep {
             DomainStep::Volume(name) => write!(f, "volume/{name}"),
             DomainStep::RenameVolume(name) => write!(f, "rename-volume/{name}"),
             DomainStep::Define => f.write_str("define"),
+            DomainStep::Autostart => f.write_str("autostart"),
             DomainStep::Resize => f.write_str("resize"),
             DomainStep::Start => f.write_str("start"),
             DomainStep::Restart => f.write_str("restart"),
@@ -294,6 +300,7 @@ mod tests {
             StepId::Rom(Digest::of(b"")),
             StepId::DefineNetwork,
             StepId::StartNetwork,
+            StepId::NetworkAutostart,
             StepId::StopNetwork,
             StepId::UndefineNetwork,
             StepId::SetCuts,

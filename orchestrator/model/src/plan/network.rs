@@ -9,7 +9,10 @@ use super::digest::network_digest;
 use super::{Action, DomainStep, StepId};
 use crate::definition::{NetworkDefinition, NetworkHost, Ownership};
 use crate::observed::Observed;
-use crate::spec::{Digest, Mac, Name, Spec};
+use crate::spec::{Connection, Digest, Mac, Name, Spec};
+
+/// Why something starts with the host, or does not any longer.
+pub(super) const AUTOSTART: &str = "the topology's `autostart`";
 
 /// What is to be done to the network, each with its reason.
 pub(super) struct Change {
@@ -82,6 +85,18 @@ pub(super) fn plan(spec: &Spec, observed: &Observed, change: &Change, plan: &mut
         .is_some_and(|network| !network.dns)
     {
         plan.add(Action::RestoreDns, "it does not answer")
+            .if_planned(StepId::DefineNetwork);
+    }
+    autostart(spec, observed, plan);
+}
+
+/// A lab's libvirt starts nothing on its own: what starts with the host is then the lab.
+fn autostart(spec: &Spec, observed: &Observed, plan: &mut PlanBuilder) {
+    let network = observed.network.as_ref();
+    let (wanted, now) = (spec.autostart, network.is_some_and(|it| it.autostart));
+    if spec.connection != Connection::Lab && wanted != now {
+        let action = Action::SetNetworkAutostart { autostart: wanted };
+        plan.add(action, AUTOSTART)
             .if_planned(StepId::DefineNetwork);
     }
 }

@@ -52,6 +52,10 @@ pub enum Action {
         definition: NetworkDefinition,
     },
     StartNetwork,
+    /// Lets libvirt start the network with the host, or not.
+    SetNetworkAutostart {
+        autostart: bool,
+    },
     /// Starts the DNS and DHCP server of an active network again; its guests keep running.
     RestoreDns,
     StopNetwork,
@@ -98,6 +102,11 @@ pub enum Action {
         digest: Digest,
         fresh: bool,
         definition: Box<DomainDefinition>,
+    },
+    /// Lets libvirt start a domain with the host, or not.
+    SetAutostart {
+        domain: Name,
+        autostart: bool,
     },
     Start {
         domain: Name,
@@ -375,6 +384,7 @@ impl Action {
             Action::EnsureRom { digest, .. } => StepId::Rom(digest.clone()),
             Action::DefineNetwork { .. } => StepId::DefineNetwork,
             Action::StartNetwork => StepId::StartNetwork,
+            Action::SetNetworkAutostart { .. } => StepId::NetworkAutostart,
             Action::RestoreDns => StepId::RestoreDns,
             Action::StopNetwork => StepId::StopNetwork,
             Action::UndefineNetwork => StepId::UndefineNetwork,
@@ -390,6 +400,7 @@ impl Action {
                 of(domain, DomainStep::RenameVolume(volume.clone()))
             }
             Action::Define { domain, .. } => of(domain, DomainStep::Define),
+            Action::SetAutostart { domain, .. } => of(domain, DomainStep::Autostart),
             Action::Start { domain, .. } => of(domain, DomainStep::Start),
             Action::Restart { domain } => of(domain, DomainStep::Restart),
             Action::Save { domain, .. } => of(domain, DomainStep::Save),
@@ -444,6 +455,12 @@ impl Action {
             Action::EnsureRom { digest, .. } => format!("build the ROM {}", digest.short()),
             Action::DefineNetwork { .. } => "define the network".into(),
             Action::StartNetwork => "start the network".into(),
+            Action::SetNetworkAutostart { autostart: true } => {
+                "start the network with the host".into()
+            }
+            Action::SetNetworkAutostart { autostart: false } => {
+                "do not start the network with the host".into()
+            }
             Action::RestoreDns => "restart the network's DNS server".into(),
             Action::StopNetwork => "stop the network".into(),
             Action::UndefineNetwork => "undefine the network".into(),
@@ -461,6 +478,10 @@ impl Action {
                 format!("rename the data volume `{from}` to `{file}`")
             }
             Action::Define { .. } => "define".into(),
+            Action::SetAutostart { autostart, .. } => match autostart {
+                true => "start with the host".into(),
+                false => "do not start with the host".into(),
+            },
             Action::Start { .. } => "start".into(),
             Action::Restart { .. } => "restart".into(),
             Action::Save { .. } => "save its memory".into(),

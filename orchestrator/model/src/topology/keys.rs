@@ -15,6 +15,7 @@ pub(super) enum Kind {
     },
     Size,
     Duration,
+    Bool,
     /// String, number or boolean, read as a string.
     Scalar,
     List(&'static Kind),
@@ -78,6 +79,11 @@ pub(super) static TOPOLOGY: Object = Object {
             "accel",
             Kind::Word(&["auto", "kvm", "tcg"]),
             "`auto` uses KVM if a test guest boots with it, else emulation (`tcg`). Default: auto.",
+        ),
+        optional(
+            "autostart",
+            Kind::Bool,
+            "Whether the deployment starts with its host: with a libvirt URI by libvirt, in a lab by the unit of `pspd service install`. Default: false.",
         ),
         optional(
             "network",

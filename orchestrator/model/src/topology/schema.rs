@@ -46,6 +46,7 @@ fn kind(of: &Kind) -> Value {
         Kind::Duration => {
             json!({"type": "string", "pattern": "^[0-9]+ *(s|m|min)$", "examples": ["30s"]})
         }
+        Kind::Bool => json!({"type": "boolean"}),
         Kind::Scalar => json!({"type": ["string", "number", "boolean"]}),
         Kind::List(item) => json!({"type": "array", "items": kind(item)}),
         Kind::Named(item) => json!({"type": "object", "additionalProperties": kind(item)}),

@@ -85,6 +85,7 @@ fn spec(domains: Vec<DomainSpec>) -> Spec {
         name: name("demo"),
         connection: Connection::Lab,
         accel: Accel::Auto,
+        autostart: false,
         network: NetworkSpec {
             name: "demo".into(),
             cidr: "10.77.0.0/24".parse().unwrap(),

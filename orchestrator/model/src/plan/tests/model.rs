@@ -125,11 +125,22 @@ impl World {
                 self.observed.network = Some(NetworkState {
                     owner: Some(definition.ownership.clone()),
                     active,
+                    autostart: self
+                        .observed
+                        .network
+                        .as_ref()
+                        .is_some_and(|it| it.autostart),
                     dns: self.observed.network.as_ref().is_some_and(|it| it.dns),
                     hosts: hosts
                         .map(|host| (host.name.clone(), host.mac, host.address))
                         .collect(),
                 });
+            }
+            Action::SetNetworkAutostart { autostart } => {
+                self.observed.network.as_mut().unwrap().autostart = *autostart;
+            }
+            Action::SetAutostart { domain, autostart } => {
+                self.domain(domain).defined.as_mut().unwrap().autostart = *autostart;
             }
             Action::RestoreDns => self.set_network(true),
             Action::StartNetwork => self.set_network(true),
@@ -165,10 +176,12 @@ impl World {
                 self.discard_saved_state(domain);
                 let domain = self.domain(domain);
                 let runs = domain.power.has_process();
+                let autostart = domain.defined.as_ref().is_some_and(|it| it.autostart);
                 let before = domain.defined.as_ref().filter(|_| runs);
                 domain.defined = Some(Defined {
                     owner: Some(definition.ownership.clone()),
                     persistent: true,
+                    autostart,
                     memory: definition.memory,
                     vcpus: definition.vcpus,
                     live: before.and_then(|before| before.live),

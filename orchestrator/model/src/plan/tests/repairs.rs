@@ -161,3 +161,43 @@ fn a_definition_that_was_removed_comes_back_while_its_domain_runs() {
     world.apply(&plan, usize::MAX, &spec);
     assert!(drift(&spec, &world).is_empty());
 }
+
+/// libvirt keeps the setting with a definition, and forgets it with it.
+#[test]
+fn what_libvirt_starts_with_its_host_is_what_the_topology_says() {
+    let mut spec = two();
+    spec.connection = Connection::Uri("qemu:///system".into());
+    spec.autostart = true;
+    let mut world = nothing(&spec);
+    world.observed.lab = LabState::Unused;
+    let plan = up(&spec, &world).unwrap();
+    let steps = plan.steps.iter().map(|step| step.id.to_string());
+    let autostart: Vec<String> = steps.filter(|id| id.ends_with("/autostart")).collect();
+    assert_eq!(
+        autostart,
+        ["network/autostart", "d0/autostart", "d1/autostart"]
+    );
+    world.apply(&plan, usize::MAX, &spec);
+    assert_eq!(drift(&spec, &world), Plan::default());
+    spec.autostart = false;
+    let plan = up(&spec, &world).unwrap();
+    insta::assert_snapshot!(lines(&plan), @"
+    network/autostart after []: the topology's `autostart`
+    d0/autostart after []: the topology's `autostart`
+    d1/autostart after []: the topology's `autostart`
+    ");
+    world.apply(&plan, usize::MAX, &spec);
+    assert_eq!(drift(&spec, &world), Plan::default());
+    // A lab's libvirt must start nothing before pspd looked at it.
+    spec.connection = Connection::Lab;
+    spec.autostart = true;
+    let world = applied(&spec);
+    assert_eq!(drift(&spec, &world), Plan::default());
+    let observed = &world.observed;
+    assert!(
+        observed
+            .domains
+            .values()
+            .all(|it| !it.defined.as_ref().unwrap().autostart)
+    );
+}

@@ -108,6 +108,10 @@ fn topology(reader: &Reader, tree: &Node, files: &Files) -> Option<Spec> {
     let accel = fields
         .get("accel")
         .map_or(Some(Accel::Auto), |node| reader.word(node, "accel", &words));
+    let words = [("true", true), ("false", false)];
+    let autostart = fields
+        .get("autostart")
+        .map_or(Some(false), |node| reader.word(node, "autostart", &words));
     let images = image::images(reader, &fields, files);
     // Domains are read even if earlier values are invalid, so that all faults are reported at once.
     let placeholder = Name::new("topology").expect("it is a DNS label");
@@ -132,6 +136,7 @@ fn topology(reader: &Reader, tree: &Node, files: &Files) -> Option<Spec> {
         name: name?,
         connection: connection?,
         accel: accel?,
+        autostart: autostart?,
         network: network?,
         images: resolved(images)?,
         domains,

@@ -57,6 +57,7 @@ fn defaults_are_resolved() {
       "name": "demo",
       "connection": "lab",
       "accel": "auto",
+      "autostart": false,
       "network": {
         "name": "demo",
         "cidr": "10.77.0.0/24",
