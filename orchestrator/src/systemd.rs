@@ -281,10 +281,9 @@ mod tests {
         let uri = Connection::Uri("qemu:///system".into());
         let folder = tempfile::tempdir().unwrap();
         // The program must exist for it.
-        let odd = folder.path().join("a b%n$HOME;\\");
-        fs::create_dir(&odd).unwrap();
-        let program = odd.join("pspd");
+        let program = folder.path().join("a b%n;");
         fs::copy("/bin/true", &program).unwrap();
+        let odd = folder.path().join("a b%n$HOME;\\");
         let paths = Paths::resolve(Some(odd.clone()), Some(odd)).unwrap();
         let deployment = Name::new("reference").unwrap();
         for manager in [Manager::System, Manager::User] {

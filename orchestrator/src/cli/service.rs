@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::Path;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
 use super::context::Context;
 use super::exit::Exit;
@@ -40,6 +40,11 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
         _ => context.deployed_spec()?,
     };
     let program = std::env::current_exe().context("failed to find the program's own path")?;
+    ensure!(
+        !program.to_string_lossy().contains(['"', '\'', '\\', '$']),
+        "systemd runs no program with quotes, `$` or backslashes in its path, and pspd is `{}`. Move it to another folder",
+        program.display()
+    );
     let unit = Unit::new(
         Manager::of_this_user(),
         &program,
