@@ -134,10 +134,10 @@ fn edited(deployment: &Deployment) -> anyhow::Result<()> {
 fn two_at_once(deployment: &Deployment) -> anyhow::Result<()> {
     change_binary(deployment)?;
     let mut first = deployment.spawn(&["up"])?;
-    ensure!(
-        reaches(deployment, &mut first, 3)?,
-        "the first `up` ended before the second started"
-    );
+    eventually("`up` to work", Duration::from_secs(60), || {
+        ensure!(first.is_running()?, "it ended before the second started");
+        Ok(first.stderr()?.contains(" steps"))
+    })?;
     let impatient = deployment.run(&["up", "--no-wait"])?.expect(5)?;
     ensure!(
         impatient.stderr.contains(&first.id().to_string()),
