@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::context::{Context, block_on, cancelled_by_signals, domain};
 use super::exit::Exit;
 use super::heal;
+use super::options::Options;
 use super::run::{Change, WITHOUT, change};
 use crate::observe::{Extent, Host, observe};
 use crate::report;
@@ -46,13 +47,13 @@ enum Kind {
         #[arg(long)]
         one_way: bool,
         #[command(flatten)]
-        options: Options,
+        options: FaultOptions,
     },
     /// Drop all frames between a domain and all others; pspd still reaches it
     Isolate {
         name: String,
         #[command(flatten)]
-        options: Options,
+        options: FaultOptions,
     },
     /// Unplug a domain's network cable; pspd does not reach it either
     Link {
@@ -60,7 +61,7 @@ enum Kind {
         #[arg(long, required = true)]
         down: bool,
         #[command(flatten)]
-        options: Options,
+        options: FaultOptions,
     },
     /// Slow, lose, reorder or duplicate what two domains send to each other; pspd is not affected
     #[command(
@@ -71,19 +72,19 @@ enum Kind {
     Pause {
         name: String,
         #[command(flatten)]
-        options: Options,
+        options: FaultOptions,
     },
     /// Cut a domain's power; `heal` starts it again
     Kill {
         name: String,
         #[command(flatten)]
-        options: Options,
+        options: FaultOptions,
     },
     /// Make a guest's kernel panic; `heal` starts the domain again
     Crash {
         name: String,
         #[command(flatten)]
-        options: Options,
+        options: FaultOptions,
     },
     /// End a domain's service
     #[command(group = clap::ArgGroup::new("how").required(true))]
@@ -96,7 +97,7 @@ enum Kind {
         #[arg(long, group = "how")]
         stop: bool,
         #[command(flatten)]
-        options: Options,
+        options: FaultOptions,
     },
     /// Take memory from a running guest
     Memory {
@@ -105,37 +106,35 @@ enum Kind {
         #[arg(long, value_name = "SIZE")]
         to: Size,
         #[command(flatten)]
-        options: Options,
+        options: FaultOptions,
     },
 }
 
 #[derive(clap::Args)]
-struct Options {
+struct FaultOptions {
     /// Wait for this time, such as `30s` or `5m`, then end the fault; Ctrl-C ends it earlier. If pspd is killed meanwhile,
     /// the fault stays, and the next `pspd heal` or `pspd up` after its time ends it
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     lasts: Option<Duration>,
-    /// Show the plan and change nothing
-    #[arg(long)]
-    dry_run: bool,
-    /// Print one JSON event per line on stdout; with `--dry-run`, the plan as JSON
-    #[arg(long)]
-    json: bool,
-    /// Fail with exit code 5 instead of waiting while another pspd process works on this deployment
-    #[arg(long)]
-    no_wait: bool,
+    #[command(flatten)]
+    common: Options,
 }
 
 pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let spec = context.existing_spec()?;
     let (effect, options) = args.kind.effect(&spec)?;
-    if options.dry_run {
+    if options.common.dry_run {
         return show(context, &spec, effect, &options);
     }
     block_on(inject(context, spec, effect, options))
 }
 
-fn show(context: &Context, spec: &Spec, effect: Effect, options: &Options) -> anyhow::Result<Exit> {
+fn show(
+    context: &Context,
+    spec: &Spec,
+    effect: Effect,
+    options: &FaultOptions,
+) -> anyhow::Result<Exit> {
     let (_, plan) = block_on(async {
         let host = Host::attach(&context.paths, spec).await?;
         let observed = observe(&host, spec, Extent::Existing).await?;
@@ -143,7 +142,7 @@ fn show(context: &Context, spec: &Spec, effect: Effect, options: &Options) -> an
         let planned = pspd_model::plan::inject(spec, &intent, &observed, effect, options.lasts);
         Ok(planned?)
     })?;
-    report::plan(&plan, WITHOUT, options.json)?;
+    report::plan(&plan, WITHOUT, options.common.json)?;
     Ok(Exit::Done)
 }
 
@@ -151,13 +150,13 @@ async fn inject(
     context: &Context,
     spec: Spec,
     effect: Effect,
-    options: Options,
+    options: FaultOptions,
 ) -> anyhow::Result<Exit> {
     let cancel = cancelled_by_signals()?;
     let change_to = Change {
         command: "fault",
-        json: options.json,
-        no_wait: options.no_wait,
+        json: options.common.json,
+        no_wait: options.common.no_wait,
         jobs: crate::execute::JOBS,
         extent: Extent::Existing,
         forget: false,
@@ -188,7 +187,7 @@ async fn inject(
     // Its time is over, or it could not be applied. The first Ctrl-C asked for this.
     let healing = heal::Healing {
         ids: vec![id.to_string()],
-        json: options.json,
+        json: options.common.json,
         no_wait: false,
     };
     let healed = heal::heal(context, spec, healing, CancellationToken::new()).await?;
@@ -199,8 +198,8 @@ async fn inject(
     })
 }
 
-fn announce(id: &Name, options: &Options) -> anyhow::Result<()> {
-    if options.json {
+fn announce(id: &Name, options: &FaultOptions) -> anyhow::Result<()> {
+    if options.common.json {
         let event = json!({"event": "injected", "fault": id});
         writeln!(crate::terminal::out(), "{event}")?;
     } else if let Some(lasts) = options.lasts {
@@ -217,7 +216,7 @@ fn announce(id: &Name, options: &Options) -> anyhow::Result<()> {
 }
 
 impl Kind {
-    fn effect(self, spec: &Spec) -> anyhow::Result<(Effect, Options)> {
+    fn effect(self, spec: &Spec) -> anyhow::Result<(Effect, FaultOptions)> {
         let named = |name: &str| domain(spec, name);
         Ok(match self {
             Kind::Partition {

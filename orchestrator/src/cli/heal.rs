@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::context::{Context, block_on, cancelled_by_signals};
 use super::exit::Exit;
+use super::options::Options;
 use super::run::{Change, WITHOUT, change};
 use crate::apply::Now;
 use crate::observe::{Extent, Host, observe};
@@ -19,26 +20,19 @@ pub(super) struct Args {
     /// The faults' ids, as `pspd status` shows them; all faults if none is named
     #[arg(value_name = "ID")]
     ids: Vec<String>,
-    /// Show the plan and change nothing
-    #[arg(long)]
-    dry_run: bool,
-    /// Print one JSON event per line on stdout; with `--dry-run`, the plan as JSON
-    #[arg(long)]
-    json: bool,
-    /// Fail with exit code 5 instead of waiting while another pspd process works on this deployment
-    #[arg(long)]
-    no_wait: bool,
+    #[command(flatten)]
+    options: Options,
 }
 
 pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let spec = context.existing_spec()?;
-    if args.dry_run {
+    if args.options.dry_run {
         return show(context, &spec, &args);
     }
     let healing = Healing {
         ids: args.ids,
-        json: args.json,
-        no_wait: args.no_wait,
+        json: args.options.json,
+        no_wait: args.options.no_wait,
     };
     block_on(async {
         let cancel = cancelled_by_signals()?;
@@ -54,7 +48,7 @@ fn show(context: &Context, spec: &Spec, args: &Args) -> anyhow::Result<Exit> {
         let ids = named(&args.ids, &intent)?;
         Ok(pspd_model::plan::heal(spec, &intent, &observed, &ids)?)
     })?;
-    report::plan(&plan, WITHOUT, args.json)?;
+    report::plan(&plan, WITHOUT, args.options.json)?;
     Ok(Exit::Done)
 }
 

@@ -20,6 +20,7 @@ mod import;
 mod init;
 mod lab;
 mod logs;
+mod options;
 mod plan;
 mod power;
 mod run;

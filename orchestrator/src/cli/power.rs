@@ -7,6 +7,7 @@ use pspd_model::spec::Name;
 
 use super::context::{Context, block_on, cancelled_by_signals, domain};
 use super::exit::Exit;
+use super::options::Options;
 use super::run::{Change, change, dry_run};
 use crate::observe::Extent;
 
@@ -15,15 +16,8 @@ pub(super) struct Args {
     /// The domains; all if none is named
     #[arg(value_name = "NAME")]
     names: Vec<String>,
-    /// Print the steps, and change nothing
-    #[arg(long)]
-    dry_run: bool,
-    /// Print one JSON event per line on stdout; with `--dry-run`, print the plan as JSON
-    #[arg(long)]
-    json: bool,
-    /// Fail with exit code 5 instead of waiting while another pspd process works on this deployment
-    #[arg(long)]
-    no_wait: bool,
+    #[command(flatten)]
+    options: Options,
 }
 
 #[derive(clap::Args)]
@@ -73,14 +67,14 @@ pub(super) fn run(context: &Context, goal: PowerGoal, args: Args) -> anyhow::Res
                 spec, intent, observed, goal, &names,
             )?)
         };
-        if args.dry_run {
-            return dry_run(context, &spec, args.json, plan).await;
+        if args.options.dry_run {
+            return dry_run(context, &spec, args.options.json, plan).await;
         }
         let cancel = cancelled_by_signals()?;
         let change_to = Change {
             command: goal.word(),
-            json: args.json,
-            no_wait: args.no_wait,
+            json: args.options.json,
+            no_wait: args.options.no_wait,
             jobs: crate::execute::JOBS,
             extent: Extent::Existing,
             forget: false,

@@ -4,6 +4,7 @@ use pspd_model::spec::Size;
 
 use super::context::{Context, block_on, cancelled_by_signals, domain};
 use super::exit::Exit;
+use super::options::Options;
 use super::run::{Change, change, dry_run};
 use super::up::positive;
 use crate::apply::Now;
@@ -21,15 +22,8 @@ pub(super) struct Args {
     /// Its virtual CPUs, from its next start on
     #[arg(long, value_name = "COUNT", value_parser = vcpus)]
     vcpus: Option<u32>,
-    /// Print the steps, and change nothing
-    #[arg(long)]
-    dry_run: bool,
-    /// Print one JSON event per line on stdout; with `--dry-run`, print the plan as JSON
-    #[arg(long)]
-    json: bool,
-    /// Fail with exit code 5 instead of waiting while another pspd process works on this deployment
-    #[arg(long)]
-    no_wait: bool,
+    #[command(flatten)]
+    options: Options,
 }
 
 pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
@@ -46,14 +40,14 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
                 args.vcpus,
             )?)
         };
-        if args.dry_run {
-            return dry_run(context, &spec, args.json, plan).await;
+        if args.options.dry_run {
+            return dry_run(context, &spec, args.options.json, plan).await;
         }
         let cancel = cancelled_by_signals()?;
         let change_to = Change {
             command: "set",
-            json: args.json,
-            no_wait: args.no_wait,
+            json: args.options.json,
+            no_wait: args.options.no_wait,
             jobs: crate::execute::JOBS,
             extent: Extent::Existing,
             forget: false,

@@ -7,7 +7,7 @@ use pspd_model::fault::{Direction, Effect};
 use pspd_model::shape::{Shape, Share};
 use pspd_model::spec::Spec;
 
-use super::{Options, domain};
+use super::{FaultOptions, domain};
 
 #[derive(clap::Args)]
 #[group(id = "shape", required = true, multiple = true, args = ["latency", "loss", "reorder", "duplicate", "rate"])]
@@ -36,11 +36,11 @@ pub(super) struct Args {
     #[arg(long)]
     one_way: bool,
     #[command(flatten)]
-    options: Options,
+    options: FaultOptions,
 }
 
 impl Args {
-    pub(super) fn effect(self, spec: &Spec) -> anyhow::Result<(Effect, Options)> {
+    pub(super) fn effect(self, spec: &Spec) -> anyhow::Result<(Effect, FaultOptions)> {
         let shape = Shape {
             latency: self.latency.unwrap_or(0),
             jitter: self.jitter.unwrap_or(0),
