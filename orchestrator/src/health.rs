@@ -285,10 +285,14 @@ async fn connect(
         .map_err(|error| with_sources(&error))
 }
 
+/// What the cause begins with where a guest does not accept a certificate for its time.
+pub const WRONG_CLOCK: &str =
+    "the guest's clock is wrong: to it, pspd's certificate is not valid now";
+
 /// Names what a cause means where its text does not say it. pspd renews its own certificate long before it expires.
 fn explained(cause: String) -> String {
     if cause.contains("received fatal alert: CertificateExpired") {
-        return "the guest's clock is wrong: to it, pspd's certificate is not valid now. Run `pspd up` to set the clock".into();
+        return format!("{WRONG_CLOCK}. Run `pspd up` to set the clock");
     }
     cause
 }

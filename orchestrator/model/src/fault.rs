@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::harm::{DiskHarm, Offset};
 use crate::shape::Shape;
 use crate::spec::{Mac, Name, Size, Spec};
 
@@ -68,6 +69,16 @@ pub enum Effect {
     Service { domain: Name, how: Ended },
     /// The guest has less memory than the topology says.
     Memory { domain: Name, to: Size },
+    /// A disk of the domain, the system disk or a data volume, is slow or full.
+    Disk {
+        domain: Name,
+        disk: Name,
+        harm: DiskHarm,
+    },
+    /// The guest's clock is set off.
+    Clock { domain: Name, skew: Offset },
+    /// The guest's processors are burnt, in percent of each.
+    Cpu { domain: Name, burn: u32 },
 }
 
 /// How a service ended.
@@ -108,6 +119,9 @@ impl Effect {
             Effect::Crash { .. } => "crash",
             Effect::Service { .. } => "service",
             Effect::Memory { .. } => "memory",
+            Effect::Disk { .. } => "disk",
+            Effect::Clock { .. } => "clock",
+            Effect::Cpu { .. } => "cpu",
         }
     }
 
@@ -122,7 +136,10 @@ impl Effect {
             | Effect::Kill { domain }
             | Effect::Crash { domain }
             | Effect::Service { domain, .. }
-            | Effect::Memory { domain, .. } => BTreeSet::from([domain]),
+            | Effect::Memory { domain, .. }
+            | Effect::Disk { domain, .. }
+            | Effect::Clock { domain, .. }
+            | Effect::Cpu { domain, .. } => BTreeSet::from([domain]),
         }
     }
 
@@ -145,6 +162,12 @@ impl Effect {
                 from.retain(has);
                 to.retain(has);
                 (!from.is_empty() && !to.is_empty()).then_some(self)
+            }
+            Effect::Disk { domain, disk, .. } => {
+                let domain = spec.domains.get(domain);
+                let exists =
+                    domain.is_some_and(|domain| domain.disks().any(|it| it == disk.as_str()));
+                exists.then_some(self)
             }
             _ => {
                 let whole = self.domains().into_iter().all(has);
@@ -232,6 +255,9 @@ impl fmt::Display for Effect {
                 Ended::Stopped => write!(f, "{domain} --stop"),
             },
             Effect::Memory { domain, to } => write!(f, "{domain} --to {to}"),
+            Effect::Disk { domain, disk, harm } => write!(f, "{domain} {disk} {harm}"),
+            Effect::Clock { domain, skew } => write!(f, "{domain} --skew {skew}"),
+            Effect::Cpu { domain, burn } => write!(f, "{domain} --burn {burn}%"),
         }
     }
 }

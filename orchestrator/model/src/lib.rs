@@ -9,6 +9,7 @@
 
 pub mod definition;
 pub mod fault;
+pub mod harm;
 pub mod intent;
 pub mod observed;
 pub mod plan;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::definition::Ownership;
 use crate::fault::Cut;
+use crate::harm::{Disturbance, Throttle};
 use crate::shape::Route;
 use crate::spec::{Digest, Mac, Name, Range, Size, VolumeId};
 
@@ -157,6 +158,10 @@ pub struct ObservedDomain {
     pub link_down: bool,
     /// How pspd made the guest shape what it sends; `None` if it does not.
     pub shaping: Option<Shaping>,
+    /// How fast the disks of its process are at most, by serial; those without a limit are missing.
+    pub throttles: BTreeMap<String, Throttle>,
+    /// What pspd made disturb the guest from within; `None` if nothing does.
+    pub disturbed: Option<Disturbed>,
     /// Whether an interrupted `up` has not seen to its file systems.
     pub file_systems_due: bool,
     /// The ROM that pspd builds for it, where its firmware is one.
@@ -367,6 +372,14 @@ pub struct CacheState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shaping {
     pub routes: Vec<Route>,
+    /// Not so where an interrupted run may have left another state.
+    pub complete: bool,
+}
+
+/// What disturbs a guest from within, as pspd recorded it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disturbed {
+    pub by: Disturbance,
     /// Not so where an interrupted run may have left another state.
     pub complete: bool,
 }

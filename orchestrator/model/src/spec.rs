@@ -439,6 +439,24 @@ impl Spec {
     }
 }
 
+impl DomainSpec {
+    /// The names of its disks: the system disk, then the data volumes.
+    pub fn disks(&self) -> impl Iterator<Item = &str> {
+        let volumes = self.volumes.iter().map(|volume| volume.name.as_str());
+        std::iter::once(SYSTEM_DISK).chain(volumes)
+    }
+
+    /// Where its guest mounts one of its disks.
+    pub fn mount_of(&self, disk: &Name) -> Option<PathBuf> {
+        if disk.as_str() == SYSTEM_DISK {
+            return Some("/".into());
+        }
+        let mut volumes = self.volumes.iter();
+        let volume = volumes.find(|volume| volume.name == *disk)?;
+        Some(volume.mount.clone())
+    }
+}
+
 impl VolumeSpec {
     /// This volume of a domain.
     pub fn of(&self, domain: &Name) -> VolumeId {

@@ -1,6 +1,7 @@
 //! `pspd fault`: injects a fault into a running deployment.
 
 mod delay;
+mod harm;
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -108,6 +109,18 @@ enum Kind {
         #[command(flatten)]
         options: FaultOptions,
     },
+    /// Slow or fill a domain's disk, or let it fail
+    #[command(after_help = "\
+Examples:
+  pspd fault disk database-server data --slow 500KiB/s
+  pspd fault disk web-server system --full")]
+    Disk(harm::DiskArgs),
+    /// Set a guest's clock off
+    #[command(after_help = "Example:\n  pspd fault clock web-server --skew -10m")]
+    Clock(harm::ClockArgs),
+    /// Burn a guest's virtual CPUs; pspd's own access and other services come first
+    #[command(after_help = "Example:\n  pspd fault cpu web-server --burn 90%")]
+    Cpu(harm::CpuArgs),
 }
 
 #[derive(clap::Args)]
@@ -272,6 +285,9 @@ impl Kind {
                 let domain = named(&name)?;
                 (Effect::Memory { domain, to }, options)
             }
+            Kind::Disk(args) => args.effect(spec)?,
+            Kind::Clock(args) => args.effect(spec)?,
+            Kind::Cpu(args) => args.effect(spec)?,
         })
     }
 }

@@ -21,7 +21,7 @@ use super::boot::{self, BootStatus, ReportedStatus};
 use super::context::{Context, block_on, cancelled_by_signals};
 use super::exit::Exit;
 use crate::boot::Boot;
-use crate::health::Health;
+use crate::health::{Health, WRONG_CLOCK};
 use crate::observe::{Host, healths};
 
 /// The time between two updates of `--watch`.
@@ -218,7 +218,10 @@ async fn read(context: &Context, spec: &Spec) -> anyhow::Result<Status> {
             (service.health, service.detail) = match health {
                 Health::Serving => (ServiceHealth::Serving, None),
                 Health::NotServing => (ServiceHealth::NotServing, None),
-                Health::Unreachable(cause) => (ServiceHealth::Unreachable, Some(cause.clone())),
+                Health::Unreachable(cause) => {
+                    let cause = of_clock(cause, &domain.name, &faults);
+                    (ServiceHealth::Unreachable, Some(cause))
+                }
             };
         }
     }
@@ -240,6 +243,18 @@ async fn read(context: &Context, spec: &Spec) -> anyhow::Result<Status> {
         domains,
         faults,
     })
+}
+
+/// A cause without the advice to run `up`, where a fault set the guest's clock off: `up` leaves it so.
+fn of_clock(cause: &str, domain: &Name, faults: &[FaultStatus]) -> String {
+    let mut faults = faults.iter();
+    let fault = faults.find(|fault| fault.kind == "clock" && fault.domains.contains(domain));
+    match fault {
+        Some(FaultStatus { id, .. }) if cause.starts_with(WRONG_CLOCK) => {
+            format!("the fault `{id}` is active, and {WRONG_CLOCK}")
+        }
+        _ => cause.to_owned(),
+    }
 }
 
 type Described = (NetworkStatus, Vec<DomainStatus>, Vec<FaultStatus>);
@@ -433,6 +448,21 @@ mod tests {
                 left: Some(510),
             }],
         }
+    }
+
+    #[test]
+    fn a_clock_that_a_fault_set_off_is_not_to_be_set_by_up() {
+        let mut faults = status().faults;
+        let store = Name::new("store").unwrap();
+        let cause = format!("{WRONG_CLOCK}. Run `pspd up` to set the clock");
+        assert_eq!(of_clock(&cause, &store, &faults), cause);
+        faults[0].kind = "clock";
+        assert_eq!(
+            of_clock(&cause, &store, &faults),
+            format!("the fault `link-1` is active, and {WRONG_CLOCK}")
+        );
+        let other = "connection refused";
+        assert_eq!(of_clock(other, &store, &faults), other);
     }
 
     #[test]

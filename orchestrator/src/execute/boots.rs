@@ -77,6 +77,7 @@ mod tests {
             domain: Name::new(name).unwrap(),
             firmware: Firmware::Seabios,
             boot_timeout: None,
+            clock: pspd_model::harm::Offset(0),
         }
     }
 

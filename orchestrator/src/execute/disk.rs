@@ -19,6 +19,7 @@ pub(super) fn create(world: &World, domain: &Name, image: &str, size: Size) -> a
     // Nothing is deployed on a new disk. The record goes first: after a crash in between, none may claim otherwise.
     world.home.forget_deployed(domain)?;
     world.home.forget_shaping(domain)?;
+    world.home.forget_disturbed(domain)?;
     let image = world.image(image, &Scope::ignored())?;
     whole(&world.home.disk(domain), |path| {
         disk::create_overlay(&image.disk, path, size)
@@ -36,6 +37,7 @@ fn whole(path: &Path, make: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow:
 pub(super) fn delete(world: &World, domain: &Name) -> anyhow::Result<()> {
     world.home.forget_deployed(domain)?;
     world.home.forget_shaping(domain)?;
+    world.home.forget_disturbed(domain)?;
     remove_if_there(&world.home.seed(domain))?;
     remove_if_there(&world.home.console_log(domain))?;
     remove_if_there(&world.home.firmware_log(domain))?;

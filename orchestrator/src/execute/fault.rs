@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 
 use pspd_model::definition::Interface;
 use pspd_model::fault::Cut;
-use pspd_model::observed::{Power, Shaping};
+use pspd_model::harm::{Disturbance, Throttle};
+use pspd_model::observed::{Disturbed, Power, Shaping};
 use pspd_model::plan::{Link, ServiceOrder};
 use pspd_model::shape::Route;
 use pspd_model::spec::Name;
@@ -51,6 +52,39 @@ pub(super) fn shape(
         world.home.forget_shaping(name)
     } else {
         world.home.record_shaping(name, &shaping(true))
+    }
+}
+
+pub(super) fn throttle(
+    world: &World,
+    name: &Name,
+    serial: &str,
+    limit: Throttle,
+) -> anyhow::Result<()> {
+    let domain = expect(world, name)?;
+    let live = domain.live()?;
+    let mut disks = live.iter().flat_map(|live| &live.disks);
+    let disk = disks.find(|disk| disk.serial.as_deref() == Some(serial));
+    let disk = disk.with_context(|| {
+        format!("`{name}` runs without the disk `{serial}`. Run `pspd up` to give it that disk")
+    })?;
+    Ok(domain.throttle(&disk.target, limit)?)
+}
+
+/// Recorded before and after, as shaping is.
+pub(super) fn disturb(world: &World, name: &Name, by: &Disturbance) -> anyhow::Result<()> {
+    let disturbed = |complete| Disturbed {
+        by: by.clone(),
+        complete,
+    };
+    world.home.record_disturbed(name, &disturbed(false))?;
+    let guest = world.guest(name)?;
+    guest.disturb(name, by)?;
+    guest.set_clock(by.clock)?;
+    if by.is_none() {
+        world.home.forget_disturbed(name)
+    } else {
+        world.home.record_disturbed(name, &disturbed(true))
     }
 }
 

@@ -329,6 +329,12 @@ fn perform(world: &World, step: &Step) -> anyhow::Result<()> {
             address,
             routes,
         } => fault::shape(world, domain, *address, routes),
+        Action::Throttle {
+            domain,
+            disk,
+            limit,
+        } => fault::throttle(world, domain, disk, *limit),
+        Action::Disturb { domain, by } => fault::disturb(world, domain, by),
         Action::Panic { domain } => fault::panic(world, domain),
         Action::SetService { domain, order } => fault::set_service(world, domain, *order),
         Action::StopLab => lab::stop(world),
@@ -391,7 +397,7 @@ fn perform(world: &World, step: &Step) -> anyhow::Result<()> {
         }
         Action::Restore { domain } => memory::restore(world, domain, &scope),
         Action::Continue { domain } => memory::resume(world, domain),
-        Action::SetClock { domain } => reach::set_clock(world, domain, &scope),
+        Action::SetClock { domain, clock } => reach::set_clock(world, domain, *clock, &scope),
         Action::Wake { domain } => domain::wake(world, domain),
         Action::Merge { domain } | Action::MergeSnapshot { domain } => {
             domain::merge(world, domain, &scope)
@@ -438,7 +444,8 @@ fn perform(world: &World, step: &Step) -> anyhow::Result<()> {
             domain,
             firmware,
             boot_timeout,
-        } => reach::reach(world, domain, firmware, *boot_timeout, &scope),
+            clock,
+        } => reach::reach(world, domain, firmware, *boot_timeout, *clock, &scope),
         Action::FileSystems { domain, volumes } => {
             world.guest(domain)?.file_systems(volumes)?;
             world.home.forget_file_systems_due(domain)

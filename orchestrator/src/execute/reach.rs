@@ -6,6 +6,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use anyhow::{anyhow, bail, ensure};
+use pspd_model::harm::Offset;
 use pspd_model::observed::{Pause, Power};
 use pspd_model::printable::printable;
 use pspd_model::spec::{Firmware, Name};
@@ -30,6 +31,7 @@ pub(super) fn reach(
     domain: &Name,
     firmware: &Firmware,
     boot_timeout: Option<Duration>,
+    clock: Offset,
     scope: &Scope,
 ) -> anyhow::Result<()> {
     scope.stage("waiting for SSH");
@@ -39,7 +41,8 @@ pub(super) fn reach(
     match guest {
         Ok(guest) => {
             check_firmware(world, domain, firmware, &guest, watch)?;
-            if let Some(skew) = guest.set_clock()? {
+            let wrong = guest.set_clock(clock)?;
+            if let Some(skew) = wrong.filter(|_| clock == Offset(0)) {
                 scope.note(format!("the clock of `{domain}` was {skew}; it was set"));
             }
             world.set_guest(domain, guest);
@@ -57,10 +60,15 @@ pub(super) fn reach(
 }
 
 /// Sets the clock of a guest that stood still.
-pub(super) fn set_clock(world: &World, domain: &Name, scope: &Scope) -> anyhow::Result<()> {
+pub(super) fn set_clock(
+    world: &World,
+    domain: &Name,
+    clock: Offset,
+    scope: &Scope,
+) -> anyhow::Result<()> {
     scope.stage("setting its clock");
     let guest = connect(world, domain, world.patience(BOOT), scope)??;
-    guest.set_clock()?;
+    guest.set_clock(clock)?;
     world.set_guest(domain, guest);
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
+use pspd_model::harm::Offset;
 
 use super::Guest;
 
@@ -50,14 +51,14 @@ impl fmt::Display for Skew {
 }
 
 impl Guest {
-    /// Sets the guest's clock to the host's, to about a tenth of a second; says how wrong it was where that matters to a
-    /// person.
-    pub fn set_clock(&self) -> anyhow::Result<Option<Skew>> {
+    /// Sets the guest's clock to the host's, or as far off as a fault asks for, to about a tenth of a second; says how wrong
+    /// it was where that matters to a person.
+    pub fn set_clock(&self, off: Offset) -> anyhow::Result<Option<Skew>> {
         let mut behind: Option<f64> = None;
         self.session
             .lines(ASK, Some(ANSWER), |line| {
                 if let (Ok(host), Some(guest)) = (now(), said(line)) {
-                    let late = host.as_secs_f64() - guest;
+                    let late = host.as_secs_f64() + off.0 as f64 - guest;
                     behind = Some(behind.map_or(late, |least| least.min(late)));
                 }
                 true
@@ -70,7 +71,7 @@ impl Guest {
         // Not every `date` can count from the present.
         let set = format!(
             "date -u -s '{behind:+.3} seconds' >/dev/null 2>&1 || date -u -s @{} >/dev/null",
-            now()?.as_secs()
+            now()?.as_secs().saturating_add_signed(off.0)
         );
         self.session.script("set the clock", &set)?;
         Ok(Skew::noted(behind))

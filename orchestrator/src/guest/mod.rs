@@ -13,6 +13,7 @@
 mod clock;
 mod connect;
 mod deploy;
+mod disturb;
 mod encode;
 mod executable;
 mod fault;

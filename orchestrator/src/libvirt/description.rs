@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use pspd_model::definition::{NetworkHost, Ownership};
+use pspd_model::harm::Throttle;
 use pspd_model::spec::{Mac, Name, Range, Size};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -38,6 +39,12 @@ pub struct DiskDescription {
     pub format: Option<String>,
     pub serial: Option<String>,
     pub read_only: bool,
+    #[serde(skip_serializing_if = "is_default")]
+    pub throttle: Throttle,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -151,6 +158,18 @@ impl From<raw::Disk> for DiskDescription {
             format: disk.driver.and_then(|driver| driver.kind),
             serial: disk.serial,
             read_only: disk.readonly.is_some(),
+            throttle: disk.iotune.unwrap_or_default().into(),
+        }
+    }
+}
+
+impl From<raw::IoTune> for Throttle {
+    fn from(tune: raw::IoTune) -> Throttle {
+        // Zero is none.
+        let limit = |value: Option<u64>| value.filter(|value| *value != 0);
+        Throttle {
+            bytes: limit(tune.total_bytes_sec).map(Size),
+            iops: limit(tune.total_iops_sec),
         }
     }
 }
@@ -277,6 +296,13 @@ mod raw {
         pub target: Target,
         pub serial: Option<String>,
         pub readonly: Option<Empty>,
+        pub iotune: Option<IoTune>,
+    }
+
+    #[derive(Default, Deserialize)]
+    pub(super) struct IoTune {
+        pub total_bytes_sec: Option<u64>,
+        pub total_iops_sec: Option<u64>,
     }
 
     #[derive(Deserialize)]

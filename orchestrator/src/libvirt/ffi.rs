@@ -1,5 +1,5 @@
 //! The libvirt calls that are missing or unsafe in `virt`: lifecycle events, stream events (`virt` passes libvirt the
-//! address of a value that may move), block jobs, and memory in files.
+//! address of a value that may move), block jobs, limits of disks, and memory in files.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_int, c_void};
@@ -296,6 +296,38 @@ pub(super) fn pivot(domain: &Domain, target: &CStr) -> Result<(), Error> {
     } else {
         Ok(())
     }
+}
+
+/// Replaces limits of a running domain's disk, by their names; zero is none.
+pub(super) fn throttle(
+    domain: &Domain,
+    target: &CStr,
+    limits: [(&CStr, u64); 2],
+) -> Result<(), Error> {
+    let mut params: sys::virTypedParameterPtr = std::ptr::null_mut();
+    let (mut count, mut room) = (0, 0);
+    let mut status = 0;
+    for (name, value) in limits {
+        // SAFETY: libvirt grows the list, which begins as null, and counts what it adds; names are NUL-terminated.
+        status = status.min(unsafe {
+            sys::virTypedParamsAddULLong(&mut params, &mut count, &mut room, name.as_ptr(), value)
+        });
+    }
+    if status == 0 {
+        let flags = sys::VIR_DOMAIN_AFFECT_LIVE;
+        // SAFETY: the domain is alive; the target is NUL-terminated; the list has `count` elements.
+        status = unsafe {
+            sys::virDomainSetBlockIoTune(domain.as_ptr(), target.as_ptr(), params, count, flags)
+        };
+    }
+    let ended = if status < 0 {
+        Err(Error::last_error())
+    } else {
+        Ok(())
+    };
+    // SAFETY: the list is libvirt's, with `count` elements, and is not used again; null is accepted.
+    unsafe { sys::virTypedParamsFree(params, count) };
+    ended
 }
 
 /// Writes a domain's memory to a file, and ends its process.

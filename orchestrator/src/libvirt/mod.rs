@@ -23,6 +23,7 @@ mod probe;
 mod process;
 mod render;
 mod snapshot;
+mod throttle;
 mod xml;
 
 pub use capabilities::{Capabilities, Version, Versions};

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, ensure};
 use futures::future::join_all;
 use pspd_lab::{Lab, Relay};
+use pspd_model::harm::Throttle;
 use pspd_model::observed::{
     Attached, CacheState, CertificateOwner, Defined, LabState, Live, NetworkState, Observed, Power,
     ServiceState,
@@ -203,6 +204,7 @@ fn existing(host: &Host, spec: &Spec) -> anyhow::Result<Observed> {
     }
     for (name, domain) in &mut observed.domains {
         domain.shaping = host.home.shaping_record(name)?;
+        domain.disturbed = host.home.disturbed_record(name)?;
     }
     observed.relay = host.relay.is_some() && observed.lab == LabState::Unused;
     if let Some(relay) = &host.relay {
@@ -360,6 +362,10 @@ fn domains(
         let link_down = live
             .as_ref()
             .is_some_and(|live| live.interfaces.iter().any(|it| it.link_down));
+        let disks = live.iter().flat_map(|live| &live.disks);
+        let slow = disks.filter(|disk| !disk.throttle.is_none());
+        let throttles = slow.filter_map(|disk| Some((disk.serial.clone()?, disk.throttle)));
+        let throttles: BTreeMap<String, Throttle> = throttles.collect();
         let attached = match live {
             Some(live) => of_process(home, &name, live.disks)?,
             None if summary.power == Power::Saved => of_saved_state(home, &name)?,
@@ -369,6 +375,7 @@ fn domains(
         (domain.defined, domain.power) = (Some(defined), summary.power);
         domain.attached = attached;
         domain.link_down = link_down;
+        domain.throttles = throttles;
     }
     Ok(())
 }

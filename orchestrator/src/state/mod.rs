@@ -19,6 +19,7 @@
 //!   attached/DOMAIN.json        the files that the disks were at the last start
 //!   memory/DOMAIN.mem, .json    the memory of saved domains, and what it is of
 //!   shaping/DOMAIN.json         how its guest was made to delay what it sends
+//!   disturbed/DOMAIN.json       what was made to disturb its guest from within
 //!   boots/DOMAIN.json           the last boot: the time of each stage, and the reported firmware
 //!   flattened/                  DOMAIN.qcow2, self-contained system disks while an export packs them
 //!   lab/                        see lab
@@ -28,6 +29,7 @@
 
 mod attached;
 mod deployed;
+mod disturbed;
 mod files;
 mod intent;
 mod journal;

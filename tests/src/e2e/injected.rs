@@ -1,5 +1,7 @@
 //! Faults that pspd injects, looked at from inside the guests: while they are active, and after they ended.
 
+mod harm;
+
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -23,7 +25,7 @@ fn injected() -> anyhow::Result<()> {
         format!(
             "name: {}\nimages: {{debian: {{recipe: images/debian}}}}\ndomains:\n  \
              a: {{image: debian, memory: 192 MiB, address: 10.77.0.50}}\n  \
-             b: {{image: debian, memory: 192 MiB, address: 10.77.0.51}}\n",
+             b: {{image: debian, memory: 192 MiB, address: 10.77.0.51, disks: {{data: {{size: 64 MiB, mount: /srv/data}}}}}}\n",
             deployment.name
         )
     })?;
@@ -41,8 +43,12 @@ fn injected() -> anyhow::Result<()> {
     timed(&deployment).context("faults for a time")?;
     say("less memory");
     memory(&deployment).context("less memory")?;
+    say("a slow and full disk, a clock and processors");
+    harm::begin(&deployment).context("what disturbs a guest from within")?;
     say("pause, kill and crash");
     power(&deployment).context("pause, kill and crash")?;
+    say("what disturbs a guest, after it was started again");
+    harm::end(&deployment).context("what disturbs a guest that was started again")?;
     deployment.run(&["fault", "isolate", "b"])?.expect(0)?;
     deployment.run(&["down"])?.expect(0)?;
     ensure!(active(&deployment)?.is_empty(), "`down` leaves faults");
@@ -246,11 +252,15 @@ fn power(deployment: &Deployment) -> anyhow::Result<()> {
         let seen = deployment.status()?["domains"][1]["state"].clone();
         ensure!(seen == state, "`b` is {seen}");
         deployment.run(&["up"])?.expect(0)?;
-        expect_active(deployment, &[&format!("{fault}-1")])?;
+        let id = format!("{fault}-1");
+        let mut ids = vec![id.as_str()];
+        ids.extend(harm::IDS);
+        ids.sort_unstable();
+        expect_active(deployment, &ids)?;
         cut_off(deployment)?;
-        deployment.run(&["heal"])?.expect(0)?;
+        deployment.run(&["heal", &id])?.expect(0)?;
         connected(deployment)?;
-        expect_active(deployment, &[])?;
+        expect_active(deployment, &harm::IDS)?;
     }
     Ok(())
 }

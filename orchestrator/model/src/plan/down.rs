@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::builder::PlanBuilder;
 use super::order::Order;
 use super::remove::SystemDisk;
-use super::{Action, DomainStep, Plan, PlanError, StepId, Volumes, memory, remove, up};
+use super::{Action, DomainStep, Plan, PlanError, StepId, Volumes, effects, memory, remove, up};
 use crate::intent::Intent;
 use crate::observed::{LabState, Observed, Power};
 use crate::spec::{Name, Spec};
@@ -35,6 +35,10 @@ pub(super) fn plan_saved(
             .filter(|name| spec.domains.contains_key(*name))
             .filter(|name| can_be_saved(observed, name))
             .collect();
+        // The next `up` knows of no fault, and does not see what a memory keeps.
+        for name in &names {
+            effects::lift_of_process(&Intent::default(), observed, name, &mut plan);
+        }
         memory::save(spec, observed, &names, REASON, &mut plan);
     }
     take_down(spec, intent, observed, SystemDisk::Kept, &mut plan);

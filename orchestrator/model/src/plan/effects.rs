@@ -2,16 +2,20 @@
 //!
 //! Shared by the plans that inject and heal faults and by those of `up` and `plan`.
 
+mod harm;
+
 use std::collections::BTreeSet;
 
 use super::builder::PlanBuilder;
-use super::{Action, DomainStep, Link, ServiceOrder, StepId, StopMode};
+use super::{Action, DomainStep, Link, ServiceOrder, StepId, StopMode, guest};
 use crate::definition::Affect;
 use crate::fault::{Cut, Effect, Ended};
 use crate::intent::Intent;
 use crate::observed::{LabState, Observed, Power, Shaping};
 use crate::shape::{Route, Shape};
 use crate::spec::{Name, Range, Size, Spec};
+
+pub(super) use harm::bring_back;
 
 pub(super) const APPLIES: &str = "a fault is active";
 pub(super) const ENDS: &str = "no active fault asks for it";
@@ -24,15 +28,26 @@ pub(super) fn lift(spec: &Spec, intent: &Intent, observed: &Observed, plan: &mut
         plan.add(Action::SetCuts { cuts }, ENDS);
     }
     for name in spec.domains.keys() {
-        let down = observed.domain(name).is_some_and(|domain| domain.link_down);
-        if down && !is_unplugged(intent, name) {
-            let action = Action::SetLink {
-                domain: name.clone(),
-                link: Link::Up,
-            };
-            plan.add(action, ENDS);
-        }
+        lift_of_process(intent, observed, name, plan);
     }
+}
+
+/// The same of a domain's process, with which a saved memory keeps it.
+pub(super) fn lift_of_process(
+    intent: &Intent,
+    observed: &Observed,
+    name: &Name,
+    plan: &mut PlanBuilder,
+) {
+    let down = observed.domain(name).is_some_and(|domain| domain.link_down);
+    if down && !is_unplugged(intent, name) {
+        let action = Action::SetLink {
+            domain: name.clone(),
+            link: Link::Up,
+        };
+        plan.add(action, ENDS);
+    }
+    harm::lift_throttles(intent, observed, name, plan);
 }
 
 /// Applies what active faults ask for and what is not in effect. After everything else, which may need the network.
@@ -40,7 +55,9 @@ pub(super) fn apply(spec: &Spec, intent: &Intent, observed: &Observed, plan: &mu
     let effects = Effects::new(spec, intent, observed, plan);
     effects.cut(plan);
     for name in spec.domains.keys() {
+        effects.throttle(name, plan);
         effects.shape(name, plan);
+        effects.disturb(name, plan);
         effects.stop_service(name, plan);
         effects.take_memory(name, plan);
         effects.panic(name, plan);
@@ -83,12 +100,7 @@ impl<'a> Effects<'a> {
     /// Adds a step that is done in the guest.
     fn add_in_guest(&self, name: &Name, action: Action, reason: &str, plan: &mut PlanBuilder) {
         if !plan.has_domain(name, DomainStep::Reach) {
-            let domain = &self.spec.domains[name];
-            let reach = Action::Reach {
-                domain: name.clone(),
-                firmware: domain.firmware.clone(),
-                boot_timeout: domain.boot_timeout,
-            };
+            let reach = guest::reach(&self.spec.domains[name], self.observed, plan);
             self.add(name, reach, reason, plan);
         }
         self.add(name, action, reason, plan);
@@ -106,7 +118,7 @@ impl<'a> Effects<'a> {
 
     /// Whether it runs after the steps so far.
     fn runs(&self, name: &Name, plan: &PlanBuilder) -> bool {
-        let begins = [DomainStep::Start, DomainStep::Resume];
+        let begins = [DomainStep::Start, DomainStep::Resume, DomainStep::Continue];
         let mut begins = begins.into_iter().map(|step| plan.has_domain(name, step));
         self.runs_on(name, plan) || begins.any(|begins| begins)
     }

@@ -107,6 +107,14 @@ pub enum PlanError {
     TooManyDelays { domain: Name, most: usize },
     #[error("`{domain}` delays what it sends, and the archive would too. Run `pspd heal` first")]
     Delayed { domain: Name },
+    #[error(
+        "a fault acts within `{domain}`, and would act within the archive's too. Run `pspd heal` first"
+    )]
+    Disturbed { domain: Name },
+    #[error(
+        "the system disk of `{domain}` cannot fail: pspd would not reach the guest to heal it. Name a data volume, or use `--slow` or `--full`"
+    )]
+    SystemDiskFails { domain: Name },
     #[error("`{domain}` has no service")]
     NoService { domain: Name },
     #[error("`{domain}` has only {has} of memory; name a smaller size")]

@@ -141,6 +141,11 @@ fn refuse_incomplete(spec: &Spec, observed: &Observed) -> Result<(), PlanError> 
         let domain = name.clone();
         return Err(PlanError::Delayed { domain });
     }
+    let mut disturbed = observed.domains.iter();
+    if let Some((name, _)) = disturbed.find(|(_, domain)| domain.disturbed.is_some()) {
+        let domain = name.clone();
+        return Err(PlanError::Disturbed { domain });
+    }
     let lab_runs = matches!(observed.lab, LabState::Unused | LabState::Running);
     let mut domains = observed.domains.iter();
     match domains.find(|(_, domain)| domain.unmerged && !lab_runs) {

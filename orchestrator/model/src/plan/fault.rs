@@ -14,10 +14,11 @@ use super::effects::{
 use super::order::Order;
 use super::{Action, Plan, PlanError, ServiceOrder, memory};
 use crate::fault::{Effect, Fault};
+use crate::harm::DiskHarm;
 use crate::intent::Intent;
 use crate::observed::{LabState, Observed, Power};
 use crate::shape::Shape;
-use crate::spec::{Connection, Name, Size, Spec};
+use crate::spec::{Connection, Name, SYSTEM_DISK, Size, Spec};
 
 /// Of the 16 bands of a guest's queue, one is for what is not shaped.
 const DELAYS: usize = 15;
@@ -82,7 +83,15 @@ fn refuse(spec: &Spec, observed: &Observed, effect: &Effect) -> Result<(), PlanE
                 }
                 let by_ssh = matches!(
                     effect,
-                    Effect::Delay { .. } | Effect::Crash { .. } | Effect::Service { .. }
+                    Effect::Delay { .. }
+                        | Effect::Crash { .. }
+                        | Effect::Service { .. }
+                        | Effect::Clock { .. }
+                        | Effect::Cpu { .. }
+                        | Effect::Disk {
+                            harm: DiskHarm::Full | DiskHarm::Fail,
+                            ..
+                        }
                 );
                 if by_ssh && observed.domain(domain).is_some_and(|it| it.link_down) {
                     let domain = domain.clone();
@@ -109,6 +118,14 @@ fn refuse_of_domain(spec: &Spec, observed: &Observed, effect: &Effect) -> Result
         Effect::Service { domain, .. } if spec.domains[domain].service.is_none() => {
             let domain = domain.clone();
             Err(PlanError::NoService { domain })
+        }
+        Effect::Disk {
+            domain,
+            disk,
+            harm: DiskHarm::Fail,
+        } if disk.as_str() == SYSTEM_DISK => {
+            let domain = domain.clone();
+            Err(PlanError::SystemDiskFails { domain })
         }
         Effect::Memory { domain, to } => {
             let defined = observed.domain(domain).and_then(|it| it.defined.as_ref());

@@ -2,6 +2,8 @@
 
 use super::builder::PlanBuilder;
 use super::{Action, DomainStep, StepId, remove};
+use crate::harm::Offset;
+use crate::observed::Observed;
 use crate::spec::{DomainSpec, Name, Seed, Spec};
 
 /// The steps after which a service is SERVING.
@@ -9,13 +11,33 @@ pub(super) fn healthy(name: &Name) -> [StepId; 2] {
     [DomainStep::Healthy, DomainStep::Serving].map(|step| StepId::of(name, step))
 }
 
-/// Waits for a guest.
-pub(super) fn await_guest(domain: &DomainSpec, reason: &str, plan: &mut PlanBuilder) {
-    let action = Action::Reach {
+/// The step that waits for a guest.
+pub(super) fn reach(domain: &DomainSpec, observed: &Observed, plan: &PlanBuilder) -> Action {
+    Action::Reach {
         domain: domain.name.clone(),
         firmware: domain.firmware.clone(),
         boot_timeout: domain.boot_timeout,
-    };
+        clock: clock(&domain.name, observed, plan),
+    }
+}
+
+/// How far pspd set a guest's clock off. A new system disk has nothing of that.
+fn clock(name: &Name, observed: &Observed, plan: &PlanBuilder) -> Offset {
+    let disturbed = observed.domain(name).and_then(|it| it.disturbed.as_ref());
+    match disturbed {
+        Some(disturbed) if !plan.has_domain(name, DomainStep::CreateDisk) => disturbed.by.clock,
+        _ => Offset(0),
+    }
+}
+
+/// Waits for a guest.
+pub(super) fn await_guest(
+    domain: &DomainSpec,
+    observed: &Observed,
+    reason: &str,
+    plan: &mut PlanBuilder,
+) {
+    let action = reach(domain, observed, plan);
     let of = |step: DomainStep| StepId::of(&domain.name, step);
     plan.add(action, reason)
         .if_planned(StepId::CreateKeys)
@@ -43,17 +65,22 @@ pub(super) fn await_service(domain: &DomainSpec, reason: &str, plan: &mut PlanBu
 }
 
 /// Sets the clock of a guest that stood still, where its image does not do that.
-pub(super) fn set_clock(spec: &Spec, domain: &DomainSpec, reason: &str, plan: &mut PlanBuilder) {
+pub(super) fn set_clock(
+    spec: &Spec,
+    domain: &DomainSpec,
+    observed: &Observed,
+    reason: &str,
+    plan: &mut PlanBuilder,
+) {
     let image = spec.images.get(&domain.image);
     if image.is_none_or(|image| image.seed == Seed::Credentials) {
         return;
     }
     let name = &domain.name;
-    plan.add(
-        Action::SetClock {
-            domain: name.clone(),
-        },
-        reason,
-    )
-    .if_any_planned(remove::roused(name));
+    let action = Action::SetClock {
+        domain: name.clone(),
+        clock: clock(name, observed, plan),
+    };
+    plan.add(action, reason)
+        .if_any_planned(remove::roused(name));
 }

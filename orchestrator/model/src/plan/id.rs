@@ -72,6 +72,9 @@ pub enum DomainStep {
     Publish(SocketAddr),
     SetLink,
     Shape,
+    /// Limits how fast the disk of this serial number is.
+    Throttle(String),
+    Disturb,
     Panic,
     SetService,
     Tidy,
@@ -174,6 +177,8 @@ impl DomainStep {
             | DomainStep::Publish(_)
             | DomainStep::SetLink
             | DomainStep::Shape
+            | DomainStep::Throttle(_)
+            | DomainStep::Disturb
             | DomainStep::Panic
             | DomainStep::SetService
             | DomainStep::Tidy
@@ -265,6 +270,8 @@ impl fmt::Display for DomainStep {
             DomainStep::Publish(host) => write!(f, "publish/{host}"),
             DomainStep::SetLink => f.write_str("link"),
             DomainStep::Shape => f.write_str("shape"),
+            DomainStep::Throttle(disk) => write!(f, "throttle/{disk}"),
+            DomainStep::Disturb => f.write_str("disturb"),
             DomainStep::Panic => f.write_str("panic"),
             DomainStep::SetService => f.write_str("service"),
             DomainStep::Tidy => f.write_str("trim"),

@@ -63,9 +63,16 @@ pub(super) fn save(
             memory: defined.memory,
             vcpus: defined.vcpus,
         };
+        let lifted = plan.ids().into_iter().filter(|id| {
+            let of_process =
+                |step: &DomainStep| matches!(step, DomainStep::SetLink | DomainStep::Throttle(_));
+            matches!(id, StepId::Domain(other, step) if other == *name && of_process(step))
+        });
+        let lifted: Vec<StepId> = lifted.collect();
         plan.add(action, reason)
             .if_any_planned(of(DomainStep::Merge))
-            .if_any_planned(of(DomainStep::Pause));
+            .if_any_planned(of(DomainStep::Pause))
+            .after_all(lifted);
     }
     plan.undo(Undo::WhenNotSuccessful);
 }

@@ -411,9 +411,9 @@ impl Planner<'_> {
         let (name, reason) = (&domain.name, self.goal.reason());
         let has = |step: DomainStep| self.plan.has_domain(name, step);
         if has(DomainStep::Start) || has(DomainStep::Restart) {
-            guest::await_guest(domain, reason, &mut self.plan);
+            guest::await_guest(domain, self.observed, reason, &mut self.plan);
         } else if has(DomainStep::Continue) || has(DomainStep::Resume) {
-            guest::set_clock(self.spec, domain, reason, &mut self.plan);
+            guest::set_clock(self.spec, domain, self.observed, reason, &mut self.plan);
         } else if !has(DomainStep::Wake) {
             return;
         }

@@ -2,7 +2,7 @@
 
 use super::builder::PlanBuilder;
 use super::domain::DomainPlanner;
-use super::{Action, DomainStep, StepId, guest};
+use super::{Action, DomainStep, StepId, effects, guest};
 use crate::observed::{CertificateOwner, Deployed, Pause, Power};
 use crate::spec::{Digest, ServiceSpec};
 
@@ -22,7 +22,7 @@ impl DomainPlanner<'_> {
             None
         };
         if let Some(reason) = continues {
-            guest::set_clock(self.spec, self.domain, reason, plan);
+            guest::set_clock(self.spec, self.domain, self.observed, reason, plan);
         }
         let starts = plan.has(&self.id(DomainStep::Start));
         self.service(starts, continues, fresh_disk, plan);
@@ -147,6 +147,7 @@ impl DomainPlanner<'_> {
         };
         plan.add(push, reason)
             .after(self.id(DomainStep::Reach))
+            .if_planned(self.id(DomainStep::Disturb))
             .if_any_planned(self.certificate_steps());
         let activate = Action::Activate {
             domain: domain(),
@@ -183,7 +184,14 @@ impl DomainPlanner<'_> {
     }
 
     fn reach(&self, reason: &str, plan: &mut PlanBuilder) {
-        guest::await_guest(self.domain, reason, plan);
+        guest::await_guest(self.domain, self.observed, reason, plan);
+        effects::bring_back(
+            self.spec,
+            self.intent,
+            self.observed,
+            &self.domain.name,
+            plan,
+        );
     }
 
     /// Brings a renewed certificate to a service that runs as it should.

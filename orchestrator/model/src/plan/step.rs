@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::{DomainStep, StepId};
 use crate::definition::{Affect, DomainDefinition, NetworkDefinition};
 use crate::fault::Cut;
+use crate::harm::{Disturbance, Offset, Throttle};
 use crate::intent::Intent;
 use crate::observed::CertificateOwner;
 use crate::shape::Route;
@@ -139,6 +140,8 @@ pub enum Action {
     /// Sets a guest's clock by SSH, where nothing in the guest does it.
     SetClock {
         domain: Name,
+        /// How far a fault set it off.
+        clock: Offset,
     },
     /// Wakes a guest that suspended itself to memory.
     Wake {
@@ -175,6 +178,8 @@ pub enum Action {
         firmware: Firmware,
         /// The default suits the accelerator.
         boot_timeout: Option<Duration>,
+        /// How far a fault set its clock off, which is set right but for that.
+        clock: Offset,
     },
     /// Waits until the guest's root file system is as large as its disk, and mounts the volumes that no service mounts.
     FileSystems {
@@ -243,6 +248,18 @@ pub enum Action {
         domain: Name,
         address: Ipv4Addr,
         routes: Vec<Route>,
+    },
+    /// Limits how fast a disk of a domain's process is, or lifts the limit.
+    Throttle {
+        domain: Name,
+        /// By its serial number.
+        disk: String,
+        limit: Throttle,
+    },
+    /// Replaces what disturbs a guest from within, now and after it reboots.
+    Disturb {
+        domain: Name,
+        by: Disturbance,
     },
     /// Makes a guest's kernel panic.
     Panic {
@@ -406,7 +423,7 @@ impl Action {
             Action::Save { domain, .. } => of(domain, DomainStep::Save),
             Action::Restore { domain } => of(domain, DomainStep::Restore),
             Action::Continue { domain } => of(domain, DomainStep::Continue),
-            Action::SetClock { domain } => of(domain, DomainStep::SetClock),
+            Action::SetClock { domain, .. } => of(domain, DomainStep::SetClock),
             Action::Resume { domain } => of(domain, DomainStep::Resume),
             Action::Wake { domain } => of(domain, DomainStep::Wake),
             Action::Merge { domain } => of(domain, DomainStep::Merge),
@@ -427,6 +444,8 @@ impl Action {
             Action::SetCuts { .. } => StepId::SetCuts,
             Action::SetLink { domain, .. } => of(domain, DomainStep::SetLink),
             Action::Shape { domain, .. } => of(domain, DomainStep::Shape),
+            Action::Throttle { domain, disk, .. } => of(domain, DomainStep::Throttle(disk.clone())),
+            Action::Disturb { domain, .. } => of(domain, DomainStep::Disturb),
             Action::Panic { domain } => of(domain, DomainStep::Panic),
             Action::SetService { domain, .. } => of(domain, DomainStep::SetService),
             Action::StopLab => StepId::StopLab,
@@ -529,6 +548,11 @@ impl Action {
                 1 => "delay what it sends to another guest".into(),
                 count => format!("delay what it sends to {count} guests"),
             },
+            Action::Throttle { disk, limit, .. } if limit.is_none() => {
+                format!("let its disk `{disk}` be fast")
+            }
+            Action::Throttle { disk, .. } => format!("slow its disk `{disk}`"),
+            Action::Disturb { by, .. } => disturbances(by),
             Action::Panic { .. } => "make its kernel panic".into(),
             Action::SetService { order, .. } => match order {
                 ServiceOrder::Kill => "kill its service".into(),
@@ -561,6 +585,24 @@ fn of<T: PartialEq + fmt::Display>(range: Range<T>) -> String {
         current.to_string()
     } else {
         format!("{current} of {maximum}")
+    }
+}
+
+fn disturbances(by: &Disturbance) -> String {
+    let full = by.full.keys();
+    let mut words: Vec<String> = full.map(|disk| format!("fill its disk `{disk}`")).collect();
+    let failing = by.failing.keys();
+    words.extend(failing.map(|disk| format!("make its disk `{disk}` fail")));
+    if by.clock != Offset(0) {
+        words.push(format!("set its clock off by {}", by.clock));
+    }
+    if by.burn != 0 {
+        words.push(format!("burn {}% of its CPUs", by.burn));
+    }
+    if words.is_empty() {
+        "end what disturbs it from within".into()
+    } else {
+        words.join(", ")
     }
 }
 

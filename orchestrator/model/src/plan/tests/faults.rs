@@ -1,9 +1,11 @@
 //! Faults are applied, add up, and end separately.
 
+mod harm;
 mod within;
 
 use super::*;
 use crate::fault::{Cut, Direction, Effect};
+use crate::harm::{DiskHarm, Offset, Throttle};
 use crate::observed::{Crash, Pause};
 use crate::shape::Shape;
 
@@ -49,6 +51,48 @@ fn delay(from: &str, to: &str, shape: Shape, direction: Direction) -> Effect {
         to: name(to),
         direction,
         shape,
+    }
+}
+
+fn slow(domain: &str, disk: &str, kib: u64) -> Effect {
+    let limit = Throttle {
+        bytes: Some(Size(kib << 10)),
+        iops: None,
+    };
+    Effect::Disk {
+        domain: name(domain),
+        disk: name(disk),
+        harm: DiskHarm::Slow(limit),
+    }
+}
+
+fn full(domain: &str, disk: &str) -> Effect {
+    Effect::Disk {
+        domain: name(domain),
+        disk: name(disk),
+        harm: DiskHarm::Full,
+    }
+}
+
+fn failing(domain: &str, disk: &str) -> Effect {
+    Effect::Disk {
+        domain: name(domain),
+        disk: name(disk),
+        harm: DiskHarm::Fail,
+    }
+}
+
+fn clock(domain: &str, skew: i64) -> Effect {
+    Effect::Clock {
+        domain: name(domain),
+        skew: Offset(skew),
+    }
+}
+
+fn cpu(domain: &str, burn: u32) -> Effect {
+    Effect::Cpu {
+        domain: name(domain),
+        burn,
     }
 }
 
@@ -273,7 +317,13 @@ fn any_effect() -> impl Strategy<Value = Effect> {
     prop_oneof![
         sides,
         domain.clone().prop_map(|domain| isolate(&domain)),
-        domain.prop_map(|domain| link(&domain)),
+        domain.clone().prop_map(|domain| link(&domain)),
+        (domain.clone(), 1u64..3).prop_map(|(domain, kib)| slow(&domain, "system", kib)),
+        domain.clone().prop_map(|domain| full(&domain, "system")),
+        Just(full("d0", "data")),
+        Just(failing("d0", "data")),
+        (domain.clone(), -2i64..3).prop_map(|(domain, skew)| clock(&domain, skew)),
+        (domain, 1u32..80).prop_map(|(domain, burn)| cpu(&domain, burn)),
         (0usize..3, 1u64..3).prop_map(|(index, time)| {
             let (from, to) = (format!("d{index}"), format!("d{}", (index + 1) % 3));
             delay(&from, &to, latency(time), Direction::Both)

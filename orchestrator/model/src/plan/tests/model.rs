@@ -103,6 +103,26 @@ impl World {
                     complete: true,
                 });
             }
+            Action::Throttle {
+                domain,
+                disk,
+                limit,
+            } => {
+                let domain = self.domain(domain);
+                assert!(domain.power.has_process());
+                domain.throttles.remove(disk);
+                if !limit.is_none() {
+                    domain.throttles.insert(disk.clone(), *limit);
+                }
+            }
+            Action::Disturb { domain, by } => {
+                let domain = self.domain(domain);
+                assert_eq!((domain.power, domain.link_down), (Power::Running, false));
+                domain.disturbed = (!by.is_none()).then(|| Disturbed {
+                    by: by.clone(),
+                    complete: true,
+                });
+            }
             Action::Panic { domain } => {
                 let domain = self.domain(domain);
                 assert_eq!((domain.power, domain.link_down), (Power::Running, false));
@@ -158,7 +178,7 @@ impl World {
                     image,
                     base: Base::Present,
                 });
-                (domain.deployed, domain.shaping) = (None, None);
+                (domain.deployed, domain.shaping, domain.disturbed) = (None, None, None);
             }
             Action::GrowDisk { domain, size } => {
                 if let Some(disk) = &mut self.domain(domain).disk {
@@ -168,7 +188,7 @@ impl World {
             Action::DeleteDisk { domain } => {
                 let domain = self.domain(domain);
                 (domain.disk, domain.deployed, domain.memory) = (None, None, None);
-                domain.shaping = None;
+                (domain.shaping, domain.disturbed) = (None, None);
             }
             Action::Define {
                 domain, definition, ..
@@ -228,6 +248,7 @@ impl World {
                 self.held.remove(domain);
                 self.domain(domain).power = Power::Off;
                 self.domain(domain).link_down = false;
+                self.domain(domain).throttles.clear();
                 self.domain(domain).attached.clear();
                 if let Some(service) = &mut self.domain(domain).service {
                     service.serving = false;
@@ -356,6 +377,7 @@ impl World {
                 );
                 domain.power = Power::Off;
                 domain.attached.clear();
+                domain.throttles.clear();
                 domain.memory = Some(SavedMemory {
                     definition: definition.clone(),
                     memory: *memory,
@@ -379,7 +401,7 @@ impl World {
                 assert_eq!(domain.power, Power::Paused(Pause::User));
                 (domain.power, domain.memory) = (Power::Running, None);
             }
-            Action::Restart { domain } | Action::SetClock { domain } => {
+            Action::Restart { domain } | Action::SetClock { domain, .. } => {
                 assert_eq!(self.domain(domain).power, Power::Running);
             }
             Action::Serving { domain, .. } => {
