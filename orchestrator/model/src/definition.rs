@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{Accel, Digest, Firmware, Mac, Machine, Name, Range, Size};
+use crate::spec::{Accel, Digest, Firmware, Mac, Machine, Name, Push, Range, Size};
 
 /// The mark that pspd leaves in what it defines.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +35,8 @@ pub struct DomainDefinition {
     pub vcpus: Range<u32>,
     /// Data volumes in the guest's order, after the system disk.
     pub volumes: Vec<VolumeDisk>,
+    /// Decides whether it has a release disk.
+    pub push: Push,
     pub interface: Interface,
 }
 

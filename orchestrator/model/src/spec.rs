@@ -327,8 +327,21 @@ pub struct DomainSpec {
     pub publish: Vec<Publish>,
     /// The deadline for the guest's first SSH answer; `None` for the default of the accelerator.
     pub boot_timeout: Option<Duration>,
+    #[serde(default)]
+    pub push: Push,
     pub address: Ipv4Addr,
     pub mac: Mac,
+}
+
+/// The way of a release's files to the guest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Push {
+    /// The release disk where the guest can read it, else SSH.
+    #[default]
+    Auto,
+    /// SSH; the domain has no release disk.
+    Ssh,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -512,6 +525,9 @@ const QCOW2: &str = ".qcow2";
 
 /// The name of a domain's system disk, which no data volume has; also its serial number in the guest.
 pub const SYSTEM_DISK: &str = "system";
+
+/// The serial number of the disk that carries releases to a guest, which no data volume has.
+pub const RELEASE_DISK: &str = "pspd-release";
 
 /// `DOMAIN.VOLUME`.
 impl fmt::Display for VolumeId {

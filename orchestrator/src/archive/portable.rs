@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use pspd_model::definition::{Interface, NetworkDefinition, NetworkHost, Ownership};
 use pspd_model::spec::{
-    Accel, Digest, DomainSpec, Firmware, ImageSpec, Machine, Name, NetworkSpec, Range, Seed,
+    Accel, Digest, DomainSpec, Firmware, ImageSpec, Machine, Name, NetworkSpec, Push, Range, Seed,
     ServiceSpec, Size, Spec, VolumeSpec,
 };
 use serde_json::{Map, Value, json};
@@ -109,6 +109,7 @@ fn domain_topology(domain: &DomainSpec, names: &Names) -> Value {
         service,
         publish,
         boot_timeout,
+        push,
         address,
         mac: _,
     } = domain;
@@ -162,6 +163,10 @@ fn domain_topology(domain: &DomainSpec, names: &Names) -> Value {
     }
     if let Some(timeout) = boot_timeout {
         value["boot_timeout"] = json!(format!("{}s", timeout.as_secs()));
+    }
+    // Earlier versions, which do not have the key, read an archive with the default.
+    if *push == Push::Ssh {
+        value["push"] = json!(push);
     }
     value
 }
@@ -316,6 +321,7 @@ mod tests {
             timeout in with_unit(&["s", "m", "min"]),
             vcpus in 0..300u32,
             arguments in proptest::collection::vec("[ -~é]{0,12}", 0..3),
+            push in proptest::sample::select(vec!["auto", "ssh"]),
         ) {
             let image = Digest::of(b"image");
             let text = json!({
@@ -327,6 +333,7 @@ mod tests {
                     "vcpus": vcpus,
                     "disks": {"system": system, "data": {"size": volume, "mount": "/var/lib/web"}},
                     "boot_timeout": timeout,
+                    "push": push,
                     "service": {"binary": "service", "port": 80, "health": "tcp", "arguments": arguments},
                 }},
             });

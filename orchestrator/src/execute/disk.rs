@@ -39,6 +39,7 @@ pub(super) fn delete(world: &World, domain: &Name) -> anyhow::Result<()> {
     world.home.forget_shaping(domain)?;
     world.home.forget_disturbed(domain)?;
     remove_if_there(&world.home.seed(domain))?;
+    remove_if_there(&world.home.release_disk(domain))?;
     remove_if_there(&world.home.console_log(domain))?;
     remove_if_there(&world.home.firmware_log(domain))?;
     // It is of no use without the disk.

@@ -8,12 +8,13 @@ use anyhow::{Context as _, anyhow, ensure};
 use ipnet::Ipv4Net;
 use pspd_model::definition::{Affect, DomainDefinition, KernelSource};
 use pspd_model::plan::{SavedState, StopMode};
-use pspd_model::spec::{DomainSpec, Name, SYSTEM_DISK, Seed, Size};
+use pspd_model::spec::{DomainSpec, Name, Push, RELEASE_DISK, SYSTEM_DISK, Seed, Size};
 use ssh_key::LineEnding;
 
 use super::{World, firmware};
 use crate::archive;
 use crate::boot::Boot;
+use crate::disk::release;
 use crate::event::Scope;
 use crate::image::{GuestImage, NoCloud};
 use crate::libvirt::{Disk, DiskFormat, Domain, DomainConfig, Error, FwCfg, KernelBoot};
@@ -112,6 +113,20 @@ fn disks(
             read_only: true,
         });
     }
+    let path = world.home.release_disk(name);
+    match definition.push {
+        Push::Ssh => remove_if_there(&path)?,
+        Push::Auto => {
+            release::ensure(&path)?;
+            // The last one: a change of `push` renames no other disk of the guest.
+            disks.push(Disk {
+                path,
+                format: DiskFormat::Raw,
+                serial: RELEASE_DISK.into(),
+                read_only: true,
+            });
+        }
+    }
     Ok(disks)
 }
 
@@ -165,7 +180,7 @@ pub(super) fn start(world: &World, name: &Name, saved_state: SavedState) -> anyh
         domain.discard_saved_state()?;
     }
     world.home.forget_memory(name)?;
-    record_disks(world, name, &domain)?;
+    attach_disks(world, name, &domain)?;
     forget_neighbor(world, name)?;
     world.watch_boot(name)?;
     Ok(domain.start()?)
@@ -189,13 +204,16 @@ pub(super) fn forget_neighbor(world: &World, name: &Name) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Records the files that a domain is about to open.
-pub(super) fn record_disks(world: &World, name: &Name, domain: &Domain) -> anyhow::Result<()> {
+/// Records the files that a domain is about to open, and empties its release disk.
+pub(super) fn attach_disks(world: &World, name: &Name, domain: &Domain) -> anyhow::Result<()> {
     let mut disks = BTreeMap::new();
     for disk in domain.config()?.disks {
         let (Some(serial), Some(path)) = (disk.serial, disk.path) else {
             continue;
         };
+        if path == world.home.release_disk(name) {
+            release::renew(&path)?;
+        }
         if let Some(file) = FileIdentity::at(&path)?.filter(|_| !disk.read_only) {
             disks.insert(serial, file);
         }
@@ -278,7 +296,8 @@ pub(super) fn stop(
 
 pub(super) fn undefine(world: &World, name: &Name) -> anyhow::Result<()> {
     world.home.forget_file_systems_due(name)?;
-    find(world, name)?.map_or(Ok(()), |domain| Ok(domain.undefine()?))
+    find(world, name)?.map_or(Ok(()), |domain| domain.undefine())?;
+    remove_if_there(&world.home.release_disk(name))
 }
 
 /// Forces off a domain that this run started.

@@ -59,7 +59,7 @@ pub(super) fn restore(world: &World, name: &Name, scope: &Scope) -> anyhow::Resu
     scope.stage("reading its memory");
     forget_neighbor(world, name)?;
     let file = world.home.memory_file(name);
-    domain::record_disks(world, name, &expect(world, name)?)?;
+    domain::attach_disks(world, name, &expect(world, name)?)?;
     match world.connection()?.restore(&file) {
         Ok(()) => Ok(()),
         Err(error) if error.is_refusal() => {

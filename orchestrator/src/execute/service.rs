@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, ensure};
 use pspd_model::observed::Deployed;
-use pspd_model::spec::{Digest, HealthCheck, Name, Spec};
+use pspd_model::spec::{Digest, HealthCheck, Name, Push, Spec};
 
 use super::World;
 use super::reach::{LOG_LINES, indented};
@@ -73,9 +73,13 @@ pub(super) fn push(
     scope.stage("pushing");
     let assembled = world.release(domain)?;
     expect_release(&assembled.digest, release, domain)?;
+    let disk = match world.spec.domains[domain].push {
+        Push::Auto => Some(world.home.release_disk(domain)),
+        Push::Ssh => None,
+    };
     world
         .guest(domain)?
-        .push(&assembled, scope, &world.cancel)?;
+        .push(&assembled, disk.as_deref(), scope, &world.cancel)?;
     Ok(())
 }
 

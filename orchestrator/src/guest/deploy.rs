@@ -1,6 +1,5 @@
 //! Pushes, activates and rolls back releases.
 
-use std::fs::File;
 use std::io;
 use std::path::Path;
 
@@ -10,13 +9,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::release::{Content, Release, ReleaseFile};
 use super::script::Encoding;
+use super::transfer::Transfer;
 use super::{Activated, Guest, RolledBack, script};
-use crate::cancelled::Cancelled;
 use crate::event::Scope;
-use crate::progress::Progress;
 
-/// Higher levels need seconds on the host and save little time in the guest.
-const LEVEL: i32 = 3;
 /// What a file system needs for folders, and a service at least to run.
 const SPARE: u64 = 4 << 20;
 
@@ -44,11 +40,12 @@ fn size(files: &[&ReleaseFile]) -> anyhow::Result<Size> {
 }
 
 impl Guest {
-    /// Copies the missing files of a release to the guest without activating it, and installs its certificate. Returns
-    /// the number of bytes read on the host.
+    /// Copies the missing files of a release to the guest without activating it, and installs its certificate. `disk` is
+    /// the release disk that the guest may have. Returns the number of bytes read on the host.
     pub fn push(
         &self,
         release: &Release,
+        disk: Option<&Path>,
         scope: &Scope,
         cancel: &CancellationToken,
     ) -> anyhow::Result<u64> {
@@ -81,24 +78,24 @@ impl Guest {
         let (have, missing): (Vec<&ReleaseFile>, Vec<_>) =
             release.files.iter().partition(is_present);
         self.require_room(release, &missing, free(&report))?;
-        let encoding = if has("zstd") {
-            Encoding::Zstd
-        } else {
-            Encoding::Plain
+        let hosts = missing.into_iter().filter_map(|file| match &file.content {
+            Content::Host(from) => Some((file, from.as_path())),
+            Content::Text(_) => None,
+        });
+        let transfer = Transfer {
+            session: &self.session,
+            release,
+            files: hosts.collect(),
+            complete: script::complete(release, &have) + &certify,
+            encoding: match has("zstd") {
+                true => Encoding::Zstd,
+                false => Encoding::Plain,
+            },
+            scope,
+            cancel,
         };
-        let transfer = || -> anyhow::Result<u64> {
-            let mut pushed = 0;
-            for file in &missing {
-                if let Content::Host(from) = &file.content {
-                    scope.stage(format!("pushing {}", file.path.display()));
-                    pushed += self.send(release, file, from, encoding, scope, cancel)?;
-                }
-            }
-            let complete = script::complete(release, &have) + &certify;
-            self.session.script("complete the release", &complete)?;
-            Ok(pushed)
-        };
-        transfer().map_err(|error| {
+        let has_disk = report.lines().any(|line| line.starts_with("release-disk "));
+        transfer.run(disk.filter(|_| has_disk)).map_err(|error| {
             let discard = script::discard(release);
             match self.session.script("remove what was pushed", &discard) {
                 Ok(_) => error,
@@ -145,42 +142,6 @@ impl Guest {
         self.session
             .script("restart the service", &script::restart(service))
             .map(drop)
-    }
-
-    fn send(
-        &self,
-        release: &Release,
-        file: &ReleaseFile,
-        from: &Path,
-        encoding: Encoding,
-        scope: &Scope,
-        cancel: &CancellationToken,
-    ) -> anyhow::Result<u64> {
-        let what = format!("push `{}`", from.display());
-        let source =
-            File::open(from).with_context(|| format!("failed to read `{}`", from.display()))?;
-        let size = source
-            .metadata()
-            .with_context(|| format!("failed to read `{}`", from.display()))?
-            .len();
-        let progress = Progress::new(Some(size), "pushing a file", scope, cancel);
-        let content = progress.watch(source);
-        let receive = script::receive(release, file, encoding);
-        let fed = match encoding {
-            Encoding::Plain => self.session.feed(&what, &receive, content),
-            Encoding::Zstd => {
-                let compressed = zstd::stream::read::Encoder::new(content, LEVEL)
-                    .with_context(|| format!("failed to {what}"))?;
-                self.session.feed(&what, &receive, compressed)
-            }
-        };
-        if cancel.is_cancelled() {
-            bail!(Cancelled::during(format_args!(
-                "pushing `{}`",
-                from.display()
-            )));
-        }
-        fed.map(|_| size)
     }
 
     /// Switches to a pushed release and starts it. Does nothing if the release is already active, unless it is to be

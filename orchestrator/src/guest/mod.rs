@@ -28,6 +28,7 @@ mod script;
 mod session;
 mod shaping;
 mod tidy;
+mod transfer;
 mod unit;
 
 pub use connect::{ConnectError, SSH};

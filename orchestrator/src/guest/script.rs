@@ -2,10 +2,11 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use pspd_model::spec::{Digest, Name};
+use pspd_model::spec::{Digest, Name, RELEASE_DISK};
 
 use super::release::{Content, Release, ReleaseFile};
 use super::{encode, unit};
+use crate::disk::release::Extent;
 use crate::identity::Certificate;
 
 /// Returns the path of a release's file in the guest, as a shell's word.
@@ -36,7 +37,7 @@ fn unfinished(target: &str) -> String {
 /// Removes releases that are neither in use nor wanted, and what interrupted transfers left.
 ///
 /// Prints `lacks PROGRAM` for each program that the executable needs and the guest does not have, `zstd` if the guest has
-/// it, and [`FREE`]. Also prints the current release, `complete` if `release` is complete, `certified` if its certificate
+/// it, `release-disk DEVICE` if it has that disk, and [`FREE`]. Also prints the current release, `complete` if `release` is complete, `certified` if its certificate
 /// is installed, and a line `have PATH` for each file that the current release has with the same digest and mode.
 pub(super) fn inspect(release: &Release) -> String {
     let home = unit::home(&release.service);
@@ -49,8 +50,10 @@ pub(super) fn inspect(release: &Release) -> String {
     for file in release.files.iter().filter(|file| file.path.is_absolute()) {
         script.push_str(&format!("rm -f {}\n", unfinished(&target(release, file))));
     }
+    script.push_str(&find_release_disk());
     script += &format!(
-        "command -v zstd >/dev/null && echo zstd\n\
+        "[ -z \"$device\" ] || echo \"release-disk $device\"\n\
+         command -v zstd >/dev/null && echo zstd\n\
          cd {home} 2>/dev/null || {{ cd /opt; {FREE}; exit 0; }}\n\
          used=\" $(readlink current) $(readlink previous) \"\n\
          [ ! -e releases/{0}/.complete ] || used=\"$used releases/{0} \"\n\
@@ -102,6 +105,50 @@ pub(super) fn receive(release: &Release, file: &ReleaseFile, encoding: Encoding)
          chmod {:o} \"$new\"; mv \"$new\" {target}",
         file.digest, file.mode
     )
+}
+
+/// Sets `device` to the release disk's device, or to nothing. The kernel writes a serial number without an end of line.
+fn find_release_disk() -> String {
+    format!(
+        r#"device=
+for serial in /sys/block/*/serial; do
+    found=
+    {{ read -r found <"$serial"; }} 2>/dev/null || :
+    if [ "$found" = {RELEASE_DISK} ]; then device=${{serial%/serial}}; device=/dev/${{device##*/}}; fi
+done
+"#
+    )
+}
+
+/// Reads files from the release disk, checks their digests, installs them, and runs the script `then`. Prints
+/// `refused REASON` instead, and succeeds, where a file cannot be read from the disk or is another one.
+///
+/// The guest's page cache may have what the disk had before, so `dd` reads without it, in whole blocks.
+pub(super) fn read_disk(release: &Release, files: &[(&ReleaseFile, Extent)], then: &str) -> String {
+    let mut script = find_release_disk()
+        + r#"refuse() { rm -f "$new"; echo "refused $*"; exit 0; }
+take() { # OFFSET LENGTH LENGTH_IN_BLOCKS DIGEST MODE TARGET
+    new=$6@new
+    umask 022; mkdir -p "${6%/*}"; umask 077
+    problem=$(dd if="$device" of="$new" bs=1M iflag=direct,skip_bytes,count_bytes skip=$1 count=$3 2>&1) || refuse "$problem"
+    truncate -s $2 "$new" && printf '%s  %s
+' $4 "$new" | sha256sum -c --status || refuse 'a digest differs after reading'
+    chmod $5 "$new" && mv "$new" "$6" || refuse "failed to name $6"
+}
+"#;
+    for (file, extent) in files {
+        script.push_str(&format!(
+            "take {} {} {} {} {:o} {}
+",
+            extent.offset,
+            extent.length,
+            extent.whole_blocks(),
+            file.digest,
+            file.mode,
+            target(release, file)
+        ));
+    }
+    script + then
 }
 
 /// Removes the release before the current one, which the next one replaces anyway; prints [`FREE`].

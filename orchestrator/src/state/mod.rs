@@ -9,6 +9,7 @@
 //!   intent.json                 what the user asked for beside the topology: stopped domains, active faults
 //!   keys/                       see identity
 //!   disks/                      DOMAIN.qcow2, the system disks: overlays, replaced by a rebuild
+//!   disks/DOMAIN-release.raw    the disk that carries releases to the guest: empty but during a push
 //!   volumes/                    DOMAIN.VOLUME.qcow2, the data volumes: only `down --volumes` removes them
 //!   spec.old-volumes.json       the spec that says whose volumes with names of earlier versions are, until they are renamed
 //!   console/DOMAIN.log          serial consoles
@@ -228,6 +229,11 @@ impl Home {
     /// The NoCloud volume of a domain whose image needs one.
     pub fn seed(&self, domain: &Name) -> PathBuf {
         self.disks().join(format!("{domain}-seed.iso"))
+    }
+
+    /// The disk that carries releases to a domain's guest.
+    pub fn release_disk(&self, domain: &Name) -> PathBuf {
+        self.disks().join(format!("{domain}-release.raw"))
     }
 
     pub fn console(&self) -> PathBuf {

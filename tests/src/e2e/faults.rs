@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::ensure;
@@ -135,15 +137,17 @@ fn running_deployment() -> anyhow::Result<()> {
     let mut deployment = Deployment::single("")?;
     deployment.name_state_oddly();
     port_in_use(&deployment)?;
-    deployment.run(&["up"])?.expect(0)?;
+    deployment.run(&["up"])?.expect(0)?.says(READS_DISK)?;
+    let left = fs::metadata(release_disk(&deployment))?;
+    ensure!(left.blocks() == 0, "the release disk is not empty");
     let said = deployment.ssh("store", "hostname")?;
     ensure!(said == "store", "`hostname` printed `{said}`");
     // It ends with its input, at once: it only has to open.
     deployment.run(&["console", "store"])?.expect(0)?;
     foreign_domain(&deployment)?;
     libvirtd_killed(&deployment)?;
-    supervisor_killed(&deployment)?;
     full_guest(&deployment)?;
+    supervisor_killed(&deployment)?;
     host_key_differs(&deployment)?;
     deployment.remove()
 }
@@ -206,7 +210,11 @@ fn libvirtd_killed(deployment: &Deployment) -> anyhow::Result<()> {
 
 fn supervisor_killed(deployment: &Deployment) -> anyhow::Result<()> {
     kill_lab(deployment)?;
-    deployment.run(&["up"])?.expect(0)?;
+    // The guest boots anyway: from here on it has no release disk.
+    deployment.edit("    image: debian\n", "    image: debian\n    push: ssh\n")?;
+    change_binary(deployment)?;
+    let ran = deployment.run(&["up"])?.expect(0)?;
+    ensure!(!release_disk(deployment).exists() && !ran.stderr.contains(READS_DISK));
     deployment.run(&["plan"])?.expect(0).map(drop)
 }
 
@@ -239,9 +247,21 @@ fn full_guest(deployment: &Deployment) -> anyhow::Result<()> {
     ensure!(deployment.ssh("store", release)? == before);
     deployment.run(&["status"])?.expect(0)?;
     deployment.ssh("store", "rm /var/filler")?;
-    deployment.run(&["up"])?.expect(0)?;
+    // The guest does not see the file that took the place of its disk.
+    let disk = release_disk(deployment);
+    fs::rename(&disk, disk.with_extension("old"))?;
+    fs::File::create(&disk)?;
+    let ran = deployment.run(&["up"])?.expect(0)?;
+    ran.says("`store` gets its release by SSH, not by its disk")?;
+    fs::remove_file(disk.with_extension("old"))?;
     ensure!(deployment.ssh("store", release)? != before);
     deployment.run(&["plan"])?.expect(0).map(drop)
+}
+
+const READS_DISK: &str = "reading the release disk";
+
+fn release_disk(deployment: &Deployment) -> PathBuf {
+    deployment.home().join("disks/store-release.raw")
 }
 
 /// Makes another release of the service, which works the same.

@@ -1,6 +1,6 @@
 //! Digests of what definitions are made from: another one means that it is to be redefined.
 
-use crate::spec::{Digest, DomainSpec, Spec};
+use crate::spec::{Digest, DomainSpec, Push, Spec};
 
 /// What a network's definition is made from, but for its guests, which libvirt itself reports.
 pub(super) fn network_digest(spec: &Spec) -> Digest {
@@ -28,7 +28,12 @@ pub(super) fn domain_digest(
         domain.mac,
     );
     let network = (&spec.network.name, spec.network.cidr, &spec.network.domain);
-    digest_of(&(definition, network, image, rom, spec.accel))
+    let definition = (definition, network, image, rom, spec.accel);
+    match domain.push {
+        // As before there were release disks: a domain without one runs on, and gets it with its next definition.
+        Push::Auto => digest_of(&definition),
+        Push::Ssh => digest_of(&(definition, domain.push)),
+    }
 }
 
 fn digest_of(value: &impl serde::Serialize) -> Digest {

@@ -314,6 +314,7 @@ impl<'a> DomainPlanner<'a> {
                     serial: volume.name.to_string(),
                 })
                 .collect(),
+            push: domain.push,
             interface: Interface {
                 network: self.spec.network.name.clone(),
                 mac: domain.mac,

@@ -248,6 +248,11 @@ pub(super) static DOMAIN: Object = Object {
             Kind::Duration,
             "The deadline for the guest's first SSH answer. Default: 20s, or 2m under emulation.",
         ),
+        optional(
+            "push",
+            Kind::Word(&["auto", "ssh"]),
+            "How the service's files reach the guest: `auto` uses a read-only disk where the guest can read it, else SSH; `ssh` uses SSH, and the domain has no such disk. Default: auto.",
+        ),
     ],
 };
 

@@ -7,6 +7,7 @@ use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
 
 use super::*;
+use crate::disk::release::{ReleaseDisk, ensure};
 
 /// A systemd with one service: it is active where there is a file `active`, and its restarts are counted.
 const SYSTEMCTL: &str = r#"
@@ -29,7 +30,7 @@ impl Guest {
         for (name, script) in [
             ("getent", "exit 2"),
             ("systemd-sysusers", "cat >/dev/null"),
-            ("chown", "test -e $2"),
+            ("chown", "test -e \"$2\""),
             ("systemctl", SYSTEMCTL),
         ] {
             let path = bin.join(name);
@@ -54,7 +55,9 @@ impl Guest {
         let (root, path) = (self.0.path().display(), std::env::var("PATH").unwrap());
         let script = script
             .replace("/opt/pspd", &format!("{root}/opt"))
-            .replace("/etc/systemd", &format!("{root}/etc/systemd"));
+            .replace("/etc/systemd", &format!("{root}/etc/systemd"))
+            .replace("/sys/block", &format!("{root}/sys/block"))
+            .replace("device=/dev/", &format!("device={root}/dev/"));
         let mut child = Command::new("sh")
             .args(["-c", &script])
             .env("PATH", format!("{root}/bin:{path}"))
@@ -295,4 +298,104 @@ fn only_the_release_in_use_stays_where_room_is_short() {
     // Nothing is before it any longer.
     guest.run(&make_room(&first.service), b"");
     assert!(exists(&second));
+}
+
+/// Adds a disk with a serial number to a guest.
+fn add_disk(guest: &Guest, device: &str, serial: &str) -> std::path::PathBuf {
+    let block = guest.0.path().join("sys/block").join(device);
+    fs::create_dir_all(&block).unwrap();
+    // Without an end of line, as the kernel has it.
+    fs::write(block.join("serial"), serial).unwrap();
+    fs::create_dir_all(guest.0.path().join("dev")).unwrap();
+    guest.0.path().join("dev").join(device)
+}
+
+/// Writes the files of a release to a disk.
+fn write_disk<'a>(release: &'a Release, path: &Path) -> Vec<(&'a ReleaseFile, Extent)> {
+    ensure(path).unwrap();
+    let mut disk = ReleaseDisk::open(path).unwrap();
+    let extent = |file: &ReleaseFile| match &file.content {
+        Content::Host(from) => disk.write(from).unwrap(),
+        Content::Text(_) => unreachable!("all files are of the host"),
+    };
+    let extents: Vec<Extent> = release.files.iter().map(extent).collect();
+    release.files.iter().zip(extents).collect()
+}
+
+#[test]
+fn files_arrive_from_a_disk() {
+    let (guest, host) = (Guest::new(), tempfile::tempdir().unwrap());
+    let long = |length: usize| -> String { ('a'..='z').cycle().take(length).collect() };
+    // The last one is longer than what is read at a time.
+    let texts = [0, 1, 511, 512, 513, 4096, 4097, 3_000_001].map(long);
+    let names = [
+        "web",
+        "one",
+        "it's a file",
+        "data/deep/x",
+        "e",
+        "f",
+        "g",
+        "h",
+    ];
+    let files: Vec<_> = names
+        .iter()
+        .zip(&texts)
+        .map(|(name, text)| (*name, text.as_str(), 0o750))
+        .collect();
+    let release = release(host.path(), &files);
+    let without = guest.run(&inspect(&release), b"");
+    assert!(!without.contains("release-disk"), "{without}");
+    add_disk(&guest, "vda", "system");
+    let disk = add_disk(&guest, "vdb", RELEASE_DISK);
+    add_disk(&guest, "vdc", "pspd-release-2");
+    fs::create_dir(guest.0.path().join("sys/block/loop0")).unwrap();
+    let report = guest.run(&inspect(&release), b"");
+    let seen = report
+        .lines()
+        .filter(|line| line.starts_with("release-disk "));
+    assert_eq!(
+        seen.collect::<Vec<_>>(),
+        [format!("release-disk {}", disk.display())]
+    );
+    let written = write_disk(&release, &disk);
+    let script = read_disk(&release, &written, &complete(&release, &[]));
+    assert_eq!(guest.run(&script, b""), "");
+    let folder = guest.home().join(format!("releases/{}", release.digest));
+    for (name, text) in names.iter().zip(&texts) {
+        let path = folder.join(name);
+        assert_eq!(fs::read_to_string(&path).unwrap(), *text, "{name}");
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o750, "{name}");
+    }
+    assert!(guest.run(&inspect(&release), b"").contains("complete\n"));
+}
+
+#[test]
+fn a_disk_that_a_guest_cannot_use_is_refused_and_nothing_stays() {
+    let (guest, host) = (Guest::new(), tempfile::tempdir().unwrap());
+    let release = release(host.path(), &[("web", "1", 0o755)]);
+    let folder = guest.home().join(format!("releases/{}", release.digest));
+    let file = host.path().join("disk");
+    let written = write_disk(&release, &file);
+    let script = read_disk(&release, &written, "echo completed");
+    let refused = |reason: &str| {
+        let report = guest.run(&script, b"");
+        assert!(report.starts_with("refused "), "{report}");
+        assert!(report.contains(reason), "{report}");
+        assert!(!report.contains("completed"), "{report}");
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+    };
+    refused("dd: ");
+    // Such as one that took the file's place while QEMU has the old one open.
+    let disk = add_disk(&guest, "vdb", RELEASE_DISK);
+    ensure(&disk).unwrap();
+    refused("a digest differs");
+    let bin = guest.0.path().join("bin/dd");
+    fs::write(&bin, "#!/bin/sh\necho 'dd: unknown flag' >&2\nexit 1\n").unwrap();
+    fs::set_permissions(&bin, fs::Permissions::from_mode(0o755)).unwrap();
+    refused("dd: unknown flag");
+    fs::remove_file(&bin).unwrap();
+    fs::rename(&file, &disk).unwrap();
+    assert_eq!(guest.run(&script, b""), "completed\n");
 }

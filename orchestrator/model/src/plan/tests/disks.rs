@@ -141,3 +141,14 @@ fn disks_that_are_not_the_deployments_are_not_exported() {
     let other = PlanError::OtherBase { domain };
     assert_eq!(export(&without_base(&spec)), Err(other));
 }
+
+#[test]
+fn a_domain_that_must_not_have_a_release_disk_is_defined_again() {
+    let mut spec = two();
+    let world = applied(&spec);
+    // The golden plan shows that the default keeps the digest that definitions had before there were release disks.
+    spec.domains.get_mut(&name("d0")).unwrap().push = Push::Ssh;
+    let plan = up(&spec, &world).unwrap();
+    let defined = ["d0", "d1"].map(|domain| has(&plan, domain, DomainStep::Define));
+    assert_eq!(defined, [true, false]);
+}

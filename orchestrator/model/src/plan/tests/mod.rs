@@ -74,6 +74,7 @@ fn domain(index: u8, depends_on: &[&str], volume: bool) -> DomainSpec {
             guest_port: 80,
         }],
         boot_timeout: None,
+        push: Push::Auto,
         address: [10, 77, 0, 10 + index].into(),
         mac: Mac([0x52, 0x54, 0, 0, 0, index]),
         name: own,

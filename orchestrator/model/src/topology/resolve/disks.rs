@@ -8,7 +8,7 @@ use super::super::keys;
 use super::super::read::{Fields, Reader};
 use super::super::tree::Node;
 use super::is_plain;
-use crate::spec::{Name, Size, VolumeSpec};
+use crate::spec::{Name, RELEASE_DISK, Size, VolumeSpec};
 
 const SYSTEM_DISK: Size = Size::gib(4);
 /// Less has no room for a file system with a journal.
@@ -17,6 +17,8 @@ const LEAST_DISK: Size = Size::mib(4);
 const MOST_DISK: Size = Size::gib(8 << 10);
 /// The maximum length of a disk's serial number in QEMU. The guest finds the disk by it.
 const LONGEST_VOLUME: usize = 20;
+/// The serial numbers of other disks of a domain.
+const RESERVED: [&str; 2] = ["seed", RELEASE_DISK];
 
 /// Linux's limit for one name; more than any mount point needs.
 const LONGEST_MOUNT_POINT: usize = 255;
@@ -70,8 +72,9 @@ pub(super) fn disks(reader: &Reader, fields: &Fields) -> (Size, Vec<VolumeSpec>)
             continue;
         }
         let name = reader.name(&key.name, key.at);
-        if key.name.len() > LONGEST_VOLUME || key.name == "seed" {
-            let reason = if key.name == "seed" {
+        let reserved = RESERVED.contains(&key.name.as_str());
+        if key.name.len() > LONGEST_VOLUME || reserved {
+            let reason = if reserved {
                 "is reserved"
             } else {
                 "is too long"

@@ -8,7 +8,7 @@ use super::super::keys;
 use super::super::read::{Fields, Reader};
 use super::super::tree::{Key, Node};
 use super::{Files, disks, hardware, service, unknown};
-use crate::spec::{DomainSpec, Firmware, ImageSource, ImageSpec, Mac, Name, Publish};
+use crate::spec::{DomainSpec, Firmware, ImageSource, ImageSpec, Mac, Name, Publish, Push};
 
 /// The values of a domain.
 pub(super) struct Draft {
@@ -67,6 +67,9 @@ pub(super) fn draft(
     let boot_timeout = fields.get("boot_timeout").map_or(Some(None), |node| {
         reader.duration(node, "boot_timeout").map(Some)
     });
+    let push = fields.get("push").map_or(Some(Push::Auto), |node| {
+        reader.word(node, "push", &[("auto", Push::Auto), ("ssh", Push::Ssh)])
+    });
     let names = depends_on.iter().map(|(name, _)| name.clone()).collect();
     let published = publish.iter().map(|(publish, _)| *publish).collect();
     let spec = || {
@@ -84,6 +87,7 @@ pub(super) fn draft(
             service: service?,
             publish: published,
             boot_timeout: boot_timeout?,
+            push: push?,
             address: Ipv4Addr::UNSPECIFIED,
             mac: Mac([0; 6]),
         })

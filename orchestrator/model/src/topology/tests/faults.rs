@@ -246,6 +246,12 @@ const FAULTS: &[(&str, &str, &str)] = &[
     ),
     (
         "image: debian",
+        "image: debian\n    push: disk",
+        "invalid value `disk` for push",
+    ),
+    ("data: {", "pspd-release: {", "`pspd-release` is reserved"),
+    (
+        "image: debian",
         "image: debian\n    vcpus: 0",
         "a number from 1 to 255",
     ),

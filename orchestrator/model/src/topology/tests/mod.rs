@@ -119,6 +119,7 @@ fn defaults_are_resolved() {
             }
           ],
           "boot_timeout": null,
+          "push": "auto",
           "address": "10.77.0.202",
           "mac": [
             82,
