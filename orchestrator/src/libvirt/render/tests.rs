@@ -262,6 +262,28 @@ fn a_rendered_definition_can_be_read_back() {
     assert_eq!(described.ownership, Some(definition.ownership));
 }
 
+/// Snapshots and records of disks leave these out.
+#[test]
+fn a_read_only_disk_is_read_back_as_one() {
+    let mut definition = domain();
+    definition.disks.push(Disk {
+        path: PathBuf::from("/d/release.raw"),
+        format: DiskFormat::Raw,
+        serial: "pspd-release".to_owned(),
+        read_only: true,
+    });
+    let described = DomainDescription::from_xml(&definition.to_xml()).unwrap();
+    let disks = described.disks.into_iter();
+    let disks: Vec<_> = disks.map(|disk| (disk.serial, disk.read_only)).collect();
+    let disk = |serial: &str, read_only| (Some(serial.to_owned()), read_only);
+    let expected = [
+        disk("system", false),
+        disk("data", false),
+        disk("pspd-release", true),
+    ];
+    assert_eq!(disks, expected);
+}
+
 /// libvirt before 9.7 drops a network's metadata.
 #[test]
 fn a_network_without_metadata_is_still_owned() {
