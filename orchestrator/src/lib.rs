@@ -10,6 +10,7 @@ pub mod archive;
 pub mod bench;
 pub mod boot;
 pub mod cancelled;
+pub mod capture;
 pub mod cli;
 mod cuts;
 pub mod disk;

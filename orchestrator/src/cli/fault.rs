@@ -313,7 +313,7 @@ fn two_groups(spec: &Spec, text: &str) -> anyhow::Result<(BTreeSet<Name>, BTreeS
 }
 
 /// Whole seconds, at least one.
-fn duration(text: &str) -> anyhow::Result<Duration> {
+pub(super) fn duration(text: &str) -> anyhow::Result<Duration> {
     let hint = || format!("`{text}` is not a valid duration; write it like `30s` or `5m`");
     let duration: jiff::SignedDuration = text.parse().with_context(hint)?;
     let duration = Duration::try_from(duration).with_context(hint)?;

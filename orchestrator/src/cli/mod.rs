@@ -4,6 +4,7 @@
 
 mod bench;
 mod boot;
+mod capture;
 mod completions;
 mod console;
 mod context;
@@ -156,6 +157,8 @@ enum Command {
     Fault(fault::Args),
     /// End faults
     Heal(heal::Args),
+    /// Capture packets of the deployment's network, for Wireshark
+    Capture(capture::Args),
     /// Open a shell in a domain, or run a command in it
     Ssh(ssh::Args),
     /// Show the services' logs, merged by time
@@ -210,6 +213,7 @@ pub fn main() -> ! {
         Command::Status(args) => status::run(&context, args),
         Command::Fault(args) => fault::run(&context, args),
         Command::Heal(args) => heal::run(&context, args),
+        Command::Capture(args) => capture::run(&context, args),
         Command::Ssh(args) => ssh::run(&context, args),
         Command::Logs(args) => logs::run(&context, args),
         Command::Console(args) => console::run(&context, args),

@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use pspd_model::spec::Digest;
 use pspd_tests::deployment::Deployment;
-use pspd_tests::process::sh;
+use pspd_tests::process::{output, sh};
 use pspd_tests::scenario::{Scenario, minutes};
 use pspd_tests::wait::eventually;
 use serde_json::Value;
@@ -42,6 +42,7 @@ fn commands() -> anyhow::Result<()> {
         .expect(1)?
         .says("store")?;
     lab_shell(&deployment)?;
+    captured(&deployment)?;
     logs(&deployment)?;
     renewed(&deployment)?;
     secret(&deployment)?;
@@ -124,6 +125,35 @@ fn lab_shell(deployment: &Deployment) -> anyhow::Result<()> {
         said.contains("10.77.0.1/24") && said.contains("store"),
         "unexpected output of the lab's shell: {said:?}"
     );
+    Ok(())
+}
+
+/// Packets of health checks are in the file, with the guest's name.
+fn captured(deployment: &Deployment) -> anyhow::Result<()> {
+    let file = deployment.folder().join("store.pcapng");
+    let shown = file.display().to_string();
+    let capture = |filter| ["capture", "store", "--filter", filter, "-o", &shown];
+    let refused = deployment.run(&capture("no such filter"))?.expect(1)?;
+    refused.says("failed to capture: can't parse filter expression")?;
+    ensure!(!file.exists(), "a file without a capture is left");
+    let capturing = deployment.spawn(&capture("tcp port 50051"))?;
+    let packets = || output(Command::new("tcpdump").args(["-n", "-r", &shown]));
+    eventually("packets", SOON, || {
+        deployment.status()?;
+        Ok(packets().is_ok_and(|packets| packets.contains(".50051 > ")))
+    })?;
+    capturing.signal("INT")?;
+    let captured = capturing.wait()?.expect(0)?;
+    captured.says(&format!("packets in `{shown}`"))?;
+    let names = fs::read(&file)?;
+    ensure!(
+        names.windows(5).any(|part| part == b"store"),
+        "the file does not name the guest"
+    );
+    deployment
+        .run(&capture("tcp"))?
+        .expect(1)?
+        .says("pass `--force` to overwrite it")?;
     Ok(())
 }
 
