@@ -1,18 +1,18 @@
 //! `pspd capture`: captures packets of the deployment's network.
 
 use std::fs::File;
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use pspd_model::spec::Spec;
 
 use super::context::{self, Context, block_on, cancelled_by_signals};
 use super::exit::Exit;
 use super::fault::duration;
 use crate::capture::{Capture, Captured, Wanted};
-use crate::report;
+use crate::{report, terminal};
 
 #[derive(clap::Args)]
 #[command(
@@ -92,7 +92,12 @@ fn is_file(path: &Path) -> bool {
 
 fn output(path: &Path, force: bool) -> anyhow::Result<Box<dyn Write + Send>> {
     if !is_file(path) {
-        return Ok(Box::new(std::io::stdout()));
+        let out = terminal::raw();
+        ensure!(
+            !out.is_terminal(),
+            "a capture is no text for a terminal; send it to a program, such as `| wireshark -k -i -`"
+        );
+        return Ok(Box::new(out));
     }
     let mut options = File::options();
     options.write(true);
