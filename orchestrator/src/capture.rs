@@ -103,12 +103,14 @@ impl Capture {
         })
     }
 
-    /// Writes packets until the time is over, if there is a limit, or the capture is cancelled.
+    /// Writes packets until the time is over, if there is a limit, or the capture is cancelled. Calls `began` when packets are
+    /// seen from now on.
     pub fn write(
         mut self,
         to: impl Write,
         limit: Option<Duration>,
         cancel: &CancellationToken,
+        began: impl FnOnce(),
     ) -> anyhow::Result<Captured> {
         let group = Pid::from_raw(self.tcpdump.id().cast_signed());
         let group = group.context("tcpdump has no process id")?;
@@ -117,11 +119,11 @@ impl Capture {
             .stdout
             .take()
             .context("tcpdump has no stdout")?;
-        let began = Instant::now();
+        let started = Instant::now();
         let written = std::thread::scope(|threads| {
             let tcpdump = &mut self.tcpdump;
             threads.spawn(move || {
-                let is_over = || limit.is_some_and(|limit| began.elapsed() >= limit);
+                let is_over = || limit.is_some_and(|limit| started.elapsed() >= limit);
                 while matches!(tcpdump.try_wait(), Ok(None)) {
                     if cancel.is_cancelled() || is_over() {
                         // It may have ended meanwhile.
@@ -130,7 +132,7 @@ impl Capture {
                     std::thread::sleep(LOOK);
                 }
             });
-            let written = convert(packets, to, &self.wanted);
+            let written = convert(packets, to, &self.wanted, began);
             if written.is_err() {
                 let _ = kill_process_group(group, Signal::INT);
             }
@@ -142,7 +144,10 @@ impl Capture {
                 packets,
                 dropped: dropped(&said),
             }),
-            Ok(None) => Err(anyhow!("failed to capture: {}", reason(&said))),
+            Ok(None) => Err(anyhow!(
+                "failed to capture: {}",
+                reason(&said, self.wanted.filter.as_deref())
+            )),
             Err(error) => Err(error),
         }
     }
@@ -156,7 +161,7 @@ fn said(file: &mut File) -> anyhow::Result<String> {
 }
 
 /// Why `tcpdump` captured nothing.
-fn reason(said: &str) -> String {
+fn reason(said: &str, filter: Option<&str>) -> String {
     if said.contains("No such file or directory") || said.is_empty() {
         return "this host has no `tcpdump`. Install the package `tcpdump`".to_owned();
     }
@@ -168,7 +173,11 @@ fn reason(said: &str) -> String {
     if told.is_empty() {
         return said.trim().to_owned();
     }
-    told.join("; ")
+    let told = told.join("; ");
+    match filter.filter(|_| told.contains("filter expression")) {
+        Some(filter) => format!("`{filter}` is not valid for pcap-filter(7): {told}"),
+        None => told,
+    }
 }
 
 /// `tcpdump` counts at its end.
@@ -192,12 +201,18 @@ fn expression(macs: &[Mac], filter: Option<&str>) -> Option<String> {
 }
 
 /// Copies packets; returns how many there were, and `None` if not even the header of a capture came.
-fn convert(from: impl Read, to: impl Write, wanted: &Wanted) -> anyhow::Result<Option<u64>> {
+fn convert(
+    from: impl Read,
+    to: impl Write,
+    wanted: &Wanted,
+    began: impl FnOnce(),
+) -> anyhow::Result<Option<u64>> {
     let mut reader = match PcapReader::new(from) {
         Ok(reader) => reader,
         Err(error) if is_end(&error) => return Ok(None),
         Err(error) => return Err(error).context("failed to read what `tcpdump` captured"),
     };
+    began();
     let header = reader.header();
     let mut writer = PcapNgWriter::new(BufWriter::new(to)).context(WRITING)?;
     let mut options = vec![
@@ -321,7 +336,7 @@ mod tests {
             let whole = captured(&packets);
             let cut = if packets.is_empty() { 0 } else { cut.min(16) };
             let mut file = Vec::new();
-            let count = convert(&whole[..whole.len() - cut], &mut file, &wanted()).unwrap();
+            let count = convert(&whole[..whole.len() - cut], &mut file, &wanted(), || ()).unwrap();
             let left = packets.len() - usize::from(cut > 0);
             prop_assert_eq!(count, Some(left as u64));
             prop_assert_eq!(read(&file), &packets[..left]);
@@ -331,7 +346,7 @@ mod tests {
     #[test]
     fn readers_see_the_interface_and_the_names() {
         let mut file = Vec::new();
-        convert(captured(&[]).as_slice(), &mut file, &wanted()).unwrap();
+        convert(captured(&[]).as_slice(), &mut file, &wanted(), || ()).unwrap();
         let mut reader = PcapNgReader::new(file.as_slice()).unwrap();
         let Some(Ok(Block::InterfaceDescription(interface))) = reader.next_block() else {
             panic!("no interface");
@@ -356,11 +371,14 @@ mod tests {
 
     #[test]
     fn what_tcpdump_says_becomes_the_error() {
-        assert_eq!(convert([].as_slice(), Vec::new(), &wanted()).unwrap(), None);
+        assert_eq!(
+            convert([].as_slice(), Vec::new(), &wanted(), || ()).unwrap(),
+            None
+        );
         for (said, expected) in [
             (
-                "tcpdump: can't parse filter expression: syntax error\n",
-                "can't parse filter expression: syntax error",
+                "tcpdump: syntax error in filter expression\n",
+                "`tcp port 80` is not valid for pcap-filter(7): syntax error in filter expression",
             ),
             (
                 "nsenter: failed to execute tcpdump: No such file or directory\n",
@@ -371,7 +389,7 @@ mod tests {
                 "virbr0: You don't have permission to perform this capture on that device",
             ),
         ] {
-            assert_eq!(reason(said), expected);
+            assert_eq!(reason(said, Some("tcp port 80")), expected);
         }
         let said = "tcpdump: listening on virbr0, link-type EN10MB (Ethernet), snapshot length 262144 bytes\n\
             7 packets captured\n9 packets received by filter\n2 packets dropped by kernel\n";

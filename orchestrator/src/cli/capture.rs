@@ -45,8 +45,8 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
         let captured = tokio::task::spawn_blocking(move || -> anyhow::Result<Captured> {
             let to = output(&args.output, args.force)?;
             let capture = Capture::start(&reach, wanted)?;
-            report::say(format!("capturing on {bridge}; {}\n", until(args.limit)));
-            let captured = capture.write(to, args.limit, &cancel);
+            let began = || report::say(format!("capturing on {bridge}; {}\n", until(args.limit)));
+            let captured = capture.write(to, args.limit, &cancel, began);
             if captured.is_err() && is_file(&args.output) {
                 // Nothing is in it.
                 let _ = std::fs::remove_file(&args.output);

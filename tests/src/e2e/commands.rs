@@ -134,7 +134,7 @@ fn captured(deployment: &Deployment) -> anyhow::Result<()> {
     let shown = file.display().to_string();
     let capture = |filter| ["capture", "store", "--filter", filter, "-o", &shown];
     let refused = deployment.run(&capture("no such filter"))?.expect(1)?;
-    refused.says("failed to capture: can't parse filter expression")?;
+    refused.says("failed to capture: `no such filter` is not valid for pcap-filter(7)")?;
     ensure!(!file.exists(), "a file without a capture is left");
     let capturing = deployment.spawn(&capture("tcp port 50051"))?;
     let packets = || output(Command::new("tcpdump").args(["-n", "-r", &shown]));
