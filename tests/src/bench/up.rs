@@ -218,7 +218,7 @@ impl Bare {
         );
         let options = quoted.join(" ");
         let script = format!(
-            "virsh start {name} >/dev/null
+            "cd {keys} && virsh start {name} >/dev/null || exit
              until ssh {options} {shared} {host} true 2>/dev/null; do sleep 0.05; done
              ssh {options} {shared} {host} mkdir -p /opt/pspd/{name}/bare/current /opt/pspd/{name}/bare/identity
              (cd {bundle} && find . -type f) | while read -r file; do
@@ -230,7 +230,8 @@ impl Bare {
                  for unit in current/*.service; do ln -sfn /opt/pspd/{name}/$unit /etc/systemd/system/; done
                  until systemctl show --property=Version >/dev/null 2>&1; do sleep 0.2; done
                  systemctl daemon-reload; systemctl start {name}'",
-            bundle = bundle.display()
+            bundle = bundle.display(),
+            keys = home.keys().display()
         );
         let ran = deployment.run(&["lab", "exec", "--", "sh", "-c", &script])?;
         ensure!(
