@@ -49,7 +49,7 @@ fn reaches(deployment: &Deployment, run: &mut Running, count: usize) -> anyhow::
 fn killed() -> anyhow::Result<()> {
     let deployment = Deployment::single("")?;
     let mut kills = 0;
-    for position in [1, 8, 14] {
+    for position in [1, 4, 8, 12, 16] {
         let mut run = deployment.spawn(&["up"])?;
         let alive = reaches(&deployment, &mut run, position)?;
         if alive {
@@ -61,7 +61,7 @@ fn killed() -> anyhow::Result<()> {
         deployment.run(&["plan"])?.expect(0)?;
         deployment.remove()?;
     }
-    ensure!(kills >= 2, "only {kills} runs were killed before their end");
+    ensure!(kills >= 4, "only {kills} runs were killed before their end");
     let mut run = deployment.spawn(&["up"])?;
     reaches(&deployment, &mut run, 9)?;
     run.signal("KILL")?;

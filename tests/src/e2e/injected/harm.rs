@@ -35,7 +35,7 @@ fn act(deployment: &Deployment) -> anyhow::Result<()> {
     let seen = Seen::of(deployment)?;
     ensure!(seen.took > 3.0, "{seen:?}: the disk is fast");
     ensure!((seen.ahead - 1200).abs() <= 30, "{seen:?}");
-    ensure!((0.1..0.8).contains(&seen.burnt), "{seen:?}");
+    ensure!((0.3..0.7).contains(&seen.burnt), "{seen:?}");
     ensure!(seen.data.contains("No space left on device"), "{seen:?}");
     ensure!(seen.system.contains("1+0 records out"), "{seen:?}");
     let status = deployment.status()?;
