@@ -235,6 +235,21 @@ await run({
     }),
   'Escape asks before it discards edits': async () => {
     await visit(page, 'Documents');
+    await page.locator('button[name=new]').waitFor();
+    // The editor opens with its text, so that nothing is typed into the text before.
+    const first = await page.evaluate(
+      () =>
+        new Promise((resolve) => {
+          const dialog = document.querySelector('app-editor dialog');
+          const text = dialog.querySelector('textarea');
+          const observed = new MutationObserver(() => resolve(text.value));
+          observed.observe(dialog, { attributeFilter: ['open'] });
+          document.querySelector('button[name=new]').click();
+        }),
+    );
+    assert.deepEqual(JSON.parse(first), { text: '', label: '' });
+    await page.keyboard.press('Escape');
+    await page.locator('dialog[open]').waitFor({ state: 'detached' });
     await page.locator('button[name=new]').click();
     const editor = page.locator('textarea[name=json]');
     await editor.fill('{"a": 1}');

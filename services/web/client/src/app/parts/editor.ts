@@ -1,5 +1,13 @@
 /** A dialog that creates a document, or shows and replaces a stored one: its text, exactly as it is stored. */
-import { Component, type ElementRef, inject, output, signal, viewChild } from '@angular/core';
+import {
+  afterRenderEffect,
+  Component,
+  type ElementRef,
+  inject,
+  output,
+  signal,
+  viewChild,
+} from '@angular/core';
 import { Calls } from '../calls';
 import { indent, parseObject } from '../json-text';
 import { Problem } from '../problem';
@@ -17,7 +25,7 @@ import { ProblemNote } from './problem';
       aria-labelledby="editor-title"
       (keydown.escape)="$event.preventDefault(); leave()"
       (cancel)="$event.preventDefault(); leave()"
-      (close)="problem.set(null); closed.emit()"
+      (close)="shown.set(false); problem.set(null); closed.emit()"
     >
       <form class="stack" (submit)="$event.preventDefault(); save()">
         <h2 id="editor-title">{{ t(id() === null ? 'editor.new' : 'editor.edit') }}</h2>
@@ -79,6 +87,7 @@ export class Editor {
   private readonly dialog = viewChild.required<ElementRef<HTMLDialogElement>>('dialog');
   protected readonly t = inject(Translator).t;
   protected readonly indent = indent;
+  protected readonly shown = signal(false);
   protected readonly id = signal<string | null>(null);
   protected readonly json = signal('');
   protected readonly valid = signal(true);
@@ -88,6 +97,15 @@ export class Editor {
   protected readonly leaving = signal(false);
   /** The text before any edit. */
   private original = '';
+
+  constructor() {
+    // After the text is rendered: whoever types at once types into the new text.
+    afterRenderEffect(() => {
+      const dialog = this.dialog().nativeElement;
+      if (!this.shown()) dialog.close();
+      else if (!dialog.open) dialog.showModal();
+    });
+  }
 
   create(): void {
     this.show(null, '{\n  "text": "",\n  "label": ""\n}');
@@ -130,13 +148,13 @@ export class Editor {
 
   /** Whether no edits would be lost; otherwise asks about them. */
   mayClose(): boolean {
-    const edited = this.dialog().nativeElement.open && this.json() !== this.original;
+    const edited = this.shown() && this.json() !== this.original;
     this.leaving.set(edited);
     return !edited;
   }
 
   close(): void {
-    this.dialog().nativeElement.close();
+    this.shown.set(false);
   }
 
   private show(id: string | null, json: string): void {
@@ -145,8 +163,7 @@ export class Editor {
     this.valid.set(true);
     this.leaving.set(false);
     this.problem.set(null);
-    const dialog = this.dialog().nativeElement;
-    if (!dialog.open) dialog.showModal();
+    this.shown.set(true);
   }
 
   private async attempt(step: () => Promise<void>): Promise<void> {
