@@ -27,6 +27,8 @@ pub struct Observed {
     pub volumes: BTreeMap<VolumeId, Size>,
     /// Data volumes whose files still have names of earlier versions, by file name.
     pub old_volumes: BTreeMap<String, OldVolume>,
+    /// Snapshots of the whole deployment.
+    pub snapshots: BTreeSet<Name>,
     /// The spec's images. Their digests are known before an image is built.
     pub images: BTreeMap<String, CacheState>,
     /// Whether a relay of a URI's published ports runs.
@@ -152,7 +154,7 @@ pub struct ObservedDomain {
     pub attached: BTreeMap<String, Attached>,
     /// The memory that pspd saved of it; `None` where there is none.
     pub memory: Option<SavedMemory>,
-    /// Whether its disks have overlays that an interrupted export left.
+    /// Whether its disks have overlays that an interrupted export left, or layers that an interrupted snapshot left.
     pub unmerged: bool,
     /// Whether its running network card has no carrier.
     pub link_down: bool,

@@ -48,6 +48,8 @@ pub struct Deployment<'a> {
     pub with_secrets: bool,
     /// Self-contained system disks that were made before, by domain.
     pub flattened: BTreeMap<Name, PathBuf>,
+    /// Copies without layers that were made before, by the names of their disks.
+    pub collapsed: BTreeMap<PathBuf, PathBuf>,
 }
 
 impl Deployment<'_> {
@@ -223,7 +225,7 @@ impl Deployment<'_> {
     ) -> Result<()> {
         let name = &domain.name;
         if !self.flattened.contains_key(name) {
-            let disk = open(&self.home.disk(name))?;
+            let disk = self.open(&self.home.disk(name))?;
             let (image, _) = &names.images[&domain.image];
             items.push(Item {
                 name: FileName::new(&format!("{name}.qcow2"))?,
@@ -241,7 +243,7 @@ impl Deployment<'_> {
         }
         for volume in &domain.volumes {
             let file = volume.of(name).file();
-            let disk = open(&self.home.volumes().join(&file))?;
+            let disk = self.open(&self.home.volumes().join(&file))?;
             items.push(Item {
                 name: FileName::new(&file)?,
                 content: Content::Volume {
@@ -258,6 +260,12 @@ impl Deployment<'_> {
             });
         }
         Ok(())
+    }
+
+    fn open(&self, disk: &Path) -> Result<Disk> {
+        let path = self.collapsed.get(disk).map_or(disk, PathBuf::as_path);
+        Disk::open(path)
+            .context("run `pspd up` first: a deployment that was never up has nothing to export")
     }
 
     fn secrets(&self, items: &mut Vec<Item>) -> Result<()> {
@@ -347,11 +355,6 @@ fn has_secrets(disk: &Disk, blanks: Option<&Blanks>, cancel: &CancellationToken)
         found.set(found.get() || blanks.finds(bytes));
     })?;
     Ok(found.get())
-}
-
-fn open(path: &Path) -> Result<Disk> {
-    Disk::open(path)
-        .context("run `pspd up` first: a deployment that was never up has nothing to export")
 }
 
 fn text(name: &str, text: String) -> Result<Item> {

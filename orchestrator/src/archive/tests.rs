@@ -182,6 +182,7 @@ impl Fixture {
             accelerator: Accelerator::Tcg,
             with_secrets,
             flattened,
+            collapsed: BTreeMap::new(),
         }
         .contents(&CancellationToken::new())
         .unwrap();

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use anyhow::bail;
+use anyhow::{bail, ensure};
 use pspd_lab::Relay;
 use pspd_model::plan::Volumes;
 
@@ -10,6 +10,7 @@ use super::context::{Context, block_on, cancelled_by_signals};
 use super::exit::Exit;
 use super::run::{Change, change};
 use crate::observe::Extent;
+use crate::report::counted;
 use crate::systemd;
 
 #[derive(clap::Args)]
@@ -17,6 +18,9 @@ pub(super) struct Args {
     /// Also delete data volumes and keys
     #[arg(long)]
     volumes: bool,
+    /// With `--volumes`: also delete snapshots
+    #[arg(long, requires = "volumes")]
+    snapshots: bool,
     /// Save the memory of the domains first, all of one instant; the next `up` continues from it
     #[arg(long, conflicts_with = "volumes")]
     save: bool,
@@ -54,6 +58,13 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
         )?;
         return Ok(Exit::Done);
     }
+    let kept = home.snapshot_names()?.len();
+    ensure!(
+        kept == 0 || !args.volumes || args.snapshots,
+        "`{}` has {}, which need its data volumes and keys. Pass `--snapshots` to delete them, too, or run `pspd down` to keep all",
+        spec.name,
+        counted(kept, "snapshot")
+    );
     block_on(async {
         let cancel = cancelled_by_signals()?;
         let volumes = if args.volumes {

@@ -28,6 +28,7 @@ mod run;
 mod schema;
 mod service;
 mod set;
+mod snapshot;
 mod ssh;
 mod status;
 mod up;
@@ -101,6 +102,7 @@ Examples:
   pspd export vm-export.tar.xz pack the deployment, running or stopped
   pspd import vm-export.tar.xz run the packed deployment on this host
   pspd stop web-server         shut one domain down; `start` starts it again
+  pspd snapshot save clean     save the memory and the disks of all; `snapshot restore clean` goes back
   pspd down --save             save the memory of all; the next `up` continues from it
   pspd down                    tear it down; keep data volumes"
     };
@@ -147,6 +149,8 @@ enum Command {
     Save(power::Args),
     /// Continue domains from their saved memory, together
     Restore(power::Args),
+    /// Save the whole deployment, memory and disks, and go back to it
+    Snapshot(snapshot::Args),
     /// Pack the deployment, running or stopped, into one archive
     Export(export::Args),
     /// Create and start the deployment of an archive on this host
@@ -208,6 +212,7 @@ pub fn main() -> ! {
         Command::Set(args) => set::run(&context, args),
         Command::Save(args) => power::run(&context, PowerGoal::Save, args),
         Command::Restore(args) => power::run(&context, PowerGoal::Restore, args),
+        Command::Snapshot(args) => snapshot::run(&context, args),
         Command::Export(args) => export::run(&context, args),
         Command::Import(args) => import::run(&context, args),
         Command::Status(args) => status::run(&context, args),

@@ -68,6 +68,7 @@ pub(super) async fn outcome(
         let _lock = take_lock(&home.lock_file(), change.no_wait, cancel, events).await?;
         // A killed export left it: none runs while this lock is held.
         folder::remove(&home.flattened())?;
+        finish_rewind(context, spec, events).await?;
         let run = Run {
             command: change.command,
             paths: &context.paths,
@@ -83,6 +84,48 @@ pub(super) async fn outcome(
         Ok(outcome)
     })
     .await
+}
+
+/// Ends what an interrupted `snapshot restore` began: a part of a snapshot is of no use.
+pub(super) async fn finish_rewind(
+    context: &Context,
+    spec: &Spec,
+    events: &Events,
+) -> anyhow::Result<()> {
+    let home = context.paths.deployment(&spec.name);
+    let Some(snapshot) = home.rewinding()? else {
+        return Ok(());
+    };
+    if home.snapshot(&snapshot)?.is_none() {
+        return home.record_rewinding(None);
+    }
+    events.note(format!(
+        "the restore of the snapshot `{snapshot}` was interrupted; its disks and its memory are put in place first"
+    ));
+    let cancel = CancellationToken::new();
+    let run = Run {
+        command: "snapshot restore",
+        paths: &context.paths,
+        spec,
+        events,
+        cancel: &cancel,
+        jobs: crate::execute::JOBS,
+    };
+    let outcome = apply(run, Extent::Existing, |now| {
+        Ok(pspd_model::plan::rewind(
+            now.spec,
+            now.observed,
+            &snapshot,
+            false,
+        ))
+    })
+    .await?;
+    match outcome.failed.into_iter().next() {
+        None => Ok(()),
+        Some((_, error)) => Err(error.context(format!(
+            "the restore of the snapshot `{snapshot}` was interrupted, and cannot be ended"
+        ))),
+    }
 }
 
 /// What applies a plan of `--dry-run`.

@@ -1,12 +1,14 @@
 //! Disks as files: what qcow2 files contain, how qemu-img makes and changes them, what the overlays of a snapshot are
-//! called, and the disk that carries releases.
+//! called, their layers, and the disk that carries releases.
 //!
 //! Owns no folder: callers say where a disk is. libvirt freezes and merges the disks of running domains.
 
+pub mod layers;
 mod overlay;
 pub mod qcow2;
 mod qemu_img;
 pub mod release;
 
+pub use layers::LayeredDisk;
 pub use overlay::{domains_with_overlays, is_overlay, overlay, overlays};
-pub use qemu_img::{commit, convert_raw, create, create_overlay, flatten, rebase, resize};
+pub use qemu_img::{absorb, commit, convert_raw, create, create_overlay, flatten, rebase, resize};

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use pspd_model::spec::{Name, Spec};
 
+use super::layers::head;
 use crate::state::Home;
 
 /// The extension that an overlay adds to the name of its disk.
@@ -39,7 +40,7 @@ pub fn overlays(home: &Home, spec: &Spec, name: &Name) -> Result<Vec<PathBuf>> {
     disks.extend(files.map(|file| home.volumes().join(file)));
     let mut found = Vec::new();
     for disk in disks {
-        let overlay = overlay(&disk);
+        let overlay = overlay(&head(&disk)?);
         let exists = overlay
             .try_exists()
             .with_context(|| format!("failed to look for `{}`", overlay.display()))?;

@@ -103,6 +103,19 @@ pub fn rebase(overlay: &Path, base: &Path) -> Result<()> {
     run(command).with_context(|| format!("failed to rebase `{}`", overlay.display()))
 }
 
+/// Copies what an overlay has only from the layers between it and `below` into it, and makes it an overlay of `below`, or
+/// self-contained. No domain has it open. After a failure or a crash its content is what it was.
+pub fn absorb(overlay: &Path, below: Option<&Path>) -> Result<()> {
+    let mut command = qemu_img("rebase");
+    command.args(["-q", "-f", "qcow2"]);
+    match below {
+        Some(below) => command.args(["-F", "qcow2", "-b"]).arg(below),
+        None => command.args(["-b", ""]),
+    };
+    command.arg("--").arg(overlay);
+    run(command).with_context(|| format!("failed to merge layers into `{}`", overlay.display()))
+}
+
 fn qemu_img(subcommand: &str) -> Command {
     let mut command = Command::new("qemu-img");
     command.arg(subcommand);

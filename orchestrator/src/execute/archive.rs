@@ -5,16 +5,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pspd_model::plan::Existing;
-use pspd_model::spec::Name;
+use pspd_model::spec::{Name, SYSTEM_DISK};
 
 use super::World;
 use crate::archive::{self, Deployment, Packed, Target};
 use crate::cancelled::Cancelled;
+use crate::disk::{self, LayeredDisk, layers};
 use crate::event::Scope;
 use crate::firmware::Roms;
 use crate::guest::Guest;
 use crate::state::create_private;
-use crate::{accel, disk, folder};
+use crate::{accel, folder};
 
 /// The deadline for SSH to a guest that is already running.
 const SSH: Duration = Duration::from_secs(30);
@@ -107,6 +108,7 @@ fn pack_with(
             true => flatten(world, folder, scope)?,
             false => BTreeMap::new(),
         },
+        collapsed: collapse(world, packing.flatten, folder, scope)?,
     };
     archive::pack(
         &contents.contents(&world.cancel)?,
@@ -114,6 +116,32 @@ fn pack_with(
         scope,
         &world.cancel,
     )
+}
+
+/// Makes a copy without layers of each disk that has some, by the disk's name.
+fn collapse(
+    world: &World,
+    flatten: bool,
+    folder: &Path,
+    scope: &Scope,
+) -> anyhow::Result<BTreeMap<PathBuf, PathBuf>> {
+    let folder = folder.join("collapsed");
+    let mut collapsed = BTreeMap::new();
+    for domain in world.spec.domains.values() {
+        for disk in LayeredDisk::all(&world.home, domain) {
+            // One that does not exist is an error of the packing, which says what to do.
+            let flattened = flatten && disk.serial == SYSTEM_DISK;
+            if flattened || !disk.path.exists() || !layers::has_layers(&disk.path)? {
+                continue;
+            }
+            scope.stage(format!("merging a copy of the disk of {}", domain.name));
+            create_private(&folder)?;
+            let to = folder.join(disk.path.file_name().unwrap_or_default());
+            layers::collapse(&disk.path, &to)?;
+            collapsed.insert(disk.path, to);
+        }
+    }
+    Ok(collapsed)
 }
 
 /// Makes a self-contained copy of each system disk.

@@ -4,10 +4,10 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::Context as _;
-use pspd_model::spec::{Name, Size};
+use pspd_model::spec::{Name, Size, VolumeId};
 
 use super::World;
-use crate::disk;
+use crate::disk::{self, layers};
 use crate::event::Scope;
 use crate::state::remove_if_there;
 
@@ -44,7 +44,13 @@ pub(super) fn delete(world: &World, domain: &Name) -> anyhow::Result<()> {
     remove_if_there(&world.home.firmware_log(domain))?;
     // It is of no use without the disk.
     world.home.forget_memory(domain)?;
-    delete_volume(&world.home.disk(domain))
+    delete_file(&world.home.disk(domain))?;
+    remove_unused_layers(world, domain)
+}
+
+fn remove_unused_layers(world: &World, domain: &Name) -> anyhow::Result<()> {
+    let kept = world.home.layers_of_snapshots()?;
+    layers::remove_unused(&world.home, domain, &kept)
 }
 
 pub(super) fn create_volume(path: &Path, size: Size) -> anyhow::Result<()> {
@@ -66,9 +72,17 @@ pub(super) fn rename_volume(folder: &Path, from: &str, to: &str) -> anyhow::Resu
         .with_context(|| format!("failed to flush `{}`", folder.display()))
 }
 
+pub(super) fn delete_volume(world: &World, file: &str) -> anyhow::Result<()> {
+    delete_file(&world.home.volumes().join(file))?;
+    match VolumeId::of_file(file) {
+        Some(id) => remove_unused_layers(world, &id.domain),
+        None => Ok(()),
+    }
+}
+
 /// With the overlay that an interrupted export may have left.
-pub(super) fn delete_volume(path: &Path) -> anyhow::Result<()> {
-    remove_if_there(&disk::overlay(path))?;
+fn delete_file(path: &Path) -> anyhow::Result<()> {
+    remove_if_there(&disk::overlay(&layers::head(path)?))?;
     remove_if_there(path)
 }
 

@@ -1,7 +1,7 @@
 //! Domains: their definitions, their power and their size.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, ensure};
@@ -11,10 +11,10 @@ use pspd_model::plan::{SavedState, StopMode};
 use pspd_model::spec::{DomainSpec, Name, Push, RELEASE_DISK, SYSTEM_DISK, Seed, Size};
 use ssh_key::LineEnding;
 
-use super::{World, firmware};
+use super::{World, firmware, snapshot};
 use crate::archive;
 use crate::boot::Boot;
-use crate::disk::release;
+use crate::disk::{LayeredDisk, layers, release};
 use crate::event::Scope;
 use crate::image::{GuestImage, NoCloud};
 use crate::libvirt::{Disk, DiskFormat, Domain, DomainConfig, Error, FwCfg, KernelBoot};
@@ -92,17 +92,19 @@ fn disks(
 ) -> anyhow::Result<Vec<Disk>> {
     let name = &definition.name;
     let mut disks = vec![Disk {
-        path: world.home.disk(name),
+        path: layers::head(&world.home.disk(name))?,
         format: DiskFormat::Qcow2,
         serial: SYSTEM_DISK.into(),
         read_only: false,
     }];
-    disks.extend(definition.volumes.iter().map(|volume| Disk {
-        path: world.home.volumes().join(&volume.file),
-        format: DiskFormat::Qcow2,
-        serial: volume.serial.clone(),
-        read_only: false,
-    }));
+    for volume in &definition.volumes {
+        disks.push(Disk {
+            path: layers::head(&world.home.volumes().join(&volume.file))?,
+            format: DiskFormat::Qcow2,
+            serial: volume.serial.clone(),
+            read_only: false,
+        });
+    }
     if image.seed == Seed::Nocloud {
         let path = world.home.seed(name);
         write_seed(world, &world.spec.domains[name], &path)?;
@@ -204,9 +206,14 @@ pub(super) fn forget_neighbor(world: &World, name: &Name) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Records the files that a domain is about to open, and empties its release disk.
-pub(super) fn attach_disks(world: &World, name: &Name, domain: &Domain) -> anyhow::Result<()> {
-    let mut disks = BTreeMap::new();
+/// Makes sure that a domain's definition has the heads of its disks, records the files that it is about to open, and
+/// empties its release disk. Returns the heads by serial.
+pub(super) fn attach_disks(
+    world: &World,
+    name: &Name,
+    domain: &Domain,
+) -> anyhow::Result<BTreeMap<String, PathBuf>> {
+    let (mut heads, mut others) = (BTreeMap::new(), BTreeMap::new());
     for disk in domain.config()?.disks {
         let (Some(serial), Some(path)) = (disk.serial, disk.path) else {
             continue;
@@ -214,11 +221,33 @@ pub(super) fn attach_disks(world: &World, name: &Name, domain: &Domain) -> anyho
         if path == world.home.release_disk(name) {
             release::renew(&path)?;
         }
-        if let Some(file) = FileIdentity::at(&path)?.filter(|_| !disk.read_only) {
-            disks.insert(serial, file);
+        if disk.read_only {
+            continue;
         }
+        let head = layers::head(&LayeredDisk::new(&world.home, name, &serial).path)?;
+        if head != path {
+            others.insert(path, head.clone());
+        }
+        heads.insert(serial, head);
     }
-    world.home.record_attached(name, &disks)
+    if !others.is_empty() {
+        domain.replace_disks(|path| others.get(path).cloned())?;
+    }
+    record_attached(world, name, &heads)?;
+    Ok(heads)
+}
+
+/// Records which files a domain's disks are.
+pub(super) fn record_attached(
+    world: &World,
+    name: &Name,
+    heads: &BTreeMap<String, PathBuf>,
+) -> anyhow::Result<()> {
+    let mut files = BTreeMap::new();
+    for (serial, path) in heads {
+        files.extend(FileIdentity::at(path)?.map(|file| (serial.clone(), file)));
+    }
+    world.home.record_attached(name, &files)
 }
 
 /// Presses the power button of a machine that starts again when its guest is off.
@@ -251,7 +280,7 @@ pub(super) fn pause(world: &World, name: &Name) -> anyhow::Result<()> {
 }
 
 /// Freezes its disks; from now on the domain writes to overlays.
-pub(super) fn snapshot(world: &World, name: &Name) -> anyhow::Result<()> {
+pub(super) fn freeze(world: &World, name: &Name) -> anyhow::Result<()> {
     let domain = expect(world, name)?;
     let live = domain.live()?;
     let live = live.with_context(|| format!("the domain `{name}` no longer runs"))?;
@@ -262,7 +291,9 @@ pub(super) fn wake(world: &World, name: &Name) -> anyhow::Result<()> {
     Ok(expect(world, name)?.wake()?)
 }
 
+/// Merges what an interrupted export left. A process says which layers an interrupted snapshot made it write.
 pub(super) fn merge(world: &World, name: &Name, scope: &Scope) -> anyhow::Result<()> {
+    snapshot::follow(world, name)?;
     archive::merge(&world.connection()?, &world.home, &world.spec, name, scope).with_context(|| {
         format!("failed to merge the snapshots of `{name}` into its disks. Run `pspd up` to retry")
     })

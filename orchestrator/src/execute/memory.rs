@@ -1,57 +1,67 @@
 //! Saved memory: written while a domain is paused, and restored together with that of the others.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use pspd_model::spec::{Digest, Name, Range, Size};
+use pspd_model::plan::SavedMachine;
+use pspd_model::spec::Name;
 
 use super::World;
 use super::domain::{self, expect, forget_neighbor};
 use crate::accel;
+use crate::disk::LayeredDisk;
 use crate::event::Scope;
-use crate::state::{FileVersion, MemoryRecord, digest};
-
-/// What memory is of: the definition, and the sizes that it leaves open.
-pub(super) struct Machine<'a> {
-    pub definition: &'a Digest,
-    pub memory: Range<Size>,
-    pub vcpus: Range<u32>,
-}
+use crate::state::{FileVersion, Home, MemoryImage, MemoryRecord, digest};
 
 pub(super) fn save(
     world: &World,
     name: &Name,
-    machine: &Machine<'_>,
+    machine: &SavedMachine,
     scope: &Scope,
 ) -> anyhow::Result<()> {
     scope.stage("writing its memory");
     let domain = expect(world, name)?;
     let live = domain.live()?;
     let live = live.with_context(|| format!("the domain `{name}` no longer runs"))?;
+    let disks = live.disks.into_iter().filter(|disk| !disk.read_only);
+    let serials: Vec<String> = disks.filter_map(|disk| disk.serial).collect();
     world.home.prepare_memory(name)?;
     let file = world.home.memory_file(name);
     domain.save(&file)?;
-    let mut disks = BTreeMap::new();
-    for path in live
-        .disks
-        .into_iter()
-        .filter(|disk| !disk.read_only)
-        .filter_map(|disk| disk.path)
-    {
-        if let Some(version) = FileVersion::at(&path)? {
-            disks.insert(path, version);
-        }
-    }
     scope.stage("reading its memory back");
     let record = MemoryRecord {
+        image: image(machine, &file)?,
+        disks: versions(&world.home, name, serials.iter().map(String::as_str))?,
+    };
+    world.home.record_memory(name, &record)
+}
+
+/// What a file of memory is of, with the digest of the file.
+pub(super) fn image(machine: &SavedMachine, file: &Path) -> anyhow::Result<MemoryImage> {
+    Ok(MemoryImage {
         definition: machine.definition.clone(),
         memory: machine.memory,
         vcpus: machine.vcpus,
         hypervisor: accel::hypervisor()?,
-        digest: digest(&file)?,
-        disks,
-    };
-    world.home.record_memory(name, &record)
+        digest: digest(file)?,
+    })
+}
+
+/// The disks of a domain as they are now, by the names that memory is recorded with.
+pub(super) fn versions<'a>(
+    home: &Home,
+    name: &Name,
+    serials: impl IntoIterator<Item = &'a str>,
+) -> anyhow::Result<BTreeMap<PathBuf, FileVersion>> {
+    let mut disks = BTreeMap::new();
+    for serial in serials {
+        let path = LayeredDisk::new(home, name, serial).path;
+        if let Some(version) = FileVersion::at(&path)? {
+            disks.insert(path, version);
+        }
+    }
+    Ok(disks)
 }
 
 /// Starts a process with the saved memory. Memory that QEMU refuses is discarded, so that the next run boots the guest.
@@ -59,8 +69,8 @@ pub(super) fn restore(world: &World, name: &Name, scope: &Scope) -> anyhow::Resu
     scope.stage("reading its memory");
     forget_neighbor(world, name)?;
     let file = world.home.memory_file(name);
-    domain::attach_disks(world, name, &expect(world, name)?)?;
-    match world.connection()?.restore(&file) {
+    let disks = domain::attach_disks(world, name, &expect(world, name)?)?;
+    match world.connection()?.restore(&file, &disks) {
         Ok(()) => Ok(()),
         Err(error) if error.is_refusal() => {
             world.home.forget_memory(name)?;

@@ -21,6 +21,7 @@ mod memory;
 mod network;
 mod reach;
 mod service;
+mod snapshot;
 mod undo;
 mod world;
 
@@ -362,7 +363,7 @@ fn perform(world: &World, step: &Step) -> anyhow::Result<()> {
         Action::GrowVolume { file, size, .. } => {
             disk::grow(&world.home.volumes().join(file), *size)
         }
-        Action::DeleteVolume { file } => disk::delete_volume(&world.home.volumes().join(file)),
+        Action::DeleteVolume { file } => disk::delete_volume(world, file),
         Action::RenameVolume { from, file, .. } => {
             disk::rename_volume(&world.home.volumes(), from, file)
         }
@@ -382,19 +383,7 @@ fn perform(world: &World, step: &Step) -> anyhow::Result<()> {
         } => domain::start(world, domain, *saved_state),
         Action::Resume { domain } => domain::resume(world, domain),
         Action::Restart { domain } => domain::restart(world, domain, &scope),
-        Action::Save {
-            domain,
-            definition,
-            memory,
-            vcpus,
-        } => {
-            let machine = memory::Machine {
-                definition,
-                memory: *memory,
-                vcpus: *vcpus,
-            };
-            memory::save(world, domain, &machine, &scope)
-        }
+        Action::Save { domain, machine } => memory::save(world, domain, machine, &scope),
         Action::Restore { domain } => memory::restore(world, domain, &scope),
         Action::Continue { domain } => memory::resume(world, domain),
         Action::SetClock { domain, clock } => reach::set_clock(world, domain, *clock, &scope),
@@ -402,9 +391,24 @@ fn perform(world: &World, step: &Step) -> anyhow::Result<()> {
         Action::Merge { domain } | Action::MergeSnapshot { domain } => {
             domain::merge(world, domain, &scope)
         }
+        Action::BeginSnapshot { snapshot } => world.home.prepare_snapshot(snapshot),
+        Action::AddLayers { domain } => snapshot::add_layers(world, domain),
+        Action::TakeSnapshot {
+            domain,
+            snapshot,
+            of,
+        } => snapshot::take(world, domain, snapshot, of),
+        Action::RecordSnapshot { snapshot, note } => {
+            snapshot::record(world, snapshot, note, &scope)
+        }
+        Action::Rewind {
+            snapshot,
+            disk_only,
+        } => snapshot::rewind(world, snapshot, *disk_only),
+        Action::RemoveSnapshot { snapshot } => snapshot::remove(world, snapshot, &scope),
         Action::Place { .. } => archive::place(world),
         Action::Pause { domain } => domain::pause(world, domain),
-        Action::Snapshot { domain } => domain::snapshot(world, domain),
+        Action::Snapshot { domain } => domain::freeze(world, domain),
         Action::Tidy { domain, clean } => archive::tidy(world, domain, *clean, &scope),
         Action::Pack {
             archive,

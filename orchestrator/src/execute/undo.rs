@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use pspd_model::plan::{Action, Step};
 
-use super::{Outcome, World, archive, disk, domain, lab, memory, network};
+use super::{Outcome, World, archive, disk, domain, lab, memory, network, snapshot};
 use crate::event::{Event, Scope};
 use crate::state::{Entry, Journal};
 
@@ -47,8 +47,13 @@ pub(super) async fn undo(
 fn to_undo(outcome: &Outcome) -> Vec<&Step> {
     let ended = outcome.ended.iter().map(|ended| &ended.step);
     let failed = outcome.failed.iter().map(|(step, _)| step);
-    // Where freezing failed, an overlay may be left all the same.
-    let half_done = failed.filter(|step| matches!(step.action, Action::Snapshot { .. }));
+    // Where freezing failed, an overlay or a layer may be left all the same.
+    let half_done = failed.filter(|step| {
+        matches!(
+            step.action,
+            Action::Snapshot { .. } | Action::TakeSnapshot { .. }
+        )
+    });
     let mut steps: Vec<&Step> = ended
         .chain(half_done)
         .rev()
@@ -93,6 +98,9 @@ fn is_left(step: &Step, outcome: &Outcome) -> bool {
         Action::Snapshot { domain } => !tried(&Action::MergeSnapshot {
             domain: domain.clone(),
         }),
+        Action::BeginSnapshot { .. } | Action::AddLayers { .. } | Action::TakeSnapshot { .. } => {
+            !ended(&|action| matches!(action, Action::RecordSnapshot { .. }))
+        }
         Action::StartLab
         | Action::RecordIntent { .. }
         | Action::Place { .. }
@@ -112,7 +120,7 @@ fn undo_action(world: &World, action: &Action) -> anyhow::Result<()> {
         Action::DefineNetwork { .. } => network::undefine(world),
         Action::StartNetwork => network::stop(world),
         Action::CreateDisk { domain, .. } => disk::delete(world, domain),
-        Action::CreateVolume { file, .. } => disk::delete_volume(&world.home.volumes().join(file)),
+        Action::CreateVolume { file, .. } => disk::delete_volume(world, file),
         Action::Define { domain, .. } => domain::undefine(world, domain),
         Action::RecordIntent { before, .. } => world.home.record_intent(before),
         Action::Start { domain, .. } | Action::Restore { domain } => domain::destroy(world, domain),
@@ -120,6 +128,10 @@ fn undo_action(world: &World, action: &Action) -> anyhow::Result<()> {
         Action::Place { .. } => archive::remove(world),
         Action::Pause { domain } => domain::resume(world, domain),
         Action::Snapshot { domain } => domain::merge(world, domain, &Scope::ignored()),
+        Action::BeginSnapshot { snapshot } => world.home.forget_snapshot(snapshot),
+        Action::AddLayers { domain } | Action::TakeSnapshot { domain, .. } => {
+            snapshot::shorten(world, domain, &Scope::ignored())
+        }
         _ => Ok(()),
     }
 }
@@ -128,7 +140,7 @@ fn undo_action(world: &World, action: &Action) -> anyhow::Result<()> {
 mod tests {
     use std::time::Duration;
 
-    use pspd_model::plan::Existing;
+    use pspd_model::plan::{Existing, SavedMachine, SnapshotOf};
     use pspd_model::spec::{Digest, Name, Range, Size};
 
     use super::*;
@@ -245,9 +257,7 @@ mod tests {
     fn a_save_that_was_for_nothing_is_restored_unless_its_domain_is_gone() {
         let save = |domain: &str| Action::Save {
             domain: name(domain),
-            definition: Digest::of(b""),
-            memory: fixed(Size::mib(512)),
-            vcpus: fixed(1),
+            machine: machine(),
         };
         let mut outcome = ended(vec![pause("a"), pause("b"), save("a")]);
         fail(&mut outcome, save("b"));
@@ -263,6 +273,45 @@ mod tests {
         let proceed = Action::Continue { domain: name("a") };
         assert_eq!(undone(&ended(vec![restore.clone()])), ["a/restore"]);
         assert_eq!(undone(&ended(vec![restore, proceed])), [""; 0]);
+    }
+
+    #[test]
+    fn a_snapshot_that_was_not_recorded_leaves_nothing_and_one_that_was_stays() {
+        let begin = Action::BeginSnapshot {
+            snapshot: name("clean"),
+        };
+        let take = |domain: &str| Action::TakeSnapshot {
+            domain: name(domain),
+            snapshot: name("clean"),
+            of: SnapshotOf::Memory(machine()),
+        };
+        let mut outcome = ended(vec![begin.clone(), pause("a"), pause("b"), take("a")]);
+        fail(&mut outcome, take("b"));
+        assert_eq!(
+            undone(&outcome),
+            [
+                "b/pause",
+                "a/pause",
+                "b/take-snapshot",
+                "a/take-snapshot",
+                "snapshot/begin"
+            ]
+        );
+        let record = Action::RecordSnapshot {
+            snapshot: name("clean"),
+            note: String::new(),
+        };
+        let resume = Action::Resume { domain: name("a") };
+        let outcome = ended(vec![begin, pause("a"), take("a"), resume, record]);
+        assert_eq!(undone(&outcome), [""; 0]);
+    }
+
+    fn machine() -> SavedMachine {
+        SavedMachine {
+            definition: Digest::of(b""),
+            memory: fixed(Size::mib(512)),
+            vcpus: fixed(1),
+        }
     }
 
     fn fixed<T: Copy>(value: T) -> Range<T> {

@@ -11,6 +11,7 @@ use pspd_model::spec::{self, Name, Spec};
 use tokio_util::sync::CancellationToken;
 
 use super::boots::most_emulated;
+use super::snapshot::Taken;
 use crate::accel::{self, Accelerator};
 use crate::archive::{Opened, Packed, Placement};
 use crate::boot::Watch;
@@ -41,6 +42,7 @@ pub struct World {
     restarted: Mutex<BTreeSet<Name>>,
     watches: Mutex<BTreeMap<Name, Watch>>,
     packed: Mutex<Option<Packed>>,
+    taken: Mutex<BTreeMap<Name, Taken>>,
     arrival: Option<Arrival>,
 }
 
@@ -84,6 +86,7 @@ impl World {
             restarted: Mutex::default(),
             watches: Mutex::default(),
             packed: Mutex::default(),
+            taken: Mutex::default(),
             arrival: None,
         })
     }
@@ -95,6 +98,15 @@ impl World {
             opened: Mutex::new(Some(opened)),
         });
         self
+    }
+
+    /// Keeps what a snapshot has of a domain, until all of it is recorded.
+    pub(super) fn keep_taken(&self, domain: &Name, taken: Taken) {
+        locked(&self.taken).insert(domain.clone(), taken);
+    }
+
+    pub(super) fn take_taken(&self) -> BTreeMap<Name, Taken> {
+        std::mem::take(&mut *locked(&self.taken))
     }
 
     pub(super) fn placement(&self) -> anyhow::Result<&Placement> {

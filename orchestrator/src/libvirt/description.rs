@@ -41,6 +41,9 @@ pub struct DiskDescription {
     pub read_only: bool,
     #[serde(skip_serializing_if = "is_default")]
     pub throttle: Throttle,
+    /// libvirt's numbers of the files below it, from the top. Of running domains only.
+    #[serde(skip_serializing_if = "is_default")]
+    pub backing: Vec<u32>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -159,8 +162,19 @@ impl From<raw::Disk> for DiskDescription {
             serial: disk.serial,
             read_only: disk.readonly.is_some(),
             throttle: disk.iotune.unwrap_or_default().into(),
+            backing: indexes(disk.backing.as_ref()),
         }
     }
+}
+
+fn indexes(mut backing: Option<&raw::BackingStore>) -> Vec<u32> {
+    let mut indexes = Vec::new();
+    while let Some(store) = backing {
+        // The end of a chain has none.
+        indexes.extend(store.index);
+        backing = store.backing.as_deref();
+    }
+    indexes
 }
 
 impl From<raw::IoTune> for Throttle {
@@ -297,6 +311,16 @@ mod raw {
         pub serial: Option<String>,
         pub readonly: Option<Empty>,
         pub iotune: Option<IoTune>,
+        #[serde(rename = "backingStore")]
+        pub backing: Option<BackingStore>,
+    }
+
+    #[derive(Deserialize)]
+    pub(super) struct BackingStore {
+        #[serde(rename = "@index")]
+        pub index: Option<u32>,
+        #[serde(rename = "backingStore")]
+        pub backing: Option<Box<BackingStore>>,
     }
 
     #[derive(Default, Deserialize)]

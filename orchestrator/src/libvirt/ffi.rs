@@ -286,6 +286,18 @@ pub(super) fn block_job(domain: &Domain, target: &CStr) -> Result<Option<BlockJo
     }
 }
 
+/// Starts to copy what a running domain's disk has from the files between it and `base` into it; without a base, from all.
+pub(super) fn pull(domain: &Domain, target: &CStr, base: Option<&CStr>) -> Result<(), Error> {
+    let base = base.map_or(std::ptr::null(), CStr::as_ptr);
+    // SAFETY: the domain is alive; the target and the base, unless null, are NUL-terminated.
+    let status = unsafe { sys::virDomainBlockRebase(domain.as_ptr(), target.as_ptr(), base, 0, 0) };
+    if status < 0 {
+        Err(Error::last_error())
+    } else {
+        Ok(())
+    }
+}
+
 /// Completes a commit that is ready: the domain switches to the backing file.
 pub(super) fn pivot(domain: &Domain, target: &CStr) -> Result<(), Error> {
     let flags = sys::VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT;
@@ -342,12 +354,29 @@ pub(super) fn save(domain: &Domain, path: &CStr) -> Result<(), Error> {
     }
 }
 
-/// Starts a domain from the memory in a file; its virtual CPUs do not run.
-pub(super) fn restore(connect: &Connect, path: &CStr) -> Result<(), Error> {
+/// The definition of the domain whose memory is in a file.
+pub(super) fn saved_definition(connect: &Connect, path: &CStr) -> Result<String, Error> {
+    let flags = sys::VIR_DOMAIN_SAVE_IMAGE_XML_SECURE;
+    // SAFETY: the connection is alive; the path is NUL-terminated.
+    let xml = unsafe { sys::virDomainSaveImageGetXMLDesc(connect.as_ptr(), path.as_ptr(), flags) };
+    if xml.is_null() {
+        return Err(Error::last_error());
+    }
+    // SAFETY: libvirt returned a NUL-terminated text.
+    let text = unsafe { CStr::from_ptr(xml) }
+        .to_string_lossy()
+        .into_owned();
+    // SAFETY: the caller owns the text, which libvirt allocated with `malloc`.
+    unsafe { libc::free(xml.cast()) };
+    Ok(text)
+}
+
+/// Starts a domain from the memory in a file, by this definition; its virtual CPUs do not run.
+pub(super) fn restore(connect: &Connect, path: &CStr, definition: &CStr) -> Result<(), Error> {
     let flags = sys::VIR_DOMAIN_SAVE_PAUSED;
-    // SAFETY: the connection is alive; the path is NUL-terminated; a null definition means the one in the file.
+    // SAFETY: the connection is alive; the path and the definition are NUL-terminated.
     let status = unsafe {
-        sys::virDomainRestoreFlags(connect.as_ptr(), path.as_ptr(), std::ptr::null(), flags)
+        sys::virDomainRestoreFlags(connect.as_ptr(), path.as_ptr(), definition.as_ptr(), flags)
     };
     if status < 0 {
         Err(Error::last_error())

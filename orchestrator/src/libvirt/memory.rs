@@ -1,13 +1,15 @@
 //! The memory of a domain in a file.
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use virt_sys as sys;
 
 use super::error::Attempt as _;
-use super::{Connection, Domain, Error, Result, ffi};
+use super::sources::replaced;
+use super::{Connection, Domain, DomainDescription, Error, Result, ffi};
 
 impl Domain {
     /// Writes its memory to a file, and ends its process. After a failure it stays as it was.
@@ -23,10 +25,25 @@ impl Domain {
 }
 
 impl Connection {
-    /// Starts the domain of the memory in a file, as it was defined then; its virtual CPUs do not run yet.
-    pub fn restore(&self, file: &Path) -> Result<()> {
+    /// Starts the domain of the memory in a file, as it was defined then, with these disks by serial; its virtual CPUs do
+    /// not run yet.
+    pub fn restore(&self, file: &Path, disks: &BTreeMap<String, PathBuf>) -> Result<()> {
         let attempt = || format!("restore the memory in `{}`", file.display());
-        ffi::restore(self.raw(), &path(file)).attempt(attempt)
+        let definition = ffi::saved_definition(self.raw(), &path(file)).attempt(attempt)?;
+        let saved = DomainDescription::from_xml(&definition)?.disks;
+        let other = |file: &Path| {
+            let disk = saved
+                .iter()
+                .find(|disk| disk.path.as_deref() == Some(file))?;
+            disks.get(disk.serial.as_ref()?).cloned()
+        };
+        let definition = replaced(&definition, other).map_err(|error| Error::Report {
+            subject: format!("the memory in `{}`", file.display()),
+            source: quick_xml::DeError::from(error).into(),
+        })?;
+        // Text of libvirt's, with paths of the state directory, which were checked.
+        let definition = CString::new(definition).unwrap_or_default();
+        ffi::restore(self.raw(), &path(file), &definition).attempt(attempt)
     }
 }
 

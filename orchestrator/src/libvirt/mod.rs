@@ -23,6 +23,7 @@ mod probe;
 mod process;
 mod render;
 mod snapshot;
+mod sources;
 mod throttle;
 mod xml;
 

@@ -1,38 +1,38 @@
 //! A deployment's disks, by the headers of their files: quicker than a process per file.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use pspd_model::observed::{Base, DiskState, OldVolume};
 use pspd_model::spec::{Digest, Size, Spec, VolumeId};
 
+use crate::disk::layers;
 use crate::disk::qcow2::Header;
 
 /// System disks by domain name.
 pub(super) fn system(folder: &Path) -> anyhow::Result<BTreeMap<String, DiskState>> {
     let mut disks = BTreeMap::new();
-    for path in images(folder)? {
+    for path in layers::files(folder)? {
         let header = header(&path)?;
         let name = path
             .file_stem()
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
-        let present = match &header.backing {
+        let image = image(&path)?;
+        let present = match &image {
             None => false,
-            Some(base) => folder
-                .join(&base.path)
+            Some(image) => folder
+                .join(image)
                 .try_exists()
-                .with_context(|| format!("failed to look for `{}`", base.path.display()))?,
+                .with_context(|| format!("failed to look for `{}`", image.display()))?,
         };
         disks.insert(
             name,
             DiskState {
                 size: header.size,
-                image: header.backing.and_then(|base| image_digest(&base.path)),
+                image: image.as_deref().and_then(image_digest),
                 base: if present {
                     Base::Present
                 } else {
@@ -57,7 +57,7 @@ pub(super) struct DataVolumes {
 pub(super) fn volumes(folder: &Path, before: Option<&Spec>) -> anyhow::Result<DataVolumes> {
     let mut volumes = DataVolumes::default();
     let before: BTreeSet<VolumeId> = before.into_iter().flat_map(Spec::volumes).collect();
-    for path in images(folder)? {
+    for path in layers::files(folder)? {
         let file = path.file_name().unwrap_or_default().to_string_lossy();
         if let Some(id) = VolumeId::of_file(&file) {
             volumes.named.insert(id, header(&path)?.size);
@@ -78,25 +78,31 @@ pub(super) fn volumes(folder: &Path, before: Option<&Spec>) -> anyhow::Result<Da
     Ok(volumes)
 }
 
-fn images(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.with_context(|| format!("failed to list `{}`", folder.display()))?,
-    };
-    Ok(entries
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|end| end == "qcow2"))
-        .collect())
+/// The digests of the images that files in a folder are directly over.
+pub(super) fn images(folder: &Path) -> anyhow::Result<BTreeSet<Digest>> {
+    let mut images = BTreeSet::new();
+    for path in layers::files(folder)? {
+        let backing = header(&path)?.backing;
+        images.extend(backing.and_then(|base| image_digest(&base.path)));
+    }
+    Ok(images)
+}
+
+/// The file at the end of a disk's layers; `None` where it is self-contained.
+fn image(disk: &Path) -> anyhow::Result<Option<PathBuf>> {
+    let mut chain = layers::chain(disk).with_context(|| damaged(disk))?;
+    Ok(chain.pop().filter(|_| !chain.is_empty()))
 }
 
 fn header(path: &Path) -> anyhow::Result<Header> {
-    Header::open(path).with_context(|| {
-        format!(
-            "failed to look at the disk `{}`; remove the file if it is damaged",
-            path.display()
-        )
-    })
+    Header::open(path).with_context(|| damaged(path))
+}
+
+fn damaged(path: &Path) -> String {
+    format!(
+        "failed to look at the disk `{}`; remove the file if it is damaged",
+        path.display()
+    )
 }
 
 /// The cache keeps an image in a folder named by its digest.
@@ -106,6 +112,8 @@ fn image_digest(disk: &Path) -> Option<Digest> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use pspd_model::spec::Name;
     use pspd_model::topology::{self, Found};
 

@@ -11,13 +11,13 @@ use pspd_model::observed::{
     Attached, CacheState, CertificateOwner, Defined, LabState, Live, NetworkState, Observed, Power,
     ServiceState,
 };
-use pspd_model::spec::{self, Name, Range, SYSTEM_DISK, Size, Spec, VolumeId};
+use pspd_model::spec::{self, Name, Range, Size, Spec};
 
 use super::disks;
 use super::in_use::roms;
 use crate::accel;
 use crate::cuts;
-use crate::disk;
+use crate::disk::{self, LayeredDisk, layers};
 use crate::dns;
 use crate::firmware::coreboot;
 use crate::guest::Release;
@@ -185,6 +185,7 @@ fn existing(host: &Host, spec: &Spec) -> anyhow::Result<Observed> {
         volumes: volumes.named,
         old_volumes: volumes.old,
         clock: SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
+        snapshots: host.home.snapshot_names()?,
         ..Observed::default()
     };
     for name in spec.domains.keys() {
@@ -366,6 +367,10 @@ fn domains(
         let slow = disks.filter(|disk| !disk.throttle.is_none());
         let throttles = slow.filter_map(|disk| Some((disk.serial.clone()?, disk.throttle)));
         let throttles: BTreeMap<String, Throttle> = throttles.collect();
+        let astray = match &live {
+            Some(live) => is_astray(home, &name, &live.disks)?,
+            None => false,
+        };
         let attached = match live {
             Some(live) => of_process(home, &name, live.disks)?,
             None if summary.power == Power::Saved => of_saved_state(home, &name)?,
@@ -374,10 +379,25 @@ fn domains(
         let domain = observed.domains.entry(name).or_default();
         (domain.defined, domain.power) = (Some(defined), summary.power);
         domain.attached = attached;
+        domain.unmerged |= astray;
         domain.link_down = link_down;
         domain.throttles = throttles;
     }
     Ok(())
+}
+
+/// Whether a process writes a layer that an interrupted snapshot did not make the head of its disk.
+fn is_astray(home: &Home, name: &Name, open: &[DiskDescription]) -> anyhow::Result<bool> {
+    for disk in open.iter().filter(|disk| !disk.read_only) {
+        if let (Some(serial), Some(path)) = (&disk.serial, &disk.path)
+            && layers::is_layer(path)
+            && !disk::is_overlay(path)
+            && layers::head(&LayeredDisk::new(home, name, serial).path)? != *path
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// What became of the files that a domain's process has open.
@@ -407,13 +427,7 @@ fn of_process(
 fn of_saved_state(home: &Home, name: &Name) -> anyhow::Result<BTreeMap<String, Attached>> {
     let mut attached = BTreeMap::new();
     for (serial, file) in home.attached_record(name)? {
-        let path = match Name::new(&serial) {
-            Ok(volume) if serial != SYSTEM_DISK => {
-                let domain = name.clone();
-                home.volumes().join(VolumeId { domain, volume }.file())
-            }
-            _ => home.disk(name),
-        };
+        let path = LayeredDisk::new(home, name, &serial).path;
         let now = FileIdentity::compare(Some(file), &path)?;
         attached.insert(serial, now);
     }

@@ -50,15 +50,13 @@ pub fn roms_in_use(paths: &Paths) -> anyhow::Result<BTreeSet<spec::Digest>> {
     Ok(used)
 }
 
-/// The images that system disks of any deployment of this host are overlays of.
+/// The images that system disks and snapshots of any deployment of this host are overlays of.
 pub fn images_in_use(paths: &Paths) -> anyhow::Result<BTreeSet<spec::Digest>> {
     let mut used = BTreeSet::new();
     for home in sharing_cache(paths)? {
-        used.extend(
-            disks::system(&home.disks())?
-                .into_values()
-                .filter_map(|disk| disk.image),
-        );
+        for folder in [home.disks(), home.layers()] {
+            used.extend(disks::images(&folder)?);
+        }
     }
     Ok(used)
 }

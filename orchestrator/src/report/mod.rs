@@ -91,7 +91,7 @@ pub async fn follow(mut events: UnboundedReceiver<Event>, style: Style) -> anyho
 }
 
 /// A count with its noun in the singular or plural, such as `1 step` or `2 steps`.
-fn counted(count: usize, noun: &str) -> String {
+pub fn counted(count: usize, noun: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{count} {noun}{plural}")
 }

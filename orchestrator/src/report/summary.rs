@@ -47,7 +47,7 @@ fn render(outcome: &Outcome, command: &str, spec: &Spec) -> String {
         text.push_str(&format!("\nerror: {} failed: {error:#}\n", named(step)));
     }
     let power = power_done(command);
-    if power.is_none() && !matches!(command, "up" | "down") {
+    if power.is_none() && !matches!(command, "up" | "down" | "snapshot restore") {
         // What the command leaves, it says itself: undoing is a part of it, unless it fails.
         text.extend(outcome.undone.iter().filter_map(not_undone));
         return text;
@@ -58,7 +58,7 @@ fn render(outcome: &Outcome, command: &str, spec: &Spec) -> String {
     if !outcome.failed.is_empty() || (outcome.cancelled && outcome.undone.is_empty()) {
         let left = counted(outcome.left.len(), "step");
         text.push_str(&match command {
-            "up" => {
+            "up" | "snapshot restore" => {
                 format!("{left} not started; `pspd up` resumes, `pspd down` cleans up\n")
             }
             _ => format!("{left} not started; `pspd {command}` resumes\n"),
@@ -72,6 +72,9 @@ fn render(outcome: &Outcome, command: &str, spec: &Spec) -> String {
     }
     if let Some(done) = power.filter(|_| outcome.is_success()) {
         text.push_str(&done_to(done, outcome));
+    }
+    if outcome.is_success() && command == "snapshot restore" {
+        text.push_str(&format!("`{}` is restored\n", spec.name));
     }
     if outcome.is_success() && command == "down" {
         text.push_str(&format!("`{}` is down\n", spec.name));

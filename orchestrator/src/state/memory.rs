@@ -23,16 +23,23 @@ use super::{Home, files, remove_if_there};
 
 /// What a file of memory is of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MemoryRecord {
+pub struct MemoryImage {
     /// The digest of the domain's definition.
     pub definition: Digest,
     pub memory: Range<Size>,
     pub vcpus: Range<u32>,
     /// QEMU's version, as it prints it.
     pub hypervisor: String,
-    /// The digest of the file of memory.
+    /// The digest of the file.
     pub digest: Digest,
-    /// The disks that it was written with.
+}
+
+/// Saved memory, and the disks that it fits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryRecord {
+    #[serde(flatten)]
+    pub image: MemoryImage,
+    /// By the names of the disks; a link is followed.
     pub disks: BTreeMap<PathBuf, FileVersion>,
 }
 
@@ -69,7 +76,7 @@ impl Home {
     }
 
     pub fn record_memory(&self, domain: &Name, record: &MemoryRecord) -> anyhow::Result<()> {
-        let path = self.memory_record(domain);
+        let path = self.memory_record_file(domain);
         files::write_atomically(&path, &serde_json::to_vec_pretty(record)?, 0o600)
     }
 
@@ -81,12 +88,19 @@ impl Home {
 
     /// Removes the record of a domain's memory, which is not restored again.
     pub fn disown_memory(&self, domain: &Name) -> anyhow::Result<()> {
-        remove_if_there(&self.memory_record(domain))
+        remove_if_there(&self.memory_record_file(domain))
+    }
+
+    /// Reads what a domain's saved memory is of; it may not be usable. `None` where there is none.
+    pub fn memory_record(&self, domain: &Name) -> anyhow::Result<Option<MemoryRecord>> {
+        let text = files::read_if_there(&self.memory_record_file(domain))?;
+        // What it is of is not known any longer where the record is damaged.
+        Ok(text.and_then(|text| serde_json::from_slice(&text).ok()))
     }
 
     /// Whether a domain's memory is saved; it may not be usable.
     pub fn has_memory(&self, domain: &Name) -> bool {
-        self.memory_record(domain).exists()
+        self.memory_record_file(domain).exists()
     }
 
     /// The domains that have saved memory.
@@ -115,26 +129,22 @@ impl Home {
         domain: &Name,
         hypervisor: &str,
     ) -> anyhow::Result<Option<SavedMemory>> {
-        let Some(text) = files::read_if_there(&self.memory_record(domain))? else {
+        let Some(MemoryRecord { image, disks }) = self.memory_record(domain)? else {
             return Ok(None);
         };
-        let Ok(record) = serde_json::from_slice::<MemoryRecord>(&text) else {
-            // What it is of is not known any longer.
-            return Ok(None);
-        };
-        let condition = if !same(&record.disks)? {
+        let condition = if !same(&disks)? {
             MemoryCondition::OtherDisks
-        } else if record.hypervisor != hypervisor {
+        } else if image.hypervisor != hypervisor {
             MemoryCondition::OtherHypervisor
-        } else if digest(&self.memory_file(domain)).ok() != Some(record.digest) {
+        } else if digest(&self.memory_file(domain)).ok() != Some(image.digest) {
             MemoryCondition::Damaged
         } else {
             MemoryCondition::Usable
         };
         Ok(Some(SavedMemory {
-            definition: record.definition,
-            memory: record.memory,
-            vcpus: record.vcpus,
+            definition: image.definition,
+            memory: image.memory,
+            vcpus: image.vcpus,
             condition,
         }))
     }
@@ -143,7 +153,7 @@ impl Home {
         self.path().join("memory")
     }
 
-    fn memory_record(&self, domain: &Name) -> PathBuf {
+    fn memory_record_file(&self, domain: &Name) -> PathBuf {
         self.memory().join(format!("{domain}.json"))
     }
 }
@@ -192,11 +202,13 @@ mod tests {
             home.prepare_memory(&name).unwrap();
             fs::write(home.memory_file(&name), "memory").unwrap();
             let record = MemoryRecord {
-                definition: Digest::of(b"definition"),
-                memory: fixed(Size::mib(512)),
-                vcpus: fixed(1),
-                hypervisor: "QEMU 10".into(),
-                digest: digest(&home.memory_file(&name)).unwrap(),
+                image: MemoryImage {
+                    definition: Digest::of(b"definition"),
+                    memory: fixed(Size::mib(512)),
+                    vcpus: fixed(1),
+                    hypervisor: "QEMU 10".into(),
+                    digest: digest(&home.memory_file(&name)).unwrap(),
+                },
                 disks: BTreeMap::from([(disk.clone(), FileVersion::at(&disk).unwrap().unwrap())]),
             };
             home.record_memory(&name, &record).unwrap();
@@ -228,7 +240,7 @@ mod tests {
         fs::remove_file(&disk).unwrap();
         assert_eq!(condition("QEMU 10"), Some(MemoryCondition::OtherDisks));
         save();
-        fs::write(home.memory_record(&name), "{").unwrap();
+        fs::write(home.memory_record_file(&name), "{").unwrap();
         assert_eq!(condition("QEMU 10"), None);
         save();
         home.forget_memory(&name).unwrap();

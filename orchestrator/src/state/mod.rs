@@ -22,6 +22,8 @@
 //!   shaping/DOMAIN.json         how its guest was made to delay what it sends
 //!   disturbed/DOMAIN.json       what was made to disturb its guest from within
 //!   boots/DOMAIN.json           the last boot: the time of each stage, and the reported firmware
+//!   layers/                     DOMAIN.DISK.N.qcow2, what disks of snapshots are made of; see disk/layers
+//!   snapshots/                  see snapshot
 //!   flattened/                  DOMAIN.qcow2, self-contained system disks while an export packs them
 //!   lab/                        see lab
 //! CACHE/images/DIGEST/          see image
@@ -39,6 +41,7 @@ mod logbook;
 mod memory;
 mod origin;
 mod shaping;
+mod snapshot;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -54,8 +57,9 @@ pub use files::{create_private, read_end, read_if_there, remove_if_there, write_
 pub use journal::{Entry, Journal};
 pub use lock::{Lock, Locked, Patience};
 pub use logbook::{LogLine, Logbook};
-pub use memory::{FileVersion, MemoryRecord, digest};
+pub use memory::{FileVersion, MemoryImage, MemoryRecord, digest};
 pub use origin::resolved as resolved_origin;
+pub use snapshot::{Snapshot, SnapshotDomain};
 
 /// The directories of pspd's files.
 #[derive(Clone, Debug)]
@@ -224,6 +228,10 @@ impl Home {
 
     pub fn volumes(&self) -> PathBuf {
         self.0.join("volumes")
+    }
+
+    pub fn layers(&self) -> PathBuf {
+        self.0.join(crate::disk::layers::FOLDER)
     }
 
     /// The NoCloud volume of a domain whose image needs one.

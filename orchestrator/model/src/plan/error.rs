@@ -119,6 +119,14 @@ pub enum PlanError {
     NoService { domain: Name },
     #[error("`{domain}` has only {has} of memory; name a smaller size")]
     MoreMemory { domain: Name, has: Size },
+    #[error(
+        "the snapshot `{snapshot}` exists already. Choose another name, or remove it with `pspd snapshot rm {snapshot}`"
+    )]
+    SnapshotExists { snapshot: Name },
+    #[error(
+        "the fault `{fault}` is active, and a snapshot would keep a part of it. Run `pspd heal` first"
+    )]
+    FaultActive { fault: Name },
     #[error("no fault has the id `{id}`. Active: {active}")]
     UnknownFault { id: Name, active: String },
 }

@@ -32,6 +32,10 @@ pub enum StepId {
     DeleteVolume(String),
     Pack,
     Place,
+    BeginSnapshot,
+    RecordSnapshot,
+    Rewind,
+    RemoveSnapshot(Name),
     Domain(Name, DomainStep),
 }
 
@@ -81,6 +85,8 @@ pub enum DomainStep {
     Pause,
     Snapshot,
     MergeSnapshot,
+    AddLayers,
+    TakeSnapshot,
 }
 
 /// The part of a run that a step belongs to, as the summary counts time.
@@ -141,7 +147,11 @@ impl StepId {
             | StepId::Unpublish(_)
             | StepId::DeleteVolume(_)
             | StepId::Pack
-            | StepId::Place => Phase::Prepare,
+            | StepId::Place
+            | StepId::BeginSnapshot
+            | StepId::RecordSnapshot
+            | StepId::Rewind
+            | StepId::RemoveSnapshot(_) => Phase::Prepare,
         }
     }
 }
@@ -184,13 +194,15 @@ impl DomainStep {
             | DomainStep::Tidy
             | DomainStep::Pause
             | DomainStep::Snapshot
-            | DomainStep::MergeSnapshot => Phase::Prepare,
+            | DomainStep::MergeSnapshot
+            | DomainStep::AddLayers
+            | DomainStep::TakeSnapshot => Phase::Prepare,
         }
     }
 }
 
 /// What the text of an id starts with where it is not a domain's name. Domains with such a name get a prefix.
-const SUBJECTS: [&str; 12] = [
+const SUBJECTS: [&str; 14] = [
     "archive",
     "certificate",
     "delete-volume",
@@ -201,7 +213,9 @@ const SUBJECTS: [&str; 12] = [
     "lab",
     "network",
     "relay",
+    "remove-snapshot",
     "rom",
+    "snapshot",
     "unpublish",
 ];
 
@@ -228,6 +242,10 @@ impl fmt::Display for StepId {
             StepId::DeleteVolume(file) => write!(f, "delete-volume/{file}"),
             StepId::Pack => f.write_str("archive/export"),
             StepId::Place => f.write_str("archive/import"),
+            StepId::BeginSnapshot => f.write_str("snapshot/begin"),
+            StepId::RecordSnapshot => f.write_str("snapshot/record"),
+            StepId::Rewind => f.write_str("snapshot/rewind"),
+            StepId::RemoveSnapshot(name) => write!(f, "remove-snapshot/{name}"),
             StepId::Domain(name, step) if SUBJECTS.contains(&name.as_str()) => {
                 write!(f, "domain/{name}/{step}")
             }
@@ -278,6 +296,8 @@ impl fmt::Display for DomainStep {
             DomainStep::Pause => f.write_str("pause"),
             DomainStep::Snapshot => f.write_str("snapshot"),
             DomainStep::MergeSnapshot => f.write_str("merge-snapshot"),
+            DomainStep::AddLayers => f.write_str("layers"),
+            DomainStep::TakeSnapshot => f.write_str("take-snapshot"),
         }
     }
 }
@@ -315,6 +335,10 @@ mod tests {
             StepId::DeleteVolume("a.b.qcow2".into()),
             StepId::Pack,
             StepId::Place,
+            StepId::BeginSnapshot,
+            StepId::RecordSnapshot,
+            StepId::Rewind,
+            StepId::RemoveSnapshot(Name::new("a").unwrap()),
         ];
         let subject = |id: &StepId| id.to_string().split('/').next().map(str::to_owned);
         for other in &others {

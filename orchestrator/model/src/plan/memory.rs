@@ -1,7 +1,7 @@
 //! Saved memory in plans: what saves it, what continues from it, and where it fits.
 
 use super::builder::PlanBuilder;
-use super::{Action, DomainStep, StepId, Undo, remove};
+use super::{Action, DomainStep, SavedMachine, StepId, Undo, remove};
 use crate::observed::{Defined, Observed, ObservedDomain, Power, SavedMemory};
 use crate::spec::{Digest, Name, Range, Size, Spec};
 
@@ -55,13 +55,9 @@ pub(super) fn save(
         }
     }
     for (name, _, defined) in &domains {
-        let definition = defined.owner.as_ref().map(|owner| owner.digest.clone());
         let action = Action::Save {
             domain: (*name).clone(),
-            // Only domains with an owner are taken.
-            definition: definition.unwrap_or_else(|| Digest::of(b"")),
-            memory: defined.memory,
-            vcpus: defined.vcpus,
+            machine: machine(defined),
         };
         let lifted = plan.ids().into_iter().filter(|id| {
             let of_process =
@@ -75,6 +71,17 @@ pub(super) fn save(
             .after_all(lifted);
     }
     plan.undo(Undo::WhenNotSuccessful);
+}
+
+/// What a process of this definition is, as its memory needs it.
+pub(super) fn machine(defined: &Defined) -> SavedMachine {
+    let definition = defined.owner.as_ref().map(|owner| owner.digest.clone());
+    SavedMachine {
+        // Only domains with an owner are taken.
+        definition: definition.unwrap_or_else(|| Digest::of(b"")),
+        memory: defined.memory,
+        vcpus: defined.vcpus,
+    }
 }
 
 /// Lets all restored domains run at the same time.

@@ -23,6 +23,7 @@ mod remove;
 mod rename;
 mod service;
 mod set;
+mod snapshot;
 mod step;
 mod up;
 mod volume;
@@ -45,7 +46,11 @@ pub use export::ExportOptions;
 pub use id::{DomainStep, Phase, StepId};
 pub use order::Order;
 pub use power::{PowerGoal, Restart};
-pub use step::{Action, Existing, Link, Plan, SavedState, ServiceOrder, Step, StopMode, Undo};
+pub use snapshot::SnapshotOptions;
+pub use step::{
+    Action, Existing, Link, Plan, SavedMachine, SavedState, ServiceOrder, SnapshotOf, Step,
+    StopMode, Undo,
+};
 pub use waits::waits;
 
 /// What happens to the data volumes of a deployment that is taken down.
@@ -111,6 +116,26 @@ pub fn export(
     options: ExportOptions,
 ) -> Result<Plan, PlanError> {
     export::plan(spec, intent, observed, options)
+}
+
+/// Plans what saves a snapshot of the whole deployment, of one instant, while it runs.
+pub fn save_snapshot(
+    spec: &Spec,
+    intent: &Intent,
+    observed: &Observed,
+    options: SnapshotOptions,
+) -> Result<Plan, PlanError> {
+    snapshot::save(spec, intent, observed, options)
+}
+
+/// Plans the end of everything that runs, and what puts a snapshot in its place; [`drift`] then starts it.
+pub fn rewind(spec: &Spec, observed: &Observed, snapshot: &Name, disk_only: bool) -> Plan {
+    snapshot::rewind(spec, observed, snapshot, disk_only)
+}
+
+/// Plans the removal of snapshots; what others and the running domains need of them stays.
+pub fn remove_snapshots<'a>(snapshots: impl IntoIterator<Item = &'a Name>) -> Plan {
+    snapshot::remove(snapshots)
 }
 
 /// Plans what places an archive's deployment on this host; `up` then starts it.

@@ -55,13 +55,16 @@ pub(super) fn rouse(name: &Name, power: Power, plan: &mut PlanBuilder) {
     }
 }
 
-/// Merges what an interrupted export left of a domain's disks, before anything else is done to it.
+/// Merges what an interrupted export or snapshot left of a domain's disks, before anything else is done to it.
 pub(super) fn merge(name: &Name, observed: &Observed, plan: &mut PlanBuilder) {
     if observed.domain(name).is_some_and(|domain| domain.unmerged) {
         let domain = name.clone();
-        plan.add(Action::Merge { domain }, "an export was interrupted")
-            .if_planned(StepId::StartLab)
-            .if_any_planned(roused(name));
+        plan.add(
+            Action::Merge { domain },
+            "an export or a snapshot was interrupted",
+        )
+        .if_planned(StepId::StartLab)
+        .if_any_planned(roused(name));
     }
 }
 

@@ -124,10 +124,8 @@ pub enum Action {
     /// Writes the memory of a paused domain to a file of the deployment, and ends its process.
     Save {
         domain: Name,
-        /// What the memory is of.
-        definition: Digest,
-        memory: Range<Size>,
-        vcpus: Range<u32>,
+        #[serde(flatten)]
+        machine: SavedMachine,
     },
     /// Starts a process from the saved memory; its virtual CPUs do not run yet.
     Restore {
@@ -305,6 +303,64 @@ pub enum Action {
     MergeSnapshot {
         domain: Name,
     },
+    /// Makes the folder of a snapshot of the deployment.
+    BeginSnapshot {
+        snapshot: Name,
+    },
+    /// Makes an empty layer over each disk of a domain, which is not written yet.
+    AddLayers {
+        domain: Name,
+    },
+    /// Saves what a domain is at this instant: its disks are frozen, and from now on it writes to the new layers.
+    TakeSnapshot {
+        domain: Name,
+        snapshot: Name,
+        of: SnapshotOf,
+    },
+    /// Records what [`Action::TakeSnapshot`] saved: from then on the snapshot exists.
+    RecordSnapshot {
+        snapshot: Name,
+        note: String,
+    },
+    /// Puts the disks and the memory of a snapshot in place of the current ones; nothing runs.
+    Rewind {
+        snapshot: Name,
+        /// Leave the memory out; the guests boot from the disks.
+        disk_only: bool,
+    },
+    /// Removes a snapshot, and merges the layers that only it needed.
+    RemoveSnapshot {
+        snapshot: Name,
+    },
+}
+
+/// What saved memory is of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SavedMachine {
+    /// The digest of its definition.
+    pub definition: Digest,
+    pub memory: Range<Size>,
+    pub vcpus: Range<u32>,
+}
+
+/// What a snapshot has of a domain beside its disks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SnapshotOf {
+    /// Its process runs, and its memory is saved.
+    Memory(SavedMachine),
+    /// Its process runs, and only its disks are saved, as after a power cut.
+    Running,
+    /// It is off, and its memory was saved before.
+    SavedMemory,
+    Off,
+}
+
+impl SnapshotOf {
+    /// Whether a process has its disks open.
+    pub fn has_process(&self) -> bool {
+        matches!(self, SnapshotOf::Memory(_) | SnapshotOf::Running)
+    }
 }
 
 /// What a guest's systemd does to a service.
@@ -457,6 +513,12 @@ impl Action {
             Action::Pack { .. } => StepId::Pack,
             Action::Place { .. } => StepId::Place,
             Action::MergeSnapshot { domain } => of(domain, DomainStep::MergeSnapshot),
+            Action::BeginSnapshot { .. } => StepId::BeginSnapshot,
+            Action::AddLayers { domain } => of(domain, DomainStep::AddLayers),
+            Action::TakeSnapshot { domain, .. } => of(domain, DomainStep::TakeSnapshot),
+            Action::RecordSnapshot { .. } => StepId::RecordSnapshot,
+            Action::Rewind { .. } => StepId::Rewind,
+            Action::RemoveSnapshot { snapshot } => StepId::RemoveSnapshot(snapshot.clone()),
         }
     }
 
@@ -570,6 +632,23 @@ impl Action {
                 format!("unpack `{}` into `{}`", archive.display(), folder.display())
             }
             Action::MergeSnapshot { .. } => "merge the snapshot of its disks".into(),
+            Action::BeginSnapshot { .. } => "make the folder of the snapshot".into(),
+            Action::AddLayers { .. } => "add layers to its disks".into(),
+            Action::TakeSnapshot { of, .. } => match of {
+                SnapshotOf::Memory(_) | SnapshotOf::SavedMemory => {
+                    "freeze its disks and keep its memory".into()
+                }
+                SnapshotOf::Running | SnapshotOf::Off => "freeze its disks".into(),
+            },
+            Action::RecordSnapshot { snapshot, .. } => format!("record the snapshot `{snapshot}`"),
+            Action::Rewind {
+                snapshot,
+                disk_only,
+            } => {
+                let memory = if *disk_only { "" } else { " and the memory" };
+                format!("put the disks{memory} of `{snapshot}` in place")
+            }
+            Action::RemoveSnapshot { snapshot } => format!("remove the snapshot `{snapshot}`"),
         }
     }
 }

@@ -20,9 +20,9 @@ fn up_resumes_and_merges_and_restarts_nothing() {
     let plan = up(&spec, &world).unwrap();
     insta::assert_snapshot!(lines(&plan), @"
     d0/resume after []: it is paused
-    d0/merge after [d0/resume]: an export was interrupted
+    d0/merge after [d0/resume]: an export or a snapshot was interrupted
     d1/resume after []: it is paused
-    d1/merge after [d1/resume]: an export was interrupted
+    d1/merge after [d1/resume]: an export or a snapshot was interrupted
     d0/serving after [d0/resume]: it was paused
     d1/serving after [d1/resume d0/serving]: it was paused
     ");

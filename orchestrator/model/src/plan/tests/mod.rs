@@ -12,6 +12,7 @@ mod left_over;
 mod model;
 mod power;
 mod repairs;
+mod rewind;
 mod roms;
 mod sizes;
 mod volumes;

@@ -233,6 +233,12 @@ impl World {
             | Action::Snapshot { .. }
             | Action::Pack { .. }
             | Action::Place { .. } => self.take_of_archive(action),
+            Action::BeginSnapshot { .. }
+            | Action::AddLayers { .. }
+            | Action::TakeSnapshot { .. }
+            | Action::RecordSnapshot { .. }
+            | Action::Rewind { .. }
+            | Action::RemoveSnapshot { .. } => self.take_of_snapshot(action),
             Action::Start { domain, .. } => self.start(domain, spec),
             Action::Save { .. }
             | Action::Restore { .. }
@@ -360,14 +366,34 @@ impl World {
         }
     }
 
+    fn take_of_snapshot(&mut self, action: &Action) {
+        let running = |domain: &ObservedDomain| domain.power == Power::Running;
+        match action {
+            Action::TakeSnapshot { domain, of, .. } => {
+                let stands = !self.observed.domains.values().any(running);
+                assert!(stands, "`{domain}` is saved while a guest runs");
+                let power = self.domain(domain).power;
+                assert_eq!(of.has_process(), power.has_process(), "{domain}");
+            }
+            Action::RecordSnapshot { snapshot, .. } => {
+                assert!(self.observed.snapshots.insert(snapshot.clone()));
+            }
+            Action::Rewind { .. } => {
+                for (name, domain) in &self.observed.domains {
+                    assert!(!domain.power.has_process(), "`{name}` writes to its disks");
+                }
+            }
+            Action::RemoveSnapshot { snapshot } => {
+                assert!(self.observed.snapshots.remove(snapshot));
+            }
+            Action::BeginSnapshot { .. } | Action::AddLayers { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn take_of_power(&mut self, action: &Action, spec: &Spec) {
         match action {
-            Action::Save {
-                domain,
-                definition,
-                memory,
-                vcpus,
-            } => {
+            Action::Save { domain, machine } => {
                 self.held.remove(domain);
                 let domain = self.domain(domain);
                 assert!(
@@ -379,9 +405,9 @@ impl World {
                 domain.attached.clear();
                 domain.throttles.clear();
                 domain.memory = Some(SavedMemory {
-                    definition: definition.clone(),
-                    memory: *memory,
-                    vcpus: *vcpus,
+                    definition: machine.definition.clone(),
+                    memory: machine.memory,
+                    vcpus: machine.vcpus,
                     condition: MemoryCondition::Usable,
                 });
                 if let Some(service) = &mut domain.service {

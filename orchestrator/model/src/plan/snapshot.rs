@@ -1,0 +1,190 @@
+//! The plans of snapshots of a whole deployment.
+//!
+//! ```text
+//! save:   begin -> layers (each) -> pause (each) -> take-snapshot (each) -> resume (each) -> record
+//! rewind: stop (each) -> rewind      and then the plan of what differs from the snapshot's spec
+//! ```
+//! An arrow waits for the whole group before it, so that a snapshot is of one instant.
+
+use super::builder::PlanBuilder;
+use super::{
+    Action, DomainStep, Plan, PlanError, SnapshotOf, StepId, StopMode, Undo, memory, remove,
+    rename, up,
+};
+use crate::intent::Intent;
+use crate::observed::{Attached, Crash, MemoryCondition, Observed, ObservedDomain, Power};
+use crate::spec::{Name, Spec};
+
+/// What a snapshot is called, and what it has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotOptions {
+    pub name: Name,
+    pub note: String,
+    /// Save only what is on the disks, as after a power cut.
+    pub disk_only: bool,
+}
+
+const SAVE: &str = "`pspd snapshot save`";
+const RESTORE: &str = "`pspd snapshot restore`";
+
+pub(super) fn save(
+    spec: &Spec,
+    intent: &Intent,
+    observed: &Observed,
+    options: SnapshotOptions,
+) -> Result<Plan, PlanError> {
+    up::reject_foreign(spec, observed)?;
+    up::reject_stopped(spec, observed)?;
+    refuse(spec, intent, observed, &options.name)?;
+    rename::refuse(spec, observed)?;
+    let mut plan = PlanBuilder::default();
+    for (name, domain) in &observed.domains {
+        // The memory of a suspended guest cannot be saved.
+        if domain.power == Power::Suspended {
+            remove::rouse(name, domain.power, &mut plan);
+        }
+        remove::merge(name, observed, &mut plan);
+    }
+    let snapshot = options.name;
+    let action = Action::BeginSnapshot {
+        snapshot: snapshot.clone(),
+    };
+    let ready = plan.ids();
+    plan.add(action, SAVE).after_all(ready.iter().cloned());
+    let domains: Vec<(&Name, &ObservedDomain)> = spec
+        .domains
+        .keys()
+        .filter_map(|name| Some((name, observed.domain(name)?)))
+        .collect();
+    for (name, _) in &domains {
+        let domain = (*name).clone();
+        plan.add(Action::AddLayers { domain }, SAVE)
+            .after(StepId::BeginSnapshot);
+    }
+    let of_all = |step: DomainStep| -> Vec<StepId> {
+        let ids = domains
+            .iter()
+            .map(|(name, _)| StepId::of(name, step.clone()));
+        ids.collect()
+    };
+    let running = domains
+        .iter()
+        .filter(|(_, domain)| matches!(domain.power, Power::Running | Power::Suspended))
+        .map(|(name, _)| (*name).clone());
+    for domain in running.clone() {
+        plan.add(Action::Pause { domain }, SAVE)
+            .after_all(of_all(DomainStep::AddLayers));
+    }
+    for (name, domain) in &domains {
+        let of = of(domain, options.disk_only);
+        if of == SnapshotOf::Running && !options.disk_only || domain.power == Power::Saved {
+            plan.note(format!(
+                "the snapshot has no memory of `{name}`: it would boot from its disks"
+            ));
+        }
+        let action = Action::TakeSnapshot {
+            domain: (*name).clone(),
+            snapshot: snapshot.clone(),
+            of,
+        };
+        plan.add(action, SAVE)
+            .after_all(of_all(DomainStep::AddLayers))
+            .if_any_planned(of_all(DomainStep::Pause));
+    }
+    for domain in running {
+        plan.add(Action::Resume { domain }, "its disks are frozen")
+            .after_all(of_all(DomainStep::TakeSnapshot));
+    }
+    let note = options.note;
+    plan.add(Action::RecordSnapshot { snapshot, note }, SAVE)
+        .after_all(of_all(DomainStep::TakeSnapshot))
+        .if_any_planned(of_all(DomainStep::Resume));
+    plan.undo(Undo::WhenNotSuccessful);
+    Ok(plan.finish())
+}
+
+fn of(domain: &ObservedDomain, disk_only: bool) -> SnapshotOf {
+    let usable =
+        |memory: &crate::observed::SavedMemory| memory.condition == MemoryCondition::Usable;
+    match (&domain.defined, domain.power) {
+        (_, Power::Crashed(Crash::Guest)) => SnapshotOf::Running,
+        (Some(_), power) if power.has_process() && disk_only => SnapshotOf::Running,
+        (Some(defined), power) if power.has_process() => {
+            SnapshotOf::Memory(memory::machine(defined))
+        }
+        _ if domain.memory.as_ref().is_some_and(usable) && !disk_only => SnapshotOf::SavedMemory,
+        _ => SnapshotOf::Off,
+    }
+}
+
+/// Says what a snapshot needs and does not have.
+fn refuse(
+    spec: &Spec,
+    intent: &Intent,
+    observed: &Observed,
+    snapshot: &Name,
+) -> Result<(), PlanError> {
+    if observed.snapshots.contains(snapshot) {
+        let snapshot = snapshot.clone();
+        return Err(PlanError::SnapshotExists { snapshot });
+    }
+    let active = intent.at(observed.clock);
+    if let Some(fault) = active.faults.keys().next() {
+        let fault = fault.clone();
+        return Err(PlanError::FaultActive { fault });
+    }
+    for name in spec.domains.keys() {
+        let domain = observed.domain(name);
+        let whole = domain.is_some_and(|domain| domain.disk.is_some());
+        let mut volumes = spec.domains[name].volumes.iter();
+        if !whole || volumes.any(|volume| observed.volume(&volume.of(name)).is_none()) {
+            let deployment = spec.name.clone();
+            return Err(PlanError::NotUp { deployment });
+        }
+        let replaced = domain.is_some_and(|domain| {
+            let mut attached = domain.attached.values();
+            domain.power.has_process() && attached.any(|file| *file != Attached::Same)
+        });
+        if replaced {
+            let domain = name.clone();
+            return Err(PlanError::DiskReplaced { domain });
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn rewind(spec: &Spec, observed: &Observed, snapshot: &Name, disk_only: bool) -> Plan {
+    let mut plan = PlanBuilder::default();
+    for name in remove::owned_domains(spec, observed) {
+        let Some(domain) = observed.domain(name) else {
+            continue;
+        };
+        if !domain.power.has_process() {
+            continue;
+        }
+        let action = Action::Stop {
+            domain: name.clone(),
+            mode: StopMode::Force,
+        };
+        plan.add(action, RESTORE);
+    }
+    let stopped = plan.ids();
+    let action = Action::Rewind {
+        snapshot: snapshot.clone(),
+        disk_only,
+    };
+    plan.add(action, RESTORE).after_all(stopped);
+    plan.finish()
+}
+
+/// One after the other, because their layers are over each other.
+pub(super) fn remove<'a>(snapshots: impl IntoIterator<Item = &'a Name>) -> Plan {
+    let mut plan = PlanBuilder::default();
+    for snapshot in snapshots {
+        let before = plan.ids();
+        let snapshot = snapshot.clone();
+        plan.add(Action::RemoveSnapshot { snapshot }, "`pspd snapshot rm`")
+            .after_all(before.into_iter().next_back());
+    }
+    plan.finish()
+}

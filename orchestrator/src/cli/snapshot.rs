@@ -1,0 +1,414 @@
+//! `pspd snapshot`: saves the whole deployment, and rewinds it.
+
+mod diff;
+mod list;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use pspd_model::observed::Observed;
+use pspd_model::plan::{Action, SnapshotOptions};
+use pspd_model::spec::{Name, Spec};
+use tokio_util::sync::CancellationToken;
+
+use super::context::{Context, block_on, cancelled_by_signals};
+use super::exit::Exit;
+use super::options::Options;
+use super::run::{Change, change, dry_run, exit, finish_rewind, outcome, reported, take_lock};
+use crate::accel;
+use crate::apply::{Now, Run, apply};
+use crate::cancelled::Cancelled;
+use crate::event::Events;
+use crate::execute::Outcome;
+use crate::observe::Extent;
+use crate::report::{self, Style};
+use crate::state::{Home, Snapshot};
+
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  pspd snapshot save clean --note \"after the first up\"\n  pspd snapshot restore clean\n  pspd snapshot list"
+)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: SnapshotCommand,
+}
+
+#[derive(clap::Subcommand)]
+enum SnapshotCommand {
+    /// Save memory and disks of all domains, of one instant; they run on
+    Save(SaveArgs),
+    /// Show all snapshots as a tree
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what a snapshot has
+    Show {
+        #[arg(value_name = "NAME", value_parser = name)]
+        name: Name,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Go back to a snapshot, after saving the current state as another one
+    Restore(RestoreArgs),
+    /// Remove snapshots; what others need of them stays
+    Rm {
+        #[arg(value_name = "NAME", required = true, value_parser = name)]
+        names: Vec<Name>,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Show how the topologies and the releases of two snapshots differ
+    Diff {
+        #[arg(value_name = "A", value_parser = name)]
+        from: Name,
+        /// Another snapshot; without one, what is deployed now
+        #[arg(value_name = "B", value_parser = name)]
+        to: Option<Name>,
+    },
+}
+
+#[derive(clap::Args)]
+struct SaveArgs {
+    /// Lowercase letters, digits and `-`
+    #[arg(value_name = "NAME", value_parser = name)]
+    name: Name,
+    /// What to remember about it
+    #[arg(long, default_value = "", hide_default_value = true, value_parser = note)]
+    note: String,
+    /// Save only the disks, as after a power cut
+    #[arg(long)]
+    disk_only: bool,
+    #[command(flatten)]
+    options: Options,
+}
+
+#[derive(clap::Args)]
+struct RestoreArgs {
+    #[arg(value_name = "NAME", value_parser = name)]
+    name: Name,
+    /// Give up the current state instead of saving it first
+    #[arg(long)]
+    discard: bool,
+    /// Restore only the disks, and boot from them
+    #[arg(long)]
+    disk_only: bool,
+    /// Print one JSON event per line on stdout
+    #[arg(long)]
+    json: bool,
+    /// Fail with exit code 5 instead of waiting while another pspd process works on this deployment
+    #[arg(long)]
+    no_wait: bool,
+}
+
+fn name(text: &str) -> Result<Name, String> {
+    Name::new(text).map_err(|error| error.to_string())
+}
+
+fn note(text: &str) -> Result<String, String> {
+    match text.chars().any(char::is_control) {
+        true => Err("a note is one line of text".to_owned()),
+        false => Ok(text.to_owned()),
+    }
+}
+
+pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
+    match args.command {
+        SnapshotCommand::Save(args) => save(context, args),
+        SnapshotCommand::Restore(args) => restore(context, &args),
+        SnapshotCommand::Rm { names, options } => remove(context, &names, options),
+        SnapshotCommand::List { json } => {
+            let spec = context.existing_spec()?;
+            list::list(&context.paths.deployment(&spec.name), json)
+        }
+        SnapshotCommand::Show { name, json } => {
+            let spec = context.existing_spec()?;
+            let home = context.paths.deployment(&spec.name);
+            list::show(&home, &name, &find(&home, &name)?, json)
+        }
+        SnapshotCommand::Diff { from, to } => {
+            let spec = context.existing_spec()?;
+            diff::run(
+                &context.paths.deployment(&spec.name),
+                &spec,
+                &from,
+                to.as_ref(),
+            )
+        }
+    }
+}
+
+/// A snapshot that must exist.
+fn find(home: &Home, name: &Name) -> anyhow::Result<Snapshot> {
+    if let Some(snapshot) = home.snapshot(name)? {
+        return Ok(snapshot);
+    }
+    let known = home.snapshot_names()?;
+    if known.is_empty() {
+        bail!("there is no snapshot. Run `pspd snapshot save NAME` to save one");
+    }
+    let known: Vec<&str> = known.iter().map(Name::as_str).collect();
+    bail!(
+        "there is no snapshot `{name}`. Snapshots: {}",
+        known.join(", ")
+    )
+}
+
+fn save(context: &Context, args: SaveArgs) -> anyhow::Result<Exit> {
+    let spec = context.existing_spec()?;
+    let options = SnapshotOptions {
+        name: args.name.clone(),
+        note: args.note,
+        disk_only: args.disk_only,
+    };
+    block_on(async {
+        let plan = |now: Now<'_>| Ok(planned(now, options)?);
+        if args.options.dry_run {
+            return dry_run(context, &spec, args.options.json, plan).await;
+        }
+        let cancel = cancelled_by_signals()?;
+        let change = Change {
+            command: "snapshot save",
+            json: args.options.json,
+            no_wait: args.options.no_wait,
+            jobs: crate::execute::JOBS,
+            extent: Extent::Existing,
+            forget: false,
+        };
+        let saved = match outcome(context, &spec, &change, &cancel, plan).await {
+            Err(error) if Cancelled::is_cause_of(&error) => {
+                report::say("interrupted; nothing was changed\n");
+                return Ok(Exit::Interrupted);
+            }
+            saved => saved?,
+        };
+        report::summary(&saved, change.command, &spec, Style::chosen(change.json));
+        if saved.is_success() && !change.json {
+            report::say(format!(
+                "saved the snapshot `{}`{}\n",
+                args.name,
+                pause(&saved)
+            ));
+        } else if !change.json {
+            report::say("no snapshot was saved; the domains run on\n");
+        }
+        Ok(exit(&saved))
+    })
+}
+
+fn planned(
+    now: Now<'_>,
+    options: SnapshotOptions,
+) -> Result<pspd_model::plan::Plan, pspd_model::plan::PlanError> {
+    pspd_model::plan::save_snapshot(now.spec, now.intent, now.observed, options)
+}
+
+/// How long the guests stood still.
+fn pause(outcome: &Outcome) -> String {
+    let of = |wanted: fn(&Action) -> bool| {
+        let ended = outcome.ended.iter();
+        ended.filter(move |ended| wanted(&ended.step.action))
+    };
+    let began = of(|action| matches!(action, Action::Pause { .. })).map(|ended| ended.started);
+    let ended = of(|action| matches!(action, Action::Resume { .. }))
+        .map(|ended| ended.started + ended.elapsed);
+    match (began.min(), ended.max()) {
+        (Some(began), Some(ended)) => {
+            let paused: Duration = ended.saturating_sub(began);
+            format!("; the guests stood still for {:.1} s", paused.as_secs_f64())
+        }
+        _ => String::new(),
+    }
+}
+
+fn remove(context: &Context, names: &[Name], options: Options) -> anyhow::Result<Exit> {
+    let spec = context.existing_spec()?;
+    let home = context.paths.deployment(&spec.name);
+    let names: BTreeSet<&Name> = names.iter().collect();
+    for name in &names {
+        // An unknown name is a reason to do nothing.
+        find(&home, name)?;
+    }
+    block_on(async {
+        let plan = |_: Now<'_>| Ok(pspd_model::plan::remove_snapshots(names));
+        if options.dry_run {
+            return dry_run(context, &spec, options.json, plan).await;
+        }
+        let change_to = Change {
+            command: "snapshot rm",
+            json: options.json,
+            no_wait: options.no_wait,
+            jobs: crate::execute::JOBS,
+            extent: Extent::Existing,
+            forget: false,
+        };
+        change(
+            context,
+            spec.clone(),
+            change_to,
+            cancelled_by_signals()?,
+            plan,
+        )
+        .await
+    })
+}
+
+fn restore(context: &Context, args: &RestoreArgs) -> anyhow::Result<Exit> {
+    let spec = context.existing_spec()?;
+    block_on(async {
+        let cancel = cancelled_by_signals()?;
+        let restored = match rewound(context, &spec, args, &cancel).await {
+            Err(error) if Cancelled::is_cause_of(&error) => {
+                report::say("interrupted; nothing was changed\n");
+                return Ok(Exit::Interrupted);
+            }
+            restored => restored?,
+        };
+        let Restored {
+            spec,
+            outcome,
+            before,
+        } = restored;
+        report::summary(
+            &outcome,
+            "snapshot restore",
+            &spec,
+            Style::chosen(args.json),
+        );
+        if let Some(before) = before.filter(|_| !args.json) {
+            report::say(format!(
+                "the state before is the snapshot `{before}`; `pspd snapshot restore {before}` goes back to it\n"
+            ));
+        }
+        Ok(exit(&outcome))
+    })
+}
+
+/// What became of a restore.
+struct Restored {
+    /// The snapshot's.
+    spec: Spec,
+    /// Of the last part that ran.
+    outcome: Outcome,
+    /// The snapshot of the state before.
+    before: Option<Name>,
+}
+
+/// Saves the current state, puts the snapshot in place, and starts what it has.
+async fn rewound(
+    context: &Context,
+    spec: &Spec,
+    args: &RestoreArgs,
+    cancel: &CancellationToken,
+) -> anyhow::Result<Restored> {
+    let home = context.paths.deployment(&spec.name);
+    reported(Style::chosen(args.json), async |events| {
+        let _lock = take_lock(&home.lock_file(), args.no_wait, cancel, events).await?;
+        finish_rewind(context, spec, events).await?;
+        let snapshot = {
+            let (home, name, disk_only) = (home.clone(), args.name.clone(), args.disk_only);
+            let checked = move || check(&home, &name, disk_only);
+            tokio::task::spawn_blocking(checked).await??
+        };
+        let mut before = None;
+        if !args.discard {
+            let name = free_name(&home.snapshot_names()?);
+            let options = SnapshotOptions {
+                name: name.clone(),
+                note: format!("before the restore of `{}`", args.name),
+                disk_only: false,
+            };
+            let run = part(context, spec, events, cancel);
+            let saved = apply(run, Extent::Existing, |now| Ok(planned(now, options)?))
+                .await
+                .context("the current state cannot be saved first; `--discard` gives it up")?;
+            if !saved.is_success() {
+                return Ok(Restored {
+                    spec: spec.clone(),
+                    outcome: saved,
+                    before: None,
+                });
+            }
+            before = Some(name);
+        }
+        // What it began, it ends: a part of a snapshot would be of no use.
+        let whole = CancellationToken::new();
+        let run = part(context, spec, events, &whole);
+        let rewound = apply(run, Extent::Existing, |now| {
+            Ok(pspd_model::plan::rewind(
+                now.spec,
+                now.observed,
+                &args.name,
+                args.disk_only,
+            ))
+        })
+        .await?;
+        let spec = snapshot.spec;
+        if !rewound.is_success() {
+            return Ok(Restored {
+                spec,
+                outcome: rewound,
+                before,
+            });
+        }
+        let run = part(context, &spec, events, cancel);
+        let outcome = apply(run, Extent::Complete, |now| {
+            let observed = with_releases_kept(now.observed);
+            Ok(pspd_model::plan::drift(now.spec, now.intent, &observed)?)
+        })
+        .await?;
+        Ok(Restored {
+            spec,
+            outcome,
+            before,
+        })
+    })
+    .await
+}
+
+fn part<'a>(
+    context: &'a Context,
+    spec: &'a Spec,
+    events: &'a Events,
+    cancel: &'a CancellationToken,
+) -> Run<'a> {
+    Run {
+        command: "snapshot restore",
+        paths: &context.paths,
+        spec,
+        events,
+        cancel,
+        jobs: crate::execute::JOBS,
+    }
+}
+
+/// A snapshot that can be restored here.
+fn check(home: &Home, name: &Name, disk_only: bool) -> anyhow::Result<Snapshot> {
+    let snapshot = find(home, name)?;
+    let hypervisor = accel::hypervisor()?;
+    home.check_snapshot(name, &snapshot, (!disk_only).then_some(&hypervisor))?;
+    Ok(snapshot)
+}
+
+/// The first name that no snapshot of a state before a restore has yet.
+fn free_name(known: &BTreeSet<Name>) -> Name {
+    let names = (1u32..).filter_map(|number| Name::new(&format!("before-{number}")).ok());
+    names
+        .filter(|name| !known.contains(name))
+        .next()
+        .expect("fewer snapshots than numbers")
+}
+
+/// A snapshot's releases are a part of it: a binary that changed since is not deployed.
+fn with_releases_kept(observed: &Observed) -> Observed {
+    let mut observed = observed.clone();
+    for domain in observed.domains.values_mut() {
+        if let (Some(service), Some(deployed)) = (&mut domain.service, &domain.deployed) {
+            service.release = Some(deployed.release.clone());
+        }
+    }
+    observed
+}

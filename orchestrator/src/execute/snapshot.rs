@@ -1,0 +1,287 @@
+//! Snapshots of the whole deployment: what each domain gives to one, and what putting one in place does.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, anyhow, bail};
+use pspd_model::intent::{Intent, PowerIntent};
+use pspd_model::plan::{SavedMachine, SnapshotOf};
+use pspd_model::spec::Name;
+
+use super::domain::{expect, record_attached};
+use super::{World, memory};
+use crate::disk::{self, LayeredDisk, layers};
+use crate::event::Scope;
+use crate::state::{MemoryImage, MemoryRecord, Snapshot, SnapshotDomain};
+
+/// What a snapshot has of a domain, before it is recorded.
+pub(super) struct Taken {
+    disks: BTreeMap<String, String>,
+    memory: TakenMemory,
+    runs: bool,
+}
+
+enum TakenMemory {
+    None,
+    /// A file that was just written, whose digest is not known yet.
+    Of(SavedMachine),
+    Known(MemoryImage),
+}
+
+pub(super) fn add_layers(world: &World, name: &Name) -> anyhow::Result<()> {
+    // A killed run may have made some that nothing writes.
+    let kept = world.home.layers_of_snapshots()?;
+    layers::remove_unused(&world.home, name, &kept)?;
+    for disk in LayeredDisk::all(&world.home, &world.spec.domains[name]) {
+        disk.add()?;
+    }
+    Ok(())
+}
+
+/// Freezes the disks of a domain, and writes its memory to the snapshot's folder.
+pub(super) fn take(
+    world: &World,
+    name: &Name,
+    snapshot: &Name,
+    of: &SnapshotOf,
+) -> anyhow::Result<()> {
+    let home = &world.home;
+    let file = home.snapshot_memory(snapshot, name);
+    let disks = LayeredDisk::all(home, &world.spec.domains[name]);
+    let (mut added, mut frozen) = (BTreeMap::new(), BTreeMap::new());
+    for disk in &disks {
+        let layer = disk.newest()?;
+        let below = layers::below(&layer)?.unwrap_or_default();
+        frozen.insert(disk.serial.clone(), file_name(&below));
+        added.insert(disk.serial.clone(), layer);
+    }
+    if of.has_process() {
+        let domain = expect(world, name)?;
+        let live = domain.live()?;
+        let live = live.with_context(|| format!("the domain `{name}` no longer runs"))?;
+        let memory = matches!(of, SnapshotOf::Memory(_)).then_some(file.as_path());
+        domain.freeze(&live, &added, memory)?;
+    }
+    // Nothing runs, so nothing is written before the links lead to the new layers.
+    for disk in &disks {
+        disk.switch(&added[&disk.serial])?;
+    }
+    let memory = match of {
+        SnapshotOf::Memory(machine) => TakenMemory::Of(machine.clone()),
+        SnapshotOf::SavedMemory => TakenMemory::Known(keep_memory(world, name, &file)?),
+        SnapshotOf::Running | SnapshotOf::Off => TakenMemory::None,
+    };
+    if of.has_process() {
+        record_attached(world, name, &added)?;
+    }
+    let taken = Taken {
+        disks: frozen,
+        memory,
+        runs: of.has_process(),
+    };
+    world.keep_taken(name, taken);
+    Ok(())
+}
+
+/// Gives the memory of a saved domain to a snapshot, too. It also fits the new layers, which are empty.
+fn keep_memory(world: &World, name: &Name, file: &Path) -> anyhow::Result<MemoryImage> {
+    let record = world.home.memory_record(name)?;
+    let mut record = record.with_context(|| format!("the memory of `{name}` is gone"))?;
+    link(&world.home.memory_file(name), file)?;
+    let serials = world.spec.domains[name].disks();
+    record.disks = memory::versions(&world.home, name, serials)?;
+    world.home.record_memory(name, &record)?;
+    Ok(record.image)
+}
+
+/// Gives a file that nothing writes any longer a second name.
+fn link(from: &Path, to: &Path) -> anyhow::Result<()> {
+    fs::hard_link(from, to).with_context(|| format!("failed to link `{}`", to.display()))
+}
+
+/// Reads the digests of the memory that was written, and records the snapshot.
+pub(super) fn record(world: &World, name: &Name, note: &str, scope: &Scope) -> anyhow::Result<()> {
+    scope.stage("reading the memory back");
+    let taken = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    let mut snapshot = Snapshot::new(world.spec.clone(), note.to_owned(), taken);
+    snapshot.parent = world.home.head_snapshot()?;
+    for (
+        domain,
+        Taken {
+            disks,
+            memory,
+            runs,
+        },
+    ) in world.take_taken()
+    {
+        let memory = match memory {
+            TakenMemory::None => None,
+            TakenMemory::Known(image) => Some(image),
+            TakenMemory::Of(machine) => {
+                let file = world.home.snapshot_memory(name, &domain);
+                Some(memory::image(&machine, &file)?)
+            }
+        };
+        let deployed = world.home.deployed_record(&domain)?;
+        let of = SnapshotDomain {
+            disks,
+            memory,
+            runs,
+            deployed,
+        };
+        snapshot.domains.insert(domain, of);
+    }
+    world.home.record_snapshot(name, &snapshot)?;
+    world.home.record_head_snapshot(Some(name))
+}
+
+/// Puts disks, memory and records of a snapshot in place. An interrupted run is done again by the next one.
+pub(super) fn rewind(world: &World, name: &Name, disk_only: bool) -> anyhow::Result<()> {
+    let home = &world.home;
+    let snapshot = home.snapshot(name)?;
+    let snapshot = snapshot.with_context(|| format!("there is no snapshot `{name}`"))?;
+    home.record_rewinding(Some(name))?;
+    let mut intent = Intent::default();
+    for (domain, of) in &snapshot.domains {
+        home.forget_memory(domain)?;
+        for (serial, file) in &of.disks {
+            let disk = LayeredDisk::new(home, domain, serial);
+            let layer = disk.add_over(&disk.named(file))?;
+            disk.switch(&layer)?;
+        }
+        // What ran before may have kept layers from being merged.
+        shorten(world, domain, &Scope::ignored())?;
+        home.forget_shaping(domain)?;
+        home.forget_disturbed(domain)?;
+        match &of.deployed {
+            Some(deployed) => home.record_deployed(domain, deployed)?,
+            None => home.forget_deployed(domain)?,
+        }
+        let memory = of.memory.as_ref().filter(|_| !disk_only);
+        if let Some(image) = memory {
+            home.prepare_memory(domain)?;
+            link(
+                &home.snapshot_memory(name, domain),
+                &home.memory_file(domain),
+            )?;
+            let serials = of.disks.keys().map(String::as_str);
+            let record = MemoryRecord {
+                image: image.clone(),
+                disks: memory::versions(home, domain, serials)?,
+            };
+            home.record_memory(domain, &record)?;
+        }
+        if !of.runs {
+            let power = match memory {
+                Some(_) => PowerIntent::Saved,
+                None => PowerIntent::Stopped,
+            };
+            intent.power.insert(domain.clone(), power);
+        }
+    }
+    home.record_intent(&intent)?;
+    home.record_spec(&snapshot.spec)?;
+    home.record_head_snapshot(Some(name))?;
+    home.record_rewinding(None)
+}
+
+pub(super) fn remove(world: &World, name: &Name, scope: &Scope) -> anyhow::Result<()> {
+    let Some(snapshot) = world.home.snapshot(name)? else {
+        bail!("there is no snapshot `{name}`");
+    };
+    world.home.forget_snapshot(name)?;
+    for domain in snapshot.domains.keys() {
+        shorten(world, domain, scope)?;
+    }
+    Ok(())
+}
+
+/// Removes the layers of a domain that nothing needs, and merges those that no snapshot keeps into the ones over them. What
+/// a running domain reads stays until it is off, but for the layer below its head.
+pub(super) fn shorten(world: &World, name: &Name, scope: &Scope) -> anyhow::Result<()> {
+    let home = &world.home;
+    follow(world, name)?;
+    let kept = home.layers_of_snapshots()?;
+    let mut left = Vec::new();
+    loop {
+        layers::remove_unused(home, name, &kept)?;
+        let mergeable = layers::mergeable(home, name, &kept)?;
+        let next = mergeable.into_iter().find(|one| !left.contains(one));
+        let Some(between) = next else {
+            return Ok(());
+        };
+        scope.stage("merging layers");
+        if !merge(world, name, &between, scope)? {
+            left.push(between);
+        }
+    }
+}
+
+/// Merges a layer into the one over it; says whether it did.
+fn merge(
+    world: &World,
+    name: &Name,
+    between: &layers::Between,
+    scope: &Scope,
+) -> anyhow::Result<bool> {
+    let running = running(world, name)?;
+    let mut reads = running.values();
+    let is_open = reads.any(|chain| chain.contains(&between.above));
+    if !is_open {
+        disk::absorb(&between.above, between.below.as_deref())?;
+        return Ok(true);
+    }
+    let head = running
+        .iter()
+        .find(|(_, chain)| chain.first() == Some(&between.above));
+    let Some((serial, _)) = head else {
+        return Ok(false);
+    };
+    let domain = expect(world, name)?;
+    domain.absorb(serial, |done, total| scope.progress(done, Some(total)))?;
+    if layers::below(&between.above)? != between.below {
+        return Err(anyhow!(
+            "the layer `{}` was not merged",
+            between.layer.display()
+        ));
+    }
+    Ok(true)
+}
+
+/// The files that a domain's process has open, by serial, from the top; none where it does not run.
+fn running(world: &World, name: &Name) -> anyhow::Result<BTreeMap<String, Vec<PathBuf>>> {
+    let mut open = BTreeMap::new();
+    let Ok(connection) = world.connection() else {
+        // No lab runs, so no domain does.
+        return Ok(open);
+    };
+    let domain = connection.domain(&world.spec.name, name.as_str())?;
+    let live = domain.map(|domain| domain.live()).transpose()?.flatten();
+    for disk in live.into_iter().flat_map(|live| live.disks) {
+        if let (Some(serial), Some(path), false) = (disk.serial, disk.path, disk.read_only) {
+            open.insert(serial, layers::chain(&path)?);
+        }
+    }
+    Ok(open)
+}
+
+/// Makes the layers that a process writes the heads of its disks: an interrupted snapshot may not have got there.
+pub(super) fn follow(world: &World, name: &Name) -> anyhow::Result<()> {
+    for (serial, chain) in running(world, name)? {
+        let disk = LayeredDisk::new(&world.home, name, &serial);
+        let writes = chain.into_iter().find(|path| !disk::is_overlay(path));
+        if let Some(layer) = writes.filter(|path| layers::is_layer(path))
+            && layers::head(&disk.path)? != layer
+        {
+            disk.switch(&layer)?;
+        }
+    }
+    Ok(())
+}
+
+fn file_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
