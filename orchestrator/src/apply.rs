@@ -11,7 +11,7 @@ use pspd_lab::check_free;
 use pspd_model::intent::Intent;
 use pspd_model::observed::Observed;
 use pspd_model::plan::{Action, Plan};
-use pspd_model::spec::Spec;
+use pspd_model::spec::{Name, Spec};
 use tokio_util::sync::CancellationToken;
 
 use crate::archive::{Opened, Placement};
@@ -49,9 +49,12 @@ pub async fn apply(
     let home = run.paths.deployment(&run.spec.name);
     home.create()?;
     run.paths.register()?;
-    note_interrupted(&home, run.events)?;
+    let interrupted = note_interrupted(&home, run.events)?;
     let observed = async {
         let host = Host::attach(run.paths, run.spec).await?;
+        if interrupted {
+            await_jobs(&host, run.spec).await?;
+        }
         let observed = observe(&host, run.spec, extent).await?;
         anyhow::Ok((host, observed))
     };
@@ -105,13 +108,33 @@ fn refuse_used_ports(plan: &Plan, observed: &Observed) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn note_interrupted(home: &Home, events: &Events) -> anyhow::Result<()> {
-    for step in Journal::under_way(&home.journal_file())? {
+/// Says where the last run was interrupted, and returns whether it was.
+fn note_interrupted(home: &Home, events: &Events) -> anyhow::Result<bool> {
+    let steps = Journal::under_way(&home.journal_file())?;
+    for step in &steps {
         events.note(format!(
             "a previous run was interrupted during `{step}`; continuing from the current state"
         ));
     }
-    Ok(())
+    Ok(!steps.is_empty())
+}
+
+/// Waits until libvirt has ended what the interrupted run asked for: its result is a part of the current state.
+async fn await_jobs(host: &Host, spec: &Spec) -> anyhow::Result<()> {
+    let Some(connection) = host.connection.clone() else {
+        return Ok(());
+    };
+    let (deployment, names) = (spec.name.clone(), spec.domains.keys().cloned());
+    let names: Vec<Name> = names.collect();
+    let wait = move || -> anyhow::Result<()> {
+        for name in names {
+            if let Some(domain) = connection.domain(&deployment, name.as_str())? {
+                domain.await_job()?;
+            }
+        }
+        Ok(())
+    };
+    tokio::task::spawn_blocking(wait).await?
 }
 
 fn world(run: &Run<'_>, host: Host) -> anyhow::Result<World> {

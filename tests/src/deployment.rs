@@ -287,9 +287,9 @@ impl Deployment {
         Ok(ran.stdout.trim().to_owned())
     }
 
-    /// Removes the deployment and its volumes, and checks that no process and no disk is left.
+    /// Removes the deployment with its volumes and snapshots, and checks that no process and no disk is left.
     pub fn remove(&self) -> anyhow::Result<()> {
-        self.run(&["down", "--volumes"])?.expect(0)?;
+        self.run(&["down", "--volumes", "--snapshots"])?.expect(0)?;
         let left = processes_naming(&self.home().display().to_string())?;
         ensure!(left.is_empty(), "processes are left after down: {left:?}");
         let disks = self.home().join("disks");
@@ -305,7 +305,7 @@ impl Drop for Deployment {
     fn drop(&mut self) {
         // A failed test's deployment must not outlive it, nor the test's deadline keep it; once removed, this is quick.
         wait::lift_deadline();
-        let _ = self.run(&["down", "--volumes"]);
+        let _ = self.run(&["down", "--volumes", "--snapshots"]);
     }
 }
 

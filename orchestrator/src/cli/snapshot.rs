@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use pspd_model::observed::Observed;
-use pspd_model::plan::{Action, SnapshotOptions};
+use pspd_model::plan::{Action, Plan, PlanError, SnapshotOptions};
 use pspd_model::spec::{Name, Spec};
 use tokio_util::sync::CancellationToken;
 
@@ -199,10 +199,7 @@ fn save(context: &Context, args: SaveArgs) -> anyhow::Result<Exit> {
     })
 }
 
-fn planned(
-    now: Now<'_>,
-    options: SnapshotOptions,
-) -> Result<pspd_model::plan::Plan, pspd_model::plan::PlanError> {
+fn planned(now: Now<'_>, options: SnapshotOptions) -> Result<Plan, PlanError> {
     pspd_model::plan::save_snapshot(now.spec, now.intent, now.observed, options)
 }
 
@@ -313,27 +310,19 @@ async fn rewound(
             let checked = move || check(&home, &name, disk_only);
             tokio::task::spawn_blocking(checked).await??
         };
-        let mut before = None;
-        if !args.discard {
-            let name = free_name(&home.snapshot_names()?);
-            let options = SnapshotOptions {
-                name: name.clone(),
-                note: format!("before the restore of `{}`", args.name),
-                disk_only: false,
-            };
-            let run = part(context, spec, events, cancel);
-            let saved = apply(run, Extent::Existing, |now| Ok(planned(now, options)?))
-                .await
-                .context("the current state cannot be saved first; `--discard` gives it up")?;
-            if !saved.is_success() {
-                return Ok(Restored {
-                    spec: spec.clone(),
-                    outcome: saved,
-                    before: None,
-                });
-            }
-            before = Some(name);
-        }
+        let before = match args.discard {
+            true => None,
+            false => match save_before(context, spec, &args.name, events, cancel).await? {
+                Ok(before) => before,
+                Err(outcome) => {
+                    return Ok(Restored {
+                        spec: spec.clone(),
+                        outcome,
+                        before: None,
+                    });
+                }
+            },
+        };
         // What it began, it ends: a part of a snapshot would be of no use.
         let whole = CancellationToken::new();
         let run = part(context, spec, events, &whole);
@@ -367,6 +356,38 @@ async fn rewound(
         })
     })
     .await
+}
+
+/// Saves the current state under a free name, which is returned; `None` where there is nothing to save.
+async fn save_before(
+    context: &Context,
+    spec: &Spec,
+    restored: &Name,
+    events: &Events,
+    cancel: &CancellationToken,
+) -> anyhow::Result<Result<Option<Name>, Outcome>> {
+    let home = context.paths.deployment(&spec.name);
+    let name = free_name(&home.snapshot_names()?);
+    let options = SnapshotOptions {
+        name: name.clone(),
+        note: format!("before the restore of `{restored}`"),
+        disk_only: false,
+    };
+    let run = part(context, spec, events, cancel);
+    let mut nothing = false;
+    let saved = apply(run, Extent::Existing, |now| match planned(now, options) {
+        Err(PlanError::NotUp { .. }) => {
+            nothing = true;
+            Ok(Plan::default())
+        }
+        plan => Ok(plan?),
+    })
+    .await
+    .context("the current state cannot be saved first; `--discard` gives it up")?;
+    Ok(match saved.is_success() {
+        true => Ok((!nothing).then_some(name)),
+        false => Err(saved),
+    })
 }
 
 fn part<'a>(

@@ -57,12 +57,16 @@ impl LayeredDisk {
         }
     }
 
-    /// All disks that a domain writes.
+    /// All disks that a domain writes, whether they exist or not.
     pub fn all(home: &Home, domain: &DomainSpec) -> Vec<LayeredDisk> {
         let disks = domain.disks();
         disks
             .map(|serial| LayeredDisk::new(home, &domain.name, serial))
             .collect()
+    }
+
+    pub fn exists(&self) -> bool {
+        fs::symlink_metadata(&self.path).is_ok()
     }
 
     /// Makes an empty layer over the head, which is not the head yet. A disk that is one file becomes a layer, too.
@@ -109,6 +113,20 @@ impl LayeredDisk {
         remove_if_there(&link)?;
         symlink(target, &link).with_context(context)?;
         fs::rename(&link, &self.path).with_context(context)
+    }
+
+    /// Whether its link is one layer behind what a process writes: a snapshot was interrupted in between.
+    pub fn is_behind(&self, writes: &Path) -> Result<bool> {
+        if !is_layer(writes) || is_overlay(writes) || !writes.exists() {
+            return Ok(false);
+        }
+        let head = head(&self.path)?;
+        Ok(head != writes
+            && match below(writes)? {
+                // The first snapshot gave the disk a second name.
+                Some(below) => FileIdentity::at(&below)? == FileIdentity::at(&head)?,
+                None => false,
+            })
     }
 
     /// The path of a layer by the name of its file.

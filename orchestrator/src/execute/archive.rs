@@ -131,7 +131,7 @@ fn collapse(
         for disk in LayeredDisk::all(&world.home, domain) {
             // One that does not exist is an error of the packing, which says what to do.
             let flattened = flatten && disk.serial == SYSTEM_DISK;
-            if flattened || !disk.path.exists() || !layers::has_layers(&disk.path)? {
+            if flattened || !disk.exists() || !layers::has_layers(&disk.path)? {
                 continue;
             }
             scope.stage(format!("merging a copy of the disk of {}", domain.name));

@@ -14,7 +14,7 @@ use super::domain::{expect, record_attached};
 use super::{World, memory};
 use crate::disk::{self, LayeredDisk, layers};
 use crate::event::Scope;
-use crate::state::{MemoryImage, MemoryRecord, Snapshot, SnapshotDomain};
+use crate::state::{MemoryImage, MemoryRecord, Snapshot, SnapshotDomain, remove_if_there};
 
 /// What a snapshot has of a domain, before it is recorded.
 pub(super) struct Taken {
@@ -34,10 +34,17 @@ pub(super) fn add_layers(world: &World, name: &Name) -> anyhow::Result<()> {
     // A killed run may have made some that nothing writes.
     let kept = world.home.layers_of_snapshots()?;
     layers::remove_unused(&world.home, name, &kept)?;
-    for disk in LayeredDisk::all(&world.home, &world.spec.domains[name]) {
+    for disk in existing(world, name) {
         disk.add()?;
     }
     Ok(())
+}
+
+/// After `down`, a domain has its data volumes only.
+fn existing(world: &World, name: &Name) -> Vec<LayeredDisk> {
+    let mut disks = LayeredDisk::all(&world.home, &world.spec.domains[name]);
+    disks.retain(LayeredDisk::exists);
+    disks
 }
 
 /// Freezes the disks of a domain, and writes its memory to the snapshot's folder.
@@ -49,7 +56,7 @@ pub(super) fn take(
 ) -> anyhow::Result<()> {
     let home = &world.home;
     let file = home.snapshot_memory(snapshot, name);
-    let disks = LayeredDisk::all(home, &world.spec.domains[name]);
+    let disks = existing(world, name);
     let (mut added, mut frozen) = (BTreeMap::new(), BTreeMap::new());
     for disk in &disks {
         let layer = disk.newest()?;
@@ -146,10 +153,14 @@ pub(super) fn rewind(world: &World, name: &Name, disk_only: bool) -> anyhow::Res
     let mut intent = Intent::default();
     for (domain, of) in &snapshot.domains {
         home.forget_memory(domain)?;
-        for (serial, file) in &of.disks {
-            let disk = LayeredDisk::new(home, domain, serial);
-            let layer = disk.add_over(&disk.named(file))?;
-            disk.switch(&layer)?;
+        for disk in LayeredDisk::all(home, &snapshot.spec.domains[domain]) {
+            match of.disks.get(&disk.serial) {
+                Some(file) => {
+                    let layer = disk.add_over(&disk.named(file))?;
+                    disk.switch(&layer)?;
+                }
+                None => remove_if_there(&disk.path)?,
+            }
         }
         // What ran before may have kept layers from being merged.
         shorten(world, domain, &Scope::ignored())?;
@@ -272,8 +283,8 @@ pub(super) fn follow(world: &World, name: &Name) -> anyhow::Result<()> {
     for (serial, chain) in running(world, name)? {
         let disk = LayeredDisk::new(&world.home, name, &serial);
         let writes = chain.into_iter().find(|path| !disk::is_overlay(path));
-        if let Some(layer) = writes.filter(|path| layers::is_layer(path))
-            && layers::head(&disk.path)? != layer
+        if let Some(layer) = writes
+            && disk.is_behind(&layer)?
         {
             disk.switch(&layer)?;
         }

@@ -22,6 +22,8 @@ const WAKE: Duration = Duration::from_secs(30);
 /// QEMU tells of at most one error of a disk per second. libvirt takes one that comes after `resume` for a new pause, and shows
 /// the guest as paused although it runs.
 const LATE_ERROR: Duration = Duration::from_millis(1500);
+/// Writing the memory of a large guest to a slow disk takes minutes. What needs longer is met as it is.
+const JOB: Duration = Duration::from_secs(300);
 /// The maximum delay until a cancelled wait ends.
 const CANCEL_SLICE: Duration = Duration::from_millis(200);
 
@@ -204,6 +206,22 @@ impl Domain {
                     domain: self.name.clone(),
                     waited: WAKE,
                 });
+            }
+            std::thread::sleep(CANCEL_SLICE);
+        }
+        Ok(())
+    }
+
+    /// Waits for a job that another process asked for and did not live to see the end of, such as a snapshot.
+    pub fn await_job(&self) -> Result<()> {
+        let attempt = || format!("read what job domain `{}` has", self.name);
+        let began = Instant::now();
+        // A domain that is off has none.
+        while self.power()?.has_process() {
+            let job = unless_gone(self.domain.job_info()).attempt(attempt)?;
+            let busy = job.is_some_and(|job| job.r#type != sys::VIR_DOMAIN_JOB_NONE as i32);
+            if !busy || began.elapsed() >= JOB {
+                break;
             }
             std::thread::sleep(CANCEL_SLICE);
         }

@@ -1,6 +1,7 @@
 //! Reads the host: lab, libvirt, disks, records, and asks services for their health.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, ensure};
@@ -367,8 +368,8 @@ fn domains(
         let slow = disks.filter(|disk| !disk.throttle.is_none());
         let throttles = slow.filter_map(|disk| Some((disk.serial.clone()?, disk.throttle)));
         let throttles: BTreeMap<String, Throttle> = throttles.collect();
-        let astray = match &live {
-            Some(live) => is_astray(home, &name, &live.disks)?,
+        let ahead = match &live {
+            Some(live) => is_ahead(home, &name, &live.disks)?,
             None => false,
         };
         let attached = match live {
@@ -379,7 +380,7 @@ fn domains(
         let domain = observed.domains.entry(name).or_default();
         (domain.defined, domain.power) = (Some(defined), summary.power);
         domain.attached = attached;
-        domain.unmerged |= astray;
+        domain.unmerged |= ahead;
         domain.link_down = link_down;
         domain.throttles = throttles;
     }
@@ -387,12 +388,10 @@ fn domains(
 }
 
 /// Whether a process writes a layer that an interrupted snapshot did not make the head of its disk.
-fn is_astray(home: &Home, name: &Name, open: &[DiskDescription]) -> anyhow::Result<bool> {
+fn is_ahead(home: &Home, name: &Name, open: &[DiskDescription]) -> anyhow::Result<bool> {
     for disk in open.iter().filter(|disk| !disk.read_only) {
         if let (Some(serial), Some(path)) = (&disk.serial, &disk.path)
-            && layers::is_layer(path)
-            && !disk::is_overlay(path)
-            && layers::head(&LayeredDisk::new(home, name, serial).path)? != *path
+            && LayeredDisk::new(home, name, serial).is_behind(path)?
         {
             return Ok(true);
         }
@@ -416,11 +415,28 @@ fn of_process(
             } else {
                 path
             };
-            let now = FileIdentity::compare(opened.get(&serial).copied(), &path)?;
+            let now = if layers::is_layer(&path) {
+                of_layer(&LayeredDisk::new(home, name, &serial), &path)?
+            } else {
+                FileIdentity::compare(opened.get(&serial).copied(), &path)?
+            };
             attached.insert(serial, now);
         }
     }
     Ok(attached)
+}
+
+/// A layer keeps its name, but the disk may have become another file.
+fn of_layer(disk: &LayeredDisk, open: &Path) -> anyhow::Result<Attached> {
+    Ok(if !open.exists() {
+        Attached::Missing
+    } else if layers::head(&disk.path)? == open || disk.is_behind(open)? {
+        Attached::Same
+    } else if disk.exists() {
+        Attached::Replaced
+    } else {
+        Attached::Missing
+    })
 }
 
 /// What became of the files that a domain had open when its memory was saved.

@@ -33,7 +33,11 @@ fn journal_lines(deployment: &Deployment) -> usize {
 }
 
 /// Waits until the journal has `count` lines or the run has ended; returns whether it still runs.
-fn reaches(deployment: &Deployment, run: &mut Running, count: usize) -> anyhow::Result<bool> {
+pub(super) fn reaches(
+    deployment: &Deployment,
+    run: &mut Running,
+    count: usize,
+) -> anyhow::Result<bool> {
     let mut alive = true;
     eventually(
         "the journal to grow or the run to end",

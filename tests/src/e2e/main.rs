@@ -18,6 +18,7 @@ mod power;
 mod power_cut;
 mod reading;
 mod reference;
+mod snapshots;
 mod third_party;
 mod uri;
 mod walk;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         postgres::SCENARIOS,
         power::SCENARIOS,
         power_cut::SCENARIOS,
+        snapshots::SCENARIOS,
         third_party::SCENARIOS,
         uri::SCENARIOS,
         walk::SCENARIOS,

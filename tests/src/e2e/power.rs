@@ -174,7 +174,7 @@ fn process(deployment: &Deployment) -> anyhow::Result<String> {
 }
 
 /// Changes one byte in the middle of a file.
-fn damage(file: &Path) -> anyhow::Result<()> {
+pub(super) fn damage(file: &Path) -> anyhow::Result<()> {
     let file = fs::File::options().read(true).write(true).open(file)?;
     let middle = file.metadata()?.len() / 2;
     let mut byte = [0];

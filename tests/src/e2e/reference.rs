@@ -83,6 +83,9 @@ fn reference() -> anyhow::Result<()> {
     let read = get(&deployment, &path)?;
     ensure!(read["data"]["label"] == stored.label.as_str(), "{read}");
 
+    say("a snapshot that is restored twice");
+    restored_twice(&deployment, &stored)?;
+
     say("data survives down and up");
     deployment.run(&["down"])?.expect(0)?;
     deployment.run(&["up"])?.expect(0)?;
@@ -106,15 +109,89 @@ fn reference() -> anyhow::Result<()> {
     archive::plain_way(&deployment, &path, &stored.label)
 }
 
-/// The machines continue where they stopped, on the connections that they had to each other.
-fn warm_start(deployment: &Deployment) -> anyhow::Result<()> {
-    let connections = || deployment.ssh("web-server", "ss -tnH state established dport = :50051");
-    let port = |connections: &str| -> Option<String> {
-        let local = connections.lines().next()?.split_whitespace().nth(2)?;
+/// The ports of the web server's connections to the database.
+fn connections(deployment: &Deployment) -> anyhow::Result<Vec<String>> {
+    let seen = deployment.ssh("web-server", "ss -tnH state established dport = :50051")?;
+    let port = |line: &str| {
+        let local = line.split_whitespace().nth(2)?;
         Some(local.rsplit_once(':')?.1.to_owned())
     };
-    let before =
-        port(&connections()?).context("the web server has no connection to the database")?;
+    let ports: Vec<String> = seen.lines().filter_map(port).collect();
+    ensure!(
+        !ports.is_empty(),
+        "the web server has no connection to the database: {seen}"
+    );
+    Ok(ports)
+}
+
+/// All machines go back together, twice; what is random differs each time.
+fn restored_twice(deployment: &Deployment, stored: &Stored) -> anyhow::Result<()> {
+    let before = connections(deployment)?;
+    deployment.run(&["snapshot", "save", "twice"])?.expect(0)?;
+    let path = |id: &str| format!("/api/v1/collections/documents/documents/{id}");
+    let mut drawn = Vec::new();
+    for _ in 0..2 {
+        let later = classify(deployment, &stored.text, true)?;
+        let id = later["id"].as_str().context("no id")?.to_owned();
+        get(deployment, &path(&id))?;
+        let restore = ["snapshot", "restore", "twice", "--discard"];
+        let restored = deployment.run(&restore)?.expect(0)?;
+        say(&format!("took {:.1} s", restored.elapsed.as_secs_f64()));
+        eventually_healthy(deployment)?;
+        let lost = get(deployment, &path(&id));
+        ensure!(lost.is_err(), "a document from after the snapshot is there");
+        get(deployment, &path(&stored.id))?;
+        let after = connections(deployment)?;
+        ensure!(
+            before.iter().any(|port| after.contains(port)),
+            "of the connections from {before:?}, none survived: {after:?}"
+        );
+        let random = "head -c 16 /dev/urandom | od -An -tx1";
+        drawn.push([
+            deployment.ssh("web-server", random)?,
+            deployment.ssh("database-server", random)?,
+            hello(deployment)?,
+            id,
+        ]);
+    }
+    let same: Vec<_> = drawn[0]
+        .iter()
+        .zip(&drawn[1])
+        .filter(|(one, other)| one == other)
+        .collect();
+    ensure!(same.is_empty(), "drawn twice: {same:?}");
+    for name in DOMAINS {
+        clock::follows(deployment, name)?;
+    }
+    deployment.run(&["snapshot", "rm", "twice"])?.expect(0)?;
+    deployment.run(&["plan"])?.expect(0).map(drop)
+}
+
+/// The random bytes with which the database answers a TLS client.
+fn hello(deployment: &Deployment) -> anyhow::Result<String> {
+    let client = [
+        "lab",
+        "exec",
+        "--",
+        "openssl",
+        "s_client",
+        "-msg",
+        "-connect",
+        "10.77.0.10:50051",
+    ];
+    let said = deployment.run(&client)?.stdout;
+    let (_, hello) = said
+        .split_once("ServerHello\n")
+        .with_context(|| said.clone())?;
+    // After the type, the length and the version.
+    let bytes: Vec<&str> = hello.split_whitespace().skip(6).take(32).collect();
+    ensure!(bytes.iter().all(|byte| byte.len() == 2), "{bytes:?}");
+    Ok(bytes.concat())
+}
+
+/// The machines continue where they stopped, on the connections that they had to each other.
+fn warm_start(deployment: &Deployment) -> anyhow::Result<()> {
+    let before = connections(deployment)?;
     deployment.run(&["down", "--save"])?.expect(0)?;
     for name in DOMAINS {
         let memory = deployment.home().join(format!("memory/{name}.mem"));
@@ -127,12 +204,11 @@ fn warm_start(deployment: &Deployment) -> anyhow::Result<()> {
     }
     ensure!(!up.stderr.contains("push the release"), "{}", up.stderr);
     deployment.run(&["plan"])?.expect(0)?;
-    let after = connections()?;
+    let after = connections(deployment)?;
     ensure!(
-        after
-            .lines()
-            .any(|line| port(line).as_ref() == Some(&before)),
-        "the connection from port {before} did not survive: {after}"
+        after.contains(&before[0]),
+        "the connection from port {} did not survive: {after:?}",
+        before[0]
     );
     for name in DOMAINS {
         clock::follows(deployment, name)?;

@@ -133,15 +133,17 @@ fn refuse(
         let fault = fault.clone();
         return Err(PlanError::FaultActive { fault });
     }
+    let mut disks = spec
+        .domains
+        .keys()
+        .filter_map(|name| observed.domain(name)?.disk.as_ref());
+    let mut volumes = spec.volumes().filter_map(|id| observed.volume(&id));
+    if disks.next().is_none() && volumes.next().is_none() {
+        let deployment = spec.name.clone();
+        return Err(PlanError::NotUp { deployment });
+    }
     for name in spec.domains.keys() {
-        let domain = observed.domain(name);
-        let whole = domain.is_some_and(|domain| domain.disk.is_some());
-        let mut volumes = spec.domains[name].volumes.iter();
-        if !whole || volumes.any(|volume| observed.volume(&volume.of(name)).is_none()) {
-            let deployment = spec.name.clone();
-            return Err(PlanError::NotUp { deployment });
-        }
-        let replaced = domain.is_some_and(|domain| {
+        let replaced = observed.domain(name).is_some_and(|domain| {
             let mut attached = domain.attached.values();
             domain.power.has_process() && attached.any(|file| *file != Attached::Same)
         });

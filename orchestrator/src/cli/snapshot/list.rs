@@ -68,16 +68,16 @@ pub(super) fn show(
             (None, true) => "disks, as after a power cut",
             (None, false) => "disks; it was off",
         };
-        writeln!(out, "{domain}  {state}: {}", disks(of.disks.keys()))?;
+        let disks: Vec<&str> = of.disks.keys().map(String::as_str).collect();
+        match disks[..] {
+            [] => writeln!(out, "{domain}  nothing")?,
+            _ => writeln!(out, "{domain}  {state}: {}", disks.join(", "))?,
+        }
         if let Some(deployed) = &of.deployed {
             writeln!(out, "{domain}  release {}", deployed.release.short())?;
         }
     }
     Ok(Exit::Done)
-}
-
-fn disks<'a>(serials: impl Iterator<Item = &'a String>) -> String {
-    serials.cloned().collect::<Vec<_>>().join(", ")
 }
 
 fn has_memory(snapshot: &Snapshot) -> bool {
