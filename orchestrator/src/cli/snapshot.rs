@@ -1,5 +1,6 @@
 //! `pspd snapshot`: saves the whole deployment, and rewinds it.
 
+mod check;
 mod diff;
 mod list;
 
@@ -307,7 +308,7 @@ async fn rewound(
         finish_rewind(context, spec, events).await?;
         let snapshot = {
             let (home, name, disk_only) = (home.clone(), args.name.clone(), args.disk_only);
-            let checked = move || check(&home, &name, disk_only);
+            let checked = move || restorable(&home, &name, disk_only);
             tokio::task::spawn_blocking(checked).await??
         };
         let before = match args.discard {
@@ -407,19 +408,19 @@ fn part<'a>(
 }
 
 /// A snapshot that can be restored here.
-fn check(home: &Home, name: &Name, disk_only: bool) -> anyhow::Result<Snapshot> {
+fn restorable(home: &Home, name: &Name, disk_only: bool) -> anyhow::Result<Snapshot> {
     let snapshot = find(home, name)?;
     let hypervisor = accel::hypervisor()?;
-    home.check_snapshot(name, &snapshot, (!disk_only).then_some(&hypervisor))?;
+    let hypervisor = (!disk_only).then_some(hypervisor.as_str());
+    check::check(home, name, &snapshot, hypervisor)?;
     Ok(snapshot)
 }
 
 /// The first name that no snapshot of a state before a restore has yet.
 fn free_name(known: &BTreeSet<Name>) -> Name {
-    let names = (1u32..).filter_map(|number| Name::new(&format!("before-{number}")).ok());
+    let mut names = (1u32..).filter_map(|number| Name::new(&format!("before-{number}")).ok());
     names
-        .filter(|name| !known.contains(name))
-        .next()
+        .find(|name| !known.contains(name))
         .expect("fewer snapshots than numbers")
 }
 

@@ -21,7 +21,7 @@ use pspd_model::spec::{DomainSpec, Name, SYSTEM_DISK, VolumeId};
 
 use super::qcow2::Header;
 use super::{absorb, create_overlay, is_overlay};
-use crate::state::{FileIdentity, Home, create_private, remove_if_there};
+use crate::state::{FileIdentity, Home, LAYERS, create_private, remove_if_there};
 
 const EXTENSION: &str = "qcow2";
 
@@ -108,7 +108,7 @@ impl LayeredDisk {
             )
         };
         let name = layer.file_name().unwrap_or_default();
-        let target = Path::new("..").join(FOLDER).join(name);
+        let target = Path::new("..").join(LAYERS).join(name);
         let link = self.path.with_extension("link");
         remove_if_there(&link)?;
         symlink(target, &link).with_context(context)?;
@@ -154,9 +154,6 @@ impl LayeredDisk {
     }
 }
 
-/// The folder of layers, in a deployment's folder.
-pub const FOLDER: &str = "layers";
-
 /// The file that a disk's name leads to.
 pub fn head(disk: &Path) -> Result<PathBuf> {
     match fs::read_link(disk) {
@@ -178,7 +175,7 @@ pub fn head(disk: &Path) -> Result<PathBuf> {
 
 /// Whether a file is a layer.
 pub fn is_layer(path: &Path) -> bool {
-    path.parent().and_then(Path::file_name) == Some(OsStr::new(FOLDER))
+    path.parent().and_then(Path::file_name) == Some(OsStr::new(LAYERS))
 }
 
 /// The file that a layer is over.

@@ -22,6 +22,7 @@ mod network;
 mod reach;
 mod service;
 mod snapshot;
+mod taken;
 mod undo;
 mod world;
 

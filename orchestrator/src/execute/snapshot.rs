@@ -7,28 +7,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, anyhow, bail};
 use pspd_model::intent::{Intent, PowerIntent};
-use pspd_model::plan::{SavedMachine, SnapshotOf};
+use pspd_model::plan::SnapshotOf;
 use pspd_model::spec::Name;
 
 use super::domain::{expect, record_attached};
+use super::taken::{Taken, TakenMemory};
 use super::{World, memory};
 use crate::disk::{self, LayeredDisk, layers};
 use crate::event::Scope;
 use crate::state::{MemoryImage, MemoryRecord, Snapshot, SnapshotDomain, remove_if_there};
-
-/// What a snapshot has of a domain, before it is recorded.
-pub(super) struct Taken {
-    disks: BTreeMap<String, String>,
-    memory: TakenMemory,
-    runs: bool,
-}
-
-enum TakenMemory {
-    None,
-    /// A file that was just written, whose digest is not known yet.
-    Of(SavedMachine),
-    Known(MemoryImage),
-}
 
 pub(super) fn add_layers(world: &World, name: &Name) -> anyhow::Result<()> {
     // A killed run may have made some that nothing writes.

@@ -11,7 +11,7 @@ use pspd_model::spec::{self, Name, Spec};
 use tokio_util::sync::CancellationToken;
 
 use super::boots::most_emulated;
-use super::snapshot::Taken;
+use super::taken::Taken;
 use crate::accel::{self, Accelerator};
 use crate::archive::{Opened, Packed, Placement};
 use crate::boot::Watch;

@@ -177,6 +177,8 @@ fn standard(variable: &str, under_home: &str, for_root: &str) -> anyhow::Result<
     Ok(Path::new(&home).join(under_home).join("pspd"))
 }
 
+/// The folder of layers, in a deployment's folder.
+pub const LAYERS: &str = "layers";
 const SPEC_OF_OLD_VOLUMES: &str = "spec.old-volumes.json";
 
 /// The directory of a deployment.
@@ -231,7 +233,7 @@ impl Home {
     }
 
     pub fn layers(&self) -> PathBuf {
-        self.0.join(crate::disk::layers::FOLDER)
+        self.0.join(LAYERS)
     }
 
     /// The NoCloud volume of a domain whose image needs one.

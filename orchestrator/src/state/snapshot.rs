@@ -14,14 +14,13 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, anyhow, ensure};
+use anyhow::{Context as _, ensure};
 use pspd_model::observed::Deployed;
 use pspd_model::spec::{Name, Size, Spec};
 use serde::{Deserialize, Serialize};
 
-use super::memory::{MemoryImage, digest};
+use super::memory::MemoryImage;
 use super::{Home, files, remove_if_there};
-use crate::disk::layers;
 use crate::folder;
 
 /// The version of the record's format.
@@ -140,59 +139,6 @@ impl Home {
         }
         remove_if_there(&self.snapshot_record(name))?;
         folder::remove(&self.snapshot_folder(name))
-    }
-
-    /// Checks that a snapshot can be restored: its layers and their images are there, and its memory is the one that was
-    /// written. `hypervisor` is QEMU's version; without it the memory is left out.
-    pub fn check_snapshot(
-        &self,
-        name: &Name,
-        snapshot: &Snapshot,
-        hypervisor: Option<&String>,
-    ) -> anyhow::Result<()> {
-        for (domain, of) in &snapshot.domains {
-            for (serial, file) in &of.disks {
-                let chain = layers::chain(&self.layers().join(file));
-                let end = chain.and_then(|mut chain| {
-                    let end = chain.pop().unwrap_or_default();
-                    ensure!(end.exists(), "`{}` is missing", end.display());
-                    Ok(())
-                });
-                end.with_context(|| {
-                    format!("the disk `{serial}` of `{domain}` in the snapshot `{name}` is damaged")
-                })?;
-            }
-        }
-        let Some(hypervisor) = hypervisor else {
-            return Ok(());
-        };
-        let memory = |domain: &Name, image: &MemoryImage| {
-            ensure!(
-                image.hypervisor == *hypervisor,
-                "the snapshot `{name}` is of another version of QEMU ({}; here {hypervisor}). `--disk-only` boots from its disks",
-                image.hypervisor
-            );
-            let found = digest(&self.snapshot_memory(name, domain)).ok();
-            ensure!(
-                found.as_ref() == Some(&image.digest),
-                "the memory of `{domain}` in the snapshot `{name}` is damaged. `--disk-only` boots from its disks"
-            );
-            Ok(())
-        };
-        let memory = &memory;
-        std::thread::scope(|threads| {
-            let of = |(domain, of)| {
-                let of: &SnapshotDomain = of;
-                let image = of.memory.as_ref()?;
-                Some(threads.spawn(move || memory(domain, image)))
-            };
-            let readers: Vec<_> = snapshot.domains.iter().filter_map(of).collect();
-            readers.into_iter().try_for_each(|reader| {
-                reader
-                    .join()
-                    .map_err(|_| anyhow!("a thread that reads memory panicked"))?
-            })
-        })
     }
 
     /// The files of layers that snapshots keep.

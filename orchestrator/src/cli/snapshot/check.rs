@@ -1,0 +1,59 @@
+//! Whether a snapshot can be restored here: its layers and their images are there, and its memory is the one that was written.
+
+use std::thread;
+
+use anyhow::{Context as _, anyhow, ensure};
+use pspd_model::spec::Name;
+
+use crate::disk::layers;
+use crate::state::{self, Home, MemoryImage, Snapshot};
+
+/// `hypervisor` is QEMU's version; without it the memory is left out. Reads all memory.
+pub(super) fn check(
+    home: &Home,
+    name: &Name,
+    snapshot: &Snapshot,
+    hypervisor: Option<&str>,
+) -> anyhow::Result<()> {
+    for (domain, of) in &snapshot.domains {
+        for (serial, file) in &of.disks {
+            let chain = layers::chain(&home.layers().join(file));
+            let end = chain.and_then(|mut chain| {
+                let end = chain.pop().unwrap_or_default();
+                ensure!(end.exists(), "`{}` is missing", end.display());
+                Ok(())
+            });
+            end.with_context(|| {
+                format!("the disk `{serial}` of `{domain}` in the snapshot `{name}` is damaged")
+            })?;
+        }
+    }
+    let Some(hypervisor) = hypervisor else {
+        return Ok(());
+    };
+    let memory = |domain: &Name, image: &MemoryImage| {
+        ensure!(
+            image.hypervisor == hypervisor,
+            "the snapshot `{name}` is of another version of QEMU ({}; here {hypervisor}). `--disk-only` boots from its disks",
+            image.hypervisor
+        );
+        let found = state::digest(&home.snapshot_memory(name, domain)).ok();
+        ensure!(
+            found.as_ref() == Some(&image.digest),
+            "the memory of `{domain}` in the snapshot `{name}` is damaged. `--disk-only` boots from its disks"
+        );
+        Ok(())
+    };
+    let memory = &memory;
+    thread::scope(|threads| {
+        let domains = snapshot.domains.iter();
+        let images = domains.filter_map(|(domain, of)| Some((domain, of.memory.as_ref()?)));
+        let readers: Vec<_> = images
+            .map(|(domain, image)| threads.spawn(move || memory(domain, image)))
+            .collect();
+        readers.into_iter().try_for_each(|reader| {
+            let read = reader.join();
+            read.map_err(|_| anyhow!("a thread that reads memory panicked"))?
+        })
+    })
+}
