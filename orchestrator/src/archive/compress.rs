@@ -154,13 +154,37 @@ pub(super) fn decoder<'a>(
     Ok(match Format::within(magic) {
         Format::Tar => Box::new(from),
         Format::Gz => Box::new(MultiGzDecoder::new(from)),
-        Format::Xz => Box::new(Streams::new(from, cores(), limits.memory)?),
+        Format::Xz => Box::new(Explained(Streams::new(from, cores(), limits.memory)?)),
         Format::Zst => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(from)?;
             decoder.window_log_max(ZSTD_WINDOW)?;
-            Box::new(decoder)
+            Box::new(Explained(decoder))
         }
     })
+}
+
+/// What zstd says of a frame whose window is longer than its limit.
+const LONG_WINDOW: &str = "Frame requires too much memory for decoding";
+
+/// A decoder whose error says what to do where an archive needs more than its limits. Both libraries refuse it before they
+/// allocate.
+struct Explained<R>(R);
+
+impl<R: Read> Read for Explained<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer).map_err(|error| {
+            let cause = error.get_ref();
+            let of_xz = cause.and_then(|cause| cause.downcast_ref::<liblzma::stream::Error>());
+            let beyond = of_xz == Some(&liblzma::stream::Error::MemLimit)
+                || cause.is_some_and(|cause| cause.to_string() == LONG_WINDOW);
+            match beyond {
+                true => io::Error::other(
+                    "unpacking it takes more memory than pspd allows. Compress it again with `xz -9` or `zstd --long=27`, or less",
+                ),
+                false => error,
+            }
+        })
+    }
 }
 
 #[cfg(test)]

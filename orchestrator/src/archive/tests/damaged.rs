@@ -64,6 +64,8 @@ fn an_archive_of_two_xz_streams_is_imported() {
     Host::new().import(&path).unwrap();
 }
 
+const MUCH_MEMORY: &str = "unpacking it takes more memory than pspd allows";
+
 #[test]
 fn a_stream_that_wants_much_memory_is_refused() {
     let folder = tempfile::tempdir().unwrap();
@@ -78,7 +80,27 @@ fn a_stream_that_wants_much_memory_is_refused() {
     let mut encoder = liblzma::write::XzEncoder::new_stream(file, stream.unwrap());
     encoder.write_all(&[0; 1024]).unwrap();
     encoder.finish().unwrap();
-    assert!(Host::refuses(&path).to_lowercase().contains("mem"));
+    let refused = Host::refuses(&path);
+    assert!(refused.contains(MUCH_MEMORY), "{refused}");
+}
+
+/// RFC 8878 names the fields: a frame of one empty block, and a window of 2 to the power of 10 and the exponent.
+#[test]
+fn a_window_that_wants_much_memory_is_refused() {
+    const LAST_RAW_BLOCK: [u8; 3] = [1, 0, 0];
+    let fixture = Fixture::new();
+    let path = fixture.pack("a.tar.zst", false);
+    let good = fs::read(&path).unwrap();
+    // An eighth more than 128 MiB, and more.
+    let windows = (18..=31).map(|exponent| exponent << 3);
+    for window in std::iter::once(17 << 3 | 1).chain(windows) {
+        let frame = [&[0x28, 0xb5, 0x2f, 0xfd, 0, window], &LAST_RAW_BLOCK[..]].concat();
+        for bytes in [frame.clone(), [&good[..], &frame].concat()] {
+            fs::write(&path, bytes).unwrap();
+            let refused = Host::refuses(&path);
+            assert!(refused.contains(MUCH_MEMORY), "{window}: {refused}");
+        }
+    }
 }
 
 #[test]
