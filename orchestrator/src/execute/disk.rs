@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::Context as _;
+use pspd_model::observed::{Disturbed, Shaping};
 use pspd_model::spec::{Name, Size, VolumeId};
 
 use super::World;
@@ -18,8 +19,8 @@ pub(super) fn ensure_image(world: &World, name: &str, scope: &Scope) -> anyhow::
 pub(super) fn create(world: &World, domain: &Name, image: &str, size: Size) -> anyhow::Result<()> {
     // Nothing is deployed on a new disk. The record goes first: after a crash in between, none may claim otherwise.
     world.home.forget_deployed(domain)?;
-    world.home.forget_shaping(domain)?;
-    world.home.forget_disturbed(domain)?;
+    world.home.forget_guest_record::<Shaping>(domain)?;
+    world.home.forget_guest_record::<Disturbed>(domain)?;
     let image = world.image(image, &Scope::ignored())?;
     whole(&world.home.disk(domain), |path| {
         disk::create_overlay(&image.disk, path, size)
@@ -36,8 +37,8 @@ fn whole(path: &Path, make: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow:
 
 pub(super) fn delete(world: &World, domain: &Name) -> anyhow::Result<()> {
     world.home.forget_deployed(domain)?;
-    world.home.forget_shaping(domain)?;
-    world.home.forget_disturbed(domain)?;
+    world.home.forget_guest_record::<Shaping>(domain)?;
+    world.home.forget_guest_record::<Disturbed>(domain)?;
     remove_if_there(&world.home.seed(domain))?;
     remove_if_there(&world.home.release_disk(domain))?;
     remove_if_there(&world.home.console_log(domain))?;

@@ -46,12 +46,12 @@ pub(super) fn shape(
         routes: routes.to_vec(),
         complete,
     };
-    world.home.record_shaping(name, &shaping(false))?;
+    world.home.record_guest(name, &shaping(false))?;
     world.guest(name)?.shape(address, routes)?;
     if routes.is_empty() {
-        world.home.forget_shaping(name)
+        world.home.forget_guest_record::<Shaping>(name)
     } else {
-        world.home.record_shaping(name, &shaping(true))
+        world.home.record_guest(name, &shaping(true))
     }
 }
 
@@ -77,14 +77,14 @@ pub(super) fn disturb(world: &World, name: &Name, by: &Disturbance) -> anyhow::R
         by: by.clone(),
         complete,
     };
-    world.home.record_disturbed(name, &disturbed(false))?;
+    world.home.record_guest(name, &disturbed(false))?;
     let guest = world.guest(name)?;
     guest.disturb(name, by)?;
     guest.set_clock(by.clock)?;
     if by.is_none() {
-        world.home.forget_disturbed(name)
+        world.home.forget_guest_record::<Disturbed>(name)
     } else {
-        world.home.record_disturbed(name, &disturbed(true))
+        world.home.record_guest(name, &disturbed(true))
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, anyhow, bail};
 use pspd_model::intent::{Intent, PowerIntent};
+use pspd_model::observed::{Disturbed, Shaping};
 use pspd_model::plan::SnapshotOf;
 use pspd_model::spec::Name;
 
@@ -151,8 +152,8 @@ pub(super) fn rewind(world: &World, name: &Name, disk_only: bool) -> anyhow::Res
         }
         // What ran before may have kept layers from being merged.
         shorten(world, domain, &Scope::ignored())?;
-        home.forget_shaping(domain)?;
-        home.forget_disturbed(domain)?;
+        home.forget_guest_record::<Shaping>(domain)?;
+        home.forget_guest_record::<Disturbed>(domain)?;
         match &of.deployed {
             Some(deployed) => home.record_deployed(domain, deployed)?,
             None => home.forget_deployed(domain)?,

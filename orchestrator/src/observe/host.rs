@@ -205,8 +205,8 @@ fn existing(host: &Host, spec: &Spec) -> anyhow::Result<Observed> {
         observed.domains.entry(name).or_default();
     }
     for (name, domain) in &mut observed.domains {
-        domain.shaping = host.home.shaping_record(name)?;
-        domain.disturbed = host.home.disturbed_record(name)?;
+        domain.shaping = host.home.guest_record(name)?;
+        domain.disturbed = host.home.guest_record(name)?;
     }
     observed.relay = host.relay.is_some() && observed.lab == LabState::Unused;
     if let Some(relay) = &host.relay {

@@ -32,15 +32,14 @@
 
 mod attached;
 mod deployed;
-mod disturbed;
 mod files;
+mod guest_record;
 mod intent;
 mod journal;
 mod lock;
 mod logbook;
 mod memory;
 mod origin;
-mod shaping;
 mod snapshot;
 
 use std::collections::BTreeSet;
@@ -54,6 +53,7 @@ use pspd_model::spec::{Digest, Name, Spec};
 
 pub use attached::FileIdentity;
 pub use files::{create_private, read_end, read_if_there, remove_if_there, write_atomically};
+pub use guest_record::GuestRecord;
 pub use journal::{Entry, Journal};
 pub use lock::{Lock, Locked, Patience};
 pub use logbook::{LogLine, Logbook};
