@@ -11,6 +11,7 @@ use std::fmt::Write as _;
 use pspd_model::harm::{Disturbance, Offset};
 use pspd_model::spec::Name;
 
+use super::find_disk::FIND_DISK;
 use super::{Guest, encode, script, unit};
 
 const BURN: &str = "pspd-burn.service";
@@ -40,7 +41,7 @@ umask 022
 {}manager
 wanted='{wanted}'
 service={} volumes={}
-{BRING_BACK}mkdir -p /usr/local/lib/pspd /etc/systemd/system/multi-user.target.wants
+{FIND_DISK}{BRING_BACK}mkdir -p /usr/local/lib/pspd /etc/systemd/system/multi-user.target.wants
 cd /etc/systemd/system
 for unit in pspd-fail-*.service pspd-full-*.service {BURN} {CLOCK}; do
     [ -e "$unit" ] || continue
@@ -213,13 +214,7 @@ exec perl -e '
 
 /// A shell function that mounts the file system of a disk again that was shut down, which takes the end of all that uses it.
 const BRING_BACK: &str = r#"bring_back() { # DISK
-    device=
-    for serial in /sys/block/*/serial; do
-        if [ "$(cat "$serial")" = "$1" ]; then
-            device=${serial%/serial}
-            device=/dev/${device##*/}
-        fi
-    done
+    find_disk "$1"
     [ -n "$device" ] || return 0
     state=$(systemctl is-active $service) || :
     for user in $service "pspd-full-$1.service"; do

@@ -18,6 +18,7 @@ mod encode;
 mod executable;
 mod fault;
 mod file_systems;
+mod find_disk;
 mod firmware;
 mod lines;
 mod logs;

@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use pspd_model::spec::{Digest, Name, RELEASE_DISK};
 
+use super::find_disk::FIND_DISK;
 use super::release::{Content, Release, ReleaseFile};
 use super::{encode, unit};
 use crate::disk::release::Extent;
@@ -50,7 +51,7 @@ pub(super) fn inspect(release: &Release) -> String {
     for file in release.files.iter().filter(|file| file.path.is_absolute()) {
         script.push_str(&format!("rm -f {}\n", unfinished(&target(release, file))));
     }
-    script.push_str(&find_release_disk());
+    script.push_str(&format!("{FIND_DISK}find_disk {RELEASE_DISK}\n"));
     script += &format!(
         "[ -z \"$device\" ] || echo \"release-disk $device\"\n\
          command -v zstd >/dev/null && echo zstd\n\
@@ -107,25 +108,12 @@ pub(super) fn receive(release: &Release, file: &ReleaseFile, encoding: Encoding)
     )
 }
 
-/// Sets `device` to the release disk's device, or to nothing. The kernel writes a serial number without an end of line.
-fn find_release_disk() -> String {
-    format!(
-        r#"device=
-for serial in /sys/block/*/serial; do
-    found=
-    {{ read -r found <"$serial"; }} 2>/dev/null || :
-    if [ "$found" = {RELEASE_DISK} ]; then device=${{serial%/serial}}; device=/dev/${{device##*/}}; fi
-done
-"#
-    )
-}
-
 /// Reads files from the release disk, checks their digests, installs them, and runs the script `then`. Prints
 /// `refused REASON` instead, and succeeds, where a file cannot be read from the disk or is another one.
 ///
 /// The guest's page cache may have what the disk had before, so `dd` reads without it, in whole blocks.
 pub(super) fn read_disk(release: &Release, files: &[(&ReleaseFile, Extent)], then: &str) -> String {
-    let mut script = find_release_disk()
+    let mut script = format!("{FIND_DISK}find_disk {RELEASE_DISK}\n")
         + r#"refuse() { rm -f "$new"; echo "refused $*"; exit 0; }
 take() { # OFFSET LENGTH LENGTH_IN_BLOCKS DIGEST MODE TARGET
     new=$6@new

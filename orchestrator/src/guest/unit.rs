@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use pspd_model::spec::{Name, ServiceSpec, Spec, VolumeSpec};
 
 use super::encode;
+use super::find_disk::FIND_DISK;
 
 pub(super) const ENVIRONMENT: &str = "environment";
 /// A link next to the releases to the current certificate, which is renewed without a new release.
@@ -175,10 +176,9 @@ fn callers(spec: &Spec, name: &Name) -> String {
 
 /// Returns the script that mounts volumes, and gives them to the user of a service before that starts.
 ///
-/// A guest may have no udev, so the script finds a disk by its serial number and not by a link. It formats a disk only
-/// if it has no signature and its first MiB is zero.
+/// It formats a disk only if it has no signature and its first MiB is zero.
 pub(super) fn mount_volumes(volumes: &[VolumeSpec], user: Option<&str>) -> String {
-    let mut script = String::from(MOUNT_VOLUMES_HEAD);
+    let mut script = format!("{MOUNT_VOLUMES_HEAD}{FIND_DISK}{MOUNT_VOLUME}");
     let user = user.unwrap_or("''");
     for volume in volumes {
         let _ = writeln!(
@@ -195,7 +195,9 @@ const MOUNT_VOLUMES_HEAD: &str = r#"#!/bin/sh
 # Mounts data volumes. Finds each disk by its serial number, and formats it only if it is blank.
 set -eu
 fail() { echo "mount-volumes: $*" >&2; exit 1; }
-mount_volume() { # SERIAL FOLDER USER
+"#;
+
+const MOUNT_VOLUME: &str = r#"mount_volume() { # SERIAL FOLDER USER
     mountpoint -q "$2" || mount_disk "$1" "$2"
     [ -n "$3" ] || return 0
     # A recreated guest may have other user ids.
@@ -203,13 +205,7 @@ mount_volume() { # SERIAL FOLDER USER
     chmod 0750 "$2"
 }
 mount_disk() { # SERIAL FOLDER
-    device=
-    for serial in /sys/block/*/serial; do
-        if [ "$(cat "$serial")" = "$1" ]; then
-            device=${serial%/serial}
-            device=/dev/${device##*/}
-        fi
-    done
+    find_disk "$1"
     [ -n "$device" ] || fail "no disk has the serial number $1"
     status=0
     blkid -p "$device" >/dev/null 2>&1 || status=$?
