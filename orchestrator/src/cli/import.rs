@@ -218,9 +218,14 @@ async fn confirm(
         line = answered => line??,
         () = cancel.cancelled() => return Err(Cancelled::during("waiting for an answer").into()),
     };
-    let answer = line.trim().to_ascii_lowercase();
-    ensure!(["y", "yes"].contains(&answer.as_str()), REFUSED);
+    ensure!(is_yes(&line), REFUSED);
     Ok(())
+}
+
+/// Whether a line says yes. The end of the input, an empty line and anything else say no.
+fn is_yes(line: &str) -> bool {
+    let answer = line.trim().to_ascii_lowercase();
+    ["y", "yes"].contains(&answer.as_str())
 }
 
 /// The error of an import that placed nothing, or whose cancellation left something.
@@ -287,4 +292,19 @@ async fn up(
         plan_up(&placement.home, resolved_origin(&file).as_deref(), &now)
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_yes_is_yes() {
+        for yes in ["y\n", "Y\n", "yes\n", "YES", " y \r\n"] {
+            assert!(is_yes(yes), "{yes:?}");
+        }
+        for no in ["", "\n", "n\n", "no\n", "yy\n", "y n\n", "yes, import it\n"] {
+            assert!(!is_yes(no), "{no:?}");
+        }
+    }
 }
