@@ -72,6 +72,8 @@ impl Capture {
             "-Z",
             "root",
             "-U",
+            // Otherwise the kernel keeps packets for up to a second, and those of the last second are lost.
+            "--immediate-mode",
             "-n",
             "-w",
             "-",
