@@ -353,6 +353,9 @@ pub struct VolumeSpec {
     pub mount: PathBuf,
 }
 
+/// The environment variable with the path of a service's TLS key log.
+pub const KEY_LOG: &str = "SSLKEYLOGFILE";
+
 /// A service in a domain, run as a systemd unit with the domain's name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceSpec {
@@ -372,6 +375,9 @@ pub struct ServiceSpec {
     /// The deadline from its start to SERVING; `None` for the default of the health check and the accelerator.
     #[serde(default)]
     pub start_timeout: Option<Duration>,
+    /// Whether it logs the keys of its TLS connections, with which a capture can be decrypted.
+    #[serde(default)]
+    pub tls_key_log: bool,
     /// Guest path (absolute, or relative to the release) to host path (absolute).
     pub files: BTreeMap<PathBuf, PathBuf>,
 }

@@ -181,6 +181,7 @@ fn service_topology(service: &ServiceSpec, names: &Names) -> Value {
         arguments,
         checkpoint,
         start_timeout,
+        tls_key_log,
         files,
     } = service;
     let files: BTreeMap<&PathBuf, _> = files
@@ -201,6 +202,10 @@ fn service_topology(service: &ServiceSpec, names: &Names) -> Value {
     });
     if let Some(timeout) = start_timeout {
         value["start_timeout"] = json!(format!("{}s", timeout.as_secs()));
+    }
+    // As with `push`: earlier versions do not have the key.
+    if *tls_key_log {
+        value["tls_key_log"] = json!(true);
     }
     value
 }
@@ -322,6 +327,7 @@ mod tests {
             vcpus in 0..300u32,
             arguments in proptest::collection::vec("[ -~é]{0,12}", 0..3),
             push in proptest::sample::select(vec!["auto", "ssh"]),
+            tls_key_log: bool,
         ) {
             let image = Digest::of(b"image");
             let text = json!({
@@ -334,7 +340,7 @@ mod tests {
                     "disks": {"system": system, "data": {"size": volume, "mount": "/var/lib/web"}},
                     "boot_timeout": timeout,
                     "push": push,
-                    "service": {"binary": "service", "port": 80, "health": "tcp", "arguments": arguments},
+                    "service": {"binary": "service", "port": 80, "health": "tcp", "arguments": arguments, "tls_key_log": tls_key_log},
                 }},
             });
             let parse = |text: &Value| topology::parse(&text.to_string(), Path::new("/"), &|_| Found::File);

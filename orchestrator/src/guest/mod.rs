@@ -20,6 +20,7 @@ mod fault;
 mod file_systems;
 mod find_disk;
 mod firmware;
+mod key_log;
 mod lines;
 mod logs;
 mod openssh;

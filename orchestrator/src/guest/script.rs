@@ -310,6 +310,7 @@ manager() {
 fn head(service: &Name) -> String {
     let home = unit::home(service);
     let unit = unit::file_name(service);
+    let runtime = unit::runtime_directory(service);
     format!(
         r#"set -e
 cd {home}
@@ -334,6 +335,8 @@ switch_to() {{
 # Starts the current release, and marks it as started for later runs.
 restart() {{
     [ $reload = no ] || systemctl daemon-reload
+    # systemd would keep it, also where the new unit has none.
+    rm -rf {runtime}
     systemctl restart {unit} 2>/dev/null || return 1
     : >current/.started
 }}

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use pspd_model::spec::{Name, ServiceSpec, Spec, VolumeSpec};
+use pspd_model::spec::{KEY_LOG, Name, ServiceSpec, Spec, VolumeSpec};
 
 use super::encode;
 use super::find_disk::FIND_DISK;
@@ -39,6 +39,21 @@ pub(super) fn user(service: &Name) -> &str {
     name[..name.len().min(LONGEST_USER)].trim_end_matches('-')
 }
 
+/// Returns the runtime directory of a service. It is in the guest's memory, and no disk has its files.
+pub(super) fn runtime_directory(service: &Name) -> String {
+    format!("/run/{}", runtime_name(service))
+}
+
+/// Returns the name of a service's runtime directory for its unit.
+fn runtime_name(service: &Name) -> String {
+    format!("pspd-{service}")
+}
+
+/// Returns the path of a service's TLS key log. Only the service and root can read it.
+pub(super) fn key_log(service: &Name) -> String {
+    format!("{}/tls-keys.log", runtime_directory(service))
+}
+
 /// Returns the systemd unit. The service runs as its own user and can write only to its state directory and volumes.
 pub(super) fn unit(spec: &Spec, name: &Name, service: &ServiceSpec) -> String {
     let (home, user) = (home(name), user(name));
@@ -63,6 +78,16 @@ pub(super) fn unit(spec: &Spec, name: &Name, service: &ServiceSpec) -> String {
     } else {
         format!("EnvironmentFile={home}/current/{SECRETS}\n")
     };
+    // Kept when the service restarts, and removed when it stops.
+    let runtime = match service.tls_key_log {
+        false => String::new(),
+        true => format!(
+            "RuntimeDirectory={}\n\
+             RuntimeDirectoryMode=0700\n\
+             RuntimeDirectoryPreserve=restart\n",
+            runtime_name(name)
+        ),
+    };
     let mut unit = format!(
         "[Unit]\n\
          Description={name}, deployed by pspd\n\
@@ -78,7 +103,8 @@ pub(super) fn unit(spec: &Spec, name: &Name, service: &ServiceSpec) -> String {
          {secrets}\
          WorkingDirectory={home}/current\n\
          StateDirectory={name}\n\
-         StateDirectoryMode=0750\n"
+         StateDirectoryMode=0750\n\
+         {runtime}"
     );
     let _ = write!(
         unit,
@@ -154,6 +180,9 @@ pub(super) fn environment(spec: &Spec, name: &Name, service: &ServiceSpec) -> St
         service.port,
         callers(spec, name)
     );
+    if service.tls_key_log {
+        let _ = writeln!(text, "{KEY_LOG}={}", key_log(name));
+    }
     text.push_str(&variables(&service.environment));
     text
 }
@@ -222,7 +251,51 @@ mount_disk() { # SERIAL FOLDER
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use pspd_model::topology::{self, Found};
+
     use super::*;
+
+    fn generated(key: &str) -> (String, String) {
+        let text = format!(
+            "name: demo\nimages: {{debian: {{recipe: recipe}}}}\ndomains: {{web: {{image: debian, \
+             service: {{binary: web, port: 80, health: web.Web{key}}}}}}}"
+        );
+        let look = |path: &Path| match path.ends_with("recipe") {
+            true => Found::Folder,
+            false => Found::File,
+        };
+        let spec = topology::parse(&text, Path::new("/"), &look).unwrap();
+        let web = Name::new("web").unwrap();
+        let service = spec.domains[&web].service.as_ref().unwrap();
+        (
+            unit(&spec, &web, service),
+            environment(&spec, &web, service),
+        )
+    }
+
+    #[test]
+    fn tls_keys_are_logged_only_on_request_and_not_to_a_disk() {
+        let (unit, environment) = generated("");
+        let (logging_unit, logging_environment) = generated(", tls_key_log: true");
+        let added = |before: &str, after: &str| -> Vec<String> {
+            let lines = after.lines().filter(|line| !before.contains(line));
+            lines.map(str::to_owned).collect()
+        };
+        assert_eq!(
+            added(&unit, &logging_unit),
+            [
+                "RuntimeDirectory=pspd-web",
+                "RuntimeDirectoryMode=0700",
+                "RuntimeDirectoryPreserve=restart"
+            ]
+        );
+        assert_eq!(
+            added(&environment, &logging_environment),
+            ["SSLKEYLOGFILE=/run/pspd-web/tls-keys.log"]
+        );
+    }
 
     #[test]
     fn a_user_name_fits_linux() {

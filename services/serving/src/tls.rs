@@ -13,7 +13,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, KeyLogFile, RootCertStore, ServerConfig};
 
 const HTTP2: &[u8] = b"h2";
 
@@ -188,6 +188,10 @@ fn parse(ca: &[u8], cert: &[u8], key: &[u8]) -> Result<Tls, Faults> {
         .map_err(|error| unusable(&error))?;
     server.alpn_protocols = vec![HTTP2.to_vec()];
     client.alpn_protocols = vec![HTTP2.to_vec()];
+    // Logs nothing unless `SSLKEYLOGFILE` is set.
+    let key_log = Arc::new(KeyLogFile::new());
+    server.key_log = key_log.clone();
+    client.key_log = key_log;
     Ok(Tls {
         server: Arc::new(server),
         client: Arc::new(client),

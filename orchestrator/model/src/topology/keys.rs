@@ -409,6 +409,11 @@ pub(super) static SERVICE: Object = Object {
             "The deadline from the service's start until it is healthy. Default: 10s, or 30s with `health: tcp`; six times as long under emulation.",
         ),
         optional(
+            "tls_key_log",
+            Kind::Bool,
+            "Whether the service logs the keys of its TLS connections (`SSLKEYLOGFILE`), with which `pspd capture --keys` makes captures readable. Default: false.",
+        ),
+        optional(
             "files",
             Kind::Named(&Kind::Text {
                 example: "config.toml",

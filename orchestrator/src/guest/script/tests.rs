@@ -55,6 +55,7 @@ impl Guest {
         let (root, path) = (self.0.path().display(), std::env::var("PATH").unwrap());
         let script = script
             .replace("/opt/pspd", &format!("{root}/opt"))
+            .replace("/run/pspd-", &format!("{root}/run/pspd-"))
             .replace("/etc/systemd", &format!("{root}/etc/systemd"))
             .replace("/sys/block", &format!("{root}/sys/block"))
             .replace("device=/dev/", &format!("device={root}/dev/"));
@@ -210,6 +211,21 @@ fn a_service_that_hangs_is_restarted_with_its_release() {
     assert_eq!(guest.activate(&first, healthy, true), "restarted");
     let restarts = fs::read_to_string(guest.0.path().join("restarts")).unwrap();
     assert_eq!(restarts.lines().count(), 2);
+}
+
+/// The release after it may not log keys, and systemd would keep the file.
+#[test]
+fn a_key_log_ends_with_its_release() {
+    let (guest, host) = (Guest::new(), tempfile::tempdir().unwrap());
+    let of = |version| release(host.path(), &[("web", version, 0o755)]);
+    guest.activate(&of("1"), None, false);
+    let folder = guest.0.path().join("run/pspd-web");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("tls-keys.log"), "").unwrap();
+    guest.activate(&of("1"), None, false);
+    assert!(folder.exists());
+    guest.activate(&of("2"), None, false);
+    assert!(!folder.exists());
 }
 
 #[test]

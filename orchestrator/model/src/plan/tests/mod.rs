@@ -68,6 +68,7 @@ fn domain(index: u8, depends_on: &[&str], volume: bool) -> DomainSpec {
             arguments: Vec::new(),
             checkpoint: Vec::new(),
             start_timeout: None,
+            tls_key_log: false,
             files: BTreeMap::new(),
         }),
         publish: vec![Publish {

@@ -9,7 +9,7 @@ use super::super::keys;
 use super::super::read::{Fields, Reader};
 use super::super::tree::{Key, Node, Value};
 use super::{Files, is_plain};
-use crate::spec::{Secret, ServiceSpec};
+use crate::spec::{KEY_LOG, Secret, ServiceSpec};
 
 const SSH: u16 = 22;
 /// In bytes: Linux refuses longer arguments and variables (`MAX_ARG_STRLEN`).
@@ -58,12 +58,24 @@ pub(super) fn service(
     let start_timeout = fields.get("start_timeout").map_or(Some(None), |node| {
         reader.duration(node, "start_timeout").map(Some)
     });
+    let words = [("true", true), ("false", false)];
+    let tls_key_log = fields
+        .get("tls_key_log")
+        .map_or(Some(false), |node| reader.word(node, "tls_key_log", &words));
+    let secrets = secrets(reader, &fields, files, &environment);
+    let sets_key_log = environment.contains_key(KEY_LOG) || secrets.contains_key(KEY_LOG);
+    if tls_key_log == Some(true) && sets_key_log {
+        let message = format!("`tls_key_log` sets `{KEY_LOG}`, which has a value already");
+        let fault = Fault::new(fields.at("tls_key_log"), message);
+        reader.fault(fault.help("remove one of them"));
+    }
     Some(ServiceSpec {
-        secrets: secrets(reader, &fields, files, &environment),
+        secrets,
         environment,
         arguments: arguments(reader, &fields, "arguments"),
         checkpoint: arguments(reader, &fields, "checkpoint"),
         start_timeout: start_timeout?,
+        tls_key_log: tls_key_log?,
         files: beside(reader, &fields, place.domain, files),
         binary: binary?,
         port: port?,

@@ -383,6 +383,16 @@ const FAULTS: &[(&str, &str, &str)] = &[
         "no such file: `/base/missing`",
     ),
     (
+        "B: true}",
+        "B: true}, tls_key_log: maybe",
+        "invalid value `maybe` for tls_key_log",
+    ),
+    (
+        "B: true}",
+        "SSLKEYLOGFILE: /tmp/keys}, tls_key_log: true",
+        "`tls_key_log` sets `SSLKEYLOGFILE`, which has a value already",
+    ),
+    (
         "domains:",
         "extra: 1\ndomains:",
         "unknown key `extra` in a topology",

@@ -110,6 +110,7 @@ fn defaults_are_resolved() {
             "arguments": [],
             "checkpoint": [],
             "start_timeout": null,
+            "tls_key_log": false,
             "files": {}
           },
           "publish": [
