@@ -3,34 +3,30 @@
 //! ```text
 //! tcpdump (in the lab) ── pcap ──► Capture::write ── pcapng ──► the file
 //! ```
+//! With TLS keys, the packets wait in a temporary file for the keys, which are known when the capture ends.
+
+mod pcapng;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufWriter, ErrorKind, Read, Seek as _, SeekFrom, Write};
+use std::io::{self, ErrorKind, Read, Seek as _, SeekFrom, Write};
 use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, anyhow};
-use pcap_file::PcapError;
-use pcap_file::pcap::PcapReader;
-use pcap_file::pcapng::PcapNgWriter;
-use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketBlock;
-use pcap_file::pcapng::blocks::interface_description::{
-    InterfaceDescriptionBlock, InterfaceDescriptionOption,
-};
-use pcap_file::pcapng::blocks::name_resolution::{Ipv4Record, NameResolutionBlock, Record};
+use anyhow::{Context as _, bail};
 use pspd_model::spec::Mac;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio_util::sync::CancellationToken;
 
+use self::pcapng::{Head, convert};
 use crate::reach::Reach;
 
 /// How soon the end of a capture is noticed.
 const LOOK: Duration = Duration::from_millis(50);
-/// Packets are shown with nanoseconds, as 10 to the power of minus this.
-const NANOSECONDS: u8 = 9;
+/// The length of a pcap file's header in bytes.
+const PCAP_HEADER: usize = 24;
 
 /// What is captured.
 #[derive(Clone, Debug)]
@@ -60,6 +56,15 @@ pub struct Captured {
     pub packets: u64,
     /// Packets that the host's kernel had no room for.
     pub dropped: u64,
+}
+
+/// When a capture ends.
+#[derive(Clone, Copy, Debug)]
+pub struct End<'a> {
+    /// After this time, if there is a limit.
+    pub limit: Option<Duration>,
+    /// When it is cancelled.
+    pub cancel: &'a CancellationToken,
 }
 
 impl Capture {
@@ -105,15 +110,51 @@ impl Capture {
         })
     }
 
-    /// Writes packets until the time is over, if there is a limit, or the capture is cancelled. Calls `began` when packets are
-    /// seen from now on.
+    /// Writes packets until the end. Calls `began` when packets are seen from now on.
     pub fn write(
-        mut self,
+        self,
         to: impl Write,
-        limit: Option<Duration>,
-        cancel: &CancellationToken,
+        end: End<'_>,
         began: impl FnOnce(),
     ) -> anyhow::Result<Captured> {
+        let wanted = self.wanted.clone();
+        let head = Head {
+            wanted: &wanted,
+            keys: "",
+        };
+        let (packets, dropped) = self.copy(end, |packets| convert(packets, to, head, began))?;
+        Ok(Captured { packets, dropped })
+    }
+
+    /// Like [`Self::write`], with the TLS keys that `keys` returns when the capture ended, as the lines of a key log. Readers
+    /// need them before the packets, which therefore wait in the empty file `spool`.
+    pub fn write_with_keys(
+        self,
+        to: impl Write,
+        mut spool: File,
+        end: End<'_>,
+        began: impl FnOnce(),
+        keys: impl FnOnce() -> String,
+    ) -> anyhow::Result<Captured> {
+        let wanted = self.wanted.clone();
+        let ((), dropped) = self.copy(end, |packets| keep(packets, &mut spool, began))?;
+        let keys = keys();
+        spool.seek(SeekFrom::Start(0)).context(SPOOLING)?;
+        let head = Head {
+            wanted: &wanted,
+            keys: &keys,
+        };
+        let packets = convert(spool, to, head, || ())?.unwrap_or(0);
+        Ok(Captured { packets, dropped })
+    }
+
+    /// Passes what `tcpdump` captures to `copy` until the end, and returns its result with the number of packets that the host
+    /// dropped. `copy` returns `None` if nothing came, not even the header of a capture.
+    fn copy<T>(
+        mut self,
+        End { limit, cancel }: End<'_>,
+        copy: impl FnOnce(ChildStdout) -> anyhow::Result<Option<T>>,
+    ) -> anyhow::Result<(T, u64)> {
         let group = Pid::from_raw(self.tcpdump.id().cast_signed());
         let group = group.context("tcpdump has no process id")?;
         let packets = self
@@ -122,7 +163,7 @@ impl Capture {
             .take()
             .context("tcpdump has no stdout")?;
         let started = Instant::now();
-        let written = std::thread::scope(|threads| {
+        let copied = std::thread::scope(|threads| {
             let tcpdump = &mut self.tcpdump;
             threads.spawn(move || {
                 let is_over = || limit.is_some_and(|limit| started.elapsed() >= limit);
@@ -134,25 +175,36 @@ impl Capture {
                     std::thread::sleep(LOOK);
                 }
             });
-            let written = convert(packets, to, &self.wanted, began);
-            if written.is_err() {
+            let copied = copy(packets);
+            if copied.is_err() {
                 let _ = kill_process_group(group, Signal::INT);
             }
-            written
-        });
+            copied
+        })?;
         let said = said(&mut self.said)?;
-        match written {
-            Ok(Some(packets)) => Ok(Captured {
-                packets,
-                dropped: dropped(&said),
-            }),
-            Ok(None) => Err(anyhow!(
+        match copied {
+            Some(copied) => Ok((copied, dropped(&said))),
+            None => bail!(
                 "failed to capture: {}",
                 reason(&said, self.wanted.filter.as_deref())
-            )),
-            Err(error) => Err(error),
+            ),
         }
     }
+}
+
+const SPOOLING: &str = "failed to keep packets in a temporary file";
+
+/// Copies a capture as it is; returns `None` if not even its header came.
+fn keep(mut from: impl Read, to: &mut File, began: impl FnOnce()) -> anyhow::Result<Option<()>> {
+    let mut header = [0; PCAP_HEADER];
+    match from.read_exact(&mut header) {
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(None),
+        header => header.context("failed to read what `tcpdump` captured")?,
+    }
+    began();
+    to.write_all(&header).context(SPOOLING)?;
+    io::copy(&mut from, to).context(SPOOLING)?;
+    Ok(Some(()))
 }
 
 fn said(file: &mut File) -> anyhow::Result<String> {
@@ -202,181 +254,12 @@ fn expression(macs: &[Mac], filter: Option<&str>) -> Option<String> {
     }
 }
 
-/// Copies packets; returns how many there were, and `None` if not even the header of a capture came.
-fn convert(
-    from: impl Read,
-    to: impl Write,
-    wanted: &Wanted,
-    began: impl FnOnce(),
-) -> anyhow::Result<Option<u64>> {
-    let mut reader = match PcapReader::new(from) {
-        Ok(reader) => reader,
-        Err(error) if is_end(&error) => return Ok(None),
-        Err(error) => return Err(error).context("failed to read what `tcpdump` captured"),
-    };
-    began();
-    let header = reader.header();
-    let mut writer = PcapNgWriter::new(BufWriter::new(to)).context(WRITING)?;
-    let mut options = vec![
-        InterfaceDescriptionOption::IfName((&wanted.bridge).into()),
-        InterfaceDescriptionOption::IfTsResol(NANOSECONDS),
-    ];
-    if let Some(filter) = expression(&wanted.macs, wanted.filter.as_deref()) {
-        // 0: a filter as text.
-        let filter: Vec<u8> = [0].into_iter().chain(filter.into_bytes()).collect();
-        options.push(InterfaceDescriptionOption::IfFilter(filter.into()));
-    }
-    let interface = InterfaceDescriptionBlock {
-        linktype: header.datalink,
-        snaplen: header.snaplen,
-        options,
-    };
-    writer.write_pcapng_block(interface).context(WRITING)?;
-    writer.write_pcapng_block(names(wanted)).context(WRITING)?;
-    let mut count = 0;
-    loop {
-        let packet = match reader.next_packet() {
-            None => break,
-            // Its last packet was cut off as it ended.
-            Some(Err(error)) if is_end(&error) => break,
-            Some(packet) => packet.context("failed to read what `tcpdump` captured")?,
-        };
-        let block = EnhancedPacketBlock {
-            interface_id: 0,
-            timestamp: packet.timestamp,
-            original_len: packet.orig_len,
-            data: packet.data,
-            options: Vec::new(),
-        };
-        writer.write_pcapng_block(block).context(WRITING)?;
-        writer.get_mut().flush().context(WRITING)?;
-        count += 1;
-    }
-    Ok(Some(count))
-}
-
-/// Whether there is nothing more to read, also within a packet.
-fn is_end(error: &PcapError) -> bool {
-    match error {
-        PcapError::IncompleteBuffer => true,
-        PcapError::IoError(error) => error.kind() == ErrorKind::UnexpectedEof,
-        _ => false,
-    }
-}
-
-const WRITING: &str = "failed to write the capture";
-
-fn names(wanted: &Wanted) -> NameResolutionBlock<'_> {
-    let record = |(address, name): (&Ipv4Addr, &'_ String)| {
-        Record::Ipv4(Ipv4Record {
-            ip_addr: address.octets().to_vec().into(),
-            names: vec![name.clone().into()],
-        })
-    };
-    NameResolutionBlock {
-        records: wanted.names.iter().map(record).collect(),
-        options: Vec::new(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use pcap_file::DataLink;
-    use pcap_file::pcap::{PcapHeader, PcapPacket, PcapWriter};
-    use pcap_file::pcapng::{Block, PcapNgReader};
-    use proptest::prelude::*;
-
     use super::*;
-
-    fn wanted() -> Wanted {
-        Wanted {
-            bridge: "virbr0".into(),
-            macs: Vec::new(),
-            filter: Some("tcp port 80".into()),
-            names: BTreeMap::from([(Ipv4Addr::new(10, 77, 0, 10), "web".to_owned())]),
-        }
-    }
-
-    /// What `tcpdump` writes of these packets.
-    fn captured(packets: &[(u64, Vec<u8>)]) -> Vec<u8> {
-        let header = PcapHeader {
-            datalink: DataLink::ETHERNET,
-            snaplen: 262_144,
-            ..PcapHeader::default()
-        };
-        let mut writer = PcapWriter::with_header(Vec::new(), header).unwrap();
-        for (micros, data) in packets {
-            let length = u32::try_from(data.len()).unwrap();
-            let packet = PcapPacket::new(Duration::from_micros(*micros), length, data);
-            writer.write_packet(&packet).unwrap();
-        }
-        writer.into_writer()
-    }
-
-    fn read(file: &[u8]) -> Vec<(u64, Vec<u8>)> {
-        let mut reader = PcapNgReader::new(file).unwrap();
-        let mut packets = Vec::new();
-        while let Some(block) = reader.next_block() {
-            if let Block::EnhancedPacket(packet) = block.unwrap() {
-                let micros = u64::try_from(packet.timestamp.as_micros()).unwrap();
-                packets.push((micros, packet.data.into_owned()));
-            }
-        }
-        packets
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(32))]
-
-        /// The last packet may be cut off, as `tcpdump` was ended.
-        #[test]
-        fn each_whole_packet_arrives_with_its_time(
-            packets in prop::collection::vec((0_u64..1 << 50, prop::collection::vec(any::<u8>(), 1..200)), 0..20),
-            cut in 0_usize..16,
-        ) {
-            let packets: Vec<_> = packets.into_iter().map(|(at, data)| (at % (1 << 51), data)).collect();
-            let whole = captured(&packets);
-            let cut = if packets.is_empty() { 0 } else { cut.min(16) };
-            let mut file = Vec::new();
-            let count = convert(&whole[..whole.len() - cut], &mut file, &wanted(), || ()).unwrap();
-            let left = packets.len() - usize::from(cut > 0);
-            prop_assert_eq!(count, Some(left as u64));
-            prop_assert_eq!(read(&file), &packets[..left]);
-        }
-    }
-
-    #[test]
-    fn readers_see_the_interface_and_the_names() {
-        let mut file = Vec::new();
-        convert(captured(&[]).as_slice(), &mut file, &wanted(), || ()).unwrap();
-        let mut reader = PcapNgReader::new(file.as_slice()).unwrap();
-        let Some(Ok(Block::InterfaceDescription(interface))) = reader.next_block() else {
-            panic!("no interface");
-        };
-        assert_eq!(interface.linktype, DataLink::ETHERNET);
-        let options = [
-            InterfaceDescriptionOption::IfName("virbr0".into()),
-            InterfaceDescriptionOption::IfTsResol(9),
-            InterfaceDescriptionOption::IfFilter(b"\0tcp port 80".as_slice().into()),
-        ];
-        assert_eq!(interface.options, options);
-        let Some(Ok(Block::NameResolution(names))) = reader.next_block() else {
-            panic!("no names");
-        };
-        let web = Record::Ipv4(Ipv4Record {
-            ip_addr: [10, 77, 0, 10].as_slice().into(),
-            names: vec!["web".into()],
-        });
-        assert_eq!(names.records, [web]);
-        assert!(reader.next_block().is_none());
-    }
 
     #[test]
     fn what_tcpdump_says_becomes_the_error() {
-        assert_eq!(
-            convert([].as_slice(), Vec::new(), &wanted(), || ()).unwrap(),
-            None
-        );
         for (said, expected) in [
             (
                 "tcpdump: syntax error in filter expression\n",

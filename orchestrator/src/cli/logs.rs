@@ -199,7 +199,8 @@ fn gather(
     Ok(guests)
 }
 
-fn connect(
+/// Connects to a guest that should be running.
+pub(super) fn connect(
     reach: &Reach,
     spec: &Spec,
     name: &Name,

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,7 @@ fn commands() -> anyhow::Result<()> {
         .says("store")?;
     lab_shell(&deployment)?;
     captured(&deployment)?;
+    decrypted(&deployment)?;
     logs(&deployment)?;
     renewed(&deployment)?;
     secret(&deployment)?;
@@ -154,6 +156,52 @@ fn captured(deployment: &Deployment) -> anyhow::Result<()> {
         .run(&capture("tcp"))?
         .expect(1)?
         .says("pass `--force` to overwrite it")?;
+    Ok(())
+}
+
+/// With the service's keys, gRPC can be read; only after the topology asks for that.
+fn decrypted(deployment: &Deployment) -> anyhow::Result<()> {
+    let file = deployment.folder().join("decrypted.pcapng");
+    let shown = file.display().to_string();
+    let capture = ["capture", "store", "--keys", "-o", &shown];
+    deployment
+        .run(&capture)?
+        .expect(1)?
+        .says("`store` does not log its TLS keys. Set `tls_key_log: true` in its `service`")?;
+    ensure!(!file.exists(), "a file without a capture is left");
+    let health = "     health: database.DatabaseService\n";
+    let with_keys = format!("{health}      tls_key_log: true\n");
+    deployment.edit(health, &with_keys)?;
+    deployment.run(&["up"])?.expect(0)?;
+    let mode = deployment.ssh("store", "stat -c '%U %a' /run/pspd-store/tls-keys.log")?;
+    ensure!(mode == "store 600", "the key log is `{mode}`");
+    let capturing = deployment.spawn(&capture)?;
+    eventually("the start of the capture", SOON, || {
+        Ok(capturing.stderr()?.contains("capturing on"))
+    })?;
+    deployment.run(&["status"])?.expect(0)?;
+    capturing.signal("INT")?;
+    capturing.wait()?.expect(0)?;
+    let mode = fs::metadata(&file)?.permissions().mode() & 0o777;
+    ensure!(mode == 0o600, "the file with keys has mode {mode:o}");
+    let calls = output(Command::new("tshark").args([
+        "-r",
+        &shown,
+        "-Y",
+        "http2",
+        "-T",
+        "fields",
+        "-e",
+        "http2.headers.path",
+    ]))?;
+    ensure!(
+        calls.contains("/grpc.health.v1.Health/Check"),
+        "no call can be read: {calls:?}"
+    );
+    deployment.edit(&with_keys, health)?;
+    deployment.run(&["up"])?.expect(0)?;
+    let left = deployment.ssh("store", "ls -d /run/pspd-store 2>/dev/null || :")?;
+    ensure!(left.is_empty(), "the key log is left");
     Ok(())
 }
 
