@@ -2,6 +2,7 @@
 //!
 //! Owns neither the domain nor the SSH session: it reads two console logs that the hypervisor writes.
 
+mod reboots;
 mod record;
 mod stages;
 mod watch;
@@ -20,4 +21,7 @@ pub struct Boot {
     pub started: Option<String>,
     pub times: Times,
     pub reported: Reported,
+    /// The length of the serial console's log when the guest was reached, in bytes; `None` in records of earlier versions.
+    #[serde(default)]
+    pub console: Option<u64>,
 }

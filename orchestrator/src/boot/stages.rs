@@ -59,7 +59,8 @@ impl Times {
 const LAST_MESSAGES: [&str; 3] = ["Booting from ", "Jumping to boot code", "BdsDxe: starting "];
 /// The first message of a kernel that UEFI started without a boot loader. UEFI itself prints nothing then.
 const EFI_STUB: &str = "EFI stub: ";
-const KERNEL: &str = "Linux version ";
+/// The first line of a kernel.
+pub(super) const KERNEL: &str = "Linux version ";
 const INIT: [&str; 2] = [
     "] Run /init as init process",
     "] Run /sbin/init as init process",

@@ -26,6 +26,8 @@ pub(super) struct BootStatus {
     pub kernel: Option<f64>,
     pub init: Option<f64>,
     pub ssh: Option<f64>,
+    /// How often the guest rebooted since; `null` if that is not known.
+    pub reboots: Option<usize>,
 }
 
 impl ReportedStatus {
@@ -47,7 +49,7 @@ impl ReportedStatus {
 }
 
 impl BootStatus {
-    pub(super) fn of(boot: &Boot) -> BootStatus {
+    pub(super) fn of(boot: &Boot, reboots: Option<usize>) -> BootStatus {
         let [firmware, kernel, init, ssh] =
             boot.times.all().map(|time| time.map(crate::event::seconds));
         BootStatus {
@@ -56,6 +58,7 @@ impl BootStatus {
             kernel,
             init,
             ssh,
+            reboots,
         }
     }
 }
@@ -71,10 +74,42 @@ pub(super) fn recorded(home: &Home, spec: &Spec) -> anyhow::Result<Vec<(Name, Bo
     Ok(boots)
 }
 
-/// The table of `status --boot`.
+/// The table of `status --boot`, and below it which guests rebooted since.
 pub(super) fn table(home: &Home, spec: &Spec) -> anyhow::Result<String> {
     let boots = recorded(home, spec)?;
     let width = crate::terminal::out_width();
-    let boots = boots.iter().map(|(name, boot)| (name, boot));
-    Ok(crate::report::boots(boots, width))
+    let mut text = crate::report::boots(boots.iter().map(|(name, boot)| (name, boot)), width);
+    for (name, boot) in &boots {
+        if let Some(note) = rebooted(boot.reboots(&home.console_log(name))?) {
+            text += &format!("{name}: {note}\n");
+        }
+    }
+    Ok(text)
+}
+
+/// Says that a guest rebooted since the boot that is shown.
+fn rebooted(reboots: Option<usize>) -> Option<String> {
+    let times = match reboots? {
+        0 => return None,
+        1 => "once".to_owned(),
+        count => format!("{count} times"),
+    };
+    Some(format!(
+        "it rebooted {times} since this boot, without pspd, which did not measure that"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reboots_are_said_where_there_are_some() {
+        assert_eq!([None, Some(0)].map(rebooted), [None, None]);
+        let said = [Some(1), Some(3)].map(|count| rebooted(count).unwrap());
+        insta::assert_snapshot!(said.join("\n"), @"
+        it rebooted once since this boot, without pspd, which did not measure that
+        it rebooted 3 times since this boot, without pspd, which did not measure that
+        ");
+    }
 }

@@ -347,6 +347,10 @@ fn describe(
         .map(|deployed| deployed.release.short().to_owned());
     // A domain that is off runs no firmware.
     let boot = Boot::recorded(&host.home, name)?.filter(|_| live.is_some());
+    let reboots = match &boot {
+        Some(boot) => boot.reboots(&host.home.console_log(name))?,
+        None => None,
+    };
     Ok(DomainStatus {
         name: name.clone(),
         state: State(power),
@@ -360,7 +364,7 @@ fn describe(
         reported: boot
             .as_ref()
             .map(|boot| ReportedStatus::of(boot, &domain.firmware)),
-        boot: boot.as_ref().map(BootStatus::of),
+        boot: boot.as_ref().map(|boot| BootStatus::of(boot, reboots)),
         memory: live.as_ref().map(|live| live.memory.current),
         vcpus: live.as_ref().map(|live| live.vcpus.current),
         at_next_start: live.as_ref().map_or(Vec::new(), |live| {
@@ -424,6 +428,7 @@ mod tests {
                     kernel: Some(2.5),
                     init: None,
                     ssh: Some(7.0),
+                    reboots: Some(0),
                 }),
                 memory: Some(Size::mib(512)),
                 vcpus: Some(1),
@@ -495,7 +500,8 @@ mod tests {
                 "firmware": 0.312,
                 "kernel": 2.5,
                 "init": null,
-                "ssh": 7.0
+                "ssh": 7.0,
+                "reboots": 0
               },
               "memory": 536870912,
               "vcpus": 1,

@@ -142,6 +142,7 @@ fn check_firmware(
                 ssh: Some(watch.elapsed()),
                 ..watch.times()
             },
+            console: length(&world.home.console_log(domain)),
             ..Boot::default()
         },
         // It was running before.
@@ -156,6 +157,11 @@ fn check_firmware(
         boot.reported
     );
     Ok(())
+}
+
+/// The length of a console's log in bytes, if there is one.
+fn length(log: &Path) -> Option<u64> {
+    std::fs::metadata(log).ok().map(|log| log.len())
 }
 
 /// Which stage a boot did not reach, the last console output of the stage that was running, and what to do.

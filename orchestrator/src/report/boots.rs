@@ -55,6 +55,7 @@ mod tests {
                 efi: false,
                 coreboot: true,
             },
+            console: None,
         };
         let name = Name::new("ai-server").unwrap();
         insta::assert_snapshot!(boots([(&name, &boot)], None), @"

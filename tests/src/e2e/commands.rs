@@ -22,6 +22,8 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
 ];
 
 const SOON: Duration = Duration::from_secs(30);
+/// Of an emulated guest, to its service.
+const REBOOT: Duration = Duration::from_secs(180);
 /// Longer than the keepalive interval of a followed log.
 const SILENCE: Duration = Duration::from_secs(32);
 
@@ -47,6 +49,7 @@ fn commands() -> anyhow::Result<()> {
     decrypted(&deployment)?;
     logs(&deployment)?;
     renewed(&deployment)?;
+    rebooted(&deployment)?;
     secret(&deployment)?;
     watch(&deployment)?;
     starts_with_the_host(&deployment)?;
@@ -202,6 +205,30 @@ fn decrypted(deployment: &Deployment) -> anyhow::Result<()> {
     deployment.run(&["up"])?.expect(0)?;
     let left = deployment.ssh("store", "ls -d /run/pspd-store 2>/dev/null || :")?;
     ensure!(left.is_empty(), "the key log is left");
+    Ok(())
+}
+
+/// `status` says that a guest rebooted without pspd.
+fn rebooted(deployment: &Deployment) -> anyhow::Result<()> {
+    let reboots = || -> anyhow::Result<Value> {
+        Ok(deployment.status()?["domains"][0]["boot"]["reboots"].clone())
+    };
+    let before = reboots()?;
+    ensure!(before == 0, "{before} reboots before one");
+    // The guest ends the session.
+    deployment.run(&["ssh", "store", "--", "reboot -f"])?;
+    eventually("the reboot", REBOOT, || Ok(reboots()? == 1))?;
+    eventually("the service after the reboot", REBOOT, || {
+        Ok(deployment.status()?["healthy"] == true)
+    })?;
+    let status = deployment.run(&["status", "--boot"])?.expect(0)?;
+    ensure!(
+        status
+            .stdout
+            .contains("store: it rebooted once since this boot"),
+        "{}",
+        status.stdout
+    );
     Ok(())
 }
 
