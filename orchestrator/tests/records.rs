@@ -109,6 +109,17 @@ fn down_needs_no_readable_key() {
 }
 
 #[test]
+fn what_a_killed_export_flattened_is_removed_by_the_next_command() {
+    let project = Project::new();
+    let folder = project.record().flattened();
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("web.qcow2"), "half a disk").unwrap();
+    assert_done(&project.run_in("one", &["down"]));
+    assert!(project.record().exists());
+    assert!(!folder.exists());
+}
+
+#[test]
 fn down_needs_no_project() {
     let project = Project::new();
     fs::remove_dir_all(project.folder("one")).unwrap();
