@@ -31,7 +31,7 @@ const RETRY: Duration = Duration::from_millis(100);
 const CHECK: Duration = Duration::from_secs(5);
 
 /// HTTP/2 in ALPN.
-const HTTP2: &[u8] = b"h2";
+pub(crate) const HTTP2: &[u8] = b"h2";
 const WITHOUT_HTTP2: &str = "speaks TLS without HTTP/2 on its port";
 
 /// The result of a health check.
@@ -167,6 +167,18 @@ async fn handshake(
     let service = spec.domains[domain].service.as_ref();
     let port = service.context("the domain has no service")?.port;
     let to = SocketAddr::from((spec.domains[domain].address, port));
+    let config = client_config(identity, protocols)?;
+    let name = ServerName::try_from(spec.host_name(domain))?;
+    let stream = reach.dial(to, CHECK).await?;
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    Ok(timeout(CHECK, connector.connect(name, stream)).await??)
+}
+
+/// Mutual TLS as pspd itself, with these protocols in ALPN.
+pub(crate) fn client_config(
+    identity: &Identity,
+    protocols: &[&[u8]],
+) -> anyhow::Result<ClientConfig> {
     let client = identity.client();
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(client.ca.as_bytes()) {
@@ -181,10 +193,7 @@ async fn handshake(
         .with_root_certificates(roots)
         .with_client_auth_cert(chain, key)?;
     config.alpn_protocols = protocols.iter().map(|it| it.to_vec()).collect();
-    let name = ServerName::try_from(spec.host_name(domain))?;
-    let stream = reach.dial(to, CHECK).await?;
-    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-    Ok(timeout(CHECK, connector.connect(name, stream)).await??)
+    Ok(config)
 }
 
 /// Reuses its connection between checks: in an emulated guest, a handshake is slower than an answer.

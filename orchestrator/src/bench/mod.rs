@@ -1,9 +1,10 @@
-//! What `pspd bench` measures, each in a lab of its own that is removed afterwards.
+//! What `pspd bench` measures: firmware in a lab of its own that is removed afterwards, load on a running deployment.
 
 mod chart;
 mod compatibility;
 pub mod firmware;
 mod html;
+pub mod load;
 mod page;
 mod result;
 mod settings;

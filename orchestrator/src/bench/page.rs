@@ -3,13 +3,11 @@
 use std::fmt::Write as _;
 
 use super::chart::chart;
-use super::html::escaped;
+use super::html::{document, escaped, table};
 use super::result::{Case, Results, Row};
 use super::settings::Settings;
 use crate::boot::STAGES;
 use crate::libvirt::Medium;
-
-const STYLE: &str = include_str!("page.css");
 
 /// The whole page.
 pub fn page(results: &Results) -> String {
@@ -17,21 +15,19 @@ pub fn page(results: &Results) -> String {
         1 => "one run each".to_owned(),
         runs => format!("medians of {runs} runs"),
     };
-    format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width\"><title>Firmware compared</title>\
-         <style>{STYLE}</style></head><body>\n<h1>Firmware compared</h1>\n\
-         <p>One image, booted in turn under each firmware and boot path, from power on to an answer by SSH; {runs}. \
+    let body = format!(
+        "<p>One image, booted in turn under each firmware and boot path, from power on to an answer by SSH; {runs}. \
          Host: {}.</p>\n{}\n<h2>Seconds since power on</h2>\n<p>Minimum / <b>median</b> / maximum.</p>\n{}\n\
          <h2>Side by side</h2>\n{}\n<h2>Boots from</h2>\n<p>Each medium as the only one. A cell is <b>yes</b> where the boot \
-         loader on it reported that, with the time since power on.</p>\n{}\n<h2>What can be set</h2>\n{}\n</body></html>\n",
+         loader on it reported that, with the time since power on.</p>\n{}\n<h2>What can be set</h2>\n{}\n",
         escaped(&results.host),
         chart(&results.cases),
         boots(&results.cases),
         comparisons(results),
         compatibility(&results.compatibility),
         settings(&results.settings),
-    )
+    );
+    document("Firmware compared", &body)
 }
 
 fn boots(cases: &[Case]) -> String {
@@ -113,13 +109,6 @@ fn settings(settings: &[Settings]) -> String {
             "a change takes",
         ],
         &rows,
-    )
-}
-
-fn table(head: &[&str], rows: &str) -> String {
-    let head: String = head.iter().map(|word| format!("<th>{word}</th>")).collect();
-    format!(
-        "<div class=\"wide\"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 }
 

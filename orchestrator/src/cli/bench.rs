@@ -1,5 +1,7 @@
 //! `pspd bench`: runs benchmarks.
 
+mod load;
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -25,6 +27,11 @@ pub(super) struct Args {
 enum BenchCommand {
     /// Boot the topology's image with each firmware and boot path in turn, in a separate lab
     Firmware(FirmwareArgs),
+    /// Send calls to a service of the running deployment, and measure latencies, throughput and errors
+    ///
+    /// Latency counts from the time for which a call was intended, so a service that stalls shows in the percentiles. The
+    /// load goes to a domain of the deployment and nowhere else.
+    Load(Box<load::Args>),
 }
 
 #[derive(clap::Args)]
@@ -41,6 +48,7 @@ struct FirmwareArgs {
 pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     match args.command {
         BenchCommand::Firmware(args) => firmware(context, &args),
+        BenchCommand::Load(args) => load::run(context, &args),
     }
 }
 

@@ -6,6 +6,7 @@ mod bars;
 mod boots;
 mod columns;
 mod lines;
+mod meter;
 mod plan;
 mod summary;
 pub mod trace;
@@ -20,6 +21,7 @@ use crate::event::{Event, seconds};
 
 pub use boots::boots;
 pub use columns::columns;
+pub use meter::Meter;
 pub use plan::plan;
 pub use summary::summary;
 

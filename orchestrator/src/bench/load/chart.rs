@@ -1,0 +1,222 @@
+//! Lines and columns as SVG: calls and latencies by second, and latency by percentile.
+
+use std::fmt::Write as _;
+
+use super::result::{PerSecond, Percentile};
+use super::table::shown;
+
+/// In the chart's own units.
+const WIDTH: f64 = 960.0;
+const HEIGHT: f64 = 240.0;
+const LEFT: f64 = 70.0;
+const RIGHT: f64 = 20.0;
+const TOP: f64 = 30.0;
+const BOTTOM: f64 = 30.0;
+
+/// A chart's axes and what is drawn so far.
+struct Chart {
+    svg: String,
+    /// The values at the right and at the top.
+    across: f64,
+    up: f64,
+}
+
+impl Chart {
+    fn new(label: &str, across: f64, up: f64) -> Chart {
+        let mut chart = Chart {
+            svg: format!(
+                "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{label}\">"
+            ),
+            across: across.max(f64::MIN_POSITIVE),
+            up: round_up(up),
+        };
+        for part in 0..=4 {
+            let value = chart.up * f64::from(part) / 4.0;
+            let y = chart.y(value);
+            let _ = write!(
+                chart.svg,
+                "<line x1=\"{LEFT}\" y1=\"{y:.1}\" x2=\"{}\" y2=\"{y:.1}\"/>\
+                 <text class=\"name\" x=\"{}\" y=\"{:.1}\">{}</text>",
+                WIDTH - RIGHT,
+                LEFT - 8.0,
+                y + 4.0,
+                plain(value)
+            );
+        }
+        chart
+    }
+
+    fn x(&self, value: f64) -> f64 {
+        LEFT + value / self.across * (WIDTH - LEFT - RIGHT)
+    }
+
+    fn y(&self, value: f64) -> f64 {
+        HEIGHT - BOTTOM - value / self.up * (HEIGHT - TOP - BOTTOM)
+    }
+
+    fn tick(&mut self, at: f64, text: &str) {
+        let _ = write!(
+            self.svg,
+            "<text class=\"tick\" x=\"{:.1}\" y=\"{}\">{text}</text>",
+            self.x(at),
+            HEIGHT - BOTTOM + 18.0
+        );
+    }
+
+    /// The words of the legend, in the order of their classes `s0`, `s1` and so on.
+    fn legend(&mut self, words: &[&str]) {
+        let mut x = LEFT;
+        for (class, word) in words.iter().enumerate() {
+            let _ = write!(
+                self.svg,
+                "<rect class=\"s{class}\" x=\"{x}\" y=\"6\" width=\"13\" height=\"13\"/><text x=\"{}\" y=\"17\">{word}</text>",
+                x + 19.0
+            );
+            x += 40.0 + 8.0 * word.len() as f64;
+        }
+    }
+
+    fn line(&mut self, class: usize, points: impl Iterator<Item = (f64, f64)>) {
+        let points = points.map(|(x, y)| format!("{:.1},{:.1}", self.x(x), self.y(y)));
+        let points = points.collect::<Vec<_>>().join(" ");
+        let _ = write!(
+            self.svg,
+            "<polyline class=\"l{class}\" points=\"{points}\"/>"
+        );
+    }
+
+    fn done(self) -> String {
+        self.svg + "</svg>"
+    }
+}
+
+/// The calls of each second: succeeded, and failed above.
+pub(super) fn calls(seconds: &[PerSecond]) -> String {
+    let most = seconds.iter().map(|one| one.succeeded + one.failed).max();
+    let count = seconds.len() as f64;
+    let mut chart = Chart::new("calls by second", count, most.unwrap_or(0) as f64);
+    chart.legend(&["succeeded", "failed"]);
+    for one in seconds {
+        let mut below = 0;
+        for (class, calls) in ["s0", "bad"].into_iter().zip([one.succeeded, one.failed]) {
+            let (from, to) = (below, below + calls);
+            let (x, y) = (chart.x(one.second as f64), chart.y(to as f64));
+            let _ = write!(
+                chart.svg,
+                "<rect class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{:.1}\" height=\"{:.1}\">\
+                 <title>second {}: {} succeeded, {} failed</title></rect>",
+                chart.x(one.second as f64 + 0.9) - x,
+                chart.y(from as f64) - y,
+                one.second,
+                one.succeeded,
+                one.failed
+            );
+            below = to;
+        }
+    }
+    ticks(&mut chart, count);
+    chart.done()
+}
+
+/// Median, 99th percentile and maximum of each second, in milliseconds.
+pub(super) fn latencies(seconds: &[PerSecond]) -> String {
+    let most = seconds.iter().map(|one| one.maximum_ms).fold(0.0, f64::max);
+    let count = seconds.len() as f64;
+    let mut chart = Chart::new("latency by second", count, most);
+    chart.legend(&["p50", "p99", "maximum"]);
+    let values: [fn(&PerSecond) -> f64; 3] =
+        [|one| one.p50_ms, |one| one.p99_ms, |one| one.maximum_ms];
+    for (class, value) in values.into_iter().enumerate() {
+        let points = seconds.iter();
+        chart.line(
+            class,
+            points.map(|one| (one.second as f64 + 0.5, value(one))),
+        );
+    }
+    ticks(&mut chart, count);
+    chart.done()
+}
+
+/// Latency in milliseconds by percentile; each nine has the same width.
+pub(super) fn percentiles(curve: &[Percentile]) -> String {
+    let nines = |percentile: f64| -((100.0 - percentile) / 100.0).log10();
+    let most = curve.iter().map(|one| one.ms).fold(0.0, f64::max);
+    let across = curve.last().map_or(1.0, |one| nines(one.percentile));
+    let mut chart = Chart::new("latency by percentile", across, most);
+    chart.line(0, curve.iter().map(|one| (nines(one.percentile), one.ms)));
+    for percentile in [0.0, 50.0, 90.0, 99.0, 99.9, 99.99, 99.999] {
+        if nines(percentile) <= across {
+            chart.tick(nines(percentile), &format!("p{percentile}"));
+        }
+    }
+    chart.done()
+}
+
+fn ticks(chart: &mut Chart, seconds: f64) {
+    let step = round_up(seconds / 10.0).max(1.0);
+    let mut at = 0.0;
+    while at <= seconds {
+        chart.tick(at, &format!("{at} s"));
+        at += step;
+    }
+}
+
+/// The next of 1, 2, 4, 5, 8 times a power of ten: quarters of it have few digits.
+fn round_up(value: f64) -> f64 {
+    if value <= 0.0 {
+        return 1.0;
+    }
+    let power = 10f64.powf(value.log10().floor());
+    let steps = [1.0, 2.0, 4.0, 5.0, 8.0, 10.0];
+    let step = steps.into_iter().find(|step| step * power >= value);
+    step.unwrap_or(10.0) * power
+}
+
+fn plain(value: f64) -> String {
+    match value {
+        value if value.fract() == 0.0 => format!("{value:.0}"),
+        value => shown(value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn axes_end_at_round_values() {
+        for (value, end) in [
+            (0.0, 1.0),
+            (0.3, 0.4),
+            (1.0, 1.0),
+            (43.0, 50.0),
+            (801.0, 1000.0),
+        ] {
+            assert!((round_up(value) - end).abs() < 1e-9, "{value}");
+        }
+    }
+
+    #[test]
+    fn columns_are_as_high_as_their_calls() {
+        let second = |second, succeeded, failed| PerSecond {
+            second,
+            succeeded,
+            failed,
+            p50_ms: 1.0,
+            p99_ms: 2.0,
+            maximum_ms: 4.0,
+        };
+        let svg = calls(&[second(0, 100, 0), second(1, 25, 75)]);
+        // 180 units for 100 calls.
+        assert_eq!(svg.matches("height=\"180.0\"").count(), 1, "{svg}");
+        assert!(
+            svg.contains("class=\"bad\" x=\"505.0\" y=\"30.0\" width=\"391.5\" height=\"135.0\""),
+            "{svg}"
+        );
+        let svg = latencies(&[second(0, 100, 0), second(1, 25, 75)]);
+        assert!(
+            svg.contains("<polyline class=\"l2\" points=\"287.5,30.0 722.5,30.0\"/>"),
+            "{svg}"
+        );
+    }
+}

@@ -1,0 +1,371 @@
+//! `pspd bench load` on servers of known behavior, on loopback. One test at a time: they measure.
+
+#![allow(clippy::unwrap_used)]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tonic::codegen::tokio_stream::wrappers::TcpListenerStream;
+use tonic::{Request, Response, Status};
+use tonic_health::pb::health_server::{Health, HealthServer};
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
+
+use pspd::bench::load::{Client, Load, Results, Schedule, Target, lines, run, table};
+use pspd::reach::Reach;
+
+static ONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// How a server answers `Check`, by the service that is asked for.
+#[derive(Clone)]
+struct Server {
+    /// From `from` to `to` no answer is given: all are given at `to`.
+    stall: Option<(Duration, Duration)>,
+    begun: Instant,
+    calls: Arc<AtomicU64>,
+}
+
+/// The time that a call takes which asks for no service.
+const DELAY: Duration = Duration::from_millis(20);
+
+#[tonic::async_trait]
+impl Health for Server {
+    async fn check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        if let Some((from, to)) = self.stall {
+            let now = self.begun.elapsed();
+            if from <= now && now < to {
+                sleep_until(self.begun + to).await;
+            }
+        }
+        match request.get_ref().service.as_str() {
+            "" => sleep(DELAY).await,
+            name if name.starts_with("fast") => {}
+            "hangs" => sleep(Duration::from_secs(60)).await,
+            "busy" => return Err(Status::resource_exhausted("come again")),
+            other => return Err(Status::not_found(format!("no service `{other}`"))),
+        }
+        Ok(Response::new(HealthCheckResponse { status: 1 }))
+    }
+
+    type WatchStream = futures::stream::Empty<Result<HealthCheckResponse, Status>>;
+
+    async fn watch(
+        &self,
+        _: Request<HealthCheckRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        Ok(Response::new(futures::stream::empty()))
+    }
+}
+
+/// Starts a server on a thread of its own, so that it and the load do not wait for each other.
+fn serve(stall: Option<(Duration, Duration)>) -> (SocketAddr, Arc<AtomicU64>) {
+    let calls = Arc::new(AtomicU64::new(0));
+    let counted = calls.clone();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            sender.send(listener.local_addr().unwrap()).unwrap();
+            let server = Server {
+                stall,
+                begun: Instant::now(),
+                calls: counted,
+            };
+            let reflection = tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                .build_v1alpha()
+                .unwrap();
+            tonic::transport::Server::builder()
+                .add_service(HealthServer::new(server))
+                .add_service(reflection)
+                .serve_with_incoming(TcpListenerStream::new(listener))
+                .await
+        })
+    });
+    (receiver.recv().unwrap(), calls)
+}
+
+fn target(address: SocketAddr) -> Target {
+    Target::plain(Reach::Direct, address)
+}
+
+fn load(schedule: Schedule, warm_up: u64, time: u64) -> Load {
+    Load {
+        schedule,
+        warm_up: Duration::from_millis(warm_up),
+        time: Duration::from_millis(time),
+        limit: Duration::from_secs(5),
+    }
+}
+
+async fn measured(load: &Load, client: Client, cancel: &CancellationToken) -> Results {
+    let measured = run(load, client, Arc::default(), cancel).await.unwrap();
+    Results::new("target".into(), "call".into(), 1, load, &measured)
+}
+
+async fn check(address: SocketAddr, payload: &str) -> Client {
+    let lines = lines("payload", payload).unwrap();
+    let client = Client::grpc(&target(address), "Check", &lines, 1).await;
+    client.unwrap()
+}
+
+async fn checked(address: SocketAddr, payload: &str, load: &Load) -> Results {
+    let client = check(address, payload).await;
+    measured(load, client, &CancellationToken::new()).await
+}
+
+fn percentile(results: &Results, wanted: f64) -> f64 {
+    let mut all = results.latency.percentiles.iter();
+    all.find(|one| one.percentile == wanted).unwrap().ms
+}
+
+#[tokio::test]
+async fn a_rate_is_kept_and_latencies_are_those_of_the_target() {
+    let _one = ONE.lock().await;
+    let (address, calls) = serve(None);
+    let results = checked(
+        address,
+        "{}",
+        &load(Schedule::Open { rate: 100.0 }, 500, 2000),
+    )
+    .await;
+    assert_eq!((results.calls, results.succeeded), (200, 200));
+    assert_eq!(calls.load(Ordering::Relaxed), 250, "with the warm-up");
+    assert_eq!((results.sender.sent, results.sender.unsent), (200, 0));
+    assert!(
+        (20.0..40.0).contains(&percentile(&results, 50.0)),
+        "{results:?}"
+    );
+    assert!(results.latency.minimum_ms >= 20.0, "{results:?}");
+    let counts: Vec<u64> = results.per_second.iter().map(|one| one.succeeded).collect();
+    assert_eq!(counts, [100, 100]);
+}
+
+/// A second of 200 calls of 4 seconds finds no answer. Callers who do not wait see it in a quarter of their calls, as their
+/// percentiles show; users who wait make one call in that time, and theirs hide it.
+#[tokio::test]
+async fn a_stall_of_the_target_is_in_the_percentiles_of_a_rate() {
+    let _one = ONE.lock().await;
+    let stall = Some((Duration::from_secs(1), Duration::from_secs(2)));
+    let (address, _) = serve(stall);
+    let fast = "{\"service\": \"fast\"}";
+    let open = checked(
+        address,
+        fast,
+        &load(Schedule::Open { rate: 200.0 }, 0, 4000),
+    )
+    .await;
+    assert_eq!((open.calls, open.succeeded), (800, 800));
+    let (p50, p90) = (percentile(&open, 50.0), percentile(&open, 90.0));
+    assert!(p50 < 50.0, "{open:?}");
+    assert!((500.0..750.0).contains(&p90), "{open:?}");
+    assert!(
+        (900.0..1200.0).contains(&percentile(&open, 99.9)),
+        "{open:?}"
+    );
+
+    let (address, _) = serve(stall);
+    let closed = checked(address, fast, &load(Schedule::Closed { users: 1 }, 0, 4000)).await;
+    assert!(closed.calls > 1000, "{closed:?}");
+    assert!(percentile(&closed, 99.0) < 50.0, "{closed:?}");
+    assert!(closed.latency.maximum_ms > 900.0, "{closed:?}");
+    assert!(closed.notes[0].contains("hide it"), "{closed:?}");
+}
+
+/// Where no more calls fit in flight, those that wait for room count from when they were due.
+#[tokio::test]
+async fn a_stall_is_in_the_percentiles_of_a_rate_with_little_room() {
+    let _one = ONE.lock().await;
+    let (address, _) = serve(Some((Duration::from_secs(1), Duration::from_secs(2))));
+    let client = check(address, "{\"service\": \"fast\"}").await;
+    let load = load(Schedule::Open { rate: 500.0 }, 0, 4000);
+    let results = measured(&load, client, &CancellationToken::new()).await;
+    assert_eq!((results.calls, results.sender.unsent), (2000, 0));
+    assert!(results.sender.late_maximum_ms > 400.0, "{results:?}");
+    assert!(
+        (500.0..800.0).contains(&percentile(&results, 90.0)),
+        "{results:?}"
+    );
+}
+
+#[tokio::test]
+async fn failures_are_counted_by_status_with_a_message() {
+    let _one = ONE.lock().await;
+    let (address, _) = serve(None);
+    let payload = "{\"service\": \"fast\"}\n{\"service\": \"busy\"}\n{\"service\": \"x-{{n}}\"}\n{\"service\": \"busy\"}";
+    let load = load(Schedule::Open { rate: 200.0 }, 0, 1000);
+    let results = checked(address, payload, &load).await;
+    assert_eq!((results.succeeded, results.failed), (50, 150));
+    let failures: Vec<_> = results
+        .failures
+        .iter()
+        .map(|one| (one.status.as_str(), one.calls, one.message.as_str()))
+        .collect();
+    assert_eq!(
+        failures,
+        [
+            ("RESOURCE_EXHAUSTED", 100, "come again"),
+            ("NOT_FOUND", 50, "no service `x-2`")
+        ]
+    );
+    assert_eq!(results.latency.calls, 50);
+    let text = table(&results);
+    assert!(
+        text.contains("| RESOURCE_EXHAUSTED | 100   | come again"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn calls_without_an_answer_count_with_the_time_that_they_waited() {
+    let _one = ONE.lock().await;
+    let (address, _) = serve(None);
+    let load = Load {
+        limit: Duration::from_millis(300),
+        ..load(Schedule::Open { rate: 20.0 }, 0, 500)
+    };
+    let results = checked(address, "{\"service\": \"hangs\"}", &load).await;
+    assert_eq!((results.succeeded, results.failed), (0, 10));
+    assert_eq!(results.failures[0].status, "no answer in time");
+    assert_eq!(results.latency.calls, 10);
+    assert!(results.latency.minimum_ms >= 300.0, "{results:?}");
+}
+
+#[tokio::test]
+async fn a_rate_that_cannot_be_reached_is_reported_with_its_cause() {
+    let _one = ONE.lock().await;
+    let (address, _) = serve(None);
+    // JSON that is read again for each call takes longer than the server's work.
+    let long = format!(
+        "{{\"service\": \"fast {} {{{{n}}}}\"}}",
+        "\\u00e4".repeat(20_000)
+    );
+    let busy = load(Schedule::Open { rate: 10_000.0 }, 0, 1000);
+    let results = checked(address, &long, &busy).await;
+    assert!(results.sender.unsent > 5000, "{:?}", results.sender);
+    assert_eq!(results.sender.sent + results.sender.unsent, 10_000);
+    assert!(results.sender.rate < 5000.0, "{:?}", results.sender);
+    assert!(
+        results.notes[0].contains("sending thread was busy"),
+        "{:?} {:?}",
+        results.sender,
+        results.notes
+    );
+
+    // 256 calls are in flight and get no answer.
+    let (address, _) = serve(Some((Duration::ZERO, Duration::from_secs(60))));
+    let slow = load(Schedule::Open { rate: 1000.0 }, 0, 1000);
+    let results = checked(address, "{}", &slow).await;
+    assert_eq!((results.sender.sent, results.sender.unsent), (256, 744));
+    assert_eq!(results.failures[0].calls, 256);
+    assert!(
+        results.notes[0].contains("the target answered slowly"),
+        "{results:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_target_that_is_down_and_a_bad_payload_are_errors_before_the_load() {
+    let _one = ONE.lock().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let down = listener.local_addr().unwrap();
+    drop(listener);
+    let failed = |address, method: &'static str, payload: &'static str| async move {
+        let lines = lines("payload", payload).unwrap();
+        let client = Client::grpc(&target(address), method, &lines, 1).await;
+        format!("{:#}", client.err().unwrap())
+    };
+    let error = failed(down, "Check", "{}").await;
+    assert!(
+        error.starts_with(&format!("failed to connect to {down}: ")),
+        "{error}"
+    );
+    assert!(error.contains("Connection refused"), "{error}");
+
+    let (address, calls) = serve(None);
+    let error = failed(address, "Chekc", "{}").await;
+    assert_eq!(
+        error,
+        "the service has no method `Chekc`. Its methods: `grpc.health.v1.Health/Check`, `grpc.health.v1.Health/Watch`"
+    );
+    let error = failed(address, "Check", "{}\n{\"servise\": \"a\"}").await;
+    assert_eq!(
+        error,
+        "payload, line 2: not a message of type `grpc.health.v1.HealthCheckRequest`: unrecognized field name 'servise' at \
+         line 1 column 10"
+    );
+    assert_eq!(calls.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn a_target_that_ends_and_returns_is_reconnected() {
+    let _one = ONE.lock().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (up, _) = serve(None);
+    // A relay that ends after a second, and begins again half a second later.
+    let relay = move |listener: TcpListener| async move {
+        let mut open = tokio::task::JoinSet::new();
+        loop {
+            let (mut from, _) = listener.accept().await.unwrap();
+            open.spawn(async move {
+                let mut to = tokio::net::TcpStream::connect(up).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut from, &mut to).await;
+            });
+        }
+    };
+    let first = tokio::spawn(relay(listener));
+    tokio::spawn(async move {
+        sleep(Duration::from_secs(1)).await;
+        first.abort();
+        sleep(Duration::from_millis(500)).await;
+        let again = TcpListener::bind(address).await.unwrap();
+        relay(again).await;
+    });
+    let load = load(Schedule::Open { rate: 100.0 }, 0, 3000);
+    let results = checked(address, "{\"service\": \"fast\"}", &load).await;
+    assert_eq!(results.calls, 300);
+    let statuses: Vec<_> = results.failures.iter().map(|one| &one.status).collect();
+    assert_eq!(statuses[0], "no connection", "{results:?}");
+    assert!((25..75).contains(&results.failed), "{results:?}");
+    assert_eq!(results.per_second[2].failed, 0, "{results:?}");
+}
+
+#[tokio::test]
+async fn a_signal_ends_the_load_and_keeps_what_was_measured() {
+    let _one = ONE.lock().await;
+    let (address, _) = serve(None);
+    for schedule in [
+        Schedule::Open { rate: 100.0 },
+        Schedule::Closed { users: 2 },
+    ] {
+        let cancel = CancellationToken::new();
+        let token = cancel.clone();
+        tokio::spawn(async move {
+            sleep(Duration::from_secs(1)).await;
+            token.cancel();
+        });
+        let client = check(address, "{}").await;
+        let results = measured(&load(schedule, 0, 60_000), client, &cancel).await;
+        assert!(results.ended_early && results.seconds < 5.0, "{results:?}");
+        assert!((40..=100).contains(&results.succeeded), "{results:?}");
+        assert!(
+            results
+                .notes
+                .iter()
+                .any(|note| note.starts_with("ended early"))
+        );
+    }
+}
