@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status};
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
-use pspd::bench::load::{Client, Load, Results, Schedule, Target, lines, run, table};
+use pspd::bench::load::{Client, Line, Load, Results, Schedule, Target, lines, run, table};
 use pspd::reach::Reach;
 
 static ONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
@@ -367,5 +367,62 @@ async fn a_signal_ends_the_load_and_keeps_what_was_measured() {
                 .iter()
                 .any(|note| note.starts_with("ended early"))
         );
+    }
+}
+
+#[tokio::test]
+async fn requests_by_http_are_counted_by_status() {
+    let _one = ONE.lock().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(answer(stream));
+        }
+    });
+    let path = Line::parse("path", "/documents/{{n}}").unwrap();
+    let bodies = lines("bodies", "{\"n\": {{n}}}").unwrap();
+    let client = Client::http(&target(address), path, bodies, 8).await;
+    let load = load(Schedule::Open { rate: 200.0 }, 0, 1000);
+    let results = measured(&load, client.unwrap(), &CancellationToken::new()).await;
+    assert_eq!((results.succeeded, results.failed), (180, 20));
+    let failures: Vec<_> = results
+        .failures
+        .iter()
+        .map(|one| (one.status.as_str(), one.calls))
+        .collect();
+    assert_eq!(failures, [("503", 20)]);
+}
+
+/// Answers requests whose path and body name the same number; those that end with a zero with 503 and the connection's end.
+async fn answer(stream: tokio::net::TcpStream) {
+    use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+    let mut stream = BufReader::new(stream);
+    loop {
+        let (mut head, mut length) = (String::new(), 0);
+        while !head.ends_with("\r\n\r\n") {
+            let from = head.len();
+            if stream.read_line(&mut head).await.unwrap_or(0) == 0 {
+                return;
+            }
+            if let Some(text) = head[from..].to_lowercase().strip_prefix("content-length:") {
+                length = text.trim().parse().unwrap();
+            }
+        }
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).await.unwrap();
+        let path = head.strip_prefix("POST /documents/").unwrap();
+        let number = path.split(' ').next().unwrap();
+        assert_eq!(body, format!("{{\"n\": {number}}}").into_bytes());
+        let last = number.ends_with('0');
+        let answer: &[u8] = match last {
+            true => b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+            false => b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
+        };
+        stream.write_all(answer).await.unwrap();
+        if last {
+            return;
+        }
     }
 }

@@ -47,6 +47,7 @@ fn commands() -> anyhow::Result<()> {
     lab_shell(&deployment)?;
     captured(&deployment)?;
     decrypted(&deployment)?;
+    load(&deployment)?;
     logs(&deployment)?;
     renewed(&deployment)?;
     rebooted(&deployment)?;
@@ -230,6 +231,65 @@ fn rebooted(deployment: &Deployment) -> anyhow::Result<()> {
         status.stdout
     );
     Ok(())
+}
+
+/// Documents are stored at a rate, each with a number of its own, and every call is in the figures.
+fn load(deployment: &Deployment) -> anyhow::Result<()> {
+    let file = deployment.folder().join("documents.jsonl");
+    let (data, out) = (file.display().to_string(), deployment.folder().join("load"));
+    let folder = out.display().to_string();
+    let load = |more: &[&str]| {
+        let common = [
+            "bench", "load", "--target", "store", "--call", "Create", "--data", &data,
+        ];
+        deployment.run(&[&common, more].concat())
+    };
+    fs::write(&file, r#"{"colection": "load"}"#)?;
+    load(&[])?
+        .expect(1)?
+        .says("line 1: not a message of type `database.CreateRequest`")?;
+    fs::write(&file, r#"{"collection": "load", "data": "no JSON"}"#)?;
+    load(&[])?
+        .expect(1)?
+        .says("the service rejects the first call with INVALID_ARGUMENT")?;
+
+    fs::write(
+        &file,
+        r#"{"collection": "load", "data": "{\"number\": {{n}}, \"key\": \"{{uuid}}\"}"}"#,
+    )?;
+    let short = [
+        "--rate",
+        "20/s",
+        "--for",
+        "5s",
+        "--warm-up",
+        "1s",
+        "--json",
+        "--out",
+        &folder,
+    ];
+    let results = load(&short)?.expect(0)?.json()?;
+    let seen = ["calls", "succeeded", "failed"].map(|key| results[key].as_u64());
+    ensure!(seen == [Some(100), Some(100), Some(0)], "{results}");
+    ensure!(results["sender"]["unsent"] == 0, "{results}");
+    let figures = results["latency"]["percentiles"].as_array();
+    let times: Option<Vec<f64>> =
+        figures.and_then(|all| all.iter().map(|one| one["ms"].as_f64()).collect());
+    let times = times.context("percentiles without times")?;
+    ensure!(
+        times.len() == 6 && times[0] > 0.0 && times.is_sorted(),
+        "{results}"
+    );
+    let page = fs::read_to_string(out.join("load.html"))?;
+    ensure!(page.contains("100 succeeded"), "{page}");
+    let written: Value = serde_json::from_slice(&fs::read(out.join("load.json"))?)?;
+    ensure!(written == results, "load.json differs from stdout");
+
+    deployment.ssh("store", "systemctl stop store")?;
+    load(&[])?
+        .expect(1)?
+        .says("failed to connect to 10.77.0.")?;
+    deployment.ssh("store", "systemctl start store").map(drop)
 }
 
 fn logs(deployment: &Deployment) -> anyhow::Result<()> {

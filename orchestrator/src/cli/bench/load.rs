@@ -30,10 +30,10 @@ const HTTP_CONNECTIONS: usize = 64;
 #[command(
     group = clap::ArgGroup::new("what").required(true),
     after_help = "Examples:\n  \
-    pspd bench load --target database-server --call Query --data queries.jsonl --rate 200/s --for 30s\n  \
+    pspd bench load --target database-server --call Read --data reads.jsonl --rate 200/s --for 30s\n  \
     pspd bench load --target web-server --http /api/v1/system --users 64 --out load\n\n\
-    A line of --data is the JSON of one message, such as {\"id\": \"doc-{{n}}\"}. {{n}} is the number of the call, {{random}} a \
-    whole number, {{uuid}} a UUID. Calls take the lines in turn."
+    Each line of --data is the JSON of one message, such as {\"id\": \"doc-{{ n }}\"}; calls take the lines in turn. \
+    Placeholders: {{ n }} is the number of the call, {{ random }} a whole number up to 2147483647, {{ uuid }} a random UUID."
 )]
 pub(super) struct Args {
     /// The domain whose service is called
@@ -48,10 +48,10 @@ pub(super) struct Args {
     /// The port in the guest for --http, if the domain publishes none or several
     #[arg(long, value_name = "PORT", requires = "http")]
     port: Option<u16>,
-    /// Send so many calls a second, whatever the answers; by minute or hour with /min or /h
+    /// Send this many calls, whatever the answers: `200/s`, `30/min` or `30/h`
     #[arg(long, value_name = "RATE", default_value = "100/s", value_parser = rate, conflicts_with = "users")]
     rate: f64,
-    /// Instead of a rate, let so many users call, each after its last answer
+    /// Instead of a rate, let this many users call, each of them when its last call is answered
     #[arg(long, value_name = "COUNT", value_parser = positive)]
     users: Option<usize>,
     /// The time that is measured
@@ -63,7 +63,7 @@ pub(super) struct Args {
     /// JSON lines with the payloads, `-` for stdin; without it, the message is empty
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
-    /// The number of connections; 4 for gRPC with at most 256 calls in flight on each, 64 for HTTP or one for each user
+    /// The number of connections. gRPC: 4, with up to 256 calls in flight on each. HTTP: 64, or one for each user
     #[arg(long, value_name = "COUNT", value_parser = positive)]
     connections: Option<usize>,
     /// The time after which a call counts as not answered
