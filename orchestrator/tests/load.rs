@@ -289,7 +289,7 @@ async fn a_target_that_is_down_and_a_bad_payload_are_errors_before_the_load() {
     };
     let error = failed(down, "Check", "{}").await;
     assert!(
-        error.starts_with(&format!("failed to connect to {down}: ")),
+        error.starts_with(&format!("failed to connect to {down}. `pspd status` shows")),
         "{error}"
     );
     assert!(error.contains("Connection refused"), "{error}");

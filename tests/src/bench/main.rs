@@ -8,6 +8,7 @@ mod boot;
 mod builds;
 mod compare;
 mod database;
+mod generator;
 mod load;
 mod memory;
 mod quality;
@@ -39,6 +40,7 @@ const SECTIONS: &[Section] = &[
     ("memory", memory::measure),
     ("queries", queries::measure),
     ("archive", archive::measure),
+    ("load", generator::measure),
     ("builds", builds::measure),
 ];
 

@@ -180,10 +180,10 @@ async fn open(run: &Arc<Run>, rate: f64) -> io::Result<Sent> {
         });
         number += 1;
     }
-    let stopped = Instant::now().min(run.end);
-    while due(number) < stopped {
-        sent.unsent += u64::from(due(number) >= run.measure);
-        number += 1;
+    let until = |at: Instant| ((at - run.begin).as_secs_f64() * rate).ceil() as u64;
+    let stopped = Instant::now().clamp(run.begin, run.end);
+    if due(number) < stopped {
+        sent.unsent = until(stopped).saturating_sub(number.max(until(run.measure)));
     }
     tokio::select! {
         biased;

@@ -2,6 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use anyhow::Context as _;
 use bytes::Bytes;
 use http::{Method, Request, header};
 use http_body_util::{BodyExt as _, Full};
@@ -40,9 +41,9 @@ impl AnyClient {
             idle: Mutex::default(),
         };
         client.request(0)?;
-        let failed = |failure: Failure| anyhow::anyhow!(failure.message);
         for _ in 0..connections {
-            let sender = client.open().await.map_err(failed)?;
+            let sender = client.open().await;
+            let sender = sender.with_context(|| target.unreachable())?;
             client.keep(sender);
         }
         Ok(AnyClient::Http(client))
@@ -98,7 +99,13 @@ impl Client {
         loop {
             let idle = self.lock().pop();
             match idle {
-                None => return self.open().await,
+                None => {
+                    let address = self.target.address();
+                    return self.open().await.map_err(|error| {
+                        let cause = format!("failed to connect to {address}: {error:#}");
+                        Failure::new(Status::NotConnected, cause)
+                    });
+                }
                 // The target may have closed it while it was idle.
                 Some(mut sender) => {
                     if sender.ready().await.is_ok() {
@@ -109,18 +116,12 @@ impl Client {
         }
     }
 
-    async fn open(&self) -> Result<Sender, Failure> {
-        let opened = async {
-            let stream = self.target.connect().await?;
-            let (sender, connection) = handshake(TokioIo::new(stream)).await?;
-            // A connection that breaks fails its call, too.
-            tokio::spawn(async move { drop(connection.await) });
-            anyhow::Ok(sender)
-        };
-        opened.await.map_err(|error| {
-            let cause = format!("failed to connect to {}: {error:#}", self.target.address());
-            Failure::new(Status::NotConnected, cause)
-        })
+    async fn open(&self) -> anyhow::Result<Sender> {
+        let stream = self.target.connect().await?;
+        let (sender, connection) = handshake(TokioIo::new(stream)).await?;
+        // A connection that breaks fails its call, too.
+        tokio::spawn(async move { drop(connection.await) });
+        Ok(sender)
     }
 
     fn keep(&self, sender: Sender) {

@@ -69,3 +69,29 @@ fn failures(results: &Results) -> String {
     }
     table(&["status", "calls", "the first message"], &rows)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::load::table::tests::sample;
+
+    #[test]
+    fn everything_is_shown_and_text_is_escaped() {
+        let html = page(&sample());
+        assert!(
+            html.contains("GET /&lt;a&gt;") && !html.contains("<a>"),
+            "{html}"
+        );
+        assert!(
+            html.contains("&lt;gone&gt;") && !html.contains("<gone>"),
+            "{html}"
+        );
+        assert!(html.contains("<th>UNAVAILABLE</th>"), "{html}");
+        assert_eq!(html.matches("<svg ").count(), 3);
+        // It loads nothing.
+        assert!(
+            !html.contains("http://") && !html.contains("https://"),
+            "{html}"
+        );
+    }
+}

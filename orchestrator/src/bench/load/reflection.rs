@@ -28,7 +28,6 @@ const PATHS: [&str; 2] = [
 
 /// Finds a method by `package.Service/Method`, `package.Service.Method`, or `Method` if one service alone has it.
 pub(super) async fn method(target: &Target, wanted: &str) -> anyhow::Result<MethodDescriptor> {
-    let address = target.address();
     let connector = target.clone();
     let connector = service_fn(move |_| {
         let target = connector.clone();
@@ -40,7 +39,7 @@ pub(super) async fn method(target: &Target, wanted: &str) -> anyhow::Result<Meth
         .origin(origin.parse()?)
         .connect_with_connector(connector)
         .await
-        .with_context(|| format!("failed to connect to {address}"))?;
+        .with_context(|| target.unreachable())?;
     let described = Reflection::find(channel).await;
     let mut reflection =
         described.context("failed to ask the service for its methods by reflection")?;

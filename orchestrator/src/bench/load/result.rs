@@ -274,3 +274,92 @@ fn milliseconds(nanoseconds: u64) -> f64 {
 fn rounded(value: f64) -> f64 {
     (value * 10.0).round() / 10.0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::table::tests::sample;
+
+    #[test]
+    fn the_json_has_these_keys() {
+        let mut results = sample();
+        results.latency.curve.truncate(1);
+        results.latency.percentiles.truncate(2);
+        let json = serde_json::to_value(&results).unwrap();
+        insta::assert_json_snapshot!(json, @r#"
+        {
+          "call": "GET /<a>",
+          "calls": 100,
+          "connections": 4,
+          "ended_early": false,
+          "failed": 1,
+          "failures": [
+            {
+              "calls": 1,
+              "message": "<gone>",
+              "status": "UNAVAILABLE"
+            }
+          ],
+          "latency": {
+            "calls": 99,
+            "curve": [
+              {
+                "ms": 1.0,
+                "percentile": 0.0
+              }
+            ],
+            "maximum_ms": 99.025,
+            "mean_ms": 49.999,
+            "minimum_ms": 1.0,
+            "percentiles": [
+              {
+                "ms": 50.004,
+                "percentile": 50.0
+              },
+              {
+                "ms": 75.039,
+                "percentile": 75.0
+              }
+            ]
+          },
+          "notes": [
+            "fewer than 10000 calls count, so p99.99 is the maximum"
+          ],
+          "per_second": [
+            {
+              "failed": 1,
+              "maximum_ms": 49.151,
+              "p50_ms": 25.087,
+              "p99_ms": 49.151,
+              "second": 0,
+              "succeeded": 49
+            },
+            {
+              "failed": 0,
+              "maximum_ms": 99.327,
+              "p50_ms": 74.239,
+              "p99_ms": 99.327,
+              "second": 1,
+              "succeeded": 50
+            }
+          ],
+          "schedule": {
+            "rate": 50.0
+          },
+          "seconds": 2.0,
+          "sender": {
+            "abandoned": 0,
+            "busy": 0.01,
+            "late_maximum_ms": 0.0,
+            "late_p99_ms": 0.0,
+            "rate": 50.0,
+            "sent": 100,
+            "unsent": 0
+          },
+          "succeeded": 99,
+          "target": "web (10.77.0.10:8080)",
+          "throughput": 47.6,
+          "warm_up": 5.0
+        }
+        "#);
+    }
+}

@@ -75,3 +75,63 @@ pub(super) fn shown(milliseconds: f64) -> String {
     };
     format!("{milliseconds:.decimals$}")
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::bench::load::call::{Failure, Status};
+    use crate::bench::load::engine::{Load, Measured, Schedule, Sent};
+    use crate::bench::load::record::{Record, histogram};
+
+    /// 99 calls of 1 to 99 ms, and one that failed.
+    pub(in crate::bench::load) fn sample() -> Results {
+        let load = Load {
+            schedule: Schedule::Open { rate: 50.0 },
+            warm_up: Duration::from_secs(5),
+            time: Duration::from_secs(2),
+            limit: Duration::from_secs(10),
+        };
+        let mut record = Record::new();
+        for number in 1..100 {
+            let at = Duration::from_millis(20 * number);
+            record.add(at, Duration::from_millis(number), Ok(()));
+        }
+        let failure = Failure::new(Status::Grpc(14), "<gone>");
+        record.add(Duration::ZERO, Duration::from_millis(500), Err(failure));
+        let measured = Measured {
+            record,
+            sent: Sent {
+                calls: 100,
+                unsent: 0,
+                busy: 0.014,
+                late: histogram(),
+                abandoned: 0,
+            },
+            time: load.time,
+            early: false,
+        };
+        let target = "web (10.77.0.10:8080)".to_owned();
+        Results::new(target, "GET /<a>".into(), 4, &load, &measured)
+    }
+
+    #[test]
+    fn all_figures_are_in_the_table() {
+        let expected = "\
+GET /<a> of web (10.77.0.10:8080): 50/s wanted, 50/s sent, for 2 s after 5 s of warm-up
+100 calls: 99 succeeded (47.6/s), 1 failed
+
+| latency | min  | mean | p50  | p75  | p90  | p99  | p99.9 | p99.99 | max  |
+|---------|------|------|------|------|------|------|-------|--------|------|
+| ms      | 1.00 | 50.0 | 50.0 | 75.0 | 90.0 | 99.0 | 99.0  | 99.0   | 99.0 |
+
+| failed      | calls | the first message |
+|-------------|-------|-------------------|
+| UNAVAILABLE | 1     | <gone>            |
+
+note: fewer than 10000 calls count, so p99.99 is the maximum
+";
+        assert_eq!(table(&sample()), expected);
+    }
+}

@@ -73,6 +73,12 @@ impl Target {
         self.address
     }
 
+    /// What to say where no connection can be opened.
+    pub(super) fn unreachable(&self) -> String {
+        let address = self.address;
+        format!("failed to connect to {address}. `pspd status` shows whether its service runs")
+    }
+
     pub(super) fn authority(&self) -> &str {
         &self.authority
     }

@@ -26,6 +26,12 @@ const GRPC_CONNECTIONS: usize = 4;
 /// An HTTP/1.1 connection has one request at a time.
 const HTTP_CONNECTIONS: usize = 64;
 
+/// Calls a second: one an hour, and more than any sender reaches.
+const SLOWEST: f64 = 1.0 / 3600.0;
+const FASTEST: f64 = 1e6;
+/// Of users or connections: more than a process can open.
+const MOST: usize = 20_000;
+
 #[derive(clap::Args)]
 #[command(
     group = clap::ArgGroup::new("what").required(true),
@@ -52,7 +58,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "RATE", default_value = "100/s", value_parser = rate, conflicts_with = "users")]
     rate: f64,
     /// Instead of a rate, let this many users call, each of them when its last call is answered
-    #[arg(long, value_name = "COUNT", value_parser = positive)]
+    #[arg(long, value_name = "COUNT", value_parser = count)]
     users: Option<usize>,
     /// The time that is measured
     #[arg(long = "for", value_name = "DURATION", default_value = "30s", value_parser = duration)]
@@ -64,7 +70,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
     /// The number of connections. gRPC: 4, with up to 256 calls in flight on each. HTTP: 64, or one for each user
-    #[arg(long, value_name = "COUNT", value_parser = positive)]
+    #[arg(long, value_name = "COUNT", value_parser = count)]
     connections: Option<usize>,
     /// The time after which a call counts as not answered
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
@@ -143,11 +149,14 @@ async fn measured(
     let (ready, begun) = tokio::sync::oneshot::channel();
     let mut running = tokio::task::spawn_blocking(move || {
         block_on(async {
+            let prepared = async {
+                let client = call.client(&target, connections).await?;
+                client.first(load.limit).await.map(|()| client)
+            };
             let client = tokio::select! {
-                client = call.client(&target, connections) => client?,
+                client = prepared => client?,
                 () = token.cancelled() => bail!("interrupted before the load began"),
             };
-            client.first(load.limit).await?;
             // The receiver is dropped where nobody waits for it.
             let _ = ready.send(());
             Ok(load::run(&load, client, counts, &token).await?)
@@ -213,15 +222,14 @@ impl Call {
     }
 
     async fn client(self, target: &Target, connections: usize) -> anyhow::Result<Client> {
-        let client = match self {
+        match self {
             Call::Grpc { method, lines } => {
                 Client::grpc(target, &method, &lines, connections).await
             }
             Call::Http { line, bodies, .. } => {
                 Client::http(target, line, bodies, connections).await
             }
-        };
-        client.context("no load was sent. `pspd status` shows the state of the services")
+        }
     }
 }
 
@@ -307,8 +315,19 @@ fn rate(text: &str) -> anyhow::Result<f64> {
         _ => bail!(hint()),
     };
     let count: f64 = count.trim().parse().with_context(hint)?;
-    ensure!(count.is_finite() && count > 0.0, hint());
-    Ok(count / seconds)
+    let rate = count / seconds;
+    ensure!(
+        (SLOWEST..=FASTEST).contains(&rate),
+        "`{text}` is not a rate from 1/h to {FASTEST}/s"
+    );
+    Ok(rate)
+}
+
+fn count(text: &str) -> Result<usize, String> {
+    match positive(text)? {
+        count if count > MOST => Err(format!("must be at most {MOST}")),
+        count => Ok(count),
+    }
 }
 
 fn duration_or_zero(text: &str) -> anyhow::Result<Duration> {
@@ -332,9 +351,11 @@ mod tests {
         ] {
             assert!((rate(text).unwrap() - expected).abs() < 1e-9, "{text}");
         }
-        for text in ["", "0/s", "-1/s", "nan", "inf", "5/d", "5/s/s", "many"] {
+        for text in [
+            "", "0/s", "-1/s", "nan", "inf", "1e9/s", "1e-300", "5/d", "5/s/s", "many",
+        ] {
             let error = format!("{:#}", rate(text).unwrap_err());
-            assert!(error.contains("is not a valid rate"), "{text}: {error}");
+            assert!(error.contains(" rate"), "{text}: {error}");
         }
     }
 }
