@@ -1,12 +1,9 @@
-//! One call: by gRPC or by HTTP, and how it ended.
+//! How a call ended that did not succeed.
 
 use std::fmt;
 use std::time::Duration;
 
-use tokio::time::timeout;
 use tonic::Code;
-
-use super::{grpc, http};
 
 /// How a call ended that did not succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,7 +64,7 @@ impl fmt::Display for Status {
 
 impl Status {
     /// Whether the same call is rejected each time.
-    fn is_refusal(self) -> bool {
+    pub(super) fn is_refusal(self) -> bool {
         match self {
             Status::Grpc(code) => matches!(
                 Code::from_i32(code),
@@ -100,42 +97,5 @@ impl Failure {
     pub(super) fn timed_out(limit: Duration) -> Failure {
         let limit = limit.as_secs_f64();
         Failure::new(Status::TimedOut, format!("no answer within {limit} s"))
-    }
-}
-
-/// Connections to a target, and what is sent on them.
-pub enum Client {
-    Grpc(grpc::Client),
-    Http(http::Client),
-}
-
-impl Client {
-    /// Sends one call before the load, with the number 0. That it is rejected for what it asks is an error: so will all be.
-    pub async fn first(&self, limit: Duration) -> anyhow::Result<()> {
-        let Ok(Err(failure)) = timeout(limit, self.call(0)).await else {
-            return Ok(());
-        };
-        let Failure { status, message } = failure;
-        anyhow::ensure!(
-            !status.is_refusal(),
-            "the service rejects the first call with {status}: {message}. No load was sent"
-        );
-        Ok(())
-    }
-
-    /// Sends the call with this running number, and waits for its end.
-    pub(super) async fn call(&self, number: u64) -> Result<(), Failure> {
-        match self {
-            Client::Grpc(client) => client.call(number).await,
-            Client::Http(client) => client.call(number).await,
-        }
-    }
-
-    /// How many calls can be in flight.
-    pub(super) fn room(&self) -> usize {
-        match self {
-            Client::Grpc(client) => client.room(),
-            Client::Http(client) => client.room(),
-        }
     }
 }

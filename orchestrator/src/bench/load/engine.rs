@@ -14,7 +14,8 @@ use tokio::task::{JoinSet, yield_now};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::call::{Client, Failure, Status};
+use super::call::{Failure, Status};
+use super::client::Client;
 use super::pacer::Pacer;
 use super::record::{Record, add, histogram};
 

@@ -11,7 +11,7 @@ use http::{HeaderMap, Request, Version};
 use prost::Message as _;
 use prost_reflect::{DynamicMessage, MessageDescriptor};
 
-use super::call::{Client as AnyClient, Failure, Status};
+use super::call::{Failure, Status};
 use super::payload::Line;
 use super::reflection;
 use super::target::Target;
@@ -36,14 +36,14 @@ enum Message {
     Filled(Line, MessageDescriptor),
 }
 
-impl AnyClient {
+impl Client {
     /// Finds the method by reflection, encodes the payload and opens the connections.
-    pub async fn grpc(
+    pub(super) async fn open(
         target: &Target,
         method: &str,
         lines: &[Line],
         connections: usize,
-    ) -> anyhow::Result<AnyClient> {
+    ) -> anyhow::Result<Client> {
         let method = reflection::method(target, method).await?;
         ensure!(
             !method.is_client_streaming(),
@@ -82,11 +82,9 @@ impl AnyClient {
             let opened = connection.sender().await;
             opened.map_err(|failure| anyhow::anyhow!(failure.message))?;
         }
-        Ok(AnyClient::Grpc(client))
+        Ok(client)
     }
-}
 
-impl Client {
     pub(super) fn room(&self) -> usize {
         self.connections.len() * STREAMS
     }

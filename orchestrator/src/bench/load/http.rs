@@ -9,7 +9,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 
-use super::call::{Client as AnyClient, Failure, Status};
+use super::call::{Failure, Status};
 use super::payload::Line;
 use super::target::Target;
 
@@ -25,14 +25,14 @@ pub struct Client {
 
 type Sender = SendRequest<Full<Bytes>>;
 
-impl AnyClient {
+impl Client {
     /// Opens the connections.
-    pub async fn http(
+    pub(super) async fn open(
         target: &Target,
         path: Line,
         bodies: Vec<Line>,
         connections: usize,
-    ) -> anyhow::Result<AnyClient> {
+    ) -> anyhow::Result<Client> {
         let client = Client {
             target: target.clone(),
             path,
@@ -42,15 +42,13 @@ impl AnyClient {
         };
         client.request(0)?;
         for _ in 0..connections {
-            let sender = client.open().await;
+            let sender = client.connect().await;
             let sender = sender.with_context(|| target.unreachable())?;
             client.keep(sender);
         }
-        Ok(AnyClient::Http(client))
+        Ok(client)
     }
-}
 
-impl Client {
     pub(super) fn room(&self) -> usize {
         self.connections
     }
@@ -101,7 +99,7 @@ impl Client {
             match idle {
                 None => {
                     let address = self.target.address();
-                    return self.open().await.map_err(|error| {
+                    return self.connect().await.map_err(|error| {
                         let cause = format!("failed to connect to {address}: {error:#}");
                         Failure::new(Status::NotConnected, cause)
                     });
@@ -116,7 +114,7 @@ impl Client {
         }
     }
 
-    async fn open(&self) -> anyhow::Result<Sender> {
+    async fn connect(&self) -> anyhow::Result<Sender> {
         let stream = self.target.connect().await?;
         let (sender, connection) = handshake(TokioIo::new(stream)).await?;
         // A connection that breaks fails its call, too.

@@ -6,6 +6,7 @@
 
 mod call;
 mod chart;
+mod client;
 mod engine;
 mod grpc;
 mod http;
@@ -18,7 +19,7 @@ mod result;
 mod table;
 mod target;
 
-pub use call::Client;
+pub use client::Client;
 pub use engine::{Counts, Load, Measured, Schedule, run};
 pub use page::page;
 pub use payload::{Line, lines};
