@@ -63,13 +63,13 @@ impl Chart {
         );
     }
 
-    /// The words of the legend, in the order of their classes `s0`, `s1` and so on.
-    fn legend(&mut self, words: &[&str]) {
+    /// Each class with its word.
+    fn legend(&mut self, words: &[(&str, &str)]) {
         let mut x = LEFT;
-        for (class, word) in words.iter().enumerate() {
+        for (class, word) in words {
             let _ = write!(
                 self.svg,
-                "<rect class=\"s{class}\" x=\"{x}\" y=\"6\" width=\"13\" height=\"13\"/><text x=\"{}\" y=\"17\">{word}</text>",
+                "<rect class=\"{class}\" x=\"{x}\" y=\"6\" width=\"13\" height=\"13\"/><text x=\"{}\" y=\"17\">{word}</text>",
                 x + 19.0
             );
             x += 40.0 + 8.0 * word.len() as f64;
@@ -95,7 +95,7 @@ pub(super) fn calls(seconds: &[PerSecond]) -> String {
     let most = seconds.iter().map(|one| one.succeeded + one.failed).max();
     let count = seconds.len() as f64;
     let mut chart = Chart::new("calls by second", count, most.unwrap_or(0) as f64);
-    chart.legend(&["succeeded", "failed"]);
+    chart.legend(&[("s0", "succeeded"), ("bad", "failed")]);
     for one in seconds {
         let mut below = 0;
         for (class, calls) in ["s0", "bad"].into_iter().zip([one.succeeded, one.failed]) {
@@ -123,7 +123,7 @@ pub(super) fn latencies(seconds: &[PerSecond]) -> String {
     let most = seconds.iter().map(|one| one.maximum_ms).fold(0.0, f64::max);
     let count = seconds.len() as f64;
     let mut chart = Chart::new("latency by second", count, most);
-    chart.legend(&["p50", "p99", "maximum"]);
+    chart.legend(&[("s0", "p50"), ("s1", "p99"), ("s2", "maximum")]);
     let values: [fn(&PerSecond) -> f64; 3] =
         [|one| one.p50_ms, |one| one.p99_ms, |one| one.maximum_ms];
     for (class, value) in values.into_iter().enumerate() {
@@ -153,7 +153,9 @@ pub(super) fn percentiles(curve: &[Percentile]) -> String {
 }
 
 fn ticks(chart: &mut Chart, seconds: f64) {
-    let step = round_up(seconds / 10.0).max(1.0);
+    let steps = [1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1800.0];
+    let step = steps.into_iter().find(|step| step * 10.0 >= seconds);
+    let step = step.unwrap_or(3600.0);
     let mut at = 0.0;
     while at <= seconds {
         chart.tick(at, &format!("{at} s"));
@@ -161,13 +163,13 @@ fn ticks(chart: &mut Chart, seconds: f64) {
     }
 }
 
-/// The next of 1, 2, 4, 5, 8 times a power of ten: quarters of it have few digits.
+/// The next value whose quarters have few digits.
 fn round_up(value: f64) -> f64 {
     if value <= 0.0 {
         return 1.0;
     }
     let power = 10f64.powf(value.log10().floor());
-    let steps = [1.0, 2.0, 4.0, 5.0, 8.0, 10.0];
+    let steps = [1.0, 1.2, 1.6, 2.0, 2.4, 3.2, 4.0, 6.0, 8.0, 10.0];
     let step = steps.into_iter().find(|step| step * power >= value);
     step.unwrap_or(10.0) * power
 }
@@ -187,10 +189,11 @@ mod tests {
     fn axes_end_at_round_values() {
         for (value, end) in [
             (0.0, 1.0),
-            (0.3, 0.4),
+            (0.3, 0.32),
             (1.0, 1.0),
-            (43.0, 50.0),
+            (43.0, 60.0),
             (801.0, 1000.0),
+            (1100.0, 1200.0),
         ] {
             assert!((round_up(value) - end).abs() < 1e-9, "{value}");
         }

@@ -136,8 +136,10 @@ impl Client {
 }
 
 fn ended(trailers: &HeaderMap) -> Result<(), Failure> {
+    if trailers.get("grpc-status").is_some_and(|code| code == "0") {
+        return Ok(());
+    }
     match tonic::Status::from_header_map(trailers) {
-        Some(status) if status.code() == tonic::Code::Ok => Ok(()),
         Some(status) => {
             let code = status.code() as i32;
             Err(Failure::new(Status::Grpc(code), status.message()))

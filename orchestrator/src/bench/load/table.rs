@@ -54,7 +54,7 @@ pub(super) fn heading(results: &Results) -> String {
         Plan::Users(users) => format!("{users} users, {}/s sent", sender.rate),
     };
     format!(
-        "{} of {}: {how}, for {} s after {} s of warm-up\n{} calls: {} succeeded ({}/s), {} failed",
+        "{} on {}: {how}, for {} s after {} s of warm-up\n{} calls: {} succeeded ({}/s), {} failed",
         results.call,
         results.target,
         results.seconds,
@@ -119,7 +119,7 @@ pub(super) mod tests {
     #[test]
     fn all_figures_are_in_the_table() {
         let expected = "\
-GET /<a> of web (10.77.0.10:8080): 50/s wanted, 50/s sent, for 2 s after 5 s of warm-up
+GET /<a> on web (10.77.0.10:8080): 50/s wanted, 50/s sent, for 2 s after 5 s of warm-up
 100 calls: 99 succeeded (47.6/s), 1 failed
 
 | latency | min  | mean | p50  | p75  | p90  | p99  | p99.9 | p99.99 | max  |
