@@ -40,7 +40,9 @@ impl Client {
             connections,
             idle: Mutex::default(),
         };
-        client.request(0)?;
+        client
+            .request(0)
+            .context("the path is not valid in an HTTP request")?;
         for _ in 0..connections {
             let sender = client.connect().await;
             let sender = sender.with_context(|| target.unreachable())?;
