@@ -143,6 +143,7 @@ async fn open(run: &Arc<Run>, rate: f64) -> io::Result<Sent> {
     let room = Arc::new(Semaphore::new(slots as usize));
     let mut sent = Sent::new();
     let due = |number: u64| run.begin + Duration::from_secs_f64(number as f64 / rate);
+    let until = |at: Instant| ((at - run.begin).as_secs_f64() * rate).ceil() as u64;
     let mut number = 0;
     while due(number) < run.end {
         let intended = due(number);
@@ -155,6 +156,11 @@ async fn open(run: &Arc<Run>, rate: f64) -> io::Result<Sent> {
             yield_now().await;
         }
         let measured = intended >= run.measure;
+        if !measured && Instant::now() >= run.measure {
+            // What the warm-up did not get to is not sent within the measured time.
+            number = until(run.measure).max(number + 1);
+            continue;
+        }
         let permit = match room.clone().try_acquire_owned() {
             Ok(permit) => permit,
             Err(_) => {
@@ -181,7 +187,6 @@ async fn open(run: &Arc<Run>, rate: f64) -> io::Result<Sent> {
         });
         number += 1;
     }
-    let until = |at: Instant| ((at - run.begin).as_secs_f64() * rate).ceil() as u64;
     let stopped = Instant::now().clamp(run.begin, run.end);
     if due(number) < stopped {
         sent.unsent = until(stopped).saturating_sub(number.max(until(run.measure)));

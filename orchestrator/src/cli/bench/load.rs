@@ -37,7 +37,7 @@ const MOST: usize = 20_000;
     group = clap::ArgGroup::new("what").required(true),
     after_help = "Examples:\n  \
     pspd bench load --target database-server --call Read --data reads.jsonl --rate 200/s --for 30s\n  \
-    pspd bench load --target web-server --http /api/v1/system --users 64 --out load\n\n\
+    pspd bench load --target web-server --http /api/v1/collections --users 64 --out load\n\n\
     Each line of --data is the JSON of one message, such as {\"id\": \"doc-{{ n }}\"}; calls take the lines in turn. \
     Placeholders: {{ n }} is the number of the call, {{ random }} a whole number up to 2147483647, {{ uuid }} a random UUID."
 )]
@@ -205,7 +205,7 @@ impl Call {
         let path = args.http.clone().unwrap_or_default();
         ensure!(
             path.starts_with('/'),
-            "`--http {path}` does not begin with `/`. Pass a path, such as `/api/v1/system`; the load goes to the domain of `--target`"
+            "`--http {path}` does not begin with `/`. Pass a path, such as `/api/v1/collections`; the load goes to the domain of `--target`"
         );
         let line = Line::parse("`--http`", &path)?;
         let bodies = lines;
