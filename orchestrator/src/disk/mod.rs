@@ -8,7 +8,9 @@ mod overlay;
 pub mod qcow2;
 mod qemu_img;
 pub mod release;
+mod unmerged;
 
 pub use layers::LayeredDisk;
-pub use overlay::{domains_with_overlays, is_overlay, overlay, overlays};
+pub use overlay::{is_overlay, overlay};
 pub use qemu_img::{absorb, commit, convert_raw, create, create_overlay, flatten, rebase, resize};
+pub use unmerged::{domains_with_overlays, overlays};

@@ -1,16 +1,10 @@
-//! The overlays that a snapshot makes: where they are, and which of them are left.
+//! The overlays that an export makes: what they are called.
 //!
 //! ```text
 //! DISK (frozen)   <-- DISK.snapshot       writes go to the overlay until it is merged into its disk
 //! ```
 
 use std::path::{Path, PathBuf};
-
-use anyhow::{Context as _, Result};
-use pspd_model::spec::{Name, Spec};
-
-use super::layers::head;
-use crate::state::Home;
 
 /// The extension that an overlay adds to the name of its disk.
 const SNAPSHOT: &str = "snapshot";
@@ -24,40 +18,6 @@ pub fn overlay(disk: &Path) -> PathBuf {
 
 pub fn is_overlay(path: &Path) -> bool {
     path.extension().is_some_and(|end| end == SNAPSHOT)
-}
-
-/// The overlays of a domain's disks that exist.
-pub fn overlays(home: &Home, spec: &Spec, name: &Name) -> Result<Vec<PathBuf>> {
-    let mut disks = vec![home.disk(name)];
-    let volumes = spec
-        .domains
-        .get(name)
-        .into_iter()
-        .flat_map(|domain| &domain.volumes);
-    // An export by an earlier version may have been interrupted.
-    let files = volumes.map(|volume| volume.of(name));
-    let files = files.flat_map(|id| [id.file(), id.old_file()]);
-    disks.extend(files.map(|file| home.volumes().join(file)));
-    let mut found = Vec::new();
-    for disk in disks {
-        let overlay = overlay(&head(&disk)?);
-        let exists = overlay
-            .try_exists()
-            .with_context(|| format!("failed to look for `{}`", overlay.display()))?;
-        found.extend(exists.then_some(overlay));
-    }
-    Ok(found)
-}
-
-/// The domains with an overlay, which an interrupted export left.
-pub fn domains_with_overlays(home: &Home, spec: &Spec) -> Result<Vec<Name>> {
-    let mut left = Vec::new();
-    for name in spec.domains.keys() {
-        if !overlays(home, spec, name)?.is_empty() {
-            left.push(name.clone());
-        }
-    }
-    Ok(left)
 }
 
 #[cfg(test)]

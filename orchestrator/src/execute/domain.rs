@@ -11,8 +11,7 @@ use pspd_model::plan::{SavedState, StopMode};
 use pspd_model::spec::{DomainSpec, Name, Push, RELEASE_DISK, SYSTEM_DISK, Seed, Size};
 use ssh_key::LineEnding;
 
-use super::{World, firmware, snapshot};
-use crate::archive;
+use super::{World, firmware};
 use crate::boot::Boot;
 use crate::disk::{LayeredDisk, layers, release};
 use crate::event::Scope;
@@ -289,14 +288,6 @@ pub(super) fn freeze(world: &World, name: &Name) -> anyhow::Result<()> {
 
 pub(super) fn wake(world: &World, name: &Name) -> anyhow::Result<()> {
     Ok(expect(world, name)?.wake()?)
-}
-
-/// Merges what an interrupted export left. A process says which layers an interrupted snapshot made it write.
-pub(super) fn merge(world: &World, name: &Name, scope: &Scope) -> anyhow::Result<()> {
-    snapshot::follow(world, name)?;
-    archive::merge(&world.connection()?, &world.home, &world.spec, name, scope).with_context(|| {
-        format!("failed to merge the snapshots of `{name}` into its disks. Run `pspd up` to retry")
-    })
 }
 
 /// Presses the power button, and forces the domain off if the guest does not react.

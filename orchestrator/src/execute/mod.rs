@@ -390,7 +390,7 @@ fn perform(world: &World, step: &Step) -> anyhow::Result<()> {
         Action::SetClock { domain, clock } => reach::set_clock(world, domain, *clock, &scope),
         Action::Wake { domain } => domain::wake(world, domain),
         Action::Merge { domain } | Action::MergeSnapshot { domain } => {
-            domain::merge(world, domain, &scope)
+            snapshot::settle(world, domain, &scope)
         }
         Action::BeginSnapshot { snapshot } => world.home.prepare_snapshot(snapshot),
         Action::AddLayers { domain } => snapshot::add_layers(world, domain),

@@ -14,6 +14,7 @@ use pspd_model::spec::Name;
 use super::domain::{expect, record_attached};
 use super::taken::{Taken, TakenMemory};
 use super::{World, memory};
+use crate::archive;
 use crate::disk::{self, LayeredDisk, layers};
 use crate::event::Scope;
 use crate::state::{MemoryImage, MemoryRecord, Snapshot, SnapshotDomain, remove_if_there};
@@ -266,8 +267,16 @@ fn running(world: &World, name: &Name) -> anyhow::Result<BTreeMap<String, Vec<Pa
     Ok(open)
 }
 
+/// Merges what an interrupted export left. A process says which layers an interrupted snapshot made it write.
+pub(super) fn settle(world: &World, name: &Name, scope: &Scope) -> anyhow::Result<()> {
+    follow(world, name)?;
+    archive::merge(&world.connection()?, &world.home, &world.spec, name, scope).with_context(|| {
+        format!("failed to merge the snapshots of `{name}` into its disks. Run `pspd up` to retry")
+    })
+}
+
 /// Makes the layers that a process writes the heads of its disks: an interrupted snapshot may not have got there.
-pub(super) fn follow(world: &World, name: &Name) -> anyhow::Result<()> {
+fn follow(world: &World, name: &Name) -> anyhow::Result<()> {
     for (serial, chain) in running(world, name)? {
         let disk = LayeredDisk::new(&world.home, name, &serial);
         let writes = chain.into_iter().find(|path| !disk::is_overlay(path));

@@ -127,7 +127,7 @@ fn undo_action(world: &World, action: &Action) -> anyhow::Result<()> {
         Action::Save { domain, .. } => memory::undo_save(world, domain),
         Action::Place { .. } => archive::remove(world),
         Action::Pause { domain } => domain::resume(world, domain),
-        Action::Snapshot { domain } => domain::merge(world, domain, &Scope::ignored()),
+        Action::Snapshot { domain } => snapshot::settle(world, domain, &Scope::ignored()),
         Action::BeginSnapshot { snapshot } => world.home.forget_snapshot(snapshot),
         Action::AddLayers { domain } | Action::TakeSnapshot { domain, .. } => {
             snapshot::shorten(world, domain, &Scope::ignored())
