@@ -311,18 +311,20 @@ async fn rewound(
             let checked = move || restorable(&home, &name, disk_only);
             tokio::task::spawn_blocking(checked).await??
         };
-        let before = match args.discard {
-            true => None,
-            false => match save_before(context, spec, &args.name, events, cancel).await? {
-                Ok(before) => before,
-                Err(outcome) => {
-                    return Ok(Restored {
-                        spec: spec.clone(),
-                        outcome,
-                        before: None,
-                    });
-                }
-            },
+        let saved = match args.discard {
+            true => Before::Nothing,
+            false => save_before(context, spec, &args.name, events, cancel).await?,
+        };
+        let before = match saved {
+            Before::Saved(name) => Some(name),
+            Before::Nothing => None,
+            Before::Failed(outcome) => {
+                return Ok(Restored {
+                    spec: spec.clone(),
+                    outcome,
+                    before: None,
+                });
+            }
         };
         // What it began, it ends: a part of a snapshot would be of no use.
         let whole = CancellationToken::new();
@@ -345,11 +347,18 @@ async fn rewound(
             });
         }
         let run = part(context, &spec, events, cancel);
-        let outcome = apply(run, Extent::Complete, |now| {
+        let started = apply(run, Extent::Complete, |now| {
             let observed = with_releases_kept(now.observed);
             Ok(pspd_model::plan::drift(now.spec, now.intent, &observed)?)
-        })
-        .await?;
+        });
+        let outcome = match started.await {
+            // The snapshot is in place all the same.
+            Err(error) if Cancelled::is_cause_of(&error) => Outcome {
+                cancelled: true,
+                ..Outcome::default()
+            },
+            outcome => outcome?,
+        };
         Ok(Restored {
             spec,
             outcome,
@@ -359,14 +368,22 @@ async fn rewound(
     .await
 }
 
-/// Saves the current state under a free name, which is returned; `None` where there is nothing to save.
+/// What became of the state before a restore.
+enum Before {
+    Saved(Name),
+    /// There was nothing to save, or it was given up.
+    Nothing,
+    Failed(Outcome),
+}
+
+/// Saves the current state under a free name.
 async fn save_before(
     context: &Context,
     spec: &Spec,
     restored: &Name,
     events: &Events,
     cancel: &CancellationToken,
-) -> anyhow::Result<Result<Option<Name>, Outcome>> {
+) -> anyhow::Result<Before> {
     let home = context.paths.deployment(&spec.name);
     let name = free_name(&home.snapshot_names()?);
     let options = SnapshotOptions {
@@ -386,8 +403,9 @@ async fn save_before(
     .await
     .context("the current state cannot be saved first; `--discard` gives it up")?;
     Ok(match saved.is_success() {
-        true => Ok((!nothing).then_some(name)),
-        false => Err(saved),
+        true if nothing => Before::Nothing,
+        true => Before::Saved(name),
+        false => Before::Failed(saved),
     })
 }
 
