@@ -5,14 +5,15 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use pspd_model::plan::{DomainStep, Existing, ExportOptions, StepId};
-use pspd_model::spec::Size;
+use pspd_model::plan::{Existing, ExportOptions};
+use pspd_model::spec::{Name, Size};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::context::{Context, block_on, cancelled_by_signals};
 use super::exit::Exit;
 use super::run::{Change, exit, outcome, reported};
+use super::snapshot;
 use crate::apply::Now;
 use crate::archive::{Opened, Packed, Target};
 use crate::cancelled::Cancelled;
@@ -40,6 +41,9 @@ pub(super) struct Args {
     /// Delete caches and old logs in running guests before packing
     #[arg(long)]
     clean: bool,
+    /// Pack a snapshot, and leave the running system alone
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["clean", "verify"], value_parser = snapshot::name)]
+    snapshot: Option<Name>,
     /// Include private keys: those of pspd, and those of the services on the guests' disks
     #[arg(long)]
     with_secrets: bool,
@@ -103,15 +107,19 @@ async fn export(
         clean: args.clean,
         flatten: args.flatten,
         with_secrets: args.with_secrets,
+        snapshot: args.snapshot.clone(),
     };
     // What the arguments alone rule out is refused before anything is waited for.
     Target::new(&options.archive, options.existing)?;
-    let spec = context.deployed_spec()?;
+    let mut spec = context.deployed_spec()?;
     ensure!(
         context.paths.deployment(&spec.name).exists(),
         "deployment `{}` does not exist on this host; nothing to export",
         spec.name
     );
+    if let Some(name) = &args.snapshot {
+        spec = snapshot::find(&context.paths.deployment(&spec.name), name)?.spec;
+    }
     let change = Change {
         extent: Extent::Complete,
         command: "export",
@@ -128,7 +136,7 @@ async fn export(
     let outcome = outcome(context, &spec, &change, cancel, plan).await?;
     match outcome.packed {
         Some(packed) if outcome.is_success() => {
-            print_result(args, packed, paused(&outcome), began.elapsed())?;
+            print_result(args, packed, outcome.stood_still(), began.elapsed())?;
         }
         packed => {
             report::summary(&outcome, "export", &spec, Style::chosen(args.json));
@@ -191,17 +199,6 @@ fn print_rest(args: &Args, outcome: &Outcome, packed: Option<Packed>) -> anyhow:
     Ok(())
 }
 
-/// How long the running domains were paused: from the first pause to the last resume.
-fn paused(outcome: &Outcome) -> Option<Duration> {
-    let of = |step: DomainStep| {
-        let ended = outcome.ended.iter();
-        ended.filter(move |ended| matches!(&ended.step.id, StepId::Domain(_, of) if *of == step))
-    };
-    let began = of(DomainStep::Pause).map(|ended| ended.started).min()?;
-    let resumed = of(DomainStep::Resume).map(|ended| ended.started + ended.elapsed);
-    Some(resumed.max()?.saturating_sub(began))
-}
-
 #[cfg(test)]
 mod tests {
     use pspd_model::plan::{Action, Step};
@@ -224,7 +221,7 @@ mod tests {
             elapsed: Duration::from_millis(elapsed),
         };
         let mut outcome = Outcome::default();
-        assert_eq!(paused(&outcome), None);
+        assert_eq!(outcome.stood_still(), None);
         for (name, pause, resume) in [("a", 110, 300), ("b", 100, 280)] {
             let pauses = Action::Pause {
                 domain: domain(name),
@@ -235,6 +232,6 @@ mod tests {
             let both = [ended(pauses, pause, 20), ended(resumes, resume, 50)];
             outcome.ended.extend(both);
         }
-        assert_eq!(paused(&outcome), Some(Duration::from_millis(250)));
+        assert_eq!(outcome.stood_still(), Some(Duration::from_millis(250)));
     }
 }

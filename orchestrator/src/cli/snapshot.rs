@@ -5,11 +5,10 @@ mod diff;
 mod list;
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use pspd_model::observed::Observed;
-use pspd_model::plan::{Action, Plan, PlanError, SnapshotOptions};
+use pspd_model::plan::{Plan, PlanError, SnapshotOptions};
 use pspd_model::spec::{Name, Spec};
 use tokio_util::sync::CancellationToken;
 
@@ -105,7 +104,7 @@ struct RestoreArgs {
     no_wait: bool,
 }
 
-fn name(text: &str) -> Result<Name, String> {
+pub(super) fn name(text: &str) -> Result<Name, String> {
     Name::new(text).map_err(|error| error.to_string())
 }
 
@@ -143,7 +142,7 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
 }
 
 /// A snapshot that must exist.
-fn find(home: &Home, name: &Name) -> anyhow::Result<Snapshot> {
+pub(super) fn find(home: &Home, name: &Name) -> anyhow::Result<Snapshot> {
     if let Some(snapshot) = home.snapshot(name)? {
         return Ok(snapshot);
     }
@@ -188,11 +187,10 @@ fn save(context: &Context, args: SaveArgs) -> anyhow::Result<Exit> {
         };
         report::summary(&saved, change.command, &spec, Style::chosen(change.json));
         if saved.is_success() && !change.json {
-            report::say(format!(
-                "saved the snapshot `{}`{}\n",
-                args.name,
-                pause(&saved)
-            ));
+            let still = saved.stood_still().map_or_else(String::new, |time| {
+                format!("; the guests stood still for {:.1} s", time.as_secs_f64())
+            });
+            report::say(format!("saved the snapshot `{}`{still}\n", args.name));
         } else if !change.json {
             report::say("no snapshot was saved; the domains run on\n");
         }
@@ -202,24 +200,6 @@ fn save(context: &Context, args: SaveArgs) -> anyhow::Result<Exit> {
 
 fn planned(now: Now<'_>, options: SnapshotOptions) -> Result<Plan, PlanError> {
     pspd_model::plan::save_snapshot(now.spec, now.intent, now.observed, options)
-}
-
-/// How long the guests stood still.
-fn pause(outcome: &Outcome) -> String {
-    let of = |wanted: fn(&Action) -> bool| {
-        let ended = outcome.ended.iter();
-        ended.filter(move |ended| wanted(&ended.step.action))
-    };
-    let began = of(|action| matches!(action, Action::Pause { .. })).map(|ended| ended.started);
-    let ended = of(|action| matches!(action, Action::Resume { .. }))
-        .map(|ended| ended.started + ended.elapsed);
-    match (began.min(), ended.max()) {
-        (Some(began), Some(ended)) => {
-            let paused: Duration = ended.saturating_sub(began);
-            format!("; the guests stood still for {:.1} s", paused.as_secs_f64())
-        }
-        _ => String::new(),
-    }
 }
 
 fn remove(context: &Context, names: &[Name], options: Options) -> anyhow::Result<Exit> {

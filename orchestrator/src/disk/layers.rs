@@ -1,10 +1,10 @@
 //! The layers of disks, which snapshots make: files over each other, of which a domain writes only the topmost.
 //!
 //! ```text
-//! disks/web.qcow2 -> layers/web.system.3.qcow2    the head, which the domain writes
-//!                    layers/web.system.2.qcow2    frozen: what a snapshot keeps
-//!                    layers/web.system.1.qcow2    frozen
-//!                    the image
+//! web.qcow2 -> layers/web.system.3.qcow2    the head, which the domain writes
+//!              layers/web.system.2.qcow2    frozen: what a snapshot keeps
+//!              layers/web.system.1.qcow2    frozen
+//!              the image
 //! ```
 //! A disk that was never in a snapshot is one file. Layers are never renamed, because those over them name them. Data is
 //! written to a layer only after the disk's link leads to it.
@@ -46,13 +46,14 @@ impl LayeredDisk {
                 domain: domain.clone(),
                 volume,
             });
+        let path = match volume {
+            Some(id) => home.volumes().join(id.file()),
+            None => home.disk(domain),
+        };
         LayeredDisk {
             serial: serial.to_owned(),
-            path: match volume {
-                Some(id) => home.volumes().join(id.file()),
-                None => home.disk(domain),
-            },
-            folder: home.layers(),
+            folder: path.with_file_name(LAYERS),
+            path,
             prefix: format!("{domain}.{serial}."),
         }
     }
@@ -108,7 +109,7 @@ impl LayeredDisk {
             )
         };
         let name = layer.file_name().unwrap_or_default();
-        let target = Path::new("..").join(LAYERS).join(name);
+        let target = Path::new(LAYERS).join(name);
         let link = self.path.with_extension("link");
         remove_if_there(&link)?;
         symlink(target, &link).with_context(context)?;
@@ -227,11 +228,15 @@ pub struct Between {
 /// Removes the layers of a domain that neither its disks nor snapshots need. `kept` are the file names of snapshots.
 pub fn remove_unused(home: &Home, domain: &Name, kept: &BTreeSet<String>) -> Result<()> {
     let mut needed = BTreeSet::new();
-    let kept = kept.iter().map(|file| home.layers().join(file));
-    for disk in heads(home, domain)?
-        .into_iter()
-        .chain(kept.filter(|path| path.exists()))
-    {
+    let mut tops = heads(home, domain)?;
+    for folder in home.layer_folders() {
+        tops.extend(
+            kept.iter()
+                .map(|file| folder.join(file))
+                .filter(|path| path.exists()),
+        );
+    }
+    for disk in tops {
         for file in chain(&disk)? {
             needed.extend(FileIdentity::at(&file)?);
         }
@@ -291,7 +296,9 @@ fn heads(home: &Home, domain: &Name) -> Result<Vec<PathBuf>> {
 
 fn of_domain(home: &Home, domain: &Name) -> Result<Vec<PathBuf>> {
     let prefix = format!("{domain}.");
-    let mut layers = files(&home.layers())?;
+    let [system, volumes] = home.layer_folders().map(|folder| files(&folder));
+    let mut layers = system?;
+    layers.extend(volumes?);
     layers.retain(|path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         name.starts_with(&prefix) && !is_overlay(path)
@@ -380,7 +387,7 @@ mod tests {
         remove_unused(&home, &web, &BTreeSet::new()).unwrap();
         // The first layer is the disk itself by another name.
         assert_eq!(
-            names(&files(&home.layers()).unwrap()),
+            names(&files(&system.folder).unwrap()),
             ["web.system.1.qcow2"]
         );
         let kept = BTreeSet::from([freeze(&system)]);
@@ -411,7 +418,7 @@ mod tests {
             names(&chain(&system.path).unwrap()),
             ["web.system.4.qcow2", "web.system.1.qcow2", "image"]
         );
-        assert_eq!(files(&home.layers()).unwrap().len(), 2);
+        assert_eq!(files(&system.folder).unwrap().len(), 2);
     }
 
     #[test]
@@ -458,6 +465,6 @@ mod tests {
         let (home, _, system) = deployment(folder.path());
         freeze(&system);
         remove_unused(&home, &Name::new("we").unwrap(), &BTreeSet::new()).unwrap();
-        assert_eq!(files(&home.layers()).unwrap().len(), 2);
+        assert_eq!(files(&system.folder).unwrap().len(), 2);
     }
 }

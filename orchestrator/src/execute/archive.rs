@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use pspd_model::plan::Existing;
 use pspd_model::spec::{Name, SYSTEM_DISK};
 
@@ -26,6 +27,7 @@ pub(super) struct Packing<'a> {
     pub(super) existing: Existing,
     pub(super) flatten: bool,
     pub(super) with_secrets: bool,
+    pub(super) snapshot: Option<&'a Name>,
 }
 
 pub(super) fn place(world: &World) -> anyhow::Result<()> {
@@ -96,6 +98,8 @@ fn pack_with(
         scope,
         cancel: &world.cancel,
     };
+    let disks = disks(world, packing.snapshot)?;
+    let (flattened, collapsed) = copies(world, &disks, packing, folder, scope)?;
     let contents = Deployment {
         spec: &world.spec,
         home: &world.home,
@@ -104,11 +108,8 @@ fn pack_with(
         roms: roms.of_domains(&world.spec, &images)?,
         accelerator: accel::decide(world.spec.accel, &world.cache, kernel)?.accelerator,
         with_secrets: packing.with_secrets,
-        flattened: match packing.flatten {
-            true => flatten(world, folder, scope)?,
-            false => BTreeMap::new(),
-        },
-        collapsed: collapse(world, packing.flatten, folder, scope)?,
+        flattened,
+        collapsed,
     };
     archive::pack(
         &contents.contents(&world.cancel)?,
@@ -118,41 +119,80 @@ fn pack_with(
     )
 }
 
-/// Makes a copy without layers of each disk that has some, by the disk's name.
-fn collapse(
-    world: &World,
-    flatten: bool,
-    folder: &Path,
-    scope: &Scope,
-) -> anyhow::Result<BTreeMap<PathBuf, PathBuf>> {
-    let folder = folder.join("collapsed");
-    let mut collapsed = BTreeMap::new();
-    for domain in world.spec.domains.values() {
-        for disk in LayeredDisk::all(&world.home, domain) {
-            // One that does not exist is an error of the packing, which says what to do.
-            let flattened = flatten && disk.serial == SYSTEM_DISK;
-            if flattened || !disk.exists() || !layers::has_layers(&disk.path)? {
-                continue;
-            }
-            scope.stage(format!("merging a copy of the disk of {}", domain.name));
-            create_private(&folder)?;
-            let to = folder.join(disk.path.file_name().unwrap_or_default());
-            layers::collapse(&disk.path, &to)?;
-            collapsed.insert(disk.path, to);
-        }
-    }
-    Ok(collapsed)
+/// What is packed of a domain's disk.
+struct Packable {
+    domain: Name,
+    disk: LayeredDisk,
+    /// The disk itself, or the layer that a snapshot kept of it.
+    file: PathBuf,
 }
 
-/// Makes a self-contained copy of each system disk.
-fn flatten(world: &World, folder: &Path, scope: &Scope) -> anyhow::Result<BTreeMap<Name, PathBuf>> {
-    create_private(folder)?;
-    let mut flattened = BTreeMap::new();
-    for name in world.spec.domains.keys() {
-        scope.stage(format!("flattening the disk of {name}"));
-        let to = folder.join(format!("{name}.qcow2"));
-        disk::flatten(&world.home.disk(name), &to, &world.cancel)?;
-        flattened.insert(name.clone(), to);
+/// The disks that exist, or that a snapshot has. One that is missing is an error of the packing, which says what to do.
+fn disks(world: &World, snapshot: Option<&Name>) -> anyhow::Result<Vec<Packable>> {
+    let snapshot = match snapshot {
+        None => None,
+        Some(name) => {
+            let found = world.home.snapshot(name)?;
+            Some(found.with_context(|| format!("there is no snapshot `{name}`"))?)
+        }
+    };
+    let mut disks = Vec::new();
+    for domain in world.spec.domains.values() {
+        for disk in LayeredDisk::all(&world.home, domain) {
+            let file = match &snapshot {
+                None => disk.exists().then(|| disk.path.clone()),
+                Some(snapshot) => {
+                    let of = snapshot.domains.get(&domain.name);
+                    let file = of.and_then(|of| of.disks.get(&disk.serial));
+                    let file = file.with_context(|| {
+                        format!(
+                            "the snapshot has no disk `{}` of `{}`: it was saved while the deployment was down",
+                            disk.serial, domain.name
+                        )
+                    })?;
+                    Some(disk.named(file))
+                }
+            };
+            disks.extend(file.map(|file| Packable {
+                domain: domain.name.clone(),
+                disk,
+                file,
+            }));
+        }
     }
-    Ok(flattened)
+    Ok(disks)
+}
+
+/// Self-contained system disks, by domain, and copies without layers of the disks that have some, by their names.
+type Copies = (BTreeMap<Name, PathBuf>, BTreeMap<PathBuf, PathBuf>);
+
+fn copies(
+    world: &World,
+    disks: &[Packable],
+    packing: &Packing<'_>,
+    folder: &Path,
+    scope: &Scope,
+) -> anyhow::Result<Copies> {
+    create_private(folder)?;
+    let (mut flattened, mut collapsed) = Copies::default();
+    for Packable { domain, disk, file } in disks {
+        let name = disk.path.file_name().unwrap_or_default();
+        if packing.flatten && disk.serial == SYSTEM_DISK {
+            scope.stage(format!("flattening the disk of {domain}"));
+            let to = folder.join(name);
+            disk::flatten(file, &to, &world.cancel)?;
+            flattened.insert(domain.clone(), to);
+        } else if packing.snapshot.is_some() || layers::has_layers(file)? {
+            scope.stage(format!(
+                "merging a copy of the disk `{}` of {domain}",
+                disk.serial
+            ));
+            let folder = folder.join("collapsed");
+            create_private(&folder)?;
+            let to = folder.join(name);
+            layers::collapse(file, &to)?;
+            collapsed.insert(disk.path.clone(), to);
+        }
+    }
+    Ok((flattened, collapsed))
 }

@@ -79,6 +79,19 @@ impl Outcome {
     pub fn is_success(&self) -> bool {
         self.failed.is_empty() && self.left.is_empty() && !self.cancelled
     }
+
+    /// How long running domains were paused: from the first pause to the last resume.
+    pub fn stood_still(&self) -> Option<Duration> {
+        let of = |wanted: fn(&Action) -> bool| {
+            let ended = self.ended.iter();
+            ended.filter(move |ended| wanted(&ended.step.action))
+        };
+        let paused = of(|action| matches!(action, Action::Pause { .. }));
+        let resumed = of(|action| matches!(action, Action::Resume { .. }));
+        let began = paused.map(|ended| ended.started).min()?;
+        let until = resumed.map(|ended| ended.started + ended.elapsed).max()?;
+        Some(until.saturating_sub(began))
+    }
 }
 
 /// Runs a plan to its end, its first failures' end, or its undo.
@@ -416,12 +429,14 @@ fn perform(world: &World, step: &Step) -> anyhow::Result<()> {
             existing,
             flatten,
             with_secrets,
+            snapshot,
         } => {
             let packing = archive::Packing {
                 archive,
                 existing: *existing,
                 flatten: *flatten,
                 with_secrets: *with_secrets,
+                snapshot: snapshot.as_ref(),
             };
             archive::pack(world, &packing, &scope)
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -58,7 +59,12 @@ pub(super) fn take(
         let live = domain.live()?;
         let live = live.with_context(|| format!("the domain `{name}` no longer runs"))?;
         let memory = matches!(of, SnapshotOf::Memory(_)).then_some(file.as_path());
-        domain.freeze(&live, &added, memory)?;
+        let frozen = domain.freeze(&live, &added, memory);
+        if frozen.is_err() {
+            // On a full disk, the guests need its room to run on. The error that counts is libvirt's.
+            let _ = remove_if_there(&file);
+        }
+        frozen?;
     }
     // Nothing runs, so nothing is written before the links lead to the new layers.
     for disk in &disks {
@@ -92,9 +98,13 @@ fn keep_memory(world: &World, name: &Name, file: &Path) -> anyhow::Result<Memory
     Ok(record.image)
 }
 
-/// Gives a file that nothing writes any longer a second name.
+/// Gives a file that nothing writes any longer a second name. Another file system needs a copy.
 fn link(from: &Path, to: &Path) -> anyhow::Result<()> {
-    fs::hard_link(from, to).with_context(|| format!("failed to link `{}`", to.display()))
+    let linked = match fs::hard_link(from, to) {
+        Err(error) if error.kind() == ErrorKind::CrossesDevices => fs::copy(from, to).map(drop),
+        linked => linked,
+    };
+    linked.with_context(|| format!("failed to link `{}`", to.display()))
 }
 
 /// Reads the digests of the memory that was written, and records the snapshot.

@@ -230,6 +230,7 @@ mod tests {
             existing: Existing::Refuse,
             flatten: false,
             with_secrets: false,
+            snapshot: None,
         };
         fail(&mut outcome, pack.clone());
         assert_eq!(undone(&outcome), ["b/snapshot", "a/snapshot"]);

@@ -54,7 +54,7 @@ pub fn roms_in_use(paths: &Paths) -> anyhow::Result<BTreeSet<spec::Digest>> {
 pub fn images_in_use(paths: &Paths) -> anyhow::Result<BTreeSet<spec::Digest>> {
     let mut used = BTreeSet::new();
     for home in sharing_cache(paths)? {
-        for folder in [home.disks(), home.layers()] {
+        for folder in [home.disks()].into_iter().chain(home.layer_folders()) {
             used.extend(disks::images(&folder)?);
         }
     }

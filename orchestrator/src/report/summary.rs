@@ -208,6 +208,7 @@ mod tests {
             existing: Existing::Refuse,
             flatten: false,
             with_secrets: false,
+            snapshot: None,
         };
         let [one, two] = ["one", "two"].map(|name| Action::Snapshot {
             domain: Name::new(name).unwrap(),

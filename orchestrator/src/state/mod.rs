@@ -11,6 +11,7 @@
 //!   disks/                      DOMAIN.qcow2, the system disks: overlays, replaced by a rebuild
 //!   disks/DOMAIN-release.raw    the disk that carries releases to the guest: empty but during a push
 //!   volumes/                    DOMAIN.VOLUME.qcow2, the data volumes: only `down --volumes` removes them
+//!   disks/layers/, volumes/layers/   DOMAIN.DISK.N.qcow2, what disks with snapshots are made of; see disk/layers
 //!   spec.old-volumes.json       the spec that says whose volumes with names of earlier versions are, until they are renamed
 //!   console/DOMAIN.log          serial consoles
 //!   logs/DOMAIN.log             the logs of services, gathered from their guests
@@ -22,9 +23,8 @@
 //!   shaping/DOMAIN.json         how its guest was made to delay what it sends
 //!   disturbed/DOMAIN.json       what was made to disturb its guest from within
 //!   boots/DOMAIN.json           the last boot: the time of each stage, and the reported firmware
-//!   layers/                     DOMAIN.DISK.N.qcow2, what disks of snapshots are made of; see disk/layers
 //!   snapshots/                  see snapshot
-//!   flattened/                  DOMAIN.qcow2, self-contained system disks while an export packs them
+//!   flattened/                  DOMAIN.qcow2, self-contained system disks, and disks without layers, while an export packs them
 //!   lab/                        see lab
 //! CACHE/images/DIGEST/          see image
 //! CACHE/firmware/DIGEST/        see firmware/coreboot
@@ -49,7 +49,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail};
 use pspd_model::observed::Observed;
-use pspd_model::spec::{Digest, Name, Spec};
+use pspd_model::spec::{Digest, Name, SYSTEM_DISK, Spec};
 
 pub use attached::FileIdentity;
 pub use files::{create_private, read_end, read_if_there, remove_if_there, write_atomically};
@@ -177,7 +177,7 @@ fn standard(variable: &str, under_home: &str, for_root: &str) -> anyhow::Result<
     Ok(Path::new(&home).join(under_home).join("pspd"))
 }
 
-/// The folder of layers, in a deployment's folder.
+/// The folder of layers, beside their disks.
 pub const LAYERS: &str = "layers";
 const SPEC_OF_OLD_VOLUMES: &str = "spec.old-volumes.json";
 
@@ -232,8 +232,20 @@ impl Home {
         self.0.join("volumes")
     }
 
-    pub fn layers(&self) -> PathBuf {
-        self.0.join(LAYERS)
+    /// The folders of layers: each beside the disks, which may be on a file system of their own.
+    pub fn layer_folders(&self) -> [PathBuf; 2] {
+        [self.disks(), self.volumes()].map(|folder| folder.join(LAYERS))
+    }
+
+    /// A layer of a disk of this serial number, by the name of its file.
+    pub fn layer(&self, serial: &str, file: &str) -> PathBuf {
+        let [system, volumes] = self.layer_folders();
+        let folder = if serial == SYSTEM_DISK {
+            system
+        } else {
+            volumes
+        };
+        folder.join(file)
     }
 
     /// The NoCloud volume of a domain whose image needs one.

@@ -158,7 +158,8 @@ impl Home {
     pub fn snapshot_size(&self, name: &Name, snapshot: &Snapshot) -> Size {
         let mut size = 0;
         for (domain, of) in &snapshot.domains {
-            let layers = of.disks.values().map(|file| self.layers().join(file));
+            let disks = of.disks.iter();
+            let layers = disks.map(|(serial, file)| self.layer(serial, file));
             let memory = of
                 .memory
                 .is_some()

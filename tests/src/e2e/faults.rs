@@ -12,6 +12,7 @@ use pspd_tests::deployment::Deployment;
 use pspd_tests::process::{processes_naming, sh};
 use pspd_tests::scenario::{Scenario, minutes, root};
 use pspd_tests::wait::eventually;
+use serde_json::Value;
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario::new(
@@ -96,6 +97,7 @@ fn full_disk() -> anyhow::Result<()> {
         fs::remove_file(deployment.state().join("filler"))?;
         sh("mount", ["-o", "remount,size=1g", &state])?;
         deployment.run(&["up"])?.expect(0)?;
+        no_room_for_memory(&deployment, &state)?;
         deployment.remove()
     };
     let result = story();
@@ -104,6 +106,30 @@ fn full_disk() -> anyhow::Result<()> {
     }
     sh("umount", ["--lazy", &state])?;
     result
+}
+
+/// What cannot be saved is undone, and the guest runs on.
+fn no_room_for_memory(deployment: &Deployment, state: &str) -> anyhow::Result<()> {
+    let boot = || deployment.ssh("store", "cat /proc/sys/kernel/random/boot_id");
+    let before = boot()?;
+    sh("mount", ["-o", "remount,size=64m", state])?;
+    for command in [&["save"][..], &["snapshot", "save", "full"]] {
+        deployment.run(command)?.expect(1)?;
+        deployment.run(&["plan"])?.expect(0)?;
+        ensure!(boot()? == before, "the guest did not run on");
+    }
+    let list = deployment.run(&["snapshot", "list", "--json"])?.expect(0)?;
+    ensure!(
+        list.json()? == Value::Array(Vec::new()),
+        "a snapshot is left"
+    );
+    sh("mount", ["-o", "remount,size=1g", state])?;
+    deployment.run(&["snapshot", "save", "full"])?.expect(0)?;
+    deployment
+        .run(&["snapshot", "restore", "full", "--discard"])?
+        .expect(0)?;
+    ensure!(boot()? == before, "the guest booted");
+    deployment.run(&["plan"])?.expect(0).map(drop)
 }
 
 /// A service must not replace a unit of the guest, nor run as a user with another purpose.

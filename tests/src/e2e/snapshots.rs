@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 use pspd_tests::deployment::Deployment;
@@ -148,26 +149,54 @@ fn expect_tree(deployment: &Deployment, expected: &[(&str, Option<&str>)]) -> an
     Ok(())
 }
 
-/// What a person unpacks is what the domain had.
+/// What a person unpacks is what the domain had: when it was saved, and now.
 fn exported(deployment: &Deployment) -> anyhow::Result<()> {
+    let record = deployment.home().join("snapshots/two/snapshot.json");
+    let record: Value = serde_json::from_slice(&fs::read(record)?)?;
+    let layer = |folder: &str, serial: &str| -> anyhow::Result<String> {
+        let file = record["domains"]["store"]["disks"][serial].as_str();
+        Ok(format!("{folder}/layers/{}", file.context("no layer")?))
+    };
+    mark(deployment, "later")?;
+    let packed = packed(deployment, &["--snapshot", "two"])?;
+    expect_marks(deployment, "later")?;
+    same(
+        deployment,
+        &packed,
+        [&layer("disks", "system")?, &layer("volumes", "data")?],
+    )?;
     deployment.run(&["stop"])?.expect(0)?;
-    let archive = deployment.folder().join("snapshots.tar");
-    let archive = archive.display().to_string();
-    deployment
-        .run(&["export", "--with-secrets", &archive])?
-        .expect(0)?;
-    let folder = deployment.folder().display().to_string();
-    sh("tar", ["-C", &folder, "-xf", &archive])?;
-    for (packed, disk) in [
-        ("store.qcow2", "disks/store.qcow2"),
-        ("store.data.qcow2", "volumes/store.data.qcow2"),
-    ] {
-        let packed = deployment.folder().join("vm-export").join(packed);
-        let disk = deployment.home().join(disk);
-        let text = |path: std::path::PathBuf| path.display().to_string();
-        sh("qemu-img", ["compare".to_owned(), text(packed), text(disk)])?;
-    }
+    let packed = self::packed(deployment, &[])?;
+    same(
+        deployment,
+        &packed,
+        ["disks/store.qcow2", "volumes/store.data.qcow2"],
+    )?;
     deployment.run(&["start"])?.expect(0).map(drop)
+}
+
+/// Exports, unpacks, and returns the folder.
+fn packed(deployment: &Deployment, options: &[&str]) -> anyhow::Result<PathBuf> {
+    let folder = tempfile::tempdir_in(deployment.folder())?.keep();
+    let archive = folder.join("snapshots.tar").display().to_string();
+    let command = [&["export", "--with-secrets", &archive], options].concat();
+    deployment.run(&command)?.expect(0)?;
+    sh(
+        "tar",
+        ["-C", &folder.display().to_string(), "-xf", &archive],
+    )?;
+    Ok(folder.join("vm-export"))
+}
+
+/// Fails unless the packed system disk and data volume have what these files of the deployment have.
+fn same(deployment: &Deployment, packed: &Path, disks: [&str; 2]) -> anyhow::Result<()> {
+    for (file, disk) in ["store.qcow2", "store.data.qcow2"].iter().zip(disks) {
+        let (one, other) = (packed.join(file), deployment.home().join(disk));
+        let text = |path: &Path| path.display().to_string();
+        // A running domain has the layers open.
+        sh("qemu-img", ["compare", "-U", &text(&one), &text(&other)])?;
+    }
+    Ok(())
 }
 
 fn wrong(deployment: &Deployment) -> anyhow::Result<()> {

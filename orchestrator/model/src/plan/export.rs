@@ -25,6 +25,8 @@ pub struct ExportOptions {
     /// Pack a self-contained disk for each domain.
     pub flatten: bool,
     pub with_secrets: bool,
+    /// Pack a snapshot, whose topology is the spec, and leave the running system alone.
+    pub snapshot: Option<Name>,
 }
 
 const REASON: &str = "the deployment is exported";
@@ -38,6 +40,16 @@ pub(super) fn plan(
     up::reject_foreign(spec, observed)?;
     up::reject_stopped(spec, observed)?;
     let mut plan = PlanBuilder::default();
+    refuse_lost(spec, observed)?;
+    if options.snapshot.is_some() {
+        note_secrets(spec, options.with_secrets, &mut plan);
+        plan.note(
+            "the memory of a snapshot is not packed: its domains boot, as after a power cut"
+                .to_owned(),
+        );
+        plan.add(pack(options), REASON);
+        return Ok(plan.finish());
+    }
     refuse_incomplete(spec, observed)?;
     rename::refuse(spec, observed)?;
     notes(spec, intent, observed, options.with_secrets, &mut plan);
@@ -90,13 +102,9 @@ pub(super) fn plan(
             .after(StepId::of(name, DomainStep::Pause))
             .after_all(frozen.iter().cloned());
     }
-    let pack = Action::Pack {
-        archive: options.archive,
-        existing: options.existing,
-        flatten: options.flatten,
-        with_secrets: options.with_secrets,
-    };
-    plan.add(pack, REASON).after_all(ready).after_all(frozen);
+    plan.add(pack(options), REASON)
+        .after_all(ready)
+        .after_all(frozen);
     for (name, _) in &processes {
         let domain = (*name).clone();
         plan.add(Action::MergeSnapshot { domain }, "its disks were packed")
@@ -108,8 +116,18 @@ pub(super) fn plan(
     Ok(plan.finish())
 }
 
-/// Says what an export needs and does not have.
-fn refuse_incomplete(spec: &Spec, observed: &Observed) -> Result<(), PlanError> {
+fn pack(options: ExportOptions) -> Action {
+    Action::Pack {
+        archive: options.archive,
+        existing: options.existing,
+        flatten: options.flatten,
+        with_secrets: options.with_secrets,
+        snapshot: options.snapshot,
+    }
+}
+
+/// Says which keys or images are lost, without which nothing can be packed.
+fn refuse_lost(spec: &Spec, observed: &Observed) -> Result<(), PlanError> {
     if !observed.keys.missing.is_empty() {
         return Err(PlanError::NoKeys {
             deployment: spec.name.clone(),
@@ -121,6 +139,11 @@ fn refuse_incomplete(spec: &Spec, observed: &Observed) -> Result<(), PlanError> 
             image: image.clone(),
         });
     }
+    Ok(())
+}
+
+/// Says what an export of the current state needs and does not have.
+fn refuse_incomplete(spec: &Spec, observed: &Observed) -> Result<(), PlanError> {
     for (name, domain) in &spec.domains {
         let Some(now) = observed.domain(name) else {
             continue;
@@ -163,13 +186,7 @@ fn notes(
     with_secrets: bool,
     plan: &mut PlanBuilder,
 ) {
-    if !with_secrets && spec.domains.values().any(|domain| domain.service.is_some()) {
-        plan.note(
-            "private keys are not included, and are removed from the packed disks; `pspd import` creates new ones. To use \
-             the archive without pspd, export with `--with-secrets`"
-                .to_owned(),
-        );
-    }
+    note_secrets(spec, with_secrets, plan);
     for name in spec.domains.keys() {
         let Some(ObservedDomain { power, memory, .. }) = observed.domain(name) else {
             continue;
@@ -188,5 +205,15 @@ fn notes(
                 plan.note(format!("`{name}` stays paused; run `pspd up` to resume it"));
             }
         }
+    }
+}
+
+fn note_secrets(spec: &Spec, with_secrets: bool, plan: &mut PlanBuilder) {
+    if !with_secrets && spec.domains.values().any(|domain| domain.service.is_some()) {
+        plan.note(
+            "private keys are not included, and are removed from the packed disks; `pspd import` creates new ones. To use \
+             the archive without pspd, export with `--with-secrets`"
+                .to_owned(),
+        );
     }
 }

@@ -293,6 +293,9 @@ pub enum Action {
         existing: Existing,
         flatten: bool,
         with_secrets: bool,
+        /// What is packed; the current state if there is none.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        snapshot: Option<Name>,
     },
     /// Checks all of an archive, and puts its disks into the state directory and its topology into `folder`.
     Place {

@@ -17,7 +17,7 @@ pub(super) fn check(
 ) -> anyhow::Result<()> {
     for (domain, of) in &snapshot.domains {
         for (serial, file) in &of.disks {
-            let chain = layers::chain(&home.layers().join(file));
+            let chain = layers::chain(&home.layer(serial, file));
             let end = chain.and_then(|mut chain| {
                 let end = chain.pop().unwrap_or_default();
                 ensure!(end.exists(), "`{}` is missing", end.display());

@@ -10,6 +10,7 @@ fn options() -> ExportOptions {
         clean: false,
         flatten: false,
         with_secrets: true,
+        snapshot: None,
     }
 }
 
@@ -45,6 +46,29 @@ fn a_stopped_deployment_is_packed_without_pausing_anything() {
         domain.power = Power::Off;
     }
     insta::assert_snapshot!(lines(&export(&spec, &world).unwrap()), @"archive/export after []: the deployment is exported");
+}
+
+#[test]
+fn a_snapshot_is_packed_while_the_deployment_is_left_alone() {
+    let spec = two();
+    let options = ExportOptions {
+        snapshot: Some(name("clean")),
+        ..options()
+    };
+    let export = |world: &World| {
+        let (intent, observed) = (&world.intent, &world.observed);
+        super::super::export(&spec, intent, observed, options.clone())
+    };
+    let mut world = applied(&spec);
+    world.domain(&name("d0")).unmerged = true;
+    let plan = export(&world).unwrap();
+    insta::assert_snapshot!(lines(&plan), @"archive/export after []: the deployment is exported");
+    world
+        .observed
+        .images
+        .values_mut()
+        .for_each(|image| image.cached = false);
+    insta::assert_snapshot!(export(&world).unwrap_err(), @"image `debian` is no longer cached. Run `pspd up` to get it again");
 }
 
 #[test]
