@@ -129,6 +129,7 @@ fn disks_that_are_not_the_deployments_are_not_exported() {
             clean: false,
             flatten: false,
             with_secrets: false,
+            snapshot: None,
         };
         super::super::export(&spec, &world.intent, &world.observed, options)
     };

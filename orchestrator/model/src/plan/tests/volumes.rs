@@ -95,6 +95,7 @@ fn an_export_wants_current_names() {
         clean: false,
         flatten: false,
         with_secrets: false,
+        snapshot: None,
     };
     let plan = super::super::export(&spec, &world.intent, &world.observed, options);
     let file = "d0-data.qcow2".to_owned();
