@@ -335,6 +335,8 @@ await run({
       await page.waitForURL((url) => url.searchParams.get('document') === document);
       await page.locator('button[name=discard]').click();
       await opened.waitFor({ state: 'detached' });
+      // The page leaves the document's address once the dialog is closed.
+      await page.waitForURL((url) => !url.searchParams.has('document'));
       assert.deepEqual(address(), others);
       // The same link elsewhere, where another collection was used last.
       const link = page.url();

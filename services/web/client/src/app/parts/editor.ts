@@ -25,7 +25,7 @@ import { ProblemNote } from './problem';
       aria-labelledby="editor-title"
       (keydown.escape)="$event.preventDefault(); leave()"
       (cancel)="$event.preventDefault(); leave()"
-      (close)="shown.set(false); problem.set(null); closed.emit()"
+      (close)="afterClose()"
     >
       <form class="stack" (submit)="$event.preventDefault(); save()">
         <h2 id="editor-title">{{ t(id() === null ? 'editor.new' : 'editor.edit') }}</h2>
@@ -155,6 +155,14 @@ export class Editor {
 
   close(): void {
     this.shown.set(false);
+  }
+
+  /** Comes some time after the dialog was closed; it may be open again. */
+  protected afterClose(): void {
+    if (this.dialog().nativeElement.open) return;
+    this.shown.set(false);
+    this.problem.set(null);
+    this.closed.emit();
   }
 
   private show(id: string | null, json: string): void {
