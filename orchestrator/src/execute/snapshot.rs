@@ -279,8 +279,11 @@ fn running(world: &World, name: &Name) -> anyhow::Result<BTreeMap<String, Vec<Pa
 
 /// Merges what an interrupted export left. A process says which layers an interrupted snapshot made it write.
 pub(super) fn settle(world: &World, name: &Name, scope: &Scope) -> anyhow::Result<()> {
-    follow(world, name)?;
-    archive::merge(&world.connection()?, &world.home, &world.spec, name, scope).with_context(|| {
+    let settled = || {
+        follow(world, name)?;
+        archive::merge(&world.connection()?, &world.home, &world.spec, name, scope)
+    };
+    settled().with_context(|| {
         format!("failed to merge the snapshots of `{name}` into its disks. Run `pspd up` to retry")
     })
 }
