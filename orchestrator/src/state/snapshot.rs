@@ -227,6 +227,15 @@ mod tests {
         Name::new(text).unwrap()
     }
 
+    fn home() -> (tempfile::TempDir, Home) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = Some(folder.path().to_owned());
+        let paths = Paths::resolve(path.clone(), path).unwrap();
+        let home = paths.deployment(&name("demo"));
+        home.create().unwrap();
+        (folder, home)
+    }
+
     fn snapshot(parent: Option<&str>) -> Snapshot {
         let text = format!(
             "name: demo\nimages: {{debian: {{path: /image, sha256: {}}}}}\ndomains: {{web: {{image: debian}}}}\n",
@@ -240,12 +249,7 @@ mod tests {
 
     #[test]
     fn what_follows_a_removed_snapshot_follows_the_one_before_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = Some(folder.path().to_owned());
-        let home = Paths::resolve(path.clone(), path)
-            .unwrap()
-            .deployment(&name("demo"));
-        home.create().unwrap();
+        let (_folder, home) = home();
         assert!(home.snapshots().unwrap().is_empty());
         for (one, parent) in [
             ("a", None),
@@ -281,12 +285,7 @@ mod tests {
 
     #[test]
     fn what_a_killed_run_left_is_no_snapshot() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = Some(folder.path().to_owned());
-        let home = Paths::resolve(path.clone(), path)
-            .unwrap()
-            .deployment(&name("demo"));
-        home.create().unwrap();
+        let (_folder, home) = home();
         home.prepare_snapshot(&name("a")).unwrap();
         fs::write(home.snapshot_memory(&name("a"), &name("web")), "half").unwrap();
         assert_eq!(home.snapshot(&name("a")).unwrap(), None);
@@ -299,12 +298,7 @@ mod tests {
 
     #[test]
     fn a_damaged_record_is_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = Some(folder.path().to_owned());
-        let home = Paths::resolve(path.clone(), path)
-            .unwrap()
-            .deployment(&name("demo"));
-        home.create().unwrap();
+        let (_folder, home) = home();
         home.prepare_snapshot(&name("a")).unwrap();
         for (text, problem) in [("{", "is damaged"), ("", "is damaged")] {
             fs::write(home.snapshot_record(&name("a")), text).unwrap();
