@@ -26,7 +26,7 @@ static ONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 struct Server {
     /// From `from` to `to` no answer is given: all are given at `to`.
     stall: Option<(Duration, Duration)>,
-    begun: Instant,
+    started: Instant,
     calls: Arc<AtomicU64>,
 }
 
@@ -41,9 +41,9 @@ impl Health for Server {
     ) -> Result<Response<HealthCheckResponse>, Status> {
         self.calls.fetch_add(1, Ordering::Relaxed);
         if let Some((from, to)) = self.stall {
-            let now = self.begun.elapsed();
+            let now = self.started.elapsed();
             if from <= now && now < to {
-                sleep_until(self.begun + to).await;
+                sleep_until(self.started + to).await;
             }
         }
         match request.get_ref().service.as_str() {
@@ -81,7 +81,7 @@ fn serve(stall: Option<(Duration, Duration)>) -> (SocketAddr, Arc<AtomicU64>) {
             sender.send(listener.local_addr().unwrap()).unwrap();
             let server = Server {
                 stall,
-                begun: Instant::now(),
+                started: Instant::now(),
                 calls: counted,
             };
             let reflection = tonic_reflection::server::Builder::configure()

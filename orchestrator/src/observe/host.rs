@@ -1,7 +1,6 @@
 //! Reads the host: lab, libvirt, disks, records, and asks services for their health.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, ensure};
@@ -9,25 +8,25 @@ use futures::future::join_all;
 use pspd_lab::{Lab, Relay};
 use pspd_model::harm::Throttle;
 use pspd_model::observed::{
-    Attached, CacheState, CertificateOwner, Defined, LabState, Live, NetworkState, Observed, Power,
+    CacheState, CertificateOwner, Defined, LabState, Live, NetworkState, Observed, Power,
     ServiceState,
 };
 use pspd_model::spec::{self, Name, Range, Size, Spec};
 
-use super::disks;
 use super::in_use::roms;
+use super::{attached, disks};
 use crate::accel;
 use crate::cuts;
-use crate::disk::{self, LayeredDisk, layers};
+use crate::disk;
 use crate::dns;
 use crate::firmware::coreboot;
 use crate::guest::Release;
 use crate::health::{self, Health};
 use crate::identity::{self, Identity};
 use crate::image;
-use crate::libvirt::{self, Connection, DiskDescription, DomainDescription, DomainSummary};
+use crate::libvirt::{self, Connection, DomainDescription, DomainSummary};
 use crate::reach::Reach;
-use crate::state::{FileIdentity, Home, Paths};
+use crate::state::{Home, Paths};
 
 /// A healthy service answers in milliseconds; in an emulated guest that is busy, with a TLS handshake, in seconds.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(15);
@@ -369,12 +368,12 @@ fn domains(
         let throttles = slow.filter_map(|disk| Some((disk.serial.clone()?, disk.throttle)));
         let throttles: BTreeMap<String, Throttle> = throttles.collect();
         let ahead = match &live {
-            Some(live) => is_ahead(home, &name, &live.disks)?,
+            Some(live) => attached::is_ahead(home, &name, &live.disks)?,
             None => false,
         };
         let attached = match live {
-            Some(live) => of_process(home, &name, live.disks)?,
-            None if summary.power == Power::Saved => of_saved_state(home, &name)?,
+            Some(live) => attached::of_process(home, &name, live.disks)?,
+            None if summary.power == Power::Saved => attached::of_saved_state(home, &name)?,
             None => BTreeMap::new(),
         };
         let domain = observed.domains.entry(name).or_default();
@@ -385,69 +384,6 @@ fn domains(
         domain.throttles = throttles;
     }
     Ok(())
-}
-
-/// Whether a process writes a layer that an interrupted snapshot did not make the head of its disk.
-fn is_ahead(home: &Home, name: &Name, open: &[DiskDescription]) -> anyhow::Result<bool> {
-    for disk in open.iter().filter(|disk| !disk.read_only) {
-        if let (Some(serial), Some(path)) = (&disk.serial, &disk.path)
-            && LayeredDisk::new(home, name, serial).is_behind(path)?
-        {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// What became of the files that a domain's process has open.
-fn of_process(
-    home: &Home,
-    name: &Name,
-    disks: Vec<DiskDescription>,
-) -> anyhow::Result<BTreeMap<String, Attached>> {
-    let opened = home.attached_record(name)?;
-    let mut attached = BTreeMap::new();
-    for disk in disks.into_iter().filter(|disk| !disk.read_only) {
-        if let (Some(serial), Some(path)) = (disk.serial, disk.path) {
-            // An export may have left an overlay over the file.
-            let path = if disk::is_overlay(&path) {
-                path.with_extension("")
-            } else {
-                path
-            };
-            let now = if layers::is_layer(&path) {
-                of_layer(&LayeredDisk::new(home, name, &serial), &path)?
-            } else {
-                FileIdentity::compare(opened.get(&serial).copied(), &path)?
-            };
-            attached.insert(serial, now);
-        }
-    }
-    Ok(attached)
-}
-
-/// A layer keeps its name, but the disk may have become another file.
-fn of_layer(disk: &LayeredDisk, open: &Path) -> anyhow::Result<Attached> {
-    Ok(if !open.exists() {
-        Attached::Missing
-    } else if layers::head(&disk.path)? == open || disk.is_behind(open)? {
-        Attached::Same
-    } else if disk.exists() {
-        Attached::Replaced
-    } else {
-        Attached::Missing
-    })
-}
-
-/// What became of the files that a domain had open when its memory was saved.
-fn of_saved_state(home: &Home, name: &Name) -> anyhow::Result<BTreeMap<String, Attached>> {
-    let mut attached = BTreeMap::new();
-    for (serial, file) in home.attached_record(name)? {
-        let path = LayeredDisk::new(home, name, &serial).path;
-        let now = FileIdentity::compare(Some(file), &path)?;
-        attached.insert(serial, now);
-    }
-    Ok(attached)
 }
 
 /// The definition behind a summary, and the one of its process if it has one; `None` where it disappeared meanwhile.

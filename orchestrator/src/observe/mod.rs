@@ -1,5 +1,6 @@
 //! A host to [`Observed`](pspd_model::observed::Observed): what libvirt, the disks and the guests report. Reading never writes.
 
+mod attached;
 mod disks;
 mod host;
 mod in_use;

@@ -146,7 +146,7 @@ async fn measured(
 ) -> anyhow::Result<load::Measured> {
     let counts = Arc::new(Counts::default());
     let (shown, token) = (counts.clone(), cancel.clone());
-    let (ready, begun) = tokio::sync::oneshot::channel();
+    let (ready, started) = tokio::sync::oneshot::channel();
     let mut running = tokio::task::spawn_blocking(move || {
         block_on(async {
             let prepared = async {
@@ -162,7 +162,7 @@ async fn measured(
             Ok(load::run(&load, client, counts, &token).await?)
         })
     });
-    if begun.await.is_err() {
+    if started.await.is_err() {
         return running.await?;
     }
     let mut meter = Meter::start(Style::for_stderr(), load.warm_up + load.time);

@@ -99,7 +99,7 @@ export class Editor {
   private original = '';
 
   constructor() {
-    // After the text is rendered: whoever types at once types into the new text.
+    // After the text is rendered: what a user types at once goes into the new text.
     afterRenderEffect(() => {
       const dialog = this.dialog().nativeElement;
       if (!this.shown()) dialog.close();
