@@ -8,7 +8,7 @@ use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use pin_project_lite::pin_project;
@@ -19,6 +19,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 use tonic::transport::server::Connected;
 
+use crate::activity::Activity;
 use crate::waiting::source;
 
 /// The longest time that a refused caller has to read why.
@@ -151,6 +152,7 @@ pin_project! {
         #[pin]
         transport: Transport,
         peer: Peer,
+        activity: Activity,
         _share: Share,
     }
 }
@@ -163,7 +165,7 @@ pub(crate) struct Peer {
 }
 
 impl Connection {
-    pub(crate) fn new(transport: Transport, share: Share) -> Self {
+    pub(crate) fn new(transport: Transport, share: Share, activity: Activity) -> Self {
         let certificates = match &transport {
             Either::Left(tls) => tls.get_ref().1.peer_certificates(),
             Either::Right(_) => None,
@@ -173,6 +175,7 @@ impl Connection {
         Self {
             transport,
             peer: Peer { name },
+            activity,
             _share: share,
         }
     }
@@ -211,7 +214,10 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         buffer: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.project().transport.poll_write(context, buffer)
+        let this = self.project();
+        let written = ready!(this.transport.poll_write(context, buffer));
+        this.activity.wrote(*written.as_ref().unwrap_or(&0));
+        Poll::Ready(written)
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -227,9 +233,10 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.project()
-            .transport
-            .poll_write_vectored(context, buffers)
+        let this = self.project();
+        let written = ready!(this.transport.poll_write_vectored(context, buffers));
+        this.activity.wrote(*written.as_ref().unwrap_or(&0));
+        Poll::Ready(written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -17,6 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 
+use crate::activity::Activity;
 use crate::established::{Connection, Established, Transport, refuse};
 use crate::settings::Service;
 use crate::tls::Identity;
@@ -36,6 +37,7 @@ pub(crate) struct Door {
     waiting: Waiting,
     established: Established,
     refused: Refused,
+    activity: Activity,
 }
 
 /// Counts refused connections, and reports them now and then.
@@ -46,7 +48,7 @@ struct Refused {
 }
 
 impl Door {
-    pub(crate) fn new(service: &Service, refused: Counter) -> Self {
+    pub(crate) fn new(service: &Service, refused: Counter, activity: Activity) -> Self {
         Self {
             identity: service.identity.clone(),
             waiting: Waiting::default(),
@@ -55,6 +57,7 @@ impl Door {
                 counter: refused,
                 reported: Arc::default(),
             },
+            activity,
         }
     }
 
@@ -74,7 +77,7 @@ impl Door {
             }
         };
         match self.established.enter(address.ip()) {
-            Ok(share) => Some(Connection::new(transport, share)),
+            Ok(share) => Some(Connection::new(transport, share, self.activity.clone())),
             Err(reason) => {
                 self.refused.note(address, &reason);
                 refuse(transport, &reason).await;

@@ -4,6 +4,7 @@
 //! This crate does not know any service's protocol and has no state of its own: process-wide values (service name,
 //! trace) are passed in [`trace::Context`].
 
+mod activity;
 mod answer;
 mod call_log;
 pub mod callers;

@@ -14,9 +14,11 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::Code;
 use tower::{Layer, Service};
 
+use crate::activity::Activity;
 use crate::call_log::{self, Call};
 use crate::callers;
 use crate::export;
@@ -31,6 +33,7 @@ const GRPC: &[u8] = b"application/grpc";
 pub(crate) struct Observe {
     pub(crate) service: Arc<str>,
     pub(crate) metrics: Metrics,
+    pub(crate) activity: Activity,
 }
 
 impl<S> Layer<S> for Observe {
@@ -40,6 +43,7 @@ impl<S> Layer<S> for Observe {
         Observed {
             service: self.service.clone(),
             metrics: self.metrics.clone(),
+            activity: self.activity.clone(),
             inner,
         }
     }
@@ -50,6 +54,7 @@ impl<S> Layer<S> for Observe {
 pub(crate) struct Observed<S> {
     service: Arc<str>,
     metrics: Metrics,
+    activity: Activity,
     inner: S,
 }
 
@@ -76,6 +81,7 @@ where
             metrics: self.metrics.clone(),
             began: Instant::now(),
             status: Some(Code::Cancelled),
+            _call: self.activity.call(),
         };
         let response = context.clone().enter(|| self.inner.call(request));
         Box::pin(context.scope(async move {
@@ -131,6 +137,7 @@ struct Line {
     metrics: Metrics,
     began: Instant,
     status: Option<Code>,
+    _call: TaskTrackerToken,
 }
 
 impl Line {

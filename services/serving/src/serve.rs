@@ -1,7 +1,7 @@
 //! Serving: TLS, the table of callers, health, metrics, reflection, limits, and draining with a deadline.
 //!
 //! ```text
-//! SERVING -- shutdown --> NOT_SERVING (noticeable) -- listener closed --> calls end --> done
+//! SERVING -- shutdown --> NOT_SERVING (noticeable) -- listener closed --> calls end, a quiet second --> done
 //!                                                     deadline passed --> calls cancelled --> done
 //! ```
 
@@ -22,6 +22,7 @@ use tonic::service::RoutesBuilder;
 use tonic::transport::Server;
 use tonic_reflection::server as reflection;
 
+use crate::activity::Activity;
 use crate::callers::Admit;
 use crate::channel::Dependency;
 use crate::described::{Describe, READ_LIMIT};
@@ -126,6 +127,7 @@ pub async fn serve(
         .into_axum_router()
         .route(metrics::PATH, get(async move || shown.response()));
 
+    let activity = Activity::default();
     let server = Server::builder()
         .tcp_nodelay(true)
         .http2_keepalive_interval(Some(KEEPALIVE))
@@ -139,6 +141,7 @@ pub async fn serve(
         .layer(Observe {
             service: service.name.as_str().into(),
             metrics: metrics.clone(),
+            activity: activity.clone(),
         })
         .layer(Admit {
             callers: service.callers.clone().into(),
@@ -155,14 +158,16 @@ pub async fn serve(
     let serving = async {
         let closed = closing.clone().cancelled_owned();
         let refused = metrics.refused.clone();
-        let door = Door::new(service, refused);
+        let door = Door::new(service, refused, activity.clone());
         let incoming = connections(listener, door, closing.clone());
         server.serve_with_incoming_shutdown(incoming, closed).await
     };
     tokio::select! {
         outcome = serving => outcome.context("the server failed")?,
-        () = drain(health.follow(needs, faults, shutdown), &closing) => {
-            tracing::warn!(service = service.name, "cancelled the calls that were open at the drain deadline");
+        ended = drain(health.follow(needs, faults, shutdown), &closing, &activity) => {
+            if !ended {
+                tracing::warn!(service = service.name, "cancelled the calls that were open at the drain deadline");
+            }
         }
     }
     export::flush().await;
@@ -192,9 +197,13 @@ fn reflection(names: &[&'static str]) -> anyhow::Result<reflection::Builder<'sta
     Ok(names.fold(builder, reflection::Builder::with_service_name))
 }
 
-/// Returns only when the deadline has passed. `noticed` ends when health has reported NOT_SERVING for a moment.
-async fn drain(noticed: impl Future<Output = ()>, closing: &CancellationToken) {
+/// Says whether all calls ended before the deadline. `noticed` ends when health has reported NOT_SERVING for a moment.
+async fn drain(
+    noticed: impl Future<Output = ()>,
+    closing: &CancellationToken,
+    activity: &Activity,
+) -> bool {
     noticed.await;
     closing.cancel();
-    tokio::time::sleep(DRAIN).await;
+    tokio::time::timeout(DRAIN, activity.ends()).await.is_ok()
 }
