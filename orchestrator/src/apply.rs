@@ -14,11 +14,12 @@ use pspd_model::plan::{Action, Plan};
 use pspd_model::spec::{Name, Spec};
 use tokio_util::sync::CancellationToken;
 
-use crate::archive::{Opened, Placement};
+use crate::archive::Opened;
 use crate::cancelled::Cancelled;
 use crate::event::Events;
 use crate::execute::{Outcome, World, execute};
 use crate::observe::{Extent, Host, observe};
+use crate::placement::Placement;
 use crate::state::{Home, Journal, Paths};
 
 /// A change of a deployment.

@@ -28,12 +28,20 @@ fn load_with(path: &Path, missing: Found) -> Result<Spec, Faults> {
         let message = "the path of its directory is not UTF-8. Rename the directory".to_owned();
         return Err(Faults::of_file(&path, message));
     }
-    parse(&text, folder, &|path| match std::fs::metadata(path) {
-        Ok(metadata) if metadata.is_dir() => Found::Folder,
-        Ok(_) => Found::File,
-        Err(_) => missing,
+    parse(&text, folder, &|path| match look(path) {
+        Found::Nothing => missing,
+        found => found,
     })
     .map_err(|faults| Faults::in_text(&path, &text, faults))
+}
+
+/// What is at a path of this host.
+pub fn look(path: &Path) -> Found {
+    match std::fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => Found::Folder,
+        Ok(_) => Found::File,
+        Err(_) => Found::Nothing,
+    }
 }
 
 /// Reads only the name in a topology file: the files that it names may be gone.

@@ -25,6 +25,7 @@ use crate::event::Scope;
 use crate::firmware::Rom;
 use crate::identity::Identity;
 use crate::image::GuestImage;
+use crate::placement::written;
 use crate::progress::Progress;
 use crate::state::Home;
 
@@ -72,7 +73,7 @@ impl Deployment<'_> {
             let name = portable::xml_file(&domain.name);
             plain.push(text(&name, self.domain_xml(domain, &names)?)?);
         }
-        let spec = portable::topology(self.spec, &names);
+        let spec = Value::Object(written::topology(self.spec, &names));
         if let Some(blanks) = &blanks {
             let text = serde_json::to_vec(&spec)?;
             blanks.refuse(&text, "the topology")?;

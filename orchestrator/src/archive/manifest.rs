@@ -8,10 +8,13 @@ use anyhow::{Context as _, Result, bail, ensure};
 use pspd_model::spec::{Digest, Firmware, ImageSource, Name, Spec};
 use pspd_model::topology::{self, Found};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::firmware;
+use crate::placement::{Mapping, text};
 
+/// What an imported topology says of where it comes from.
+pub(super) const IMPORTED: &str = "Imported";
 /// The format that this pspd writes and the newest that it reads.
 pub(super) const FORMAT: u32 = 1;
 /// The manifest's own file; the first of an archive after its digest.
@@ -252,13 +255,16 @@ impl Manifest {
 
     /// The spec, with its files in `folder`; everything that it and the list of files say of each other is compared.
     pub fn spec(&self, folder: &Path) -> Result<Spec> {
+        self.spec_of(&text(self.topology()?, IMPORTED)?, folder)
+    }
+
+    pub fn topology(&self) -> Result<&Mapping> {
         let spec = self.spec.as_object();
-        self.spec_of(spec.context("the archive's spec is not a mapping")?, folder)
+        spec.context("the archive's spec is not a mapping")
     }
 
     /// [`Manifest::spec`] of a changed text.
-    pub fn spec_of(&self, topology: &Map<String, Value>, folder: &Path) -> Result<Spec> {
-        let text = text(topology)?;
+    pub fn spec_of(&self, text: &str, folder: &Path) -> Result<Spec> {
         let files = Files {
             folder,
             by_name: self
@@ -271,7 +277,7 @@ impl Manifest {
             Some(Content::File { .. } | Content::Image { .. }) => Found::File,
             _ => Found::Nothing,
         };
-        let spec = topology::parse(&text, folder, &look).map_err(|faults| {
+        let spec = topology::parse(text, folder, &look).map_err(|faults| {
             let shown = faults.iter().take(topology::MOST_SHOWN);
             let shown: Vec<&str> = shown.map(|fault| fault.message.as_str()).collect();
             let more = match faults.len() - shown.len() {
@@ -347,21 +353,6 @@ impl Manifest {
         }
         Ok(())
     }
-}
-
-/// A topology as a file has it: what is validated is what is written.
-pub(super) fn text(topology: &Map<String, Value>) -> Result<String> {
-    let yaml = serde_yaml::to_string(topology).context("failed to write the topology")?;
-    let text = format!(
-        "# Imported by pspd. Run `pspd up` in this folder to bring it up; docs/topology.md explains every key.\n{yaml}"
-    );
-    ensure!(
-        text.len() as u64 <= topology::LARGEST,
-        "the archive's spec has {} bytes; the maximum of a topology is {}",
-        text.len(),
-        topology::LARGEST
-    );
-    Ok(text)
 }
 
 /// The archive's files as they will be in a folder.

@@ -24,7 +24,6 @@ mod merge;
 mod place;
 mod portable;
 mod readme;
-mod staging;
 mod temp_file;
 #[cfg(test)]
 mod tests;
@@ -36,7 +35,7 @@ pub use export::{Packed, Target, pack};
 pub use import::Opened;
 pub use manifest::Manifest;
 pub use merge::merge;
-pub use place::{Placement, TOPOLOGY, Taken, Wanted, placement};
+pub use place::{place, placement, warnings};
 
 /// What the threads of compression may take in all, in bytes; what else pspd holds fits beside it into 512 MiB.
 const MEMORY: u64 = 448 << 20;

@@ -4,16 +4,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use pspd_model::definition::{Interface, NetworkDefinition, NetworkHost, Ownership};
-use pspd_model::spec::{
-    Accel, Digest, DomainSpec, Firmware, ImageSpec, Machine, Name, NetworkSpec, Push, Range, Seed,
-    ServiceSpec, Size, Spec, VolumeSpec,
-};
-use serde_json::{Map, Value, json};
+use pspd_model::spec::{Digest, DomainSpec, Firmware, Name, Secret, Seed, Spec};
+use serde_json::{Value, json};
 
 use super::IMAGES;
 use super::manifest::FileName;
 use crate::accel::Accelerator;
 use crate::libvirt::{Disk, DiskFormat, DomainConfig, FwCfg, Loader, plain_network_xml};
+use crate::placement::Mapping;
+use crate::placement::written::{Sources, seed};
 
 /// The archive's names of what the spec names by paths of this host.
 #[derive(Default)]
@@ -27,196 +26,67 @@ pub(super) struct Names {
     pub roms: BTreeMap<Name, (FileName, Digest)>,
 }
 
+/// The archive's files take the places of this host's.
+impl Sources for Names {
+    fn images(&self, spec: &Spec) -> Mapping {
+        let shared = self
+            .images
+            .iter()
+            .map(|(key, file)| (key.clone(), key, file));
+        let flattened = self.flattened.iter().map(|(name, file)| {
+            let image = &spec.domains[name].image;
+            (name.to_string(), image, file)
+        });
+        let images = shared.chain(flattened);
+        let images = images.map(|(key, of, (file, sha256))| {
+            let of = spec
+                .images
+                .get(of)
+                .map_or(Seed::Credentials, |image| image.seed);
+            (
+                key,
+                json!({"path": file, "sha256": sha256, "seed": seed(of)}),
+            )
+        });
+        images.collect()
+    }
+
+    fn image(&self, domain: &DomainSpec) -> String {
+        match self.flattened.contains_key(&domain.name) {
+            true => domain.name.to_string(),
+            false => domain.image.clone(),
+        }
+    }
+
+    /// The archive has the ROM that pspd built here; it is not built again elsewhere.
+    fn rom(&self, domain: &DomainSpec) -> Value {
+        match self.roms.get(&domain.name) {
+            Some((file, sha256)) => json!({"rom": file, "sha256": sha256}),
+            None => Value::Null,
+        }
+    }
+
+    /// By the image's own boot loader: a kernel of the host stays there.
+    fn boot(&self, _: &DomainSpec) -> Option<&'static str> {
+        Some("disk")
+    }
+
+    fn file(&self, path: &Path) -> Value {
+        json!(self.files.get(path))
+    }
+
+    /// Values are not part of it: the importer makes new ones, or has them in files of their own.
+    fn secret(&self, _: &Secret) -> Value {
+        json!("generate")
+    }
+}
+
 /// The file of a domain's XML; a domain could be called `network`.
 pub(super) fn xml_file(domain: &Name) -> String {
     match domain.as_str() {
         "network" => "network.domain.xml".to_owned(),
         name => format!("{name}.xml"),
     }
-}
-
-/// The spec in topology.yaml's keys, everything resolved, with the archive's names for paths.
-///
-/// Every field of the spec is named here, so that a new one cannot be forgotten. The connection is not part of it: where
-/// domains live is the importer's choice. Domains boot by their image's own boot loader: a kernel of the host stays there.
-pub(super) fn topology(spec: &Spec, names: &Names) -> Value {
-    let Spec {
-        name,
-        connection: _,
-        // Whether it starts with its host is that host's to say.
-        autostart: _,
-        accel,
-        network,
-        images,
-        domains,
-    } = spec;
-    let NetworkSpec {
-        name: _,
-        cidr,
-        gateway: _,
-        domain,
-    } = network;
-    let accel = match accel {
-        Accel::Auto => "auto",
-        Accel::Kvm => "kvm",
-        Accel::Tcg => "tcg",
-    };
-    let domains: Map<String, Value> = domains
-        .values()
-        .map(|domain| (domain.name.to_string(), domain_topology(domain, names)))
-        .collect();
-    let shared = names
-        .images
-        .iter()
-        .map(|(key, file)| (key.clone(), key, file));
-    let flattened = names.flattened.iter().map(|(name, file)| {
-        let image = &spec.domains[name].image;
-        (name.to_string(), image, file)
-    });
-    let images: Map<String, Value> = shared
-        .chain(flattened)
-        .map(|(key, of, (file, sha256))| (key, image_topology(images.get(of), file, sha256)))
-        .collect();
-    json!({
-        "name": name,
-        "accel": accel,
-        "network": {"cidr": cidr.to_string(), "domain": domain},
-        "images": images,
-        "domains": domains,
-    })
-}
-
-fn image_topology(image: Option<&ImageSpec>, file: &FileName, sha256: &Digest) -> Value {
-    let seed = match image.map(|image| image.seed) {
-        Some(Seed::Nocloud) => "nocloud",
-        Some(Seed::Credentials) | None => "credentials",
-    };
-    json!({"path": file, "sha256": sha256, "seed": seed})
-}
-
-fn domain_topology(domain: &DomainSpec, names: &Names) -> Value {
-    let DomainSpec {
-        name,
-        image,
-        firmware,
-        boot: _,
-        machine,
-        memory,
-        vcpus,
-        system_disk,
-        volumes,
-        depends_on,
-        service,
-        publish,
-        boot_timeout,
-        push,
-        address,
-        mac: _,
-    } = domain;
-    let image = match names.flattened.contains_key(name) {
-        true => name.to_string(),
-        false => image.clone(),
-    };
-    let firmware = match firmware {
-        Firmware::Seabios => json!("seabios"),
-        Firmware::Uefi => json!("uefi"),
-        // The archive has the ROM that pspd built here; it is not built again elsewhere.
-        Firmware::Coreboot(_) | Firmware::Rom { .. } => match names.roms.get(name) {
-            Some((file, sha256)) => json!({"rom": file, "sha256": sha256}),
-            None => Value::Null,
-        },
-    };
-    let machine = match machine {
-        Machine::Pc => "pc",
-        Machine::Q35 => "q35",
-    };
-    let mut disks = Map::from_iter([("system".to_owned(), json!(size(*system_disk)))]);
-    for VolumeSpec {
-        name,
-        size: bytes,
-        mount,
-    } in volumes
-    {
-        disks.insert(
-            name.to_string(),
-            json!({"size": size(*bytes), "mount": mount}),
-        );
-    }
-    let publish: Vec<String> = publish
-        .iter()
-        .map(|one| format!("{}:{}", one.host, one.guest_port))
-        .collect();
-    let mut value = json!({
-        "image": image,
-        "address": address,
-        "firmware": firmware,
-        "machine": machine,
-        "boot": "disk",
-        "memory": range(memory, |bytes| json!(size(*bytes))),
-        "vcpus": range(vcpus, |count| json!(count)),
-        "disks": disks,
-        "depends_on": depends_on,
-        "publish": publish,
-    });
-    if let Some(service) = service {
-        value["service"] = service_topology(service, names);
-    }
-    if let Some(timeout) = boot_timeout {
-        value["boot_timeout"] = json!(format!("{}s", timeout.as_secs()));
-    }
-    // Earlier versions, which do not have the key, read an archive with the default.
-    if *push == Push::Ssh {
-        value["push"] = json!(push);
-    }
-    value
-}
-
-fn service_topology(service: &ServiceSpec, names: &Names) -> Value {
-    let ServiceSpec {
-        binary,
-        port,
-        health,
-        environment,
-        secrets,
-        arguments,
-        checkpoint,
-        start_timeout,
-        tls_key_log,
-        files,
-    } = service;
-    let files: BTreeMap<&PathBuf, _> = files
-        .iter()
-        .map(|(guest, host)| (guest, names.files.get(host)))
-        .collect();
-    // Values are not part of it: the importer makes new ones, or has them in files of their own.
-    let secrets: BTreeMap<&String, _> = secrets.keys().map(|name| (name, "generate")).collect();
-    let mut value = json!({
-        "binary": names.files.get(binary),
-        "port": port,
-        "health": health,
-        "environment": environment,
-        "secrets": secrets,
-        "arguments": arguments,
-        "checkpoint": checkpoint,
-        "files": files,
-    });
-    if let Some(timeout) = start_timeout {
-        value["start_timeout"] = json!(format!("{}s", timeout.as_secs()));
-    }
-    // As with `push`: earlier versions do not have the key.
-    if *tls_key_log {
-        value["tls_key_log"] = json!(true);
-    }
-    value
-}
-
-fn range<T>(range: &Range<T>, value: impl Fn(&T) -> Value) -> Value {
-    json!({"current": value(&range.current), "maximum": value(&range.maximum)})
-}
-
-/// Exact, where [`Size`]'s own text rounds: a topology's sizes are whole KiB.
-fn size(size: Size) -> String {
-    format!("{} KiB", size.0.div_ceil(1024))
 }
 
 /// One file of the archive in the folder that the XML names.
@@ -299,9 +169,10 @@ fn unmarked(spec: &Spec) -> Ownership {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use pspd_model::topology::{self, Found};
+    use pspd_model::topology::{Found, parse as parse_topology};
 
     use super::*;
+    use crate::placement::written::topology;
 
     /// A number with a unit, valid or not.
     fn with_unit(units: &'static [&'static str]) -> impl Strategy<Value = String> {
@@ -343,7 +214,7 @@ mod tests {
                     "service": {"binary": "service", "port": 80, "health": "tcp", "arguments": arguments, "tls_key_log": tls_key_log},
                 }},
             });
-            let parse = |text: &Value| topology::parse(&text.to_string(), Path::new("/"), &|_| Found::File);
+            let parse = |text: &Value| parse_topology(&text.to_string(), Path::new("/"), &|_| Found::File);
             let Ok(spec) = parse(&text) else {
                 return Ok(());
             };
@@ -354,7 +225,7 @@ mod tests {
                 files: BTreeMap::from([(PathBuf::from("/service"), file("service"))]),
                 roms: BTreeMap::new(),
             };
-            let again = parse(&topology(&spec, &names)).map_err(|faults| format!("{faults:?}"));
+            let again = parse(&Value::Object(topology(&spec, &names))).map_err(|faults| format!("{faults:?}"));
             prop_assert_eq!(again, Ok(spec));
         }
     }

@@ -9,7 +9,7 @@ use pspd_model::plan::Existing;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, linkat, renameat_with};
 use rustix::io::Errno;
 
-use super::staging::sync_parent;
+use crate::placement::sync_parent;
 use crate::state::remove_if_there;
 
 pub(super) struct TempFile {

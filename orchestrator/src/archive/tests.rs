@@ -27,6 +27,7 @@ use crate::event::Scope;
 use crate::firmware::Roms;
 use crate::identity::{self, Identity};
 use crate::image::GuestImage;
+use crate::placement::{Placement, TOPOLOGY, Taken, Wanted};
 use crate::state::{Home, Paths};
 
 /// A deployment's files as `up` leaves them, without any guest.
@@ -235,7 +236,7 @@ impl Host {
         listening: fn(std::net::SocketAddr) -> bool,
     ) -> Result<Placement> {
         let (opened, placement) = self.open(archive, connection, networks, listening)?;
-        placement.place(opened, &self.paths.cache)?;
+        place(&placement, opened, &self.paths.cache)?;
         verify(archive).unwrap();
         Ok(placement)
     }

@@ -11,7 +11,8 @@ use super::exit::Exit;
 use super::run::{Change, change};
 use crate::observe::Extent;
 use crate::report::counted;
-use crate::systemd;
+use crate::state::Home;
+use crate::{disk, systemd};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -81,6 +82,9 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
             forget: args.volumes,
         };
         change(context, spec, change_to, cancel, |now| {
+            if args.volumes {
+                refuse_cloned(&home)?;
+            }
             let (spec, intent, observed) = (now.spec, now.intent, now.observed);
             let mut plan = if args.save {
                 pspd_model::plan::down_saved(spec, intent, observed)?
@@ -95,4 +99,17 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
         })
         .await
     })
+}
+
+/// The disks of a clone are over the layers of what it was made from.
+fn refuse_cloned(home: &Home) -> anyhow::Result<()> {
+    let clones = disk::clones(home)?;
+    let Some(clone) = clones.keys().next() else {
+        return Ok(());
+    };
+    bail!(
+        "the disks of `{clone}`, a clone of `{}`, need those of `{}`. Run `pspd --deployment {clone} down --volumes` first, or run `pspd down` to keep them",
+        home.deployment(),
+        home.deployment()
+    )
 }

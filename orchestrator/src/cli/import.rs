@@ -1,26 +1,26 @@
 //! `pspd import`: unpacks an exported deployment on this host, then brings it up like any other.
 
 use std::io::{IsTerminal as _, Write as _};
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context as _, ensure};
-use pspd_model::spec::{Name, Spec};
+use anyhow::ensure;
+use pspd_model::spec::Name;
 use tokio_util::sync::CancellationToken;
 
 use super::context::{Context, block_on, cancelled_by_signals};
-use super::exit::{Coded, Exit};
-use super::run::{Change, change, plan_up, reported, take_lock};
+use super::exit::Exit;
+use super::placed;
+use super::run::{reported, take_lock};
 use crate::apply::{self, Run};
-use crate::archive::{Opened, Placement, TOPOLOGY, Taken, Wanted, placement};
+use crate::archive::{self, Opened};
 use crate::cancelled::Cancelled;
 use crate::event::{Event, Events};
 use crate::execute::{JOBS, Outcome};
-use crate::observe::Extent;
+use crate::observe;
+use crate::placement::{Placement, Taken, Wanted};
 use crate::report::Style;
-use crate::state::resolved_origin;
-use crate::{observe, topology};
 
 #[derive(clap::Args)]
 #[command(
@@ -69,14 +69,14 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
             writeln!(err, "note: {note}")?;
         }
         if args.dry_run {
-            describe(&placement)?;
+            placed::describe(&placement)?;
             return Ok(Exit::Done);
         }
         writeln!(err, "imported into `{}`", placement.folder.display())?;
         if args.no_up {
             return Ok(Exit::Done);
         }
-        up(context, &placement, args.json, cancel).await
+        placed::up(context, &placement, args.json, cancel).await
     })
 }
 
@@ -90,7 +90,7 @@ async fn import(
     // An open archive reports its progress, so it does not outlive the reporter: it is opened again after the question.
     let first = reported(style, async |events| {
         let Read { opened, placement } = read(context, args, events, cancel).await?;
-        let warnings = placement.warnings(&opened.manifest);
+        let warnings = archive::warnings(&placement, &opened.manifest);
         if args.dry_run {
             for warning in &warnings {
                 events.note(warning.clone());
@@ -109,7 +109,7 @@ async fn import(
         let read = read(context, args, events, cancel).await?;
         let placement = Arc::clone(&read.placement);
         ensure!(
-            placement.warnings(&read.opened.manifest) == warnings,
+            archive::warnings(&placement, &read.opened.manifest) == warnings,
             "the archive changed; nothing was imported"
         );
         place(context, args, read, events, cancel).await?;
@@ -146,11 +146,16 @@ async fn read(
         let (scope, cancel) = (scope.clone(), cancel.clone());
         tokio::task::spawn_blocking(move || Opened::open(&path, &scope, &cancel)).await??
     };
+    let networks = match wanted.connection.as_str() {
+        // A lab has a network stack of its own.
+        "lab" => Vec::new(),
+        _ => observe::routed_networks()?,
+    };
     let taken = Taken {
-        networks: observe::routed_networks()?,
+        networks,
         listening: |address| TcpListener::bind(address).is_err(),
     };
-    let placement = placement(&opened.manifest, wanted, &taken, &context.paths)?;
+    let placement = archive::placement(&opened.manifest, wanted, &taken, &context.paths)?;
     placement.refuse_taken()?;
     let placement = Arc::new(placement);
     Ok(Read { opened, placement })
@@ -177,13 +182,8 @@ async fn place(
         jobs: JOBS,
     };
     let outcome = apply::import(run, &plan, opened, placement.clone()).await?;
-    placed(outcome)?;
-    // Without its folder, `--deployment` still names it.
-    placement.home.record_spec(&placement.spec)?;
-    if let Some(origin) = resolved_origin(&placement.folder.join(TOPOLOGY)) {
-        placement.home.record_origin(&origin)?;
-    }
-    Ok(())
+    succeeded(outcome)?;
+    placed::record(&placement)
 }
 
 /// Asks whether to import what `warnings` say. Without a terminal to ask on, the answer must be an option.
@@ -229,7 +229,7 @@ fn is_yes(line: &str) -> bool {
 }
 
 /// The error of an import that placed nothing, or whose cancellation left something.
-fn placed(outcome: Outcome) -> anyhow::Result<()> {
+fn succeeded(outcome: Outcome) -> anyhow::Result<()> {
     let failed = outcome.failed.into_iter();
     let left = outcome.undone.into_iter().filter_map(|(step, error)| {
         let context = format!("failed to undo: {}", step.title());
@@ -240,58 +240,6 @@ fn placed(outcome: Outcome) -> anyhow::Result<()> {
         None if outcome.cancelled => Err(Cancelled::during("unpacking the archive").into()),
         None => Ok(()),
     }
-}
-
-/// Prints the deployment that the archive would create.
-fn describe(placement: &Placement) -> anyhow::Result<()> {
-    let spec = &placement.spec;
-    let mut out = crate::terminal::out();
-    writeln!(
-        out,
-        "`{}` on {}, network {}, into `{}`",
-        spec.name,
-        spec.connection,
-        spec.network.cidr,
-        placement.folder.display()
-    )?;
-    for domain in spec.domains.values() {
-        let published: Vec<SocketAddr> =
-            domain.publish.iter().map(|publish| publish.host).collect();
-        writeln!(
-            out,
-            "  {}  {}  {} memory, {} vCPUs, published on {published:?}",
-            domain.name, domain.address, domain.memory.current, domain.vcpus.current
-        )?;
-    }
-    Ok(())
-}
-
-/// Does the same as `pspd up` in the new topology's directory.
-async fn up(
-    context: &Context,
-    placement: &Placement,
-    json: bool,
-    cancel: CancellationToken,
-) -> anyhow::Result<Exit> {
-    let file = placement.folder.join(TOPOLOGY);
-    let spec: Spec = topology::load(&file)
-        .map_err(|faults| Coded {
-            exit: Exit::InvalidTopology,
-            message: faults.to_string(),
-        })
-        .context("failed to load the imported topology")?;
-    let change_to = Change {
-        command: "up",
-        json,
-        no_wait: false,
-        jobs: JOBS,
-        extent: Extent::Complete,
-        forget: false,
-    };
-    change(context, spec, change_to, cancel, |now| {
-        plan_up(&placement.home, resolved_origin(&file).as_deref(), &now)
-    })
-    .await
 }
 
 #[cfg(test)]

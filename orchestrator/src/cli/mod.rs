@@ -5,6 +5,7 @@
 mod bench;
 mod boot;
 mod capture;
+mod clone;
 mod completions;
 mod console;
 mod context;
@@ -22,6 +23,7 @@ mod init;
 mod lab;
 mod logs;
 mod options;
+mod placed;
 mod plan;
 mod power;
 mod run;
@@ -151,6 +153,8 @@ enum Command {
     Restore(power::Args),
     /// Save the whole deployment, memory and disks, and go back to it
     Snapshot(snapshot::Args),
+    /// Make a second deployment of the same state on this host
+    Clone(clone::Args),
     /// Pack the deployment, running or stopped, into one archive
     Export(export::Args),
     /// Create and start the deployment of an archive on this host
@@ -213,6 +217,7 @@ pub fn main() -> ! {
         Command::Save(args) => power::run(&context, PowerGoal::Save, args),
         Command::Restore(args) => power::run(&context, PowerGoal::Restore, args),
         Command::Snapshot(args) => snapshot::run(&context, args),
+        Command::Clone(args) => clone::run(&context, &args),
         Command::Export(args) => export::run(&context, args),
         Command::Import(args) => import::run(&context, args),
         Command::Status(args) => status::run(&context, args),

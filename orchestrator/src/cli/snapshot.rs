@@ -163,6 +163,7 @@ fn save(context: &Context, args: SaveArgs) -> anyhow::Result<Exit> {
         name: args.name.clone(),
         note: args.note,
         disk_only: args.disk_only,
+        tidy: false,
     };
     block_on(async {
         let plan = |now: Now<'_>| Ok(planned(now, options)?);
@@ -370,6 +371,7 @@ async fn save_before(
         name: name.clone(),
         note: format!("before the restore of `{restored}`"),
         disk_only: false,
+        tidy: false,
     };
     let run = part(context, spec, events, cancel);
     let mut nothing = false;
@@ -403,6 +405,13 @@ fn part<'a>(
         cancel,
         jobs: crate::execute::JOBS,
     }
+}
+
+/// A snapshot whose disks are there.
+pub(super) fn with_disks(home: &Home, name: &Name) -> anyhow::Result<Snapshot> {
+    let snapshot = find(home, name)?;
+    check::check(home, name, &snapshot, None)?;
+    Ok(snapshot)
 }
 
 /// A snapshot that can be restored here.

@@ -255,22 +255,13 @@ pub fn mergeable(home: &Home, domain: &Name, kept: &BTreeSet<String>) -> Result<
     for disk in heads(home, domain)? {
         heads_of.insert(head(&disk)?);
     }
-    let layers = of_domain(home, domain)?;
-    let mut over = Vec::new();
-    for layer in &layers {
-        over.push((layer.clone(), below(layer)?));
-    }
     let mut found = Vec::new();
-    for layer in layers {
+    for layer in of_domain(home, domain)? {
         let name = layer.file_name().unwrap_or_default().to_string_lossy();
         if kept.contains(name.as_ref()) || heads_of.contains(&layer) {
             continue;
         }
-        let above = over
-            .iter()
-            .filter(|(_, below)| below.as_ref() == Some(&layer));
-        let above: Vec<&PathBuf> = above.map(|(above, _)| above).collect();
-        if let [above] = above[..] {
+        if let [above] = &over(home, domain, &layer)?[..] {
             found.push(Between {
                 below: below(&layer)?,
                 above: above.clone(),
@@ -279,6 +270,17 @@ pub fn mergeable(home: &Home, domain: &Name, kept: &BTreeSet<String>) -> Result<
         }
     }
     Ok(found)
+}
+
+/// The layers of a domain that are directly over a layer.
+pub fn over(home: &Home, domain: &Name, layer: &Path) -> Result<Vec<PathBuf>> {
+    let mut over = Vec::new();
+    for above in of_domain(home, domain)? {
+        if below(&above)?.as_deref() == Some(layer) {
+            over.push(above);
+        }
+    }
+    Ok(over)
 }
 
 /// The names of a domain's disks that exist.

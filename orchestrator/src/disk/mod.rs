@@ -3,6 +3,7 @@
 //!
 //! Owns no folder: callers say where a disk is. libvirt freezes and merges the disks of running domains.
 
+mod clones;
 pub mod layers;
 mod overlay;
 pub mod qcow2;
@@ -10,6 +11,7 @@ mod qemu_img;
 pub mod release;
 mod unmerged;
 
+pub use clones::{clones, kept_layers};
 pub use layers::LayeredDisk;
 pub use overlay::{is_overlay, overlay};
 pub use qemu_img::{absorb, commit, convert_raw, create, create_overlay, flatten, rebase, resize};

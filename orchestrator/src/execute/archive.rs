@@ -32,7 +32,7 @@ pub(super) struct Packing<'a> {
 
 pub(super) fn place(world: &World) -> anyhow::Result<()> {
     let opened = world.take_opened()?;
-    world.placement()?.place(opened, &world.cache)
+    archive::place(world.placement()?, opened, &world.cache)
 }
 
 /// Removes what [`place`] placed.

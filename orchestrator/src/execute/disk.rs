@@ -50,7 +50,7 @@ pub(super) fn delete(world: &World, domain: &Name) -> anyhow::Result<()> {
 }
 
 fn remove_unused_layers(world: &World, domain: &Name) -> anyhow::Result<()> {
-    let kept = world.home.layers_of_snapshots()?;
+    let kept = disk::kept_layers(&world.home)?;
     layers::remove_unused(&world.home, domain, &kept)
 }
 

@@ -22,7 +22,7 @@ use crate::state::{MemoryImage, MemoryRecord, Snapshot, SnapshotDomain, remove_i
 
 pub(super) fn add_layers(world: &World, name: &Name) -> anyhow::Result<()> {
     // A killed run may have made some that nothing writes.
-    let kept = world.home.layers_of_snapshots()?;
+    let kept = disk::kept_layers(&world.home)?;
     layers::remove_unused(&world.home, name, &kept)?;
     for disk in existing(world, name) {
         disk.add()?;
@@ -208,14 +208,14 @@ pub(super) fn remove(world: &World, name: &Name, scope: &Scope) -> anyhow::Resul
     Ok(())
 }
 
-/// Removes the layers of a domain that nothing needs, and merges those that no snapshot keeps into the ones over them. What
-/// a running domain reads stays until it is off, but for the layer below its head.
+/// Removes the layers of a domain that nothing needs, and merges those that no snapshot keeps into the ones over them. Of a
+/// running domain, a layer stays until it is off if several layers are over the one over it.
 pub(super) fn shorten(world: &World, name: &Name, scope: &Scope) -> anyhow::Result<()> {
     let home = &world.home;
     follow(world, name)?;
-    let kept = home.layers_of_snapshots()?;
     let mut left = Vec::new();
     loop {
+        let kept = disk::kept_layers(home)?;
         layers::remove_unused(home, name, &kept)?;
         let mergeable = layers::mergeable(home, name, &kept)?;
         let next = mergeable.into_iter().find(|one| !left.contains(one));
@@ -229,35 +229,48 @@ pub(super) fn shorten(world: &World, name: &Name, scope: &Scope) -> anyhow::Resu
     }
 }
 
-/// Merges a layer into the one over it; says whether it did.
+/// Merges a layer and the one over it; says whether it did.
 fn merge(
     world: &World,
     name: &Name,
     between: &layers::Between,
     scope: &Scope,
 ) -> anyhow::Result<bool> {
-    let running = running(world, name)?;
-    let mut reads = running.values();
-    let is_open = reads.any(|chain| chain.contains(&between.above));
-    if !is_open {
-        disk::absorb(&between.above, between.below.as_deref())?;
+    let above = &between.above;
+    let open = running(world, name)?
+        .into_iter()
+        .find_map(|(serial, chain)| {
+            let depth = chain.iter().position(|layer| layer == above)?;
+            Some((serial, depth))
+        });
+    let Some((serial, depth)) = open else {
+        disk::absorb(above, between.below.as_deref())?;
         return Ok(true);
-    }
-    let head = running
-        .iter()
-        .find(|(_, chain)| chain.first() == Some(&between.above));
-    let Some((serial, _)) = head else {
-        return Ok(false);
     };
     let domain = expect(world, name)?;
-    domain.absorb(serial, |done, total| scope.progress(done, Some(total)))?;
-    if layers::below(&between.above)? != between.below {
-        return Err(anyhow!(
-            "the layer `{}` was not merged",
-            between.layer.display()
-        ));
+    let progress = |done, total| scope.progress(done, Some(total));
+    if depth == 0 {
+        domain.absorb(&serial, progress)?;
+        if layers::below(above)? != between.below {
+            return Err(not_merged(&between.layer));
+        }
+        return Ok(true);
     }
+    if layers::over(&world.home, name, above)?.len() != 1 {
+        return Ok(false);
+    }
+    // QEMU writes downwards where a layer is not the head, so the lower file has then what the upper one had.
+    domain.commit(&serial, depth, progress)?;
+    if !layers::over(&world.home, name, above)?.is_empty() {
+        return Err(not_merged(&between.layer));
+    }
+    let (from, to) = (file_name(above), file_name(&between.layer));
+    world.home.replace_layer(name, &from, &to)?;
     Ok(true)
+}
+
+fn not_merged(layer: &Path) -> anyhow::Error {
+    anyhow!("the layer `{}` was not merged", layer.display())
 }
 
 /// The files that a domain's process has open, by serial, from the top; none where it does not run.

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::boots::most_emulated;
 use super::taken::Taken;
 use crate::accel::{self, Accelerator};
-use crate::archive::{Opened, Packed, Placement};
+use crate::archive::{Opened, Packed};
 use crate::boot::Watch;
 use crate::event::{Events, Scope};
 use crate::guest::{Guest, Release};
@@ -21,6 +21,7 @@ use crate::identity::Identity;
 use crate::image::{self, GuestImage};
 use crate::libvirt::Connection;
 use crate::observe::Host;
+use crate::placement::Placement;
 use crate::reach::Reach;
 use crate::state::Home;
 

@@ -208,6 +208,11 @@ fn secrets_folder(domain: &Name) -> String {
     format!("secrets/{domain}")
 }
 
+/// The file of a generated secret in the folder of keys.
+pub fn file_of_secret(domain: &Name, key: &str) -> String {
+    format!("{}/{key}", secrets_folder(domain))
+}
+
 fn missing(path: &Path) -> String {
     format!("`{}` is missing; `pspd up` creates it", path.display())
 }

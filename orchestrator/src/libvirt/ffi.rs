@@ -269,6 +269,26 @@ pub(super) fn commit_active(domain: &Domain, target: &CStr) -> Result<(), Error>
     }
 }
 
+/// Starts to merge a file below a running domain's disk into the one below it.
+pub(super) fn commit(domain: &Domain, target: &CStr, top: &CStr, base: &CStr) -> Result<(), Error> {
+    // SAFETY: the domain is alive; the target, the base and the top are NUL-terminated.
+    let status = unsafe {
+        sys::virDomainBlockCommit(
+            domain.as_ptr(),
+            target.as_ptr(),
+            base.as_ptr(),
+            top.as_ptr(),
+            0,
+            0,
+        )
+    };
+    if status < 0 {
+        Err(Error::last_error())
+    } else {
+        Ok(())
+    }
+}
+
 /// Returns the disk's block job, if it has one.
 pub(super) fn block_job(domain: &Domain, target: &CStr) -> Result<Option<BlockJob>, Error> {
     // SAFETY: all-zero is a valid value of this structure of numbers.

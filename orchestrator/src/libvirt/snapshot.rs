@@ -10,7 +10,7 @@
 //! Snapshots of a deployment stay. Their overlays are layers, which exist before: see disk/layers.
 
 use std::collections::BTreeMap;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -83,6 +83,38 @@ impl Domain {
     /// Copies what the disk of a running domain has only from the layer below it into it. Its backing file is then the one
     /// below that layer, or none. Calls `progress`.
     pub fn absorb(&self, serial: &str, progress: impl Fn(u64, u64)) -> Result<()> {
+        self.merge_layers(serial, progress, |disk, target, attempt| {
+            // As libvirt numbers the files of a chain.
+            let base = disk.backing.get(1).map(|index| numbered(disk, *index));
+            ffi::pull(self.raw(), target, base.as_deref()).attempt(attempt)
+        })
+    }
+
+    /// Merges the file that is `depth` below the disk of a running domain into the one below it, and leaves it out of the
+    /// chain. Calls `progress`.
+    pub fn commit(&self, serial: &str, depth: usize, progress: impl Fn(u64, u64)) -> Result<()> {
+        self.merge_layers(serial, progress, |disk, target, attempt| {
+            let file = |depth: usize| {
+                let index = depth.checked_sub(1).and_then(|at| disk.backing.get(at));
+                index.map(|index| numbered(disk, *index))
+            };
+            match (file(depth), file(depth + 1)) {
+                (Some(top), Some(base)) => {
+                    ffi::commit(self.raw(), target, &top, &base).attempt(attempt)
+                }
+                // The chain is another one by now.
+                _ => Ok(()),
+            }
+        })
+    }
+
+    /// Starts a job for a disk, unless an interrupted run started one, and waits for its end.
+    fn merge_layers(
+        &self,
+        serial: &str,
+        progress: impl Fn(u64, u64),
+        start: impl FnOnce(&DiskDescription, &CStr, &dyn Fn() -> String) -> Result<()>,
+    ) -> Result<()> {
         let live = self.live()?;
         let disk = live.and_then(|live| {
             let mut disks = live.disks.into_iter();
@@ -98,16 +130,11 @@ impl Domain {
             )
         };
         let target = CString::new(disk.target.as_str()).unwrap_or_default();
-        // As libvirt numbers the files of a chain.
-        let base = disk
-            .backing
-            .get(1)
-            .map(|index| CString::new(format!("{}[{index}]", disk.target)).unwrap_or_default());
         if ffi::block_job(self.raw(), &target)
             .attempt(attempt)?
             .is_none()
         {
-            ffi::pull(self.raw(), &target, base.as_deref()).attempt(attempt)?;
+            start(&disk, &target, &attempt)?;
         }
         let began = Instant::now();
         while let Some(job) = ffi::block_job(self.raw(), &target).attempt(attempt)? {
@@ -173,6 +200,11 @@ impl Domain {
             waited: began.elapsed(),
         })
     }
+}
+
+/// A file of a disk's chain, as libvirt numbers them.
+fn numbered(disk: &DiskDescription, index: u32) -> CString {
+    CString::new(format!("{}[{index}]", disk.target)).unwrap_or_default()
 }
 
 /// What becomes of each disk in a snapshot: an overlay, or nothing.

@@ -88,15 +88,7 @@ impl Paths {
 
     /// Returns all deployments with state on this host.
     pub fn deployments(&self) -> anyhow::Result<Vec<Home>> {
-        let folder = self.state.join("deployments");
-        match std::fs::read_dir(&folder) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-            entries => {
-                let entries =
-                    entries.with_context(|| format!("failed to list `{}`", folder.display()))?;
-                Ok(entries.flatten().map(|entry| Home(entry.path())).collect())
-            }
-        }
+        deployments(&self.state)
     }
 
     /// Records in the cache that this state's deployments use it.
@@ -141,6 +133,18 @@ impl Paths {
 
     pub fn deployment(&self, name: &Name) -> Home {
         Home(self.state.join("deployments").join(name.as_str()))
+    }
+}
+
+fn deployments(state: &Path) -> anyhow::Result<Vec<Home>> {
+    let folder = state.join("deployments");
+    match std::fs::read_dir(&folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        entries => {
+            let entries =
+                entries.with_context(|| format!("failed to list `{}`", folder.display()))?;
+            Ok(entries.flatten().map(|entry| Home(entry.path())).collect())
+        }
     }
 }
 
@@ -218,6 +222,20 @@ impl Home {
 
     pub fn exists(&self) -> bool {
         self.0.is_dir()
+    }
+
+    /// The name of its deployment, which is the name of the folder.
+    pub fn deployment(&self) -> String {
+        let name = self.0.file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    }
+
+    /// The other deployments beside this one.
+    pub fn others(&self) -> anyhow::Result<Vec<Home>> {
+        let state = self.0.parent().and_then(Path::parent);
+        let mut homes = deployments(state.unwrap_or(Path::new("/")))?;
+        homes.retain(|home| home.0 != self.0);
+        Ok(homes)
     }
 
     pub fn disks(&self) -> PathBuf {

@@ -150,6 +150,23 @@ impl Home {
             .collect())
     }
 
+    /// Records that a domain's layer is in another file by now.
+    pub fn replace_layer(&self, domain: &Name, from: &str, to: &str) -> anyhow::Result<()> {
+        for (name, mut snapshot) in self.snapshots()? {
+            let disks = snapshot.domains.get_mut(domain).map(|of| &mut of.disks);
+            let files = disks.into_iter().flat_map(|disks| disks.values_mut());
+            let files: Vec<&mut String> = files.filter(|file| *file == from).collect();
+            if files.is_empty() {
+                continue;
+            }
+            for file in files {
+                *file = to.to_owned();
+            }
+            self.record_snapshot(&name, &snapshot)?;
+        }
+        Ok(())
+    }
+
     pub fn snapshot_memory(&self, snapshot: &Name, domain: &Name) -> PathBuf {
         self.snapshot_folder(snapshot).join(format!("{domain}.mem"))
     }
@@ -281,6 +298,43 @@ mod tests {
         home.forget_snapshot(&name("a")).unwrap();
         assert_eq!(home.head_snapshot().unwrap(), None);
         assert_eq!(home.snapshot(&name("c")).unwrap(), Some(snapshot(None)));
+    }
+
+    #[test]
+    fn snapshots_follow_a_layer_to_another_file() {
+        let (_folder, home) = home();
+        let of = |files: [&str; 2]| {
+            let disks = ["system", "data"].map(str::to_owned).into_iter();
+            SnapshotDomain {
+                disks: disks.zip(files.map(str::to_owned)).collect(),
+                memory: None,
+                runs: true,
+                deployed: None,
+            }
+        };
+        let files = |one: &str| home.snapshot(&name(one)).unwrap().unwrap().domains;
+        for (one, system) in [("a", "web.system.1"), ("b", "web.system.2")] {
+            let mut snapshot = snapshot(None);
+            for domain in ["web", "other"] {
+                snapshot
+                    .domains
+                    .insert(name(domain), of([system, "web.data.2"]));
+            }
+            home.prepare_snapshot(&name(one)).unwrap();
+            home.record_snapshot(&name(one), &snapshot).unwrap();
+        }
+        home.replace_layer(&name("web"), "web.system.2", "web.system.1")
+            .unwrap();
+        let unchanged = of(["web.system.2", "web.data.2"]);
+        let changed = of(["web.system.1", "web.data.2"]);
+        assert_eq!(
+            files("b"),
+            BTreeMap::from([(name("web"), changed.clone()), (name("other"), unchanged)])
+        );
+        assert_eq!(
+            files("a"),
+            BTreeMap::from([(name("web"), changed.clone()), (name("other"), changed)])
+        );
     }
 
     #[test]

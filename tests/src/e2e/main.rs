@@ -6,6 +6,7 @@
 mod archive;
 mod boots;
 mod clock;
+mod clones;
 mod commands;
 mod faults;
 mod gone;

@@ -10,9 +10,9 @@ use pspd_tests::process::sh;
 use pspd_tests::scenario::{Scenario, minutes, say};
 use serde_json::Value;
 
-use super::clock;
 use super::interruptions::reaches;
 use super::power::damage;
+use super::{clock, clones};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[Scenario::new(
     "snapshots rewind memory and disks",
@@ -64,6 +64,8 @@ fn snapshots() -> anyhow::Result<()> {
         restore(&deployment, snapshot)?;
         expect_marks(&deployment, marks)?;
     }
+    say("layers are merged while the domain runs");
+    merged_live(&deployment)?;
     say("what others need of a removed snapshot stays");
     deployment
         .run(&["snapshot", "rm", "one", "before-1"])?
@@ -95,6 +97,8 @@ fn snapshots() -> anyhow::Result<()> {
     killed(&deployment)?;
     say("damaged memory");
     damaged(&deployment)?;
+    say("a clone");
+    clones::cloned(&deployment)?;
     deployment.remove()
 }
 
@@ -147,6 +151,36 @@ fn expect_tree(deployment: &Deployment, expected: &[(&str, Option<&str>)]) -> an
     let rows: Vec<_> = rows.collect();
     ensure!(rows == expected, "expected {expected:?}, saw {rows:?}");
     Ok(())
+}
+
+/// The layers of a snapshot that is removed go, also in the middle of a chain that a process reads, and the snapshots around
+/// it have what they had.
+fn merged_live(deployment: &Deployment) -> anyhow::Result<()> {
+    let layers = || -> anyhow::Result<usize> {
+        let folders = ["disks/layers", "volumes/layers"];
+        let counts =
+            folders.map(|folder| Ok(fs::read_dir(deployment.home().join(folder))?.count()));
+        counts.into_iter().sum()
+    };
+    let before = layers()?;
+    for name in ["low", "middle", "high"] {
+        mark(deployment, name)?;
+        deployment.run(&["snapshot", "save", name])?.expect(0)?;
+    }
+    mark(deployment, "now")?;
+    ensure!(layers()? == before + 6, "{} layers", layers()?);
+    deployment.run(&["snapshot", "rm", "middle"])?.expect(0)?;
+    ensure!(layers()? == before + 4, "{} layers", layers()?);
+    expect_marks(deployment, "now")?;
+    deployment.run(&["plan"])?.expect(0)?;
+    for name in ["low", "high", "low"] {
+        restore(deployment, name)?;
+        expect_marks(deployment, name)?;
+    }
+    deployment
+        .run(&["snapshot", "rm", "low", "high"])?
+        .expect(0)?;
+    restore(deployment, "three")
 }
 
 /// What a person unpacks is what the domain had: when it was saved, and now.

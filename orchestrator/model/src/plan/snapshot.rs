@@ -1,7 +1,7 @@
 //! The plans of snapshots of a whole deployment.
 //!
 //! ```text
-//! save:   begin -> layers (each) -> pause (each) -> take-snapshot (each) -> resume (each) -> record
+//! save:   [tidy (each) ->] begin -> layers (each) -> pause (each) -> take-snapshot (each) -> resume (each) -> record
 //! rewind: stop (each) -> rewind      and then the plan of what differs from the snapshot's spec
 //! ```
 //! An arrow waits for the whole group before it, so that a snapshot is of one instant.
@@ -22,9 +22,12 @@ pub struct SnapshotOptions {
     pub note: String,
     /// Save only what is on the disks, as after a power cut.
     pub disk_only: bool,
+    /// Let the guests write what they have to their disks first, for another deployment that boots from them.
+    pub tidy: bool,
 }
 
 const SAVE: &str = "`pspd snapshot save`";
+const CLONE: &str = "`pspd clone`";
 const RESTORE: &str = "`pspd snapshot restore`";
 
 pub(super) fn save(
@@ -45,12 +48,16 @@ pub(super) fn save(
         }
         remove::merge(name, observed, &mut plan);
     }
+    let reason = if options.tidy { CLONE } else { SAVE };
+    if options.tidy {
+        tidy(spec, observed, &mut plan);
+    }
     let snapshot = options.name;
     let action = Action::BeginSnapshot {
         snapshot: snapshot.clone(),
     };
     let ready = plan.ids();
-    plan.add(action, SAVE).after_all(ready.iter().cloned());
+    plan.add(action, reason).after_all(ready.iter().cloned());
     let domains: Vec<(&Name, &ObservedDomain)> = spec
         .domains
         .keys()
@@ -58,7 +65,7 @@ pub(super) fn save(
         .collect();
     for (name, _) in &domains {
         let domain = (*name).clone();
-        plan.add(Action::AddLayers { domain }, SAVE)
+        plan.add(Action::AddLayers { domain }, reason)
             .after(StepId::BeginSnapshot);
     }
     let of_all = |step: DomainStep| -> Vec<StepId> {
@@ -72,7 +79,7 @@ pub(super) fn save(
         .filter(|(_, domain)| matches!(domain.power, Power::Running | Power::Suspended))
         .map(|(name, _)| (*name).clone());
     for domain in running.clone() {
-        plan.add(Action::Pause { domain }, SAVE)
+        plan.add(Action::Pause { domain }, reason)
             .after_all(of_all(DomainStep::AddLayers));
     }
     for (name, domain) in &domains {
@@ -87,7 +94,7 @@ pub(super) fn save(
             snapshot: snapshot.clone(),
             of,
         };
-        plan.add(action, SAVE)
+        plan.add(action, reason)
             .after_all(of_all(DomainStep::AddLayers))
             .if_any_planned(of_all(DomainStep::Pause));
     }
@@ -96,11 +103,25 @@ pub(super) fn save(
             .after_all(of_all(DomainStep::TakeSnapshot));
     }
     let note = options.note;
-    plan.add(Action::RecordSnapshot { snapshot, note }, SAVE)
+    plan.add(Action::RecordSnapshot { snapshot, note }, reason)
         .after_all(of_all(DomainStep::TakeSnapshot))
         .if_any_planned(of_all(DomainStep::Resume));
     plan.undo(Undo::WhenNotSuccessful);
     Ok(plan.finish())
+}
+
+fn tidy(spec: &Spec, observed: &Observed, plan: &mut PlanBuilder) {
+    for name in spec.domains.keys() {
+        let power = observed.domain(name).map(|domain| domain.power);
+        if !matches!(power, Some(Power::Running | Power::Suspended)) {
+            continue;
+        }
+        let domain = name.clone();
+        let clean = false;
+        plan.add(Action::Tidy { domain, clean }, CLONE)
+            .if_any_planned(remove::roused(name))
+            .if_planned(StepId::of(name, DomainStep::Merge));
+    }
 }
 
 fn of(domain: &ObservedDomain, disk_only: bool) -> SnapshotOf {

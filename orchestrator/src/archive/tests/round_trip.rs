@@ -461,7 +461,7 @@ fn an_import_that_reaches_further_says_so() {
     let host = Host::new();
     let warnings = |archive: &Path| {
         let (opened, placement) = host.open(archive, "lab", &[], |_| false).unwrap();
-        placement.warnings(&opened.manifest)
+        super::warnings(&placement, &opened.manifest)
     };
     assert_eq!(warnings(&fixture.pack("without.tar", false)), [""; 0]);
     let with = warnings(&fixture.pack("with.tar", true));

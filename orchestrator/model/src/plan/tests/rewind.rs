@@ -9,6 +9,7 @@ fn save(spec: &Spec, world: &World, disk_only: bool) -> Result<Plan, PlanError> 
         name: name("clean"),
         note: "a note".into(),
         disk_only,
+        tidy: false,
     };
     super::super::save_snapshot(spec, &world.intent, &world.observed, options)
 }

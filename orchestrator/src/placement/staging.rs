@@ -11,7 +11,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use crate::folder;
 
 /// A folder being filled. Dropped without [`Staging::keep`], it is removed.
-pub(super) struct Staging {
+pub struct Staging {
     path: PathBuf,
     folder: OwnedFd,
     kept: bool,
@@ -19,9 +19,9 @@ pub(super) struct Staging {
 
 impl Staging {
     /// Makes the folder; what an interrupted run left there is removed.
-    pub(super) fn create(path: &Path) -> Result<Staging> {
+    pub fn create(path: &Path) -> Result<Staging> {
         let context = || format!("failed to create `{}`", path.display());
-        folder::remove(path).context("failed to clean up after an earlier import")?;
+        folder::remove(path).context("failed to clean up after an earlier run")?;
         fs::DirBuilder::new()
             .mode(0o700)
             .create(path)
@@ -36,7 +36,7 @@ impl Staging {
     }
 
     /// Makes a file whose name is one component: never through a link, outside of the folder, or over another file.
-    pub(super) fn file(&self, name: &str) -> Result<File> {
+    pub fn file(&self, name: &str) -> Result<File> {
         let flags =
             OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let resolve =
@@ -47,18 +47,18 @@ impl Staging {
         Ok(File::from(file))
     }
 
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
     /// Puts the names of its files on stable storage.
-    pub(super) fn sync(&self) -> Result<()> {
+    pub fn sync(&self) -> Result<()> {
         rustix::fs::fsync(&self.folder)
             .with_context(|| format!("failed to flush `{}`", self.path.display()))
     }
 
     /// Gives the folder its final name.
-    pub(super) fn keep(mut self, path: &Path) -> Result<()> {
+    pub fn keep(mut self, path: &Path) -> Result<()> {
         self.sync()?;
         fs::rename(&self.path, path)
             .with_context(|| format!("failed to name `{}`", path.display()))?;
@@ -68,7 +68,7 @@ impl Staging {
 }
 
 /// Puts a name's change on stable storage.
-pub(super) fn sync_parent(path: &Path) -> Result<()> {
+pub fn sync_parent(path: &Path) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     File::open(folder)
         .and_then(|folder| folder.sync_all())
