@@ -9,6 +9,7 @@ pub mod apply;
 pub mod archive;
 pub mod bench;
 pub mod boot;
+pub mod call;
 pub mod cancelled;
 pub mod capture;
 pub mod cli;

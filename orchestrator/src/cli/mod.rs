@@ -4,6 +4,7 @@
 
 mod bench;
 mod boot;
+mod call;
 mod capture;
 mod clone;
 mod completions;
@@ -169,6 +170,8 @@ enum Command {
     Capture(capture::Args),
     /// Open a shell in a domain, or run a command in it
     Ssh(ssh::Args),
+    /// Call a gRPC method of a service, with JSON
+    Call(call::Args),
     /// Show the services' logs, merged by time
     Logs(logs::Args),
     /// Attach to a domain's serial console (leave with Ctrl-])
@@ -225,6 +228,7 @@ pub fn main() -> ! {
         Command::Heal(args) => heal::run(&context, args),
         Command::Capture(args) => capture::run(&context, args),
         Command::Ssh(args) => ssh::run(&context, args),
+        Command::Call(args) => call::run(&context, args),
         Command::Logs(args) => logs::run(&context, args),
         Command::Console(args) => console::run(&context, args),
         Command::Doctor(args) => doctor::run(&context, args),

@@ -23,6 +23,7 @@ pub use client::Client;
 pub use engine::{Counts, Load, Measured, Schedule, run};
 pub use page::page;
 pub use payload::{Line, lines};
+pub use reflection::Services;
 pub use result::Results;
 pub use table::table;
 pub use target::Target;

@@ -5,18 +5,16 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, bail, ensure};
 use futures::stream;
 use http::uri::PathAndQuery;
-use hyper_util::rt::TokioIo;
 use prost::Message as _;
 use prost_reflect::{DescriptorPool, MethodDescriptor};
 use prost_types::FileDescriptorProto;
 use tonic::client::Grpc;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse};
-use tower::service_fn;
 
 use super::target::Target;
 
@@ -28,42 +26,48 @@ const PATHS: [&str; 2] = [
 
 /// Finds a method by `package.Service/Method`, `package.Service.Method`, or `Method` if one service alone has it.
 pub(super) async fn method(target: &Target, wanted: &str) -> anyhow::Result<MethodDescriptor> {
-    let connector = target.clone();
-    let connector = service_fn(move |_| {
-        let target = connector.clone();
-        // The connection is encrypted already, if it is to be.
-        async move { target.connect().await.map(TokioIo::new) }
-    });
-    let origin = format!("{}://{}", target.scheme(), target.authority());
-    let channel = Endpoint::from_static("http://target")
-        .origin(origin.parse()?)
-        .connect_with_connector(connector)
-        .await
-        .with_context(|| target.unreachable())?;
-    let described = Reflection::find(channel).await;
-    let mut reflection =
-        described.context("failed to ask the service for its methods by reflection")?;
-    let services = reflection.services().await?;
-    let mut pool = DescriptorPool::new();
-    for service in &services {
-        // Its own description is of no use here.
-        if !service.starts_with("grpc.reflection.") {
-            reflection.describe(service, &mut pool).await?;
-        }
-    }
-    chosen(&pool, &services, wanted)
+    let services = Services::describe(target.channel().await?).await?;
+    services.method(wanted)
 }
 
-fn chosen(
-    pool: &DescriptorPool,
-    services: &[String],
-    wanted: &str,
-) -> anyhow::Result<MethodDescriptor> {
-    let served = pool.services();
-    let served = served.filter(|service| services.iter().any(|name| name == service.full_name()));
-    let methods: Vec<MethodDescriptor> = served
-        .flat_map(|service| service.methods().collect::<Vec<_>>())
-        .collect();
+/// The services of a process, as it describes them.
+pub struct Services {
+    pool: DescriptorPool,
+    names: Vec<String>,
+}
+
+impl Services {
+    pub async fn describe(channel: Channel) -> anyhow::Result<Services> {
+        let described = Reflection::find(channel).await;
+        let mut reflection =
+            described.context("failed to ask the service for its methods by reflection")?;
+        let names = reflection.services().await?;
+        let mut pool = DescriptorPool::new();
+        for service in &names {
+            // Its own description is of no use here.
+            if !service.starts_with("grpc.reflection.") {
+                reflection.describe(service, &mut pool).await?;
+            }
+        }
+        Ok(Services { pool, names })
+    }
+
+    /// All methods, by service.
+    pub fn methods(&self) -> Vec<MethodDescriptor> {
+        let served = self.pool.services();
+        let served = served.filter(|one| self.names.iter().any(|name| name == one.full_name()));
+        served
+            .flat_map(|service| service.methods().collect::<Vec<_>>())
+            .collect()
+    }
+
+    /// Finds a method by `package.Service/Method`, `package.Service.Method`, or `Method` if one service alone has it.
+    pub fn method(&self, wanted: &str) -> anyhow::Result<MethodDescriptor> {
+        chosen(&self.methods(), wanted)
+    }
+}
+
+fn chosen(methods: &[MethodDescriptor], wanted: &str) -> anyhow::Result<MethodDescriptor> {
     let written = |method: &MethodDescriptor| {
         format!("{}/{}", method.parent_service().full_name(), method.name())
     };

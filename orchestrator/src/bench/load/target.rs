@@ -6,11 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use hyper_util::rt::TokioIo;
 use pspd_model::spec::{HealthCheck, Name, Spec};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tonic::transport::{Channel, Endpoint};
+use tower::service_fn;
 
 use crate::health;
 use crate::identity::Identity;
@@ -56,7 +59,7 @@ impl Target {
         let service = service.with_context(|| format!("domain `{domain}` has no service"))?;
         anyhow::ensure!(
             service.health != HealthCheck::Tcp,
-            "the service of `{domain}` has `health: tcp`, so it is not a gRPC service. `--http PATH` measures one that speaks HTTP"
+            "the service of `{domain}` has `health: tcp`, so it is not a gRPC service. `pspd bench load --http PATH` measures one that speaks HTTP"
         );
         let host = spec.host_name(domain);
         let config = health::client_config(identity, &[health::HTTP2])?;
@@ -85,6 +88,20 @@ impl Target {
 
     pub(super) fn scheme(&self) -> &'static str {
         if self.tls.is_some() { "https" } else { "http" }
+    }
+
+    /// A connection for calls by `tonic`.
+    pub async fn channel(&self) -> anyhow::Result<Channel> {
+        let target = self.clone();
+        let connector = service_fn(move |_| {
+            let target = target.clone();
+            // The connection is encrypted already, if it is to be.
+            async move { target.connect().await.map(TokioIo::new) }
+        });
+        let origin = format!("{}://{}", self.scheme(), self.authority());
+        let endpoint = Endpoint::from_static("http://target").origin(origin.parse()?);
+        let channel = endpoint.connect_with_connector(connector).await;
+        channel.with_context(|| self.unreachable())
     }
 
     pub(super) async fn connect(&self) -> io::Result<Box<dyn Stream>> {
