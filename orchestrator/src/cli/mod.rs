@@ -23,6 +23,7 @@ mod import;
 mod init;
 mod lab;
 mod logs;
+mod ls;
 mod options;
 mod placed;
 mod plan;
@@ -160,6 +161,8 @@ enum Command {
     Export(export::Args),
     /// Create and start the deployment of an archive on this host
     Import(import::Args),
+    /// List the deployments of this host
+    Ls(ls::Args),
     /// Show domains, services and addresses
     Status(status::Args),
     /// Inject a fault: cut, unplug, pause or kill a part of the deployment
@@ -223,6 +226,7 @@ pub fn main() -> ! {
         Command::Clone(args) => clone::run(&context, &args),
         Command::Export(args) => export::run(&context, args),
         Command::Import(args) => import::run(&context, args),
+        Command::Ls(args) => ls::run(&context, &args),
         Command::Status(args) => status::run(&context, args),
         Command::Fault(args) => fault::run(&context, args),
         Command::Heal(args) => heal::run(&context, args),
