@@ -16,11 +16,11 @@ pub struct Input<S> {
     pub fault: oneshot::Receiver<anyhow::Error>,
 }
 
-/// Reads the messages of a call on a thread of its own, which ends with the values or with the call. `place` names where
-/// they are from. A method without a stream takes one message; without a value, that is the empty one.
+/// Reads the messages of a call on a thread of its own, which ends with the values or with the call. `context` says what
+/// failed if they are wrong. A method without a stream takes one message; without a value, that is the empty one.
 pub fn read(
     from: impl Read + Send + 'static,
-    place: &'static str,
+    context: &'static str,
     method: &MethodDescriptor,
 ) -> Input<impl Stream<Item = DynamicMessage> + Send + 'static> {
     let (sender, messages) = mpsc::channel(16);
@@ -30,7 +30,7 @@ pub fn read(
     std::thread::spawn(move || {
         if let Err(error) = send(from, &input, streams, &name, &sender) {
             // The stream stays open until the fault was seen: its end would be a whole call.
-            let _ = failed.send(error.context(place));
+            let _ = failed.send(error.context(context));
             futures::executor::block_on(sender.closed());
         }
     });

@@ -62,10 +62,10 @@ async fn called(target: &Target, args: Args) -> anyhow::Result<Exit> {
         return Ok(Exit::Done);
     }
     let (from, place): (Box<dyn Read + Send>, _) = match args.message {
-        Some(text) if text == "-" => (Box::new(std::io::stdin()), "stdin"),
+        Some(text) if text == "-" => (Box::new(std::io::stdin()), "failed to read stdin"),
         text => (
             Box::new(Cursor::new(text.unwrap_or_default())),
-            "the message",
+            "failed to read the message",
         ),
     };
     let input = read(from, place, &method);

@@ -10,6 +10,7 @@ mod clone;
 mod completions;
 mod console;
 mod context;
+mod cp;
 mod credentials;
 mod doctor;
 mod down;
@@ -175,6 +176,8 @@ enum Command {
     Ssh(ssh::Args),
     /// Call a gRPC method of a service, with JSON
     Call(call::Args),
+    /// Copy files and folders to and from a domain
+    Cp(cp::Args),
     /// Show the services' logs, merged by time
     Logs(logs::Args),
     /// Attach to a domain's serial console (leave with Ctrl-])
@@ -233,6 +236,7 @@ pub fn main() -> ! {
         Command::Capture(args) => capture::run(&context, args),
         Command::Ssh(args) => ssh::run(&context, args),
         Command::Call(args) => call::run(&context, args),
+        Command::Cp(args) => cp::run(&context, &args),
         Command::Logs(args) => logs::run(&context, args),
         Command::Console(args) => console::run(&context, args),
         Command::Doctor(args) => doctor::run(&context, args),

@@ -6,10 +6,11 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
 use anyhow::Context as _;
+use pspd_model::spec::{Name, Spec};
 
 use super::context::{self, Context};
 use super::exit::Exit;
-use crate::guest::openssh_arguments;
+use crate::guest::openssh_options;
 use crate::reach::Reach;
 
 #[derive(clap::Args)]
@@ -28,23 +29,35 @@ pub(super) struct Args {
 pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let spec = context.deployed_spec()?;
     let name = context::domain(&spec, &args.name)?;
-    let identity = context.identity(&spec)?;
-    let proxy = match context.reach(&spec)? {
-        Reach::Direct => None,
-        Reach::Lab(_) => {
-            Some(context.dial_command(&spec, SocketAddr::from((spec.domains[&name].address, 22)))?)
-        }
-    };
-    let home = context.paths.deployment(&spec.name);
-    let arguments = openssh_arguments(&home, &spec, &name, &identity, proxy)?;
-    let mut ssh = Command::new("ssh");
+    let mut ssh = to_domain(context, &spec, &name, "ssh")?;
     // A script that calls this command may read its own input.
     if !args.command.is_empty() && !args.stdin && !std::io::stdin().is_terminal() {
         ssh.arg("-n");
     }
-    ssh.current_dir(home.keys()).args(arguments);
+    ssh.arg(spec.domains[&name].address.to_string());
     let error = ssh.args(remote(args.command)).exec();
     Err(error).context("failed to run `ssh`. Install openssh-client")
+}
+
+/// `ssh` or `scp` with the options for a domain. It runs in the folder of the deployment's keys.
+pub(super) fn to_domain(
+    context: &Context,
+    spec: &Spec,
+    name: &Name,
+    program: &str,
+) -> anyhow::Result<Command> {
+    let identity = context.identity(spec)?;
+    let proxy = match context.reach(spec)? {
+        Reach::Direct => None,
+        Reach::Lab(_) => {
+            Some(context.dial_command(spec, SocketAddr::from((spec.domains[name].address, 22)))?)
+        }
+    };
+    let home = context.paths.deployment(&spec.name);
+    let options = openssh_options(&home, spec, name, &identity, proxy)?;
+    let mut command = Command::new(program);
+    command.current_dir(home.keys()).args(options);
+    Ok(command)
 }
 
 /// The command for the guest's shell, which splits what it gets: several arguments are quoted, so that it does not.

@@ -35,7 +35,7 @@ mod unit;
 
 pub use connect::{ConnectError, SSH};
 pub(crate) use encode::{argument as unit_argument, environment_value};
-pub use openssh::openssh_arguments;
+pub use openssh::openssh_options;
 pub use release::{Content, Release, ReleaseFile};
 pub use running::Fault;
 pub use session::Output;

@@ -1,4 +1,4 @@
-//! Arguments for the system's `ssh`, used in terminals. Only the deployment's key and the pinned host key are accepted.
+//! Options for the system's `ssh` and `scp`, used in terminals. Only the deployment's key and the pinned host key are accepted.
 
 use std::ffi::OsString;
 
@@ -10,10 +10,10 @@ use crate::state::{Home, write_atomically};
 
 const KNOWN_HOSTS: &str = "known_hosts";
 
-/// Returns the arguments of `ssh` without the remote command, for the folder of the deployment's keys as working directory:
-/// `ssh` expands what looks like a variable in a path. `proxy` is a command that connects stdin and stdout to the guest's
+/// Returns the options of `ssh` and `scp`, for the folder of the deployment's keys as working directory: both expand what
+/// looks like a variable in a path. `proxy` is a command that connects stdin and stdout to the guest's
 /// SSH port, if the port is not routable from the host.
-pub fn openssh_arguments(
+pub fn openssh_options(
     home: &Home,
     spec: &Spec,
     domain: &Name,
@@ -36,7 +36,8 @@ pub fn openssh_arguments(
             OsString::from(format!("{name}={value}")),
         ]
     };
-    let mut arguments: Vec<OsString> = vec!["-F".into(), "none".into(), "-l".into(), "root".into()];
+    let mut arguments: Vec<OsString> = vec!["-F".into(), "none".into()];
+    arguments.extend(option("User", "root"));
     arguments.extend(option("IdentityFile", identity::SSH));
     arguments.extend(option("IdentitiesOnly", "yes"));
     // The agent's keys are not needed, and an agent that hangs would block the connection.
@@ -55,6 +56,5 @@ pub fn openssh_arguments(
     if let Some(proxy) = proxy {
         arguments.extend(option("ProxyCommand", &proxy.replace('%', "%%")));
     }
-    arguments.push(spec.domains[domain].address.to_string().into());
     Ok(arguments)
 }

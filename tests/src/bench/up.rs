@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use pspd::guest::openssh_arguments;
+use pspd::guest::openssh_options;
 use pspd::health;
 use pspd::identity::Identity;
 use pspd::reach::Reach;
@@ -206,12 +206,12 @@ impl Bare {
         let home = self.paths.deployment(&self.spec.name);
         let bundle = deployment.folder().join("bundle").join(name.as_str());
         let master = deployment.folder().join(format!("{name}.ssh"));
-        let arguments = openssh_arguments(&home, &self.spec, name, &self.identity, None)?;
-        let mut quoted: Vec<String> = arguments
+        let options = openssh_options(&home, &self.spec, name, &self.identity, None)?;
+        let quoted: Vec<String> = options
             .iter()
             .map(|word| format!("'{}'", word.to_string_lossy()))
             .collect();
-        let host = quoted.pop().context("a host")?;
+        let host = self.spec.domains[name].address;
         let shared = format!(
             "-o ControlMaster=auto -o ControlPersist=60 -o ControlPath={} -o ConnectTimeout=1",
             master.display()

@@ -14,6 +14,7 @@ use pspd_tests::scenario::{Scenario, minutes};
 use pspd_tests::wait::eventually;
 use serde_json::Value;
 
+use super::daily;
 use super::reading::{changes_nothing, first_up};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
@@ -44,6 +45,9 @@ fn commands() -> anyhow::Result<()> {
         .run(&["ssh", "stroe"])?
         .expect(1)?
         .says("store")?;
+    daily::listed(&deployment, "running")?;
+    daily::copied(&deployment)?;
+    daily::called(&deployment)?;
     lab_shell(&deployment)?;
     captured(&deployment)?;
     decrypted(&deployment)?;
@@ -57,6 +61,7 @@ fn commands() -> anyhow::Result<()> {
     // It ends with its input.
     deployment.run(&["console", "store"])?.expect(0)?;
     deployment.run(&["down"])?.expect(0)?;
+    daily::listed(&deployment, "down")?;
     changes_nothing(&deployment).context("after `down`")?;
     let kept = deployment.run(&["logs"])?.expect(0)?;
     ensure!(

@@ -8,6 +8,7 @@ mod boots;
 mod clock;
 mod clones;
 mod commands;
+mod daily;
 mod faults;
 mod gone;
 mod guest_states;

@@ -1,0 +1,157 @@
+//! `pspd cp`: copies files and folders to and from a domain, with the system's `scp`.
+
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use pspd_model::spec::{Name, Spec};
+
+use super::context::{self, Context};
+use super::exit::Exit;
+use super::ssh::to_domain;
+
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  pspd cp data.json web-server:/tmp/\n  pspd cp database-server:/var/log/journal logs\n\nFolders are copied with all that is in them; modes and times are kept, links are followed. A relative path in a domain begins in /root. A file\nof this host whose name has a colon is written as `./a:b`."
+)]
+pub(super) struct Args {
+    /// Files or folders, of this host or as `NAME:PATH` of a domain
+    #[arg(required = true, value_name = "SRC")]
+    from: Vec<String>,
+    /// The other side: a file, or the folder that they go into
+    #[arg(value_name = "DST")]
+    to: String,
+}
+
+pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<Exit> {
+    let spec = context.deployed_spec()?;
+    let copy = Copy::of(&spec, args)?;
+    let mut scp = to_domain(context, &spec, &copy.domain, "scp")?;
+    // By SFTP, which passes paths as they are.
+    scp.args(["-s", "-r", "-p", "--"]);
+    let address = spec.domains[&copy.domain].address;
+    for place in copy.from.iter().chain([&copy.to]) {
+        match place {
+            Place::Here(path) => scp.arg(std::path::absolute(path)?),
+            Place::There(path) => scp.arg(format!("{address}:{path}")),
+        };
+    }
+    let error = scp.exec();
+    Err(error).context("failed to run `scp`. Install openssh-client")
+}
+
+#[derive(Debug, PartialEq)]
+enum Place {
+    Here(PathBuf),
+    There(String),
+}
+
+/// A copy from this host to a domain, or back.
+#[derive(Debug, PartialEq)]
+struct Copy {
+    domain: Name,
+    from: Vec<Place>,
+    to: Place,
+}
+
+impl Copy {
+    fn of(spec: &Spec, args: &Args) -> anyhow::Result<Copy> {
+        let mut domain = None;
+        let mut place = |text: &str| -> anyhow::Result<Place> {
+            let Some((name, path)) = in_domain(text) else {
+                return Ok(Place::Here(text.into()));
+            };
+            let name = context::domain(spec, name)?;
+            match &domain {
+                Some(other) if *other != name => bail!(
+                    "`{other}` and `{name}` are two domains. Copy to this host first, and from here to the other domain"
+                ),
+                _ => domain = Some(name),
+            }
+            Ok(Place::There(path.to_owned()))
+        };
+        let from: Vec<Place> = args
+            .from
+            .iter()
+            .map(|one| place(one))
+            .collect::<Result<_, _>>()?;
+        let to = place(&args.to)?;
+        let Some(domain) = domain else {
+            bail!(
+                "no path is in a domain. Write one side as `NAME:PATH`, such as `pspd cp a.txt web-server:/tmp/`"
+            );
+        };
+        let is_there = |place: &Place| matches!(place, Place::There(_));
+        if from.iter().any(|one| is_there(one) == is_there(&to)) {
+            bail!("a copy is from this host to `{domain}`, or from `{domain}` to this host");
+        }
+        Ok(Copy { domain, from, to })
+    }
+}
+
+/// The name of a domain and a path in it.
+fn in_domain(text: &str) -> Option<(&str, &str)> {
+    let (name, path) = text.split_once(':')?;
+    let is_path = Path::new(name).components().count() != 1 || name.contains('/') || name == ".";
+    (!is_path).then_some((name, path))
+}
+
+#[cfg(test)]
+mod tests {
+    use pspd_model::topology::{Found, parse};
+
+    use super::*;
+
+    fn copy(texts: &[&str]) -> Result<Copy, String> {
+        let text = "name: demo\nimages: {debian: {recipe: recipe}}\ndomains: {web: {image: debian}, store: {image: debian}}\n";
+        let spec = parse(text, Path::new("/"), &|_| Found::Folder).unwrap();
+        let (to, from) = texts.split_last().unwrap();
+        let args = Args {
+            from: from.iter().map(|&text| text.to_owned()).collect(),
+            to: (*to).to_owned(),
+        };
+        Copy::of(&spec, &args).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn one_side_is_a_domain_and_the_other_this_host() {
+        let web = Name::new("web").unwrap();
+        let here = |path: &str| Place::Here(path.into());
+        let there = |path: &str| Place::There(path.to_owned());
+        assert_eq!(
+            copy(&["a", "./b:c", "web:/tmp/"]).unwrap(),
+            Copy {
+                domain: web.clone(),
+                from: vec![here("a"), here("./b:c")],
+                to: there("/tmp/")
+            }
+        );
+        assert_eq!(
+            copy(&["web:", "web:a:b", "."]).unwrap(),
+            Copy {
+                domain: web,
+                from: vec![there(""), there("a:b")],
+                to: here(".")
+            }
+        );
+        for (texts, problem) in [
+            (&["a", "b"][..], "no path is in a domain"),
+            (
+                &["wbe:a", "b"],
+                "has no domain `wbe`. Its domains: store, web",
+            ),
+            (&["web:a", "store:b"], "are two domains"),
+            (
+                &["web:a", "web:b"],
+                "from this host to `web`, or from `web`",
+            ),
+            (
+                &["web:a", "b", "c"],
+                "from this host to `web`, or from `web`",
+            ),
+        ] {
+            let error = copy(texts).unwrap_err();
+            assert!(error.contains(problem), "{texts:?}: {error}");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! What is done every day beside `up`: lists, copies, and calls by hand.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use anyhow::ensure;
+use pspd_tests::deployment::Deployment;
+use serde_json::{Value, json};
+
+/// `pspd ls` has this deployment, as it is.
+pub(super) fn listed(deployment: &Deployment, state: &str) -> anyhow::Result<()> {
+    let list = deployment.run(&["ls", "--json"])?.expect(0)?.json()?;
+    let list = list.as_array().cloned().unwrap_or_default();
+    let [one] = &list[..] else {
+        anyhow::bail!("expected one deployment: {list:?}");
+    };
+    ensure!(
+        one["name"] == deployment.name.as_str() && one["state"] == state,
+        "{one}"
+    );
+    let shown = deployment.run(&["ls"])?.expect(0)?.stdout;
+    ensure!(shown.contains(state), "{shown}");
+    Ok(())
+}
+
+/// Files and folders go to the guest and come back as they were.
+pub(super) fn copied(deployment: &Deployment) -> anyhow::Result<()> {
+    let folder = deployment.folder().join("copied");
+    fs::create_dir_all(folder.join("a b/empty"))?;
+    let names = ["$HOME %h", "-x", "ä:'\""];
+    for (number, name) in names.iter().enumerate() {
+        fs::write(folder.join("a b").join(name), number.to_string())?;
+    }
+    let program = folder.join("a b/program");
+    fs::write(&program, vec![7; 3 << 20])?;
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o750))?;
+    deployment
+        .run(&["cp", "copied/a b", "store:/tmp/c d"])?
+        .expect(0)?;
+    let mode = deployment.ssh("store", "stat -c %a '/tmp/c d/program'")?;
+    ensure!(mode == "750", "{mode}");
+    deployment
+        .run(&["cp", "store:/tmp/c d", "copied/back"])?
+        .expect(0)?;
+    for name in names.iter().chain(&["program"]) {
+        let (sent, back) = (folder.join("a b"), folder.join("back"));
+        let same = fs::read(sent.join(name))? == fs::read(back.join(name))?;
+        ensure!(same, "`{name}` came back as something else");
+    }
+    ensure!(folder.join("back/empty").is_dir());
+    deployment
+        .run(&["cp", "gone", "store:/tmp"])?
+        .expect(255)?
+        .says("No such file or directory")?;
+    deployment
+        .run(&["cp", "copied", "stroe:/tmp"])?
+        .expect(1)?
+        .says("has no domain `stroe`")?;
+    Ok(())
+}
+
+/// The methods of the service are listed, described and called.
+pub(super) fn called(deployment: &Deployment) -> anyhow::Result<()> {
+    let call = |args: &[&str]| deployment.run(&[&["call", "store"], args].concat());
+    for (args, says) in [
+        (
+            &[][..],
+            "database.DatabaseService\n  rpc Create (CreateRequest) returns (CreateResponse);\n",
+        ),
+        (
+            &["Query", "--describe"],
+            "returns (stream QueryResponse);\n\nmessage QueryRequest {\n",
+        ),
+    ] {
+        let shown = call(args)?.expect(0)?.stdout;
+        ensure!(shown.contains(says), "{shown}");
+    }
+    let data = json!({"from": "a call"}).to_string();
+    let message = json!({"collection": "calls", "data": data}).to_string();
+    let created = call(&["Create", &message])?.expect(0)?.json()?;
+    let read = json!({"collection": "calls", "id": created["id"]}).to_string();
+    let found = call(&["database.DatabaseService/Read", &read])?
+        .expect(0)?
+        .json()?;
+    let found: Value = serde_json::from_str(found["data"].as_str().unwrap_or_default())?;
+    ensure!(found["from"] == "a call", "{found}");
+    let answers = call(&["Query", r#"{"collection": "calls"}"#])?.expect(0)?;
+    ensure!(answers.stdout.lines().count() == 1, "{}", answers.stdout);
+    for (args, code, says) in [
+        (
+            &["Read", r#"{"collection": "calls", "id": "none"}"#][..],
+            1,
+            "error: NOT_FOUND: ",
+        ),
+        (
+            &["Read", r#"{"colection": ""}"#],
+            1,
+            "unrecognized field name 'colection'",
+        ),
+        (&["Read", "{"], 1, "value 1 is not valid JSON"),
+        (&["Raed"], 1, "the service has no method `Raed`"),
+    ] {
+        call(args)?.expect(code)?.says(says)?;
+    }
+    Ok(())
+}
