@@ -10,6 +10,7 @@
 pub mod definition;
 pub mod fault;
 pub mod harm;
+pub mod history;
 pub mod intent;
 pub mod observed;
 pub mod plan;
