@@ -30,6 +30,9 @@ const RETRY: Duration = Duration::from_millis(100);
 /// The time limit of one check while waiting: a handshake in a busy emulated guest is slow.
 const CHECK: Duration = Duration::from_secs(5);
 
+/// The time from one check to the next of a service that is watched.
+const WATCH: Duration = Duration::from_secs(1);
+
 /// HTTP/2 in ALPN.
 pub(crate) const HTTP2: &[u8] = b"h2";
 const WITHOUT_HTTP2: &str = "speaks TLS without HTTP/2 on its port";
@@ -82,6 +85,30 @@ pub async fn serving(
         tokio::select! {
             () = sleep(RETRY) => {}
             () = cancel.cancelled() => return Err(last),
+        }
+    }
+}
+
+/// Checks again and again until `cancel`; `report` gets when each check began, and its result.
+pub async fn watch(
+    reach: &Reach,
+    spec: &Spec,
+    domain: &Name,
+    identity: &Identity,
+    limit: Duration,
+    cancel: &CancellationToken,
+    mut report: impl FnMut(Instant, Health),
+) {
+    let mut checker = Checker::new(reach, spec, domain, identity);
+    loop {
+        let began = Instant::now();
+        tokio::select! {
+            health = checker.check(limit) => report(began, health),
+            () = cancel.cancelled() => return,
+        }
+        tokio::select! {
+            () = tokio::time::sleep_until(began + WATCH) => {}
+            () = cancel.cancelled() => return,
         }
     }
 }

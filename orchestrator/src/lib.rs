@@ -20,6 +20,7 @@ mod dns;
 pub mod doctor;
 pub mod event;
 pub mod execute;
+pub mod experiment;
 pub mod firmware;
 mod folder;
 mod full_disk;

@@ -21,7 +21,7 @@ pub fn load_before_build(path: &Path) -> Result<Spec, Faults> {
 /// `missing` is what a path without a file counts as.
 fn load_with(path: &Path, missing: Found) -> Result<Spec, Faults> {
     let of_file = |message: String| Faults::of_file(path, message);
-    let text = read_text(path).map_err(of_file)?;
+    let text = read_text(path, START).map_err(of_file)?;
     let path = std::path::absolute(path).map_err(|error| of_file(error.to_string()))?;
     let folder = path.parent().unwrap_or(Path::new("/"));
     if folder.to_str().is_none() {
@@ -46,15 +46,19 @@ pub fn look(path: &Path) -> Found {
 
 /// Reads only the name in a topology file: the files that it names may be gone.
 pub fn name(path: &Path) -> Option<Name> {
-    topology::name(&read_text(path).ok()?)
+    topology::name(&read_text(path, START).ok()?)
 }
 
-fn read_text(path: &Path) -> Result<String, String> {
+/// What to do about a file that does not exist.
+const START: &str = "Run `pspd init` to create a topology";
+
+/// Reads a small file. `start` is the hint where it does not exist.
+pub(crate) fn read_text(path: &Path, start: &str) -> Result<String, String> {
     // Without waiting: the path may be that of a pipe.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| {
         let error = std::io::Error::from(error);
-        format!("failed to open the file: {error}. Run `pspd init` to create a topology")
+        format!("failed to open the file: {error}. {start}")
     })?;
     let file = File::from(file);
     let metadata = file
@@ -68,7 +72,7 @@ fn read_text(path: &Path) -> Result<String, String> {
         .read_to_end(&mut bytes)
         .map_err(|error| format!("failed to read the file: {error}"))?;
     if bytes.len() as u64 > LARGEST {
-        return Err("the file is larger than 1 MiB, the maximum for a topology".into());
+        return Err("the file is larger than 1 MiB, the maximum".into());
     }
     String::from_utf8(bytes).map_err(|error| {
         format!(

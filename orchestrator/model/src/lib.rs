@@ -8,6 +8,7 @@
 //! Performs no I/O: no file, socket, process, environment or clock. `clippy.toml` beside this crate's manifest keeps it so.
 
 pub mod definition;
+pub mod experiment;
 pub mod fault;
 pub mod harm;
 pub mod history;

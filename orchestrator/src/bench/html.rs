@@ -3,12 +3,12 @@
 const STYLE: &str = include_str!("page.css");
 
 /// Text as HTML and SVG contain it: `text` may be what a guest printed.
-pub(super) fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     quick_xml::escape::escape(text).into_owned()
 }
 
 /// A self-contained page: `body` follows the heading.
-pub(super) fn document(title: &str, body: &str) -> String {
+pub(crate) fn document(title: &str, body: &str) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width\"><title>{title}</title>\
@@ -17,7 +17,7 @@ pub(super) fn document(title: &str, body: &str) -> String {
 }
 
 /// A table that scrolls where it is wider than the page; `rows` is HTML.
-pub(super) fn table(head: &[&str], rows: &str) -> String {
+pub(crate) fn table(head: &[&str], rows: &str) -> String {
     let head: String = head.iter().map(|word| format!("<th>{word}</th>")).collect();
     format!(
         "<div class=\"wide\"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"

@@ -3,7 +3,7 @@
 mod chart;
 mod compatibility;
 pub mod firmware;
-mod html;
+pub(crate) mod html;
 pub mod load;
 mod page;
 mod result;

@@ -1,6 +1,6 @@
 //! `pspd bench`: runs benchmarks.
 
-mod load;
+pub(super) mod load;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -107,7 +107,7 @@ fn firmware(context: &Context, args: &FirmwareArgs) -> anyhow::Result<Exit> {
 }
 
 /// Checks that `--out` is writable, before measuring for minutes.
-fn make_writable(folder: &Path) -> anyhow::Result<()> {
+pub(super) fn make_writable(folder: &Path) -> anyhow::Result<()> {
     let shown = folder.display();
     ensure!(
         !folder.exists() || folder.is_dir(),

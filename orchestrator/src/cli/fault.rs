@@ -123,6 +123,26 @@ Examples:
     Cpu(harm::CpuArgs),
 }
 
+/// The arguments of this command as one text.
+#[derive(clap::Parser)]
+#[command(no_binary_name = true)]
+struct Words {
+    #[command(subcommand)]
+    kind: Kind,
+}
+
+/// The effect that the arguments of this command describe, without its options.
+pub(super) fn effect(spec: &Spec, words: &str) -> anyhow::Result<Effect> {
+    let Words { kind } = super::options::words(words)?;
+    let (effect, options) = kind.effect(spec)?;
+    ensure!(
+        options.lasts.is_none(),
+        "`{words}` has `--for`; write the time as the key `for`"
+    );
+    options.common.refuse(words)?;
+    Ok(effect)
+}
+
 #[derive(clap::Args)]
 struct FaultOptions {
     /// Wait for this time, such as `30s` or `5m`, then end the fault; Ctrl-C ends it earlier. If pspd is killed meanwhile,

@@ -102,7 +102,7 @@ pub(super) async fn heal(
 }
 
 /// What is looked at: bringing a domain back needs all of it, and asks each service for its health.
-fn extent(spec: &Spec, intent: &Intent) -> Extent {
+pub(super) fn extent(spec: &Spec, intent: &Intent) -> Extent {
     let mut domains = spec.domains.keys();
     if domains.any(|name| intent.holds_power(name)) {
         Extent::Complete

@@ -15,6 +15,7 @@ mod credentials;
 mod doctor;
 mod down;
 mod exit;
+mod experiment;
 mod export;
 mod fault;
 mod firmware_log;
@@ -170,6 +171,8 @@ enum Command {
     Fault(fault::Args),
     /// End faults
     Heal(heal::Args),
+    /// Run experiments: load, faults and checks on a timeline
+    Experiment(experiment::Args),
     /// Capture packets of the deployment's network, for Wireshark
     Capture(capture::Args),
     /// Open a shell in a domain, or run a command in it
@@ -233,6 +236,7 @@ pub fn main() -> ! {
         Command::Status(args) => status::run(&context, args),
         Command::Fault(args) => fault::run(&context, args),
         Command::Heal(args) => heal::run(&context, args),
+        Command::Experiment(args) => experiment::run(&context, args),
         Command::Capture(args) => capture::run(&context, args),
         Command::Ssh(args) => ssh::run(&context, args),
         Command::Call(args) => call::run(&context, args),

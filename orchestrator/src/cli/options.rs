@@ -1,4 +1,6 @@
-//! The options of commands that change a deployment by one plan.
+//! The options of commands that change a deployment by one plan, and commands as the words of a file.
+
+use anyhow::{anyhow, ensure};
 
 #[derive(clap::Args, Clone, Copy, Debug)]
 pub(super) struct Options {
@@ -11,4 +13,31 @@ pub(super) struct Options {
     /// Fail with exit code 5 instead of waiting while another pspd process works on this deployment
     #[arg(long)]
     pub no_wait: bool,
+}
+
+impl Options {
+    /// Rejects options in the words of a file: there is nobody to read what they print.
+    pub(super) fn refuse(self, words: &str) -> anyhow::Result<()> {
+        let set = self.dry_run || self.json || self.no_wait;
+        ensure!(
+            !set,
+            "`{words}` has an option that is only of the command line: `--dry-run`, `--json` or `--no-wait`"
+        );
+        Ok(())
+    }
+}
+
+/// Parses words as clap does those of the command line. The error is one line.
+pub(super) fn words<T: clap::Parser>(words: &str) -> anyhow::Result<T> {
+    T::try_parse_from(words.split_whitespace()).map_err(|error| {
+        let text = error.to_string();
+        let lines = text.lines().map(str::trim);
+        let told = |line: &&str| line.starts_with("error: ") || line.starts_with("tip: ");
+        let told: Vec<&str> = lines.filter(told).collect();
+        let told = told.join("; ").replace("error: ", "");
+        match told.is_empty() {
+            true => anyhow!("`{words}` is not complete"),
+            false => anyhow!("`{words}`: {told}"),
+        }
+    })
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use pspd_model::plan::{PowerGoal, Restart, StopMode};
-use pspd_model::spec::Name;
+use pspd_model::spec::{Name, Spec};
 
 use super::context::{Context, block_on, cancelled_by_signals, domain};
 use super::exit::Exit;
@@ -18,6 +18,35 @@ pub(super) struct Args {
     names: Vec<String>,
     #[command(flatten)]
     options: Options,
+}
+
+/// The commands of this file as one text.
+#[derive(clap::Parser)]
+#[command(no_binary_name = true)]
+enum Words {
+    Start(Args),
+    Stop(StopArgs),
+    Restart(RestartArgs),
+    Pause(Args),
+    Resume(Args),
+    Save(Args),
+    Restore(Args),
+}
+
+/// What the arguments of a command of this file ask for, without its options.
+pub(super) fn goal(spec: &Spec, words: &str) -> anyhow::Result<(PowerGoal, BTreeSet<Name>)> {
+    let (goal, args) = match super::options::words(words)? {
+        Words::Start(args) => (PowerGoal::Start, args),
+        Words::Stop(args) => (args.goal(), args.args),
+        Words::Restart(args) => (args.goal(), args.args),
+        Words::Pause(args) => (PowerGoal::Pause, args),
+        Words::Resume(args) => (PowerGoal::Resume, args),
+        Words::Save(args) => (PowerGoal::Save, args),
+        Words::Restore(args) => (PowerGoal::Restore, args),
+    };
+    args.options.refuse(words)?;
+    let names = args.names.iter().map(|name| domain(spec, name));
+    Ok((goal, names.collect::<anyhow::Result<_>>()?))
 }
 
 #[derive(clap::Args)]
@@ -38,22 +67,32 @@ pub(super) struct RestartArgs {
     args: Args,
 }
 
+impl StopArgs {
+    fn goal(&self) -> PowerGoal {
+        PowerGoal::Stop(if self.force {
+            StopMode::Force
+        } else {
+            StopMode::Shutdown
+        })
+    }
+}
+
+impl RestartArgs {
+    fn goal(&self) -> PowerGoal {
+        PowerGoal::Restart(if self.cold {
+            Restart::Cold
+        } else {
+            Restart::Warm
+        })
+    }
+}
+
 pub(super) fn stop(context: &Context, args: StopArgs) -> anyhow::Result<Exit> {
-    let mode = if args.force {
-        StopMode::Force
-    } else {
-        StopMode::Shutdown
-    };
-    run(context, PowerGoal::Stop(mode), args.args)
+    run(context, args.goal(), args.args)
 }
 
 pub(super) fn restart(context: &Context, args: RestartArgs) -> anyhow::Result<Exit> {
-    let restart = if args.cold {
-        Restart::Cold
-    } else {
-        Restart::Warm
-    };
-    run(context, PowerGoal::Restart(restart), args.args)
+    run(context, args.goal(), args.args)
 }
 
 pub(super) fn run(context: &Context, goal: PowerGoal, args: Args) -> anyhow::Result<Exit> {

@@ -266,6 +266,23 @@ fn restore(context: &Context, args: &RestoreArgs) -> anyhow::Result<Exit> {
     })
 }
 
+/// Goes back to a snapshot, and gives up the current state.
+pub(super) async fn rewind(
+    context: &Context,
+    spec: &Spec,
+    name: Name,
+    cancel: &CancellationToken,
+) -> anyhow::Result<Outcome> {
+    let args = RestoreArgs {
+        name,
+        discard: true,
+        disk_only: false,
+        json: false,
+        no_wait: false,
+    };
+    Ok(rewound(context, spec, &args, cancel).await?.outcome)
+}
+
 /// What became of a restore.
 struct Restored {
     /// The snapshot's.

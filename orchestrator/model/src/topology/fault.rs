@@ -73,13 +73,24 @@ impl Faults {
         }
     }
 
-    pub fn in_text(file: &Path, text: &str, mut faults: Vec<Fault>) -> Faults {
+    /// Returns the faults of a topology.
+    pub fn in_text(file: &Path, text: &str, faults: Vec<Fault>) -> Faults {
+        Faults::in_text_with(&["domains", "images"], file, text, faults)
+    }
+
+    /// Returns the faults of a text. Without one of these keys, it is another file than the one that was meant.
+    pub(crate) fn in_text_with(
+        keys: &[&str],
+        file: &Path,
+        text: &str,
+        mut faults: Vec<Fault>,
+    ) -> Faults {
         faults.sort();
         let count = faults.len();
         let lines: Vec<&str> = text.lines().collect();
         let name = printable(&file.file_name().unwrap_or_default().to_string_lossy());
         // A wrong path may be that of a secret: its content is not shown.
-        if !defines(text, "domains") && !defines(text, "images") {
+        if !keys.iter().any(|key| defines(text, key)) {
             let message = match faults.first() {
                 Some(fault) => printable(&fault.message),
                 None => String::new(),

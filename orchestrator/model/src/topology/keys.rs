@@ -2,7 +2,7 @@
 
 /// The type of a key's value.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// Any string, with an example.
     Text {
         example: &'static str,
@@ -28,21 +28,21 @@ pub(super) enum Kind {
 
 /// A mapping with fixed keys.
 #[derive(Debug)]
-pub(super) struct Object {
+pub(crate) struct Object {
     /// The noun for messages.
     pub title: &'static str,
     pub keys: &'static [Key],
 }
 
 #[derive(Debug)]
-pub(super) struct Key {
+pub(crate) struct Key {
     pub name: &'static str,
     pub kind: Kind,
     pub required: bool,
     pub about: &'static str,
 }
 
-const fn required(name: &'static str, kind: Kind, about: &'static str) -> Key {
+pub(crate) const fn required(name: &'static str, kind: Kind, about: &'static str) -> Key {
     Key {
         name,
         kind,
@@ -51,7 +51,7 @@ const fn required(name: &'static str, kind: Kind, about: &'static str) -> Key {
     }
 }
 
-const fn optional(name: &'static str, kind: Kind, about: &'static str) -> Key {
+pub(crate) const fn optional(name: &'static str, kind: Kind, about: &'static str) -> Key {
     Key {
         name,
         kind,

@@ -8,12 +8,12 @@
 //! the reference all use it.
 
 mod fault;
-mod keys;
-mod read;
+pub(crate) mod keys;
+pub(crate) mod read;
 mod resolve;
 mod schema;
-mod tree;
-mod units;
+pub(crate) mod tree;
+pub(crate) mod units;
 
 #[cfg(test)]
 mod tests;
@@ -22,13 +22,18 @@ use std::path::Path;
 
 use crate::spec::{Name, Spec};
 
+pub(crate) use fault::Position;
 pub use fault::{Fault, Faults, MOST_SHOWN};
 pub(crate) use resolve::LEAST_MEMORY;
 pub use schema::schema;
+pub(crate) use schema::schema_of;
 pub use units::size;
 
 /// The maximum length of a topology's text, in bytes. A topology with a hundred domains has about 50 KiB.
 pub const LARGEST: u64 = 1 << 20;
+
+/// What to do about an empty file.
+const START: &str = "run `pspd init` to create a topology";
 
 /// The type of file at a path of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,13 +45,13 @@ pub enum Found {
 
 /// Validates the text of a topology. Its paths are relative to `folder`; `look` returns the type of file at a path.
 pub fn parse(text: &str, folder: &Path, look: &dyn Fn(&Path) -> Found) -> Result<Spec, Vec<Fault>> {
-    let tree = tree::parse(text).map_err(|fault| vec![fault])?;
+    let tree = tree::parse(text, START).map_err(|fault| vec![fault])?;
     resolve::resolve(&tree, folder, look)
 }
 
 /// Returns the name of a topology, whatever else is wrong with the text or with the files that it names.
 pub fn name(text: &str) -> Option<Name> {
-    let tree::Value::Map(entries) = tree::parse(text).ok()?.value else {
+    let tree::Value::Map(entries) = tree::parse(text, START).ok()?.value else {
         return None;
     };
     entries

@@ -19,19 +19,19 @@ const MOST_LISTED: usize = 8;
 
 /// Collects faults, so that reading continues after each.
 #[derive(Default)]
-pub(super) struct Reader {
+pub(crate) struct Reader {
     faults: RefCell<Vec<Fault>>,
 }
 
 /// A mapping's known keys.
-pub(super) struct Fields<'a> {
+pub(crate) struct Fields<'a> {
     pub at: Position,
     entries: BTreeMap<&'a str, (&'a Key, &'a Node)>,
 }
 
 impl<'a> Fields<'a> {
     /// Returns a key's value. A key without a value counts as absent.
-    pub(super) fn get(&self, key: &str) -> Option<&'a Node> {
+    pub(crate) fn get(&self, key: &str) -> Option<&'a Node> {
         self.entries
             .get(key)
             .map(|(_, node)| *node)
@@ -39,17 +39,17 @@ impl<'a> Fields<'a> {
     }
 
     /// Returns the position of a key, or of the mapping if the key is absent.
-    pub(super) fn at(&self, key: &str) -> Position {
+    pub(crate) fn at(&self, key: &str) -> Position {
         self.entries.get(key).map_or(self.at, |(key, _)| key.at)
     }
 }
 
 impl Reader {
-    pub(super) fn into_faults(self) -> Vec<Fault> {
+    pub(crate) fn into_faults(self) -> Vec<Fault> {
         self.faults.into_inner()
     }
 
-    pub(super) fn fault(&self, fault: Fault) {
+    pub(crate) fn fault(&self, fault: Fault) {
         let mut faults = self.faults.borrow_mut();
         if faults.len() < MOST_FOUND {
             faults.push(fault);
@@ -57,7 +57,7 @@ impl Reader {
     }
 
     /// Returns a hint for an unknown word. Only the faults that are shown have one: comparing takes time.
-    pub(super) fn meant(&self, word: &str, known: &[&str]) -> String {
+    pub(crate) fn meant(&self, word: &str, known: &[&str]) -> String {
         if self.faults.borrow().len() < MOST_SHOWN {
             meant(word, known)
         } else {
@@ -66,7 +66,7 @@ impl Reader {
     }
 
     /// Reads a mapping with fixed keys: unknown, duplicate and missing keys are faults.
-    pub(super) fn object<'a>(
+    pub(crate) fn object<'a>(
         &self,
         node: &'a Node,
         at: Position,
@@ -105,7 +105,7 @@ impl Reader {
 
     /// Returns the entries of a mapping with user-defined names. Duplicates are faults, but are returned so that their
     /// values are checked, too.
-    pub(super) fn entries<'a>(
+    pub(crate) fn entries<'a>(
         &self,
         node: &'a Node,
         what: &str,
@@ -129,7 +129,7 @@ impl Reader {
         Some(entries.iter().map(|(key, value)| (key, value)).collect())
     }
 
-    pub(super) fn list<'a>(&self, node: &'a Node, what: &str) -> &'a [Node] {
+    pub(crate) fn list<'a>(&self, node: &'a Node, what: &str) -> &'a [Node] {
         match &node.value {
             Value::List(items) => items,
             _ => {
@@ -145,7 +145,7 @@ impl Reader {
         }
     }
 
-    pub(super) fn text<'a>(&self, node: &'a Node, what: &str) -> Option<&'a str> {
+    pub(crate) fn text<'a>(&self, node: &'a Node, what: &str) -> Option<&'a str> {
         match &node.value {
             Value::Scalar { text, .. } if !node.is_null() => {
                 if let Some(control) = control(text) {
@@ -168,7 +168,7 @@ impl Reader {
     }
 
     /// Reads a string and parses it; an error of `parse` becomes a fault.
-    pub(super) fn parsed<T>(
+    pub(crate) fn parsed<T>(
         &self,
         node: &Node,
         what: &str,
@@ -180,15 +180,15 @@ impl Reader {
             .ok()
     }
 
-    pub(super) fn size(&self, node: &Node, what: &str) -> Option<Size> {
+    pub(crate) fn size(&self, node: &Node, what: &str) -> Option<Size> {
         self.parsed(node, what, units::size)
     }
 
-    pub(super) fn duration(&self, node: &Node, what: &str) -> Option<Duration> {
+    pub(crate) fn duration(&self, node: &Node, what: &str) -> Option<Duration> {
         self.parsed(node, what, units::duration)
     }
 
-    pub(super) fn number(&self, node: &Node, what: &str, least: u64, most: u64) -> Option<u64> {
+    pub(crate) fn number(&self, node: &Node, what: &str, least: u64, most: u64) -> Option<u64> {
         self.parsed(node, what, |text| {
             let number = text
                 .parse()
@@ -200,7 +200,7 @@ impl Reader {
         })
     }
 
-    pub(super) fn word<T: Copy>(&self, node: &Node, what: &str, words: &[(&str, T)]) -> Option<T> {
+    pub(crate) fn word<T: Copy>(&self, node: &Node, what: &str, words: &[(&str, T)]) -> Option<T> {
         let text = self.text(node, what)?;
         let value = words
             .iter()
@@ -216,13 +216,13 @@ impl Reader {
         value
     }
 
-    pub(super) fn name(&self, text: &str, at: Position) -> Option<Name> {
+    pub(crate) fn name(&self, text: &str, at: Position) -> Option<Name> {
         Name::new(text)
             .map_err(|error| self.fault(Fault::new(at, error.to_string())))
             .ok()
     }
 
-    pub(super) fn digest(&self, node: &Node) -> Option<Digest> {
+    pub(crate) fn digest(&self, node: &Node) -> Option<Digest> {
         self.parsed(node, "sha256", |text| {
             Digest::parse(text).map_err(|error| format!("`{text}`: {error}"))
         })
@@ -255,7 +255,7 @@ fn listed(known: &[&str]) -> String {
 }
 
 /// Names the first character of a text that units, environment files, XML and scripts cannot have. A tab is only a space.
-pub(super) fn control(text: &str) -> Option<String> {
+pub(crate) fn control(text: &str) -> Option<String> {
     // Unicode reserves some code points forever. systemd refuses text that has one.
     let is_reserved =
         |c: char| u32::from(c) & 0xfffe == 0xfffe || ('\u{fdd0}'..='\u{fdef}').contains(&c);

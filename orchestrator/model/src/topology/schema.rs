@@ -6,9 +6,13 @@ use super::keys::{Kind, Object, TOPOLOGY};
 
 /// Returns the JSON Schema (2020-12), pretty-printed, for editors that complete and check YAML.
 pub fn schema() -> String {
-    let mut schema = object(&TOPOLOGY);
+    schema_of(&TOPOLOGY, "pspd topology")
+}
+
+pub(crate) fn schema_of(root: &Object, title: &str) -> String {
+    let mut schema = object(root);
     schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
-    schema["title"] = json!("pspd topology");
+    schema["title"] = json!(title);
     let mut text = serde_json::to_string_pretty(&schema).expect("a JSON value is serialisable");
     text.push('\n');
     text

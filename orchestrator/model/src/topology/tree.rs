@@ -18,13 +18,13 @@ const MOST_NODES: usize = 50_000;
 const MOST_BYTES: usize = 4 << 20;
 
 #[derive(Clone, Debug)]
-pub(super) struct Node {
+pub(crate) struct Node {
     pub at: Position,
     pub value: Value,
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Value {
+pub(crate) enum Value {
     /// `plain`: written without quotes, so that `null` and `~` are empty values.
     Scalar {
         text: String,
@@ -36,14 +36,14 @@ pub(super) enum Value {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Key {
+pub(crate) struct Key {
     pub at: Position,
     pub name: String,
 }
 
 impl Node {
     /// Returns the kind of value, for messages.
-    pub(super) fn kind(&self) -> &'static str {
+    pub(crate) fn kind(&self) -> &'static str {
         match &self.value {
             Value::Scalar { .. } if self.is_null() => "an empty value",
             Value::Scalar { .. } => "a single value",
@@ -52,7 +52,7 @@ impl Node {
         }
     }
 
-    pub(super) fn is_null(&self) -> bool {
+    pub(crate) fn is_null(&self) -> bool {
         matches!(&self.value, Value::Scalar { text, plain: true } if matches!(text.as_str(), "" | "~" | "null"))
     }
 
@@ -101,9 +101,10 @@ impl Sum for Weight {
     }
 }
 
-/// Parses one document.
-pub(super) fn parse(text: &str) -> Result<Node, Fault> {
+/// Parses one document. `start` is the hint for an empty file.
+pub(crate) fn parse(text: &str, start: &'static str) -> Result<Node, Fault> {
     let mut builder = Builder {
+        start,
         parser: Parser::new_from_str(text),
         anchors: HashMap::new(),
         total: Weight::default(),
@@ -112,6 +113,7 @@ pub(super) fn parse(text: &str) -> Result<Node, Fault> {
 }
 
 struct Builder<'a> {
+    start: &'static str,
     parser: Parser<'a, serde_yaml::granit_parser::StrInput<'a>>,
     anchors: HashMap<usize, (Node, Weight)>,
     total: Weight,
@@ -130,16 +132,14 @@ impl<'a> Builder<'a> {
                 }
                 Event::DocumentStart(..) => {
                     return Err(Fault::new(at, "unexpected second document")
-                        .help("a topology has only one document; remove this `---`"));
+                        .help("a file has only one document; remove this `---`"));
                 }
                 Event::StreamEnd => break,
                 _ => return Err(Fault::new(at, "unexpected content")),
             }
         }
-        let empty = || {
-            Fault::new(Position { line: 1, column: 1 }, "the file is empty")
-                .help("run `pspd init` to create a topology")
-        };
+        let empty =
+            || Fault::new(Position { line: 1, column: 1 }, "the file is empty").help(self.start);
         root.filter(|node| !node.is_null()).ok_or_else(empty)
     }
 

@@ -55,7 +55,7 @@ impl std::str::FromStr for Size {
 }
 
 /// Parses a duration such as `30s` or `2m`, of at most 24 hours.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = split(text);
     let scale = match unit {
         "s" => Some(1),

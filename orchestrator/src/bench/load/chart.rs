@@ -4,14 +4,25 @@ use std::fmt::Write as _;
 
 use super::result::{PerSecond, Percentile};
 use super::table::shown;
+use crate::bench::html::escaped;
 
 /// In the chart's own units.
-const WIDTH: f64 = 960.0;
+pub(crate) const WIDTH: f64 = 960.0;
 const HEIGHT: f64 = 240.0;
-const LEFT: f64 = 70.0;
-const RIGHT: f64 = 20.0;
+pub(crate) const LEFT: f64 = 70.0;
+pub(crate) const RIGHT: f64 = 20.0;
 const TOP: f64 = 30.0;
 const BOTTOM: f64 = 30.0;
+
+/// A time that is marked in a chart.
+#[derive(Clone, Debug)]
+pub(crate) struct Band {
+    /// In seconds.
+    pub from: f64,
+    pub to: f64,
+    /// In plain text.
+    pub label: String,
+}
 
 /// A chart's axes and what is drawn so far.
 struct Chart {
@@ -54,6 +65,20 @@ impl Chart {
         HEIGHT - BOTTOM - value / self.up * (HEIGHT - TOP - BOTTOM)
     }
 
+    /// Over what is drawn so far.
+    fn bands(&mut self, bands: &[Band]) {
+        for band in bands {
+            let x = self.x(band.from);
+            let _ = write!(
+                self.svg,
+                "<rect class=\"band\" x=\"{x:.1}\" y=\"{TOP}\" width=\"{:.1}\" height=\"{}\"><title>{}</title></rect>",
+                (self.x(band.to) - x).max(1.0),
+                HEIGHT - TOP - BOTTOM,
+                escaped(&band.label)
+            );
+        }
+    }
+
     fn tick(&mut self, at: f64, text: &str) {
         let _ = write!(
             self.svg,
@@ -91,9 +116,9 @@ impl Chart {
 }
 
 /// The calls of each second: succeeded, and failed above.
-pub(super) fn calls(seconds: &[PerSecond]) -> String {
+pub(crate) fn calls(seconds: &[PerSecond], across: f64, bands: &[Band]) -> String {
     let most = seconds.iter().map(|one| one.succeeded + one.failed).max();
-    let count = seconds.len() as f64;
+    let count = across.max(seconds.len() as f64);
     let mut chart = Chart::new("calls by second", count, most.unwrap_or(0) as f64);
     chart.legend(&[("s0", "succeeded"), ("bad", "failed")]);
     for one in seconds {
@@ -114,25 +139,32 @@ pub(super) fn calls(seconds: &[PerSecond]) -> String {
             below = to;
         }
     }
+    chart.bands(bands);
     ticks(&mut chart, count);
     chart.done()
 }
 
 /// Median, 99th percentile and maximum of each second, in milliseconds.
-pub(super) fn latencies(seconds: &[PerSecond]) -> String {
+pub(crate) fn latencies(seconds: &[PerSecond], across: f64, bands: &[Band]) -> String {
     let most = seconds.iter().map(|one| one.maximum_ms).fold(0.0, f64::max);
-    let count = seconds.len() as f64;
+    let count = across.max(seconds.len() as f64);
     let mut chart = Chart::new("latency by second", count, most);
     chart.legend(&[("s0", "p50"), ("s1", "p99"), ("s2", "maximum")]);
     let values: [fn(&PerSecond) -> f64; 3] =
         [|one| one.p50_ms, |one| one.p99_ms, |one| one.maximum_ms];
-    for (class, value) in values.into_iter().enumerate() {
-        let points = seconds.iter();
-        chart.line(
-            class,
-            points.map(|one| (one.second as f64 + 0.5, value(one))),
-        );
+    // A second without a latency is a gap.
+    let measured = |one: &PerSecond| one.maximum_ms > 0.0;
+    let parts = seconds.chunk_by(|one, next| measured(one) && measured(next));
+    for part in parts.filter(|part| part.iter().all(measured)) {
+        for (class, value) in values.into_iter().enumerate() {
+            let points = part.iter();
+            chart.line(
+                class,
+                points.map(|one| (one.second as f64 + 0.5, value(one))),
+            );
+        }
     }
+    chart.bands(bands);
     ticks(&mut chart, count);
     chart.done()
 }
@@ -209,14 +241,14 @@ mod tests {
             p99_ms: 2.0,
             maximum_ms: 4.0,
         };
-        let svg = calls(&[second(0, 100, 0), second(1, 25, 75)]);
+        let svg = calls(&[second(0, 100, 0), second(1, 25, 75)], 0.0, &[]);
         // 180 units for 100 calls.
         assert_eq!(svg.matches("height=\"180.0\"").count(), 1, "{svg}");
         assert!(
             svg.contains("class=\"bad\" x=\"505.0\" y=\"30.0\" width=\"391.5\" height=\"135.0\""),
             "{svg}"
         );
-        let svg = latencies(&[second(0, 100, 0), second(1, 25, 75)]);
+        let svg = latencies(&[second(0, 100, 0), second(1, 25, 75)], 0.0, &[]);
         assert!(
             svg.contains("<polyline class=\"l2\" points=\"287.5,30.0 722.5,30.0\"/>"),
             "{svg}"

@@ -1,10 +1,12 @@
 //! Connections to a target, by gRPC or by HTTP.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
 
 use super::call::Failure;
+use super::documents::Documents;
 use super::payload::Line;
 use super::target::Target;
 use super::{grpc, http};
@@ -13,6 +15,7 @@ use super::{grpc, http};
 pub enum Client {
     Grpc(grpc::Client),
     Http(http::Client),
+    Documents(Arc<Documents>),
 }
 
 impl Client {
@@ -56,6 +59,7 @@ impl Client {
         match self {
             Client::Grpc(client) => client.call(number).await,
             Client::Http(client) => client.call(number).await,
+            Client::Documents(documents) => documents.call(number).await,
         }
     }
 
@@ -64,6 +68,7 @@ impl Client {
         match self {
             Client::Grpc(client) => client.room(),
             Client::Http(client) => client.room(),
+            Client::Documents(documents) => documents.room(),
         }
     }
 }

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::call::{Failure, Status};
 use super::client::Client;
 use super::pacer::Pacer;
-use super::record::{Record, add, histogram};
+use super::record::{Record, Timed, add, histogram};
 
 /// How long a sender that is behind may send after the end.
 const GRACE: Duration = Duration::from_millis(100);
@@ -63,6 +63,13 @@ pub struct Measured {
     pub(super) early: bool,
 }
 
+impl Measured {
+    /// The measured calls of a traced run, in the order of their ends.
+    pub fn calls(&self) -> &[Timed] {
+        self.record.calls()
+    }
+}
+
 /// How well the sender kept to its schedule.
 pub(super) struct Sent {
     /// The measured calls.
@@ -85,6 +92,7 @@ struct Run {
     begin: Instant,
     measure: Instant,
     end: Instant,
+    stop: CancellationToken,
     cancel: CancellationToken,
 }
 
@@ -95,6 +103,29 @@ pub async fn run(
     counts: Arc<Counts>,
     cancel: &CancellationToken,
 ) -> io::Result<Measured> {
+    let stop = CancellationToken::new();
+    run_until(load, client, counts, Record::new(), &stop, cancel).await
+}
+
+/// [`run`] that keeps the time of each call. `stop` ends it early, too, and waits for the answers.
+pub async fn traced(
+    load: &Load,
+    client: Client,
+    stop: &CancellationToken,
+    cancel: &CancellationToken,
+) -> io::Result<Measured> {
+    let record = Record::traced();
+    run_until(load, client, Arc::default(), record, stop, cancel).await
+}
+
+async fn run_until(
+    load: &Load,
+    client: Client,
+    counts: Arc<Counts>,
+    record: Record,
+    stop: &CancellationToken,
+    cancel: &CancellationToken,
+) -> io::Result<Measured> {
     let begin = Instant::now();
     let busy = busy();
     let measure = begin + load.warm_up;
@@ -102,10 +133,11 @@ pub async fn run(
         client,
         counts,
         limit: load.limit,
-        record: Mutex::new(Record::new()),
+        record: Mutex::new(record),
         begin,
         measure,
         end: measure + load.time,
+        stop: stop.clone(),
         cancel: cancel.clone(),
     });
     let mut sent = match load.schedule {
@@ -115,7 +147,7 @@ pub async fn run(
     let spent = self::busy().saturating_sub(busy);
     sent.busy = spent.as_secs_f64() / begin.elapsed().as_secs_f64();
     let early = cancel.is_cancelled();
-    let time = match early {
+    let time = match early || stop.is_cancelled() {
         true => Instant::now()
             .min(run.end)
             .saturating_duration_since(measure),
@@ -150,6 +182,7 @@ async fn open(run: &Arc<Run>, rate: f64) -> io::Result<Sent> {
         tokio::select! {
             biased;
             () = run.cancel.cancelled() => break,
+            () = run.stop.cancelled() => break,
             waited = pacer.until(intended) => waited?,
         }
         if number % BURST == 0 {
@@ -168,6 +201,7 @@ async fn open(run: &Arc<Run>, rate: f64) -> io::Result<Sent> {
                 tokio::select! {
                     permit = room.clone().acquire_owned() => permit.map_err(io::Error::other)?,
                     () = run.cancel.cancelled() => break,
+                    () = run.stop.cancelled() => break,
                     () = tokio::time::sleep_until(deadline) => break,
                 }
             }
@@ -211,7 +245,7 @@ async fn closed(run: &Arc<Run>, users: usize) -> Sent {
         all.spawn(async move {
             loop {
                 let now = Instant::now();
-                if now >= run.end || run.cancel.is_cancelled() {
+                if now >= run.end || run.stop.is_cancelled() || run.cancel.is_cancelled() {
                     return;
                 }
                 let number = numbers.fetch_add(1, Ordering::Relaxed);

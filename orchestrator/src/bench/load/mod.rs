@@ -1,12 +1,14 @@
 //! Load on one service: calls at a rate or by a number of users, and what they measured.
 //!
 //! `engine` decides when a call is sent, and `record` what counts. They know no protocol: `grpc` and `http` send, over the
-//! connections of one `target`. `reflection` finds the method's message, `payload` fills its fields. `result` has the
-//! figures, which `table`, `page` and JSON show.
+//! connections of one `target`; `documents` also records what each call did. `reflection` finds the method's message,
+//! `payload` fills its fields. `result` has the figures, which `table`, `page` and JSON show.
 
 mod call;
-mod chart;
+pub(crate) mod chart;
 mod client;
+mod connection;
+mod documents;
 mod engine;
 mod grpc;
 mod http;
@@ -20,10 +22,14 @@ mod table;
 mod target;
 
 pub use client::Client;
-pub use engine::{Counts, Load, Measured, Schedule, run};
+pub use documents::{Document, Documents, Found, Outcome, Recorded};
+pub use engine::{Counts, Load, Measured, Schedule, run, traced};
 pub use page::page;
 pub use payload::{Line, lines};
+pub use record::{End, Timed};
 pub use reflection::Services;
-pub use result::Results;
+pub use result::{PerSecond, Results};
 pub use table::table;
+#[cfg(test)]
+pub(crate) use table::tests::sample;
 pub use target::Target;

@@ -20,8 +20,8 @@ pub fn page(results: &Results) -> String {
          time.</p>\n{}\n{}\n<h2>Latency by second</h2>\n{}\n<h2>Calls by second</h2>\n{}\n",
         latency(results),
         chart::percentiles(&results.latency.curve),
-        chart::latencies(&results.per_second),
-        chart::calls(&results.per_second),
+        chart::latencies(&results.per_second, 0.0, &[]),
+        chart::calls(&results.per_second, 0.0, &[]),
     );
     if !results.failures.is_empty() {
         let _ = write!(body, "<h2>Failed calls</h2>\n{}\n", failures(results));

@@ -38,6 +38,26 @@ pub(super) struct Record {
     pub failures: BTreeMap<Status, (u64, String)>,
     /// From the begin of the measurement to the last answer.
     pub last: Duration,
+    /// Each call, where they are kept.
+    calls: Option<Vec<Timed>>,
+}
+
+/// One call, and how it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timed {
+    /// When it was intended, from the begin of the measurement.
+    pub at: Duration,
+    /// From then to its end.
+    pub latency: Duration,
+    pub end: End,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Succeeded,
+    /// Without an answer in time: its latency counts.
+    TimedOut,
+    Failed,
 }
 
 impl Record {
@@ -49,12 +69,32 @@ impl Record {
             seconds: Vec::new(),
             failures: BTreeMap::new(),
             last: Duration::ZERO,
+            calls: None,
         }
+    }
+
+    pub(super) fn traced() -> Record {
+        Record {
+            calls: Some(Vec::new()),
+            ..Record::new()
+        }
+    }
+
+    pub(super) fn calls(&self) -> &[Timed] {
+        self.calls.as_deref().unwrap_or_default()
     }
 
     /// A call that was intended `at` after the begin of the measurement.
     pub(super) fn add(&mut self, at: Duration, latency: Duration, result: Result<(), Failure>) {
         self.last = self.last.max(at + latency);
+        if let Some(calls) = &mut self.calls {
+            let end = match &result {
+                Ok(()) => End::Succeeded,
+                Err(failure) if failure.status == Status::TimedOut => End::TimedOut,
+                Err(_) => End::Failed,
+            };
+            calls.push(Timed { at, latency, end });
+        }
         let second = self.second(at.as_secs());
         let counts = !matches!(&result, Err(failure) if failure.status != Status::TimedOut);
         if counts {

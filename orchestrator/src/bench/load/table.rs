@@ -86,7 +86,7 @@ pub(super) mod tests {
     use crate::bench::load::record::{Record, histogram};
 
     /// 99 calls of 1 to 99 ms, and one that failed.
-    pub(in crate::bench::load) fn sample() -> Results {
+    pub(crate) fn sample() -> Results {
         let load = Load {
             schedule: Schedule::Open { rate: 50.0 },
             warm_up: Duration::from_secs(5),

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
+use pspd_model::experiment::rate;
 use pspd_model::spec::{DomainSpec, HealthCheck, Name, Spec};
 use tokio_util::sync::CancellationToken;
 
@@ -22,13 +23,10 @@ use crate::state::write_atomically;
 use crate::terminal;
 
 /// Calls of gRPC share connections.
-const GRPC_CONNECTIONS: usize = 4;
+pub(in crate::cli) const GRPC_CONNECTIONS: usize = 4;
 /// An HTTP/1.1 connection has one request at a time.
-const HTTP_CONNECTIONS: usize = 64;
+pub(in crate::cli) const HTTP_CONNECTIONS: usize = 64;
 
-/// Calls a second: one an hour, and more than any sender reaches.
-const SLOWEST: f64 = 1.0 / 3600.0;
-const FASTEST: f64 = 1e6;
 /// Of users or connections: more than a process can open.
 const MOST: usize = 20_000;
 
@@ -266,7 +264,7 @@ fn target(
 }
 
 /// The port that is given, or the only one that the domain publishes, or that of a service without gRPC.
-fn http_port(domain: &DomainSpec, given: Option<u16>) -> anyhow::Result<u16> {
+pub(in crate::cli) fn http_port(domain: &DomainSpec, given: Option<u16>) -> anyhow::Result<u16> {
     if let Some(port) = given {
         return Ok(port);
     }
@@ -291,7 +289,7 @@ fn http_port(domain: &DomainSpec, given: Option<u16>) -> anyhow::Result<u16> {
     }
 }
 
-fn payload(path: &Path) -> anyhow::Result<Vec<Line>> {
+pub(in crate::cli) fn payload(path: &Path) -> anyhow::Result<Vec<Line>> {
     if path == Path::new("-") {
         let mut text = String::new();
         std::io::stdin()
@@ -302,25 +300,6 @@ fn payload(path: &Path) -> anyhow::Result<Vec<Line>> {
     let shown = format!("`{}`", path.display());
     let text = std::fs::read_to_string(path).with_context(|| format!("failed to read {shown}"))?;
     load::lines(&shown, &text)
-}
-
-/// Calls a second.
-fn rate(text: &str) -> anyhow::Result<f64> {
-    let hint = || format!("`{text}` is not a valid rate; write it like `200/s`, `200` or `30/min`");
-    let (count, unit) = text.split_once('/').unwrap_or((text, "s"));
-    let seconds = match unit.trim() {
-        "s" => 1.0,
-        "min" => 60.0,
-        "h" => 3600.0,
-        _ => bail!(hint()),
-    };
-    let count: f64 = count.trim().parse().with_context(hint)?;
-    let rate = count / seconds;
-    ensure!(
-        (SLOWEST..=FASTEST).contains(&rate),
-        "`{text}` is not a rate from 1/h to {FASTEST}/s"
-    );
-    Ok(rate)
 }
 
 fn count(text: &str) -> Result<usize, String> {
@@ -354,7 +333,7 @@ mod tests {
         for text in [
             "", "0/s", "-1/s", "nan", "inf", "1e9/s", "1e-300", "5/d", "5/s/s", "many",
         ] {
-            let error = format!("{:#}", rate(text).unwrap_err());
+            let error = rate(text).unwrap_err();
             assert!(error.contains(" rate"), "{text}: {error}");
         }
     }
