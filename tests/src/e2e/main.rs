@@ -9,6 +9,7 @@ mod clock;
 mod clones;
 mod commands;
 mod daily;
+mod experiment;
 mod faults;
 mod gone;
 mod guest_states;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         archive::SCENARIOS,
         boots::SCENARIOS,
         commands::SCENARIOS,
+        experiment::SCENARIOS,
         faults::SCENARIOS,
         gone::SCENARIOS,
         guest_states::SCENARIOS,

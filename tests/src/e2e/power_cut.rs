@@ -1,17 +1,20 @@
-//! Power cuts: a domain that is destroyed under load loses no acknowledged write, and its store stays consistent.
+//! Power cuts: a domain that is destroyed under load loses no acknowledged write, its documents are linearizable, and its
+//! store stays consistent.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use pspd_model::history::{Action, Operation, Verdict, linearize};
 use pspd_proto::database::database_service_client::DatabaseServiceClient;
-use pspd_proto::database::{CreateRequest, QueryRequest};
+use pspd_proto::database::{CreateRequest, QueryRequest, ReadRequest, UpdateRequest};
 use pspd_tests::deployment::Deployment;
 use pspd_tests::scenario::{Scenario, minutes, say};
 use pspd_tests::wait::eventually;
+use tonic::Code;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 pub(crate) const SCENARIOS: &[Scenario] =
@@ -19,6 +22,9 @@ pub(crate) const SCENARIOS: &[Scenario] =
 
 const ROUNDS: usize = 3;
 const WRITERS: usize = 64;
+/// Of one document at a time.
+const EDITORS: usize = 8;
+const EDITED: usize = 2;
 /// Acknowledged in a round before the power is cut.
 const ENOUGH: usize = 200;
 const CALL: Duration = Duration::from_secs(30);
@@ -31,6 +37,7 @@ fn power_cuts() -> anyhow::Result<()> {
         .build()?;
     let endpoint = endpoint(&deployment, "store")?;
     let mut acknowledged: Vec<(String, String)> = Vec::new();
+    let edited = runtime.block_on(Edited::create(&endpoint))?;
     for round in 0..ROUNDS {
         let count = Arc::new(AtomicUsize::new(0));
         let writers: Vec<_> = (0..WRITERS)
@@ -38,6 +45,9 @@ fn power_cuts() -> anyhow::Result<()> {
                 let name = format!("{round}-{writer}");
                 runtime.spawn(write(endpoint.clone(), name, count.clone()))
             })
+            .collect();
+        let editors: Vec<_> = (0..EDITORS)
+            .map(|editor| runtime.spawn(edit(endpoint.clone(), edited.clone(), editor)))
             .collect();
         eventually("many acknowledged writes", CALL * 4, || {
             Ok(count.load(Ordering::Relaxed) >= ENOUGH)
@@ -51,9 +61,13 @@ fn power_cuts() -> anyhow::Result<()> {
         for writer in writers {
             acknowledged.extend(runtime.block_on(writer)?);
         }
+        for editor in editors {
+            runtime.block_on(editor)?;
+        }
         deployment.run(&["up"])?.expect(0)?;
         // A service checks its store before it reports SERVING.
         runtime.block_on(read_back(&endpoint, &acknowledged))?;
+        runtime.block_on(edited.check(&endpoint))?;
     }
     ensure!(
         acknowledged.len() >= ROUNDS * ENOUGH,
@@ -110,6 +124,139 @@ async fn write(endpoint: Endpoint, name: String, count: Arc<AtomicUsize>) -> Vec
         }
         count.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// Documents that several tasks read and update, and the record of all calls on each.
+#[derive(Clone)]
+struct Edited {
+    ids: Arc<Vec<String>>,
+    calls: Arc<Mutex<Vec<Vec<Operation>>>>,
+    values: Arc<AtomicUsize>,
+    epoch: Instant,
+}
+
+const EDITED_COLLECTION: &str = "edited";
+
+impl Edited {
+    async fn create(endpoint: &Endpoint) -> anyhow::Result<Edited> {
+        let mut client = connected(endpoint).await?;
+        let (epoch, mut ids, mut calls) = (Instant::now(), Vec::new(), Vec::new());
+        for value in 0..EDITED as u64 {
+            let invoked = epoch.elapsed();
+            let request = CreateRequest {
+                collection: EDITED_COLLECTION.to_owned(),
+                data: data(value),
+            };
+            ids.push(client.create(request).await?.into_inner().id);
+            calls.push(vec![Operation {
+                invoked,
+                returned: Some(epoch.elapsed()),
+                action: Action::Write(value),
+            }]);
+        }
+        Ok(Edited {
+            ids: Arc::new(ids),
+            calls: Arc::new(Mutex::new(calls)),
+            values: Arc::new(AtomicUsize::new(EDITED)),
+            epoch,
+        })
+    }
+
+    fn record(&self, document: usize, invoked: Duration, answered: bool, action: Action) {
+        let returned = answered.then(|| self.epoch.elapsed());
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        calls[document].push(Operation {
+            invoked,
+            returned,
+            action,
+        });
+    }
+
+    async fn read(
+        &self,
+        client: &mut DatabaseServiceClient<Channel>,
+        document: usize,
+    ) -> Result<(), tonic::Status> {
+        let invoked = self.epoch.elapsed();
+        let request = ReadRequest {
+            collection: EDITED_COLLECTION.to_owned(),
+            id: self.ids[document].clone(),
+        };
+        let value = match client.read(request).await {
+            Ok(read) => Some(value(&read.into_inner().data)),
+            Err(status) if status.code() == Code::NotFound => None,
+            Err(status) => return Err(status),
+        };
+        self.record(document, invoked, true, Action::Read(value));
+        Ok(())
+    }
+
+    /// An update that fails may have taken effect.
+    async fn update(
+        &self,
+        client: &mut DatabaseServiceClient<Channel>,
+        document: usize,
+    ) -> Result<(), tonic::Status> {
+        let value = self.values.fetch_add(1, Ordering::Relaxed) as u64;
+        let invoked = self.epoch.elapsed();
+        let request = UpdateRequest {
+            collection: EDITED_COLLECTION.to_owned(),
+            id: self.ids[document].clone(),
+            data: data(value),
+        };
+        let updated = client.update(request).await;
+        self.record(document, invoked, updated.is_ok(), Action::Update(value));
+        updated.map(drop)
+    }
+
+    /// Reads each document, and finds an order of all calls on it.
+    async fn check(&self, endpoint: &Endpoint) -> anyhow::Result<()> {
+        let mut client = connected(endpoint).await?;
+        for document in 0..EDITED {
+            self.read(&mut client, document).await?;
+        }
+        let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        for calls in calls.iter() {
+            let verdict = linearize(calls);
+            ensure!(
+                verdict == Verdict::Linearizable,
+                "{verdict:?} of {} calls on one document",
+                calls.len()
+            );
+            ensure!(
+                calls.len() > EDITORS,
+                "only {} calls on one document",
+                calls.len()
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Reads and updates the documents until a call fails.
+async fn edit(endpoint: Endpoint, edited: Edited, editor: usize) {
+    // The power may be cut before the connection is made.
+    let Ok(mut client) = connected(&endpoint).await else {
+        return;
+    };
+    for turn in editor.. {
+        let document = turn % EDITED;
+        if edited.update(&mut client, document).await.is_err()
+            || edited.read(&mut client, document).await.is_err()
+        {
+            return;
+        }
+    }
+}
+
+fn data(value: u64) -> String {
+    format!(r#"{{"value":{value}}}"#)
+}
+
+/// `u64::MAX` is not the value of any call.
+fn value(data: &str) -> u64 {
+    let data: serde_json::Value = serde_json::from_str(data).unwrap_or_default();
+    data["value"].as_u64().unwrap_or(u64::MAX)
 }
 
 async fn read_back(endpoint: &Endpoint, expected: &[(String, String)]) -> anyhow::Result<()> {
