@@ -16,7 +16,9 @@ use tonic::{Request, Response, Status};
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
-use pspd::bench::load::{Client, Line, Load, Results, Schedule, Target, lines, run, table};
+use pspd::bench::load::{
+    Client, End, Line, Load, Results, Schedule, Target, lines, run, table, traced,
+};
 use pspd::reach::Reach;
 
 static ONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
@@ -442,5 +444,43 @@ async fn answer(stream: tokio::net::TcpStream) {
         if last {
             return;
         }
+    }
+}
+
+#[tokio::test]
+async fn a_traced_load_that_is_stopped_waits_for_its_answers() {
+    let _one = ONE.lock().await;
+    let (address, _) = serve(None);
+    for schedule in [
+        Schedule::Open { rate: 100.0 },
+        Schedule::Closed { users: 4 },
+    ] {
+        let client = check(address, "{}").await;
+        let (load, stop) = (load(schedule, 0, 60_000), CancellationToken::new());
+        let stopped = stop.clone();
+        let began = Instant::now();
+        tokio::spawn(async move {
+            sleep(Duration::from_millis(300)).await;
+            stopped.cancel();
+        });
+        let measured = traced(&load, client, &stop, &CancellationToken::new())
+            .await
+            .unwrap();
+        assert!(began.elapsed() < Duration::from_secs(30));
+        let calls = measured.calls();
+        let succeeded = calls
+            .iter()
+            .all(|call| call.end == End::Succeeded && call.latency >= DELAY);
+        assert!(!calls.is_empty() && succeeded, "{calls:?}");
+        let results = Results::new("target".into(), "call".into(), 1, &load, &measured);
+        assert_eq!(
+            (results.calls, results.sender.abandoned),
+            (calls.len() as u64, 0)
+        );
+        assert_eq!(results.sender.sent, results.calls);
+        assert!(
+            results.seconds < 30.0 && !results.ended_early,
+            "{results:?}"
+        );
     }
 }
