@@ -7,28 +7,25 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use pspd_lab::Lab;
-use pspd_model::plan::{self, Action, Plan, Volumes};
+use pspd_model::plan::{self, Action, Plan};
 use pspd_model::spec::{Firmware, ImageSource, ImageSpec, Name, Spec};
 use tokio_util::sync::CancellationToken;
 
-use super::result::{Case, Results, Run};
+use super::own_lab::OwnLab;
+use super::result::{self, Case, Results, Run};
 use super::settings;
 use crate::accel::{self, Accelerator};
-use crate::apply::{self, apply};
+use crate::apply::Now;
 use crate::boot::{Times, Watch};
 use crate::cancelled::Cancelled;
 use crate::disk;
 use crate::event::{Event, Events, Scope};
-use crate::execute::JOBS;
 use crate::guest::Guest;
 use crate::identity::Identity;
 use crate::image::media::Media;
 use crate::image::{self, GuestImage};
 use crate::libvirt::{Connection, Domain};
-use crate::observe::{Extent, Host};
-use crate::state::Paths;
-use crate::topology;
+use crate::observe::Host;
 
 /// Longer than any of these boots takes, even under emulation on a busy host.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -57,32 +54,14 @@ pub async fn measure(
     events: &Events,
     cancel: &CancellationToken,
 ) -> anyhow::Result<Results> {
-    let file = folder.join("topology.yaml");
-    fs::write(&file, cases_of(image)?).context("failed to write the cases' topology")?;
-    let mut spec = topology::load(&file)?;
-    let paths = Paths {
-        state: folder.join("state"),
-        cache: cache.to_owned(),
-    };
-    let measured = match prepare(&paths, &mut spec, events, cancel).await {
-        Ok(()) => run_all(&paths, &spec, runs, events, cancel).await,
+    let mut lab = OwnLab::new(folder, cache, &cases_of(image)?, "measuring firmware")?;
+    let measured = match prepare(&mut lab, events, cancel).await {
+        Ok(()) => run_all(&lab, runs, events, cancel).await,
         Err(error) => Err(error),
     };
-    // With a token of its own: everything is removed, even after Ctrl-C.
-    let removed = change(
-        &paths,
-        &spec,
-        events,
-        &CancellationToken::new(),
-        Change::Remove,
-    )
-    .await;
-    // The plan leaves a lab with foreign objects running, such as those of an interrupted try. All of them are ours.
-    if let Some(lab) = Lab::running(&paths.deployment(&spec.name).lab())? {
-        lab.stop().context("failed to stop the lab")?;
-    }
+    let removed = lab.remove(events).await;
     let results = measured?;
-    removed.context("failed to remove the lab")?;
+    removed?;
     Ok(results)
 }
 
@@ -106,69 +85,30 @@ fn cases_of(image: &ImageSpec) -> anyhow::Result<String> {
 
 /// Starts the lab, and defines every case that this host has the firmware for; the others are removed from the spec.
 async fn prepare(
-    paths: &Paths,
-    spec: &mut Spec,
+    lab: &mut OwnLab,
     events: &Events,
     cancel: &CancellationToken,
 ) -> anyhow::Result<()> {
-    change(paths, spec, events, cancel, Change::StartLab).await?;
-    let host = Host::attach(paths, spec).await?;
+    let up = |now: &Now<'_>| plan::up(now.spec, now.intent, now.observed);
+    let start = |now: Now<'_>| Ok(only(up(&now)?, |action| matches!(action, Action::StartLab)));
+    lab.change(events, cancel, start).await?;
+    let host = Host::attach(&lab.paths, &lab.spec).await?;
     let connection = host.connection.as_ref().context("the lab runs")?;
     if !connection.capabilities()?.uefi {
-        spec.domains
+        lab.spec
+            .domains
             .retain(|_, domain| domain.firmware != Firmware::Uefi);
         events.note(
             "libvirt finds no UEFI firmware on this host, and the cases with it are left out; install the package `ovmf`",
         );
     }
-    change(paths, spec, events, cancel, Change::Prepare).await
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Change {
-    StartLab,
-    /// Everything but starting the domains.
-    Prepare,
-    Remove,
-}
-
-async fn change(
-    paths: &Paths,
-    spec: &Spec,
-    events: &Events,
-    cancel: &CancellationToken,
-    change: Change,
-) -> anyhow::Result<()> {
-    let run = apply::Run {
-        command: "bench",
-        paths,
-        spec,
-        events,
-        cancel,
-        jobs: JOBS,
+    // Everything but starting the domains.
+    let define = |now: Now<'_>| {
+        Ok(only(up(&now)?, |action| {
+            !matches!(action, Action::Start { .. } | Action::Reach { .. })
+        }))
     };
-    let outcome = apply(run, Extent::Complete, |now| {
-        let up = || plan::up(now.spec, now.intent, now.observed);
-        Ok(match change {
-            Change::StartLab => only(up()?, |action| matches!(action, Action::StartLab)),
-            Change::Prepare => only(up()?, |action| {
-                !matches!(action, Action::Start { .. } | Action::Reach { .. })
-            }),
-            Change::Remove => plan::down(now.spec, now.intent, now.observed, Volumes::Delete),
-        })
-    })
-    .await?;
-    if outcome.cancelled {
-        return Err(cancelled());
-    }
-    match outcome.failed.into_iter().next() {
-        Some((step, error)) => Err(error.context(step.title())),
-        None => Ok(()),
-    }
-}
-
-fn cancelled() -> anyhow::Error {
-    Cancelled::during("measuring firmware").into()
+    lab.change(events, cancel, define).await
 }
 
 /// A part of a plan.
@@ -178,12 +118,12 @@ fn only(mut plan: Plan, part: impl Fn(&Action) -> bool) -> Plan {
 }
 
 async fn run_all(
-    paths: &Paths,
-    spec: &Spec,
+    lab: &OwnLab,
     runs: usize,
     events: &Events,
     cancel: &CancellationToken,
 ) -> anyhow::Result<Results> {
+    let (paths, spec) = (&lab.paths, &lab.spec);
     let host = Host::attach(paths, spec).await?;
     let identity = Identity::load(&host.home.keys())?.context("the deployment has no keys")?;
     let image = image::cached(&paths.cache, &spec.images["guest"])?.context("the image is gone")?;
@@ -230,17 +170,8 @@ impl Bench {
             .context("failed to set the permissions of the media's folder")?;
         // First, so that a missing tool is reported at once.
         let made = Media::make(folder.path(), media, &self.cancel)?;
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let accelerator = match self.accelerator {
-            Accelerator::Kvm => "KVM",
-            Accelerator::Tcg => "TCG",
-        };
         Ok(Results {
-            host: format!(
-                "{} {}, {processors} processors, {accelerator}",
-                std::env::consts::OS,
-                std::env::consts::ARCH,
-            ),
+            host: result::host(Some(self.accelerator)),
             cases: self.boot_all(runs, boots)?,
             compatibility: self.compatibility(&made, media)?,
             settings: settings::all(),
@@ -276,7 +207,7 @@ impl Bench {
     /// An error once the run is cancelled.
     pub(super) fn check_cancelled(&self) -> anyhow::Result<()> {
         match self.cancel.is_cancelled() {
-            true => Err(cancelled()),
+            true => Err(Cancelled::during("measuring firmware").into()),
             false => Ok(()),
         }
     }
@@ -338,6 +269,7 @@ impl Bench {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::topology;
     use pspd_model::spec::{Seed, Size};
 
     #[test]

@@ -6,10 +6,26 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::settings::Settings;
+use crate::accel::Accelerator;
 use crate::boot::Times;
 use crate::event::seconds;
 use crate::firmware::Reported;
 use crate::libvirt::Medium;
+
+/// The host's system, its processors and the accelerator of guests, for people.
+pub(super) fn host(accelerator: Option<Accelerator>) -> String {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let accelerator = match accelerator {
+        Some(Accelerator::Kvm) => ", KVM",
+        Some(Accelerator::Tcg) => ", TCG",
+        None => "",
+    };
+    format!(
+        "{} {}, {processors} processors{accelerator}",
+        std::env::consts::OS,
+        std::env::consts::ARCH,
+    )
+}
 
 #[derive(Clone, Debug, Serialize)]
 pub struct Results {

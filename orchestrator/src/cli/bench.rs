@@ -1,12 +1,15 @@
 //! `pspd bench`: runs benchmarks.
 
 pub(super) mod load;
+mod protocol;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
-use pspd_model::spec::{ImageSource, ImageSpec};
+use pspd_model::spec::{ImageSource, ImageSpec, Spec};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
 
 use super::context::{Context, block_on, cancelled_by_signals};
 use super::exit::Exit;
@@ -32,6 +35,11 @@ enum BenchCommand {
     /// Latency counts from the time for which a call was intended, so a service that stalls shows in the percentiles. The
     /// load goes to a domain of the deployment and nowhere else.
     Load(Box<load::Args>),
+    /// Compare gRPC, REST, SOAP and WebSocket: the same operations between two guests of a separate lab, or on loopback
+    ///
+    /// Every protocol has the same handler and the same mutual TLS, and they are measured in turn: latencies, throughput, bytes
+    /// on the wire, and the processor time of both sides.
+    Protocol(protocol::Args),
 }
 
 #[derive(clap::Args)]
@@ -49,61 +57,83 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     match args.command {
         BenchCommand::Firmware(args) => firmware(context, &args),
         BenchCommand::Load(args) => load::run(context, &args),
+        BenchCommand::Protocol(args) => protocol::run(context, &args),
     }
 }
 
 fn firmware(context: &Context, args: &FirmwareArgs) -> anyhow::Result<Exit> {
     let spec = context.spec()?;
-    let recipes = |image: &&ImageSpec| matches!(image.source, ImageSource::Recipe(_));
-    let image = spec
-        .images
-        .values()
-        .find(recipes)
-        .context(
-            "the topology has no image built from a recipe; other images do not support every boot path. Add one under \
-             `images`, such as `debian: {recipe: images/debian}`",
-        )?;
+    let image = buildable_image(&spec)?;
     make_writable(&args.out)?;
-    let folder = tempfile::Builder::new()
-        .prefix("pspd-bench-")
-        .tempdir()
-        .context("failed to create a temporary directory for the lab")?;
-    let results = block_on(async {
-        let cancel = cancelled_by_signals()?;
-        let (events, receiver) = Events::channel();
-        let reporter = tokio::spawn(report::follow(receiver, Style::for_stderr()));
-        let cache = &context.paths.cache;
-        let measured =
-            firmware::measure(folder.path(), cache, image, args.runs, &events, &cancel).await;
-        drop(events);
-        reporter.await??;
-        measured
-    });
-    let results = match results {
-        Err(error) if Cancelled::is_cause_of(&error) => {
-            writeln!(
-                crate::terminal::err(),
-                "interrupted; no results were written"
-            )?;
-            return Ok(Exit::Interrupted);
-        }
-        results => results?,
+    let folder = temporary()?;
+    let cache = &context.paths.cache;
+    let results = followed(async |events, cancel| {
+        firmware::measure(folder.path(), cache, image, args.runs, events, cancel).await
+    })?;
+    let Some(results) = results else {
+        return Ok(Exit::Interrupted);
     };
-    let json = serde_json::to_vec_pretty(&results)?;
-    for (name, content) in [
-        ("firmware.json", json),
-        ("firmware.html", page(&results).into_bytes()),
-    ] {
-        let path = args.out.join(name);
-        write_atomically(&path, &content, 0o644)?;
-        writeln!(crate::terminal::err(), "wrote {}", path.display())?;
-    }
+    let json = serde_json::to_string_pretty(&results)?;
+    let page = page(&results);
+    write_results(
+        &args.out,
+        &[("firmware.json", &json), ("firmware.html", &page)],
+    )?;
     write!(crate::terminal::out(), "{}", tables(&results))?;
     let complete = results
         .cases
         .iter()
         .all(|case| case.runs.iter().all(|run| run.error.is_none()));
     Ok(if complete { Exit::Done } else { Exit::Failed })
+}
+
+fn buildable_image(spec: &Spec) -> anyhow::Result<&ImageSpec> {
+    let recipes = |image: &&ImageSpec| matches!(image.source, ImageSource::Recipe(_));
+    spec.images.values().find(recipes).context(
+        "the topology has no image built from a recipe; other images do not support every boot path. Add one under \
+         `images`, such as `debian: {recipe: images/debian}`",
+    )
+}
+
+/// A directory for a lab of its own.
+fn temporary() -> anyhow::Result<TempDir> {
+    tempfile::Builder::new()
+        .prefix("pspd-bench-")
+        .tempdir()
+        .context("failed to create a temporary directory for the lab")
+}
+
+/// Measures with progress on stderr; `None` after Ctrl-C.
+fn followed<T>(
+    measure: impl AsyncFnOnce(&Events, &CancellationToken) -> anyhow::Result<T>,
+) -> anyhow::Result<Option<T>> {
+    let results = block_on(async {
+        let cancel = cancelled_by_signals()?;
+        let (events, receiver) = Events::channel();
+        let reporter = tokio::spawn(report::follow(receiver, Style::for_stderr()));
+        let measured = measure(&events, &cancel).await;
+        drop(events);
+        reporter.await??;
+        measured
+    });
+    match results {
+        Err(error) if Cancelled::is_cause_of(&error) => {
+            let line = "interrupted; no results were written";
+            writeln!(crate::terminal::err(), "{line}")?;
+            Ok(None)
+        }
+        results => results.map(Some),
+    }
+}
+
+/// Writes files of results to `--out`.
+fn write_results(folder: &Path, files: &[(&str, &str)]) -> anyhow::Result<()> {
+    for (name, content) in files {
+        let path = folder.join(name);
+        write_atomically(&path, content.as_bytes(), 0o644)?;
+        writeln!(crate::terminal::err(), "wrote {}", path.display())?;
+    }
+    Ok(())
 }
 
 /// Checks that `--out` is writable, before measuring for minutes.

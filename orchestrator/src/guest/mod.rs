@@ -24,6 +24,7 @@ mod key_log;
 mod lines;
 mod logs;
 mod openssh;
+mod program;
 mod release;
 mod running;
 mod script;

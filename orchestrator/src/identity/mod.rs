@@ -259,6 +259,21 @@ pub fn lacks_secrets(state: &KeysState, domain: &Name) -> bool {
     next.is_some_and(|file| file.starts_with(&folder))
 }
 
+/// A certificate for a peer on this host, of the authority in `folder`, which is created at its first.
+pub fn issue(folder: &Path, name: &Name) -> anyhow::Result<Certificate> {
+    let path = folder.join(AUTHORITY);
+    Authority::create(&path, name)?;
+    let authority = Authority::load(&path)?.with_context(|| missing(&path))?;
+    let names = Names {
+        common: name.to_string(),
+        alternative: vec![name.to_string(), "localhost".to_owned()],
+    };
+    let path = folder.join(service_file(name));
+    authority.renew(&path, &names)?;
+    let certificate = authority.certificate(&path)?;
+    certificate.with_context(|| missing(&path))
+}
+
 /// Creates every key that is missing, and signs every certificate that is missing or of another authority.
 pub fn create(folder: &Path, spec: &Spec) -> anyhow::Result<()> {
     let path = folder.join(AUTHORITY);

@@ -29,6 +29,7 @@ pub use payload::{Line, lines};
 pub use record::{End, Timed};
 pub use reflection::Services;
 pub use result::{PerSecond, Results};
+pub(super) use table::shown;
 pub use table::table;
 #[cfg(test)]
 pub(crate) use table::tests::sample;

@@ -67,7 +67,7 @@ pub(super) fn heading(results: &Results) -> String {
 }
 
 /// Milliseconds with three or more digits.
-pub(super) fn shown(milliseconds: f64) -> String {
+pub(in crate::bench) fn shown(milliseconds: f64) -> String {
     let decimals = match milliseconds {
         ..10.0 => 2,
         ..100.0 => 1,

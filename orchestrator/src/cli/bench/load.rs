@@ -12,14 +12,13 @@ use pspd_model::experiment::rate;
 use pspd_model::spec::{DomainSpec, HealthCheck, Name, Spec};
 use tokio_util::sync::CancellationToken;
 
-use super::make_writable;
+use super::{make_writable, write_results};
 use crate::bench::load::{self, Client, Counts, Line, Load, Results, Schedule, Target};
 use crate::cli::context::{self, Context, block_on, cancelled_by_signals};
 use crate::cli::exit::Exit;
 use crate::cli::fault::duration;
 use crate::cli::up::positive;
 use crate::report::{Meter, Style};
-use crate::state::write_atomically;
 use crate::terminal;
 
 /// Calls of gRPC share connections.
@@ -117,11 +116,8 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<Exit> {
 fn show(results: &Results, args: &Args) -> anyhow::Result<Exit> {
     let json = serde_json::to_string_pretty(results)?;
     if let Some(folder) = &args.out {
-        for (name, content) in [("load.json", &json), ("load.html", &load::page(results))] {
-            let path = folder.join(name);
-            write_atomically(&path, content.as_bytes(), 0o644)?;
-            writeln!(terminal::err(), "wrote {}", path.display())?;
-        }
+        let page = load::page(results);
+        write_results(folder, &[("load.json", &json), ("load.html", &page)])?;
     }
     match args.json {
         true => writeln!(terminal::out(), "{json}")?,
