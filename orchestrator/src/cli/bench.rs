@@ -90,8 +90,8 @@ fn firmware(context: &Context, args: &FirmwareArgs) -> anyhow::Result<Exit> {
 fn buildable_image(spec: &Spec) -> anyhow::Result<&ImageSpec> {
     let recipes = |image: &&ImageSpec| matches!(image.source, ImageSource::Recipe(_));
     spec.images.values().find(recipes).context(
-        "the topology has no image built from a recipe; other images do not support every boot path. Add one under \
-         `images`, such as `debian: {recipe: images/debian}`",
+        "the topology has no image built from a recipe, and this benchmark boots no other images. Add one under `images`, such \
+         as `debian: {recipe: images/debian}`",
     )
 }
 

@@ -27,6 +27,9 @@ enum Command {
     Serve {
         #[arg(long, env = "PSPD_LISTEN")]
         listen: SocketAddr,
+        /// End when stdin is closed, as it is when the process that started this one ends
+        #[arg(long)]
+        until_stdin_closes: bool,
         #[command(flatten)]
         files: tls::Files,
     },
@@ -52,10 +55,20 @@ enum Command {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
-        Command::Serve { listen, files } => {
+        Command::Serve {
+            listen,
+            until_stdin_closes,
+            files,
+        } => {
             let server = Server::bind(listen, &files.read()?).await?;
             print(&format!("listening on {}", server.address()?))?;
-            server.serve().await
+            match until_stdin_closes {
+                true => tokio::select! {
+                    ended = server.serve() => ended,
+                    _ = tokio::task::spawn_blocking(stdin_closed) => Ok(()),
+                },
+                false => server.serve().await,
+            }
         }
         Command::Call {
             server,
@@ -74,6 +87,11 @@ async fn main() -> anyhow::Result<()> {
             measure::run(&target, &plan, |line| print(&serde_json::to_string(&line)?)).await
         }
     }
+}
+
+/// Waits for the end of stdin; an error is one.
+fn stdin_closed() {
+    let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
 }
 
 /// Prints a line at once, also into a pipe.

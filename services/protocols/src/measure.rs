@@ -210,7 +210,11 @@ impl Measured {
             Operation::ClientStream => "client stream",
             Operation::Bidirectional => "bidirectional stream",
         };
-        format!("{}: {operation}, {} callers", self.protocol, self.callers)
+        let callers = match self.callers {
+            1 => "1 caller".to_owned(),
+            callers => format!("{callers} callers"),
+        };
+        format!("{}: {operation}, {callers}", self.protocol)
     }
 
     /// One round.

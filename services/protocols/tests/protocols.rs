@@ -268,7 +268,7 @@ fn a_server_that_cannot_be_reached_is_named() {
         .block_on(measure::run(&target, &plan, |_| Ok(())))
         .unwrap_err();
     assert!(
-        format!("{error:#}").starts_with("gRPC: small unary, 1 callers: "),
+        format!("{error:#}").starts_with("gRPC: small unary, 1 caller: "),
         "{error:#}"
     );
 }

@@ -11,6 +11,7 @@ mod database;
 mod generator;
 mod load;
 mod memory;
+mod protocols;
 mod quality;
 mod queries;
 mod up;
@@ -41,6 +42,7 @@ const SECTIONS: &[Section] = &[
     ("queries", queries::measure),
     ("archive", archive::measure),
     ("load", generator::measure),
+    ("protocols", protocols::measure),
     ("builds", builds::measure),
 ];
 

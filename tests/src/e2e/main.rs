@@ -19,6 +19,7 @@ mod ordinary_user;
 mod postgres;
 mod power;
 mod power_cut;
+mod protocols;
 mod reading;
 mod reference;
 mod snapshots;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         postgres::SCENARIOS,
         power::SCENARIOS,
         power_cut::SCENARIOS,
+        protocols::SCENARIOS,
         snapshots::SCENARIOS,
         third_party::SCENARIOS,
         uri::SCENARIOS,

@@ -12,6 +12,7 @@ use super::caller::Caller;
 use super::plan::Plan;
 use super::result::Results;
 use crate::accel;
+use crate::apply::Now;
 use crate::bench::own_lab::OwnLab;
 use crate::bench::result::host;
 use crate::event::{Events, Scope};
@@ -24,27 +25,36 @@ const PORT: u16 = 50061;
 /// For the SSH connection to a guest that has just become healthy.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Measures. `folder` is for the lab alone; `cancel` ends the run.
-pub async fn between_guests(
-    program: &Path,
-    folder: &Path,
-    cache: &Path,
-    image: &ImageSpec,
-    plan: &Plan,
-    events: &Events,
-    cancel: &CancellationToken,
-) -> anyhow::Result<Results> {
-    let topology = topology(program, image)?;
-    let lab = OwnLab::new(folder, cache, &topology, "measuring protocols")?;
-    let up = |now: crate::apply::Now<'_>| Ok(plan::up(now.spec, now.intent, now.observed)?);
-    let measured = match lab.change(events, cancel, up).await {
-        Ok(()) => measured(&lab, plan, events, cancel).await,
-        Err(error) => Err(error),
-    };
-    let removed = lab.remove(events).await;
-    let results = measured?;
-    removed?;
-    Ok(results)
+/// The program of both sides, and what their lab is made of.
+pub struct Guests<'a> {
+    pub program: &'a Path,
+    /// For the lab alone.
+    pub folder: &'a Path,
+    /// Of images.
+    pub cache: &'a Path,
+    pub image: &'a ImageSpec,
+}
+
+impl Guests<'_> {
+    /// Measures; `cancel` ends the run. The lab is removed in any case.
+    pub async fn measure(
+        &self,
+        plan: &Plan,
+        events: &Events,
+        cancel: &CancellationToken,
+    ) -> anyhow::Result<Results> {
+        let topology = topology(self.program, self.image)?;
+        let lab = OwnLab::new(self.folder, self.cache, &topology, "measuring protocols")?;
+        let up = |now: Now<'_>| Ok(plan::up(now.spec, now.intent, now.observed)?);
+        let measured = match lab.change(events, cancel, up).await {
+            Ok(()) => measured(&lab, plan, events, cancel).await,
+            Err(error) => Err(error),
+        };
+        let removed = lab.remove(events).await;
+        let results = measured?;
+        removed?;
+        Ok(results)
+    }
 }
 
 fn topology(program: &Path, image: &ImageSpec) -> anyhow::Result<String> {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use pspd_model::spec::Name;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
@@ -24,71 +24,72 @@ use crate::state::write_atomically;
 const START: Duration = Duration::from_secs(10);
 const LISTENING: &str = "listening on ";
 
-/// Measures; `folder` is for the certificates.
-pub async fn on_loopback(
-    program: &Path,
-    folder: &Path,
-    plan: &Plan,
-    events: &Events,
-    cancel: &CancellationToken,
-) -> anyhow::Result<Results> {
-    let cases = tokio::select! {
-        cases = measured(program, folder, plan, events) => cases?,
-        // Both processes end as their handles are dropped.
-        () = cancel.cancelled() => return Err(Cancelled::during("measuring protocols").into()),
-    };
-    let between = "Between two processes on loopback";
-    Ok(Results::new(host(None), between, plan, cases))
+/// The program of both sides, and a folder for their certificates.
+pub struct Loopback<'a> {
+    pub program: &'a Path,
+    pub folder: &'a Path,
 }
 
-async fn measured(
-    program: &Path,
-    folder: &Path,
-    plan: &Plan,
-    events: &Events,
-) -> anyhow::Result<Vec<Case>> {
-    let mut server = peer(program, folder, "server")?;
-    server.args(["serve", "--listen", "127.0.0.1:0"]);
-    let mut server = Process::start(server, program)?;
-    let address = timeout(START, server.lines.next_line()).await;
-    let address = address.context("the server did not listen in time")??;
-    let Some(address) = address
-        .as_deref()
-        .and_then(|line| line.strip_prefix(LISTENING))
-    else {
-        bail!("the server did not start: {}", server.errors().await);
-    };
-    let mut caller = peer(program, folder, "caller")?;
-    caller.args(plan.arguments(address, "server"));
-    let mut caller = Process::start(caller, program)?;
-    let mut said = Caller::new(events);
-    while let Some(line) = caller.lines.next_line().await? {
-        said.line(&line);
+impl Loopback<'_> {
+    /// Measures; `cancel` ends the run.
+    pub async fn measure(
+        &self,
+        plan: &Plan,
+        events: &Events,
+        cancel: &CancellationToken,
+    ) -> anyhow::Result<Results> {
+        let cases = tokio::select! {
+            cases = self.cases(plan, events) => cases?,
+            // Both processes end as their handles are dropped.
+            () = cancel.cancelled() => return Err(Cancelled::during("measuring protocols").into()),
+        };
+        let between = "Between two processes on loopback";
+        Ok(Results::new(host(None), between, plan, cases))
     }
-    let status = caller.child.wait().await?;
-    ensure!(
-        status.success(),
-        "the caller failed: {}",
-        caller.errors().await
-    );
-    said.results()
-}
 
-/// A side's command, with a certificate in its environment.
-fn peer(program: &Path, folder: &Path, name: &str) -> anyhow::Result<Command> {
-    let certificate = identity::issue(folder, &Name::new(name)?)?;
-    let mut command = Command::new(program);
-    command.env_remove("RUST_BACKTRACE");
-    for (variable, file, pem) in [
-        ("PSPD_TLS_CA", "ca", &certificate.ca),
-        ("PSPD_TLS_CERT", "cert", &certificate.certificate),
-        ("PSPD_TLS_KEY", "key", &certificate.key),
-    ] {
-        let path = folder.join(format!("{name}-{file}.pem"));
-        write_atomically(&path, pem.as_bytes(), 0o600)?;
-        command.env(variable, path);
+    async fn cases(&self, plan: &Plan, events: &Events) -> anyhow::Result<Vec<Case>> {
+        let mut server = self.peer("server")?;
+        // Its stdin is closed wherever this process ends.
+        server.args(["serve", "--listen", "127.0.0.1:0", "--until-stdin-closes"]);
+        let mut server = Process::start(server, self.program)?;
+        let address = timeout(START, server.lines.next_line()).await;
+        let address = address.context("the server did not listen in time")??;
+        let Some(address) = address
+            .as_deref()
+            .and_then(|line| line.strip_prefix(LISTENING))
+        else {
+            bail!("the server did not start: {}", server.errors().await);
+        };
+        let mut caller = self.peer("caller")?;
+        caller.args(plan.arguments(address, "server"));
+        let mut caller = Process::start(caller, self.program)?;
+        let mut said = Caller::new(events);
+        while let Some(line) = caller.lines.next_line().await? {
+            said.line(&line);
+        }
+        let status = caller.child.wait().await?;
+        if !status.success() {
+            bail!("the caller failed: {}", caller.errors().await);
+        }
+        said.results()
     }
-    Ok(command)
+
+    /// A side's command, with a certificate in its environment.
+    fn peer(&self, name: &str) -> anyhow::Result<Command> {
+        let certificate = identity::issue(self.folder, &Name::new(name)?)?;
+        let mut command = Command::new(self.program);
+        command.env_remove("RUST_BACKTRACE");
+        for (variable, file, pem) in [
+            ("PSPD_TLS_CA", "ca", &certificate.ca),
+            ("PSPD_TLS_CERT", "cert", &certificate.certificate),
+            ("PSPD_TLS_KEY", "key", &certificate.key),
+        ] {
+            let path = self.folder.join(format!("{name}-{file}.pem"));
+            write_atomically(&path, pem.as_bytes(), 0o600)?;
+            command.env(variable, path);
+        }
+        Ok(command)
+    }
 }
 
 /// A process that is killed when this is dropped.
@@ -100,7 +101,7 @@ struct Process {
 impl Process {
     fn start(mut command: Command, program: &Path) -> anyhow::Result<Process> {
         command
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);

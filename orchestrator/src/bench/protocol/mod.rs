@@ -14,9 +14,9 @@ mod result;
 mod table;
 
 pub use capabilities::{CAPABILITIES, Capabilities};
-pub use guests::between_guests;
+pub use guests::Guests;
 pub use kinds::{Operation, Protocol};
-pub use loopback::on_loopback;
+pub use loopback::Loopback;
 pub use page::page;
 pub use plan::Plan;
 pub use result::{Case, Results};

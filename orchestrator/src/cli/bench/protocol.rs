@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::ensure;
 
 use super::{buildable_image, followed, make_writable, temporary, write_results};
-use crate::bench::protocol::{self, Plan, Results};
+use crate::bench::protocol::{self, Guests, Loopback, Plan, Results};
 use crate::cli::context::Context;
 use crate::cli::exit::Exit;
 use crate::cli::fault::duration;
@@ -61,19 +61,21 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<Exit> {
         callers,
     };
     let folder = temporary()?;
-    let folder = folder.path();
+    let (program, folder) = (&*program, folder.path());
     let results = match args.loopback {
-        true => followed(async |events, cancel| {
-            protocol::on_loopback(&program, folder, &plan, events, cancel).await
-        }),
+        true => {
+            let loopback = Loopback { program, folder };
+            followed(async |events, cancel| loopback.measure(&plan, events, cancel).await)
+        }
         false => {
             let spec = context.spec_before_build()?;
-            let image = buildable_image(&spec)?;
-            let cache = &context.paths.cache;
-            followed(async |events, cancel| {
-                protocol::between_guests(&program, folder, cache, image, &plan, events, cancel)
-                    .await
-            })
+            let guests = Guests {
+                program,
+                folder,
+                cache: &context.paths.cache,
+                image: buildable_image(&spec)?,
+            };
+            followed(async |events, cancel| guests.measure(&plan, events, cancel).await)
         }
     };
     match results? {
