@@ -6,7 +6,8 @@ use std::time::Duration;
 use pspd_model::experiment::{Bounds, Experiment, Phase};
 use pspd_model::spec::Name;
 
-use super::result::{Check, EventResult, FaultResult, HealthChange, PhaseResult, State};
+use super::check::Check;
+use super::result::{EventResult, FaultResult, HealthChange, PhaseResult, State};
 use super::timeline::{FaultSpan, Span, Timeline};
 use crate::bench::load::{End, Timed};
 use crate::event::seconds;

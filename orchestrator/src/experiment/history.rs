@@ -6,7 +6,7 @@ use std::time::Duration;
 use pspd_model::history::{Action, Loss, Operation, Verdict, linearize, lost};
 use serde::Serialize;
 
-use super::result::Check;
+use super::check::Check;
 use crate::bench::load::{Document, Found, Outcome, Recorded};
 
 /// The maximum number of violations that are described.

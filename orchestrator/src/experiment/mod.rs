@@ -8,6 +8,7 @@
 //! What a step does is the caller's: the code of its command. What a file means is [`pspd_model::experiment`]'s.
 
 mod chart;
+mod check;
 mod checks;
 mod history;
 mod load;
@@ -16,8 +17,9 @@ mod result;
 mod run;
 mod timeline;
 
+pub use check::Check;
 pub use load::{Payload, Sending};
 pub use page::page;
-pub use result::{Check, Domain, Report, Run, Versions};
+pub use result::{Domain, Report, Run, Versions};
 pub use run::{Setup, run};
 pub use timeline::Deed;

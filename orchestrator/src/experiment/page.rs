@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use super::chart::{bands, strip};
-use super::result::{Check, Report, Run};
+use super::check::Check;
+use super::result::{Report, Run};
 use crate::bench::html::{document, escaped, table};
 use crate::bench::load::chart;
 

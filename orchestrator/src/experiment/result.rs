@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::check::Check;
 use super::history::History;
 use crate::bench::load::Results;
 
@@ -57,40 +58,6 @@ pub struct Run {
     pub health: BTreeMap<String, Vec<HealthChange>>,
     pub history: Option<History>,
     pub load: Results,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Check {
-    pub name: String,
-    pub passed: bool,
-    /// What was measured or found.
-    pub detail: String,
-}
-
-impl Check {
-    pub(super) fn passed(name: impl Into<String>, detail: String) -> Check {
-        Check {
-            name: name.into(),
-            passed: true,
-            detail,
-        }
-    }
-
-    pub(super) fn failed(name: impl Into<String>, detail: String) -> Check {
-        Check {
-            name: name.into(),
-            passed: false,
-            detail,
-        }
-    }
-
-    pub(super) fn of(name: impl Into<String>, passed: bool, detail: String) -> Check {
-        Check {
-            name: name.into(),
-            passed,
-            detail,
-        }
-    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -9,10 +9,11 @@ use pspd_model::experiment::Experiment;
 use pspd_model::spec::{Name, Spec};
 use tokio_util::sync::CancellationToken;
 
+use super::check::Check;
 use super::checks::{self, Sample};
 use super::history;
 use super::load::{ENDLESS, Running, Sending};
-use super::result::{Check, Run};
+use super::result::Run;
 use super::timeline::{Deed, play};
 use crate::bench::load::{Load, Results};
 use crate::event::seconds;
