@@ -234,7 +234,7 @@ mod tests {
         web.record_spec(&spec).unwrap();
         web.record_origin(Path::new("/srv/topology.yaml")).unwrap();
         fs::write(web.disk(&Name::new("a").unwrap()), vec![1; 1 << 20]).unwrap();
-        home("begun");
+        home("started");
         fs::write(home("damaged").path().join("spec.json"), "{").unwrap();
         let refused = paths.deployment(&Name::new("refused").unwrap());
         fs::create_dir(refused.path()).unwrap();
@@ -246,8 +246,8 @@ mod tests {
             .map(|one| (one.name.as_str(), one.shown(), one.domains))
             .collect();
         let expected = [
-            ("begun", "unfinished", 0),
             ("damaged", "unknown", 0),
+            ("started", "unfinished", 0),
             ("web", "down", 2),
         ];
         let expected = expected.map(|(name, state, domains)| (name, state.to_owned(), domains));

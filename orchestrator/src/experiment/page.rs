@@ -48,7 +48,7 @@ fn one(run: &Run) -> String {
     let across = run.seconds.max(1.0);
     let bands = bands(run);
     format!(
-        "<p>{}; {:.1} s; {} to {}.</p>\n<h2>Checks</h2>\n{}\n<h2>Calls by second</h2>\n<p>Shaded: from the begin of a fault to \
+        "<p>{}; {:.1} s; {} to {}.</p>\n<h2>Checks</h2>\n{}\n<h2>Calls by second</h2>\n<p>Shaded: from the start of a fault to \
          the end of its heal.</p>\n{}\n<h2>Latency by second, in milliseconds</h2>\n{}\n<h2>Events and health</h2>\n{}\n\
          <h2>Phases</h2>\n{}\n{}{}",
         escaped(&run.started),

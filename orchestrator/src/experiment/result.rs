@@ -1,4 +1,4 @@
-//! What an experiment showed, as JSON has it. Times are in seconds from the begin of a run's load, latencies in milliseconds.
+//! What an experiment showed, as JSON has it. Times are in seconds from the start of a run's load, latencies in milliseconds.
 
 use std::collections::BTreeMap;
 
@@ -91,7 +91,7 @@ pub struct FaultResult {
     pub ended: f64,
     /// When its heal ended.
     pub to: f64,
-    /// From the begin of its heal until everything worked. `None` if it never did, or if another fault was still active.
+    /// From the start of its heal until everything worked. `None` if it never did, or if another fault was still active.
     pub recovery: Option<f64>,
 }
 

@@ -22,7 +22,7 @@ pub enum Deed<'a> {
     Up(&'a Path),
 }
 
-/// What happened. Times are from the begin of the load.
+/// What happened. Times are from the start of the load.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Timeline {
     pub phases: Vec<Span>,

@@ -112,7 +112,7 @@ fn killed_export(deployment: &Deployment) -> anyhow::Result<()> {
     intact(deployment)
 }
 
-/// The entries of an export of one running domain: the run's own, and the begin and the end of its six steps.
+/// The entries of an export of one running domain: the run's own, and the start and the end of its six steps.
 const ENTRIES: usize = 13;
 
 /// Kills an export after each entry of its journal. `up` must bring back a guest that runs on its own disks.

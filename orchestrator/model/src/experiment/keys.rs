@@ -137,7 +137,7 @@ pub(super) static STEP: Object = Object {
         optional(
             "at",
             Kind::Text { example: "5s" },
-            "When it is due, from the begin of the phase. Default: 0s.",
+            "When it is due, from the start of the phase. Default: 0s.",
         ),
         optional(
             "fault",

@@ -85,7 +85,7 @@ pub struct Bounds {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
-    /// From the begin of its phase.
+    /// From the start of its phase.
     pub at: Duration,
     pub action: Action,
 }

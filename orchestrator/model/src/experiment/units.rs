@@ -54,7 +54,7 @@ pub(super) fn latency(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Parses a time from the begin of a phase, such as `0s` or `90s`.
+/// Parses a time from the start of a phase, such as `0s` or `90s`.
 pub(super) fn moment(text: &str) -> Result<Duration, String> {
     match text.trim() {
         "0" | "0s" => Ok(Duration::ZERO),

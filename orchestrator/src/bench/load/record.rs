@@ -36,7 +36,7 @@ pub(super) struct Record {
     pub seconds: Vec<Second>,
     /// How often each happened, and the first message.
     pub failures: BTreeMap<Status, (u64, String)>,
-    /// From the begin of the measurement to the last answer.
+    /// From the start of the measurement to the last answer.
     pub last: Duration,
     /// Each call, where they are kept.
     calls: Option<Vec<Timed>>,
@@ -45,7 +45,7 @@ pub(super) struct Record {
 /// One call, and how it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timed {
-    /// When it was intended, from the begin of the measurement.
+    /// When it was intended, from the start of the measurement.
     pub at: Duration,
     /// From then to its end.
     pub latency: Duration,
@@ -84,7 +84,7 @@ impl Record {
         self.calls.as_deref().unwrap_or_default()
     }
 
-    /// A call that was intended `at` after the begin of the measurement.
+    /// A call that was intended `at` after the start of the measurement.
     pub(super) fn add(&mut self, at: Duration, latency: Duration, result: Result<(), Failure>) {
         self.last = self.last.max(at + latency);
         if let Some(calls) = &mut self.calls {
