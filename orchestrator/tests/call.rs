@@ -13,9 +13,8 @@ use tonic::{Code, Request, Response, Status};
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
-use pspd::bench::load::Target;
-use pspd::call::{Service, describe_method, json, read, signature};
 use pspd::reach::Reach;
+use pspd::reflection::{Service, Target, describe_method, json, read, signature};
 
 struct Server;
 

@@ -16,10 +16,9 @@ use tonic::{Request, Response, Status};
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
-use pspd::bench::load::{
-    Client, End, Line, Load, Results, Schedule, Target, lines, run, table, traced,
-};
+use pspd::bench::load::{Client, End, Line, Load, Results, Schedule, lines, run, table, traced};
 use pspd::reach::Reach;
+use pspd::reflection::Target;
 
 static ONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 

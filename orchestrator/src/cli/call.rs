@@ -12,8 +12,7 @@ use tonic_types::StatusExt as _;
 use super::context::{self, Context, block_on, cancelled_by_signals};
 use super::exit::Exit;
 use super::fault::duration;
-use crate::bench::load::Target;
-use crate::call::{Service, describe_method, json, read, signature};
+use crate::reflection::{Service, Target, describe_method, json, read, signature};
 use crate::terminal;
 
 #[derive(clap::Args)]

@@ -8,7 +8,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::bench::load::{Client, Documents, Line, Load, Measured, Target, traced};
+use crate::bench::load::{Client, Documents, Line, Load, Measured, traced};
+use crate::reflection::Target;
 
 /// What is sent.
 #[derive(Clone)]

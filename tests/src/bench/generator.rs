@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use prost::Message as _;
-use pspd::bench::load::{Client, Line, Load, Results, Schedule, Target, lines, run};
+use pspd::bench::load::{Client, Line, Load, Results, Schedule, lines, run};
 use pspd::reach::Reach;
+use pspd::reflection::Target;
 use pspd_proto::database::{CreateResponse, ReadRequest};
 use tokio_util::sync::CancellationToken;
 

@@ -8,8 +8,8 @@ use tokio::time::timeout;
 use super::call::Failure;
 use super::documents::Documents;
 use super::payload::Line;
-use super::target::Target;
 use super::{grpc, http};
+use crate::reflection::Target;
 
 /// Connections to a target, and what is sent on them.
 pub enum Client {

@@ -8,7 +8,7 @@ use h2::client::{Builder, SendRequest};
 use http::{HeaderMap, Request};
 
 use super::call::{Failure, Status};
-use super::target::Target;
+use crate::reflection::Target;
 
 /// Large enough that no target waits for it.
 const WINDOW: u32 = 1 << 24;

@@ -19,8 +19,7 @@ use tonic::Code;
 use super::call::{Failure, Status};
 use super::connection::{Answer, Connections};
 use super::grpc::{encode, request};
-use super::reflection;
-use super::target::Target;
+use crate::reflection::{self, Target};
 
 const SERVICE: &str = "database.DatabaseService";
 /// Calls repeat: so many reads, then updates, and one creation.

@@ -10,8 +10,7 @@ use prost_reflect::{DynamicMessage, MessageDescriptor, MethodDescriptor};
 use super::call::{Failure, Status};
 use super::connection::{Answer, Connections};
 use super::payload::Line;
-use super::reflection;
-use super::target::Target;
+use crate::reflection::{self, Target};
 
 /// Connections for one method of one service.
 pub struct Client {

@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 
 use super::call::{Failure, Status};
 use super::payload::Line;
-use super::target::Target;
+use crate::reflection::Target;
 
 /// Connections for the requests of one path.
 pub struct Client {

@@ -13,11 +13,12 @@ use pspd_model::spec::{DomainSpec, HealthCheck, Name, Spec};
 use tokio_util::sync::CancellationToken;
 
 use super::{make_writable, write_results};
-use crate::bench::load::{self, Client, Counts, Line, Load, Results, Schedule, Target};
+use crate::bench::load::{self, Client, Counts, Line, Load, Results, Schedule};
 use crate::cli::context::{self, Context, block_on, cancelled_by_signals};
 use crate::cli::exit::Exit;
 use crate::cli::fault::duration;
 use crate::cli::up::positive;
+use crate::reflection::Target;
 use crate::report::{Meter, Style};
 use crate::terminal;
 

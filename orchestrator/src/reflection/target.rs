@@ -1,4 +1,4 @@
-//! Where load goes: one port of one guest, with mutual TLS or without TLS.
+//! Where calls go: one port of one guest, with mutual TLS or without TLS.
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,7 +23,7 @@ use crate::reach::Reach;
 const CONNECT: Duration = Duration::from_secs(20);
 
 /// A connection's bytes.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
@@ -77,16 +77,16 @@ impl Target {
     }
 
     /// What to say where no connection can be opened.
-    pub(super) fn unreachable(&self) -> String {
+    pub fn unreachable(&self) -> String {
         let address = self.address;
         format!("failed to connect to {address}. `pspd status` shows whether its service runs")
     }
 
-    pub(super) fn authority(&self) -> &str {
+    pub fn authority(&self) -> &str {
         &self.authority
     }
 
-    pub(super) fn scheme(&self) -> &'static str {
+    pub fn scheme(&self) -> &'static str {
         if self.tls.is_some() { "https" } else { "http" }
     }
 
@@ -104,7 +104,7 @@ impl Target {
         channel.with_context(|| self.unreachable())
     }
 
-    pub(super) async fn connect(&self) -> io::Result<Box<dyn Stream>> {
+    pub async fn connect(&self) -> io::Result<Box<dyn Stream>> {
         let opened = timeout(CONNECT, async {
             let stream = self.reach.dial(self.address, CONNECT).await?;
             Ok::<Box<dyn Stream>, io::Error>(match &self.tls {

@@ -1,4 +1,4 @@
-//! gRPC calls by hand: the service describes its methods by reflection, and messages are JSON.
+//! gRPC services that describe themselves: where they are, their methods by reflection, and calls with JSON.
 //!
 //! ```text
 //! JSON values --input--> messages --codec--> the method --codec--> messages --> JSON values
@@ -7,21 +7,22 @@
 mod codec;
 mod describe;
 mod input;
+mod services;
+mod target;
 
 use std::time::Duration;
 
 use anyhow::Context as _;
-use futures::Stream;
 use http::uri::PathAndQuery;
 use prost_reflect::{DynamicMessage, MethodDescriptor, SerializeOptions};
 use tonic::client::Grpc;
 use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};
 
-use crate::bench::load::{Services, Target};
-
 pub use describe::{method as describe_method, signature};
 pub use input::{Input, read};
+pub use services::{Services, method};
+pub use target::{Stream, Target};
 
 /// A service that described itself.
 pub struct Service {
@@ -50,7 +51,7 @@ impl Service {
     pub async fn call(
         &self,
         method: &MethodDescriptor,
-        messages: impl Stream<Item = DynamicMessage> + Send + 'static,
+        messages: impl futures::Stream<Item = DynamicMessage> + Send + 'static,
         limit: Option<Duration>,
     ) -> Result<Streaming<DynamicMessage>, Status> {
         let mut client = Grpc::new(self.channel.clone()).max_decoding_message_size(usize::MAX);

@@ -25,7 +25,7 @@ const PATHS: [&str; 2] = [
 ];
 
 /// Finds a method by `package.Service/Method`, `package.Service.Method`, or `Method` if one service alone has it.
-pub(super) async fn method(target: &Target, wanted: &str) -> anyhow::Result<MethodDescriptor> {
+pub async fn method(target: &Target, wanted: &str) -> anyhow::Result<MethodDescriptor> {
     let services = Services::describe(target.channel().await?).await?;
     services.method(wanted)
 }
