@@ -262,4 +262,20 @@ mod tests {
         clone.remove().unwrap();
         assert!(disk::clones(home).unwrap().is_empty());
     }
+
+    #[test]
+    fn a_damaged_disk_of_another_deployment_matters_only_where_it_can_be_a_clone() {
+        let original = Original::new();
+        let other = original.paths.deployment(&name("other"));
+        other.create().unwrap();
+        fs::write(other.disk(&name("web")), "damaged").unwrap();
+        let error = format!("{:#}", disk::kept_layers(&original.home).unwrap_err());
+        assert!(
+            error.starts_with("failed to find out which disks the deployment `other` needs"),
+            "{error}"
+        );
+        let third = original.paths.deployment(&name("third"));
+        third.create().unwrap();
+        assert!(disk::kept_layers(&third).unwrap().is_empty());
+    }
 }

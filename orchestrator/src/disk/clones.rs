@@ -11,6 +11,11 @@ use crate::state::Home;
 
 /// The deployments whose disks are over layers of this one, and the names of those layers' files.
 pub fn clones(home: &Home) -> Result<BTreeMap<String, BTreeSet<String>>> {
+    let [system, volumes] = home.layer_folders().map(|folder| files(&folder));
+    if system?.is_empty() && volumes?.is_empty() {
+        // Whatever is wrong with others, they need nothing of this one.
+        return Ok(BTreeMap::new());
+    }
     let folders = home.layer_folders().map(|folder| canonical(&folder));
     let is_own = |file: &Path| {
         let folder = file.parent();
