@@ -7,6 +7,9 @@ use crate::bench::html::escaped;
 use crate::bench::load::chart::{Band, LEFT, RIGHT, WIDTH};
 
 const ROW: f64 = 24.0;
+/// Of a service: its name, and the bar below.
+const SERVICE: f64 = 38.0;
+const NAME: f64 = 17.0;
 const BAR: f64 = 14.0;
 const TOP: f64 = 26.0;
 
@@ -23,8 +26,8 @@ pub(super) fn bands(run: &Run) -> Vec<Band> {
 /// Phases at the top, then a bar for each event and each service.
 pub(super) fn strip(run: &Run, across: f64) -> String {
     let x = |at: f64| LEFT + at.min(across) / across * (WIDTH - LEFT - RIGHT);
-    let rows = run.events.len() + run.health.len();
-    let height = TOP + ROW * rows as f64 + 6.0;
+    let (events, services) = (run.events.len() as f64, run.health.len() as f64);
+    let height = TOP + ROW * events + SERVICE * services + 6.0;
     let mut svg = format!(
         "<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"phases, events and health of services\">"
     );
@@ -79,26 +82,17 @@ pub(super) fn strip(run: &Run, across: f64) -> String {
                 State::Unreachable => ("down", "not reachable"),
             };
             let title = format!("{domain}: {word} from {:.1} s to {end:.1} s", change.at);
-            bar(&mut svg, class, (x(change.at), x(end)), y, &title);
+            bar(&mut svg, class, (x(change.at), x(end)), y + NAME, &title);
         }
         let _ = write!(
             svg,
-            "<text class=\"name\" x=\"{}\" y=\"{:.1}\">{}</text>",
-            LEFT - 6.0,
+            "<text class=\"left\" x=\"{LEFT}\" y=\"{:.1}\">{}</text>",
             y + 12.0,
-            escaped(&short(domain))
+            escaped(domain)
         );
-        y += ROW;
+        y += SERVICE;
     }
     svg + "</svg>"
-}
-
-/// As much of a name as fits on the left.
-fn short(name: &str) -> String {
-    match name.char_indices().nth(10) {
-        Some((end, _)) => format!("{}…", &name[..end]),
-        None => name.to_owned(),
-    }
 }
 
 fn bar(svg: &mut String, class: &str, (from, to): (f64, f64), y: f64, title: &str) {

@@ -85,7 +85,7 @@ pub(super) fn judge(
         }
     }
     let whole = format!(
-        "{} acknowledged writes are there; {} that were refused or never sent are not; {} were not answered",
+        "{} acknowledged writes are there, and none of {} that were refused or never sent; {} were not answered",
         history.acknowledged_writes, history.refused_writes, history.unanswered_writes
     );
     let mut broken = Vec::new();
@@ -246,7 +246,7 @@ mod tests {
                 .map(|one| (one.passed, one.detail))
                 .collect::<Vec<_>>()
         };
-        let whole = "3 acknowledged writes are there; 2 that were refused or never sent are not; 1 were not answered"
+        let whole = "3 acknowledged writes are there, and none of 2 that were refused or never sent; 1 were not answered"
             .to_owned();
         let explained = "5 calls on 3 documents".to_owned();
         let good = vec![(true, whole), (true, explained)];
