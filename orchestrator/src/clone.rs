@@ -81,7 +81,7 @@ pub fn place(placement: &Placement, source: &Home, snapshot: &Snapshot) -> Resul
     })
 }
 
-/// Data on the volumes may need the secrets of services. Keys are made anew.
+/// Data on the volumes may need the secrets of services. Its keys are new.
 fn copy_secrets(source: &Home, to: &Home, spec: &Spec) -> Result<()> {
     for domain in spec.domains.values() {
         let service = domain.service.iter();
