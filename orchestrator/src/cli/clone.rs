@@ -132,7 +132,7 @@ async fn cloned(
     reported(Style::chosen(args.json), async |events| {
         let _lock = take_lock(&home.lock_file(), args.no_wait, cancel, events).await?;
         finish_rewind(context, spec, events).await?;
-        let run = || Run {
+        let run = |cancel| Run {
             command: "clone",
             paths: &context.paths,
             spec,
@@ -142,11 +142,13 @@ async fn cloned(
         };
         let own = args.snapshot.is_none();
         if own {
-            // A clone that was removed, or that was not completed, may have left it.
-            if home.snapshot(&name)?.is_some() {
-                apply(run(), Extent::Existing, |_| Ok(remove_snapshots([&name]))).await?;
+            // A clone that was removed, or that was not completed, may have left it. The user's own is kept.
+            let before = home.snapshot(&name)?;
+            if before.is_some_and(|before| before.note == note(&args.name)) {
+                let plan = |_: Now<'_>| Ok(remove_snapshots([&name]));
+                apply(run(cancel), Extent::Existing, plan).await?;
             }
-            let saved = apply(run(), Extent::Existing, |now| {
+            let saved = apply(run(cancel), Extent::Existing, |now| {
                 planned(now, &name, &args.name)
             });
             let saved = saved.await?;
@@ -165,18 +167,27 @@ async fn cloned(
         };
         let placed = place().await;
         if placed.is_err() && own {
-            apply(run(), Extent::Existing, |_| Ok(remove_snapshots([&name]))).await?;
+            // Also after Ctrl-C.
+            let (whole, plan) = (CancellationToken::new(), |_: Now<'_>| {
+                Ok(remove_snapshots([&name]))
+            });
+            apply(run(&whole), Extent::Existing, plan).await?;
         }
         Ok(Cloned::Placed(placed?))
     })
     .await
 }
 
+/// Says of a snapshot that it was saved for a clone.
+fn note(clone: &Name) -> String {
+    format!("what the clone `{clone}` is over")
+}
+
 /// Plans the snapshot that a clone is over.
 fn planned(now: Now<'_>, name: &Name, clone: &Name) -> anyhow::Result<Plan> {
     let options = SnapshotOptions {
         name: name.clone(),
-        note: format!("what the clone `{clone}` is over"),
+        note: note(clone),
         disk_only: true,
         tidy: true,
     };

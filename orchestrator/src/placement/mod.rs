@@ -112,7 +112,7 @@ impl Placement {
         let started = home.join("disks").exists() && !self.importing().exists();
         ensure!(
             !here && !started,
-            "the deployment `{}` already exists; remove it with `pspd down --volumes`, or choose another name",
+            "the deployment `{}` already exists; remove it with `pspd down --volumes`, or choose another name (`--name` of `pspd import`)",
             self.spec.name
         );
         Ok(())

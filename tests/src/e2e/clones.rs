@@ -27,6 +27,13 @@ pub(super) fn cloned(deployment: &Deployment) -> anyhow::Result<()> {
         .expect(1)?
         .says("already exists")?;
     let clone = ["clone", &name, "--into", &folder];
+    let snapshot = format!("clone-{name}");
+    // One of the user's own is not replaced.
+    deployment
+        .run(&["snapshot", "save", &snapshot, "--disk-only"])?
+        .expect(0)?;
+    deployment.run(&clone)?.expect(1)?.says("exists already")?;
+    deployment.run(&["snapshot", "rm", &snapshot])?.expect(0)?;
     deployment.run(&clone)?.expect(0)?;
     deployment.run(&clone)?.expect(1)?.says("already exists")?;
     ensure!(ssh("cat /root/of /var/lib/store/of")? == "original\nkept\n");
@@ -50,7 +57,6 @@ pub(super) fn cloned(deployment: &Deployment) -> anyhow::Result<()> {
     let remove = ["down", "--volumes", "--snapshots"];
     deployment.run(&remove)?.expect(1)?.says(&needs)?;
     // Neither a snapshot less nor `down` takes what the clone needs.
-    let snapshot = format!("clone-{name}");
     deployment.run(&["snapshot", "rm", &snapshot])?.expect(0)?;
     deployment.run(&["down"])?.expect(0)?;
     in_clone(&["restart", "--cold"])?.expect(0)?;
