@@ -9,7 +9,7 @@ PSPD    := target/release/pspd
 export PROPTEST_RNG_SEED ?= 2026
 SEEDS ?= 50
 
-.PHONY: up down setup build program services protocols guest client image check lint test soak e2e bench clean
+.PHONY: up down setup build program services guest client image check lint test soak e2e bench clean
 
 # The image is built while the services are compiled: neither fills two cores alone.
 up: setup program
@@ -30,19 +30,11 @@ program:
 
 # Static, so that they run in any guest; an explicit target keeps the flags away from build scripts. What tokio's is for, says
 # `serving::process`.
-define guest_programs
-	RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs --cfg tokio_unstable" \
-		cargo build --profile guest --locked --target $(GUEST) $(1:%=-p %)
-	@mkdir -p target/services
-	@for service in $(1); do cp -u target/$(GUEST)/guest/$$service target/services/; done
-endef
-
 services: client
-	$(call guest_programs,$(SERVICES))
-
-# Both sides of `pspd bench protocol`.
-protocols:
-	$(call guest_programs,protocol-bench)
+	RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs --cfg tokio_unstable" \
+		cargo build --profile guest --locked --target $(GUEST) $(SERVICES:%=-p %)
+	@mkdir -p target/services
+	@for service in $(SERVICES); do cp -u target/$(GUEST)/guest/$$service target/services/; done
 
 # What `up` boots.
 guest: program
@@ -94,12 +86,12 @@ soak: build
 	done
 	WALK_STEPS=100 tests/run walk
 
-e2e: build protocols
+e2e: build
 	tests/run
 
 bench:
 	./scripts/setup --bench
-	$(MAKE) build protocols
+	$(MAKE) build
 	tests/bench
 
 clean:

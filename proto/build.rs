@@ -19,6 +19,7 @@ fn main() -> std::io::Result<()> {
                 "ai_service.proto",
                 "database_service.proto",
                 "business_service.proto",
+                "echo_service.proto",
                 "grpc/health/v1/health.proto",
             ],
             &["."],

@@ -6,7 +6,8 @@
 #   build.sh --check             prints what this host lacks for that, and builds nothing
 #
 # No loop device and nothing mounted on the host: file systems are filled by mke2fs and mtools.
-# PSPD_DEBIAN_MIRROR overrides the package mirror. `STAGE: ...` lines on standard output say where it is.
+# PSPD_DEBIAN_MIRROR overrides the package mirror; PSPD_GUEST_INIT names the guest's init where it is compiled already.
+# `STAGE: ...` lines on standard output say where it is.
 set -euo pipefail
 
 recipe=$(cd "$(dirname "$0")" && pwd)
@@ -25,10 +26,10 @@ as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else unshare --map-root-user --map
 
 require() {
     local missing=()
-    for tool in mmdebstrap mke2fs sfdisk grub-mkimage mcopy mkfs.vfat cpio qemu-img zstd xz cargo; do
+    for tool in mmdebstrap mke2fs sfdisk grub-mkimage mcopy mkfs.vfat cpio qemu-img zstd xz ${PSPD_GUEST_INIT:-cargo}; do
         command -v "$tool" >/dev/null || missing+=("$tool")
     done
-    [ ${#missing[@]} = 0 ] || die "missing: ${missing[*]} (packages: mmdebstrap e2fsprogs fdisk grub-common grub-pc-bin grub-efi-amd64-bin mtools dosfstools cpio qemu-utils zstd xz-utils; and cargo)"
+    [ ${#missing[@]} = 0 ] || die "missing: ${missing[*]} (packages: mmdebstrap e2fsprogs fdisk grub-common grub-pc-bin grub-efi-amd64-bin mtools dosfstools cpio qemu-utils zstd xz-utils)"
     [ -d /usr/lib/grub/i386-pc ] || die "missing: /usr/lib/grub/i386-pc (package: grub-pc-bin)"
     [ -d /usr/lib/grub/x86_64-efi ] || die "missing: /usr/lib/grub/x86_64-efi (package: grub-efi-amd64-bin)"
     [ "$(id -u)" = 0 ] || command -v newuidmap >/dev/null || die "missing: newuidmap (package: uidmap), or run as root"
@@ -64,6 +65,7 @@ bootstrap() {
 }
 
 build_init() {
+    stage "building guest-init"
     # Static and at a fixed address: no relocation, and no library in the initramfs.
     CARGO_PROFILE_RELEASE_OPT_LEVEL=s RUSTFLAGS='-C target-feature=+crt-static -C relocation-model=static' \
         cargo build --quiet --release --locked --target x86_64-unknown-linux-gnu \
@@ -221,8 +223,7 @@ shift
 work=$(mktemp -d "$out/work.XXXXXX")
 trap 'as_root rm -rf "$work"' EXIT
 
-stage "building guest-init"
-build_init
+if [ -n "${PSPD_GUEST_INIT:-}" ]; then cp "$PSPD_GUEST_INIT" "$work/guest"; else build_init; fi
 stage "installing Debian $suite"
 bootstrap "$@"
 export -f stage die assemble initramfs driver configure manifest disk grub_early bios_boot efi_boot

@@ -1,4 +1,4 @@
-//! The reference system's protocols, as generated; nothing is written by hand here.
+//! The services' protocols, as generated; nothing is written by hand here.
 
 pub mod ai {
     tonic::include_proto!("ai");
@@ -10,6 +10,10 @@ pub mod database {
 
 pub mod business {
     tonic::include_proto!("business");
+}
+
+pub mod echo {
+    tonic::include_proto!("echo");
 }
 
 /// The health protocol with `List`; its other messages are the library's.

@@ -46,27 +46,31 @@ impl Deployment {
         Ok(deployment)
     }
 
-    /// An example of the project under a new name, with a free port.
-    pub fn example(name: &str, published: u16) -> anyhow::Result<Deployment> {
+    /// What `pspd init` writes, untouched: the deployment has the name of its folder.
+    pub fn demo() -> anyhow::Result<Deployment> {
+        let mut deployment = Deployment::empty()?;
+        deployment.run(&["init"])?.expect(0)?;
+        let folder = deployment.folder().file_name().context("a folder")?;
+        deployment.name = folder.to_string_lossy().to_lowercase();
+        deployment.build(&[])?;
+        Ok(deployment)
+    }
+
+    /// An example, as `pspd init` writes it, under a new name and with a free port.
+    pub fn example(name: &str, published: Option<u16>) -> anyhow::Result<Deployment> {
         let deployment = Deployment::empty()?;
-        let examples = root().join("examples");
-        let text = fs::read_to_string(examples.join(format!("{name}.yaml")))?
-            .replace(
-                &format!("\nname: {name}\n"),
-                &format!("\nname: {}\n", deployment.name),
-            )
-            .replace(
+        deployment.run(&["init", "--example", name])?.expect(0)?;
+        deployment.edit(
+            &format!("\nname: {name}\n"),
+            &format!("\nname: {}\n", deployment.name),
+        )?;
+        if let Some(published) = published {
+            deployment.edit(
                 &format!("127.0.0.1:{published}:"),
                 &format!("127.0.0.1:{}:", deployment.port),
-            )
-            .replace("../target", "target")
-            .replace("../images", "images")
-            .replace(
-                "binary: postgres/",
-                &format!("binary: {}/postgres/", examples.display()),
-            );
-        deployment.write(&text)?;
-        deployment.complete()?;
+            )?;
+        }
+        deployment.build(&[])?;
         Ok(deployment)
     }
 

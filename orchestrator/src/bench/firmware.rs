@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use pspd_model::plan::{self, Action, Plan};
-use pspd_model::spec::{Firmware, ImageSource, ImageSpec, Name, Spec};
+use pspd_model::spec::{Firmware, ImageSpec, Name, Spec};
 use tokio_util::sync::CancellationToken;
 
 use super::own_lab::OwnLab;
@@ -26,6 +26,7 @@ use crate::image::media::Media;
 use crate::image::{self, GuestImage};
 use crate::libvirt::{Connection, Domain};
 use crate::observe::Host;
+use crate::placement::written;
 
 /// Longer than any of these boots takes, even under emulation on a busy host.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -66,14 +67,8 @@ pub async fn measure(
 }
 
 fn cases_of(image: &ImageSpec) -> anyhow::Result<String> {
-    let ImageSource::Recipe(recipe) = &image.source else {
-        anyhow::bail!(
-            "the image `{}` is not built from a recipe; only such images boot by their kernel",
-            image.name
-        );
-    };
     // JSON is YAML.
-    let recipe = serde_json::json!({"recipe": recipe, "packages": image.packages});
+    let recipe = written::image(image);
     let mut text = format!(
         "name: bench-firmware\nnetwork: {{cidr: 10.78.0.0/24}}\nimages: {{guest: {recipe}}}\ndomains:\n"
     );
@@ -270,6 +265,7 @@ impl Bench {
 mod tests {
     use super::*;
     use crate::topology;
+    use pspd_model::spec::ImageSource;
     use pspd_model::spec::{Seed, Size};
 
     #[test]

@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
-use pspd_model::spec::{ImageSource, ImageSpec, Spec};
+use pspd_model::spec::{Builtin, ImageSpec};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
@@ -62,13 +62,12 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
 }
 
 fn firmware(context: &Context, args: &FirmwareArgs) -> anyhow::Result<Exit> {
-    let spec = context.spec()?;
-    let image = buildable_image(&spec)?;
+    let image = buildable_image(context)?;
     make_writable(&args.out)?;
     let folder = temporary()?;
     let cache = &context.paths.cache;
     let results = followed(async |events, cancel| {
-        firmware::measure(folder.path(), cache, image, args.runs, events, cancel).await
+        firmware::measure(folder.path(), cache, &image, args.runs, events, cancel).await
     })?;
     let Some(results) = results else {
         return Ok(Exit::Interrupted);
@@ -87,11 +86,15 @@ fn firmware(context: &Context, args: &FirmwareArgs) -> anyhow::Result<Exit> {
     Ok(if complete { Exit::Done } else { Exit::Failed })
 }
 
-fn buildable_image(spec: &Spec) -> anyhow::Result<&ImageSpec> {
-    let recipes = |image: &&ImageSpec| matches!(image.source, ImageSource::Recipe(_));
-    spec.images.values().find(recipes).context(
-        "the topology has no image built from a recipe, and this benchmark boots no other images. Add one under `images`, such \
-         as `debian: {recipe: images/debian}`",
+/// An image that pspd builds: of the topology, or the built-in one where there is no topology.
+fn buildable_image(context: &Context) -> anyhow::Result<ImageSpec> {
+    if !context.has_spec() {
+        return Ok(ImageSpec::builtin(Builtin::Debian));
+    }
+    let spec = context.spec_before_build()?;
+    let mut images = spec.images.into_values();
+    images.find(|image| image.source.is_built()).context(
+        "the topology has no image that pspd builds, and this benchmark boots no other images. Use the image `debian`",
     )
 }
 

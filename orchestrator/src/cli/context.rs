@@ -34,6 +34,11 @@ impl Context {
         })
     }
 
+    /// Whether there is a topology file, or a deployment is named.
+    pub(super) fn has_spec(&self) -> bool {
+        self.deployment.is_some() || self.file.exists()
+    }
+
     /// The spec of the topology file, which `up` and `plan` use.
     pub(super) fn spec(&self) -> anyhow::Result<Spec> {
         if self.deployment.is_some() {

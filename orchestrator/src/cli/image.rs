@@ -1,10 +1,11 @@
 //! `pspd image`: builds, lists and removes guest images and the ROMs that pspd builds.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::bail;
-use pspd_model::spec::ImageSpec;
+use pspd_model::spec::{Builtin, ImageSpec};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +27,7 @@ pub(super) struct Args {
 enum ImageCommand {
     /// Build or download images that are not cached, or build `coreboot`
     Build {
-        /// An image of the topology, or `coreboot` [default: all images of the topology]
+        /// An image of the topology, `debian`, or `coreboot` [default: all images of the topology]
         name: Option<String>,
     },
     /// List cached images and ROMs
@@ -59,14 +60,22 @@ fn build(context: &Context, name: Option<&str>) -> anyhow::Result<Exit> {
         writeln!(crate::terminal::out(), "{COREBOOT} {}", path.display())?;
         return Ok(Exit::Done);
     }
-    let spec = context.spec_before_build()?;
-    let chosen: Vec<&ImageSpec> = spec
-        .images
+    let builtin = Builtin::ALL
+        .into_iter()
+        .find(|builtin| name == Some(builtin.name()));
+    let images = match builtin {
+        Some(builtin) if !context.has_spec() => {
+            let image = ImageSpec::builtin(builtin);
+            BTreeMap::from([(image.name.clone(), image)])
+        }
+        _ => context.spec_before_build()?.images,
+    };
+    let chosen: Vec<&ImageSpec> = images
         .values()
         .filter(|image| name.is_none_or(|name| image.name == name))
         .collect();
     if chosen.is_empty() {
-        let known: Vec<&str> = spec.images.keys().map(String::as_str).collect();
+        let known: Vec<&str> = images.keys().map(String::as_str).collect();
         bail!(
             "no domain uses an image `{}`. Images in use: {}",
             name.unwrap_or_default(),

@@ -60,6 +60,9 @@ struct Cli {
     command: Command,
 }
 
+/// The topology's file if none is named.
+const TOPOLOGY: &str = "topology.yaml";
+
 #[derive(clap::Args)]
 struct Global {
     /// The topology file
@@ -67,7 +70,7 @@ struct Global {
         long,
         global = true,
         env = "PSPD_TOPOLOGY",
-        default_value = "topology.yaml",
+        default_value = TOPOLOGY,
         value_name = "FILE"
     )]
     file: PathBuf,
@@ -98,7 +101,7 @@ macro_rules! examples {
     () => {
         "\
 Examples:
-  pspd init                    write a commented topology.yaml
+  pspd init                    write a commented topology.yaml with a demo service
   pspd plan                    show what `up` would do, and why
   pspd up                      create or update the deployment
   pspd status --watch          follow domains and services
@@ -187,7 +190,7 @@ enum Command {
     Console(console::Args),
     /// Check the prerequisites on this host, and suggest a fix for each problem
     Doctor(doctor::Args),
-    /// Write a commented starter topology.yaml
+    /// Write a topology.yaml to begin with, or an example
     Init(init::Args),
     /// Print the topology's JSON Schema
     Schema,
@@ -244,7 +247,7 @@ pub fn main() -> ! {
         Command::Logs(args) => logs::run(&context, args),
         Command::Console(args) => console::run(&context, args),
         Command::Doctor(args) => doctor::run(&context, args),
-        Command::Init(args) => init::run(&context, args),
+        Command::Init(args) => init::run(&context, &args),
         Command::Schema => schema::run(),
         Command::Service(args) => service::run(&context, args),
         Command::Image(args) => image::run(&context, args),

@@ -166,7 +166,9 @@ fn build_from(
     write_recipe(scripts.path())?;
     let build = recipe::Build {
         recipe: scripts.path(),
+        title: "the built-in recipe of coreboot",
         packages: &BTreeSet::new(),
+        guest_init: None,
         out: partial.path(),
         made: WITH_SEABIOS,
         log: &images.log(digest),

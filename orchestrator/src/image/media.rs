@@ -29,7 +29,9 @@ impl Media {
         let out = folder.join("media");
         let build = recipe::Build {
             recipe: &scripts,
+            title: "the built-in recipe of boot media",
             packages: &BTreeSet::new(),
+            guest_init: None,
             out: &out,
             made: "disk.img",
             log: &folder.join("media.log"),

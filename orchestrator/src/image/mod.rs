@@ -3,6 +3,7 @@
 //! Owns what is under `<cache>/images`, and the NoCloud seeds that are made for an image. Where a
 //! deployment keeps its files, and which images it names, is decided by the caller.
 
+mod built;
 pub(crate) mod cache;
 mod fetch;
 pub mod media;
@@ -81,17 +82,8 @@ pub fn ensure(
         cancel,
     };
     match &image.source {
-        ImageSource::Recipe(recipe) => {
-            let build = recipe::Build {
-                recipe,
-                packages: &image.packages,
-                out: partial.path(),
-                made: cache::DISK,
-                log: &images.log(&digest),
-                scope,
-                cancel,
-            };
-            build.run()?;
+        ImageSource::Builtin(_) | ImageSource::Recipe(_) => {
+            built::build(image, partial.path(), &images.log(&digest), scope, cancel)?;
             partial.name_by_content()?;
         }
         ImageSource::Path { path, sha256 } => {
@@ -102,8 +94,8 @@ pub fn ensure(
         }
     }
     partial.commit(match &image.source {
-        ImageSource::Recipe(_) | ImageSource::Url { .. } => Readers::Everyone,
         ImageSource::Path { .. } => Readers::Owner,
+        _ => Readers::Everyone,
     })?;
     images.require(&digest, image.seed)
 }
@@ -116,12 +108,14 @@ pub fn place(cache: &Path, digest: &Digest) -> PathBuf {
 /// The digest by which an image is cached, known before it is built or fetched.
 pub fn digest(image: &ImageSpec) -> Result<Digest> {
     match &image.source {
-        ImageSource::Recipe(recipe) if image.packages.is_empty() => recipe::digest(recipe),
-        ImageSource::Recipe(recipe) => {
-            let packages = image.packages.iter().map(|package| format!(" {package}"));
-            let inputs = recipe::digest(recipe)?.to_string() + &packages.collect::<String>();
-            Ok(Digest::of(inputs.as_bytes()))
-        }
+        ImageSource::Builtin(builtin) => Ok(built::with_packages(
+            built::digest(*builtin),
+            &image.packages,
+        )),
+        ImageSource::Recipe(recipe) => Ok(built::with_packages(
+            recipe::digest(recipe)?,
+            &image.packages,
+        )),
         ImageSource::Path { sha256, .. } | ImageSource::Url { sha256, .. } => Ok(sha256.clone()),
     }
 }

@@ -74,7 +74,8 @@ impl Sources for Here {
     }
 }
 
-fn image(image: &ImageSpec) -> Value {
+/// As topology.yaml has it.
+pub fn image(image: &ImageSpec) -> Value {
     let ImageSpec {
         name: _,
         source,
@@ -82,6 +83,7 @@ fn image(image: &ImageSpec) -> Value {
         seed,
     } = image;
     let mut value = match source {
+        ImageSource::Builtin(builtin) => json!({"builtin": builtin}),
         ImageSource::Recipe(path) => json!({"recipe": path}),
         ImageSource::Path { path, sha256 } => json!({"path": path, "sha256": sha256}),
         ImageSource::Url { url, sha256 } => json!({"url": url, "sha256": sha256}),

@@ -9,6 +9,7 @@ mod clock;
 mod clones;
 mod commands;
 mod daily;
+mod examples;
 mod experiment;
 mod faults;
 mod gone;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         archive::SCENARIOS,
         boots::SCENARIOS,
         commands::SCENARIOS,
+        examples::SCENARIOS,
         experiment::SCENARIOS,
         faults::SCENARIOS,
         gone::SCENARIOS,

@@ -20,7 +20,7 @@ const COLLECTION: &str = "kept";
 const DATA: &str = r#"{"n": 1}"#;
 
 fn postgres() -> anyhow::Result<()> {
-    let deployment = Deployment::example("postgres", 50051)?;
+    let deployment = Deployment::example("postgres", Some(50051))?;
     deployment.run(&["up"])?.expect(0)?;
     third_party::inside(&deployment, &[("database-server", 50051)])?;
     closed_to_others(&deployment)?;

@@ -6,7 +6,6 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use pspd_tests::deployment::Deployment;
 use pspd_tests::process::processes_naming;
-use pspd_tests::root;
 use pspd_tests::scenario::{Scenario, minutes};
 use pspd_tests::wait::eventually;
 use serde_json::Value;
@@ -16,21 +15,14 @@ pub(crate) const SCENARIOS: &[Scenario] =
 
 /// Six protocols and five operations, without the bidirectional streams of REST and SOAP.
 const CASES: usize = 6 * 5 - 3;
+/// Where it is written to for a run, of all its processes.
+const PROGRAM: &str = "/protocol-bench";
 const KIB_64: f64 = 65_536.0;
 const SOON: Duration = Duration::from_secs(30);
 
 fn protocols() -> anyhow::Result<()> {
     let deployment = Deployment::single("")?;
-    deployment
-        .run(&["bench", "protocol"])?
-        .expect(1)?
-        .says("Run `make protocols`")?;
-    // A copy, by whose path its processes are found.
-    let built = root().join("target/services/protocol-bench");
-    let program = deployment.binary("protocol-bench");
-    fs::copy(&built, &program).context("`protocol-bench` is not built; run `make protocols`")?;
-    let program = program.display().to_string();
-    let bench = ["bench", "protocol", "--program", &program, "--rounds", "1"];
+    let bench = ["bench", "protocol", "--rounds", "1"];
     let bench = [&bench[..], &["--for", "1s", "--out", "results"]].concat();
 
     let loopback = [&bench[..], &["--loopback", "--callers", "3,3", "--json"]].concat();
@@ -51,7 +43,7 @@ fn protocols() -> anyhow::Result<()> {
         if signal == "INT" {
             ended.expect(130)?.says("interrupted")?;
         }
-        no_process_of(&program)?;
+        no_process_of(PROGRAM)?;
     }
 
     let guests = [&bench[..], &["--callers", "1", "--json"]].concat();

@@ -10,7 +10,7 @@ use super::{Action, DomainStep, PlanError, SavedState, StepId, memory, network, 
 use crate::definition::{Affect, DomainDefinition, Interface, KernelSource, Ownership, VolumeDisk};
 use crate::intent::Intent;
 use crate::observed::{Base, Crash, Defined, LabState, Observed, ObservedDomain, Power};
-use crate::spec::{Boot, Connection, Digest, DomainSpec, Firmware, ImageSource, Size, Spec};
+use crate::spec::{Boot, Connection, Digest, DomainSpec, Firmware, Size, Spec};
 
 /// Plans one domain of the spec.
 pub(super) struct DomainPlanner<'a> {
@@ -135,10 +135,7 @@ impl<'a> DomainPlanner<'a> {
     fn reason_to_replace(&self) -> Option<&'static str> {
         let disk = self.observed()?.disk.as_ref()?;
         // Two builds of one recipe differ. A file by path or URL has its digest: it comes again as it was.
-        let is_built = matches!(
-            self.spec.images[&self.domain.image].source,
-            ImageSource::Recipe(_)
-        );
+        let is_built = self.spec.images[&self.domain.image].source.is_built();
         if disk.image.as_ref() != Some(self.image()) {
             Some("its image changed")
         } else if disk.base == Base::Missing && is_built {

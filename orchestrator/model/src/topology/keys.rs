@@ -90,10 +90,10 @@ pub(super) static TOPOLOGY: Object = Object {
             Kind::Object(&NETWORK),
             "The network of all domains.",
         ),
-        required(
+        optional(
             "images",
             Kind::Named(&Kind::Object(&IMAGE)),
-            "Guest images by name.",
+            "Guest images by name, beside the built-in one, `debian`.",
         ),
         required(
             "domains",
@@ -127,6 +127,11 @@ pub(super) static IMAGE: Object = Object {
     title: "an image",
     keys: &[
         optional(
+            "builtin",
+            Kind::Word(&["debian"]),
+            "A recipe that pspd carries: Debian, made for a quick start. The image is built once.",
+        ),
+        optional(
             "recipe",
             Kind::Text {
                 example: "images/debian",
@@ -138,7 +143,7 @@ pub(super) static IMAGE: Object = Object {
             Kind::List(&Kind::Text {
                 example: "postgresql-17",
             }),
-            "With `recipe`: additional packages of the distribution.",
+            "With `builtin` or `recipe`: additional packages of the distribution.",
         ),
         optional(
             "path",
@@ -164,7 +169,7 @@ pub(super) static IMAGE: Object = Object {
         optional(
             "seed",
             Kind::Word(&["credentials", "nocloud"]),
-            "How guests receive their name, address and keys: `credentials` (systemd credentials in SMBIOS strings, for images of recipes) or `nocloud` (a NoCloud volume for cloud-init, for stock cloud images). Default: credentials for a recipe, else nocloud.",
+            "How guests receive their name, address and keys: `credentials` (systemd credentials in SMBIOS strings, for images that pspd builds) or `nocloud` (a NoCloud volume for cloud-init, for stock cloud images). Default: nocloud with `path` or `url`, else credentials.",
         ),
     ],
 };
@@ -174,8 +179,8 @@ pub(super) static DOMAIN: Object = Object {
     keys: &[
         required(
             "image",
-            Kind::Text { example: "debian" },
-            "The name of an image in `images`.",
+            Kind::Either(&[Kind::Text { example: "debian" }, Kind::Object(&IMAGE)]),
+            "The guest image: `debian`, which is built in, the name of an image in `images`, or an image of this domain alone.",
         ),
         optional(
             "firmware",
@@ -189,7 +194,7 @@ pub(super) static DOMAIN: Object = Object {
         optional(
             "boot",
             Kind::Word(&["kernel", "disk"]),
-            "`kernel`: the hypervisor loads the image's kernel; `disk`: the image's boot loader does. Not used with coreboot's `payload: linux`, whose kernel is in the ROM. Default: kernel for a recipe's image, else disk.",
+            "`kernel`: the hypervisor loads the image's kernel; `disk`: the image's boot loader does. Not used with coreboot's `payload: linux`, whose kernel is in the ROM. Default: kernel for an image that pspd builds, else disk.",
         ),
         optional(
             "machine",

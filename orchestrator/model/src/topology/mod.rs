@@ -61,8 +61,3 @@ pub fn name(text: &str) -> Option<Name> {
             _ => None,
         })
 }
-
-/// Returns the commented file that `pspd init` writes.
-pub fn starter() -> &'static str {
-    include_str!("starter.yaml")
-}

@@ -52,6 +52,14 @@ impl Node {
         }
     }
 
+    /// The entries of a mapping, `None` for other values.
+    pub(crate) fn entries(&self) -> Option<&[(Key, Node)]> {
+        match &self.value {
+            Value::Map(entries) => Some(entries),
+            _ => None,
+        }
+    }
+
     pub(crate) fn is_null(&self) -> bool {
         matches!(&self.value, Value::Scalar { text, plain: true } if matches!(text.as_str(), "" | "~" | "null"))
     }

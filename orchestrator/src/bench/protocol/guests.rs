@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use pspd_model::plan;
-use pspd_model::spec::{ImageSource, ImageSpec, Name};
+use pspd_model::spec::{ImageSpec, Name};
 use tokio_util::sync::CancellationToken;
 
 use super::caller::Caller;
@@ -20,6 +20,7 @@ use crate::guest::Guest;
 use crate::identity::Identity;
 use crate::image;
 use crate::observe::Host;
+use crate::placement::written;
 
 const PORT: u16 = 50061;
 /// For the SSH connection to a guest that has just become healthy.
@@ -58,9 +59,6 @@ impl Guests<'_> {
 }
 
 fn topology(program: &Path, image: &ImageSpec) -> anyhow::Result<String> {
-    let ImageSource::Recipe(recipe) = &image.source else {
-        anyhow::bail!("the image `{}` is not built from a recipe", image.name);
-    };
     let program = program.to_str();
     let program = program.context("the path of `protocol-bench` is not UTF-8")?;
     let domain = serde_json::json!({
@@ -77,7 +75,7 @@ fn topology(program: &Path, image: &ImageSpec) -> anyhow::Result<String> {
     Ok(serde_json::json!({
         "name": "bench-protocol",
         "network": {"cidr": "10.79.0.0/24"},
-        "images": {"guest": {"recipe": recipe, "packages": image.packages}},
+        "images": {"guest": written::image(image)},
         "domains": {"server": domain, "caller": domain},
     })
     .to_string())
@@ -115,7 +113,7 @@ async fn measured(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pspd_model::spec::Seed;
+    use pspd_model::spec::{ImageSource, Seed};
 
     #[test]
     fn both_guests_have_the_program_as_their_service() {

@@ -1,10 +1,11 @@
 //! `pspd bench protocol`: compares gRPC, REST, SOAP and WebSocket.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::Context as _;
+use pspd_builtin::Program;
 
 use super::{buildable_image, followed, make_writable, temporary, write_results};
 use crate::bench::protocol::{self, Guests, Loopback, Plan, Results};
@@ -14,8 +15,6 @@ use crate::cli::fault::duration;
 use crate::cli::up::positive;
 use crate::terminal;
 
-/// Where `make protocols` puts the program, beside the topology.
-const PROGRAM: &str = "target/services/protocol-bench";
 /// More than a guest has memory for.
 const MOST_CALLERS: usize = 1000;
 
@@ -36,9 +35,6 @@ pub(super) struct Args {
     /// Numbers of concurrent callers, each of which calls again when its last call is answered
     #[arg(long, value_name = "COUNT,...", value_delimiter = ',', default_value = "1,16,128", value_parser = callers)]
     callers: Vec<usize>,
-    /// The program of both sides; by default, target/services/protocol-bench beside the topology, which `make protocols` builds
-    #[arg(long, value_name = "FILE")]
-    program: Option<PathBuf>,
     /// Also write protocol.json and protocol.html, with charts, to this directory
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -48,7 +44,6 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<Exit> {
-    let program = program(args.program.as_deref(), &context.file)?;
     if let Some(folder) = &args.out {
         make_writable(folder)?;
     }
@@ -61,19 +56,21 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<Exit> {
         callers,
     };
     let folder = temporary()?;
-    let (program, folder) = (&*program, folder.path());
+    let (program, folder) = (&folder.path().join("protocol-bench"), folder.path());
+    Program::ProtocolBench
+        .write(program)
+        .with_context(|| format!("failed to write `{}`", program.display()))?;
     let results = match args.loopback {
         true => {
             let loopback = Loopback { program, folder };
             followed(async |events, cancel| loopback.measure(&plan, events, cancel).await)
         }
         false => {
-            let spec = context.spec_before_build()?;
             let guests = Guests {
                 program,
                 folder,
                 cache: &context.paths.cache,
-                image: buildable_image(&spec)?,
+                image: &buildable_image(context)?,
             };
             followed(async |events, cancel| guests.measure(&plan, events, cancel).await)
         }
@@ -100,17 +97,6 @@ fn show(results: &Results, args: &Args) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn program(given: Option<&Path>, topology: &Path) -> anyhow::Result<PathBuf> {
-    let beside = topology.parent().unwrap_or(Path::new("")).join(PROGRAM);
-    let path = std::path::absolute(given.unwrap_or(&beside))?;
-    ensure!(
-        path.is_file(),
-        "there is no program `{}`. Run `make protocols` in pspd's source, or pass the program with `--program`",
-        path.display()
-    );
-    Ok(path)
-}
-
 fn callers(text: &str) -> Result<usize, String> {
     match positive(text)? {
         count if count > MOST_CALLERS => Err(format!("must be at most {MOST_CALLERS}")),
@@ -121,22 +107,6 @@ fn callers(text: &str) -> Result<usize, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_program_is_beside_the_topology_or_given() {
-        let folder = tempfile::tempdir().unwrap();
-        let topology = folder.path().join("topology.yaml");
-        let error = program(None, &topology).unwrap_err().to_string();
-        assert!(error.contains("Run `make protocols`"), "{error}");
-        let built = folder.path().join(PROGRAM);
-        std::fs::create_dir_all(built.parent().unwrap()).unwrap();
-        std::fs::write(&built, "").unwrap();
-        assert_eq!(program(None, &topology).unwrap(), built);
-        let other = folder.path().join("other");
-        assert!(program(Some(&other), &topology).is_err());
-        std::fs::write(&other, "").unwrap();
-        assert_eq!(program(Some(&other), &topology).unwrap(), other);
-    }
 
     #[test]
     fn numbers_of_callers_have_bounds() {

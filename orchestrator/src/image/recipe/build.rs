@@ -30,7 +30,11 @@ const AFTER_ERROR: usize = 3;
 /// One run of a recipe's script.
 pub(crate) struct Build<'a> {
     pub recipe: &'a Path,
+    /// For messages, such as "the recipe `images/debian`".
+    pub title: &'a str,
     pub packages: &'a BTreeSet<String>,
+    /// The guest's first process, if it is compiled already.
+    pub guest_init: Option<&'a Path>,
     /// The folder that the script fills.
     pub out: &'a Path,
     /// The file that must be in that folder at the end.
@@ -44,24 +48,19 @@ pub(crate) struct Build<'a> {
 impl Build<'_> {
     /// Blocks until the script has ended.
     pub(crate) fn run(&self) -> Result<()> {
-        let Build { recipe, log, .. } = self;
+        let Build { title, log, .. } = self;
         let Some(status) = self.run_script()? else {
-            bail!(Cancelled::during(format_args!(
-                "building the recipe `{}`",
-                recipe.display()
-            )));
+            bail!(Cancelled::during(format_args!("building {title}")));
         };
         ensure!(
             status.success(),
-            "the recipe `{}` failed ({status}), see `{}`:\n{}",
-            recipe.display(),
+            "{title} failed ({status}), see `{}`:\n{}",
             log.display(),
             excerpt(log)?
         );
         ensure!(
             self.out.join(self.made).is_file(),
-            "the recipe `{}` made no `{}`",
-            recipe.display(),
+            "{title} made no `{}`",
             self.made
         );
         Ok(())
@@ -78,6 +77,7 @@ impl Build<'_> {
         command
             .arg(self.out)
             .args(self.packages)
+            .envs(self.guest_init.map(|path| ("PSPD_GUEST_INIT", path)))
             .stdin(Stdio::null())
             .stdout(input.try_clone().context("failed to share a pipe")?)
             .stderr(input)
@@ -189,7 +189,9 @@ mod tests {
     ) -> Result<()> {
         let build = Build {
             recipe: recipe.path(),
+            title: "the recipe",
             packages: &BTreeSet::new(),
+            guest_init: None,
             out: out.path(),
             made: "disk.qcow2",
             log: &out.path().join("log"),

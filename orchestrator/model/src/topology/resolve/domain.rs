@@ -1,14 +1,14 @@
 //! Reads a domain, without its address and MAC.
 
-use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use super::super::fault::Position;
 use super::super::keys;
 use super::super::read::{Fields, Reader};
 use super::super::tree::{Key, Node};
+use super::image::{self, Images};
 use super::{Files, disks, hardware, service, unknown};
-use crate::spec::{DomainSpec, Firmware, ImageSource, ImageSpec, Mac, Name, Publish, Push};
+use crate::spec::{DomainSpec, Firmware, Mac, Name, Publish, Push};
 
 /// The values of a domain.
 pub(super) struct Draft {
@@ -25,11 +25,14 @@ pub(super) fn draft(
     key: &Key,
     node: &Node,
     files: &Files,
-    images: &BTreeMap<String, Option<ImageSpec>>,
+    images: &Images,
     known: &[&str],
 ) -> Option<Draft> {
     let fields = reader.object(node, key.at, &keys::DOMAIN)?;
     let image = fields.get("image").and_then(|node| {
+        if image::is_inline(node) {
+            return Some(key.name.clone());
+        }
         let text = reader.text(node, "image")?;
         let names: Vec<&str> = images.keys().map(String::as_str).collect();
         if !images.contains_key(text) {
@@ -37,16 +40,16 @@ pub(super) fn draft(
         }
         Some(text.to_owned())
     });
-    let recipe = image
+    let is_built = image
         .as_ref()
         .and_then(|image| images.get(image)?.as_ref())
-        .is_none_or(|image| matches!(image.source, ImageSource::Recipe(_)));
+        .is_none_or(|image| image.source.is_built());
     let firmware = fields
         .get("firmware")
         .map_or(Some(Firmware::Seabios), |node| {
             hardware::firmware(reader, node, files)
         });
-    let boot = hardware::boot(reader, &fields, firmware.as_ref(), recipe);
+    let boot = hardware::boot(reader, &fields, firmware.as_ref(), is_built);
     let machine = hardware::machine(reader, &fields, firmware.as_ref());
     let memory = hardware::memory(reader, &fields, firmware.as_ref());
     let vcpus = hardware::vcpus(reader, &fields);

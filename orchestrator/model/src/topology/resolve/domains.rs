@@ -6,8 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::super::fault::{Fault, Position};
 use super::super::read::{Fields, Reader};
 use super::domain::{self, Draft};
+use super::image::Images;
 use super::{Files, addresses, graph, names};
-use crate::spec::{DomainSpec, HealthCheck, ImageSpec, Name, NetworkSpec};
+use crate::spec::{DomainSpec, HealthCheck, Name, NetworkSpec};
 
 const SSH: u16 = 22;
 /// The maximum number of domains.
@@ -22,7 +23,7 @@ pub(super) fn domains(
     files: &Files,
     deployment: &Name,
     network: Option<&NetworkSpec>,
-    images: &BTreeMap<String, Option<ImageSpec>>,
+    images: &Images,
 ) -> BTreeMap<Name, DomainSpec> {
     let Some(node) = fields.get("domains") else {
         return BTreeMap::new();

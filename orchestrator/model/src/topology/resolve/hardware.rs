@@ -78,12 +78,12 @@ pub(super) fn boot(
     reader: &Reader,
     fields: &Fields,
     firmware: Option<&Firmware>,
-    recipe: bool,
+    is_built: bool,
 ) -> Option<Boot> {
     if firmware.is_some_and(Firmware::holds_kernel) {
-        return boot_of_rom(reader, fields, recipe);
+        return boot_of_rom(reader, fields, is_built);
     }
-    let default = if recipe { Boot::Kernel } else { Boot::Disk };
+    let default = if is_built { Boot::Kernel } else { Boot::Disk };
     let boot = fields.get("boot").map_or(Some(default), |node| {
         reader.word(
             node,
@@ -91,11 +91,11 @@ pub(super) fn boot(
             &[("kernel", Boot::Kernel), ("disk", Boot::Disk)],
         )
     })?;
-    if boot == Boot::Kernel && !recipe {
+    if boot == Boot::Kernel && !is_built {
         reader.fault(
             Fault::new(
                 fields.at("boot"),
-                "`boot: kernel` needs an image of a recipe",
+                "`boot: kernel` needs an image that pspd builds",
             )
             .help("write `boot: disk`"),
         );
@@ -104,11 +104,11 @@ pub(super) fn boot(
 }
 
 /// Checks `boot` for `payload: linux`, whose kernel is in the ROM.
-fn boot_of_rom(reader: &Reader, fields: &Fields, recipe: bool) -> Option<Boot> {
-    let fault = if !recipe {
+fn boot_of_rom(reader: &Reader, fields: &Fields, is_built: bool) -> Option<Boot> {
+    let fault = if !is_built {
         Fault::new(
             fields.at("firmware"),
-            "`payload: linux` needs an image of a recipe",
+            "`payload: linux` needs an image that pspd builds",
         )
         .help("use `payload: seabios`")
     } else if fields.get("boot").is_some() {

@@ -21,6 +21,8 @@ use super::fault::Fault;
 use super::keys;
 use super::read::Reader;
 use super::tree::{Node, Value};
+use image::Images;
+
 use crate::spec::{Accel, Connection, ImageSpec, Name, Spec};
 
 /// The base directory of paths, and a function that returns the type of file at a path.
@@ -112,7 +114,7 @@ fn topology(reader: &Reader, tree: &Node, files: &Files) -> Option<Spec> {
     let autostart = fields
         .get("autostart")
         .map_or(Some(false), |node| reader.word(node, "autostart", &words));
-    let images = image::images(reader, &fields, files);
+    let mut images = image::images(reader, &fields, files);
     // Domains are read even if earlier values are invalid, so that all faults are reported at once.
     let placeholder = Name::new("topology").expect("it is a DNS label");
     let network = network::network(
@@ -129,7 +131,6 @@ fn topology(reader: &Reader, tree: &Node, files: &Files) -> Option<Spec> {
         network.as_ref(),
         &images,
     );
-    let mut images = images;
     let used: BTreeSet<&String> = domains.values().map(|domain| &domain.image).collect();
     images.retain(|key, _| used.contains(key));
     Some(Spec {
@@ -143,7 +144,7 @@ fn topology(reader: &Reader, tree: &Node, files: &Files) -> Option<Spec> {
     })
 }
 
-fn resolved(images: BTreeMap<String, Option<ImageSpec>>) -> Option<BTreeMap<String, ImageSpec>> {
+fn resolved(images: Images) -> Option<BTreeMap<String, ImageSpec>> {
     images
         .into_iter()
         .map(|(name, image)| Some((name, image?)))

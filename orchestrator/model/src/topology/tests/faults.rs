@@ -145,7 +145,27 @@ const FAULTS: &[(&str, &str, &str)] = &[
     (
         "{recipe: recipe}",
         "{}",
-        "needs exactly one of `recipe`, `path` and `url`",
+        "needs exactly one of `builtin`, `recipe`, `path` and `url`",
+    ),
+    (
+        "{recipe: recipe}",
+        "{builtin: debain}",
+        "invalid value `debain` for builtin",
+    ),
+    (
+        "{recipe: recipe}",
+        "{builtin: debian, sha256: 00}",
+        "`sha256` cannot be used with `builtin`",
+    ),
+    (
+        "image: debian",
+        "image: {recipe: missing}",
+        "no such directory: `/base/missing`",
+    ),
+    (
+        "image: debian",
+        "image: {}",
+        "image `web` needs exactly one of",
     ),
     (
         "{recipe: recipe}",

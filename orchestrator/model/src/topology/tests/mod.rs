@@ -8,6 +8,7 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
+use crate::spec::{Builtin, ImageSource};
 
 const VALID: &str = "\
 name: demo
@@ -357,9 +358,33 @@ fn a_dependency_cycle_is_reported() {
 }
 
 #[test]
-fn the_starter_is_valid() {
-    let spec = read(starter()).unwrap();
-    assert_eq!(spec.name.as_str(), "demo");
+fn the_built_in_image_needs_no_entry() {
+    let text = "name: demo\ndomains:\n  a: {image: debian}\n  b: {image: {builtin: debian, packages: [nginx]}}\n";
+    let spec = read(text).unwrap();
+    let sources: Vec<_> = spec.images.values().map(|image| &image.source).collect();
+    let built = &ImageSource::Builtin(Builtin::Debian);
+    assert_eq!(sources, [built, built]);
+    let of_domain = |name: &str| &spec.images[&spec.domains[&Name::new(name).unwrap()].image];
+    let packages = |name: &str| of_domain(name).packages.iter().collect::<Vec<_>>();
+    assert!(packages("a").is_empty());
+    assert_eq!(packages("b"), ["nginx"]);
+}
+
+#[test]
+fn the_image_of_one_domain_must_have_a_name_of_its_own() {
+    let text = "name: demo\nimages:\n  web: {recipe: recipe}\ndomains:\n  web: {image: {builtin: debian}}\n  debian: {image: {builtin: debian}}\n";
+    let shown = shown(text);
+    for name in ["web", "debian"] {
+        let message = format!("there is another image with the name `{name}`");
+        assert!(shown.contains(&message), "{shown}");
+    }
+}
+
+#[test]
+fn an_entry_takes_the_place_of_the_built_in_image() {
+    let spec = read(VALID).unwrap();
+    let source = &spec.images["debian"].source;
+    assert!(matches!(source, ImageSource::Recipe(_)), "{source:?}");
 }
 
 #[test]

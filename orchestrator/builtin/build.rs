@@ -1,0 +1,82 @@
+//! Compiles the programs that pspd carries, for guests: static, and packed.
+//!
+//! The profiles of the workspace's build share one folder for them, so that they are compiled once.
+
+use std::env;
+use std::error::Error;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+const PROGRAMS: [&str; 3] = ["guest-init", "echo-server", "protocol-bench"];
+/// What they are compiled from, in the workspace.
+const SOURCES: [&str; 7] = [
+    "Cargo.lock",
+    "Cargo.toml",
+    "images/debian/init",
+    "proto",
+    "services/echo",
+    "services/protocols",
+    "services/serving",
+];
+/// At a fixed address: no relocation at the start. What tokio's flag is for, says `serving::process`.
+const FLAGS: &str = "-C target-feature=+crt-static -C relocation-model=static --cfg tokio_unstable";
+/// The slowest level that unpacks with little memory.
+const LEVEL: i32 = 19;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    let workspace = Path::new(&env::var("CARGO_MANIFEST_DIR")?).join("../..");
+    for source in SOURCES {
+        println!(
+            "cargo::rerun-if-changed={}",
+            workspace.join(source).display()
+        );
+    }
+    let target = shared_folder(&out).join("builtin");
+    compile(&workspace, &target)?;
+    for program in PROGRAMS {
+        let built = target.join(TARGET).join("guest").join(program);
+        let packed = File::create(out.join(format!("{program}.zst")))?;
+        let mut packer = zstd::Encoder::new(packed, LEVEL)?;
+        packer.include_checksum(true)?;
+        io::copy(&mut File::open(built)?, &mut packer)?;
+        packer.finish()?;
+    }
+    Ok(())
+}
+
+/// The folder of all builds of the workspace, which cargo marks for backup programs.
+fn shared_folder(out: &Path) -> &Path {
+    out.ancestors()
+        .find(|folder| folder.join("CACHEDIR.TAG").is_file())
+        .unwrap_or(out)
+}
+
+fn compile(workspace: &Path, target: &Path) -> Result<(), Box<dyn Error>> {
+    fs::create_dir_all(target)?;
+    let mut cargo = Command::new(env::var("CARGO")?);
+    cargo
+        .current_dir(workspace)
+        .args(["build", "--quiet", "--locked", "--profile", "guest"])
+        .args(["--target", TARGET, "--target-dir"])
+        .arg(target);
+    for program in PROGRAMS {
+        cargo.args(["-p", program]);
+    }
+    // What the build around this one set for itself.
+    for variable in [
+        "CARGO_ENCODED_RUSTFLAGS",
+        "RUSTC_WRAPPER",
+        "RUSTC_WORKSPACE_WRAPPER",
+    ] {
+        cargo.env_remove(variable);
+    }
+    let status = cargo.env("RUSTFLAGS", FLAGS).status()?;
+    if !status.success() {
+        return Err(format!("the programs for guests were not compiled ({status})").into());
+    }
+    Ok(())
+}

@@ -1,0 +1,130 @@
+//! The examples that `pspd init` writes: a topology, and the files that it names.
+
+use crate::Program;
+
+/// A deployment to begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Example {
+    Demo,
+    One,
+    Ten,
+    Postgres,
+    Reference,
+}
+
+/// A file of an example.
+#[derive(Debug)]
+pub struct File {
+    /// Below the folder of the topology.
+    pub name: String,
+    pub content: Content,
+}
+
+#[derive(Debug)]
+pub enum Content {
+    Script(&'static str),
+    Program(Program),
+    /// An executable of the reference deployment, which pspd does not carry: the file with this name in the folder of
+    /// those that are installed, or compiled.
+    Service(&'static str),
+}
+
+/// The folder of the topology's services, in the source of pspd.
+const COMPILED: &str = "target/services/";
+/// The same in an example that was written.
+const SERVICES: &str = "services/";
+/// The line of the demo that gets the name of its folder.
+const NAME: &str = "name: demo ";
+
+impl Example {
+    pub const ALL: [Example; 5] = [
+        Example::Demo,
+        Example::One,
+        Example::Ten,
+        Example::Postgres,
+        Example::Reference,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Example::Demo => "demo",
+            Example::One => "one",
+            Example::Ten => "ten",
+            Example::Postgres => "postgres",
+            Example::Reference => "reference",
+        }
+    }
+
+    /// What it is, in a few words.
+    pub fn about(self) -> &'static str {
+        match self {
+            Example::Demo => "one domain with a gRPC service that echoes; every key explained",
+            Example::One => "one domain without a service",
+            Example::Ten => "ten small domains without services",
+            Example::Postgres => "PostgreSQL, and the database service that stores in it",
+            Example::Reference => "the reference deployment: database, AI and web server",
+        }
+    }
+
+    /// The example of a name.
+    pub fn named(name: &str) -> Option<Example> {
+        Example::ALL
+            .into_iter()
+            .find(|example| example.name() == name)
+    }
+
+    /// The text of its topology. `deployment` is its name in the demo; the others have names of their own.
+    pub fn topology(self, deployment: Option<&str>) -> String {
+        let text = match self {
+            Example::Demo => include_str!("../../../examples/demo/topology.yaml"),
+            Example::One => include_str!("../../../examples/one/topology.yaml"),
+            Example::Ten => include_str!("../../../examples/ten/topology.yaml"),
+            Example::Postgres => include_str!("../../../examples/postgres/topology.yaml"),
+            Example::Reference => include_str!("../../../topology.yaml"),
+        };
+        let text = text.replace(&format!("../../{COMPILED}"), SERVICES);
+        let text = text.replace(COMPILED, SERVICES);
+        // Of the checkout, where editors find the schema.
+        let lines = text
+            .lines()
+            .filter(|line| !line.starts_with("# yaml-language-server"));
+        let text: String = lines.flat_map(|line| [line, "\n"]).collect();
+        match (self, deployment) {
+            (Example::Demo, Some(name)) => renamed(&text, name),
+            _ => text,
+        }
+    }
+
+    /// The files that the topology names.
+    pub fn files(self) -> Vec<File> {
+        let service = |name| File {
+            name: format!("{SERVICES}{name}"),
+            content: Content::Service(name),
+        };
+        match self {
+            Example::Demo => vec![File {
+                name: "echo-server".into(),
+                content: Content::Program(Program::EchoServer),
+            }],
+            Example::One | Example::Ten => Vec::new(),
+            Example::Postgres => vec![
+                service("database-server"),
+                File {
+                    name: "serve".into(),
+                    content: Content::Script(include_str!("../../../examples/postgres/serve")),
+                },
+            ],
+            Example::Reference => ["database-server", "ai-server", "web-server"]
+                .map(service)
+                .into(),
+        }
+    }
+}
+
+fn renamed(text: &str, name: &str) -> String {
+    let (before, after) = text.split_once(NAME).expect("the demo has a name");
+    // The comment stays in its column.
+    let comment = after.trim_start_matches(' ');
+    let width = NAME.len() + after.len() - comment.len();
+    format!("{before}{:width$}{comment}", format!("name: {name} "))
+}
