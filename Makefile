@@ -9,13 +9,42 @@ PSPD    := target/release/pspd
 export PROPTEST_RNG_SEED ?= 2026
 SEEDS ?= 50
 
-.PHONY: up down setup build program services guest client image check lint test soak e2e bench clean
+# Where `make install` puts files; DESTDIR is the root of a package.
+PREFIX  ?= /usr/local
+ZSH     ?= $(PREFIX)/share/zsh/site-functions
+STAGE   := target/package
+
+.PHONY: install deb up down setup build program services guest client image check lint test soak e2e bench clean
 
 # The image is built while the services are compiled: neither fills two cores alone.
 up: setup program
 	@$(MAKE) --no-print-directory -j2 services guest
 	$(PSPD) up
 	@echo "The web client is on http://127.0.0.1:8080"
+
+install: build
+	install -D -m 755 $(PSPD) $(DESTDIR)$(PREFIX)/bin/pspd
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/lib/pspd scripts/prepare-host
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/lib/pspd/services $(SERVICES:%=target/services/%)
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/pspd docs/topology.schema.json docs/experiment.schema.json
+	install -d $(DESTDIR)$(PREFIX)/share/doc/pspd $(DESTDIR)$(PREFIX)/share/man/man1
+	cp -r examples $(DESTDIR)$(PREFIX)/share/doc/pspd/
+	install -m 644 README.md CHANGELOG.md $(DESTDIR)$(PREFIX)/share/doc/pspd/
+	$(PSPD) man $(DESTDIR)$(PREFIX)/share/man/man1
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(ZSH) $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	$(PSPD) completions bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/pspd
+	$(PSPD) completions zsh >$(DESTDIR)$(ZSH)/_pspd
+	$(PSPD) completions fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/pspd.fish
+
+# target/pspd.deb, by cargo-deb, of the files that `make install` installs. The services have much in common, further apart
+# than xz looks by default.
+deb: build
+	./scripts/setup --deb
+	rm -rf $(STAGE)
+	@$(MAKE) --no-print-directory install DESTDIR=$(STAGE) PREFIX=/usr ZSH=/usr/share/zsh/vendor-completions
+	PATH="$$PATH:$$HOME/.cargo/bin:target/tools/bin" cargo deb -p pspd --quiet --no-build --no-strip --fast -o target/pspd.deb
+	dpkg-deb --raw-extract target/pspd.deb $(STAGE)/deb
+	dpkg-deb --root-owner-group -Zxz -z9 --build $(STAGE)/deb target/pspd.deb
 
 down: build
 	$(PSPD) down

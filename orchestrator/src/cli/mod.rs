@@ -26,6 +26,7 @@ mod init;
 mod lab;
 mod logs;
 mod ls;
+mod man;
 mod options;
 mod placed;
 mod plan;
@@ -208,6 +209,9 @@ enum Command {
     Credentials(credentials::Args),
     /// Print a shell completion script
     Completions(completions::Args),
+    /// Write the manual pages, one for each command
+    #[command(hide = true)]
+    Man(man::Args),
     /// The process that runs a lab; started by `up`
     #[command(hide = true)]
     LabSupervisor { dir: PathBuf },
@@ -256,6 +260,7 @@ pub fn main() -> ! {
         Command::Lab(args) => lab::run(&context, args),
         Command::Credentials(args) => credentials::run(&context, args),
         Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(&args),
         Command::LabSupervisor { .. } => {
             unreachable!("handled above, before any thread was started")
         }
