@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anyhow::ensure;
-use pspd_lab::check_free;
+use anyhow::{bail, ensure};
+use pspd_lab::{check_free, front_fault};
 use pspd_model::intent::Intent;
 use pspd_model::observed::Observed;
 use pspd_model::plan::{Action, Plan};
@@ -69,6 +69,7 @@ pub async fn apply(
         observed: &observed,
     })?;
     refuse_used_ports(&plan, &observed)?;
+    refuse_fronts_without_proxy(&plan)?;
     for note in &plan.notes {
         run.events.note(note.clone());
     }
@@ -106,6 +107,21 @@ fn refuse_used_ports(plan: &Plan, observed: &Observed) -> anyhow::Result<()> {
         "{}\nNothing was started. Change `publish` in the topology, or end what uses the port",
         used.join("\n")
     );
+    Ok(())
+}
+
+/// Refuses to publish HTTP servers without the program that does it, before anything is changed.
+fn refuse_fronts_without_proxy(plan: &Plan) -> anyhow::Result<()> {
+    let is_front = |action: &Action| match action {
+        Action::Publish { front, .. } => front.is_some(),
+        Action::ChangeFront { .. } => true,
+        _ => false,
+    };
+    if plan.steps.iter().any(|step| is_front(&step.action))
+        && let Some(fault) = front_fault()
+    {
+        bail!("{fault}\nNothing was started");
+    }
     Ok(())
 }
 

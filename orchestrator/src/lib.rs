@@ -5,6 +5,7 @@
 //! steps, with a journal and undo). Steps act on [`libvirt`], [`lab`], [`image`] and [`guest`].
 
 pub mod accel;
+pub mod address;
 pub mod apply;
 pub mod archive;
 pub mod bench;

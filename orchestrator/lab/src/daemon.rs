@@ -12,6 +12,7 @@ use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
 
 use crate::host;
+use crate::pace::Pace;
 
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// libvirtd creates its sockets early in its start; one that is missing for longer was removed meanwhile.
@@ -19,8 +20,6 @@ const SOCKET_WITHIN: Duration = Duration::from_secs(15);
 /// libvirtd waits up to 30 s for its own threads when it is told to end, longer than its clients should.
 const ENDS_WITHIN: Duration = Duration::from_secs(3);
 const POLL: Duration = Duration::from_millis(10);
-const FIRST_DELAY: Duration = Duration::from_millis(100);
-const LONGEST_DELAY: Duration = Duration::from_secs(30);
 
 /// See libvirt's `qemu.conf`. In a user namespace, files cannot be chowned to unmapped ids. These settings isolate the
 /// files of guests from each other, which is not needed: each lab has its own files.
@@ -70,7 +69,7 @@ pub(super) struct Daemon {
     program: PathBuf,
     pid: Option<Pid>,
     started: Instant,
-    delay: Duration,
+    pace: Pace,
     /// Whether its socket existed since it was started.
     had_socket: bool,
     /// Whether it was told to end.
@@ -84,7 +83,7 @@ impl Daemon {
             program,
             pid: None,
             started: Instant::now(),
-            delay: FIRST_DELAY,
+            pace: Pace::new(),
             had_socket: false,
             ending: false,
         };
@@ -107,6 +106,7 @@ impl Daemon {
         // Process 1 reaps all children, so only the process id of `Child` is needed.
         self.pid = Pid::from_raw(child.id().try_into()?);
         self.started = Instant::now();
+        self.pace.begin();
         (self.had_socket, self.ending) = (false, false);
         Ok(())
     }
@@ -172,14 +172,9 @@ impl Daemon {
         Some(self.next_delay())
     }
 
-    /// Returns the delay before a restart, which doubles while libvirtd keeps ending early.
+    /// Returns the delay before another attempt to start it.
     pub(super) fn next_delay(&mut self) -> Duration {
-        if self.started.elapsed() > 2 * LONGEST_DELAY {
-            self.delay = FIRST_DELAY;
-        }
-        let delay = self.delay;
-        self.delay = (delay * 2).min(LONGEST_DELAY);
-        delay
+        self.pace.next_delay()
     }
 }
 
@@ -226,7 +221,7 @@ mod tests {
             program: PathBuf::new(),
             pid: Pid::from_raw(7),
             started: Instant::now(),
-            delay: FIRST_DELAY,
+            pace: Pace::new(),
             had_socket: false,
             ending: false,
         };
@@ -236,26 +231,5 @@ mod tests {
         assert!(!daemon.lost_socket(false));
         daemon.started = Instant::now() - SOCKET_WITHIN - POLL;
         assert!(daemon.lost_socket(false));
-    }
-
-    #[test]
-    fn the_restart_delay_doubles_while_libvirtd_ends_early() {
-        let mut daemon = Daemon {
-            program: PathBuf::new(),
-            pid: None,
-            started: Instant::now(),
-            delay: FIRST_DELAY,
-            had_socket: false,
-            ending: false,
-        };
-        let delays: Vec<u128> = (0..11).map(|_| daemon.next_delay().as_millis()).collect();
-        assert_eq!(
-            delays,
-            [
-                100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000
-            ]
-        );
-        daemon.started = Instant::now() - Duration::from_secs(61);
-        assert_eq!(daemon.next_delay(), FIRST_DELAY);
     }
 }

@@ -11,12 +11,15 @@
 //! ```
 
 mod daemon;
+mod front;
+mod haproxy;
 mod holder;
 mod host;
 mod inherited;
 pub mod keepalive;
 mod logs;
 mod namespace;
+mod pace;
 mod port;
 mod publish;
 mod start;
@@ -39,7 +42,8 @@ use rustix::net::sockopt::socket_peercred;
 use holder::Holder;
 use start::Kind;
 pub use supervisor::supervise;
-use wire::{Reply, Request};
+pub use wire::{FrontSettings, FrontStatus};
+use wire::{Reply, Request, Status};
 
 /// The deadline for a reply of the supervisor to a request that needs no waiting.
 const REPLY_WITHIN: Duration = Duration::from_secs(10);
@@ -52,6 +56,15 @@ pub fn faults() -> Vec<String> {
 /// Checks that nothing listens on an address of the host yet, and that it is one; the error names what has it.
 pub fn check_free(host: SocketAddr) -> anyhow::Result<()> {
     listen(host).map(drop)
+}
+
+/// Returns why this host cannot run fronts, with a hint; `None` if it can.
+pub fn front_fault() -> Option<String> {
+    let missing = host::find("haproxy").is_none();
+    missing.then(|| {
+        "`haproxy` is missing, which `publish` with `http` needs. Install `haproxy` (it need not run as a service)"
+            .to_owned()
+    })
 }
 
 /// Whether a process was stopped by a signal, or by a debugger.
@@ -211,6 +224,33 @@ impl Relay {
         Ok(())
     }
 
+    /// Serves `host`, a listening address of the host, as an HTTP front of a guest; `pem` is its certificate and key. A
+    /// change of a front refuses no connection and breaks none. If it fails, the front stays as it is.
+    pub fn front(
+        &self,
+        host: SocketAddr,
+        settings: FrontSettings,
+        pem: Option<String>,
+    ) -> anyhow::Result<()> {
+        let known = self.fronts()?.iter().any(|front| front.host == host);
+        let listener = if known { None } else { Some(listen(host)?) };
+        let pass = listener.as_ref().map(AsFd::as_fd);
+        let guest = settings.guest;
+        let request = Request::Front {
+            host,
+            settings,
+            pem,
+        };
+        self.call(&request, pass)
+            .with_context(|| format!("failed to publish `{guest}` on `{host}`"))?;
+        Ok(())
+    }
+
+    /// Returns the published addresses that are fronts.
+    pub fn fronts(&self) -> anyhow::Result<Vec<FrontStatus>> {
+        Ok(self.status()?.fronts)
+    }
+
     /// Closes `host` and its connections; does nothing if it is not published.
     pub fn unpublish(&self, host: SocketAddr) -> anyhow::Result<()> {
         self.call(&Request::Unpublish { host }, None)
@@ -220,8 +260,12 @@ impl Relay {
 
     /// Returns the published addresses: host address and guest address.
     pub fn published(&self) -> anyhow::Result<Vec<(SocketAddr, SocketAddr)>> {
+        Ok(self.status()?.published)
+    }
+
+    fn status(&self) -> anyhow::Result<Status> {
         match self.call(&Request::Status, None)? {
-            Reply::Status(status) => Ok(status.published),
+            Reply::Status(status) => Ok(status),
             reply => bail!("unexpected reply of the supervisor to a status request: `{reply:?}`"),
         }
     }
@@ -269,6 +313,11 @@ fn listen(host: SocketAddr) -> anyhow::Result<TcpListener> {
         let context = match error.kind() {
             io::ErrorKind::AddrInUse => port::holder(host.port())
                 .map(|holder| format!("failed to listen on `{host}`, which is used by {holder}")),
+            io::ErrorKind::PermissionDenied => Some(format!(
+                "failed to listen on `{host}`: an ordinary user may not use this port. As root, run \
+                 `sysctl net.ipv4.ip_unprivileged_port_start={}`, or use a port from 1024",
+                host.port()
+            )),
             io::ErrorKind::AddrNotAvailable => Some(format!(
                 "failed to listen on `{host}`: this host does not have the address `{}`",
                 host.ip()

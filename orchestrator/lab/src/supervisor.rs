@@ -1,7 +1,7 @@
 //! The supervisor process of a lab: process 1 of its namespaces. Without namespaces, it only relays connections.
 //!
 //! One thread serves the control socket, the relays and the child processes. It reaps every process of the lab and
-//! restarts libvirtd when that ends. It restores its lock and sockets when somebody removes them. When the supervisor ends, all processes of the lab end. It does not shut down
+//! restarts libvirtd and the fronts when they end. It restores its lock and sockets when somebody removes them. When the supervisor ends, all processes of the lab end. It does not shut down
 //! domains: the caller does so before it asks the supervisor to stop.
 //!
 //! Descriptor 0 is the lock file of the lab's directory, held until the last process of the lab ends; descriptor 1
@@ -28,6 +28,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use crate::daemon::{self, Daemon};
+use crate::front::Fronts;
 use crate::publish::Published;
 use crate::start::{control_socket, libvirt_socket, runtime_directory};
 use crate::wire::{self, Announcement, Incoming, Reply, Request, Status};
@@ -117,6 +118,7 @@ struct Supervisor {
 /// State shared by the connections of the control socket.
 struct Shared {
     published: Mutex<Published>,
+    fronts: Fronts,
     notes: Vec<String>,
     stop: Notify,
 }
@@ -134,6 +136,7 @@ impl Supervisor {
             consoles: dir.with_file_name("console"),
             shared: Arc::new(Shared {
                 published: Mutex::default(),
+                fronts: Fronts::new(dir.join("front"), runtime_directory(dir)),
                 notes,
                 stop: Notify::new(),
             }),
@@ -147,8 +150,10 @@ impl Supervisor {
         check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut shorten = interval(logs::INTERVAL);
         shorten.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let shared = self.shared.clone();
         loop {
             let restart = self.restart;
+            let front = shared.fronts.next_restart();
             tokio::select! {
                 accepted = self.control.listener.accept() => match accepted {
                     Ok((stream, _)) => {
@@ -163,16 +168,23 @@ impl Supervisor {
                 () = sleep_until(restart.unwrap_or_else(Instant::now)), if restart.is_some() => {
                     self.restart_daemon();
                 }
+                () = sleep_until(front.unwrap_or_else(Instant::now)), if front.is_some() => {
+                    for (host, error) in shared.fronts.restart() {
+                        log(format_args!("failed to restart the front of {host}: {error}"));
+                    }
+                }
                 _ = check.tick() => {
                     if let Err(error) = self.restore() {
                         log(format_args!("{error:#}"));
                     }
                 }
                 _ = shorten.tick() => logs::shorten(&self.consoles),
-                _ = self.terminate.recv() => return Ok(()),
-                () = self.shared.stop.notified() => return Ok(()),
+                _ = self.terminate.recv() => break,
+                () = shared.stop.notified() => break,
             }
         }
+        shared.fronts.end();
+        Ok(())
     }
 
     fn reap(&mut self) {
@@ -184,6 +196,11 @@ impl Supervisor {
                     "libvirtd ended ({status}); restarting it in {delay:?}"
                 ));
                 self.restart = Some(Instant::now() + delay);
+            } else if let Some((host, delay)) = self.shared.fronts.ended(pid) {
+                let status = daemon::describe(status);
+                log(format_args!(
+                    "the front of {host} ended ({status}); restarting it in {delay:?}"
+                ));
             }
         }
     }
@@ -338,8 +355,11 @@ async fn answer(
     };
     match request {
         Request::Status => {
+            let (mut all, fronts) = (published().addresses(), shared.fronts.status());
+            all.extend(shared.fronts.addresses());
             let status = Status {
-                published: published().addresses(),
+                published: all,
+                fronts,
                 notes: shared.notes.clone(),
             };
             return Ok((Reply::Status(status), None));
@@ -348,7 +368,15 @@ async fn answer(
             return Ok((Reply::Done, Some(dial(to, timeout).await?)));
         }
         Request::Publish { host, guest } => published().publish(host, guest, passed)?,
-        Request::Unpublish { host } => published().unpublish(host),
+        Request::Front {
+            host,
+            settings,
+            pem,
+        } => shared.fronts.serve(host, settings, pem, passed).await?,
+        Request::Unpublish { host } => {
+            published().unpublish(host);
+            shared.fronts.unpublish(host);
+        }
         Request::Stop => {}
     }
     Ok((Reply::Done, None))

@@ -1,6 +1,7 @@
 //! The protocol of a supervisor's control socket: one request and one reply per connection, each a line of JSON with at
 //! most one file descriptor.
 
+use std::collections::BTreeSet;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
@@ -42,6 +43,13 @@ pub(super) enum Request {
         host: SocketAddr,
         guest: SocketAddr,
     },
+    /// Sent with the listening socket, unless `host` is a front already. Answered when its process has accepted it.
+    Front {
+        host: SocketAddr,
+        settings: FrontSettings,
+        /// The certificate and its key.
+        pem: Option<String>,
+    },
     Unpublish {
         host: SocketAddr,
     },
@@ -61,7 +69,27 @@ pub(super) enum Reply {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Status {
     pub published: Vec<(SocketAddr, SocketAddr)>,
+    /// Those of `published` that are fronts.
+    #[serde(default)]
+    pub fronts: Vec<FrontStatus>,
     pub notes: Vec<String>,
+}
+
+/// What a front answers, and from where.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FrontSettings {
+    pub guest: SocketAddr,
+    /// In lower case; all host names if empty.
+    pub hosts: BTreeSet<String>,
+    /// The caller's name for the certificate, by which it knows it again; `None` without TLS.
+    pub certificate: Option<String>,
+}
+
+/// A front that is published.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FrontStatus {
+    pub host: SocketAddr,
+    pub settings: FrontSettings,
 }
 
 impl From<io::Error> for Reply {

@@ -16,6 +16,7 @@ pub mod intent;
 pub mod observed;
 pub mod plan;
 pub mod printable;
+pub mod publish;
 pub mod shape;
 pub mod spec;
 pub mod topology;

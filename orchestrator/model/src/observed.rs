@@ -35,6 +35,10 @@ pub struct Observed {
     pub relay: bool,
     /// Host address to guest address.
     pub published: BTreeMap<SocketAddr, SocketAddr>,
+    /// Those of them that are fronts.
+    pub fronts: BTreeMap<SocketAddr, FrontState>,
+    /// The certificates that the spec's fronts should have, as far as they exist.
+    pub front_certificates: BTreeMap<SocketAddr, Digest>,
     /// What the lab's bridge does not forward.
     pub cuts: BTreeSet<Cut>,
     /// The host's clock, in seconds since 1970.
@@ -118,6 +122,8 @@ pub enum CertificateOwner {
     Client,
     /// The service of this domain.
     Service(Name),
+    /// The front that listens on this address of the host.
+    Front(SocketAddr),
 }
 
 impl fmt::Display for CertificateOwner {
@@ -125,8 +131,17 @@ impl fmt::Display for CertificateOwner {
         match self {
             CertificateOwner::Client => f.write_str("client"),
             CertificateOwner::Service(name) => write!(f, "service/{name}"),
+            CertificateOwner::Front(host) => write!(f, "front/{host}"),
         }
     }
+}
+
+/// What a running front answers with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct FrontState {
+    pub hosts: BTreeSet<String>,
+    /// Of its certificate and key in PEM; `None` without TLS.
+    pub certificate: Option<Digest>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -4,12 +4,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
+
+use crate::publish::Publish;
 
 /// A DNS label (RFC 1123): names of deployments, domains and volumes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -461,13 +463,6 @@ pub enum Secret {
     Generate,
     /// The absolute path of a file on this host that contains the value in one line.
     File(PathBuf),
-}
-
-/// A listening address on the host that is forwarded to a port of the guest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Publish {
-    pub host: SocketAddr,
-    pub guest_port: u16,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use pspd_model::definition::{Interface, NetworkDefinition, NetworkHost, Ownership};
+use pspd_model::publish::FrontTls;
 use pspd_model::spec::{Digest, DomainSpec, Firmware, Name, Secret, Seed, Spec};
 use serde_json::{Value, json};
 
@@ -78,6 +79,11 @@ impl Sources for Names {
     /// Values are not part of it: the importer makes new ones, or has them in files of their own.
     fn secret(&self, _: &Secret) -> Value {
         json!("generate")
+    }
+
+    /// The importer's authority signs one: a private key of the user's stays on this host.
+    fn tls(&self, _: &FrontTls) -> Value {
+        json!("self-signed")
     }
 }
 

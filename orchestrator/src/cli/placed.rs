@@ -1,7 +1,6 @@
 //! What `pspd import` and `pspd clone` share: a deployment that was placed on this host, and is brought up like any other.
 
 use std::io::Write as _;
-use std::net::SocketAddr;
 
 use anyhow::Context as _;
 use pspd_model::spec::Spec;
@@ -38,12 +37,15 @@ pub(super) fn describe(placement: &Placement) -> anyhow::Result<()> {
         placement.folder.display()
     )?;
     for domain in spec.domains.values() {
-        let published: Vec<SocketAddr> =
-            domain.publish.iter().map(|publish| publish.host).collect();
+        let published: Vec<String> = domain.publish.iter().map(ToString::to_string).collect();
         writeln!(
             out,
-            "  {}  {}  {} memory, {} vCPUs, published on {published:?}",
-            domain.name, domain.address, domain.memory.current, domain.vcpus.current
+            "  {}  {}  {} memory, {} vCPUs, published on [{}]",
+            domain.name,
+            domain.address,
+            domain.memory.current,
+            domain.vcpus.current,
+            published.join(", ")
         )?;
     }
     Ok(())

@@ -14,12 +14,14 @@ use pspd_model::fault::Fault;
 use pspd_model::intent::{Intent, PowerIntent};
 use pspd_model::observed::{Live, Power};
 use pspd_model::plan::waits;
-use pspd_model::spec::{Name, Publish, Size, Spec};
+use pspd_model::publish::Publish;
+use pspd_model::spec::{Name, Size, Spec};
 use serde::{Serialize, Serializer};
 
 use super::boot::{self, BootStatus, ReportedStatus};
 use super::context::{Context, block_on, cancelled_by_signals};
 use super::exit::Exit;
+use crate::address;
 use crate::boot::Boot;
 use crate::health::{Health, WRONG_CLOCK};
 use crate::observe::{Host, healths};
@@ -103,6 +105,9 @@ struct DomainStatus {
     service: Option<ServiceStatus>,
     /// Addresses of the host where its ports are published now.
     published: Vec<SocketAddr>,
+    /// Where other machines reach its published HTTP servers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    urls: Vec<String>,
     /// Addresses of the host where they should be published, and are not.
     unpublished: Vec<SocketAddr>,
 }
@@ -326,10 +331,13 @@ fn describe(
     published: &[(SocketAddr, SocketAddr)],
 ) -> anyhow::Result<DomainStatus> {
     let domain = &spec.domains[name];
-    let (published, unpublished) = domain.publish.iter().partition(|publish| {
+    let (published, unpublished): (Vec<&Publish>, _) = domain.publish.iter().partition(|publish| {
         let guest = SocketAddr::from((domain.address, publish.guest_port));
         published.contains(&(publish.host, guest))
     });
+    let fronts = published.iter().filter(|publish| publish.http.is_some());
+    let urls = fronts.flat_map(|publish| publish.reached_at(address::of_this_host()));
+    let urls = urls.collect();
     let hosts = |publishes: Vec<&Publish>| publishes.iter().map(|publish| publish.host).collect();
     let handle = match &host.connection {
         Some(connection) => connection.domain(&spec.name, name.as_str())?,
@@ -381,6 +389,7 @@ fn describe(
             release,
         }),
         published: hosts(published),
+        urls,
         unpublished: hosts(unpublished),
     })
 }
@@ -440,6 +449,7 @@ mod tests {
                     release: Some("0123456789ab".into()),
                 }),
                 published: vec!["127.0.0.1:8080".parse().unwrap()],
+                urls: vec!["https://app.example.org:8080".into()],
                 unpublished: vec!["127.0.0.1:8081".parse().unwrap()],
             }],
             faults: vec![FaultStatus {

@@ -1,11 +1,10 @@
 //! Checks of the host: namespaces, devices, disk space, memory, the connection and the accelerator.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use pspd_lab::Lab;
+use pspd_lab::{Relay, check_free, front_fault};
 use pspd_model::spec::{Accel, Connection, Firmware, Size, Spec};
 
 use super::Check;
@@ -148,26 +147,31 @@ pub(super) fn connection(spec: &Spec) -> Vec<Check> {
     }
 }
 
-/// Checks that published ports are free or held by this deployment.
+/// Checks that published ports are free or held by this deployment, and what publishes HTTP servers.
 pub(super) fn ports(paths: &Paths, spec: &Spec) -> Vec<Check> {
-    let running = Lab::running(&paths.deployment(&spec.name).lab())
+    let running = Relay::running(&paths.deployment(&spec.name).lab())
         .ok()
         .flatten();
     let held: Vec<_> = running
-        .and_then(|lab| lab.published().ok())
+        .and_then(|relay| relay.published().ok())
         .unwrap_or_default();
     let wanted = spec.domains.values().flat_map(|domain| &domain.publish);
-    wanted
+    let proxy = wanted.clone().any(|publish| publish.http.is_some());
+    let ports = wanted
         .filter(|publish| !held.iter().any(|(host, _)| *host == publish.host))
-        .map(|publish| match TcpListener::bind(publish.host) {
-            Ok(_) => Check::ok("published port", format!("{} is free", publish.host)),
+        .map(|publish| match check_free(publish.host) {
+            Ok(()) => Check::ok("published port", format!("{} is free", publish.host)),
             Err(error) => Check::missing(
                 "published port",
-                format!("{}: {error}", publish.host),
-                "stop the program that listens on it (see `ss -ltnp`), or change `publish` in the topology",
+                format!("{error:#}"),
+                "stop the program that listens on it, or change `publish` in the topology",
             ),
-        })
-        .collect()
+        });
+    let proxy = proxy.then(|| match front_fault() {
+        None => Check::ok("haproxy", "publishes HTTP servers"),
+        Some(fault) => Check::missing("haproxy", fault, "apt-get install haproxy"),
+    });
+    ports.chain(proxy).collect()
 }
 
 /// What coreboot's ROMs are built with, where a domain wants one that is not cached.

@@ -5,12 +5,14 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
 
-use anyhow::Context as _;
-use pspd_lab::Lab;
+use anyhow::{Context as _, ensure};
+use pspd_lab::{FrontSettings, Lab};
+use pspd_model::publish::{Front, Publish};
 
 use super::World;
 use crate::event::Scope;
 use crate::folder;
+use crate::identity;
 
 pub(super) fn start(world: &World, scope: &Scope) -> anyhow::Result<()> {
     keep_libvirts_cache(world)?;
@@ -55,8 +57,32 @@ pub(super) fn remove(world: &World) -> anyhow::Result<()> {
     folder::remove(&world.home.lab())
 }
 
-pub(super) fn publish(world: &World, host: SocketAddr, guest: SocketAddr) -> anyhow::Result<()> {
-    world.relay()?.publish(host, guest)
+/// Publishes a guest's port, or changes the front that is published.
+pub(super) fn publish(
+    world: &World,
+    host: SocketAddr,
+    guest: SocketAddr,
+    front: Option<&Front>,
+) -> anyhow::Result<()> {
+    let Some(front) = front else {
+        return world.relay()?.publish(host, guest);
+    };
+    let publish = Publish {
+        host,
+        guest_port: guest.port(),
+        http: Some(front.clone()),
+    };
+    let pem = identity::front_certificate(&world.home.keys(), &publish)?;
+    ensure!(
+        pem.is_some() == front.tls.is_some(),
+        "the certificate of {host} is missing; `pspd up` creates it"
+    );
+    let settings = FrontSettings {
+        guest,
+        hosts: front.hosts.clone(),
+        certificate: pem.as_ref().map(|pem| pem.digest().to_string()),
+    };
+    world.relay()?.front(host, settings, pem.map(|pem| pem.0))
 }
 
 pub(super) fn unpublish(world: &World, host: SocketAddr) -> anyhow::Result<()> {

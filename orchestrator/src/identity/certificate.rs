@@ -1,5 +1,6 @@
 //! The certificate authority and its certificates: ECDSA P-256, whose handshakes are fast in emulated guests.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,6 +10,8 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, PublicKeyData as _,
 };
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
 use x509_parser::pem::Pem;
 
 use super::store;
@@ -49,6 +52,16 @@ impl Certificate {
 pub(super) struct Names {
     pub(super) common: String,
     pub(super) alternative: Vec<String>,
+    pub(super) usage: Usage,
+}
+
+/// What a certificate proves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Usage {
+    /// Who calls a service, and who answers.
+    Peer,
+    /// Who answers: services do not accept it from a caller, whatever its names are.
+    Server,
 }
 
 #[derive(Clone, Debug)]
@@ -93,7 +106,7 @@ impl Authority {
 
     /// Signs a certificate with these names, unless the file has one with time left.
     pub(super) fn renew(&self, path: &Path, names: &Names) -> anyhow::Result<()> {
-        let sign = || self.sign(&names.common, &names.alternative);
+        let sign = || self.sign(names);
         store::read_or_create(path, sign)?;
         let usable = self.certificate(path)?;
         if usable.is_none_or(|certificate| !self.is_usable(&certificate, names)) {
@@ -113,18 +126,20 @@ impl Authority {
             .context("failed to read the authority's certificate")
     }
 
-    fn sign(&self, common_name: &str, names: &[String]) -> anyhow::Result<String> {
+    fn sign(&self, names: &Names) -> anyhow::Result<String> {
         let issuer = self.issuer()?;
-        let mut params =
-            CertificateParams::new(names).context("failed to set the names of a certificate")?;
+        let mut params = CertificateParams::new(names.alternative.as_slice())
+            .context("failed to set the names of a certificate")?;
         params
             .distinguished_name
-            .push(DnType::CommonName, common_name);
+            .push(DnType::CommonName, &names.common);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![
-            ExtendedKeyUsagePurpose::ServerAuth,
-            ExtendedKeyUsagePurpose::ClientAuth,
-        ];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        if names.usage == Usage::Peer {
+            params
+                .extended_key_usages
+                .push(ExtendedKeyUsagePurpose::ClientAuth);
+        }
         params.use_authority_key_identifier_extension = true;
         valid_for(&mut params, DAYS);
         let key = KeyPair::generate().context("failed to generate a key")?;
@@ -157,26 +172,27 @@ impl Authority {
     }
 }
 
-fn has_name(certificate: &x509_parser::certificate::X509Certificate<'_>, name: &str) -> bool {
-    use x509_parser::extensions::GeneralName;
-    let Ok(Some(names)) = certificate.subject_alternative_name() else {
-        return false;
+/// Whether a certificate has exactly this name among its alternative names.
+pub(super) fn has_name(certificate: &X509Certificate<'_>, name: &str) -> bool {
+    names_of(certificate).iter().any(|other| other == name)
+}
+
+/// The alternative names of a certificate: host names in lower case, and addresses.
+pub(super) fn names_of(certificate: &X509Certificate<'_>) -> Vec<String> {
+    let address = |bytes: &[u8]| match bytes.len() {
+        4 => Some(IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?)),
+        _ => Some(IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?)),
     };
+    let names = certificate.subject_alternative_name().ok().flatten();
+    let names = names.map(|names| names.value.general_names.as_slice());
+    let names = names.unwrap_or_default().iter();
     names
-        .value
-        .general_names
-        .iter()
-        .any(|general| match general {
-            GeneralName::DNSName(dns) => *dns == name,
-            GeneralName::IPAddress(bytes) => match (
-                name.parse::<std::net::Ipv4Addr>(),
-                <[u8; 4]>::try_from(*bytes),
-            ) {
-                (Ok(address), Ok(bytes)) => std::net::Ipv4Addr::from(bytes) == address,
-                _ => false,
-            },
-            _ => false,
+        .filter_map(|name| match name {
+            GeneralName::DNSName(dns) => Some(dns.to_ascii_lowercase()),
+            GeneralName::IPAddress(bytes) => Some(address(bytes)?.to_string()),
+            _ => None,
         })
+        .collect()
 }
 
 fn authority(deployment: &Name) -> anyhow::Result<String> {
@@ -258,6 +274,7 @@ mod tests {
             let names = Names {
                 common: "web".into(),
                 alternative: names(&["web", address]),
+                usage: Usage::Peer,
             };
             authority.renew(&path, &names).unwrap();
             authority.certificate(&path).unwrap().unwrap().certificate

@@ -4,6 +4,7 @@
 //! keys/ca.pem              the authority's certificate and key, ten years
 //! keys/client.pem          pspd's own certificate and key
 //! keys/services/NAME.pem   a service's certificate and key, 30 days
+//! keys/fronts/HOST.pem     a published HTTP server's certificate and key, 30 days
 //! keys/ssh                 the SSH key that guests accept
 //! keys/hosts/NAME          a guest's host key
 //! keys/secrets/NAME/KEY    a generated secret of a service
@@ -13,6 +14,7 @@
 
 mod certificate;
 mod credentials;
+mod front;
 mod secret;
 mod ssh;
 mod store;
@@ -28,7 +30,8 @@ use ssh_key::{LineEnding, PrivateKey};
 use crate::state::write_atomically;
 
 pub use certificate::Certificate;
-use certificate::{Authority, Names};
+use certificate::{Authority, Names, Usage};
+pub use front::{FrontPem, front_certificate};
 use pspd_model::observed::{CertificateOwner, KeysState, SSH_KEY, host_key_file};
 use pspd_model::spec::{DomainSpec, Name, Secret as SecretSource, ServiceSpec, Spec};
 
@@ -267,6 +270,7 @@ pub fn issue(folder: &Path, name: &Name) -> anyhow::Result<Certificate> {
     let names = Names {
         common: name.to_string(),
         alternative: vec![name.to_string(), "localhost".to_owned()],
+        usage: Usage::Peer,
     };
     let path = folder.join(service_file(name));
     authority.renew(&path, &names)?;
@@ -331,6 +335,7 @@ fn certificates(spec: &Spec) -> Vec<(CertificateOwner, String, Names)> {
     let client = Names {
         common: "pspd".to_owned(),
         alternative: vec!["pspd".to_owned()],
+        usage: Usage::Peer,
     };
     let mut all = vec![(CertificateOwner::Client, CLIENT.to_owned(), client)];
     let services = spec.domains.values();
@@ -344,9 +349,20 @@ fn certificates(spec: &Spec) -> Vec<(CertificateOwner, String, Names)> {
                 domain.address.to_string(),
                 "localhost".to_owned(),
             ],
+            usage: Usage::Peer,
         };
         let owner = CertificateOwner::Service(name.clone());
         all.push((owner, service_file(name), names));
+    }
+    let published = spec.domains.values().flat_map(|domain| &domain.publish);
+    for publish in published.filter(|publish| publish.is_self_signed()) {
+        let names = Names {
+            common: spec.name.to_string(),
+            alternative: publish.certificate_names().into_iter().collect(),
+            usage: Usage::Server,
+        };
+        let owner = CertificateOwner::Front(publish.host);
+        all.push((owner, front::file(publish.host), names));
     }
     all
 }

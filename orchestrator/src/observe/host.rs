@@ -1,6 +1,7 @@
 //! Reads the host: lab, libvirt, disks, records, and asks services for their health.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, ensure};
@@ -8,10 +9,10 @@ use futures::future::join_all;
 use pspd_lab::{Lab, Relay};
 use pspd_model::harm::Throttle;
 use pspd_model::observed::{
-    CacheState, CertificateOwner, Defined, LabState, Live, NetworkState, Observed, Power,
-    ServiceState,
+    CacheState, CertificateOwner, Defined, FrontState, LabState, Live, NetworkState, Observed,
+    Power, ServiceState,
 };
-use pspd_model::spec::{self, Name, Range, Size, Spec};
+use pspd_model::spec::{self, Digest, Name, Range, Size, Spec};
 
 use super::in_use::roms;
 use super::{attached, disks};
@@ -210,6 +211,7 @@ fn existing(host: &Host, spec: &Spec) -> anyhow::Result<Observed> {
     observed.relay = host.relay.is_some() && observed.lab == LabState::Unused;
     if let Some(relay) = &host.relay {
         observed.published = relay.published()?.into_iter().collect();
+        observed.fronts = fronts(relay)?;
     }
     if let Some(lab) = &host.lab {
         observed.cuts = cuts::read(lab)?;
@@ -220,6 +222,18 @@ fn existing(host: &Host, spec: &Spec) -> anyhow::Result<Observed> {
     }
     memory(&host.home, &mut observed)?;
     Ok(observed)
+}
+
+fn fronts(relay: &Relay) -> anyhow::Result<BTreeMap<SocketAddr, FrontState>> {
+    let fronts = relay.fronts()?.into_iter().map(|front| {
+        let certificate = front.settings.certificate;
+        let state = FrontState {
+            hosts: front.settings.hosts,
+            certificate: certificate.map(|hex| Digest::parse(&hex)).transpose()?,
+        };
+        Ok((front.host, state))
+    });
+    fronts.collect()
 }
 
 /// The saved memory of domains that do not run.
@@ -260,6 +274,15 @@ fn wanted(host: &Host, spec: &Spec, observed: &mut Observed) -> anyhow::Result<(
     for (name, digest) in roms(spec, |image| Ok(observed.images[image].digest.clone()))? {
         let cached = coreboot::is_cached(&host.cache, &digest);
         observed.domains.entry(name).or_default().rom = Some(CacheState { digest, cached });
+    }
+    let published = spec.domains.values().flat_map(|domain| &domain.publish);
+    for publish in published {
+        if let Some(pem) = identity::front_certificate(&host.home.keys(), publish)
+            .with_context(|| format!("failed to get the certificate of {}", publish.host))?
+        {
+            let digest = pem.digest();
+            observed.front_certificates.insert(publish.host, digest);
+        }
     }
     services(host, spec, observed)
 }

@@ -79,22 +79,33 @@ pub(super) fn move_ports(topology: &mut Mapping, taken: &Taken, notes: &mut Vec<
     for (name, domain) in members(topology, "domains") {
         let published = domain.get_mut("publish").and_then(Value::as_array_mut);
         for publish in published.into_iter().flatten() {
-            let text = publish.as_str().unwrap_or_default();
-            let Some((host, guest)) = text.rsplit_once(':') else {
-                continue;
-            };
-            let Some(host) = host
-                .parse::<SocketAddr>()
-                .ok()
-                .filter(|host| (taken.listening)(*host))
-            else {
+            let Some(host) = listening(publish).filter(|host| (taken.listening)(*host)) else {
                 continue;
             };
             if let Some(free) = free_port(host.ip()) {
                 notes.push(format!("{host} is in use; `{name}` is published on {free}"));
-                *publish = json!(format!("{free}:{guest}"));
+                listen(publish, free);
             }
         }
+    }
+}
+
+/// The address of an entry of `publish`: text, or a mapping.
+fn listening(publish: &Value) -> Option<SocketAddr> {
+    let host = match publish {
+        Value::String(text) => text.rsplit_once(':')?.0,
+        other => other.get("listen")?.as_str()?,
+    };
+    host.parse().ok()
+}
+
+fn listen(publish: &mut Value, on: SocketAddr) {
+    match publish {
+        Value::String(text) => {
+            let guest = text.rsplit_once(':').map_or("", |(_, guest)| guest);
+            *text = format!("{on}:{guest}");
+        }
+        other => other["listen"] = json!(on),
     }
 }
 

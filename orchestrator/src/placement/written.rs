@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use pspd_model::publish::{Front, FrontTls, Publish};
 use pspd_model::spec::{
     Accel, Boot, DomainSpec, Firmware, ImageSource, ImageSpec, Machine, NetworkSpec, Payload, Push,
     Range, Secret, Seed, ServiceSpec, Size, Spec, VolumeSpec,
@@ -24,6 +25,8 @@ pub trait Sources {
     /// An executable, or a file beside it.
     fn file(&self, path: &Path) -> Value;
     fn secret(&self, secret: &Secret) -> Value;
+    /// The certificate of a published HTTP server.
+    fn tls(&self, tls: &FrontTls) -> Value;
 }
 
 /// A topology of the same host: it names the files that the spec names.
@@ -70,6 +73,13 @@ impl Sources for Here {
         match secret {
             Secret::Generate => json!("generate"),
             Secret::File(path) => json!({"file": path}),
+        }
+    }
+
+    fn tls(&self, tls: &FrontTls) -> Value {
+        match tls {
+            FrontTls::SelfSigned => json!("self-signed"),
+            FrontTls::Files { cert, key } => json!({"cert": cert, "key": key}),
         }
     }
 }
@@ -184,10 +194,7 @@ fn domain_topology(domain: &DomainSpec, sources: &impl Sources) -> Value {
             json!({"size": size(*bytes), "mount": mount}),
         );
     }
-    let publish: Vec<String> = publish
-        .iter()
-        .map(|one| format!("{}:{}", one.host, one.guest_port))
-        .collect();
+    let publish: Vec<Value> = publish.iter().map(|one| published(one, sources)).collect();
     let mut value = json!({
         "image": sources.image(domain),
         "address": address,
@@ -211,6 +218,25 @@ fn domain_topology(domain: &DomainSpec, sources: &impl Sources) -> Value {
     // Earlier versions, which do not have the key, read an archive with the default.
     if *push == Push::Ssh {
         value["push"] = json!(push);
+    }
+    value
+}
+
+fn published(publish: &Publish, sources: &impl Sources) -> Value {
+    let Publish {
+        host,
+        guest_port,
+        http,
+    } = publish;
+    let Some(Front { hosts, tls }) = http else {
+        return json!(format!("{host}:{guest_port}"));
+    };
+    let mut value = json!({"http": guest_port, "listen": host});
+    if !hosts.is_empty() {
+        value["hosts"] = json!(hosts);
+    }
+    if let Some(tls) = tls {
+        value["tls"] = sources.tls(tls);
     }
     value
 }

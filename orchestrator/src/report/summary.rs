@@ -9,6 +9,7 @@ use pspd_model::spec::Spec;
 use serde_json::json;
 
 use super::{Style, columns, counted, say};
+use crate::address;
 use crate::event::seconds;
 use crate::execute::{Ended, Outcome};
 
@@ -67,7 +68,9 @@ fn render(outcome: &Outcome, command: &str, spec: &Spec) -> String {
     if outcome.is_success() && command == "up" {
         text.push_str(&format!("`{}` is up\n", spec.name));
         for publish in spec.domains.values().flat_map(|domain| &domain.publish) {
-            text.push_str(&format!("published on {}\n", publish.host));
+            for place in publish.reached_at(address::of_this_host()) {
+                text.push_str(&format!("published on {place}\n"));
+            }
         }
     }
     if let Some(done) = power.filter(|_| outcome.is_success()) {

@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // clippy exempts tests, but not the functions that they share
 
+mod fronts;
 mod hanging;
 mod places;
 mod ports;
@@ -223,6 +224,7 @@ fn start_use_and_stop(home: &Path) {
 
     dials_reach_only_the_lab(&lab);
     published_addresses_reach_the_lab(&lab);
+    fronts::front_reaches_the_lab(&lab, format!("{BRIDGE_ADDRESS}:7002").parse().unwrap());
     libvirtd_is_restarted(&lab, &dir);
     removed_files_are_restored(&lab, &dir);
     a_stopped_supervisor_is_named(&dir);

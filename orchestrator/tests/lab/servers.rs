@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use pspd_lab::Lab;
 
-/// An echo server in the lab, stopped on drop.
-pub(crate) struct EchoInside(Child);
+/// A server in the lab, stopped on drop.
+pub(crate) struct Inside(Child);
 
-pub(crate) fn echo_inside(lab: &Lab, address: SocketAddr) -> EchoInside {
+pub(crate) fn echo_inside(lab: &Lab, address: SocketAddr) -> Inside {
     let script = format!(
         "import socketserver\n\
          class Echo(socketserver.BaseRequestHandler):\n\
@@ -22,8 +22,13 @@ pub(crate) fn echo_inside(lab: &Lab, address: SocketAddr) -> EchoInside {
         address.ip(),
         address.port()
     );
+    listening_inside(lab, &script)
+}
+
+/// Runs a program that prints `listening` once it does.
+pub(crate) fn listening_inside(lab: &Lab, script: &str) -> Inside {
     let mut child = lab
-        .enter(["python3", "-c", &script])
+        .enter(["python3", "-c", script])
         .unwrap()
         .stdout(Stdio::piped())
         .spawn()
@@ -36,10 +41,10 @@ pub(crate) fn echo_inside(lab: &Lab, address: SocketAddr) -> EchoInside {
         .read_exact(&mut said)
         .unwrap();
     assert_eq!(&said, b"listening\n");
-    EchoInside(child)
+    Inside(child)
 }
 
-impl Drop for EchoInside {
+impl Drop for Inside {
     fn drop(&mut self) {
         // The child of nsenter is in the lab and ends with it.
         let _ = self.0.kill();

@@ -318,6 +318,7 @@ mod tests {
         let others = [
             StepId::CreateKeys,
             StepId::RenewCertificate(CertificateOwner::Client),
+            StepId::RenewCertificate(CertificateOwner::Front(address)),
             StepId::RecordIntent,
             StepId::StartLab,
             StepId::StopLab,

@@ -1,32 +1,33 @@
 //! The published ports in a plan: one that moves never leads to the guest of another domain.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use super::builder::PlanBuilder;
 use super::{Action, StepId};
-use crate::observed::Observed;
-use crate::spec::{Name, Spec};
+use crate::observed::{CertificateOwner, FrontState, Observed};
+use crate::publish::{Front, Publish};
+use crate::spec::{Digest, DomainSpec, Name, Spec};
 
 /// Closes what is not wanted, and publishes what can be: a port that is in use should fail before anything boots. Returns
 /// the ports of guests whose addresses other domains still have.
 pub(super) fn plan(spec: &Spec, observed: &Observed, plan: &mut PlanBuilder) -> Vec<Action> {
-    let wanted: Vec<(&Name, SocketAddr, SocketAddr)> = spec
+    let wanted: BTreeMap<SocketAddr, Wanted> = spec
         .domains
         .values()
         .flat_map(|domain| {
-            domain.publish.iter().map(move |publish| {
-                let guest = SocketAddr::from((domain.address, publish.guest_port));
-                (&domain.name, publish.host, guest)
-            })
+            domain
+                .publish
+                .iter()
+                .map(|it| (it.host, Wanted::of(domain, it)))
         })
         .collect();
-    let pairs: BTreeSet<(SocketAddr, SocketAddr)> = wanted
-        .iter()
-        .map(|(_, host, guest)| (*host, *guest))
-        .collect();
     for (host, guest) in &observed.published {
-        if !pairs.contains(&(*host, *guest)) {
+        let is_front = observed.fronts.contains_key(host);
+        let kept = wanted
+            .get(host)
+            .is_some_and(|wanted| wanted.guest == *guest && wanted.front.is_some() == is_front);
+        if !kept {
             plan.add(
                 Action::Unpublish { host: *host },
                 "the topology does not publish it",
@@ -37,15 +38,19 @@ pub(super) fn plan(spec: &Spec, observed: &Observed, plan: &mut PlanBuilder) -> 
     let holders: BTreeMap<Ipv4Addr, &Name> =
         hosts.map(|(name, _, address)| (*address, name)).collect();
     let mut moving = Vec::new();
-    for (name, host, guest) in wanted {
-        if observed.published.get(&host) == Some(&guest) {
+    for (host, wanted) in wanted {
+        let name = wanted.domain;
+        let published = observed.published.contains_key(&host);
+        if published && !plan.has(&StepId::Unpublish(host)) {
+            wanted.change(host, observed, plan);
             continue;
         }
         let holder = holders.get(&spec.domains[name].address);
         let action = Action::Publish {
             domain: name.clone(),
             host,
-            guest,
+            guest: wanted.guest,
+            front: wanted.front.cloned(),
         };
         if holder.is_some_and(|holder| *holder != name) {
             moving.push(action);
@@ -56,6 +61,57 @@ pub(super) fn plan(spec: &Spec, observed: &Observed, plan: &mut PlanBuilder) -> 
     moving
 }
 
+/// What an address of the host should lead to.
+struct Wanted<'a> {
+    domain: &'a Name,
+    guest: SocketAddr,
+    front: Option<&'a Front>,
+}
+
+impl<'a> Wanted<'a> {
+    fn of(domain: &'a DomainSpec, publish: &'a Publish) -> Wanted<'a> {
+        Wanted {
+            domain: &domain.name,
+            guest: SocketAddr::from((domain.address, publish.guest_port)),
+            front: publish.http.as_ref(),
+        }
+    }
+
+    /// Changes a front that runs, and keeps its address open.
+    fn change(&self, host: SocketAddr, observed: &Observed, plan: &mut PlanBuilder) {
+        let (Some(front), Some(runs)) = (self.front, observed.fronts.get(&host)) else {
+            return;
+        };
+        let renew = StepId::RenewCertificate(CertificateOwner::Front(host));
+        let reason = match changed(front, runs, observed.front_certificates.get(&host)) {
+            None if !plan.has(&renew) => return,
+            None => "its certificate is renewed",
+            Some(reason) => reason,
+        };
+        let action = Action::ChangeFront {
+            domain: self.domain.clone(),
+            host,
+            guest: self.guest,
+            front: front.clone(),
+        };
+        plan.add(action, reason)
+            .if_planned(StepId::CreateKeys)
+            .if_planned(renew);
+    }
+}
+
+/// What differs between a front that is wanted and the one that runs.
+fn changed(front: &Front, runs: &FrontState, certificate: Option<&Digest>) -> Option<&'static str> {
+    if front.hosts != runs.hosts {
+        return Some("its hosts changed");
+    }
+    let current = match front.tls {
+        Some(_) => certificate.is_some() && runs.certificate.as_ref() == certificate,
+        None => runs.certificate.is_none(),
+    };
+    (!current).then_some("its certificate changed")
+}
+
 /// Publishes ports once the table of guests has their domains: after the earlier holders of their addresses stopped.
 pub(super) fn publish_moving(moving: Vec<Action>, plan: &mut PlanBuilder) {
     for action in moving {
@@ -64,11 +120,18 @@ pub(super) fn publish_moving(moving: Vec<Action>, plan: &mut PlanBuilder) {
 }
 
 fn publish(action: Action, plan: &mut PlanBuilder) {
-    let Action::Publish { host, .. } = action else {
+    let Action::Publish { host, front, .. } = &action else {
         return;
     };
-    plan.add(action, "it is not published")
+    let (host, is_front) = (*host, front.is_some());
+    let edges = plan.add(action, "it is not published");
+    let edges = edges
         .if_planned(StepId::StartLab)
         .if_planned(StepId::Unpublish(host))
         .if_planned(StepId::DefineNetwork);
+    if is_front {
+        edges
+            .if_planned(StepId::CreateKeys)
+            .if_planned(StepId::RenewCertificate(CertificateOwner::Front(host)));
+    }
 }

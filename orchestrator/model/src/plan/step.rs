@@ -14,6 +14,7 @@ use crate::fault::Cut;
 use crate::harm::{Disturbance, Offset, Throttle};
 use crate::intent::Intent;
 use crate::observed::CertificateOwner;
+use crate::publish::Front;
 use crate::shape::Route;
 use crate::spec::{Digest, Firmware, HealthCheck, Name, Range, Size, VolumeSpec};
 
@@ -228,6 +229,16 @@ pub enum Action {
         domain: Name,
         host: SocketAddr,
         guest: SocketAddr,
+        /// `None` forwards connections as they are.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        front: Option<Front>,
+    },
+    /// Gives a published front other hosts or another certificate; its address stays open.
+    ChangeFront {
+        domain: Name,
+        host: SocketAddr,
+        guest: SocketAddr,
+        front: Front,
     },
     Unpublish {
         host: SocketAddr,
@@ -498,7 +509,9 @@ impl Action {
             Action::Healthy { domain, .. } => of(domain, DomainStep::Healthy),
             Action::Serving { domain, .. } => of(domain, DomainStep::Serving),
             Action::Withdraw { domain } => of(domain, DomainStep::Withdraw),
-            Action::Publish { domain, host, .. } => of(domain, DomainStep::Publish(*host)),
+            Action::Publish { domain, host, .. } | Action::ChangeFront { domain, host, .. } => {
+                of(domain, DomainStep::Publish(*host))
+            }
             Action::Unpublish { host } => StepId::Unpublish(*host),
             Action::SetCuts { .. } => StepId::SetCuts,
             Action::SetLink { domain, .. } => of(domain, DomainStep::SetLink),
@@ -532,6 +545,7 @@ impl Action {
             Action::RenewCertificate { owner } => match owner {
                 CertificateOwner::Client => "renew pspd's own certificate".into(),
                 CertificateOwner::Service(name) => format!("renew the certificate of `{name}`"),
+                CertificateOwner::Front(host) => format!("renew the certificate of {host}"),
             },
             Action::RecordIntent { .. } => "update the recorded intent".into(),
             Action::StartLab => "start the lab".into(),
@@ -596,7 +610,15 @@ impl Action {
             Action::Renew { .. } => "install the renewed certificate".into(),
             Action::Healthy { .. } | Action::Serving { .. } => "wait until SERVING".into(),
             Action::Withdraw { .. } => "stop and remove its service".into(),
-            Action::Publish { host, guest, .. } => format!("publish {guest} on {host}"),
+            Action::Publish {
+                host, guest, front, ..
+            } => match front {
+                None => format!("publish {guest} on {host}"),
+                Some(front) => format!("publish {guest} on {host} by {}", front.scheme()),
+            },
+            Action::ChangeFront { host, front, .. } => {
+                format!("change what answers by {} on {host}", front.scheme())
+            }
             Action::Unpublish { host } => format!("stop publishing on {host}"),
             Action::SetCuts { cuts } if cuts.is_empty() => "let all guests reach each other".into(),
             Action::SetCuts { cuts } => {

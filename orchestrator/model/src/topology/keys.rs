@@ -236,10 +236,13 @@ pub(super) static DOMAIN: Object = Object {
         ),
         optional(
             "publish",
-            Kind::List(&Kind::Text {
-                example: "127.0.0.1:8080:8080",
-            }),
-            "Ports of the guest to publish on the host, as `[ADDRESS:]HOST_PORT:GUEST_PORT`. Default address: 127.0.0.1.",
+            Kind::List(&Kind::Either(&[
+                Kind::Text {
+                    example: "127.0.0.1:8080:8080",
+                },
+                Kind::Object(&FRONT),
+            ])),
+            "Ports of the guest to publish on the host, as `[ADDRESS:]HOST_PORT:GUEST_PORT` (default address: 127.0.0.1), or HTTP servers of the guest behind a reverse proxy.",
         ),
         optional(
             "address",
@@ -257,6 +260,59 @@ pub(super) static DOMAIN: Object = Object {
             "push",
             Kind::Word(&["auto", "ssh"]),
             "How the service's files reach the guest: `auto` uses a read-only disk where the guest can read it, else SSH; `ssh` uses SSH, and the domain has no such disk. Default: auto.",
+        ),
+    ],
+};
+
+pub(super) static FRONT: Object = Object {
+    title: "a published HTTP server",
+    keys: &[
+        required(
+            "http",
+            Kind::Number {
+                least: 1,
+                most: 65535,
+            },
+            "The port in the guest, whose server speaks HTTP without TLS.",
+        ),
+        required(
+            "listen",
+            Kind::Text {
+                example: "0.0.0.0:8080",
+            },
+            "The listening address on the host, as `[ADDRESS:]PORT`. Default address: 127.0.0.1.",
+        ),
+        optional(
+            "hosts",
+            Kind::List(&Kind::Text {
+                example: "app.example.org",
+            }),
+            "The host names that are answered; requests for others get the status 421. Default: every name.",
+        ),
+        optional(
+            "tls",
+            Kind::Either(&[Kind::Word(&["self-signed"]), Kind::Object(&FRONT_TLS)]),
+            "Serves HTTPS with a certificate: `self-signed` by the deployment's authority, or from PEM files. Default: plain HTTP.",
+        ),
+    ],
+};
+
+pub(super) static FRONT_TLS: Object = Object {
+    title: "a certificate",
+    keys: &[
+        required(
+            "cert",
+            Kind::Text {
+                example: "fullchain.pem",
+            },
+            "A PEM file with the certificate, followed by those of its issuers.",
+        ),
+        required(
+            "key",
+            Kind::Text {
+                example: "privkey.pem",
+            },
+            "A PEM file with the certificate's private key.",
         ),
     ],
 };

@@ -51,6 +51,9 @@ pub(super) fn render(status: &Status, width: Option<usize>) -> String {
                 published.join(", ")
             },
         ]);
+        for url in &domain.urls {
+            details.push_str(&format!("{}: reached at {url}\n", domain.name));
+        }
         if let Some(detail) = &domain.detail {
             details.push_str(&format!("{}: {detail}\n", domain.name));
         }

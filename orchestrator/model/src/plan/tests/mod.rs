@@ -6,6 +6,7 @@ mod disks;
 mod down;
 mod export;
 mod faults;
+mod fronts;
 mod golden;
 mod intents;
 mod left_over;
@@ -27,6 +28,7 @@ use crate::definition::Ownership;
 use crate::observed::{
     CacheState, CertificateOwner, KeysState, LabState, ObservedDomain, Power, ServiceState,
 };
+use crate::publish::Publish;
 use crate::spec::*;
 use model::World;
 
@@ -74,6 +76,7 @@ fn domain(index: u8, depends_on: &[&str], volume: bool) -> DomainSpec {
         publish: vec![Publish {
             host: ([127, 0, 0, 1], 9000 + u16::from(index)).into(),
             guest_port: 80,
+            http: None,
         }],
         boot_timeout: None,
         push: Push::Auto,

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use super::*;
 use crate::definition::Affect;
 use crate::observed::*;
+use crate::publish::Front;
 
 /// A host and what the user asked for.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,9 +74,16 @@ impl World {
             Action::CreateKeys => self.create_keys(spec),
             Action::RenewCertificate { owner } => {
                 self.observed.keys.expiring.remove(owner);
-                if let CertificateOwner::Service(name) = owner {
-                    let certificate = Some(renewed(name));
-                    self.service(name).certificate = certificate;
+                match owner {
+                    CertificateOwner::Client => {}
+                    CertificateOwner::Service(name) => {
+                        let certificate = Some(renewed(name));
+                        self.service(name).certificate = certificate;
+                    }
+                    CertificateOwner::Front(host) => {
+                        let certificate = Digest::of(format!("renewed {host}").as_bytes());
+                        self.observed.front_certificates.insert(*host, certificate);
+                    }
                 }
             }
             Action::RecordIntent { intent, before } => {
@@ -138,6 +146,7 @@ impl World {
             | Action::RemoveLab
             | Action::StopRelay
             | Action::Publish { .. }
+            | Action::ChangeFront { .. }
             | Action::Unpublish { .. } => self.take_of_lab(action),
             Action::DefineNetwork { definition, .. } => {
                 let active = self.observed.network.as_ref().is_some_and(|it| it.active);
@@ -445,6 +454,7 @@ impl World {
             Action::StopLab => {
                 self.observed.lab = LabState::Stopped;
                 self.observed.published.clear();
+                self.observed.fronts.clear();
                 self.observed.cuts.clear();
             }
             Action::SetCuts { cuts } => {
@@ -456,21 +466,49 @@ impl World {
                 domain,
                 host,
                 guest,
+                front,
             } => {
                 let mut others = self.held.iter().filter(|(name, _)| *name != domain);
                 let wrong = others.find(|(_, (_, address))| *address == guest.ip());
                 assert_eq!(wrong, None, "{host} is published for `{domain}`");
-                self.observed.published.insert(*host, *guest);
+                assert_eq!(self.observed.published.insert(*host, *guest), None);
+                if let Some(front) = front {
+                    self.front(*host, front);
+                }
             }
-            Action::Unpublish { host } => _ = self.observed.published.remove(host),
+            Action::ChangeFront {
+                host, guest, front, ..
+            } => {
+                assert_eq!(self.observed.published.get(host), Some(guest));
+                self.front(*host, front);
+            }
+            Action::Unpublish { host } => {
+                self.observed.published.remove(host);
+                self.observed.fronts.remove(host);
+            }
             other => panic!("{other:?}"),
         }
+    }
+
+    /// A front answers with the certificate that exists when it is started.
+    fn front(&mut self, host: SocketAddr, front: &Front) {
+        let certificate = self.observed.front_certificates.get(&host);
+        let runs = FrontState {
+            hosts: front.hosts.clone(),
+            certificate: front.tls.as_ref().map(|_| certificate.unwrap().clone()),
+        };
+        self.observed.fronts.insert(host, runs);
     }
 
     fn create_keys(&mut self, spec: &Spec) {
         self.observed.keys.missing.clear();
         for name in spec.domains.keys() {
             *self.service(name) = service(name);
+        }
+        let published = spec.domains.values().flat_map(|domain| &domain.publish);
+        for host in published.filter(|it| it.is_self_signed()).map(|it| it.host) {
+            let certificate = Digest::of(host.to_string().as_bytes());
+            self.observed.front_certificates.insert(host, certificate);
         }
     }
 

@@ -1,14 +1,15 @@
 //! Reads a domain, without its address and MAC.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 
 use super::super::fault::Position;
 use super::super::keys;
 use super::super::read::{Fields, Reader};
 use super::super::tree::{Key, Node};
 use super::image::{self, Images};
-use super::{Files, disks, hardware, service, unknown};
-use crate::spec::{DomainSpec, Firmware, Mac, Name, Publish, Push};
+use super::{Files, disks, hardware, publish, service, unknown};
+use crate::publish::Publish;
+use crate::spec::{DomainSpec, Firmware, Mac, Name, Push};
 
 /// The values of a domain.
 pub(super) struct Draft {
@@ -55,7 +56,7 @@ pub(super) fn draft(
     let vcpus = hardware::vcpus(reader, &fields);
     let (system_disk, volumes) = disks::disks(reader, &fields);
     let depends_on = depends_on(reader, &fields, known);
-    let publish = publish(reader, &fields);
+    let publish = publish::publish(reader, &fields, files);
     let address = fields
         .get("address")
         .and_then(|node| Some((reader.parsed(node, "address", parse_address)?, node.at)));
@@ -74,7 +75,7 @@ pub(super) fn draft(
         reader.word(node, "push", &[("auto", Push::Auto), ("ssh", Push::Ssh)])
     });
     let names = depends_on.iter().map(|(name, _)| name.clone()).collect();
-    let published = publish.iter().map(|(publish, _)| *publish).collect();
+    let published = publish.iter().map(|(publish, _)| publish.clone()).collect();
     let spec = || {
         Some(DomainSpec {
             name: Name::new("draft").ok()?,
@@ -127,34 +128,4 @@ fn depends_on(reader: &Reader, fields: &Fields, known: &[&str]) -> Vec<(Name, Po
         }
     }
     names
-}
-
-fn publish(reader: &Reader, fields: &Fields) -> Vec<(Publish, Position)> {
-    let items = fields
-        .get("publish")
-        .map(|node| reader.list(node, "publish"))
-        .unwrap_or_default();
-    items
-        .iter()
-        .filter_map(|node| Some((reader.parsed(node, "publish", parse_publish)?, node.at)))
-        .collect()
-}
-
-fn parse_publish(text: &str) -> Result<Publish, String> {
-    let invalid =
-        || format!("`{text}` is not a valid published port; write it like `127.0.0.1:8080:8080`");
-    let (host, guest_port) = text.rsplit_once(':').ok_or_else(invalid)?;
-    let guest_port: u16 = guest_port
-        .parse()
-        .ok()
-        .filter(|port| *port != 0)
-        .ok_or_else(invalid)?;
-    let host: SocketAddr = match host.parse::<u16>() {
-        Ok(port) => SocketAddr::from(([127, 0, 0, 1], port)),
-        Err(_) => host.parse().map_err(|_| invalid())?,
-    };
-    if host.port() == 0 {
-        return Err(invalid());
-    }
-    Ok(Publish { host, guest_port })
 }

@@ -69,6 +69,7 @@ fn check(reader: &Reader, drafts: &BTreeMap<Name, Draft>) {
     reject_waits_without_service(reader, drafts);
     reject_cycles(reader, drafts);
     reject_shared_ports(reader, drafts);
+    reject_fronts_of_other_protocols(reader, drafts);
     reject_unauthenticated_publish(reader, drafts);
 }
 
@@ -144,10 +145,36 @@ fn reject_shared_ports(reader: &Reader, drafts: &BTreeMap<Name, Draft>) {
     }
 }
 
+/// A front speaks HTTP without TLS to its guest.
+fn reject_fronts_of_other_protocols(reader: &Reader, drafts: &BTreeMap<Name, Draft>) {
+    for (name, draft) in drafts {
+        let service = draft.spec.as_ref().and_then(|spec| spec.service.as_ref());
+        let mutual_tls = service.filter(|service| service.health != HealthCheck::Tcp);
+        for (publish, at) in &draft.publish {
+            let port = publish.guest_port;
+            let protocol = match mutual_tls {
+                _ if publish.http.is_none() => continue,
+                _ if port == SSH => "SSH",
+                Some(service) if service.port == port => "gRPC with mutual TLS",
+                _ => continue,
+            };
+            let message = format!("port {port} of `{name}` is not HTTP: it speaks {protocol}");
+            reader.fault(Fault::new(*at, message).help(format!(
+                "publish it as it is: `\"{}:{port}\"`",
+                publish.host
+            )));
+        }
+    }
+}
+
 /// A port that other machines can reach must authenticate its clients: SSH, mutual TLS, or a service with a secret.
 fn reject_unauthenticated_publish(reader: &Reader, drafts: &BTreeMap<Name, Draft>) {
     for (name, draft) in drafts {
         let Some(spec) = &draft.spec else { continue };
+        let secrets = spec
+            .service
+            .as_ref()
+            .map_or(0, |service| service.secrets.len());
         let authenticates = |port: u16| match &spec.service {
             Some(service) => {
                 let mutual_tls = service.port == port && service.health != HealthCheck::Tcp;
@@ -156,7 +183,10 @@ fn reject_unauthenticated_publish(reader: &Reader, drafts: &BTreeMap<Name, Draft
             None => port == SSH,
         };
         for (publish, at) in &draft.publish {
-            if publish.host.ip().is_loopback() || authenticates(publish.guest_port) {
+            // A front has no client certificate to show, and passes none on.
+            let is_open = publish.http.is_some() && secrets == 0;
+            let authenticates = authenticates(publish.guest_port) && !is_open;
+            if publish.host.ip().is_loopback() || authenticates {
                 continue;
             }
             let message = format!(

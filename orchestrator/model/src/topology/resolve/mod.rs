@@ -9,6 +9,7 @@ mod hardware;
 mod image;
 mod names;
 mod network;
+mod publish;
 mod service;
 
 pub(crate) use hardware::LEAST_MEMORY;

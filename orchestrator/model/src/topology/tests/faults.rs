@@ -373,6 +373,81 @@ const FAULTS: &[(&str, &str, &str)] = &[
         "reachable from other machines, but `web` does not authenticate its clients",
     ),
     (
+        "\"8080:80\"",
+        "{http: 80}",
+        "missing key `listen` in a published HTTP server",
+    ),
+    (
+        "\"8080:80\"",
+        "{listen: 8080}",
+        "missing key `http` in a published HTTP server",
+    ),
+    (
+        "\"8080:80\"",
+        "{http: 0, listen: 8080}",
+        "http must be a number from 1 to 65535",
+    ),
+    (
+        "\"8080:80\"",
+        "{http: 80, listen: localhost:80}",
+        "`localhost:80` is not a valid address and port; write it like `0.0.0.0:8080`",
+    ),
+    (
+        "\"8080:80\"",
+        "{http: 80, listen: 8080, hosts: ['*.example.org']}",
+        "`*.example.org` is not a valid host name",
+    ),
+    (
+        "\"8080:80\"",
+        "{http: 80, listen: 8080, hosts: ['a.example:80']}",
+        "`a.example:80` is not a valid host name",
+    ),
+    (
+        "\"8080:80\"",
+        "{http: 80, listen: 8080, hosts: []}",
+        "hosts must have at least one name",
+    ),
+    (
+        "\"8080:80\"",
+        "{http: 80, listen: 8080, tls: none}",
+        "invalid value `none` for tls",
+    ),
+    (
+        "\"8080:80\"",
+        "{http: 80, listen: 8080, tls: {cert: cert.pem}}",
+        "missing key `key` in a certificate",
+    ),
+    (
+        "\"8080:80\"",
+        "{http: 80, listen: 8080, tls: {cert: missing, key: key.pem}}",
+        "no such file: `/base/missing`",
+    ),
+    (
+        "\"8080:80\"",
+        "{http: 80, listen: 8080, name: web}",
+        "unknown key `name` in a published HTTP server",
+    ),
+    (
+        "\"8080:80\"",
+        "\"8080:80\", {http: 81, listen: 8080}",
+        "already published by `web`",
+    ),
+    (
+        "\"8080:80\"",
+        "{http: 50051, listen: 8080}",
+        "port 50051 of `web` is not HTTP: it speaks gRPC with mutual TLS",
+    ),
+    (
+        "\"8080:80\"",
+        "{http: 22, listen: 8080}",
+        "port 22 of `web` is not HTTP: it speaks SSH",
+    ),
+    (
+        "\"8080:80\"",
+        "{http: 80, listen: '192.0.2.1:8080'}",
+        "reachable from other machines, but `web` does not authenticate its clients",
+    ),
+    (
         "{recipe: recipe}",
         "{recipe: recipe, packages: [less, 'a;b']}",
         "`a;b` is not a valid package name",

@@ -1,6 +1,7 @@
 //! Tests of the faults that users see, and properties of accepted topologies.
 
 mod faults;
+mod fronts;
 mod names;
 
 use std::path::Path;
@@ -8,6 +9,7 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
+use crate::publish::Publish;
 use crate::spec::{Builtin, ImageSource};
 
 const VALID: &str = "\
