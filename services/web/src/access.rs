@@ -163,11 +163,8 @@ fn session(headers: &HeaderMap) -> Option<&str> {
         .find_map(|(name, value)| (name == COOKIE).then_some(value))
 }
 
-/// The cookie of a session; `Secure` if a proxy in front of this server reports that the browser uses HTTPS.
-pub(crate) fn cookie(session: &str, headers: &HeaderMap) -> String {
-    let https = headers
-        .get("x-forwarded-proto")
-        .is_some_and(|scheme| scheme == "https");
+/// The cookie of a session; `Secure` if the browser uses HTTPS.
+pub(crate) fn cookie(session: &str, https: bool) -> String {
     let secure = if https { "; Secure" } else { "" };
     format!(
         "{COOKIE}={session}; Path=/; HttpOnly; SameSite=Strict; Max-Age={}{secure}",

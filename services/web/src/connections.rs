@@ -5,6 +5,7 @@
 //! ```
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -14,6 +15,8 @@ use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use serving::{CancellationToken, FIRST_BYTE, Waiting, windows};
 use tokio::net::{TcpListener, TcpStream};
+
+use crate::proxies::{Identified, Proxies};
 
 /// From the end of a response, or the start, to the end of the next request's head.
 const HEAD: Duration = Duration::from_secs(10);
@@ -28,7 +31,13 @@ const LOOK: Duration = Duration::from_millis(20);
 const HTTP2: &[u8] = b"PRI * HTTP/2.0";
 
 /// Serves until `shutdown`; then ends idle connections, and returns when the others have ended too.
-pub(crate) async fn serve(listener: TcpListener, routes: Router, shutdown: CancellationToken) {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    routes: Router,
+    proxies: Proxies,
+    shutdown: CancellationToken,
+) {
+    let proxies = Arc::new(proxies);
     let graceful = GracefulShutdown::new();
     let waiting = Waiting::default();
     loop {
@@ -39,7 +48,8 @@ pub(crate) async fn serve(listener: TcpListener, routes: Router, shutdown: Cance
         match accepted {
             Ok((stream, address)) => {
                 let place = waiting.enter(address.ip());
-                let (routes, watcher) = (routes.clone(), graceful.watcher());
+                let routes = Identified::new(routes.clone(), proxies.clone(), address.ip());
+                let watcher = graceful.watcher();
                 tokio::spawn(async move {
                     let version = tokio::select! {
                         version = tokio::time::timeout(FIRST_BYTE, version(&stream)) => version,
@@ -87,7 +97,7 @@ async fn version(stream: &TcpStream) -> io::Result<Version> {
 
 impl Version {
     /// Serves one connection to its end. Its errors are the peer's: it went away, or did not speak HTTP.
-    async fn serve(self, stream: TcpStream, routes: Router, watcher: Watcher) {
+    async fn serve(self, stream: TcpStream, routes: Identified<Router>, watcher: Watcher) {
         // Without it, small responses would only be later.
         let _without_delay = stream.set_nodelay(true);
         let (io, service) = (TokioIo::new(stream), TowerToHyperService::new(routes));

@@ -26,6 +26,7 @@ use crate::business::Business;
 use crate::documents::Documents;
 use crate::metrics::Requests;
 use crate::origin::Hosts;
+use crate::proxies::{Client, Proxies};
 use crate::workflows::Workflows;
 use crate::{assets, connections, edge};
 
@@ -101,9 +102,14 @@ pub(crate) fn routes(
 }
 
 /// Serves until `shutdown`, then waits for open requests until a deadline.
-pub(crate) async fn serve(listener: TcpListener, routes: Router, shutdown: CancellationToken) {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    routes: Router,
+    proxies: Proxies,
+    shutdown: CancellationToken,
+) {
     tokio::select! {
-        () = connections::serve(listener, routes, shutdown.clone()) => {}
+        () = connections::serve(listener, routes, proxies, shutdown.clone()) => {}
         () = async {
             shutdown.cancelled().await;
             tokio::time::sleep(DRAIN).await;
@@ -143,6 +149,8 @@ async fn observe(State(observer): State<Observer>, request: Request, next: Next)
         .get::<MatchedPath>()
         .map_or_else(|| "client".to_owned(), |path| path.as_str().to_owned());
     let method = request.method().clone();
+    let client = request.extensions().get::<Client>();
+    let client = client.map(|client| tracing::field::display(client.address));
     let response = context.clone().scope(next.run(request)).await;
     let (status, took) = (response.status().as_u16(), began.elapsed());
     observer.requests.observe(&route, status, took);
@@ -156,6 +164,6 @@ async fn observe(State(observer): State<Observer>, request: Request, next: Next)
     ];
     let name = format!("{method} {route}");
     serving::export::span(&context, &name, took, &attributes, status >= 500);
-    tracing::info!(%service, %method, route, status, milliseconds, trace_id, span_id, parent_id, "http");
+    tracing::info!(%service, %method, route, status, client, milliseconds, trace_id, span_id, parent_id, "http");
     response
 }

@@ -23,6 +23,7 @@ mod learning;
 mod metrics;
 mod origin;
 mod problem;
+mod proxies;
 mod summary;
 mod workflows;
 
@@ -41,6 +42,7 @@ pub use crate::access::Token;
 use crate::backends::Backends;
 use crate::business::Business;
 pub use crate::origin::Hosts;
+pub use crate::proxies::Proxies;
 use crate::workflows::Workflows;
 
 /// The service's settings.
@@ -55,10 +57,13 @@ pub struct Config {
     pub token: Option<Token>,
     /// The names by which browsers may call the HTTP side, besides addresses, `localhost` and the service's name.
     pub hosts: Hosts,
+    /// The proxies that are believed who the client is.
+    pub proxies: Proxies,
 }
 
 impl Config {
-    /// Reads `WEB_HTTP`, `WEB_DATABASE`, `WEB_AI`, `WEB_TOKEN` or `WEB_TOKEN_FILE`, `WEB_HOSTS`, and the settings of every service.
+    /// Reads `WEB_HTTP`, `WEB_DATABASE`, `WEB_AI`, `WEB_TOKEN` or `WEB_TOKEN_FILE`, `WEB_HOSTS`,
+    /// `WEB_TRUSTED_PROXIES`, and the settings of every service.
     pub fn from_settings(mut settings: Settings) -> Result<Self, ConfigError> {
         let service = settings.service();
         let http = settings.parsed("WEB_HTTP", "an address such as 0.0.0.0:8080");
@@ -71,6 +76,12 @@ impl Config {
             .parse()
             .map_err(|fault: String| settings.fault("WEB_HOSTS", &fault))
             .ok();
+        let proxies = settings.optional("WEB_TRUSTED_PROXIES").unwrap_or_default();
+        // Without routes, there is no default gateway, which is the fault that is reported.
+        let routes = || std::fs::read_to_string(proxies::ROUTES).unwrap_or_default();
+        let proxies = Proxies::read(proxies, routes)
+            .map_err(|fault| settings.fault("WEB_TRUSTED_PROXIES", &fault))
+            .ok();
         settings.finish(|| {
             Some(Self {
                 service: service?,
@@ -79,6 +90,7 @@ impl Config {
                 ai: ai?,
                 token,
                 hosts: hosts?,
+                proxies: proxies?,
             })
         })
     }
@@ -149,7 +161,7 @@ pub async fn serve(
     tokio::try_join!(
         serving::serve(grpc, &config.service, services, shutdown.clone()),
         async {
-            http::serve(http, routes, shutdown).await;
+            http::serve(http, routes, config.proxies.clone(), shutdown).await;
             Ok(())
         },
         async {

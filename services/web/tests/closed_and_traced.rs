@@ -143,6 +143,7 @@ async fn three_services_check_their_callers_and_share_one_trace() {
         ai: authority.dependency_of("web-server", "ai-server", ai),
         token: None,
         hosts: web_server::Hosts::default(),
+        proxies: web_server::Proxies::default(),
     };
     let stop = shutdown.clone();
     tasks.spawn(async move { web_server::serve(listener, edge, &config, stop).await });

@@ -16,6 +16,7 @@ use super::{Answer, malformed, unread_json};
 use crate::access::{Access, cookie, no_cookie};
 use crate::origin::host;
 use crate::problem::ProblemDetails;
+use crate::proxies::Client;
 
 /// Open to all callers: they sign in here.
 pub(super) const SESSION_PATH: &str = "/api/v1/session";
@@ -51,12 +52,13 @@ pub(super) async fn sign_in(
     State(access): State<Arc<Access>>,
     request: Request,
 ) -> Answer<(StatusCode, [(HeaderName, String); 1])> {
-    let headers = request.headers().clone();
+    let client = request.extensions().get::<Client>();
+    let https = client.is_some_and(|client| client.https);
     let host = host(&request).ok_or_else(|| malformed("host", &"it is missing"))?;
     let body: Result<Json<SignIn>, JsonRejection> = Json::from_request(request, &()).await;
     let Json(SignIn { token }) = body.map_err(unread_json)?;
     let session = access.sign_in(&token, host, Instant::now()).await?;
-    let cookie = [(SET_COOKIE, cookie(&session, &headers))];
+    let cookie = [(SET_COOKIE, cookie(&session, https))];
     Ok((StatusCode::NO_CONTENT, cookie))
 }
 

@@ -6,6 +6,8 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use serde_json::json;
 
+use web_server::Proxies;
+
 use crate::running::System;
 
 const TOKEN: &str = "a-token-of-the-test";
@@ -227,4 +229,25 @@ async fn a_session_counts_for_one_port_and_wrong_tokens_are_slow() {
     assert_eq!(status, StatusCode::UNAUTHORIZED);
     assert!(began.elapsed() > Duration::from_millis(400));
     system.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cookie_is_for_https_only_if_a_trusted_proxy_says_so() {
+    let headers = [
+        ("content-type", "application/json"),
+        ("x-forwarded-proto", "https"),
+    ];
+    let mut secure = Vec::new();
+    for proxies in ["", "192.0.2.1", "127.0.0.1"] {
+        let directory = tempfile::tempdir().unwrap();
+        let proxies = Proxies::read(proxies, String::new).unwrap();
+        let store = directory.path().join("store.sqlite");
+        let system = System::start_behind(&store, proxies).await;
+        let token = json!({"token": TOKEN}).to_string();
+        let (_, answer) = ask(&system, "POST", "/api/v1/session", &headers, token).await;
+        let cookie = answer["set-cookie"].to_str().unwrap();
+        secure.push(cookie.split("; ").any(|attribute| attribute == "Secure"));
+        system.stop().await;
+    }
+    assert_eq!(secure, [false, false, true]);
 }

@@ -17,7 +17,7 @@ use serving::{CancellationToken, Dependency};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
-use web_server::{Hosts, Token};
+use web_server::{Hosts, Proxies, Token};
 
 pub(crate) const DATABASE: &str = "database-server";
 pub(crate) const AI: &str = "ai-server";
@@ -27,6 +27,7 @@ pub(crate) struct System {
     authority: Authority,
     store: PathBuf,
     token: Option<Token>,
+    proxies: Proxies,
     pub http: SocketAddr,
     addresses: HashMap<&'static str, SocketAddr>,
     running: HashMap<&'static str, Running>,
@@ -59,6 +60,17 @@ impl System {
         system
     }
 
+    pub(crate) async fn start_behind(store: &Path, proxies: Proxies) -> Self {
+        let mut system = Self {
+            proxies,
+            ..Self::nothing(store, None)
+        };
+        for name in [DATABASE, AI, WEB] {
+            system.start_service(name).await;
+        }
+        system
+    }
+
     /// Database and web server, and any service of the authority at `ai`.
     pub(crate) async fn start_before(store: &Path, authority: Authority, ai: SocketAddr) -> Self {
         let mut system = Self {
@@ -77,6 +89,7 @@ impl System {
             authority: Authority::default(),
             store: store.to_owned(),
             token,
+            proxies: Proxies::default(),
             http: (Ipv4Addr::LOCALHOST, 0).into(),
             addresses: HashMap::new(),
             running: HashMap::new(),
@@ -123,6 +136,7 @@ impl System {
                     ai: self.dependency(AI),
                     token: self.token.clone(),
                     hosts: Hosts::default(),
+                    proxies: self.proxies.clone(),
                 };
                 runtime.spawn(async move { web_server::serve(listener, edge, &config, stop).await })
             }
