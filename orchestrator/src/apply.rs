@@ -94,7 +94,8 @@ pub async fn import(
 /// Refuses ports that cannot be published, before anything is changed. Those that the deployment itself has change hands
 /// within the plan.
 fn refuse_used_ports(plan: &Plan, observed: &Observed) -> anyhow::Result<()> {
-    let own: BTreeSet<u16> = observed.published.keys().map(SocketAddr::port).collect();
+    let own = observed.published.keys().chain(observed.fronts.keys());
+    let own: BTreeSet<u16> = own.map(SocketAddr::port).collect();
     let wanted = plan.steps.iter().filter_map(|step| match &step.action {
         Action::Publish { host, .. } => Some(*host),
         _ => None,

@@ -151,7 +151,7 @@ mod tests {
                  \x20   firmware: {{coreboot: {{payload: linux, cmdline: quiet}}}}\n\
                  \x20   disks: {{data: {{size: 4 MiB, mount: /data}}}}\n\
                  \x20   service: {{binary: service, port: 50051, health: a.B, secrets: {{TOKEN: generate, WORD: {{file: words}}}}, files: {{words.txt: words}}}}\n\
-                 \x20   publish: [\"127.0.0.1:9:50051\"]\n\
+                 \x20   publish: [\"127.0.0.1:9:50051\", {{http: 80, listen: 10, hosts: [a.example], tls: self-signed}}, {{http: 80, listen: 11, tls: {{cert: words, key: rom}}}}]\n\
                  \x20 plain: {{image: other, firmware: {{rom: rom, sha256: {digest}}}}}\n\
                  \x20 direct: {{image: debian, boot: disk, firmware: uefi}}\n\
                  \x20 core: {{image: web, firmware: coreboot, push: ssh}}\n"

@@ -7,7 +7,7 @@
 //! ```text
 //! DIR/front/ADDRESS.N.cfg   the configuration, with the number of the change
 //! DIR/front/ADDRESS.N.pem   the certificate and its key, mode 0600
-//! DIR/front/ADDRESS.log     what HAProxy says
+//! DIR/front/ADDRESS.N.log   what HAProxy says
 //! DIR/front/root            an empty folder
 //! DIR/run/fN                exists while HAProxy reads its configuration
 //! ```
@@ -73,8 +73,18 @@ struct Version {
     pid: Option<Pid>,
 }
 
+/// A change that HAProxy has not accepted yet.
+struct Started {
+    number: u32,
+    pid: Pid,
+    /// The socket that exists once it has.
+    ready: PathBuf,
+}
+
 impl Fronts {
     pub(super) fn new(folder: PathBuf, run: PathBuf) -> Fronts {
+        // Files of a supervisor that was killed: nothing needs them, and what is left is replaced.
+        let _ = fs::remove_dir_all(&folder);
         Fronts {
             folder,
             run,
@@ -86,18 +96,22 @@ impl Fronts {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Host and guest of the fronts that answer.
     pub(super) fn addresses(&self) -> Vec<(SocketAddr, SocketAddr)> {
-        let of = |status: FrontStatus| (status.host, status.settings.guest);
-        self.status().into_iter().map(of).collect()
+        let answering = self.status().into_iter().filter(|status| status.answers);
+        answering.map(|it| (it.host, it.settings.guest)).collect()
     }
 
     pub(super) fn status(&self) -> Vec<FrontStatus> {
         let state = self.state();
         let fronts = state.fronts.iter();
         let of = |(host, front): (&SocketAddr, &Front)| {
-            let settings = front.current.as_ref()?.settings.clone();
-            let host = *host;
-            Some(FrontStatus { host, settings })
+            let current = front.current.as_ref()?;
+            Some(FrontStatus {
+                host: *host,
+                settings: current.settings.clone(),
+                answers: current.pid.is_some() || !front.pace.is_slow(),
+            })
         };
         fronts.filter_map(of).collect()
     }
@@ -111,11 +125,11 @@ impl Fronts {
         pem: Option<String>,
         listener: Option<OwnedFd>,
     ) -> io::Result<()> {
-        let (pid, ready) = self.begin(host, settings, pem, listener)?;
+        let Started { number, pid, ready } = self.begin(host, settings, pem, listener)?;
         let deadline = Instant::now() + READY_WITHIN;
         let accepted = loop {
             if !self.is_starting(host, pid) {
-                break Err(io::Error::other(self.words(host)));
+                break Err(io::Error::other(self.words(host, number)));
             }
             if UnixStream::connect(&ready).await.is_ok() {
                 break Ok(());
@@ -131,14 +145,14 @@ impl Fronts {
         accepted
     }
 
-    /// Starts HAProxy with other settings; returns its process, and the socket that says that it has accepted them.
+    /// Starts HAProxy with other settings.
     fn begin(
         &self,
         host: SocketAddr,
         settings: FrontSettings,
         pem: Option<String>,
         listener: Option<OwnedFd>,
-    ) -> io::Result<(Pid, PathBuf)> {
+    ) -> io::Result<Started> {
         let mut state = self.state();
         if let Some(passed) = listener {
             state.fronts.insert(host, Front::on(passed));
@@ -166,7 +180,7 @@ impl Fronts {
                 settings,
                 pid: Some(pid),
             });
-            Ok((pid, ready))
+            Ok(Started { number, pid, ready })
         })();
         drop(state);
         if begun.is_err() {
@@ -224,7 +238,6 @@ impl Fronts {
         for version in versions.into_iter().flatten() {
             self.remove_files(host, version.number);
         }
-        let _ = fs::remove_file(self.folder.join(log_file(host)));
     }
 
     /// Ends all processes, and waits until they have ended. Without namespaces, nothing else does.
@@ -302,9 +315,9 @@ impl Fronts {
         listener: &TcpListener,
         answers: Option<Pid>,
     ) -> io::Result<Pid> {
-        let program = host::find("haproxy")
-            .ok_or_else(|| io::Error::other("`haproxy` is missing. Install `haproxy`"))?;
-        let log = File::create(self.folder.join(log_file(host)))?;
+        let program = host::find("haproxy");
+        let program = program.ok_or_else(|| io::Error::other(host::NO_HAPROXY))?;
+        let log = File::create(self.folder.join(file(host, number, "log")))?;
         let mut command = Command::new(program);
         command.arg("-db").arg("-f").arg(file(host, number, "cfg"));
         if let Some(pid) = answers {
@@ -343,8 +356,6 @@ impl Fronts {
             }
         }
         let path = self.folder.join(name);
-        // Left by a supervisor that was killed, maybe with another mode.
-        let _ = fs::remove_file(&path);
         let mut options = OpenOptions::new();
         let mut file = options
             .write(true)
@@ -355,15 +366,15 @@ impl Fronts {
     }
 
     fn remove_files(&self, host: SocketAddr, number: u32) {
-        for kind in ["cfg", "pem"] {
+        for kind in ["cfg", "pem", "log"] {
             // A front without TLS has no certificate; a file that stays is replaced.
             let _ = fs::remove_file(self.folder.join(file(host, number, kind)));
         }
     }
 
     /// What HAProxy said before it ended.
-    fn words(&self, host: SocketAddr) -> String {
-        let path = self.folder.join(log_file(host));
+    fn words(&self, host: SocketAddr, number: u32) -> String {
+        let path = self.folder.join(file(host, number, "log"));
         let words = fs::read_to_string(&path).unwrap_or_default();
         let end = words.floor_char_boundary(LONGEST_WORDS);
         format!("HAProxy does not start: {}", words[..end].trim())
@@ -403,10 +414,6 @@ fn kill(pid: Pid) {
 /// A file of a change. Characters of addresses that configurations would need to quote are replaced.
 fn file(host: SocketAddr, number: u32, kind: &str) -> String {
     format!("{}.{number}.{kind}", plain(host))
-}
-
-fn log_file(host: SocketAddr) -> String {
-    format!("{}.log", plain(host))
 }
 
 fn plain(host: SocketAddr) -> String {

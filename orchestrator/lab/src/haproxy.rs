@@ -28,10 +28,18 @@ defaults
     timeout client-fin 30s
     timeout http-request 10s
     timeout http-keep-alive 1m
+    # As for relayed connections: who is gone sends no end, and a guest that was killed does not either.
     option clitcpka
+    clitcpka-idle 1m
+    clitcpka-intvl 15s
+    clitcpka-cnt 4
     option srvtcpka
+    srvtcpka-idle 1m
+    srvtcpka-intvl 15s
+    srvtcpka-cnt 4
+    default-server tcp-ut 2m
     # A server that is being restarted is tried for 20 s, and a guest that does not answer for a minute. Only connecting
-    # is tried again, so no request is sent twice; none is sent on a connection that may have ended.
+    # is tried again, so no request is sent twice; and each connects, because one that was idle may have ended.
     timeout connect 3s
     retries 20
     retry-on conn-failure
@@ -106,8 +114,9 @@ pub(super) fn configuration(setting: &Setting<'_>) -> String {
 backend http
     server guest {guest}
 
-# gRPC needs HTTP/2 on the whole way.
+# gRPC needs HTTP/2 on the whole way, and has many calls on a connection.
 backend grpc
+    no option http-server-close
     server guest {guest} proto h2
 "
     );

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 const SYSTEM_DIRECTORIES: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 const TUN: &str = "/dev/net/tun";
+pub(super) const NO_HAPROXY: &str = "`haproxy` is missing, which `publish` with `http` needs. Install `haproxy` (it need not run as a service)";
 
 /// Returns `PATH` plus the system directories, which are often not in a user's `PATH`.
 pub(super) fn search_path() -> OsString {

@@ -61,10 +61,7 @@ pub fn check_free(host: SocketAddr) -> anyhow::Result<()> {
 /// Returns why this host cannot run fronts, with a hint; `None` if it can.
 pub fn front_fault() -> Option<String> {
     let missing = host::find("haproxy").is_none();
-    missing.then(|| {
-        "`haproxy` is missing, which `publish` with `http` needs. Install `haproxy` (it need not run as a service)"
-            .to_owned()
-    })
+    missing.then(|| host::NO_HAPROXY.to_owned())
 }
 
 /// Whether a process was stopped by a signal, or by a debugger.
@@ -241,12 +238,21 @@ impl Relay {
             settings,
             pem,
         };
-        self.call(&request, pass)
-            .with_context(|| format!("failed to publish `{guest}` on `{host}`"))?;
+        let answered = self.call(&request, pass).map_err(|error| {
+            let cause = error.root_cause().downcast_ref::<io::Error>();
+            match cause.map(io::Error::kind) {
+                // It closes a connection whose request it does not know.
+                Some(io::ErrorKind::UnexpectedEof) => error.context(
+                    "the supervisor is of an earlier version of pspd. Run `pspd down`, then `pspd up`",
+                ),
+                _ => error,
+            }
+        });
+        answered.with_context(|| format!("failed to publish `{guest}` on `{host}`"))?;
         Ok(())
     }
 
-    /// Returns the published addresses that are fronts.
+    /// Returns all fronts.
     pub fn fronts(&self) -> anyhow::Result<Vec<FrontStatus>> {
         Ok(self.status()?.fronts)
     }

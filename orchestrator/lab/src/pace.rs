@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(30);
+/// More than one would notice.
+const SLOW_DELAY: Duration = Duration::from_secs(1);
 
 pub(super) struct Pace {
     started: Instant,
@@ -22,6 +24,11 @@ impl Pace {
     /// Notes a start.
     pub(super) fn begin(&mut self) {
         self.started = Instant::now();
+    }
+
+    /// Whether the process has ended early several times.
+    pub(super) fn is_slow(&self) -> bool {
+        self.delay >= SLOW_DELAY
     }
 
     /// Returns the delay before a restart, which doubles while the process keeps ending early.

@@ -69,7 +69,7 @@ pub(super) enum Reply {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Status {
     pub published: Vec<(SocketAddr, SocketAddr)>,
-    /// Those of `published` that are fronts.
+    /// All fronts; `published` has those that answer.
     #[serde(default)]
     pub fronts: Vec<FrontStatus>,
     pub notes: Vec<String>,
@@ -90,6 +90,8 @@ pub struct FrontSettings {
 pub struct FrontStatus {
     pub host: SocketAddr,
     pub settings: FrontSettings,
+    /// Whether a process answers, or will soon.
+    pub answers: bool,
 }
 
 impl From<io::Error> for Reply {

@@ -35,7 +35,7 @@ pub struct Observed {
     pub relay: bool,
     /// Host address to guest address.
     pub published: BTreeMap<SocketAddr, SocketAddr>,
-    /// Those of them that are fronts.
+    /// The fronts, those too whose program does not run and which are not in `published`.
     pub fronts: BTreeMap<SocketAddr, FrontState>,
     /// The certificates that the spec's fronts should have, as far as they exist.
     pub front_certificates: BTreeMap<SocketAddr, Digest>,

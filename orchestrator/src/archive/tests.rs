@@ -2,6 +2,7 @@
 
 mod crafted;
 mod damaged;
+mod fronts;
 mod round_trip;
 
 use std::collections::BTreeMap;

@@ -21,6 +21,7 @@ mod postgres;
 mod power;
 mod power_cut;
 mod protocols;
+mod published;
 mod reading;
 mod reference;
 mod snapshots;

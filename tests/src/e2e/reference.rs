@@ -14,7 +14,7 @@ use pspd_tests::scenario::{Scenario, minutes, say};
 use pspd_tests::wait::eventually;
 use serde_json::{Value, json};
 
-use super::{archive, clock, third_party};
+use super::{archive, clock, published, third_party};
 
 pub(crate) const SCENARIOS: &[Scenario] =
     &[
@@ -66,6 +66,8 @@ fn reference() -> anyhow::Result<()> {
     traced(&deployment, &stored)?;
     say("callers are authorized by name");
     callers(&deployment)?;
+    say("the page is published with TLS");
+    published::with_tls(&deployment)?;
     say("a real browser");
     browser(&deployment)?;
     say("one changed binary restarts that service alone");
