@@ -114,8 +114,7 @@ fn refuse_used_ports(plan: &Plan, observed: &Observed) -> anyhow::Result<()> {
 /// Refuses to publish HTTP servers without the program that does it, before anything is changed.
 fn refuse_fronts_without_proxy(plan: &Plan) -> anyhow::Result<()> {
     let is_front = |action: &Action| match action {
-        Action::Publish { front, .. } => front.is_some(),
-        Action::ChangeFront { .. } => true,
+        Action::Publish { to, .. } | Action::ChangeFront { to, .. } => to.front.is_some(),
         _ => false,
     };
     if plan.steps.iter().any(|step| is_front(&step.action))

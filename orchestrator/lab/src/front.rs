@@ -214,8 +214,9 @@ impl Fronts {
                 front.current.replace(next)
             }
             (next, _) => {
-                let started = next.as_ref().and_then(|next| next.pid);
-                started.map(kill);
+                if let Some(pid) = next.as_ref().and_then(|next| next.pid) {
+                    kill(pid);
+                }
                 next
             }
         };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,15 @@ pub struct Publish {
     /// How requests are passed on; `None` forwards connections as they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<Front>,
+}
+
+/// Where an address of the host leads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Target {
+    pub guest: SocketAddr,
+    /// `None` forwards connections as they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub front: Option<Front>,
 }
 
 /// A reverse proxy in front of an HTTP server of a guest.
@@ -45,7 +54,25 @@ impl Front {
     }
 }
 
+/// The guest's address, and the scheme of a front.
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.front {
+            None => write!(f, "{}", self.guest),
+            Some(front) => write!(f, "{} by {}", self.guest, front.scheme()),
+        }
+    }
+}
+
 impl Publish {
+    /// Where it leads, for a guest with this address.
+    pub fn target(&self, guest: Ipv4Addr) -> Target {
+        Target {
+            guest: (guest, self.guest_port).into(),
+            front: self.http.clone(),
+        }
+    }
+
     /// Whether it is a front whose certificate the deployment's authority signs.
     pub fn is_self_signed(&self) -> bool {
         let tls = self.http.as_ref().and_then(|front| front.tls.as_ref());

@@ -527,6 +527,9 @@ mod tests {
               "published": [
                 "127.0.0.1:8080"
               ],
+              "urls": [
+                "https://app.example.org:8080"
+              ],
               "unpublished": [
                 "127.0.0.1:8081"
               ]

@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 
 use anyhow::{Context as _, ensure};
 use pspd_lab::{FrontSettings, Lab};
-use pspd_model::publish::{Front, Publish};
+use pspd_model::publish::Target;
 
 use super::World;
 use crate::event::Scope;
@@ -58,27 +58,17 @@ pub(super) fn remove(world: &World) -> anyhow::Result<()> {
 }
 
 /// Publishes a guest's port, or changes the front that is published.
-pub(super) fn publish(
-    world: &World,
-    host: SocketAddr,
-    guest: SocketAddr,
-    front: Option<&Front>,
-) -> anyhow::Result<()> {
-    let Some(front) = front else {
-        return world.relay()?.publish(host, guest);
+pub(super) fn publish(world: &World, host: SocketAddr, to: &Target) -> anyhow::Result<()> {
+    let Some(front) = &to.front else {
+        return world.relay()?.publish(host, to.guest);
     };
-    let publish = Publish {
-        host,
-        guest_port: guest.port(),
-        http: Some(front.clone()),
-    };
-    let pem = identity::front_certificate(&world.home.keys(), &publish)?;
+    let pem = identity::front_certificate(&world.home.keys(), host, front)?;
     ensure!(
         pem.is_some() == front.tls.is_some(),
         "the certificate of {host} is missing; `pspd up` creates it"
     );
     let settings = FrontSettings {
-        guest,
+        guest: to.guest,
         hosts: front.hosts.clone(),
         certificate: pem.as_ref().map(|pem| pem.digest().to_string()),
     };

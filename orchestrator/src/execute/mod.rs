@@ -355,12 +355,8 @@ fn perform(world: &World, step: &Step) -> anyhow::Result<()> {
         Action::StopLab => lab::stop(world),
         Action::StopRelay => lab::stop_relay(world),
         Action::RemoveLab => lab::remove(world),
-        Action::Publish {
-            host, guest, front, ..
-        } => lab::publish(world, *host, *guest, front.as_ref()),
-        Action::ChangeFront {
-            host, guest, front, ..
-        } => lab::publish(world, *host, *guest, Some(front)),
+        Action::Publish { host, to, .. } => lab::publish(world, *host, to),
+        Action::ChangeFront { host, to, .. } => lab::publish(world, *host, to),
         Action::Unpublish { host } => lab::unpublish(world, *host),
         Action::EnsureImage { image } => disk::ensure_image(world, image, &scope),
         Action::EnsureRom {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
-use pspd_model::publish::{Front, FrontTls, Publish};
+use pspd_model::publish::{Front, FrontTls};
 use pspd_model::spec::Digest;
 use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject as _;
@@ -33,13 +33,14 @@ pub(super) fn file(host: SocketAddr) -> String {
 
 /// The certificate that a front should have: `None` without TLS, or before it was signed. A file that cannot be used is an
 /// error. `keys` is the folder of keys.
-pub fn front_certificate(keys: &Path, publish: &Publish) -> anyhow::Result<Option<FrontPem>> {
-    let Some(front) = &publish.http else {
-        return Ok(None);
-    };
+pub fn front_certificate(
+    keys: &Path,
+    host: SocketAddr,
+    front: &Front,
+) -> anyhow::Result<Option<FrontPem>> {
     Ok(match &front.tls {
         None => None,
-        Some(FrontTls::SelfSigned) => store::read(&keys.join(file(publish.host)))?.map(FrontPem),
+        Some(FrontTls::SelfSigned) => store::read(&keys.join(file(host)))?.map(FrontPem),
         Some(FrontTls::Files { cert, key }) => Some(given(front, cert, key)?),
     })
 }
@@ -145,15 +146,12 @@ mod tests {
             key: path("key.pem", key),
         };
         let hosts: BTreeSet<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
-        let publish = Publish {
-            host: "0.0.0.0:443".parse().unwrap(),
-            guest_port: 80,
-            http: Some(Front {
-                hosts,
-                tls: Some(tls),
-            }),
+        let front = Front {
+            hosts,
+            tls: Some(tls),
         };
-        let error = front_certificate(folder.path(), &publish).err()?;
+        let host = "0.0.0.0:443".parse().unwrap();
+        let error = front_certificate(folder.path(), host, &front).err()?;
         let place = format!("{}/", folder.path().display());
         Some(error.to_string().replace(&place, ""))
     }

@@ -276,13 +276,12 @@ fn wanted(host: &Host, spec: &Spec, observed: &mut Observed) -> anyhow::Result<(
         observed.domains.entry(name).or_default().rom = Some(CacheState { digest, cached });
     }
     let published = spec.domains.values().flat_map(|domain| &domain.publish);
-    for publish in published {
-        if let Some(pem) = identity::front_certificate(&host.home.keys(), publish)
-            .with_context(|| format!("failed to get the certificate of {}", publish.host))?
-        {
-            let digest = pem.digest();
-            observed.front_certificates.insert(publish.host, digest);
-        }
+    let fronts = published.filter_map(|publish| Some((publish.host, publish.http.as_ref()?)));
+    for (address, front) in fronts {
+        let pem = identity::front_certificate(&host.home.keys(), address, front)
+            .with_context(|| format!("failed to get the certificate of {address}"))?;
+        let digest = pem.map(|pem| (address, pem.digest()));
+        observed.front_certificates.extend(digest);
     }
     services(host, spec, observed)
 }

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use super::builder::PlanBuilder;
 use super::{Action, StepId};
 use crate::observed::{CertificateOwner, FrontState, Observed};
-use crate::publish::{Front, Publish};
+use crate::publish::{Front, Publish, Target};
 use crate::spec::{Digest, DomainSpec, Name, Spec};
 
 /// Closes what is not wanted, and publishes what can be: a port that is in use should fail before anything boots. Returns
@@ -24,9 +24,9 @@ pub(super) fn plan(spec: &Spec, observed: &Observed, plan: &mut PlanBuilder) -> 
         .collect();
     for (host, guest) in &observed.published {
         let is_front = observed.fronts.contains_key(host);
-        let kept = wanted
-            .get(host)
-            .is_some_and(|wanted| wanted.guest == *guest && wanted.front.is_some() == is_front);
+        let kept = wanted.get(host).is_some_and(|wanted| {
+            wanted.to.guest == *guest && wanted.to.front.is_some() == is_front
+        });
         if !kept {
             plan.add(
                 Action::Unpublish { host: *host },
@@ -49,8 +49,7 @@ pub(super) fn plan(spec: &Spec, observed: &Observed, plan: &mut PlanBuilder) -> 
         let action = Action::Publish {
             domain: name.clone(),
             host,
-            guest: wanted.guest,
-            front: wanted.front.cloned(),
+            to: wanted.to,
         };
         if holder.is_some_and(|holder| *holder != name) {
             moving.push(action);
@@ -64,22 +63,20 @@ pub(super) fn plan(spec: &Spec, observed: &Observed, plan: &mut PlanBuilder) -> 
 /// What an address of the host should lead to.
 struct Wanted<'a> {
     domain: &'a Name,
-    guest: SocketAddr,
-    front: Option<&'a Front>,
+    to: Target,
 }
 
 impl<'a> Wanted<'a> {
-    fn of(domain: &'a DomainSpec, publish: &'a Publish) -> Wanted<'a> {
+    fn of(domain: &'a DomainSpec, publish: &Publish) -> Wanted<'a> {
         Wanted {
             domain: &domain.name,
-            guest: SocketAddr::from((domain.address, publish.guest_port)),
-            front: publish.http.as_ref(),
+            to: publish.target(domain.address),
         }
     }
 
     /// Changes a front that runs, and keeps its address open.
     fn change(&self, host: SocketAddr, observed: &Observed, plan: &mut PlanBuilder) {
-        let (Some(front), Some(runs)) = (self.front, observed.fronts.get(&host)) else {
+        let (Some(front), Some(runs)) = (&self.to.front, observed.fronts.get(&host)) else {
             return;
         };
         let renew = StepId::RenewCertificate(CertificateOwner::Front(host));
@@ -91,8 +88,7 @@ impl<'a> Wanted<'a> {
         let action = Action::ChangeFront {
             domain: self.domain.clone(),
             host,
-            guest: self.guest,
-            front: front.clone(),
+            to: self.to.clone(),
         };
         plan.add(action, reason)
             .if_planned(StepId::CreateKeys)
@@ -120,10 +116,10 @@ pub(super) fn publish_moving(moving: Vec<Action>, plan: &mut PlanBuilder) {
 }
 
 fn publish(action: Action, plan: &mut PlanBuilder) {
-    let Action::Publish { host, front, .. } = &action else {
+    let Action::Publish { host, to, .. } = &action else {
         return;
     };
-    let (host, is_front) = (*host, front.is_some());
+    let (host, is_front) = (*host, to.front.is_some());
     let edges = plan.add(action, "it is not published");
     let edges = edges
         .if_planned(StepId::StartLab)

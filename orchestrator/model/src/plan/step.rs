@@ -14,7 +14,7 @@ use crate::fault::Cut;
 use crate::harm::{Disturbance, Offset, Throttle};
 use crate::intent::Intent;
 use crate::observed::CertificateOwner;
-use crate::publish::Front;
+use crate::publish::Target;
 use crate::shape::Route;
 use crate::spec::{Digest, Firmware, HealthCheck, Name, Range, Size, VolumeSpec};
 
@@ -228,17 +228,15 @@ pub enum Action {
     Publish {
         domain: Name,
         host: SocketAddr,
-        guest: SocketAddr,
-        /// `None` forwards connections as they are.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        front: Option<Front>,
+        #[serde(flatten)]
+        to: Target,
     },
     /// Gives a published front other hosts or another certificate; its address stays open.
     ChangeFront {
         domain: Name,
         host: SocketAddr,
-        guest: SocketAddr,
-        front: Front,
+        #[serde(flatten)]
+        to: Target,
     },
     Unpublish {
         host: SocketAddr,
@@ -610,14 +608,9 @@ impl Action {
             Action::Renew { .. } => "install the renewed certificate".into(),
             Action::Healthy { .. } | Action::Serving { .. } => "wait until SERVING".into(),
             Action::Withdraw { .. } => "stop and remove its service".into(),
-            Action::Publish {
-                host, guest, front, ..
-            } => match front {
-                None => format!("publish {guest} on {host}"),
-                Some(front) => format!("publish {guest} on {host} by {}", front.scheme()),
-            },
-            Action::ChangeFront { host, front, .. } => {
-                format!("change what answers by {} on {host}", front.scheme())
+            Action::Publish { host, to, .. } => format!("publish {to} on {host}"),
+            Action::ChangeFront { host, to, .. } => {
+                format!("change how {to} is published on {host}")
             }
             Action::Unpublish { host } => format!("stop publishing on {host}"),
             Action::SetCuts { cuts } if cuts.is_empty() => "let all guests reach each other".into(),

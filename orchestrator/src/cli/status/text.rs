@@ -135,6 +135,7 @@ mod tests {
          store   running  10.77.0.10  seabios   coreboot 4.15  512 MiB  1      unreachable on 50051  127.0.0.1:8080
         network: its DNS server does not answer. Run `pspd up` to restart it
         fault link-1: link store --down, active for 90 s; it ends in 8 min
+        store: reached at https://app.example.org:8080
         store: it gets its 2 vCPUs at its next start: it runs with 1
         store: connection refused
         store: 127.0.0.1:8081 is not published

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use super::*;
 use crate::definition::Affect;
 use crate::observed::*;
-use crate::publish::Front;
+use crate::publish::Target;
 
 /// A host and what the user asked for.
 #[derive(Clone, Debug, PartialEq)]
@@ -462,25 +462,17 @@ impl World {
                 self.observed.cuts = cuts.clone();
             }
             Action::RemoveLab => self.observed.lab = LabState::Absent,
-            Action::Publish {
-                domain,
-                host,
-                guest,
-                front,
-            } => {
+            Action::Publish { domain, host, to } => {
                 let mut others = self.held.iter().filter(|(name, _)| *name != domain);
-                let wrong = others.find(|(_, (_, address))| *address == guest.ip());
+                let wrong = others.find(|(_, (_, address))| *address == to.guest.ip());
                 assert_eq!(wrong, None, "{host} is published for `{domain}`");
-                assert_eq!(self.observed.published.insert(*host, *guest), None);
-                if let Some(front) = front {
-                    self.front(*host, front);
-                }
+                assert_eq!(self.observed.published.insert(*host, to.guest), None);
+                self.front(*host, to);
             }
-            Action::ChangeFront {
-                host, guest, front, ..
-            } => {
-                assert_eq!(self.observed.published.get(host), Some(guest));
-                self.front(*host, front);
+            Action::ChangeFront { host, to, .. } => {
+                assert_eq!(self.observed.published.get(host), Some(&to.guest));
+                assert!(self.observed.fronts.contains_key(host) && to.front.is_some());
+                self.front(*host, to);
             }
             Action::Unpublish { host } => {
                 self.observed.published.remove(host);
@@ -491,7 +483,8 @@ impl World {
     }
 
     /// A front answers with the certificate that exists when it is started.
-    fn front(&mut self, host: SocketAddr, front: &Front) {
+    fn front(&mut self, host: SocketAddr, to: &Target) {
+        let Some(front) = &to.front else { return };
         let certificate = self.observed.front_certificates.get(&host);
         let runs = FrontState {
             hosts: front.hosts.clone(),
