@@ -66,7 +66,6 @@ struct Front {
 }
 
 /// A front's settings, and the process that has them.
-#[derive(Clone)]
 struct Version {
     number: u32,
     settings: FrontSettings,
@@ -173,8 +172,7 @@ impl Fronts {
                 ready: &ready,
             });
             self.write(&file(host, number, "cfg"), &text)?;
-            let answers = front.current.as_ref().and_then(|current| current.pid);
-            let pid = self.spawn(host, number, &front.listener, answers)?;
+            let pid = self.spawn(host, number, &front.listener)?;
             front.next = Some(Version {
                 number,
                 settings,
@@ -211,11 +209,16 @@ impl Fronts {
             (Some(next), true) => {
                 // It may have ended since.
                 front.restart = next.pid.is_none().then(Instant::now);
-                front.current.replace(next)
+                let before = front.current.replace(next);
+                if let Some(pid) = before.as_ref().and_then(|before| before.pid) {
+                    // HAProxy then accepts no more connections, and ends with its last request.
+                    signal(pid, Signal::USR1);
+                }
+                before
             }
             (next, _) => {
                 if let Some(pid) = next.as_ref().and_then(|next| next.pid) {
-                    kill(pid);
+                    signal(pid, Signal::KILL);
                 }
                 next
             }
@@ -297,7 +300,7 @@ impl Fronts {
             }
             front.restart = None;
             front.pace.begin();
-            match self.spawn(*host, current.number, &front.listener, None) {
+            match self.spawn(*host, current.number, &front.listener) {
                 Ok(pid) => current.pid = Some(pid),
                 Err(error) => {
                     front.restart = Some(Instant::now() + front.pace.next_delay());
@@ -308,22 +311,13 @@ impl Fronts {
         failed
     }
 
-    /// Runs HAProxy; when it has accepted its configuration, it tells `answers` to accept no more connections.
-    fn spawn(
-        &self,
-        host: SocketAddr,
-        number: u32,
-        listener: &TcpListener,
-        answers: Option<Pid>,
-    ) -> io::Result<Pid> {
+    /// Runs HAProxy on the listening socket.
+    fn spawn(&self, host: SocketAddr, number: u32, listener: &TcpListener) -> io::Result<Pid> {
         let program = host::find("haproxy");
         let program = program.ok_or_else(|| io::Error::other(host::NO_HAPROXY))?;
         let log = File::create(self.folder.join(file(host, number, "log")))?;
         let mut command = Command::new(program);
         command.arg("-db").arg("-f").arg(file(host, number, "cfg"));
-        if let Some(pid) = answers {
-            command.arg("-sf").arg(pid.as_raw_nonzero().to_string());
-        }
         command
             .env_clear()
             .env("PATH", host::search_path())
@@ -402,14 +396,14 @@ impl Front {
 
     /// Ends its processes and their connections; no further connection is accepted.
     fn end(&self) {
-        self.processes().for_each(kill);
+        self.processes().for_each(|pid| signal(pid, Signal::KILL));
         let _ = shutdown(self.listener.as_fd(), Shutdown::Both);
     }
 }
 
 /// The process may have ended: its `SIGCHLD` follows.
-fn kill(pid: Pid) {
-    let _ = kill_process(pid, Signal::KILL);
+fn signal(pid: Pid, signal: Signal) {
+    let _ = kill_process(pid, signal);
 }
 
 /// A file of a change. Characters of addresses that configurations would need to quote are replaced.

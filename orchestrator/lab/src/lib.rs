@@ -321,7 +321,7 @@ fn listen(host: SocketAddr) -> anyhow::Result<TcpListener> {
                 .map(|holder| format!("failed to listen on `{host}`, which is used by {holder}")),
             io::ErrorKind::PermissionDenied => Some(format!(
                 "failed to listen on `{host}`: an ordinary user may not use this port. As root, run \
-                 `sysctl net.ipv4.ip_unprivileged_port_start={}`, or use a port from 1024",
+                 `sysctl -w net.ipv4.ip_unprivileged_port_start={}`, or use a port above 1023",
                 host.port()
             )),
             io::ErrorKind::AddrNotAvailable => Some(format!(

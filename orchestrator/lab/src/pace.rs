@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(30);
-/// More than one would notice.
+/// A process that is restarted only after this time counts as one that does not run.
 const SLOW_DELAY: Duration = Duration::from_secs(1);
 
 pub(super) struct Pace {

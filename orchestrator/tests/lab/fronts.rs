@@ -310,6 +310,10 @@ fn a_front_that_is_killed_comes_back() {
             || matches!(processes(front.address)[..], [now] if now != before),
         );
     }
+    // The process of a change replaces the restarted one, which has no request left.
+    front.serve(settings(server.address, &["a.example"]));
+    poll("one process", || processes(front.address).len() == 1);
+    assert!(get(front.address, "b.example", "").starts_with("HTTP/1.1 421 "));
 }
 
 #[test]

@@ -34,6 +34,17 @@ pub(super) fn plan(spec: &Spec, observed: &Observed, plan: &mut PlanBuilder) -> 
             );
         }
     }
+    // A front whose program does not run is not published, and still has its address.
+    let silent = observed.fronts.keys();
+    for host in silent.filter(|host| !observed.published.contains_key(host)) {
+        let wanted = wanted.get(host).and_then(|wanted| wanted.to.front.as_ref());
+        if wanted.is_none() {
+            plan.add(
+                Action::Unpublish { host: *host },
+                "the topology does not publish it",
+            );
+        }
+    }
     let hosts = observed.network.iter().flat_map(|network| &network.hosts);
     let holders: BTreeMap<Ipv4Addr, &Name> =
         hosts.map(|(name, _, address)| (*address, name)).collect();

@@ -610,7 +610,7 @@ impl Action {
             Action::Withdraw { .. } => "stop and remove its service".into(),
             Action::Publish { host, to, .. } => format!("publish {to} on {host}"),
             Action::ChangeFront { host, to, .. } => {
-                format!("change how {to} is published on {host}")
+                format!("update {host}, which publishes {to}")
             }
             Action::Unpublish { host } => format!("stop publishing on {host}"),
             Action::SetCuts { cuts } if cuts.is_empty() => "let all guests reach each other".into(),

@@ -91,3 +91,15 @@ fn other_files_of_a_certificate_reach_the_front() {
     renewed(b"first");
     insta::assert_snapshot!(renewed(b"second"), @"d0/publish/127.0.0.1:9000 after []: its certificate changed");
 }
+
+#[test]
+fn a_front_whose_program_does_not_run_is_published_again_or_closed() {
+    let spec = fronted(&[], None);
+    let mut world = applied(&spec);
+    world.observed.published.clear();
+    insta::assert_snapshot!(lines(&drift(&spec, &world)), @"d0/publish/127.0.0.1:9000 after []: it is not published");
+    insta::assert_snapshot!(lines(&drift(&plain(), &world)), @"
+    unpublish/127.0.0.1:9000 after []: the topology does not publish it
+    d0/publish/127.0.0.1:9000 after [unpublish/127.0.0.1:9000]: it is not published
+    ");
+}
