@@ -115,7 +115,7 @@ soak: build
 	done
 	WALK_STEPS=100 tests/run walk
 
-e2e: build
+e2e: deb
 	tests/run
 
 bench:

@@ -9,6 +9,7 @@ use std::fmt;
 use std::path::Path;
 
 use pspd_model::spec::{Connection, Spec};
+use pspd_model::topology::Found;
 use serde::Serialize;
 
 use crate::state::Paths;
@@ -110,6 +111,15 @@ pub fn examine(paths: &Paths, file: &Path) -> Vec<Check> {
             checks.extend(host::coreboot(paths, spec));
             checks.push(host::accelerator(paths, spec));
         }
+        // A host is ready before there is a topology.
+        Err(_) if topology::look(file) == Found::Nothing => checks.push(Check::warning(
+            "topology",
+            format!(
+                "there is no `{}`, so nothing that depends on it was checked",
+                file.display()
+            ),
+            "pspd init",
+        )),
         Err(faults) => {
             let first = faults
                 .to_string()
@@ -136,7 +146,26 @@ fn describe(spec: &Spec) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::Check;
+    use super::*;
+
+    #[test]
+    fn a_folder_without_a_topology_is_no_error_and_a_wrong_topology_is_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = Paths::resolve(
+            Some(folder.path().join("state")),
+            Some(folder.path().join("cache")),
+        );
+        let paths = paths.unwrap();
+        let file = folder.path().join("topology.yaml");
+        let topology = || {
+            let checks = examine(&paths, &file).into_iter();
+            let mut checks = checks.filter(|check| check.name == "topology");
+            checks.next().unwrap().to_string()
+        };
+        assert!(topology().starts_with("warning  topology"));
+        std::fs::write(&file, "name: [").unwrap();
+        assert!(topology().starts_with("missing  topology"));
+    }
 
     #[test]
     fn a_missing_prerequisite_is_shown_with_its_fix_below() {

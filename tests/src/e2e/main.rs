@@ -17,6 +17,7 @@ mod guest_states;
 mod injected;
 mod interruptions;
 mod ordinary_user;
+mod package;
 mod postgres;
 mod power;
 mod power_cut;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         injected::SCENARIOS,
         interruptions::SCENARIOS,
         ordinary_user::SCENARIOS,
+        package::SCENARIOS,
         postgres::SCENARIOS,
         power::SCENARIOS,
         power_cut::SCENARIOS,
