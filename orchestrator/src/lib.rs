@@ -29,6 +29,7 @@ pub mod health;
 pub mod identity;
 pub mod image;
 pub mod libvirt;
+pub mod log_text;
 pub mod observe;
 pub mod placement;
 mod progress;

@@ -1,7 +1,7 @@
 //! The only way to stdout and stderr: what terminals obey is escaped, wherever a text comes from. Names, logs and errors
 //! may be those of guests, archives and other programs.
 
-use std::io::{self, Stderr, Stdout, Write};
+use std::io::{self, IsTerminal as _, Stderr, Stdout, Write};
 use std::os::fd::AsFd;
 
 use pspd_model::printable::escaped;
@@ -19,6 +19,13 @@ pub(crate) fn err() -> Escaped<Stderr> {
 /// Standard output as it is: for bytes that the user asked for, and for pspd's own control characters.
 pub(crate) fn raw() -> Stdout {
     io::stdout()
+}
+
+/// Whether standard output is a terminal that shows colors, and the user wants them (<https://no-color.org>).
+pub(crate) fn out_has_color() -> bool {
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+    io::stdout().is_terminal() && !is_set("NO_COLOR") && !dumb
 }
 
 /// The number of columns of the terminal that is standard output; `None` if it is not a terminal.

@@ -16,12 +16,9 @@ const LONGEST: u64 = 1 << 20;
 pub(super) fn show(
     context: &Context,
     spec: &Spec,
-    name: Option<&str>,
+    name: &str,
     output: Output,
 ) -> anyhow::Result<Exit> {
-    let Some(name) = name else {
-        bail!("--firmware requires a domain. Run `pspd logs --firmware NAME`");
-    };
     let name = context::domain(spec, name)?;
     let path = context.paths.deployment(&spec.name).firmware_log(&name);
     let bytes = match read_end(&path, LONGEST) {

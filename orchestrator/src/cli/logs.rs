@@ -1,8 +1,13 @@
 //! `pspd logs`: gathers the logs of services to the host and prints them merged by time, or those of one trace.
 
+mod filter;
+mod printer;
+mod time;
+
+use std::collections::VecDeque;
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -18,8 +23,10 @@ use crate::guest::{Guest, SSH};
 use crate::identity::Identity;
 use crate::reach::Reach;
 use crate::report;
-use crate::state::LogLine;
+use crate::state::{LogLine, Logbook};
 use crate::terminal::Output;
+use filter::Filter;
+use printer::{Arrived, Printer};
 
 /// The deadline for a guest's network to accept a connection. Only `up` waits for booting guests.
 const ACCEPT: Duration = Duration::from_secs(2);
@@ -27,26 +34,31 @@ const ACCEPT: Duration = Duration::from_secs(2);
 const REACH: Duration = Duration::from_secs(15);
 /// How soon a guest that ended is looked for again.
 const AGAIN: Duration = Duration::from_millis(500);
-/// While following, a line is delayed this long, so that earlier lines of other guests are printed first.
-const SETTLE: Duration = Duration::from_millis(400);
+
+/// How many of a service's lines are shown where the user does not say it; more of them with `--since`.
+const TAIL: usize = 200;
+const TAIL_SINCE: usize = 10_000;
 
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  pspd logs web-server -n 50 -f\n  pspd logs --trace 4bf92f3577b34da6a3ce929d0e0e4736\n\nLogs are gathered to the host by this command, and before a guest stops."
+    after_help = "Examples:\n  pspd logs web-server -n 50 -f\n  pspd logs --since 10m --level warn\n  pspd logs web-server ai-server --since 05:00 --until 05:10 --grep 'status=.*Unavailable'\n  pspd logs store --raw | jq .message\n  pspd logs --trace 4bf92f3577b34da6a3ce929d0e0e4736\n\nTimes are local, by the guests' clocks. NO_COLOR turns colors off.\nLogs are gathered to the host by this command, and before a guest stops."
 )]
 pub(super) struct Args {
-    /// A domain [default: all domains with a service]
-    name: Option<String>,
+    /// Domains [default: all domains with a service]
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
     /// Show the firmware's log since the last start instead of the service's log
-    #[arg(long, conflicts_with_all = ["follow", "lines"])]
+    #[arg(long, conflicts_with_all = ["follow", "tail", "trace", "since", "until", "level", "grep"])]
     firmware: bool,
     /// Keep following new log lines until Ctrl-C
     #[arg(short, long, conflicts_with = "trace")]
     follow: bool,
-    /// The number of existing lines to print for each service
-    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 200)]
-    lines: usize,
-    /// Print lines as they are; otherwise what a terminal would obey is escaped, such as `\\u001b`
+    /// The number of existing lines to print for each service, after filters [default: 200; with --since 10000]
+    #[arg(short = 'n', long, visible_alias = "lines", value_name = "COUNT")]
+    tail: Option<usize>,
+    #[command(flatten)]
+    filter: Filter,
+    /// Print only the lines, exactly as the services wrote them; otherwise what a terminal would obey is escaped, such as `\\u001b`
     #[arg(long)]
     raw: bool,
     /// Show only the request with this trace id, through all services in the order of its calls
@@ -64,6 +76,7 @@ fn trace_id(text: &str) -> Result<String, String> {
 }
 
 pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
+    args.filter.check()?;
     if !args.follow {
         return show(context, &args, &CancellationToken::new());
     }
@@ -81,42 +94,27 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
 
 fn show(context: &Context, args: &Args, cancel: &CancellationToken) -> anyhow::Result<Exit> {
     let spec = context.deployed_spec()?;
-    let output = if args.raw {
-        Output::Raw
-    } else {
-        Output::Escaped
-    };
     if args.firmware {
-        return firmware_log::show(context, &spec, args.name.as_deref(), output);
+        let output = match args.raw {
+            true => Output::Raw,
+            false => Output::Escaped,
+        };
+        let [name] = &args.names[..] else {
+            anyhow::bail!("--firmware requires one domain. Run `pspd logs --firmware NAME`");
+        };
+        return firmware_log::show(context, &spec, name, output);
     }
     let home = context.paths.deployment(&spec.name);
-    let names: Vec<Name> = match &args.name {
-        // The log of a domain that was removed is kept.
-        Some(name) => vec![match Name::new(name) {
-            Ok(name) if home.logbook(&name).exists() => name,
-            _ => context::domain(&spec, name)?,
-        }],
-        None => spec
-            .domains
-            .values()
-            .filter(|domain| domain.service.is_some())
-            .map(|domain| domain.name.clone())
-            .collect(),
-    };
-    let width = names.iter().map(|name| name.as_str().len()).max();
-    let width = width.unwrap_or(0);
+    let names = names(context, &spec, &args.names)?;
+    let mut printer = Printer::new(&names, args.raw);
     let gathered = gather(context, &spec, &names, cancel)?;
     let mut kept = Vec::new();
     for name in &names {
-        let mut lines = Vec::new();
-        home.logbook(name)
-            .read(|line| lines.push((name.clone(), line)))?;
-        if args.trace.is_none() {
-            lines.drain(..lines.len().saturating_sub(args.lines));
-        }
-        kept.append(&mut lines);
+        let lines = kept_lines(&home.logbook(name), name, args)?;
+        kept.extend(lines.into_iter().map(|line| (name.clone(), line)));
     }
-    if kept.is_empty() && gathered.iter().all(Option::is_none) {
+    let none = || names.iter().all(|name| !home.logbook(name).exists());
+    if none() && gathered.iter().all(Option::is_none) {
         // Reports a lab that is not running.
         context.reach(&spec)?;
     }
@@ -126,17 +124,72 @@ fn show(context: &Context, args: &Args, cancel: &CancellationToken) -> anyhow::R
         let lines = traced
             .into_iter()
             .map(|traced| (traced.domain, traced.line, traced.depth));
-        print(lines, width, output)?;
+        printer.print(lines)?;
         anyhow::ensure!(any, "trace `{id}` is in no service's log");
         return Ok(Exit::Done);
     }
-    print_by_time(kept, width, output)?;
+    printer.print_by_time(kept)?;
     if args.follow {
         let followed = names.into_iter().zip(gathered);
         let followed = followed.filter(|(name, _)| spec.domains.contains_key(name));
-        follow(context, &spec, followed.collect(), cancel, (width, output))?;
+        follow(
+            context,
+            &spec,
+            followed.collect(),
+            cancel,
+            (&args.filter, printer),
+        )?;
     }
     Ok(Exit::Done)
+}
+
+/// The domains that the user named, each once, or all that have a service.
+fn names(context: &Context, spec: &Spec, wanted: &[String]) -> anyhow::Result<Vec<Name>> {
+    let home = context.paths.deployment(&spec.name);
+    if wanted.is_empty() {
+        let domains = spec.domains.values();
+        let served = domains.filter(|domain| domain.service.is_some());
+        return Ok(served.map(|domain| domain.name.clone()).collect());
+    }
+    let mut names = Vec::new();
+    for name in wanted {
+        let name = match Name::new(name) {
+            // The log of a domain that was removed is kept.
+            Ok(name) if home.logbook(&name).exists() => name,
+            _ => context::domain(spec, name)?,
+        };
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+/// The last lines of a log that pass the filter; of a trace, all of its lines.
+fn kept_lines(book: &Logbook, name: &Name, args: &Args) -> anyhow::Result<VecDeque<LogLine>> {
+    let is_since = args.filter.since.is_some();
+    let tail = args
+        .tail
+        .unwrap_or(if is_since { TAIL_SINCE } else { TAIL });
+    let (mut lines, mut left_out) = (VecDeque::new(), false);
+    book.read(|line| {
+        let is_traced = |id: &String| line.message.contains(id);
+        if !args.trace.as_ref().is_none_or(is_traced) || !args.filter.passes(&line) {
+            return;
+        }
+        lines.push_back(line);
+        if args.trace.is_none() && lines.len() > tail {
+            lines.pop_front();
+            left_out = true;
+        }
+    })?;
+    if left_out && is_since && args.tail.is_none() {
+        writeln!(
+            crate::terminal::err(),
+            "note: only the last {tail} lines of `{name}` are shown. `--tail COUNT` shows more"
+        )?;
+    }
+    Ok(lines)
 }
 
 /// A guest whose log was saved, and the cursor of its last entry.
@@ -217,20 +270,13 @@ pub(super) fn connect(
     )?)
 }
 
-/// A log line, its domain, and when it arrived.
-struct Arrived {
-    domain: Name,
-    line: LogLine,
-    at: Instant,
-}
-
-/// Prints new lines until Ctrl-C, or until the lab ends. Guests may stop and start meanwhile.
+/// Prints new lines until Ctrl-C, until the lab ends, or until the filter's last time. Guests may stop and start meanwhile.
 fn follow(
     context: &Context,
     spec: &Spec,
     names: Vec<(Name, Option<Gathered>)>,
     cancel: &CancellationToken,
-    (width, output): (usize, Output),
+    (filter, mut printer): (&Filter, Printer),
 ) -> anyhow::Result<()> {
     let Some(reach) = context.host(spec)?.reach(spec) else {
         return Ok(());
@@ -253,6 +299,9 @@ fn follow(
                     if let Some(guest) = guest.take() {
                         // It ends with the guest, which may come back.
                         let _ = guest.follow(&name, &mut cursor, |line| {
+                            if !filter.passes(&line) {
+                                return true;
+                            }
                             let (domain, at) = (name.clone(), Instant::now());
                             sender.send(Arrived { domain, line, at }).is_ok()
                         });
@@ -266,63 +315,8 @@ fn follow(
             });
         }
         drop(sender);
-        let printed = print_arriving(&receiver, width, output);
+        let printed = printer.print_arriving(&receiver, filter.until);
         cancel.cancel();
         printed
     })
-}
-
-/// Prints lines by time, until all senders are gone.
-fn print_arriving(
-    receiver: &Receiver<Arrived>,
-    width: usize,
-    output: Output,
-) -> anyhow::Result<()> {
-    let mut waiting: Vec<Arrived> = Vec::new();
-    loop {
-        let ended = match receiver.recv_timeout(SETTLE) {
-            Ok(arrived) => {
-                waiting.push(arrived);
-                false
-            }
-            Err(RecvTimeoutError::Timeout) => false,
-            Err(RecvTimeoutError::Disconnected) => true,
-        };
-        if ended || waiting.iter().any(|arrived| arrived.at.elapsed() >= SETTLE) {
-            let lines = waiting
-                .drain(..)
-                .map(|arrived| (arrived.domain, arrived.line));
-            print_by_time(lines.collect(), width, output)?;
-        }
-        if ended {
-            return Ok(());
-        }
-    }
-}
-
-fn print_by_time(
-    mut lines: Vec<(Name, LogLine)>,
-    width: usize,
-    output: Output,
-) -> anyhow::Result<()> {
-    lines.sort_by(|(_, a), (_, b)| a.seconds.total_cmp(&b.seconds));
-    print(
-        lines.into_iter().map(|(domain, line)| (domain, line, 0)),
-        width,
-        output,
-    )
-}
-
-fn print(
-    lines: impl Iterator<Item = (Name, LogLine, usize)>,
-    width: usize,
-    output: Output,
-) -> anyhow::Result<()> {
-    let mut out = output.writer();
-    for (domain, line, depth) in lines {
-        let time = jiff::Timestamp::from_microsecond((line.seconds * 1e6) as i64)?;
-        let indent = "  ".repeat(depth);
-        writeln!(out, "{time:.3} {domain:width$} {indent}{}", line.message)?;
-    }
-    Ok(out.flush()?)
 }

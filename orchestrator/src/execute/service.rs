@@ -15,6 +15,7 @@ use crate::event::Scope;
 use crate::guest::{Activated, Fault, Guest, RolledBack, SSH};
 use crate::health::{self, Health};
 use crate::identity::Identity;
+use crate::log_text::LogText;
 use crate::reach::Reach;
 
 /// From a service's start to SERVING, natively.
@@ -323,10 +324,14 @@ fn give_up(
 ) -> anyhow::Result<anyhow::Error> {
     let guest = world.guest(domain)?;
     let logged = match guest.last_log_lines(domain, LOG_LINES) {
-        Ok(lines) => format!(
-            "its last log lines:\n{}",
-            indented(lines.iter().map(String::as_str))
-        ),
+        Ok(lines) => {
+            let lines: Vec<String> = lines
+                .iter()
+                .map(|line| LogText::read(line).to_string())
+                .collect();
+            let shown = indented(lines.iter().map(String::as_str));
+            format!("its last log lines:\n{shown}")
+        }
         Err(error) => format!("its log cannot be read: {error:#}"),
     };
     let now = if was_healthy(world, domain)? {

@@ -6,6 +6,7 @@ mod bars;
 mod boots;
 mod columns;
 mod lines;
+mod log;
 mod meter;
 mod plan;
 mod summary;
@@ -21,6 +22,7 @@ use crate::event::{Event, seconds};
 
 pub use boots::boots;
 pub use columns::columns;
+pub use log::LogFormat;
 pub use meter::Meter;
 pub use plan::plan;
 pub use summary::summary;

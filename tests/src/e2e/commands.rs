@@ -53,6 +53,7 @@ fn commands() -> anyhow::Result<()> {
     decrypted(&deployment)?;
     load(&deployment)?;
     logs(&deployment)?;
+    daily::filtered(&deployment)?;
     renewed(&deployment)?;
     rebooted(&deployment)?;
     secret(&deployment)?;
@@ -63,7 +64,7 @@ fn commands() -> anyhow::Result<()> {
     deployment.run(&["down"])?.expect(0)?;
     daily::listed(&deployment, "down")?;
     changes_nothing(&deployment).context("after `down`")?;
-    let kept = deployment.run(&["logs"])?.expect(0)?;
+    let kept = deployment.run(&["logs", "--raw"])?.expect(0)?;
     ensure!(
         kept.stdout.contains(r#""message":"serving""#),
         "`down` lost the log: {}",
@@ -303,9 +304,9 @@ fn load(deployment: &Deployment) -> anyhow::Result<()> {
 }
 
 fn logs(deployment: &Deployment) -> anyhow::Result<()> {
-    let seen = deployment.run(&["logs", "store"])?.expect(0)?;
+    let seen = deployment.run(&["logs", "store", "--raw"])?.expect(0)?;
     ensure!(seen.stdout.contains("serving"), "{}", seen.stdout);
-    let mut following = deployment.spawn(&["logs", "-f"])?;
+    let mut following = deployment.spawn(&["logs", "-f", "--raw"])?;
     let serving = |text: String| text.matches(r#""message":"serving""#).count();
     eventually("the log so far", SOON, || {
         Ok(serving(following.stdout()?) > 0)

@@ -59,6 +59,41 @@ pub(super) fn copied(deployment: &Deployment) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// People get formatted lines, and those that they ask for.
+pub(super) fn filtered(deployment: &Deployment) -> anyhow::Result<()> {
+    let logs = |args: &[&str]| deployment.run(&[&["logs"], args].concat());
+    let lines = |args: &[&str]| -> anyhow::Result<Vec<String>> {
+        let shown = logs(args)?.expect(0)?.stdout;
+        // The date is a line of its own.
+        let lines = shown.lines().filter(|line| !line.starts_with("-- "));
+        Ok(lines.map(str::to_owned).collect())
+    };
+    let last = lines(&["store", "--grep", "\"serving\"", "--tail", "1"])?;
+    let [serving] = &last[..] else {
+        anyhow::bail!("expected one line: {last:?}");
+    };
+    let (time, text) = serving.split_once(' ').unwrap_or_default();
+    ensure!(
+        time.len() == "12:03:04.567".len() && text.starts_with("store | INFO  serving "),
+        "{serving}"
+    );
+    ensure!(!serving.contains(['{', '\x1b']), "{serving}");
+    let level = ["--grep", "\"serving\"", "--level", "error"];
+    ensure!(lines(&level)?.is_empty(), "`--level error` shows {serving}");
+    ensure!(lines(&["--since", "2h"])?.contains(serving), "{serving}");
+    ensure!(lines(&["--until", "2000-01-01"])?.is_empty());
+    for (args, code, says) in [
+        (&["--since", "soon"][..], 2, "write a time like `05:00`"),
+        (&["--level", "eror"], 2, "'error'"),
+        (&["--grep", "["], 2, "unclosed character class"),
+        (&["--since", "1h", "--until", "2h"], 1, "is after --until"),
+        (&["store", "stroe"], 1, "has no domain `stroe`"),
+    ] {
+        logs(args)?.expect(code)?.says(says)?;
+    }
+    Ok(())
+}
+
 /// The methods of the service are listed, described and called.
 pub(super) fn called(deployment: &Deployment) -> anyhow::Result<()> {
     let call = |args: &[&str]| deployment.run(&[&["call", "store"], args].concat());

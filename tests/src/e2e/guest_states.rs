@@ -56,7 +56,7 @@ fn states() -> anyhow::Result<()> {
         took < Duration::from_secs(20),
         "`down` waited {took:?} for a guest that panicked"
     );
-    let kept = deployment.run(&["logs", "store"])?.expect(0)?;
+    let kept = deployment.run(&["logs", "store", "--raw"])?.expect(0)?;
     ensure!(kept.stdout.contains(SERVING), "{}", kept.stdout);
     deployment.remove()
 }
@@ -79,7 +79,7 @@ fn expect_healthy(deployment: &Deployment) -> anyhow::Result<()> {
 
 /// How often a service began to serve, as its log has it.
 fn starts(deployment: &Deployment) -> anyhow::Result<usize> {
-    let logs = deployment.run(&["logs", "store"])?.expect(0)?;
+    let logs = deployment.run(&["logs", "store", "--raw"])?.expect(0)?;
     Ok(logs.stdout.matches(SERVING).count())
 }
 
@@ -117,7 +117,7 @@ fn sleep(deployment: &Deployment) -> anyhow::Result<()> {
 }
 
 fn panic(deployment: &Deployment) -> anyhow::Result<()> {
-    let mut following = deployment.spawn(&["logs", "-f"])?;
+    let mut following = deployment.spawn(&["logs", "-f", "--raw"])?;
     let serving = |text: String| text.matches(SERVING).count();
     eventually("the log so far", SOON, || {
         Ok(serving(following.stdout()?) > 0)

@@ -355,6 +355,8 @@ fn traced(deployment: &Deployment, document: &Stored) -> anyhow::Result<()> {
     let domains: Vec<&str> = seen
         .stdout
         .lines()
+        // The date is a line of its own.
+        .filter(|line| line.contains(" | "))
         .filter_map(|line| line.split_whitespace().nth(1))
         .collect();
     ensure!(
