@@ -9,14 +9,24 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use tokio::net::TcpListener;
 use tonic::codegen::tokio_stream::wrappers::TcpListenerStream;
+use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Response, Status};
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 use pspd::reach::Reach;
-use pspd::reflection::{Service, Target, describe_method, json, read, signature};
+use pspd::reflection::{Header, Service, Target, describe_method, json, read, signature};
 
 struct Server;
+
+/// What a call carries, as a status that says it.
+fn metadata(request: &Request<HealthCheckRequest>) -> Status {
+    let texts = request.metadata().get_all("x-tenant").iter();
+    let texts: Vec<&str> = texts.filter_map(|value| value.to_str().ok()).collect();
+    let bytes = request.metadata().get_bin("trace-bin");
+    let bytes = bytes.and_then(|value| value.to_bytes().ok());
+    Status::invalid_argument(format!("{texts:?} {bytes:?}"))
+}
 
 #[tonic::async_trait]
 impl Health for Server {
@@ -27,6 +37,7 @@ impl Health for Server {
         match request.get_ref().service.as_str() {
             "" => Ok(Response::new(HealthCheckResponse { status: 0 })),
             "slow" => std::future::pending().await,
+            "metadata" => Err(metadata(&request)),
             "up" => Ok(Response::new(HealthCheckResponse { status: 1 })),
             other => Err(Status::not_found(format!("no service `{other}`"))),
         }
@@ -74,7 +85,10 @@ async fn called(
     let input = read(input, "the message", &method);
     let ended = async {
         let limit = Some(Duration::from_secs(1));
-        let mut answers = match service.call(&method, input.messages, limit).await {
+        let mut answers = match service
+            .call(&method, input.messages, MetadataMap::new(), limit)
+            .await
+        {
             Ok(answers) => answers,
             Err(status) => return (Vec::new(), status.code()),
         };
@@ -116,6 +130,29 @@ async fn answers_and_statuses_are_what_the_service_gave() {
     assert!(
         matches!(code, Code::DeadlineExceeded | Code::Cancelled),
         "{code:?}"
+    );
+}
+
+#[tokio::test]
+async fn metadata_arrives_as_it_was_given() {
+    let service = service().await;
+    let method = service.method("Check").unwrap();
+    let input = read(
+        Cursor::new(r#"{"service": "metadata"}"#),
+        "the message",
+        &method,
+    );
+    let mut metadata = MetadataMap::new();
+    for header in ["X-Tenant: one", "x-tenant: b: c", "trace-bin: AAEC/w"] {
+        header.parse::<Header>().unwrap().add(&mut metadata);
+    }
+    let limit = Some(Duration::from_secs(20));
+    let called = service.call(&method, input.messages, metadata, limit);
+    let status = called.await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert_eq!(
+        status.message(),
+        r#"["one", "b: c"] Some(b"\0\x01\x02\xff")"#
     );
 }
 

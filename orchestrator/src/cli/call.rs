@@ -6,18 +6,19 @@ use std::time::Duration;
 use anyhow::Context as _;
 use prost_reflect::MethodDescriptor;
 use tokio_util::sync::CancellationToken;
+use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use super::context::{self, Context, block_on, cancelled_by_signals};
 use super::exit::Exit;
 use super::fault::duration;
-use crate::reflection::{Service, Target, describe_method, json, read, signature};
+use crate::reflection::{Header, Service, Target, describe_method, json, read, signature};
 use crate::terminal;
 
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  pspd call database-server\n  pspd call database-server Create '{\"collection\": \"notes\", \"data\": \"{}\"}'\n  pspd call database-server Query --describe\n  pspd call ai-server TrainModel - <examples.jsonl\n\nMessages are JSON. A method that takes a stream gets each value as one message. Each answer of a stream is a line."
+    after_help = "Examples:\n  pspd call database-server\n  pspd call database-server Create '{\"collection\": \"notes\", \"data\": \"{}\"}'\n  pspd call database-server Query --describe\n  pspd call store Read '{\"id\": \"7\"}' -H 'x-request-id: 7' --timeout 5s\n  pspd call ai-server TrainModel - <examples.jsonl\n\nMessages are JSON. A method that takes a stream gets each value as one message. Each answer of a stream is a line."
 )]
 pub(super) struct Args {
     /// The domain whose service is called
@@ -30,9 +31,15 @@ pub(super) struct Args {
     /// Show the method and its messages instead of calling it
     #[arg(long, requires = "method", conflicts_with = "message")]
     describe: bool,
+    /// Send metadata, such as `authorization: Bearer TOKEN`; base64 for keys that end in `-bin`. May be repeated
+    #[arg(short = 'H', long, value_name = "KEY: VALUE", requires = "method")]
+    header: Vec<Header>,
+    /// List services and methods instead of calling one
+    #[arg(long, conflicts_with_all = ["method", "describe"])]
+    list: bool,
     /// The time that the call may take
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    time_limit: Option<Duration>,
+    #[arg(long, visible_alias = "time-limit", value_name = "DURATION", value_parser = duration)]
+    timeout: Option<Duration>,
 }
 
 pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
@@ -51,7 +58,8 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
 
 async fn called(target: &Target, args: Args) -> anyhow::Result<Exit> {
     let service = Service::open(target).await?;
-    let Some(wanted) = &args.method else {
+    // Without a method, a list is the default.
+    let Some(wanted) = args.method.as_ref().filter(|_| !args.list) else {
         list(&service.methods())?;
         return Ok(Exit::Done);
     };
@@ -68,10 +76,14 @@ async fn called(target: &Target, args: Args) -> anyhow::Result<Exit> {
         ),
     };
     let input = read(from, place, &method);
+    let mut metadata = MetadataMap::new();
+    for header in args.header {
+        header.add(&mut metadata);
+    }
     tokio::select! {
         biased;
         Ok(fault) = input.fault => Err(fault),
-        ended = answers(&service, &method, input.messages, args.time_limit) => match ended {
+        ended = answers(&service, &method, input.messages, (metadata, args.timeout)) => match ended {
             Ok(()) => Ok(Exit::Done),
             Err(Failure::Status(status)) => {
                 explain(&status)?;
@@ -92,9 +104,9 @@ async fn answers(
     service: &Service,
     method: &MethodDescriptor,
     messages: impl futures::Stream<Item = prost_reflect::DynamicMessage> + Send + 'static,
-    limit: Option<Duration>,
+    (metadata, limit): (MetadataMap, Option<Duration>),
 ) -> Result<(), Failure> {
-    let answers = service.call(method, messages, limit).await;
+    let answers = service.call(method, messages, metadata, limit).await;
     let mut answers = answers.map_err(Failure::Status)?;
     while let Some(answer) = answers.message().await.map_err(Failure::Status)? {
         let text = json(&answer, !method.is_server_streaming());

@@ -7,6 +7,7 @@
 mod codec;
 mod describe;
 mod input;
+mod metadata;
 mod services;
 mod target;
 
@@ -16,11 +17,13 @@ use anyhow::Context as _;
 use http::uri::PathAndQuery;
 use prost_reflect::{DynamicMessage, MethodDescriptor, SerializeOptions};
 use tonic::client::Grpc;
+use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};
 
 pub use describe::{method as describe_method, signature};
 pub use input::{Input, read};
+pub use metadata::Header;
 pub use services::{Services, method};
 pub use target::{Stream, Target};
 
@@ -47,11 +50,13 @@ impl Service {
         self.services.method(wanted)
     }
 
-    /// Calls a method. The answers of a method without a stream are one. Without `limit`, a call takes any time.
+    /// Calls a method with metadata. The answers of a method without a stream are one. Without `limit`, a call takes any
+    /// time.
     pub async fn call(
         &self,
         method: &MethodDescriptor,
         messages: impl futures::Stream<Item = DynamicMessage> + Send + 'static,
+        metadata: MetadataMap,
         limit: Option<Duration>,
     ) -> Result<Streaming<DynamicMessage>, Status> {
         let mut client = Grpc::new(self.channel.clone()).max_decoding_message_size(usize::MAX);
@@ -63,6 +68,7 @@ impl Service {
         let path = PathAndQuery::try_from(format!("/{service}/{}", method.name()))
             .map_err(|error| Status::internal(error.to_string()))?;
         let mut request = Request::new(messages);
+        *request.metadata_mut() = metadata;
         if let Some(limit) = limit {
             request.set_timeout(limit);
         }
