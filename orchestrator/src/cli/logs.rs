@@ -41,7 +41,7 @@ const TAIL_SINCE: usize = 10_000;
 
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  pspd logs web-server -n 50 -f\n  pspd logs --since 10m --level warn\n  pspd logs web-server ai-server --since 05:00 --until 05:10 --grep 'status=.*Unavailable'\n  pspd logs store --raw | jq .message\n  pspd logs --trace 4bf92f3577b34da6a3ce929d0e0e4736\n\nTimes are local, by the guests' clocks. NO_COLOR turns colors off.\nLogs are gathered to the host by this command, and before a guest stops."
+    after_help = "Examples:\n  pspd logs web-server -n 50 -f\n  pspd logs --since 10m --level warn\n  pspd logs web-server ai-server --since 05:00 --until 05:10 --grep '\"status\":\"Unavailable\"'\n  pspd logs store --raw | jq .message\n  pspd logs --trace 4bf92f3577b34da6a3ce929d0e0e4736\n\nTimes are local, by the guests' clocks. NO_COLOR turns colors off.\nLogs are gathered to the host by this command, and before a guest stops."
 )]
 pub(super) struct Args {
     /// Domains [default: all domains with a service]
@@ -58,7 +58,7 @@ pub(super) struct Args {
     tail: Option<usize>,
     #[command(flatten)]
     filter: Filter,
-    /// Print only the lines, exactly as the services wrote them; otherwise what a terminal would obey is escaped, such as `\\u001b`
+    /// Print only the lines, exactly as the services wrote them; otherwise what a terminal would obey is escaped, such as `\u001b`
     #[arg(long)]
     raw: bool,
     /// Show only the request with this trace id, through all services in the order of its calls

@@ -99,7 +99,11 @@ pub(super) fn called(deployment: &Deployment) -> anyhow::Result<()> {
     let call = |args: &[&str]| deployment.run(&[&["call", "store"], args].concat());
     for (args, says) in [
         (
-            &[][..],
+            &["--list"][..],
+            "database.DatabaseService\n  rpc Create (CreateRequest)",
+        ),
+        (
+            &[],
             "database.DatabaseService\n  rpc Create (CreateRequest) returns (CreateResponse);\n",
         ),
         (
@@ -112,7 +116,16 @@ pub(super) fn called(deployment: &Deployment) -> anyhow::Result<()> {
     }
     let data = json!({"from": "a call"}).to_string();
     let message = json!({"collection": "calls", "data": data}).to_string();
-    let created = call(&["Create", &message])?.expect(0)?.json()?;
+    let created = call(&[
+        "Create",
+        &message,
+        "-H",
+        "x-request-id: 7",
+        "--timeout",
+        "30s",
+    ])?
+    .expect(0)?
+    .json()?;
     let read = json!({"collection": "calls", "id": created["id"]}).to_string();
     let found = call(&["database.DatabaseService/Read", &read])?
         .expect(0)?
@@ -134,6 +147,7 @@ pub(super) fn called(deployment: &Deployment) -> anyhow::Result<()> {
         ),
         (&["Read", "{"], 1, "value 1 is not valid JSON"),
         (&["Raed"], 1, "the service has no method `Raed`"),
+        (&["Read", "-H", "tenant"], 2, "write it like `key: value`"),
     ] {
         call(args)?.expect(code)?.says(says)?;
     }
