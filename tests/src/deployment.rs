@@ -56,6 +56,30 @@ impl Deployment {
         Ok(deployment)
     }
 
+    /// What the commands of the tutorial make: a deployment in a folder of its own.
+    pub fn tutorial() -> anyhow::Result<Deployment> {
+        let mut deployment = Deployment::empty()?;
+        deployment.name = "shop".into();
+        deployment.file = deployment.folder().join("shop/topology.yaml");
+        Ok(deployment)
+    }
+
+    /// Runs the lines of a shell script in the deployment's folder, each with success, and returns what they print.
+    pub fn script(&self, lines: &str) -> anyhow::Result<Ran> {
+        let programs = self.folder().join("bin");
+        fs::create_dir(&programs)?;
+        std::os::unix::fs::symlink(pspd(), programs.join("pspd"))?;
+        let path = std::env::var("PATH")?;
+        let mut bash = Command::new("bash");
+        bash.args(["-eu", "-o", "pipefail", "-v", "-c", lines])
+            .env("PATH", format!("{}:{path}", programs.display()))
+            .env("PSPD_STATE_DIR", self.state())
+            .env_remove("XDG_RUNTIME_DIR")
+            .stdin(Stdio::null())
+            .current_dir(self.folder());
+        Running::start(&mut bash, "a script".into(), BUILD_LIMIT)?.wait()
+    }
+
     /// An example, as `pspd init` writes it, under a new name and with a free port.
     pub fn example(name: &str, published: Option<u16>) -> anyhow::Result<Deployment> {
         let deployment = Deployment::empty()?;

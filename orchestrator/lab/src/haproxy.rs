@@ -28,7 +28,7 @@ defaults
     timeout client-fin 30s
     timeout http-request 10s
     timeout http-keep-alive 1m
-    # As for relayed connections: who is gone sends no end, and a guest that was killed does not either.
+    # As for relayed connections: a client that is gone sends no end, and neither does a guest that was killed.
     option clitcpka
     clitcpka-idle 1m
     clitcpka-intvl 15s

@@ -44,6 +44,7 @@ enum ExperimentCommand {
     Run(RunArgs),
     /// Write a commented starter file
     Init {
+        /// The file to write
         #[arg(value_name = "FILE", default_value = "experiment.yaml")]
         path: PathBuf,
         /// Overwrite an existing file

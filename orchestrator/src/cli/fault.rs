@@ -52,13 +52,16 @@ enum Kind {
     },
     /// Drop all frames between a domain and all others; pspd still reaches it
     Isolate {
+        /// The domain
         name: String,
         #[command(flatten)]
         options: FaultOptions,
     },
     /// Unplug a domain's network cable; pspd does not reach it either
     Link {
+        /// The domain
         name: String,
+        /// Unplug it; `heal` plugs it in again
         #[arg(long, required = true)]
         down: bool,
         #[command(flatten)]
@@ -71,18 +74,21 @@ enum Kind {
     Delay(delay::Args),
     /// Stop a domain's virtual CPUs
     Pause {
+        /// The domain
         name: String,
         #[command(flatten)]
         options: FaultOptions,
     },
     /// Cut a domain's power; `heal` starts it again
     Kill {
+        /// The domain
         name: String,
         #[command(flatten)]
         options: FaultOptions,
     },
     /// Make a guest's kernel panic; `heal` starts the domain again
     Crash {
+        /// The domain
         name: String,
         #[command(flatten)]
         options: FaultOptions,
@@ -90,6 +96,7 @@ enum Kind {
     /// End a domain's service
     #[command(group = clap::ArgGroup::new("how").required(true))]
     Service {
+        /// The domain
         name: String,
         /// Send SIGKILL to it; the guest's systemd starts it again, so that there is nothing to heal
         #[arg(long, group = "how", conflicts_with = "lasts")]
@@ -102,6 +109,7 @@ enum Kind {
     },
     /// Take memory from a running guest
     Memory {
+        /// The domain
         name: String,
         /// How much it keeps, such as `200MiB`
         #[arg(long, value_name = "SIZE")]

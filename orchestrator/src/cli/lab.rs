@@ -22,13 +22,17 @@ enum LabCommand {
     /// Run a command in the lab, such as curl, tcpdump or virsh
     #[command(after_help = "Example:\n  pspd lab exec -- virsh list")]
     Exec {
+        /// The program and its arguments
         #[arg(required = true, last = true, value_name = "COMMAND")]
         command: Vec<String>,
     },
     /// Open a shell in the lab
     Shell,
     /// Connect stdin and stdout to a port of a guest (for SSH's ProxyCommand)
-    Dial { to: SocketAddr },
+    Dial {
+        /// The guest's address and port, such as `10.77.0.10:22`
+        to: SocketAddr,
+    },
 }
 
 pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {

@@ -38,6 +38,7 @@ mod set;
 mod snapshot;
 mod ssh;
 mod status;
+mod top;
 mod up;
 mod volume;
 
@@ -171,6 +172,8 @@ enum Command {
     Ls(ls::Args),
     /// Show domains, services and addresses
     Status(status::Args),
+    /// Show what each domain uses of the host: processors, memory, disks, network
+    Top(top::Args),
     /// Inject a fault: cut, unplug, pause or kill a part of the deployment
     Fault(fault::Args),
     /// End faults
@@ -241,6 +244,7 @@ pub fn main() -> ! {
         Command::Import(args) => import::run(&context, args),
         Command::Ls(args) => ls::run(&context, &args),
         Command::Status(args) => status::run(&context, args),
+        Command::Top(args) => top::run(&context, &args),
         Command::Fault(args) => fault::run(&context, args),
         Command::Heal(args) => heal::run(&context, args),
         Command::Experiment(args) => experiment::run(&context, args),

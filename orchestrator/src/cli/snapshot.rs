@@ -46,6 +46,7 @@ enum SnapshotCommand {
     },
     /// Show what a snapshot has
     Show {
+        /// The snapshot
         #[arg(value_name = "NAME", value_parser = name)]
         name: Name,
         /// Print JSON
@@ -56,6 +57,7 @@ enum SnapshotCommand {
     Restore(RestoreArgs),
     /// Remove snapshots; what others need of them stays
     Rm {
+        /// The snapshots
         #[arg(value_name = "NAME", required = true, value_parser = name)]
         names: Vec<Name>,
         #[command(flatten)]
@@ -63,6 +65,7 @@ enum SnapshotCommand {
     },
     /// Show how the topologies and the releases of two snapshots differ
     Diff {
+        /// A snapshot
         #[arg(value_name = "A", value_parser = name)]
         from: Name,
         /// Another snapshot; without one, what is deployed now
@@ -88,6 +91,7 @@ struct SaveArgs {
 
 #[derive(clap::Args)]
 struct RestoreArgs {
+    /// The snapshot
     #[arg(value_name = "NAME", value_parser = name)]
     name: Name,
     /// Give up the current state instead of saving it first

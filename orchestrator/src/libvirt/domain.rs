@@ -89,6 +89,7 @@ impl Domain {
 
     /// Starts it, from its saved state if there is one; does nothing if it is running.
     pub fn start(&self) -> Result<()> {
+        self.forget_backing()?;
         self.unless_state(true, VirtDomain::create, "start")
     }
 

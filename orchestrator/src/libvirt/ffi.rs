@@ -1,5 +1,5 @@
 //! The libvirt calls that are missing or unsafe in `virt`: lifecycle events, stream events (`virt` passes libvirt the
-//! address of a value that may move), block jobs, limits of disks, and memory in files.
+//! address of a value that may move), block jobs, limits of disks, memory in files, and statistics (`virt` leaks them).
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_int, c_void};
@@ -163,6 +163,59 @@ pub(super) fn has_disk_error(domain: &Domain) -> Result<bool, Error> {
         return Err(Error::last_error());
     }
     Ok(count > 0)
+}
+
+/// A domain's name and its statistics that are whole numbers, by libvirt's names for them.
+pub(super) type Statistics = (String, Vec<(String, u64)>);
+
+/// The statistics of domains of one connection, in one call; `kinds` are `VIR_DOMAIN_STATS_*`.
+pub(super) fn statistics(domains: &[&Domain], kinds: u32) -> Result<Vec<Statistics>, Error> {
+    // SAFETY: the pointers are used in this function, in which the domains are alive.
+    let wanted = domains.iter().map(|domain| unsafe { domain.as_ptr() });
+    let mut wanted: Vec<sys::virDomainPtr> = wanted.chain([std::ptr::null_mut()]).collect();
+    let mut records: *mut sys::virDomainStatsRecordPtr = std::ptr::null_mut();
+    // SAFETY: the domains are alive, null ends the list, and libvirt writes a list of its own to `records`.
+    let count = unsafe { sys::virDomainListGetStats(wanted.as_mut_ptr(), kinds, &mut records, 0) };
+    let Ok(count) = usize::try_from(count) else {
+        return Err(Error::last_error());
+    };
+    let mut all = Vec::with_capacity(count);
+    for at in 0..count {
+        // SAFETY: libvirt returned the list's length; each record has a domain and `nparams` parameters.
+        let (domain, parameters) = unsafe {
+            let record = &**records.add(at);
+            let length = usize::try_from(record.nparams).unwrap_or(0);
+            // A slice has an address also where it is empty.
+            let parameters = match length {
+                0 => &[][..],
+                _ => std::slice::from_raw_parts(record.params, length),
+            };
+            (name(record.dom), parameters)
+        };
+        let domain = domain.map(|name| name.to_string_lossy().into_owned());
+        let numbers = parameters.iter().filter_map(number).collect();
+        all.extend(domain.map(|domain| (domain, numbers)));
+    }
+    // SAFETY: the list is libvirt's, and nothing of it is used any longer.
+    unsafe { sys::virDomainStatsRecordListFree(records) };
+    Ok(all)
+}
+
+/// A parameter's name and value; `None` if it is not a whole number from 0.
+fn number(parameter: &sys::virTypedParameter) -> Option<(String, u64)> {
+    // SAFETY: the name is an array in which libvirt ends it with NUL.
+    let name = unsafe { CStr::from_ptr(parameter.field.as_ptr()) };
+    // SAFETY: the type says which member of the union libvirt has set.
+    let value = unsafe {
+        match parameter.type_ as u32 {
+            sys::VIR_TYPED_PARAM_INT => u64::try_from(parameter.value.i).ok()?,
+            sys::VIR_TYPED_PARAM_UINT => parameter.value.ui.into(),
+            sys::VIR_TYPED_PARAM_LLONG => u64::try_from(parameter.value.l).ok()?,
+            sys::VIR_TYPED_PARAM_ULLONG => parameter.value.ul,
+            _ => return None,
+        }
+    };
+    Some((name.to_string_lossy().into_owned(), value))
 }
 
 /// What a non-blocking stream has to say.

@@ -25,6 +25,7 @@ mod render;
 mod snapshot;
 mod sources;
 mod throttle;
+mod usage;
 mod xml;
 
 pub use capabilities::{Capabilities, Version, Versions};
@@ -42,3 +43,4 @@ pub use network::Network;
 pub use objects::{DomainSummary, NetworkSummary};
 pub use probe::{BootNetwork, Medium, Probe};
 pub use render::plain_network_xml;
+pub use usage::{Usage, usage};

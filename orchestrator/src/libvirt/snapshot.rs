@@ -76,8 +76,8 @@ impl Domain {
         let attempt = || format!("save a snapshot of domain `{}`", self.name());
         self.raw()
             .create_snapshot_xml(&xml.to_xml(), flags)
-            .map(drop)
-            .attempt(attempt)
+            .attempt(attempt)?;
+        self.forget_backing()
     }
 
     /// Copies what the disk of a running domain has only from the layer below it into it. Its backing file is then the one

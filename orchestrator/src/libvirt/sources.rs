@@ -16,6 +16,18 @@ impl Domain {
         self.replace_disks(|file| is_overlay(file).then(|| file.with_extension("")))
     }
 
+    /// Removes from the definition what lies below the disks' files. libvirt writes it there when a layer is added to a
+    /// disk, by the names of that moment, and believes it at the next start; without it, libvirt looks into the files.
+    pub(super) fn forget_backing(&self) -> Result<()> {
+        let attempt = || format!("read the definition of domain `{}`", self.name());
+        let flags = sys::VIR_DOMAIN_XML_INACTIVE;
+        let definition = self.raw().xml_desc(flags).attempt(attempt)?;
+        match definition.contains("<backingStore") {
+            true => self.replace_disks(|_| None),
+            false => Ok(()),
+        }
+    }
+
     /// Changes which files the disks are at the next start; `other` gives another file for those that change.
     pub fn replace_disks(&self, other: impl Fn(&Path) -> Option<PathBuf>) -> Result<()> {
         let attempt = || format!("define domain `{}` with other disks", self.name());

@@ -422,6 +422,7 @@ pub(crate) fn front_reaches_the_lab(lab: &Lab, guest: SocketAddr) {
          \x20 def do_GET(self):\n\
          \x20   said = self.client_address[0] + ' for ' + self.headers['X-Real-IP']\n\
          \x20   self.send_response(200); self.end_headers(); self.wfile.write(said.encode())\n\
+         \x20 def log_message(self, *args): pass\n\
          server = HTTPServer(('{}', {}), Say)\n\
          print('listening', flush=True)\n\
          server.serve_forever()\n",

@@ -46,6 +46,7 @@ fn commands() -> anyhow::Result<()> {
         .expect(1)?
         .says("store")?;
     daily::listed(&deployment, "running")?;
+    daily::watched(&deployment)?;
     daily::copied(&deployment)?;
     daily::called(&deployment)?;
     lab_shell(&deployment)?;

@@ -23,6 +23,33 @@ pub(super) fn listed(deployment: &Deployment, state: &str) -> anyhow::Result<()>
     Ok(())
 }
 
+/// `pspd top` shows that a guest computes, writes and talks.
+pub(super) fn watched(deployment: &Deployment) -> anyhow::Result<()> {
+    let load = "timeout 20 sh -c 'while dd if=/dev/urandom of=/root/load bs=1M count=4 conv=fsync 2>/dev/null; do :; done' >/dev/null 2>&1 &";
+    deployment.ssh("store", load)?;
+    let seen = deployment.run(&["top", "store", "--json", "--once", "--interval", "6s"])?;
+    let seen = seen.expect(0)?.json()?;
+    ensure!(seen["interval"].as_f64() >= Some(6.0), "{seen}");
+    let store = &seen["domains"][0];
+    ensure!(
+        store["name"] == "store" && store["state"] == "running",
+        "{seen}"
+    );
+    for key in ["cpu_percent", "written_per_second", "memory", "resident"] {
+        ensure!(store[key].as_f64() > Some(0.0), "{key}: {seen}");
+    }
+    let shown = deployment
+        .run(&["top", "--interval", "1s"])?
+        .expect(0)?
+        .stdout;
+    ensure!(shown.contains(" store ") && shown.contains('%'), "{shown}");
+    deployment
+        .run(&["top", "stroe"])?
+        .expect(1)?
+        .says("has no domain `stroe`")?;
+    Ok(())
+}
+
 /// Files and folders go to the guest and come back as they were.
 pub(super) fn copied(deployment: &Deployment) -> anyhow::Result<()> {
     let folder = deployment.folder().join("copied");

@@ -27,6 +27,7 @@ mod reading;
 mod reference;
 mod snapshots;
 mod third_party;
+mod tutorial;
 mod uri;
 mod walk;
 
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         protocols::SCENARIOS,
         snapshots::SCENARIOS,
         third_party::SCENARIOS,
+        tutorial::SCENARIOS,
         uri::SCENARIOS,
         walk::SCENARIOS,
     ])

@@ -12,7 +12,9 @@ use super::{FaultOptions, domain};
 #[derive(clap::Args)]
 #[group(id = "shape", required = true, multiple = true, args = ["latency", "loss", "reorder", "duplicate", "rate"])]
 pub(super) struct Args {
+    /// A domain
     a: String,
+    /// Another domain
     b: String,
     /// Delay each packet by this time, such as `100ms`
     #[arg(long, value_name = "TIME", value_parser = microseconds)]

@@ -10,6 +10,7 @@ use super::{FaultOptions, domain};
 #[derive(clap::Args)]
 #[group(id = "harm", required = true, multiple = true, args = ["slow", "iops", "full", "fail"])]
 pub(super) struct DiskArgs {
+    /// The domain
     name: String,
     /// `system`, or the name of a data volume
     volume: String,
@@ -60,6 +61,7 @@ fn disk(spec: &Spec, domain: &Name, name: &str) -> anyhow::Result<Name> {
 
 #[derive(clap::Args)]
 pub(super) struct ClockArgs {
+    /// The domain
     name: String,
     /// How far: ahead, such as `+10m`, or behind, such as `-2h`
     #[arg(long, value_name = "OFFSET", value_parser = offset, allow_hyphen_values = true)]
@@ -77,6 +79,7 @@ impl ClockArgs {
 
 #[derive(clap::Args)]
 pub(super) struct CpuArgs {
+    /// The domain
     name: String,
     /// How much of each virtual CPU, such as `90%`
     #[arg(long, value_name = "SHARE", value_parser = percent)]
