@@ -159,7 +159,7 @@ impl Fronts {
         state.changes += 1;
         let number = state.changes;
         let ready = self.run.join(format!("f{number}"));
-        let begun = (|| {
+        let started = (|| {
             let front = state.fronts.get_mut(&host);
             let front = front.ok_or_else(|| io::Error::other("there is no listening socket"))?;
             let certificate = pem.map(|pem| self.write_certificate(host, number, &pem));
@@ -181,11 +181,11 @@ impl Fronts {
             Ok(Started { number, pid, ready })
         })();
         drop(state);
-        if begun.is_err() {
+        if started.is_err() {
             self.remove_files(host, number);
             self.settle(host, false);
         }
-        begun
+        started
     }
 
     /// Whether the process of a change that is not settled still runs.
@@ -198,7 +198,7 @@ impl Fronts {
         next.is_some_and(|next| next.pid == Some(pid))
     }
 
-    /// Keeps the change that was begun, or what was before.
+    /// Keeps the change that was started, or restores the state before it.
     fn settle(&self, host: SocketAddr, accepted: bool) {
         let mut state = self.state();
         let Some(front) = state.fronts.get_mut(&host) else {

@@ -347,7 +347,7 @@ pub(super) fn duration(text: &str) -> anyhow::Result<Duration> {
     let duration = Duration::try_from(duration).with_context(hint)?;
     ensure!(
         duration.as_secs() > 0 && duration.subsec_nanos() == 0,
-        "`{text}` is not a number of whole seconds"
+        "`{text}` is not a number of whole seconds from 1"
     );
     Ok(duration)
 }

@@ -72,11 +72,13 @@ fn write(topology: &Path, example: Example, force: bool) -> anyhow::Result<Vec<P
     if !force {
         refuse_existing(&paths)?;
     }
+    let context = || format!("failed to write to the folder `{}`", folder.display());
+    fs::create_dir_all(folder).with_context(context)?;
     // All of them, or none: the disk may be full.
     let new = tempfile::Builder::new()
         .prefix(".pspd-init-")
         .tempdir_in(folder)
-        .with_context(|| format!("failed to write to the folder `{}`", folder.display()))?;
+        .with_context(context)?;
     let written: Vec<PathBuf> = (0..paths.len())
         .map(|number| new.path().join(number.to_string()))
         .collect();
@@ -169,7 +171,6 @@ mod tests {
     fn each_example_is_valid_where_it_is_written() {
         for example in Example::ALL {
             let folder = tempfile::tempdir().unwrap();
-            fs::create_dir(folder.path().join("new")).unwrap();
             let paths = match written(folder.path(), example) {
                 Ok(paths) => paths,
                 // Unit tests run without the services.

@@ -60,7 +60,7 @@ pub(super) fn rows(before: &Sample, now: &Sample) -> Vec<Row> {
 }
 
 impl Rates {
-    /// None of them where a counter went back: the domain was started anew.
+    /// None of them where a counter went back: the domain was restarted.
     fn between(before: &Usage, now: &Usage, seconds: f64) -> Rates {
         let restarted = now.cpu < before.cpu;
         let rate = |counter: fn(&Usage) -> u64| {
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_domain_that_starts_stops_or_starts_anew_has_no_rates() {
+    fn a_domain_that_starts_stops_or_restarts_has_no_rates() {
         for before in [None, used(5)] {
             let shown = cells(before, used(4));
             assert_eq!(shown, "store running - 512 MiB 300 MiB - - - -");
