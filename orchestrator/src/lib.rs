@@ -41,3 +41,4 @@ pub mod systemd;
 mod terminal;
 mod tool;
 pub mod topology;
+pub mod tree;

@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use pspd_model::spec::{Name, Spec};
-use pspd_model::topology::{self, Faults, Found, LARGEST, parse};
+use pspd_model::topology::{self, Faults, Found, Host, LARGEST, parse_on};
 use rustix::fs::{Mode, OFlags};
 
 /// Reads and validates a topology file. Its paths are relative to its directory.
@@ -28,11 +28,30 @@ fn load_with(path: &Path, missing: Found) -> Result<Spec, Faults> {
         let message = "the path of its directory is not UTF-8. Rename the directory".to_owned();
         return Err(Faults::of_file(&path, message));
     }
-    parse(&text, folder, &|path| match look(path) {
-        Found::Nothing => missing,
-        found => found,
-    })
-    .map_err(|faults| Faults::in_text(&path, &text, faults))
+    parse_on(&text, folder, &Files { missing })
+        .map_err(|faults| Faults::in_text(&path, &text, faults))
+}
+
+/// The files of this host.
+struct Files {
+    /// What a path without a file counts as.
+    missing: Found,
+}
+
+impl Host for Files {
+    fn look(&self, path: &Path) -> Found {
+        match look(path) {
+            Found::Nothing => self.missing,
+            found => found,
+        }
+    }
+
+    fn read(&self, path: &Path) -> Result<String, String> {
+        if self.missing == Found::File && look(path) == Found::Nothing {
+            return Ok(String::new());
+        }
+        read_text(path, "")
+    }
 }
 
 /// What is at a path of this host.

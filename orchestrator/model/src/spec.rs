@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
@@ -400,8 +400,8 @@ pub const KEY_LOG: &str = "SSLKEYLOGFILE";
 /// A service in a domain, run as a systemd unit with the domain's name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceSpec {
-    /// The absolute path of a static executable or script on this host.
-    pub binary: PathBuf,
+    #[serde(flatten)]
+    pub program: Program,
     /// The TCP port in the guest.
     pub port: u16,
     pub health: HealthCheck,
@@ -410,7 +410,7 @@ pub struct ServiceSpec {
     #[serde(default)]
     pub secrets: BTreeMap<String, Secret>,
     pub arguments: Vec<String>,
-    /// Arguments that make the executable write the running service's data to its files; empty if not supported.
+    /// Arguments that make the program write the running service's data to its files; empty if not supported.
     #[serde(default)]
     pub checkpoint: Vec<String>,
     /// The deadline from its start to SERVING; `None` for the default of the health check and the accelerator.
@@ -419,8 +419,33 @@ pub struct ServiceSpec {
     /// Whether it logs the keys of its TLS connections, with which a capture can be decrypted.
     #[serde(default)]
     pub tls_key_log: bool,
-    /// Guest path (absolute, or relative to the release) to host path (absolute).
+    /// Path in the release to a file or a folder of this host (absolute).
     pub files: BTreeMap<PathBuf, PathBuf>,
+    /// Commands that prepare a release in the guest before it is started, each of one word at least.
+    #[serde(default)]
+    pub setup: Vec<Vec<String>>,
+    /// The deadline of all of `setup`; `None` for the default of the accelerator.
+    #[serde(default)]
+    pub setup_timeout: Option<Duration>,
+}
+
+/// What a service runs, with its arguments.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Program {
+    /// The absolute path of a static executable or script on this host.
+    Binary(PathBuf),
+    /// A program of the guest or of the release, and its first arguments; never empty.
+    Command(Vec<String>),
+}
+
+impl Program {
+    pub fn binary(&self) -> Option<&Path> {
+        match self {
+            Program::Binary(path) => Some(path),
+            Program::Command(_) => None,
+        }
+    }
 }
 
 /// The health check of a service. Serialized as a string.

@@ -2,7 +2,7 @@
 //! `import`, `import --dry-run` and `export --verify` all check here, before anything of the archive has its place.
 
 use std::fs::File;
-use std::io::{Read as _, Seek as _};
+use std::io::{BufReader, Read as _, Seek as _};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
@@ -11,12 +11,14 @@ use tokio_util::sync::CancellationToken;
 use super::manifest::{Content, Entry, FileName, LONGEST_SECRET, Secret};
 use crate::disk::qcow2::{Backing, Disk};
 use crate::identity::{self, KeyFile};
+use crate::tree;
 
 /// Whether [`file`] reads a file of this kind.
 pub(super) fn reads(content: &Content) -> bool {
     match content {
         Content::Plain {} | Content::File { .. } => false,
         Content::Image { .. }
+        | Content::Folder {}
         | Content::System { .. }
         | Content::Volume { .. }
         | Content::Secret { .. } => true,
@@ -35,6 +37,7 @@ pub(super) fn file(entry: &Entry, file: File, cancel: &CancellationToken) -> Res
             virtual_size,
             ..
         } => disk(entry, file, *virtual_size, Some(image), cancel),
+        Content::Folder {} => folder(file, cancel),
         Content::Secret { key } => secret(file, key),
     };
     checked.with_context(|| format!("`{}` is refused", entry.name))
@@ -80,6 +83,11 @@ fn shown(backing: &Option<Backing>) -> String {
                 .escape_debug()
         ),
     }
+}
+
+fn folder(mut file: File, cancel: &CancellationToken) -> Result<()> {
+    file.rewind().context("failed to read it")?;
+    tree::check(BufReader::new(file), cancel)
 }
 
 fn secret(mut file: File, key: &Secret) -> Result<()> {

@@ -28,6 +28,7 @@ use crate::image::GuestImage;
 use crate::placement::written;
 use crate::progress::Progress;
 use crate::state::Home;
+use crate::tree;
 
 /// What is packed, and of what.
 pub struct Contents {
@@ -115,11 +116,16 @@ impl Deployment<'_> {
                 });
                 names.insert(key);
             }
-            files.insert(service.binary.as_path());
-            files.extend(service.files.values().map(PathBuf::as_path));
+            files.extend(service.program.binary().map(Path::to_owned));
+            for path in service.files.values() {
+                match path.is_dir() {
+                    true => files.extend(tree::files(path)?),
+                    false => drop(files.insert(path.clone())),
+                }
+            }
         }
-        let (names, files): (Vec<_>, Vec<_>) =
-            (names.into_iter().collect(), files.into_iter().collect());
+        let names: Vec<_> = names.into_iter().collect();
+        let files: Vec<_> = files.iter().map(PathBuf::as_path).collect();
         Ok(Some(Arc::new(Blanks::of(&known, &names, &files)?)))
     }
 
@@ -181,7 +187,7 @@ impl Deployment<'_> {
         Ok(items)
     }
 
-    /// A domain's ROM, its service's executable and the files beside it.
+    /// A domain's ROM, its service's executable, and the files and directories beside it.
     fn files(&self, domain: &DomainSpec, names: &mut Names, items: &mut Vec<Item>) -> Result<()> {
         let mut add = |name: String, path: &Path| -> Result<()> {
             if names.files.contains_key(path) {
@@ -193,12 +199,17 @@ impl Deployment<'_> {
             if items.iter().any(|item| item.name == name) {
                 return Ok(());
             }
+            let (content, source) = match path.is_dir() {
+                true => (Content::Folder {}, Source::Folder(path.to_owned())),
+                false => {
+                    let mode = permissions(path)?;
+                    (Content::File { mode }, Source::File(path.to_owned()))
+                }
+            };
             items.push(Item {
                 name,
-                content: Content::File {
-                    mode: permissions(path)?,
-                },
-                source: Source::File(path.to_owned()),
+                content,
+                source,
             });
             Ok(())
         };
@@ -209,7 +220,9 @@ impl Deployment<'_> {
             names.roms.insert(domain.name.clone(), rom);
         }
         if let Some(service) = &domain.service {
-            add(format!("{}.service", domain.name), &service.binary)?;
+            if let Some(binary) = service.program.binary() {
+                add(format!("{}.service", domain.name), binary)?;
+            }
             for (number, path) in service.files.values().enumerate() {
                 add(format!("{}.service.{number}", domain.name), path)?;
             }

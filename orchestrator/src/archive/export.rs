@@ -14,7 +14,7 @@ use super::contents::Contents;
 use super::entries::{write_end, write_header, write_padding};
 use super::hashing::Hashing;
 use super::is_plausible;
-use super::manifest::{Content, Entry, FORMAT, MANIFEST, MANIFEST_DIGEST, Manifest};
+use super::manifest::{Content, Entry, MANIFEST, MANIFEST_DIGEST, Manifest};
 use super::temp_file::TempFile;
 use crate::event::Scope;
 use crate::progress::Progress;
@@ -113,7 +113,7 @@ fn digest(contents: &Contents, scope: &Scope, cancel: &CancellationToken) -> Res
         });
     }
     Ok(Manifest {
-        format: FORMAT,
+        format: Manifest::format_of(&contents.spec, &files),
         made_by: format!("pspd {}", env!("CARGO_PKG_VERSION")),
         spec: contents.spec.clone(),
         files,
@@ -141,7 +141,8 @@ fn write_tar(
     let mut before = &Content::Plain {};
     for (item, entry) in contents.items.iter().zip(&manifest.files) {
         // A domain's executables are on its disk, too; within a block, repeated content costs nothing.
-        let is_file = |content: &Content| matches!(content, Content::File { .. });
+        let is_file =
+            |content: &Content| matches!(content, Content::File { .. } | Content::Folder {});
         if is_file(&item.content) && !is_file(before) {
             to.begin_block()?;
         }

@@ -62,6 +62,10 @@ impl Opened {
         })
     }
 
+    pub(super) fn cancel(&self) -> &CancellationToken {
+        &self.cancel
+    }
+
     /// Reads and checks every file, and keeps none: what this accepts, an import accepts. A disk is checked in a temporary
     /// file without a name.
     pub fn verify(self) -> Result<()> {

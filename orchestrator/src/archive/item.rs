@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::blank::Blanks;
 use super::manifest::{Content, FileName};
 use crate::disk::qcow2::Disk;
+use crate::tree;
 
 /// A file that is to be packed.
 pub struct Item {
@@ -24,6 +25,8 @@ pub enum Source {
     Text(String),
     /// A file of this host, unchanged.
     File(PathBuf),
+    /// A directory of this host, as a tar.
+    Folder(PathBuf),
     /// A disk without its gaps, over a file in the same folder.
     Disk {
         disk: Disk,
@@ -45,6 +48,7 @@ impl Source {
                     .with_context(|| format!("failed to copy `{}`", path.display()))?;
                 Ok(())
             }
+            Source::Folder(path) => tree::write_all(path, to, cancel),
             Source::Disk { disk, over, blanks } => {
                 let over = over.as_ref().map(FileName::as_str);
                 disk.dense(over, cancel)?.write(to, &|cluster| {

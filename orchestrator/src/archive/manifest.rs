@@ -16,7 +16,9 @@ use crate::placement::{Mapping, text};
 /// What an imported topology says of where it comes from.
 pub(super) const IMPORTED: &str = "Imported";
 /// The format that this pspd writes and the newest that it reads.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
+/// What earlier versions read: without directories, and without services that are commands.
+const PLAIN_FORMAT: u32 = 1;
 /// The manifest's own file; the first of an archive after its digest.
 pub(super) const MANIFEST: &str = "manifest.json";
 /// The manifest's digest, as `sha256sum` writes it: the first file of an archive.
@@ -83,6 +85,8 @@ pub enum Content {
         #[serde(default = "plain_mode", skip_serializing_if = "is_plain_mode")]
         mode: u32,
     },
+    /// A directory beside a service's executable, as a tar.
+    Folder {},
     /// A key of the deployment, by its place in the keys' folder.
     Secret { key: Secret },
 }
@@ -217,6 +221,26 @@ impl Manifest {
         Ok(manifest)
     }
 
+    /// The oldest format that has what the spec and the files need.
+    pub fn format_of(spec: &Value, files: &[Entry]) -> u32 {
+        let has_folder = files
+            .iter()
+            .any(|entry| matches!(entry.content, Content::Folder {}));
+        let domains = spec["domains"].as_object();
+        let has_new_key = domains.into_iter().flatten().any(|(_, domain)| {
+            let service = domain["service"].as_object();
+            service.is_some_and(|keys| {
+                ["command", "setup"]
+                    .iter()
+                    .any(|key| keys.contains_key(*key))
+            })
+        });
+        match has_folder || has_new_key {
+            true => FORMAT,
+            false => PLAIN_FORMAT,
+        }
+    }
+
     /// How many bytes all files have.
     pub fn total(&self) -> u64 {
         self.files.iter().map(|entry| entry.size).sum()
@@ -275,6 +299,7 @@ impl Manifest {
         };
         let look = |path: &Path| match files.at(path).map(|entry| &entry.content) {
             Some(Content::File { .. } | Content::Image { .. }) => Found::File,
+            Some(Content::Folder {}) => Found::Folder,
             _ => Found::Nothing,
         };
         let spec = topology::parse(text, folder, &look).map_err(|faults| {

@@ -1,17 +1,20 @@
 //! From a checked manifest to a deployment of this host: its files beside a topology.yaml, its disks in the state folder.
 
 use std::fs;
+use std::io::BufReader;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use pspd_model::spec::{ImageSource, Name, VolumeId};
+use tokio_util::sync::CancellationToken;
 
 use super::import::Opened;
 use super::manifest::{Content, Entry, IMPORTED, Manifest, Secret};
 use crate::disk;
 use crate::placement::{Placement, Staging, Taken, Wanted};
 use crate::state::{Paths, create_private, write_atomically};
+use crate::tree;
 
 /// Decides what the deployment becomes on this host; creates nothing.
 pub fn placement(
@@ -53,12 +56,19 @@ pub fn warnings(placement: &Placement, manifest: &Manifest) -> Vec<String> {
 /// Unpacks and places all of the archive. Files get their names at the end, and after an error nothing is left. The caller
 /// holds the deployment's lock.
 pub fn place(placement: &Placement, opened: Opened, cache: &Path) -> Result<()> {
-    placement.place(|own, state| Place { placement, cache }.fill(opened, own, state))
+    let cancel = &opened.cancel().clone();
+    let place = Place {
+        placement,
+        cache,
+        cancel,
+    };
+    placement.place(|own, state| place.fill(opened, own, state))
 }
 
 struct Place<'a> {
     placement: &'a Placement,
     cache: &'a Path,
+    cancel: &'a CancellationToken,
 }
 
 impl Place<'_> {
@@ -68,7 +78,7 @@ impl Place<'_> {
             let name = entry.name.as_str();
             Ok(match entry.content {
                 Content::Plain {} => None,
-                Content::Image { .. } => Some(own.file(name)?),
+                Content::Image { .. } | Content::Folder {} => Some(own.file(name)?),
                 Content::File { mode } => {
                     let file = own.file(name)?;
                     // The bits alone, and always readable for its owner.
@@ -83,9 +93,25 @@ impl Place<'_> {
             })
         })?;
         for entry in &files {
-            self.take(entry, state)?;
+            match entry.content {
+                Content::Folder {} => self.unpack(entry.name.as_str(), own)?,
+                _ => self.take(entry, state)?,
+            }
         }
         Ok(())
+    }
+
+    /// Puts a directory in the place of its tar, which was checked.
+    fn unpack(&self, name: &str, own: &Staging) -> Result<()> {
+        // No file of an archive has this name.
+        let (tar, folder) = (own.within(name), own.within(".unpacked"));
+        let file = fs::File::open(&tar);
+        let file = file.with_context(|| format!("failed to read `{name}`"))?;
+        tree::unpack(BufReader::new(file), &folder, self.cancel)
+            .with_context(|| format!("failed to unpack `{name}`"))?;
+        fs::remove_file(&tar)
+            .and_then(|()| fs::rename(&folder, &tar))
+            .with_context(|| format!("failed to name the directory `{name}`"))
     }
 
     /// Brings a file of the state's staging folder to its place.
@@ -102,7 +128,10 @@ impl Place<'_> {
                 self.placement.home.volumes().join(id.file())
             }
             Content::Secret { key } => return self.take_secret(key, &from),
-            Content::Plain {} | Content::Image { .. } | Content::File { .. } => return Ok(()),
+            Content::Plain {}
+            | Content::Image { .. }
+            | Content::File { .. }
+            | Content::Folder {} => return Ok(()),
         };
         fs::rename(&from, &to)
             .with_context(|| format!("failed to move a file to `{}`", to.display()))

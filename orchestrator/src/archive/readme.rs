@@ -26,7 +26,7 @@ impl Readme<'_> {
             Content::Image { .. } | Content::System { .. } | Content::Volume { .. } => true,
             Content::File { .. } => item.name.as_str().ends_with(".rom"),
             Content::Secret { .. } => item.name.as_str().ends_with(".hostkey"),
-            Content::Plain {} => false,
+            Content::Plain {} | Content::Folder {} => false,
         };
         let files: Vec<&str> = items
             .iter()

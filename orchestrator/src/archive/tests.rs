@@ -71,6 +71,9 @@ impl Fixture {
         let sha256 = Digest::of(&fs::read(&source).unwrap());
         fs::write(at("service"), "an executable").unwrap();
         fs::write(at("words"), "a file beside it").unwrap();
+        fs::create_dir_all(at("app/lib")).unwrap();
+        fs::write(at("app/lib/code.py"), "code").unwrap();
+        std::os::unix::fs::symlink("lib/code.py", at("app/main.py")).unwrap();
         fs::write(at("word"), "swordfish\n").unwrap();
         fs::write(at("rom"), vec![7; 1 << 16]).unwrap();
         let rom = Digest::of(&[7; 1 << 16]);
@@ -83,7 +86,7 @@ impl Fixture {
              \x20   firmware: {{rom: rom, sha256: {rom}}}\n\
              \x20   disks: {{system: 16 MiB, data: {{size: 4 MiB, mount: /var/lib/store}}}}\n\
              \x20   service:\n\
-             \x20     {{binary: service, port: 50051, health: a.B, environment: {{A: \"b: 'c'\"}}, arguments: [--x], secrets: {{TOKEN: generate, WORD: {{file: word}}}}, checkpoint: [--now], files: {{words.txt: words}}}}\n\
+             \x20     {{binary: service, port: 50051, health: a.B, environment: {{A: \"b: 'c'\"}}, arguments: [--x], secrets: {{TOKEN: generate, WORD: {{file: word}}}}, checkpoint: [--now], files: {{words.txt: words, app: app}}}}\n\
              \x20   publish: [\"127.0.0.1:9:50051\"]\n\
              \x20   boot_timeout: 90s\n\
              \x20 web: {{image: debian, depends_on: [store], memory: {{current: 384 MiB, maximum: 1 GiB}}, disks: {{system: 16 MiB}}}}\n"

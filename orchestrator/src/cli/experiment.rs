@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use pspd_model::experiment::{self, Call, Experiment, Pace, Surroundings};
-use pspd_model::spec::Spec;
+use pspd_model::spec::{Program, Spec};
 use pspd_model::topology::{Faults, Found};
 use tokio_util::sync::CancellationToken;
 
@@ -282,8 +282,11 @@ fn topology(context: &Context, spec: &Spec) -> anyhow::Result<Vec<Domain>> {
     let home = context.paths.deployment(&spec.name);
     let domains = spec.domains.values().map(|domain| {
         let service = domain.service.as_ref().map(|service| {
-            let binary = service.binary.file_name().unwrap_or_default();
-            format!("{}:{}", binary.to_string_lossy(), service.port)
+            let program = match &service.program {
+                Program::Binary(path) => path.file_name().unwrap_or_default().to_string_lossy(),
+                Program::Command(words) => words.join(" ").into(),
+            };
+            format!("{program}:{}", service.port)
         });
         let deployed = home.deployed_record(&domain.name)?;
         Ok(Domain {

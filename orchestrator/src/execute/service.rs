@@ -12,7 +12,7 @@ use super::World;
 use super::reach::{LOG_LINES, indented};
 use crate::cancelled::Cancelled;
 use crate::event::Scope;
-use crate::guest::{Activated, Fault, Guest, RolledBack, SSH};
+use crate::guest::{Activated, Fault, Guest, Pushing, RolledBack, SSH};
 use crate::health::{self, Health};
 use crate::identity::Identity;
 use crate::log_text::LogText;
@@ -22,6 +22,8 @@ use crate::reach::Reach;
 const SERVING: Duration = Duration::from_secs(10);
 /// The same for what speaks another protocol: at its first start it may make its data, as PostgreSQL does.
 const LISTENING: Duration = Duration::from_secs(30);
+/// For the commands that prepare a release, natively.
+const SETUP: Duration = Duration::from_secs(60);
 /// The time between two looks at the service's unit.
 const LOOK: Duration = Duration::from_secs(1);
 /// From a new certificate to a connection that shows it, natively.
@@ -78,9 +80,16 @@ pub(super) fn push(
         Push::Auto => Some(world.home.release_disk(domain)),
         Push::Ssh => None,
     };
-    world
-        .guest(domain)?
-        .push(&assembled, disk.as_deref(), scope, &world.cancel)?;
+    let service = world.spec.domains[domain].service.as_ref();
+    let limit = service.and_then(|service| service.setup_timeout);
+    let pushing = Pushing {
+        disk: disk.as_deref(),
+        folder: world.home.path(),
+        setup: limit.unwrap_or_else(|| world.patience(SETUP)),
+        scope,
+        cancel: &world.cancel,
+    };
+    world.guest(domain)?.push(&assembled, &pushing)?;
     Ok(())
 }
 

@@ -2,19 +2,24 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{bail, ensure};
 use pspd_model::spec::{Digest, Name, Size};
 use tokio_util::sync::CancellationToken;
 
+use super::packs::Packed;
 use super::release::{Content, Release, ReleaseFile};
 use super::script::Encoding;
-use super::transfer::Transfer;
+use super::session::ANSWER;
+use super::transfer::{Sent, Transfer};
 use super::{Activated, Guest, RolledBack, script};
 use crate::event::Scope;
 
 /// What a file system needs for folders, and a service at least to run.
 const SPARE: u64 = 4 << 20;
+/// The time in which an emulated guest unpacks and links one entry of a directory, with much to spare.
+const ENTRY: Duration = Duration::from_millis(20);
 
 /// Reads the free space that a script printed.
 fn free(report: &str) -> Option<Size> {
@@ -24,39 +29,42 @@ fn free(report: &str) -> Option<Size> {
     Some(Size(blocks.saturating_mul(size)))
 }
 
-/// The space that files of a release's folder take.
-fn size(files: &[&ReleaseFile]) -> anyhow::Result<Size> {
+/// The space that files of a release's folder take, and directories twice: packed, and unpacked.
+fn size(files: &[&ReleaseFile], packs: &[Packed]) -> anyhow::Result<Size> {
     let mut size = SPARE;
     for file in files.iter().filter(|file| file.path.is_relative()) {
-        size += match &file.content {
-            Content::Text(text) => text.len() as u64,
-            Content::Host(from) => {
-                let read = || format!("failed to read `{}`", from.display());
-                from.metadata().with_context(read)?.len()
-            }
-        };
+        size += file.size()?;
+    }
+    for pack in packs {
+        size += 2 * pack.file.size()?;
     }
     Ok(Size(size))
 }
 
+/// What a push needs beside the release.
+pub struct Pushing<'a> {
+    /// The release disk that the guest may have.
+    pub disk: Option<&'a Path>,
+    /// A folder for files without a name.
+    pub folder: &'a Path,
+    /// The deadline of the commands that prepare the release.
+    pub setup: Duration,
+    pub scope: &'a Scope,
+    pub cancel: &'a CancellationToken,
+}
+
 impl Guest {
-    /// Copies the missing files of a release to the guest without activating it, and installs its certificate. `disk` is
-    /// the release disk that the guest may have. Returns the number of bytes read on the host.
-    pub fn push(
-        &self,
-        release: &Release,
-        disk: Option<&Path>,
-        scope: &Scope,
-        cancel: &CancellationToken,
-    ) -> anyhow::Result<u64> {
+    /// Copies what the guest lacks of a release, prepares it without activating it, and installs its certificate. Returns the
+    /// number of bytes read on the host.
+    pub fn push(&self, release: &Release, pushing: &Pushing) -> anyhow::Result<u64> {
         let report = self
             .session
             .script("inspect the deployed release", &script::inspect(release))?;
         let lacks = report.lines().find_map(|line| line.strip_prefix("lacks "));
         if let Some(program) = lacks {
             bail!(
-                "the service's executable needs `{program}`, which the guest does not have. Link it statically, or add \
-                 the package that has it to the image's `packages`"
+                "the service needs `{program}`, which the guest does not have. Add the package that has it to the image's \
+                 `packages`, or link the executable statically"
             );
         }
         let has = |entry: &str| report.lines().any(|line| line == entry);
@@ -77,30 +85,74 @@ impl Guest {
         };
         let (have, missing): (Vec<&ReleaseFile>, Vec<_>) =
             release.files.iter().partition(is_present);
-        self.require_room(release, &missing, free(&report))?;
-        let hosts = missing.into_iter().filter_map(|file| match &file.content {
-            Content::Host(from) => Some((file, from.as_path())),
+        let packs = self.pack(
+            release,
+            &report,
+            pushing.folder,
+            pushing.scope,
+            pushing.cancel,
+        )?;
+        self.require_room(release, &missing, &packs, free(&report))?;
+        let files = missing.into_iter().filter_map(|file| match &file.content {
+            Content::Host(from) => Some(Sent {
+                file,
+                from,
+                name: &file.path,
+            }),
             Content::Text(_) => None,
         });
+        let folders = packs.iter().filter_map(|pack| match &pack.file.content {
+            Content::Host(from) => Some(Sent {
+                file: &pack.file,
+                from,
+                name: &pack.folder,
+            }),
+            Content::Text(_) => None,
+        });
+        let made: Vec<_> = packs
+            .iter()
+            .map(|pack| (pack.tree.clone(), pack.base.clone()))
+            .collect();
+        let fill = script::fill(release, &have, &made);
+        let complete = script::complete(release) + &certify;
+        let has_setup = release.has_setup();
+        let entries: usize = release
+            .trees
+            .iter()
+            .map(|tree| tree.index.entries.len())
+            .sum();
         let transfer = Transfer {
             session: &self.session,
             release,
-            files: hosts.collect(),
-            complete: script::complete(release, &have) + &certify,
+            files: files.chain(folders).collect(),
+            // Each script takes a second in an emulated guest.
+            then: match has_setup {
+                true => fill,
+                false => fill + &complete,
+            },
+            limit: ANSWER + ENTRY * entries.try_into().unwrap_or(u32::MAX),
             encoding: match has("zstd") {
                 true => Encoding::Zstd,
                 false => Encoding::Plain,
             },
-            scope,
-            cancel,
+            scope: pushing.scope,
+            cancel: pushing.cancel,
         };
         let has_disk = report.lines().any(|line| line.starts_with("release-disk "));
-        transfer.run(disk.filter(|_| has_disk)).map_err(|error| {
+        let disk = pushing.disk.filter(|_| has_disk);
+        let pushed = transfer.run(disk).and_then(|pushed| {
+            if has_setup {
+                self.prepare(release, pushing.setup, pushing.scope)?;
+                self.session.script("complete the release", &complete)?;
+            }
+            Ok(pushed)
+        });
+        pushed.map_err(|error| {
             let discard = script::discard(release);
             match self.session.script("remove what was pushed", &discard) {
                 Ok(_) => error,
                 // Nothing can be removed after a cancellation; the next push does it.
-                Err(_) if cancel.is_cancelled() => error,
+                Err(_) if pushing.cancel.is_cancelled() => error,
                 Err(left) => error.context(format!("{left:#}")),
             }
         })
@@ -111,14 +163,15 @@ impl Guest {
         &self,
         release: &Release,
         missing: &[&ReleaseFile],
+        packs: &[Packed],
         free: Option<Size>,
     ) -> anyhow::Result<()> {
-        let needed = size(missing)?;
+        let needed = size(missing, packs)?;
         let fits = |free: Option<Size>| free.is_none_or(|free| needed <= free);
         if fits(free) {
             return Ok(());
         }
-        let script = script::make_room(&release.service);
+        let script = script::make_room(release);
         let free = self::free(&self.session.script("make room for the release", &script)?);
         ensure!(
             fits(free),

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! /opt/pspd/SERVICE/releases/DIGEST/   one release: the executable, its files, its unit
+//! /opt/pspd/SERVICE/trees/DIGEST/      a directory of releases, whose files they share
 //! /opt/pspd/SERVICE/current            a link to the release in use, switched by one rename
 //! /opt/pspd/SERVICE/previous           a link to the previous release, for rolling back
 //! /opt/pspd/SERVICE/identity           a link to the certificate in use, switched by one rename without a restart
@@ -24,6 +25,8 @@ mod key_log;
 mod lines;
 mod logs;
 mod openssh;
+mod packs;
+mod prepare;
 mod program;
 mod release;
 mod running;
@@ -35,6 +38,7 @@ mod transfer;
 mod unit;
 
 pub use connect::{ConnectError, SSH};
+pub use deploy::Pushing;
 pub(crate) use encode::{argument as unit_argument, environment_value};
 pub use openssh::openssh_options;
 pub use release::{Content, Release, ReleaseFile};

@@ -5,21 +5,23 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
-use pspd_model::spec::{Digest, Name, Spec};
+use anyhow::{Context as _, ensure};
+use pspd_model::spec::{Digest, Name, Program, ServiceSpec, Spec};
 use sha2::{Digest as _, Sha256};
 
 use super::{executable, unit};
 use crate::identity::{self, Certificate, Identity};
+use crate::tree::{self, Index};
 
 /// The files of a service, identified by a digest.
 #[derive(Clone, Debug)]
 pub struct Release {
     pub service: Name,
-    /// The digest of every file's path, mode and content: binary, files, unit and environment.
+    /// The digest of every file's path, mode and content: binary, files, directories, unit and environment.
     pub digest: Digest,
     pub files: Vec<ReleaseFile>,
-    /// The programs that the guest must have to run the binary.
+    pub trees: Vec<ReleaseTree>,
+    /// The programs that the guest must have to run the service.
     pub needs: Vec<String>,
     /// Not covered by the digest, because it is renewed without a restart.
     pub certificate: Certificate,
@@ -32,6 +34,16 @@ pub struct ReleaseFile {
     pub mode: u32,
     pub digest: Digest,
     pub content: Content,
+}
+
+/// A directory of a release.
+#[derive(Clone, Debug)]
+pub struct ReleaseTree {
+    /// The path in the release's directory.
+    pub path: PathBuf,
+    /// The directory on this host.
+    pub folder: PathBuf,
+    pub index: Index,
 }
 
 #[derive(Clone, Debug)]
@@ -47,16 +59,17 @@ impl Release {
         domain: &Name,
         identity: &Identity,
     ) -> anyhow::Result<Option<Release>> {
-        let Some(files) = files(spec, domain, identity.folder())? else {
+        let Some(service) = &spec.domains[domain].service else {
             return Ok(None);
         };
-        let service = spec.domains[domain].service.as_ref();
-        let needs = service.map(|service| executable::needs(&service.binary));
+        let trees = trees(service)?;
+        let files = files(spec, domain, service, identity.folder())?;
         Ok(Some(Release {
-            needs: needs.transpose()?.unwrap_or_default(),
+            needs: needs(service, &trees)?,
             service: domain.clone(),
-            digest: digest(&files)?,
+            digest: digest(&files, &trees)?,
             files,
+            trees,
             certificate: identity.service(domain)?,
         }))
     }
@@ -64,25 +77,92 @@ impl Release {
     /// Computes the digest of a service's release, which does not depend on its certificate. `keys` is the folder of
     /// keys, which has the generated secrets.
     pub fn digest(spec: &Spec, domain: &Name, keys: &Path) -> anyhow::Result<Option<Digest>> {
-        if let Some(service) = &spec.domains[domain].service {
-            executable::needs(&service.binary)?;
-        }
-        let files = files(spec, domain, keys)?;
-        files.map(|files| digest(&files)).transpose()
+        let Some(service) = &spec.domains[domain].service else {
+            return Ok(None);
+        };
+        let trees = trees(service)?;
+        needs(service, &trees)?;
+        let files = files(spec, domain, service, keys)?;
+        digest(&files, &trees).map(Some)
+    }
+
+    /// Whether commands prepare it before it is started.
+    pub fn has_setup(&self) -> bool {
+        self.files
+            .iter()
+            .any(|file| file.path == Path::new(unit::SETUP))
     }
 }
 
-/// The files of a service's release; `None` if the domain has no service.
-fn files(spec: &Spec, domain: &Name, keys: &Path) -> anyhow::Result<Option<Vec<ReleaseFile>>> {
-    let Some(service) = &spec.domains[domain].service else {
-        return Ok(None);
+/// The directories among a service's files.
+fn trees(service: &ServiceSpec) -> anyhow::Result<Vec<ReleaseTree>> {
+    let folders = service.files.iter().filter(|(_, from)| from.is_dir());
+    let trees = folders.map(|(path, folder)| {
+        Ok(ReleaseTree {
+            path: path.clone(),
+            folder: folder.clone(),
+            index: tree::read(folder)?,
+        })
+    });
+    trees.collect()
+}
+
+/// The programs of the guest that a service runs. Fails if no guest can run it.
+fn needs(service: &ServiceSpec, trees: &[ReleaseTree]) -> anyhow::Result<Vec<String>> {
+    let mut needs = match &service.program {
+        Program::Binary(path) => executable::needs(path)?,
+        Program::Command(words) => match pushed(service, trees, &words[0])? {
+            Some(path) => executable::needs(&path)?,
+            None => vec![words[0].clone()],
+        },
     };
-    let mut files = vec![ReleaseFile::host(
-        domain.as_str().into(),
-        0o755,
-        &service.binary,
-    )?];
-    for (path, from) in &service.files {
+    let programs = service.setup.iter().map(|command| &command[0]);
+    needs.extend(programs.filter(|program| !program.contains('/')).cloned());
+    Ok(needs)
+}
+
+/// The file on this host that a command runs in the release; `None` if it is a program of the guest.
+fn pushed(
+    service: &ServiceSpec,
+    trees: &[ReleaseTree],
+    program: &str,
+) -> anyhow::Result<Option<PathBuf>> {
+    if !unit::is_in_release(program) {
+        return Ok(None);
+    }
+    let (path, mode) = match service.files.get(Path::new(program)) {
+        Some(path) => (path.clone(), permissions(path)?),
+        None => {
+            let found = trees.iter().find_map(|tree| {
+                let below = Path::new(program).strip_prefix(&tree.path).ok()?;
+                let mode = tree.index.file(below.to_str()?)?;
+                Some((tree.folder.join(below), mode))
+            });
+            found.with_context(|| {
+                format!("the service's command is `{program}`, and its `files` have no such file")
+            })?
+        }
+    };
+    ensure!(
+        mode & 0o100 != 0,
+        "the service's command is `{program}`, which is not executable. Run `chmod +x {}`",
+        path.display()
+    );
+    Ok(Some(path))
+}
+
+/// The files of a service's release.
+fn files(
+    spec: &Spec,
+    domain: &Name,
+    service: &ServiceSpec,
+    keys: &Path,
+) -> anyhow::Result<Vec<ReleaseFile>> {
+    let mut files = Vec::new();
+    if let Program::Binary(binary) = &service.program {
+        files.push(ReleaseFile::host(domain.as_str().into(), 0o755, binary)?);
+    }
+    for (path, from) in service.files.iter().filter(|(_, from)| !from.is_dir()) {
         files.push(ReleaseFile::host(path.clone(), permissions(from)?, from)?);
     }
     files.extend([
@@ -101,6 +181,10 @@ fn files(spec: &Spec, domain: &Name, keys: &Path) -> anyhow::Result<Option<Vec<R
         let secrets = unit::variables(&identity::secrets(keys, domain, service)?);
         files.push(ReleaseFile::text(unit::SECRETS, 0o600, secrets));
     }
+    if !service.setup.is_empty() {
+        let script = unit::setup(&service.setup);
+        files.push(ReleaseFile::text(unit::SETUP, 0o755, script));
+    }
     let volumes = &spec.domains[domain].volumes;
     if !volumes.is_empty() {
         let script = unit::mount_volumes(volumes, Some(unit::user(domain)));
@@ -108,14 +192,16 @@ fn files(spec: &Spec, domain: &Name, keys: &Path) -> anyhow::Result<Option<Vec<R
         let name = unit::volumes_file_name(domain);
         files.push(ReleaseFile::text(name, 0o644, unit::volumes_unit(domain)));
     }
-    Ok(Some(files))
+    Ok(files)
 }
 
-fn digest(files: &[ReleaseFile]) -> anyhow::Result<Digest> {
-    let listed: Vec<_> = files
+fn digest(files: &[ReleaseFile], trees: &[ReleaseTree]) -> anyhow::Result<Digest> {
+    let files = files
         .iter()
-        .map(|file| (&file.path, file.mode, &file.digest))
-        .collect();
+        .map(|file| (&file.path, file.mode, &file.digest));
+    // No file has this mode.
+    let trees = trees.iter().map(|tree| (&tree.path, 0, &tree.index.digest));
+    let listed: Vec<_> = files.chain(trees).collect();
     let listed =
         serde_json::to_vec(&listed).context("failed to compute the digest of a release")?;
     Ok(Digest::of(&listed))
@@ -125,6 +211,17 @@ impl ReleaseFile {
     /// Whether it is one of the `files` of the topology.
     pub fn is_of_user(&self, service: &Name) -> bool {
         matches!(self.content, Content::Host(_)) && self.path != Path::new(service.as_str())
+    }
+
+    /// In bytes.
+    pub(super) fn size(&self) -> anyhow::Result<u64> {
+        match &self.content {
+            Content::Text(text) => Ok(text.len() as u64),
+            Content::Host(from) => {
+                let read = || format!("failed to read `{}`", from.display());
+                Ok(from.metadata().with_context(read)?.len())
+            }
+        }
     }
 
     fn host(path: PathBuf, mode: u32, from: &Path) -> anyhow::Result<ReleaseFile> {

@@ -1,5 +1,9 @@
 //! The scripts that run in guests. Every inserted name is a DNS label, a digest or a validated path.
 
+pub(super) mod trees;
+
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use pspd_model::spec::{Digest, Name, RELEASE_DISK};
@@ -37,9 +41,10 @@ fn unfinished(target: &str) -> String {
 
 /// Removes releases that are neither in use nor wanted, and what interrupted transfers left.
 ///
-/// Prints `lacks PROGRAM` for each program that the executable needs and the guest does not have, `zstd` if the guest has
-/// it, `release-disk DEVICE` if it has that disk, and [`FREE`]. Also prints the current release, `complete` if `release` is complete, `certified` if its certificate
-/// is installed, and a line `have PATH` for each file that the current release has with the same digest and mode.
+/// Prints `lacks PROGRAM` for each program that the service needs and the guest does not have, `zstd` if the guest has
+/// it, `release-disk DEVICE` if it has that disk, and [`FREE`]. Also prints the current release, `complete` if `release` is complete,
+/// `certified` if its certificate is installed, what [`trees::inspect`] prints, and a line `have PATH` for each file that the
+/// current release has with the same digest and mode.
 pub(super) fn inspect(release: &Release) -> String {
     let home = unit::home(&release.service);
     let mut script = String::new();
@@ -59,19 +64,27 @@ pub(super) fn inspect(release: &Release) -> String {
          used=\" $(readlink current) $(readlink previous) \"\n\
          [ ! -e releases/{0}/.complete ] || used=\"$used releases/{0} \"\n\
          for release in releases/*; do case \"$used\" in *\" $release \"*) ;; *) rm -rf \"$release\" ;; esac; done\n\
-         {FREE}\n\
+         {3}{FREE}\n\
          [ \"$(readlink {1})\" = {2} ] && echo certified\n\
+         {4}\
          echo current $(basename \"$(readlink current)\")\n\
          [ -e releases/{0}/.complete ] && echo complete\n\
          [ -e current/.complete ] || exit 0\n",
         release.digest,
         unit::IDENTITY,
         certificate_folder(release),
+        trees::prune(&release.trees),
+        trees::REPORT,
     );
     for file in &release.files {
         let wanted = listed(file);
+        // What prepared the current release may have changed the user's files in it.
+        let unchanged = match file.is_of_user(&release.service) {
+            true => format!("[ ! -e current/{} ] && ", unit::SETUP),
+            false => String::new(),
+        };
         script.push_str(&format!(
-            "grep -qxF {} current/.complete && echo have {}\n",
+            "{unchanged}grep -qxF {} current/.complete && echo have {}\n",
             encode::word(&wanted),
             path(file)
         ));
@@ -140,14 +153,16 @@ take() { # OFFSET LENGTH LENGTH_IN_BLOCKS DIGEST MODE TARGET
 }
 
 /// Removes the release before the current one, which the next one replaces anyway; prints [`FREE`].
-pub(super) fn make_room(service: &Name) -> String {
-    let home = unit::home(service);
+pub(super) fn make_room(release: &Release) -> String {
+    let home = unit::home(&release.service);
     format!(
         "cd {home} 2>/dev/null || exit 0\n\
          before=$(readlink previous)\n\
          if [ \"$before\" != \"$(readlink current)\" ]; then rm -rf \"$before\"; fi\n\
          rm -f previous\n\
-         {FREE}\n"
+         {}\
+         {FREE}\n",
+        trees::prune(&release.trees)
     )
 }
 
@@ -165,9 +180,13 @@ fn parent(path: &str) -> &str {
     path.rsplit_once('/').map_or("/", |(folder, _)| folder)
 }
 
-/// Completes the release: links unchanged files of the current release, writes the generated files, creates the
-/// service's user, and marks the release as complete.
-pub(super) fn complete(release: &Release, have: &[&ReleaseFile]) -> String {
+/// Fills the release: links unchanged files of the current release, makes directories of their packs, writes the generated
+/// files, and creates the service's user.
+pub(super) fn fill(
+    release: &Release,
+    have: &[&ReleaseFile],
+    packs: &[(Digest, Option<Digest>)],
+) -> String {
     let service = &release.service;
     let (home, user) = (unit::home(service), unit::user(service));
     let folder = format!("{home}/releases/{}", release.digest);
@@ -196,13 +215,14 @@ mkdir -p {folder}
             ));
         }
     }
+    script.push_str(&trees::make(service, packs));
+    script.push_str(&trees::place(release));
     script.push_str("umask 077\n");
     // The service can use a file whatever its mode gives to others; its sandbox cannot write here.
     for file in release.files.iter().filter(|file| file.is_of_user(service)) {
         let target = target(release, file);
         script.push_str(&format!("chown {user}: {target}\n"));
     }
-    let mut list = String::new();
     for file in &release.files {
         if let Content::Text(text) = &file.content {
             let target = target(release, file);
@@ -213,13 +233,42 @@ mkdir -p {folder}
                 file.mode
             ));
         }
-        list.push_str(&format!("{}\n", listed(file)));
     }
-    script.push_str(&format!(
-        "cat >{folder}/.complete.new <<'END'\n{list}END\n\
-         sync -f {folder}\nmv {folder}/.complete.new {folder}/.complete\n"
-    ));
     script
+}
+
+/// Prepares a filled release as the service's user, within `limit`: prints what its commands print, then `exit STATUS`. 124 and
+/// 137 say that the time was over.
+pub(super) fn prepare(release: &Release, limit: Duration) -> String {
+    let (home, user) = (unit::home(&release.service), unit::user(&release.service));
+    format!(
+        "cd {home}/releases/{} || exit 1\n\
+         set -a\n. ./{}\n[ ! -e {2} ] || . ./{2}\nHOME=/tmp\nset +a\n\
+         timeout -k 5 {3} setpriv --reuid={user} --regid={user} --clear-groups --no-new-privs --inh-caps=-all \
+         --bounding-set=-all ./{4} </dev/null 2>&1\n\
+         echo \"exit $?\"\n",
+        release.digest,
+        unit::ENVIRONMENT,
+        unit::SECRETS,
+        limit.as_secs(),
+        unit::SETUP,
+    )
+}
+
+/// Marks a filled and prepared release as complete.
+pub(super) fn complete(release: &Release) -> String {
+    let folder = format!(
+        "{}/releases/{}",
+        unit::home(&release.service),
+        release.digest
+    );
+    let files = release.files.iter().map(listed);
+    let lines = files.chain(release.trees.iter().map(trees::listed));
+    let list: String = lines.map(|line| format!("{line}\n")).collect();
+    format!(
+        "umask 077\ncat >{folder}/.complete.new <<'END'\n{list}END\n\
+         sync -f {folder}\nmv {folder}/.complete.new {folder}/.complete\n"
+    )
 }
 
 fn certificate_folder(release: &Release) -> String {
@@ -379,8 +428,9 @@ for old in releases/*; do
     done
     rm -rf "$old"
 done
-echo restarted
-"#
+{}echo restarted
+"#,
+        trees::prune(&release.trees)
     ));
     script
 }

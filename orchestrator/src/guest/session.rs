@@ -121,16 +121,26 @@ impl Session {
 
     /// Runs a command with `input` as its stdin, until it ends; what it did not read then is not sent.
     pub(super) fn exec(&self, command: &str, input: impl Read) -> anyhow::Result<Output> {
+        self.exec_within(command, input, ANSWER)
+    }
+
+    /// [`Session::exec`] of a command that may take so long after its input.
+    fn exec_within(
+        &self,
+        command: &str,
+        input: impl Read,
+        limit: Duration,
+    ) -> anyhow::Result<Output> {
         let _turn = self.turn();
         let mut channel = self.open(command)?;
         let mut input = Input::new(input);
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-        let mut end = after(ANSWER);
+        let mut end = after(limit);
         loop {
             self.check(end)?;
             let sent = input.send(&mut channel)?;
             if sent {
-                end = after(ANSWER);
+                end = after(limit);
             }
             let read = read(&mut channel, &mut stdout)? | read(&mut channel.stderr(), &mut stderr)?;
             ensure!(
@@ -173,8 +183,18 @@ impl Session {
 
     /// Runs a script that must succeed; returns its stdout.
     pub(super) fn script(&self, what: &str, script: &str) -> anyhow::Result<String> {
+        self.script_within(what, script, ANSWER)
+    }
+
+    /// [`Session::script`] with its own deadline.
+    pub(super) fn script_within(
+        &self,
+        what: &str,
+        script: &str,
+        limit: Duration,
+    ) -> anyhow::Result<String> {
         let output = self
-            .exec("sh -s", wrapped(script).as_bytes())
+            .exec_within("sh -s", wrapped(script).as_bytes(), limit)
             .with_context(|| format!("failed to {what}"))?;
         expect(what, output)
     }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use tokio_util::sync::CancellationToken;
@@ -17,14 +18,24 @@ use crate::progress::Progress;
 /// Higher levels need seconds on the host and save little time in the guest.
 const LEVEL: i32 = 3;
 
+/// A file that the guest lacks.
+pub(super) struct Sent<'a> {
+    pub file: &'a ReleaseFile,
+    /// Its path on the host.
+    pub from: &'a Path,
+    /// What people know it by.
+    pub name: &'a Path,
+}
+
 /// What a push does after it looked at the guest.
 pub(super) struct Transfer<'a> {
     pub session: &'a Session,
     pub release: &'a Release,
-    /// The files that the guest lacks, with their paths on the host.
-    pub files: Vec<(&'a ReleaseFile, &'a Path)>,
-    /// The script that completes the release when its files are in the guest.
-    pub complete: String,
+    pub files: Vec<Sent<'a>>,
+    /// The script that follows when the files are in the guest.
+    pub then: String,
+    /// The deadline of that script.
+    pub limit: Duration,
     pub encoding: Encoding,
     pub scope: &'a Scope,
     pub cancel: &'a CancellationToken,
@@ -44,17 +55,18 @@ impl Transfer<'_> {
             }
         }
         let mut pushed = 0;
-        for (file, from) in &self.files {
-            self.scope.stage(format!("pushing {}", file.path.display()));
-            pushed += self.send(file, from)?;
+        for sent in &self.files {
+            self.scope.stage(format!("pushing {}", sent.name.display()));
+            pushed += self.send(sent)?;
         }
+        self.scope.stage("unpacking");
         self.session
-            .script("complete the release", &self.complete)?;
+            .script_within("complete the release", &self.then, self.limit)?;
         Ok(pushed)
     }
 
     fn fits_disk(&self) -> bool {
-        let lengths = self.files.iter().map(|(_, from)| from.metadata());
+        let lengths = self.files.iter().map(|sent| sent.from.metadata());
         // A file that cannot be read is reported when it is copied.
         let lengths = lengths.flatten().map(|found| found.len());
         !self.files.is_empty() && ReleaseDisk::has_room(lengths)
@@ -78,12 +90,12 @@ impl Transfer<'_> {
 
     fn write(&self, disk: &mut ReleaseDisk) -> anyhow::Result<Vec<Extent>> {
         let mut extents = Vec::new();
-        for (file, from) in &self.files {
+        for sent in &self.files {
             if self.cancel.is_cancelled() {
                 bail!(Cancelled::during("writing the release disk"));
             }
-            self.scope.stage(format!("pushing {}", file.path.display()));
-            extents.push(disk.write(from)?);
+            self.scope.stage(format!("pushing {}", sent.name.display()));
+            extents.push(disk.write(sent.from)?);
         }
         Ok(extents)
     }
@@ -92,9 +104,11 @@ impl Transfer<'_> {
     fn read(&self, extents: &[Extent]) -> anyhow::Result<Result<u64, String>> {
         self.scope.stage("reading the release disk");
         let files = self.files.iter().zip(extents);
-        let files: Vec<_> = files.map(|((file, _), extent)| (*file, *extent)).collect();
-        let script = script::read_disk(self.release, &files, &self.complete);
-        let report = self.session.script("complete the release", &script)?;
+        let files: Vec<_> = files.map(|(sent, extent)| (sent.file, *extent)).collect();
+        let script = script::read_disk(self.release, &files, &self.then);
+        let report = self
+            .session
+            .script_within("complete the release", &script, self.limit)?;
         let mut lines = report.lines();
         Ok(match lines.find_map(|line| line.strip_prefix("refused ")) {
             Some(reason) => Err(reason.to_owned()),
@@ -102,8 +116,9 @@ impl Transfer<'_> {
         })
     }
 
-    fn send(&self, file: &ReleaseFile, from: &Path) -> anyhow::Result<u64> {
-        let what = format!("push `{}`", from.display());
+    fn send(&self, sent: &Sent) -> anyhow::Result<u64> {
+        let Sent { file, from, name } = *sent;
+        let what = format!("push `{}`", name.display());
         let source =
             File::open(from).with_context(|| format!("failed to read `{}`", from.display()))?;
         let size = source
@@ -124,7 +139,7 @@ impl Transfer<'_> {
         if self.cancel.is_cancelled() {
             bail!(Cancelled::during(format_args!(
                 "pushing `{}`",
-                from.display()
+                name.display()
             )));
         }
         fed.map(|_| size)

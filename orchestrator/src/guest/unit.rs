@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use pspd_model::spec::{KEY_LOG, Name, ServiceSpec, Spec, VolumeSpec};
+use pspd_model::spec::{KEY_LOG, Name, Program, ServiceSpec, Spec, VolumeSpec};
 
 use super::encode;
 use super::find_disk::FIND_DISK;
@@ -16,6 +16,8 @@ pub(super) const CERTIFICATE: &str = "cert.pem";
 pub(super) const KEY: &str = "key.pem";
 pub(super) const SECRETS: &str = "secrets";
 pub(super) const MOUNT_VOLUMES: &str = "mount-volumes";
+/// The script that prepares a release before it is started.
+pub(super) const SETUP: &str = "setup";
 
 /// Linux's limit for a user name is 32 bytes including the NUL.
 const LONGEST_USER: usize = 31;
@@ -58,14 +60,12 @@ pub(super) fn key_log(service: &Name) -> String {
 pub(super) fn unit(spec: &Spec, name: &Name, service: &ServiceSpec) -> String {
     let (home, user) = (home(name), user(name));
     let volumes = &spec.domains[name].volumes;
+    let program = program(name, service);
     let arguments = quoted_list(&service.arguments);
     // Makes the unit reloadable: an export reloads it before it reads the disks.
     let checkpoint = match service.checkpoint.as_slice() {
         [] => String::new(),
-        arguments => format!(
-            "ExecReload={home}/current/{name}{}\n",
-            quoted_list(arguments)
-        ),
+        arguments => format!("ExecReload={program}{}\n", quoted_list(arguments)),
     };
     let after = if volumes.is_empty() {
         String::new()
@@ -108,7 +108,7 @@ pub(super) fn unit(spec: &Spec, name: &Name, service: &ServiceSpec) -> String {
     );
     let _ = write!(
         unit,
-        "ExecStart={home}/current/{name}{arguments}\n\
+        "ExecStart={program}{arguments}\n\
          {checkpoint}\
          Restart=on-failure\n\
          RestartSec=1\n\
@@ -133,11 +133,14 @@ pub(super) fn unit(spec: &Spec, name: &Name, service: &ServiceSpec) -> String {
          RestrictRealtime=yes\n\
          RestrictSUIDSGID=yes\n\
          LockPersonality=yes\n\
-         MemoryDenyWriteExecute=yes\n\
          SystemCallArchitectures=native\n\
          SystemCallFilter=@system-service\n\
          SystemCallErrorNumber=EPERM\n"
     );
+    // Interpreters such as Node.js compile while they run.
+    if let Program::Binary(_) = service.program {
+        unit.push_str("MemoryDenyWriteExecute=yes\n");
+    }
     for volume in volumes {
         let _ = writeln!(unit, "ReadWritePaths=-{}", volume.mount.display());
     }
@@ -157,6 +160,41 @@ pub(super) fn volumes_unit(name: &Name) -> String {
          RemainAfterExit=yes\n\
          ExecStart={home}/current/{MOUNT_VOLUMES}\n"
     )
+}
+
+/// Returns what a unit's command begins with: the executable of the release, or the topology's command.
+fn program(name: &Name, service: &ServiceSpec) -> String {
+    let current = format!("{}/current", home(name));
+    match &service.program {
+        Program::Binary(_) => format!("{current}/{name}"),
+        Program::Command(words) => {
+            let (program, arguments) = words.split_first().expect("a command has a program");
+            let program = match is_in_release(program) {
+                true => format!("{current}/{program}"),
+                false => program.clone(),
+            };
+            format!("{program}{}", quoted_list(arguments))
+        }
+    }
+}
+
+/// Whether a command's program is a path below the release's folder.
+pub(super) fn is_in_release(program: &str) -> bool {
+    program.contains('/') && !program.starts_with('/')
+}
+
+/// Returns the script that prepares a release, in its folder. It says what it runs.
+pub(super) fn setup(commands: &[Vec<String>]) -> String {
+    let mut script = "#!/bin/sh\nset -e\nrun() { echo \"$ $*\"; \"$@\"; }\n".to_owned();
+    for command in commands {
+        script.push_str("run");
+        for word in command {
+            script.push(' ');
+            script.push_str(&encode::word(word));
+        }
+        script.push('\n');
+    }
+    script
 }
 
 /// Formats the arguments of a command.

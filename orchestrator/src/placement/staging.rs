@@ -1,7 +1,7 @@
 //! A folder that is filled under a temporary name. Its files cannot end up elsewhere, even if the folder is replaced.
 
 use std::fs::{self, File};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
@@ -49,6 +49,11 @@ impl Staging {
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.path.join(name)
+    }
+
+    /// The path of a name in this very folder, even if another took its place. It ends with the staging.
+    pub fn within(&self, name: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.folder.as_raw_fd())).join(name)
     }
 
     /// Puts the names of its files on stable storage.

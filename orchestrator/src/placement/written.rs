@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use pspd_model::publish::{Front, FrontTls, Publish};
 use pspd_model::spec::{
-    Accel, Boot, DomainSpec, Firmware, ImageSource, ImageSpec, Machine, NetworkSpec, Payload, Push,
-    Range, Secret, Seed, ServiceSpec, Size, Spec, VolumeSpec,
+    Accel, Boot, DomainSpec, Firmware, ImageSource, ImageSpec, Machine, NetworkSpec, Payload,
+    Program, Push, Range, Secret, Seed, ServiceSpec, Size, Spec, VolumeSpec,
 };
 use serde_json::{Map, Value, json};
 
@@ -22,7 +22,7 @@ pub trait Sources {
     fn rom(&self, domain: &DomainSpec) -> Value;
     /// `None` where the topology does not say how a domain boots.
     fn boot(&self, domain: &DomainSpec) -> Option<&'static str>;
-    /// An executable, or a file beside it.
+    /// An executable, or a file or a directory beside it.
     fn file(&self, path: &Path) -> Value;
     fn secret(&self, secret: &Secret) -> Value;
     /// The certificate of a published HTTP server.
@@ -243,7 +243,7 @@ fn published(publish: &Publish, sources: &impl Sources) -> Value {
 
 fn service_topology(service: &ServiceSpec, sources: &impl Sources) -> Value {
     let ServiceSpec {
-        binary,
+        program,
         port,
         health,
         environment,
@@ -253,6 +253,8 @@ fn service_topology(service: &ServiceSpec, sources: &impl Sources) -> Value {
         start_timeout,
         tls_key_log,
         files,
+        setup,
+        setup_timeout,
     } = service;
     let files: BTreeMap<&PathBuf, _> = files
         .iter()
@@ -263,7 +265,6 @@ fn service_topology(service: &ServiceSpec, sources: &impl Sources) -> Value {
         .map(|(name, secret)| (name, sources.secret(secret)))
         .collect();
     let mut value = json!({
-        "binary": sources.file(binary),
         "port": port,
         "health": health,
         "environment": environment,
@@ -272,8 +273,20 @@ fn service_topology(service: &ServiceSpec, sources: &impl Sources) -> Value {
         "checkpoint": checkpoint,
         "files": files,
     });
-    if let Some(timeout) = start_timeout {
-        value["start_timeout"] = json!(format!("{}s", timeout.as_secs()));
+    match program {
+        Program::Binary(path) => value["binary"] = sources.file(path),
+        Program::Command(words) => value["command"] = json!(words),
+    }
+    if !setup.is_empty() {
+        value["setup"] = json!(setup);
+    }
+    for (key, timeout) in [
+        ("start_timeout", start_timeout),
+        ("setup_timeout", setup_timeout),
+    ] {
+        if let Some(timeout) = timeout {
+            value[key] = json!(format!("{}s", timeout.as_secs()));
+        }
     }
     // As with `push`: earlier versions do not have the key.
     if *tls_key_log {

@@ -419,12 +419,17 @@ pub(super) static VOLUME: Object = Object {
 pub(super) static SERVICE: Object = Object {
     title: "a service",
     keys: &[
-        required(
+        optional(
             "binary",
             Kind::Text {
                 example: "target/services/database-server",
             },
-            "A static executable on this host, or a script whose interpreter is in the guest.",
+            "A static executable on this host, or a script whose interpreter is in the guest. A service has either `binary` or `command`.",
+        ),
+        optional(
+            "command",
+            Kind::List(&Kind::Scalar),
+            "A program of the guest, such as an interpreter, and its arguments. A relative path with a `/` is in the service's working directory, which has its `files`.",
         ),
         required(
             "port",
@@ -447,6 +452,14 @@ pub(super) static SERVICE: Object = Object {
             "Environment variables, in addition to those that pspd sets (PSPD_*).",
         ),
         optional(
+            "env_file",
+            Kind::Either(&[
+                Kind::Text { example: ".env" },
+                Kind::List(&Kind::Text { example: ".env" }),
+            ]),
+            "Files on this host with more environment variables, as lines `NAME=VALUE`. A later file replaces values of earlier ones, and `environment` replaces values of files.",
+        ),
+        optional(
             "secrets",
             Kind::Named(&Kind::Either(&[
                 Kind::Word(&["generate"]),
@@ -457,12 +470,12 @@ pub(super) static SERVICE: Object = Object {
         optional(
             "arguments",
             Kind::List(&Kind::Scalar),
-            "Command line arguments.",
+            "Command line arguments, after those of `command`.",
         ),
         optional(
             "checkpoint",
             Kind::List(&Kind::Scalar),
-            "Arguments that make the binary write the running service's data to its files. `pspd export` runs it in the guest before it reads the disks.",
+            "Arguments with which the program, run a second time, writes the running service's data to its files. `pspd export` runs it in the guest before it reads the disks.",
         ),
         optional(
             "start_timeout",
@@ -479,7 +492,17 @@ pub(super) static SERVICE: Object = Object {
             Kind::Named(&Kind::Text {
                 example: "config.toml",
             }),
-            "Files in the service's working directory: the path there, and the path on this host.",
+            "Files and directories in the service's working directory: the path there, and the path on this host. Of a directory, only what changed is pushed.",
+        ),
+        optional(
+            "setup",
+            Kind::List(&Kind::List(&Kind::Scalar)),
+            "Commands that run once for each release, in the guest, before it is started: in the working directory, as the service's user, who may write to the directories of `files`.",
+        ),
+        optional(
+            "setup_timeout",
+            Kind::Duration,
+            "The deadline of all commands of `setup`. Default: 1m, and 6m under emulation.",
         ),
     ],
 };

@@ -7,6 +7,7 @@
 //! One table defines the keys of a topology ([`keys`]): the validation, the JSON Schema and the completeness test of
 //! the reference all use it.
 
+mod env_file;
 mod fault;
 pub(crate) mod keys;
 pub(crate) mod read;
@@ -43,10 +44,36 @@ pub enum Found {
     Nothing,
 }
 
-/// Validates the text of a topology. Its paths are relative to `folder`; `look` returns the type of file at a path.
+/// The host's files that a topology names.
+pub trait Host {
+    /// Returns the type of file at a path.
+    fn look(&self, path: &Path) -> Found;
+    /// Returns the text of a small file, or why there is none.
+    fn read(&self, path: &Path) -> Result<String, String>;
+}
+
+/// Validates the text of a topology that reads no other file. Its paths are relative to `folder`; `look` returns the type of
+/// file at a path.
 pub fn parse(text: &str, folder: &Path, look: &dyn Fn(&Path) -> Found) -> Result<Spec, Vec<Fault>> {
+    struct Looking<'a>(&'a dyn Fn(&Path) -> Found);
+
+    impl Host for Looking<'_> {
+        fn look(&self, path: &Path) -> Found {
+            (self.0)(path)
+        }
+
+        fn read(&self, path: &Path) -> Result<String, String> {
+            Err(format!("`{}` is not read here", path.display()))
+        }
+    }
+
+    parse_on(text, folder, &Looking(look))
+}
+
+/// Validates the text of a topology. Its paths are relative to `folder`.
+pub fn parse_on(text: &str, folder: &Path, host: &dyn Host) -> Result<Spec, Vec<Fault>> {
     let tree = tree::parse(text, START).map_err(|fault| vec![fault])?;
-    resolve::resolve(&tree, folder, look)
+    resolve::resolve(&tree, folder, host)
 }
 
 /// Returns the name of a topology, whatever else is wrong with the text or with the files that it names.

@@ -128,11 +128,11 @@ const HOSTILE: &[Craft] = &[
         "a newer format",
         |raw| {
             raw.manifest(|manifest| {
-                manifest["format"] = json!(2);
+                manifest["format"] = json!(3);
                 manifest["new"] = json!(true)
             })
         },
-        "reads formats up to 1",
+        "reads formats up to 2",
     ),
     (
         "an unknown key",
@@ -249,6 +249,19 @@ const HOSTILE: &[Craft] = &[
             })
         },
         "no such file",
+    ),
+    (
+        "a file as a directory",
+        |raw| {
+            raw.manifest(|manifest| {
+                let files = manifest["files"].as_array_mut().unwrap();
+                let words = files
+                    .iter_mut()
+                    .find(|file| file["name"] == "store.service.1");
+                words.unwrap()["content"] = json!({"kind": "folder"});
+            })
+        },
+        "`store.service.1` is refused",
     ),
     (
         "a recipe to run",

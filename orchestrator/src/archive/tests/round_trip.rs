@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pspd_model::spec::{Firmware, Size, VolumeSpec};
+use pspd_model::spec::{Firmware, ServiceSpec, Size, VolumeSpec};
 
 use super::*;
 use crate::apply::{self, Run};
@@ -41,7 +41,7 @@ fn what_is_exported_is_imported() {
             .clone()
             .unwrap();
         assert_eq!(
-            fs::read_to_string(&service.binary).unwrap(),
+            fs::read_to_string(service.program.binary().unwrap()).unwrap(),
             "an executable"
         );
         assert_eq!(service.environment["A"], "b: 'c'");
@@ -418,7 +418,10 @@ fn files_keep_their_permission_bits() {
     };
     let (ours, theirs) = (service(&placement.spec), service(&fixture.spec));
     assert_eq!(mode(&ours.files[Path::new("words.txt")]), 0o750);
-    assert_eq!(mode(&ours.binary), mode(&theirs.binary));
+    let app = |service: &ServiceSpec| crate::tree::read(&service.files[Path::new("app")]).unwrap();
+    assert_eq!(app(&ours), app(&theirs));
+    let binary = |service: &ServiceSpec| mode(service.program.binary().unwrap());
+    assert_eq!(binary(&ours), binary(&theirs));
 }
 
 /// Found before anything is read, and nothing is left.

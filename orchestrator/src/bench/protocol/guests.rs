@@ -132,7 +132,8 @@ mod tests {
         assert_eq!(services.len(), 2);
         for domain in services {
             let service = domain.service.as_ref().unwrap();
-            assert_eq!((&service.binary, service.port), (&program, PORT));
+            assert_eq!(service.program.binary(), Some(program.as_path()));
+            assert_eq!(service.port, PORT);
         }
     }
 }

@@ -1,3 +1,5 @@
+mod directories;
+
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -5,9 +7,12 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::disk::release::{ReleaseDisk, ensure};
+use crate::guest::packs::{Packed, lacking, pack};
+use crate::tree::Index;
 
 /// A systemd with one service: it is active where there is a file `active`, and its restarts are counted.
 const SYSTEMCTL: &str = r#"
@@ -31,6 +36,8 @@ impl Guest {
             ("getent", "exit 2"),
             ("systemd-sysusers", "cat >/dev/null"),
             ("chown", "test -e \"$2\""),
+            ("chgrp", "test -e \"$3\""),
+            ("setpriv", "for last; do :; done; exec \"$last\""),
             ("systemctl", SYSTEMCTL),
         ] {
             let path = bin.join(name);
@@ -99,7 +106,8 @@ impl Guest {
         };
         let have: Vec<&ReleaseFile> = release.files.iter().filter(has).collect();
         let mut sent = Vec::new();
-        for file in &release.files {
+        let packs = self.pack(release, &report);
+        for file in packs.iter().map(|pack| &pack.file).chain(&release.files) {
             if let Content::Host(from) = &file.content
                 && !have.iter().any(|other| other.path == file.path)
             {
@@ -108,8 +116,30 @@ impl Guest {
                 sent.push(file.path.display().to_string());
             }
         }
-        self.run(&complete(release, &have), b"");
+        let packs: Vec<_> = packs
+            .iter()
+            .map(|pack| (pack.tree.clone(), pack.base.clone()))
+            .collect();
+        self.run(&fill(release, &have, &packs), b"");
+        if release.has_setup() {
+            let output = self.run(&prepare(release, Duration::from_secs(20)), b"");
+            assert!(output.ends_with("exit 0\n"), "{output}");
+        }
+        self.run(&complete(release), b"");
         sent
+    }
+
+    /// Packs what the guest lacks of the release's directories.
+    fn pack(&self, release: &Release, report: &str) -> Vec<Packed> {
+        let packed = lacking(release, report, |tree, base| {
+            let index = base.map(|base| {
+                let text = self.run(&trees::index(&release.service, base), b"");
+                Index::parse(&text).unwrap()
+            });
+            let cancel = CancellationToken::new();
+            pack(release, tree, index.as_ref(), self.0.path(), &cancel)
+        });
+        packed.unwrap()
     }
 }
 
@@ -129,6 +159,7 @@ fn release(folder: &Path, files: &[(&str, &str, u32)]) -> Release {
         needs: Vec::new(),
         digest: Digest::of(format!("{files:?}").as_bytes()),
         files: files.iter().map(file).collect(),
+        trees: Vec::new(),
         certificate: Certificate {
             ca: String::new(),
             certificate: String::new(),
@@ -309,10 +340,10 @@ fn only_the_release_in_use_stays_where_room_is_short() {
         guest.home().join(folder).exists()
     };
     assert_eq!([exists(&first), exists(&second)], [true, true]);
-    guest.run(&make_room(&first.service), b"");
+    guest.run(&make_room(&first), b"");
     assert_eq!([exists(&first), exists(&second)], [false, true]);
     // Nothing is before it any longer.
-    guest.run(&make_room(&first.service), b"");
+    guest.run(&make_room(&first), b"");
     assert!(exists(&second));
 }
 
@@ -375,7 +406,11 @@ fn files_arrive_from_a_disk() {
         [format!("release-disk {}", disk.display())]
     );
     let written = write_disk(&release, &disk);
-    let script = read_disk(&release, &written, &complete(&release, &[]));
+    let script = read_disk(
+        &release,
+        &written,
+        &(fill(&release, &[], &[]) + &complete(&release)),
+    );
     assert_eq!(guest.run(&script, b""), "");
     let folder = guest.home().join(format!("releases/{}", release.digest));
     for (name, text) in names.iter().zip(&texts) {

@@ -62,7 +62,7 @@ fn domain(index: u8, depends_on: &[&str], volume: bool) -> DomainSpec {
             .collect(),
         depends_on: depends_on.iter().map(|other| name(other)).collect(),
         service: Some(ServiceSpec {
-            binary: PathBuf::from("/bin/service"),
+            program: Program::Binary(PathBuf::from("/bin/service")),
             port: 50051,
             health: HealthCheck::Grpc("test.Service".into()),
             environment: BTreeMap::new(),
@@ -72,6 +72,8 @@ fn domain(index: u8, depends_on: &[&str], volume: bool) -> DomainSpec {
             start_timeout: None,
             tls_key_log: false,
             files: BTreeMap::new(),
+            setup: Vec::new(),
+            setup_timeout: None,
         }),
         publish: vec![Publish {
             host: ([127, 0, 0, 1], 9000 + u16::from(index)).into(),

@@ -1,12 +1,15 @@
 //! Converts the tree to a [`Spec`]: checks every value, and resolves defaults, addresses and MACs.
 
 mod addresses;
+mod beside;
 mod disks;
 mod domain;
 mod domains;
+mod environment;
 mod graph;
 mod hardware;
 mod image;
+mod line;
 mod names;
 mod network;
 mod publish;
@@ -17,19 +20,19 @@ pub(crate) use hardware::LEAST_MEMORY;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::Found;
 use super::fault::Fault;
 use super::keys;
 use super::read::Reader;
 use super::tree::{Node, Value};
+use super::{Found, Host};
 use image::Images;
 
 use crate::spec::{Accel, Connection, ImageSpec, Name, Spec};
 
-/// The base directory of paths, and a function that returns the type of file at a path.
+/// The base directory of paths, and the host that has them.
 struct Files<'a> {
     folder: &'a Path,
-    look: &'a dyn Fn(&Path) -> Found,
+    host: &'a dyn Host,
 }
 
 impl Files<'_> {
@@ -52,7 +55,7 @@ impl Files<'_> {
         help: &str,
     ) -> Option<PathBuf> {
         let path = self.resolve(reader.text(node, what)?);
-        if (self.look)(&path) != wanted {
+        if self.host.look(&path) != wanted {
             let kind = if wanted == Found::Folder {
                 "directory"
             } else {
@@ -64,6 +67,16 @@ impl Files<'_> {
         }
         Some(path)
     }
+
+    /// Reads a path at which there must be a file or a directory.
+    fn expect_any(&self, reader: &Reader, node: &Node, what: &str, help: &str) -> Option<PathBuf> {
+        let path = self.resolve(reader.text(node, what)?);
+        if self.host.look(&path) == Found::Nothing {
+            let message = format!("no such file or directory: `{}`", path.display());
+            reader.fault(Fault::new(node.at, message).help(help));
+        }
+        Some(path)
+    }
 }
 
 /// Whether a part of a guest's path needs no quoting, and leads to no other folder.
@@ -72,13 +85,9 @@ fn is_plain(part: &str) -> bool {
     !part.is_empty() && ![".", ".."].contains(&part) && part.chars().all(plain)
 }
 
-pub(super) fn resolve(
-    tree: &Node,
-    folder: &Path,
-    look: &dyn Fn(&Path) -> Found,
-) -> Result<Spec, Vec<Fault>> {
+pub(super) fn resolve(tree: &Node, folder: &Path, host: &dyn Host) -> Result<Spec, Vec<Fault>> {
     let reader = Reader::default();
-    let spec = topology(&reader, tree, &Files { folder, look });
+    let spec = topology(&reader, tree, &Files { folder, host });
     let faults = reader.into_faults();
     match spec {
         Some(spec) if faults.is_empty() => Ok(spec),

@@ -1,21 +1,21 @@
-//! Reads a domain's service: its binary, port, environment, arguments and files.
+//! Reads a domain's service: its program, port, health check, deadlines and preparation.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::super::Found;
 use super::super::fault::{Fault, Position};
 use super::super::keys;
 use super::super::read::{Fields, Reader};
-use super::super::tree::{Key, Node, Value};
+use super::super::tree::{Node, Value};
+use super::beside::beside;
+use super::environment::{environment, secrets};
+use super::line::one_line;
 use super::{Files, is_plain};
-use crate::spec::{KEY_LOG, Secret, ServiceSpec};
+use crate::spec::{KEY_LOG, Program, ServiceSpec};
 
 const SSH: u16 = 22;
-/// In bytes: Linux refuses longer arguments and variables (`MAX_ARG_STRLEN`).
-const LONGEST_LINE: usize = 100 << 10;
-/// Linux's limit for one path below the release's folder.
-const LONGEST_PATH: usize = 255;
 
 /// Where a service is defined.
 pub(super) struct Place<'a> {
@@ -31,15 +31,8 @@ pub(super) fn service(
     files: &Files,
 ) -> Option<ServiceSpec> {
     let fields = reader.object(node, place.at, &keys::SERVICE)?;
-    let binary = fields.get("binary").and_then(|node| {
-        files.expect(
-            reader,
-            node,
-            "binary",
-            Found::File,
-            "build it, or use the path of an existing executable",
-        )
-    });
+    let beside = beside(reader, &fields, place.domain, files);
+    let program = program(reader, &fields, files, &beside);
     let port = fields.get("port").and_then(|node| {
         let port = reader.number(node, "port", 1, 65535)? as u16;
         if port == SSH {
@@ -53,11 +46,7 @@ pub(super) fn service(
     let health = fields
         .get("health")
         .and_then(|node| reader.text(node, "health"));
-    let environment = environment(reader, &fields);
-    // `Some(None)` means absent, and `None` means invalid.
-    let start_timeout = fields.get("start_timeout").map_or(Some(None), |node| {
-        reader.duration(node, "start_timeout").map(Some)
-    });
+    let environment = environment(reader, &fields, files);
     let words = [("true", true), ("false", false)];
     let tls_key_log = fields
         .get("tls_key_log")
@@ -74,91 +63,123 @@ pub(super) fn service(
         environment,
         arguments: arguments(reader, &fields, "arguments"),
         checkpoint: arguments(reader, &fields, "checkpoint"),
-        start_timeout: start_timeout?,
+        start_timeout: timeout(reader, &fields, "start_timeout")?,
         tls_key_log: tls_key_log?,
-        files: beside(reader, &fields, place.domain, files),
-        binary: binary?,
+        files: beside,
+        setup: setup(reader, &fields),
+        setup_timeout: timeout(reader, &fields, "setup_timeout")?,
+        program: program?,
         port: port?,
         health: health?.to_owned().into(),
     })
 }
 
-fn environment(reader: &Reader, fields: &Fields) -> BTreeMap<String, String> {
-    let entries = fields
-        .get("environment")
-        .and_then(|node| reader.entries(node, "environment"))
-        .unwrap_or_default();
-    let mut environment = BTreeMap::new();
-    for (key, node) in entries {
-        check_variable(reader, key);
-        if let Some(text) = one_line(reader, node, &key.name) {
-            environment.insert(key.name.clone(), text);
-        }
-    }
-    environment
+/// `None` if it is invalid, and `Some(None)` if it is absent.
+fn timeout(reader: &Reader, fields: &Fields, key: &'static str) -> Option<Option<Duration>> {
+    let Some(node) = fields.get(key) else {
+        return Some(None);
+    };
+    reader.duration(node, key).map(Some)
 }
 
-/// Checks that a name is valid for an environment variable, and not reserved by pspd.
-fn check_variable(reader: &Reader, key: &Key) {
-    let valid = !key.name.is_empty()
-        && key
-            .name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || c == '_')
-        && !key.name.starts_with(|c: char| c.is_ascii_digit());
-    if !valid {
-        reader.fault(Fault::new(
-            key.at,
-            format!("`{}` is not a valid environment variable name", key.name),
-        ));
-    }
-    if key.name.starts_with("PSPD_") {
-        reader.fault(Fault::new(
-            key.at,
-            format!(
-                "`{}` is reserved: pspd sets the variables with the prefix PSPD_",
-                key.name
-            ),
-        ));
-    }
-}
-
-fn secrets(
+fn program(
     reader: &Reader,
     fields: &Fields,
     files: &Files,
-    environment: &BTreeMap<String, String>,
-) -> BTreeMap<String, Secret> {
-    let entries = fields
-        .get("secrets")
-        .and_then(|node| reader.entries(node, "secrets"))
-        .unwrap_or_default();
-    let mut secrets = BTreeMap::new();
-    for (key, node) in entries {
-        check_variable(reader, key);
-        if environment.contains_key(&key.name) {
-            let fault = Fault::new(key.at, format!("duplicate key `{}`", key.name));
-            reader.fault(fault.help(
-                "it is also defined in `environment`, which is not secret; remove one of them",
-            ));
+    beside: &BTreeMap<PathBuf, PathBuf>,
+) -> Option<Program> {
+    match (fields.get("binary"), fields.get("command")) {
+        (Some(node), None) => {
+            let help = "build it, or use the path of an existing executable";
+            let path = files.expect(reader, node, "binary", Found::File, help);
+            path.map(Program::Binary)
         }
-        if let Some(secret) = secret(reader, node, files) {
-            secrets.insert(key.name.clone(), secret);
+        (None, Some(node)) => {
+            let words = command(reader, node)?;
+            if let Err((message, help)) = check_program(&words[0], beside) {
+                reader.fault(Fault::new(node.at, message).help(help));
+            }
+            Some(Program::Command(words))
+        }
+        (binary, _) => {
+            let message = "a service needs exactly one of `binary` and `command`";
+            let help = "`binary` is an executable or a script on this host, `command` runs a program of the guest, such as \
+                        `[python3, app/main.py]`";
+            // At the second of the two, or at the service.
+            let at = binary.map_or(fields.at, |_| fields.at("command"));
+            reader.fault(Fault::new(at, message).help(help));
+            None
         }
     }
-    secrets
 }
 
-fn secret(reader: &Reader, node: &Node, files: &Files) -> Option<Secret> {
-    if !matches!(node.value, Value::Map(_)) {
-        return reader
-            .word(node, "a secret", &[("generate", ())])
-            .map(|()| Secret::Generate);
+/// Reads a list of one word at least.
+fn command(reader: &Reader, node: &Node) -> Option<Vec<String>> {
+    let items = reader.list(node, "a command");
+    let words: Vec<_> = items
+        .iter()
+        .filter_map(|node| one_line(reader, node, "an argument"))
+        .collect();
+    if words.first().is_none_or(String::is_empty) {
+        let fault = Fault::new(node.at, "a command needs a program");
+        reader.fault(fault.help("write it like `[python3, app/main.py]`"));
+        return None;
     }
-    let fields = reader.object(node, node.at, &keys::SECRET)?;
-    let help = "the file must contain the secret in one line";
-    let file = files.expect(reader, fields.get("file")?, "file", Found::File, help)?;
-    Some(Secret::File(file))
+    (words.len() == items.len()).then_some(words)
+}
+
+/// Checks that a command begins with the name of a program, its path in the guest, or a path below the service's folder. The
+/// error has a hint.
+fn check_program(
+    program: &str,
+    beside: &BTreeMap<PathBuf, PathBuf>,
+) -> Result<(), (String, &'static str)> {
+    // systemd gives a meaning to other first characters, also in quotes.
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._+-".contains(c);
+    if !program.chars().all(plain) || program.starts_with(['-', '+']) {
+        return Err((
+            format!("`{program}` is not a program of letters, digits and /._+-"),
+            "write it like `python3`, `/usr/bin/python3` or `app/run`",
+        ));
+    }
+    if program.starts_with('/') || !program.contains('/') {
+        return Ok(());
+    }
+    let help = "add the file, or its directory, to `files`, or use a program of the guest, such as `python3`";
+    if !program.split('/').all(is_plain) {
+        return Err((
+            format!("`{program}` is not a path of the service's `files`"),
+            help,
+        ));
+    }
+    let mut folders = Path::new(program).ancestors();
+    if folders.any(|path| beside.contains_key(path)) {
+        return Ok(());
+    }
+    Err((
+        format!("`{program}` is not among the service's `files`"),
+        help,
+    ))
+}
+
+fn setup(reader: &Reader, fields: &Fields) -> Vec<Vec<String>> {
+    let Some(node) = fields.get("setup") else {
+        return Vec::new();
+    };
+    let commands = reader.list(node, "setup");
+    if commands
+        .iter()
+        .any(|node| !matches!(node.value, Value::List(_)))
+    {
+        let fault = Fault::new(
+            node.at,
+            "`setup` is a list of commands, each of which is a list",
+        );
+        reader.fault(fault.help("write it like `[[python3, -m, compileall, app]]`"));
+        return Vec::new();
+    }
+    let commands = commands.iter();
+    commands.filter_map(|node| command(reader, node)).collect()
 }
 
 fn arguments(reader: &Reader, fields: &Fields, key: &'static str) -> Vec<String> {
@@ -170,136 +191,4 @@ fn arguments(reader: &Reader, fields: &Fields, key: &'static str) -> Vec<String>
         .iter()
         .filter_map(|node| one_line(reader, node, "an argument"))
         .collect()
-}
-
-/// Reads a string that can be used in a unit file.
-fn one_line(reader: &Reader, node: &Node, what: &str) -> Option<String> {
-    reader.parsed(node, what, |text| {
-        if text.len() > LONGEST_LINE {
-            Err(format!(
-                "{what} has {} bytes; the maximum is {LONGEST_LINE}",
-                text.len()
-            ))
-        } else {
-            Ok(text.to_owned())
-        }
-    })
-}
-
-fn beside(
-    reader: &Reader,
-    fields: &Fields,
-    domain: &str,
-    files: &Files,
-) -> BTreeMap<PathBuf, PathBuf> {
-    let entries = fields
-        .get("files")
-        .and_then(|node| reader.entries(node, "files"))
-        .unwrap_or_default();
-    let mut beside = BTreeMap::new();
-    for (key, node) in &entries {
-        let path = Path::new(&key.name);
-        if let Err(reason) = check_beside(&key.name, domain) {
-            reader.fault(
-                Fault::new(key.at, format!("`{}` {reason}", key.name))
-                    .help("write it like `config.toml` or `data/words.txt`"),
-            );
-        }
-        if let Some(from) = files.expect(
-            reader,
-            node,
-            "files",
-            Found::File,
-            "use the path of a file on this host",
-        ) {
-            beside.insert(path.to_owned(), from);
-        }
-    }
-    for (key, _) in &entries {
-        let mut folders = Path::new(&key.name).ancestors().skip(1);
-        if let Some(folder) = folders.find(|folder| beside.contains_key(*folder)) {
-            let message = format!(
-                "`{}` is in `{}`, which is a file",
-                key.name,
-                folder.display()
-            );
-            reader.fault(Fault::new(key.at, message));
-        }
-    }
-    beside
-}
-
-/// Checks that a path can be used next to the binary of a domain's service. Names of pspd's own files and folders are
-/// reserved, and so is `.new`, the ending of files that earlier versions were writing.
-fn check_beside(text: &str, domain: &str) -> Result<(), &'static str> {
-    if text.len() > LONGEST_PATH || !text.split('/').all(is_plain) {
-        return Err("is not a relative path of letters, digits and ._- between single slashes");
-    }
-    let first = text.split('/').next().unwrap_or_default();
-    let reserved = ["environment", "secrets", "mount-volumes", domain].contains(&first)
-        || first.starts_with("tls")
-        || first.starts_with(['.', '-'])
-        || first.ends_with(".service")
-        || text.split('/').any(|part| part.ends_with(".new"));
-    if reserved {
-        return Err("is reserved for a file of pspd");
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_beside_a_service_collides_with_none_of_pspd() {
-        for good in [
-            "words.txt",
-            "data/words.txt",
-            "a/secrets",
-            "web.toml",
-            "webs",
-            "new",
-            "a.newer",
-        ] {
-            check_beside(good, "web").unwrap();
-        }
-        for bad in [
-            "",
-            "/",
-            "/a",
-            "a/",
-            "a//b",
-            "./a",
-            "a/.",
-            "a/./b",
-            "../a",
-            "a/../b",
-            "a b",
-            "a'b",
-            "a\tb",
-            "ä",
-            "web",
-            "web/x",
-            "environment",
-            "environment/x",
-            "secrets",
-            "secrets/x",
-            "secrets.new",
-            "words.new",
-            "a.new/b",
-            "environment.new/x",
-            "mount-volumes",
-            "mount-volumes/x",
-            "tls",
-            "tls/key.pem",
-            "x.service",
-            "x.service/y",
-            ".complete",
-            ".started/x",
-            "-n",
-        ] {
-            assert!(check_beside(bad, "web").is_err(), "{bad:?}");
-        }
-    }
 }

@@ -373,6 +373,73 @@ const FAULTS: &[(&str, &str, &str)] = &[
         "reachable from other machines, but `web` does not authenticate its clients",
     ),
     (
+        "binary: web, ",
+        "",
+        "a service needs exactly one of `binary` and `command`",
+    ),
+    (
+        "binary: web",
+        "binary: web, command: [python3]",
+        "a service needs exactly one of `binary` and `command`",
+    ),
+    (
+        "binary: web",
+        "command: python3 main.py",
+        "a command must be a list",
+    ),
+    ("binary: web", "command: []", "a command needs a program"),
+    ("binary: web", "command: ['']", "a command needs a program"),
+    (
+        "binary: web",
+        "command: [-c]",
+        "`-c` is not a program of letters",
+    ),
+    (
+        "binary: web",
+        "command: ['a b']",
+        "`a b` is not a program of letters",
+    ),
+    (
+        "binary: web",
+        "command: [app/run], files: {code: code}",
+        "`app/run` is not among the service's `files`",
+    ),
+    (
+        "binary: web",
+        "command: [app/../run], files: {app: app}",
+        "is not a path of the service's `files`",
+    ),
+    (
+        "binary: web",
+        "command: [app/run], files: {app: missing}",
+        "no such file or directory: `/base/missing`",
+    ),
+    (
+        "binary: web",
+        "command: [app/run], files: {app: a, app/lib: b}",
+        "`app/lib` is in `app`, which is also one of the `files`",
+    ),
+    (
+        "binary: web",
+        "binary: web, setup: [python3, -m, compileall]",
+        "`setup` is a list of commands, each of which is a list",
+    ),
+    (
+        "binary: web",
+        "binary: web, setup: [[]]",
+        "a command needs a program",
+    ),
+    (
+        "binary: web",
+        "binary: web, setup_timeout: soon",
+        "`soon` is not a valid duration",
+    ),
+    (
+        "binary: web",
+        "binary: web, env_file: missing",
+        "no such file: `/base/missing`",
+    ),
+    (
         "\"8080:80\"",
         "{http: 80}",
         "missing key `listen` in a published HTTP server",

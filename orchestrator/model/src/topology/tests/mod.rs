@@ -4,6 +4,7 @@ mod faults;
 mod fronts;
 mod names;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use proptest::prelude::*;
@@ -114,7 +115,9 @@ fn defaults_are_resolved() {
             "checkpoint": [],
             "start_timeout": null,
             "tls_key_log": false,
-            "files": {}
+            "files": {},
+            "setup": [],
+            "setup_timeout": null
           },
           "publish": [
             {
@@ -440,4 +443,57 @@ proptest! {
     fn no_yaml_shaped_text_panics(lines in prop::collection::vec("[ ]{0,4}(name|images|domains|web|image|memory|disks|service|publish|&a|\\*a|-|<<)?:? ?[\\[\\]{}a-z0-9:., ]{0,12}", 0..20)) {
         let _ = read(&lines.join("\n"));
     }
+}
+
+/// A host whose files have these texts.
+struct Texts(BTreeMap<&'static str, &'static str>);
+
+impl Host for Texts {
+    fn look(&self, path: &Path) -> Found {
+        look(path)
+    }
+
+    fn read(&self, path: &Path) -> Result<String, String> {
+        let text = path.to_str().and_then(|path| self.0.get(path));
+        text.map(|text| (*text).to_owned())
+            .ok_or_else(|| "it cannot be read".to_owned())
+    }
+}
+
+#[test]
+fn later_files_and_the_topology_go_before_earlier_ones() {
+    let environment = |key: &str, texts: &[(&'static str, &'static str)]| {
+        let text = with("binary: web", &format!("binary: web, {key}"));
+        let host = Texts(texts.iter().copied().collect());
+        let spec = parse_on(&text, Path::new("/base"), &host)?;
+        let service = spec.domains[&Name::new("web").unwrap()].service.clone();
+        Ok::<_, Vec<Fault>>(service.unwrap().environment)
+    };
+    let texts = [
+        ("/base/one", "A=file\nC=1\nD=1\n"),
+        ("/base/two", "# later\nD='2'\n"),
+    ];
+    let read = environment("env_file: [one, two]", &texts).unwrap();
+    let expected = [("A", "1"), ("B", "true"), ("C", "1"), ("D", "2")];
+    let expected = expected.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(read, BTreeMap::from(expected));
+    for (text, message) in [
+        ("A", "`/base/one`: line 1: it has no `=`"),
+        (
+            "\nPSPD_NAME=x",
+            "`/base/one`: line 2: `PSPD_NAME` is reserved",
+        ),
+        ("1A=x", "`/base/one`: line 1: `1A` is not a valid"),
+        (
+            "A=a\u{1}b",
+            "`/base/one`: line 1: `A` contains the character U+0001",
+        ),
+    ] {
+        let faults = environment("env_file: one", &[("/base/one", text)]).unwrap_err();
+        assert!(faults[0].message.starts_with(message), "{faults:?}");
+    }
+    let faults = environment("env_file: one, secrets: {C: generate}", &texts).unwrap_err();
+    assert_eq!(faults[0].message, "duplicate key `C`");
+    let faults = environment("env_file: three", &texts).unwrap_err();
+    assert_eq!(faults[0].message, "`/base/three`: it cannot be read");
 }
