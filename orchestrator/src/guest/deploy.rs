@@ -105,7 +105,7 @@ impl Guest {
             Content::Host(from) => Some(Sent {
                 file: &pack.file,
                 from,
-                name: &pack.folder,
+                name: &pack.path,
             }),
             Content::Text(_) => None,
         });

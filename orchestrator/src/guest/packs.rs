@@ -22,8 +22,8 @@ pub(super) struct Packed {
     pub tree: Digest,
     /// The tree that it is the difference to.
     pub base: Option<Digest>,
-    /// The directory on this host.
-    pub folder: PathBuf,
+    /// The directory's path in the release.
+    pub path: PathBuf,
     /// It ends with this handle.
     _content: File,
 }
@@ -137,7 +137,7 @@ pub(super) fn pack(
         },
         tree: tree.index.digest.clone(),
         base: base.map(|base| base.digest.clone()),
-        folder: tree.folder.clone(),
+        path: tree.path.clone(),
         _content: content,
     })
 }

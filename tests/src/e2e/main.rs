@@ -9,6 +9,7 @@ mod clock;
 mod clones;
 mod commands;
 mod daily;
+mod directories;
 mod examples;
 mod experiment;
 mod faults;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         archive::SCENARIOS,
         boots::SCENARIOS,
         commands::SCENARIOS,
+        directories::SCENARIOS,
         examples::SCENARIOS,
         experiment::SCENARIOS,
         faults::SCENARIOS,

@@ -10,11 +10,11 @@ use super::{Files, is_plain};
 /// Linux's limit for one path below the release's folder.
 const LONGEST_PATH: usize = 255;
 
-/// Returns the paths on this host by those in the release.
+/// Returns the paths on this host by those in the release. `executable` is the name of the service's own.
 pub(super) fn beside(
     reader: &Reader,
     fields: &Fields,
-    domain: &str,
+    executable: Option<&str>,
     files: &Files,
 ) -> BTreeMap<PathBuf, PathBuf> {
     let entries = fields
@@ -24,7 +24,7 @@ pub(super) fn beside(
     let mut beside = BTreeMap::new();
     for (key, node) in &entries {
         let path = Path::new(&key.name);
-        if let Err(reason) = check_beside(&key.name, domain) {
+        if let Err(reason) = check_beside(&key.name, executable) {
             reader.fault(
                 Fault::new(key.at, format!("`{}` {reason}", key.name))
                     .help("write it like `config.toml` or `data/words.txt`"),
@@ -51,18 +51,21 @@ pub(super) fn beside(
 
 /// Checks that a path can be used next to the binary of a domain's service. Names of pspd's own files and folders are
 /// reserved, and so is `.new`, the ending of files that earlier versions were writing.
-fn check_beside(text: &str, domain: &str) -> Result<(), &'static str> {
+fn check_beside(text: &str, executable: Option<&str>) -> Result<(), &'static str> {
     if text.len() > LONGEST_PATH || !text.split('/').all(is_plain) {
         return Err("is not a relative path of letters, digits and ._- between single slashes");
     }
     let first = text.split('/').next().unwrap_or_default();
-    let reserved = ["environment", "secrets", "mount-volumes", "setup", domain].contains(&first)
+    let reserved = ["environment", "secrets", "mount-volumes", "setup"].contains(&first)
         || first.starts_with("tls")
         || first.starts_with(['.', '-'])
         || first.ends_with(".service")
         || text.split('/').any(|part| part.ends_with(".new"));
     if reserved {
         return Err("is reserved for a file of pspd");
+    }
+    if executable == Some(first) {
+        return Err("is the name of the service's executable");
     }
     Ok(())
 }
@@ -82,8 +85,9 @@ mod tests {
             "new",
             "a.newer",
         ] {
-            check_beside(good, "web").unwrap();
+            check_beside(good, Some("web")).unwrap();
         }
+        check_beside("web/main.py", None).unwrap();
         for bad in [
             "",
             "/",
@@ -120,7 +124,7 @@ mod tests {
             ".started/x",
             "-n",
         ] {
-            assert!(check_beside(bad, "web").is_err(), "{bad:?}");
+            assert!(check_beside(bad, Some("web")).is_err(), "{bad:?}");
         }
     }
 }

@@ -25,7 +25,8 @@ pub(super) fn environment(
     let mut environment = BTreeMap::new();
     for node in files_of(fields) {
         let help = "its lines are like `NAME=VALUE`";
-        let Some(path) = files.expect(reader, node, "env_file", Found::File, help) else {
+        let path = files.expect(reader, node, "env_file", Found::File, help);
+        let Some(path) = path.filter(|path| files.host.look(path) == Found::File) else {
             continue;
         };
         match files.host.read(&path).and_then(|text| of_file(&text)) {

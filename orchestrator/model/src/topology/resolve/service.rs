@@ -31,7 +31,8 @@ pub(super) fn service(
     files: &Files,
 ) -> Option<ServiceSpec> {
     let fields = reader.object(node, place.at, &keys::SERVICE)?;
-    let beside = beside(reader, &fields, place.domain, files);
+    let executable = fields.get("binary").map(|_| place.domain);
+    let beside = beside(reader, &fields, executable, files);
     let program = program(reader, &fields, files, &beside);
     let port = fields.get("port").and_then(|node| {
         let port = reader.number(node, "port", 1, 65535)? as u16;
@@ -116,6 +117,9 @@ fn program(
 /// Reads a list of one word at least.
 fn command(reader: &Reader, node: &Node) -> Option<Vec<String>> {
     let items = reader.list(node, "a command");
+    if !matches!(node.value, Value::List(_)) {
+        return None;
+    }
     let words: Vec<_> = items
         .iter()
         .filter_map(|node| one_line(reader, node, "an argument"))
