@@ -8,6 +8,8 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "vendor"))
 # One thread for the linear algebra: predictions of one text gain nothing from more.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# The library's own lines are not JSON, and faults of callers are no faults of the service.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 from ai_server.process import main
 

@@ -9,7 +9,6 @@ last version and perhaps parts that no head names, which the next save deletes.
 """
 
 import dataclasses
-import zlib
 
 import grpc
 
@@ -20,6 +19,8 @@ from ai_server.problem import Problem
 from ai_server.sample import Sample
 
 HEADS, PARTS = "ai-python-models", "ai-python-examples"
+# The fields of a head; other documents are not heads.
+HEAD = {"model", "version", "parts"}
 # The text of a part; a document has at most 4 MiB.
 PART = 2 << 20
 # A head may be replaced while its parts are read.
@@ -90,15 +91,13 @@ class ModelStore:
 
     async def _heads(self, query: dict) -> list[Head]:
         found = await self.documents.query(HEADS, query)
-        try:
-            return [Head(document, **head) for document, head in found]
-        except TypeError as error:
-            raise damaged(query.get("model", ""), error) from None
+        return [Head(document, **head) for document, head in found if head.keys() == HEAD]
 
     async def _decoded(self, model: str, parts: list[dict]) -> Sample:
         try:
             return await self.learning.run(Sample.decode, "".join(part["data"] for part in parts))
-        except (KeyError, TypeError, ValueError, zlib.error) as error:
+        except Exception as error:
+            # Damaged data can cause any.
             raise damaged(model, error) from None
 
 

@@ -103,14 +103,18 @@ class Registry:
 
     async def follow(self) -> None:
         """Loads all models, then newer versions of other replicas; unloads what is not used. Never returns."""
+        failed = False
         while True:
             trace.begin()
             try:
                 for head in await self.store.heads():
                     if head.version > self._entry(head.model).version:
                         await self._follow(head)
+                failed = False
             except Problem as problem:
-                log.warn("failed to look for newer models; retrying", cause=str(problem))
+                if not failed:
+                    log.warn("failed to look for newer models; retrying", cause=str(problem))
+                failed = True
             self._unload()
             await asyncio.sleep(PAUSE)
 

@@ -65,6 +65,5 @@ class Sample:
 
     @classmethod
     def decode(cls, data: str) -> "Sample":
-        """Raises ValueError, KeyError, TypeError or zlib.error if the data is damaged."""
         stored = json.loads(zlib.decompress(base64.b64decode(data, validate=True)))
         return cls((Example(*row) for row in stored["examples"]), stored["learned"])

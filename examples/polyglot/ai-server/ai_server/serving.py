@@ -60,8 +60,12 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
         asyncio.create_task(health.follow(database, DATABASE, learning.ready)),
         asyncio.create_task(registry.follow()),
     ]
-    await stopping.wait()
-    for task in background:
+    stop = asyncio.create_task(stopping.wait())
+    done, others = await asyncio.wait([stop, *background], return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        # Raises the error of a background task, which never ends otherwise.
+        task.result()
+    for task in others:
         task.cancel()
     await health.end()
     await server.stop(DRAIN)
