@@ -5,7 +5,9 @@ import os
 import pathlib
 import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "vendor"))
+# Without links: what is imported later belongs to the same release.
+folder = pathlib.Path(__file__).resolve().parent
+sys.path[:1] = [str(folder), str(folder / "vendor")]
 # One thread for the linear algebra: predictions of one text gain nothing from more.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # The library's own lines are not JSON, and faults of callers are no faults of the service.
