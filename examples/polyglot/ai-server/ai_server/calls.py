@@ -71,18 +71,16 @@ class Calls(grpc.aio.ServerInterceptor):
         try:
             check_size(metadata)
             self.admit(method)
-            async with limited(limit):
+            async with asyncio.timeout(limit):
                 yield
-        except Problem as problem:
-            status = problem.code
-            await problem.abort(context)
         except asyncio.CancelledError:
             # By the caller, or at its deadline.
             status = grpc.StatusCode.CANCELLED
             raise
         except Exception as error:
-            status = grpc.StatusCode.INTERNAL
-            await internal(error).abort(context)
+            problem = described(error, limit)
+            status = problem.code
+            await problem.abort(context)
         finally:
             self.note(method, status, time.monotonic() - began)
 
@@ -124,14 +122,15 @@ def check_size(metadata) -> None:
         raise Problem(grpc.StatusCode.RESOURCE_EXHAUSTED, "METADATA_TOO_LARGE", message, limit=METADATA_LIMIT)
 
 
-@contextlib.asynccontextmanager
-async def limited(seconds: float | None):
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except TimeoutError:
-        message = f"the call took longer than {seconds} s"
-        raise Problem(grpc.StatusCode.DEADLINE_EXCEEDED, "TOO_SLOW", message) from None
+def described(error: Exception, limit: float | None) -> Problem:
+    match error:
+        case Problem():
+            return error
+        case TimeoutError():
+            message = f"the call took longer than {limit} s"
+            return Problem(grpc.StatusCode.DEADLINE_EXCEEDED, "TOO_SLOW", message)
+        case _:
+            return internal(error)
 
 
 def decoded(message: bytes, decode):

@@ -6,6 +6,7 @@ If they are damaged or do not belong together, the old ones stay in use.
 
 import dataclasses
 import os
+import pathlib
 import ssl
 import threading
 
@@ -15,10 +16,10 @@ from ai_server import log
 
 
 class IdentityError(Exception):
-    """Pairs of the variable that names a file, and what is wrong with the file."""
+    """The faults of the files, by the variables that name them."""
 
-    def __init__(self, faults: list[tuple[str, str]]):
-        super().__init__("; ".join(f"{variable} {fault}" for variable, fault in faults))
+    def __init__(self, faults: list[str]):
+        super().__init__("; ".join(faults))
         self.faults = faults
 
 
@@ -47,52 +48,48 @@ class Identity:
                     self._pem = self._read()
                     log.info("reloaded the certificate", certificate=self._paths["PSPD_TLS_CERT"])
                 except IdentityError as error:
-                    log.error("the new certificate is not usable; keeping the old one", faults=str(error))
+                    log.error("the new certificate is not usable; keeping the old one", faults=error.faults)
             return self._pem
 
     def server_credentials(self) -> grpc.ServerCredentials:
+        """Requires a certificate of the same CA from every caller."""
+
         def configuration():
             pem = self.current()
             return grpc.ssl_server_certificate_configuration([(pem.key, pem.certificate)], root_certificates=pem.ca)
 
-        return grpc.dynamic_ssl_server_credentials(
-            configuration(), configuration, require_client_authentication=True
-        )
+        return grpc.dynamic_ssl_server_credentials(configuration(), configuration, require_client_authentication=True)
 
     def _stamp_now(self) -> list:
-        stamps = []
-        for path in self._paths.values():
-            try:
-                found = os.stat(path)
-                stamps.append((found.st_ino, found.st_mtime_ns))
-            except OSError:
-                stamps.append(None)
-        return stamps
+        return [_stamp(path) for path in self._paths.values()]
 
     def _read(self) -> Pem:
+        """Has the TLS library check the files: gRPC would not say what is wrong with them."""
         contents, faults = [], []
         for variable, path in self._paths.items():
             try:
-                with open(path, "rb") as file:
-                    contents.append(file.read())
+                contents.append(pathlib.Path(path).read_bytes())
             except OSError as error:
-                faults.append((variable, f"names `{path}`, which is not readable: {error.strerror}"))
+                faults.append(f"`{variable}` names `{path}`, which is not readable: {error.strerror}")
+        if not faults:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            try:
+                context.load_verify_locations(self._paths["PSPD_TLS_CA"])
+            except OSError as error:
+                faults.append(f"`PSPD_TLS_CA` has no certificate of an authority: {error}")
+            try:
+                context.load_cert_chain(self._paths["PSPD_TLS_CERT"], self._paths["PSPD_TLS_KEY"])
+            except OSError as error:
+                faults.append(f"`PSPD_TLS_CERT` and `PSPD_TLS_KEY` are not a certificate and its key: {error}")
         if faults:
             raise IdentityError(faults)
-        self._check()
         return Pem(*contents)
 
-    def _check(self) -> None:
-        """Has the TLS library read the files: gRPC reports faults of them only in its own log."""
-        faults = []
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        try:
-            context.load_verify_locations(self._paths["PSPD_TLS_CA"])
-        except OSError as error:
-            faults.append(("PSPD_TLS_CA", f"has no certificate of an authority: {error}"))
-        try:
-            context.load_cert_chain(self._paths["PSPD_TLS_CERT"], self._paths["PSPD_TLS_KEY"])
-        except OSError as error:
-            faults.append(("PSPD_TLS_CERT", f"and `PSPD_TLS_KEY` are not a certificate and its key: {error}"))
-        if faults:
-            raise IdentityError(faults)
+
+def _stamp(path: str):
+    """Changes whenever the file is replaced or written."""
+    try:
+        found = os.stat(path)
+        return found.st_ino, found.st_mtime_ns
+    except OSError:
+        return None

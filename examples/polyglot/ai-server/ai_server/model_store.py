@@ -44,13 +44,10 @@ class ModelStore:
         """The current heads of all models."""
         return list(_current(await self._heads({})).values())
 
-    async def head(self, model: str) -> Head | None:
-        return _current(await self._heads({"model": model})).get(model)
-
     async def load(self, model: str) -> tuple[int, Sample]:
         """The version of a model and its examples; version 0 if it does not exist."""
         for _ in range(READS):
-            head = await self.head(model)
+            head = _current(await self._heads({"model": model})).get(model)
             if head is None:
                 return 0, Sample()
             parts = [await self.documents.read(PARTS, part) for part in head.parts]

@@ -38,8 +38,7 @@ class Entry:
         self.turn = asyncio.Lock()
 
     def put(self, model, version: int) -> None:
-        if version > self.version or self.model is None:
-            self.model, self.version, self.accuracy = model, version, model.accuracy
+        self.model, self.version, self.accuracy = model, version, model.accuracy
 
     def use(self) -> None:
         self.used = time.monotonic()
@@ -65,12 +64,18 @@ class Registry:
         entry.use()
         try:
             if entry.model is None:
-                await self._refresh(name, entry)
+                async with entry.loading:
+                    # Another call may have loaded it meanwhile.
+                    if entry.model is None:
+                        await self._load(name, entry)
         finally:
             self._forget(name)
-        if entry.model is None:
-            raise untrained(name) if entry.trainings else unknown(name)
-        return entry
+        if entry.model:
+            return entry
+        if entry.trainings:
+            message = f"model `{name}` is being trained for the first time: wait for its end"
+            raise Problem(grpc.StatusCode.FAILED_PRECONDITION, "MODEL_UNTRAINED", message, model=name)
+        raise missing("model", name, "MODEL_NOT_FOUND", f"there is no model `{name}`: train it first")
 
     @contextlib.contextmanager
     def training(self, name: str):
@@ -107,9 +112,7 @@ class Registry:
         while True:
             trace.begin()
             try:
-                for head in await self.store.heads():
-                    if head.version > self._entry(head.model).version:
-                        await self._follow(head)
+                await self._load_newer()
                 failed = False
             except Problem as problem:
                 if not failed:
@@ -118,28 +121,27 @@ class Registry:
             self._unload()
             await asyncio.sleep(PAUSE)
 
-    async def _follow(self, head) -> None:
-        entry = self._entry(head.model)
-        if entry.version and entry.model is None:
-            # Unloaded: its next use loads it.
-            return
-        try:
-            await self._refresh(head.model, entry)
-        except Problem as problem:
-            if problem.code != grpc.StatusCode.DATA_LOSS:
-                raise
-            entry.version = head.version
+    async def _load_newer(self) -> None:
+        for head in await self.store.heads():
+            entry = self._entry(head.model)
+            # The next use loads an unloaded model, and a training brings its own version.
+            unloaded = entry.version and entry.model is None
+            if head.version == entry.version or unloaded or entry.turn.locked():
+                continue
+            try:
+                async with entry.loading:
+                    await self._load(head.model, entry)
+            except Problem as problem:
+                if problem.code != grpc.StatusCode.DATA_LOSS:
+                    raise
+                # It is tried again at its next use.
+                entry.version = head.version
 
-    async def _refresh(self, name: str, entry: Entry) -> None:
-        """Brings the newest version into memory."""
-        async with entry.loading:
-            head = await self.store.head(name)
-            if head is None or (entry.model and entry.version >= head.version):
-                return
-            version, sample = await self.store.load(name)
-            if version:
-                entry.put(await self.learning.learn(sample), version)
-                log.info("loaded", model=name, version=version)
+    async def _load(self, name: str, entry: Entry) -> None:
+        version, sample = await self.store.load(name)
+        if version:
+            entry.put(await self.learning.learn(sample), version)
+            log.info("loaded", model=name, version=version)
 
     def _unload(self) -> None:
         for name, entry in self.entries.items():
@@ -155,12 +157,3 @@ class Registry:
         entry = self.entries.get(name)
         if entry and not (entry.version or entry.trainings or entry.loading.locked()):
             del self.entries[name]
-
-
-def unknown(name: str) -> Problem:
-    return missing("model", name, "MODEL_NOT_FOUND", f"there is no model `{name}`: train it first")
-
-
-def untrained(name: str) -> Problem:
-    message = f"model `{name}` is being trained for the first time: wait for its end"
-    return Problem(grpc.StatusCode.FAILED_PRECONDITION, "MODEL_UNTRAINED", message, model=name)

@@ -2,7 +2,7 @@
 
 import re
 
-from ai_server.problem import Problem, invalid
+from ai_server.problem import invalid
 
 DEFAULT_MODEL = "default"
 MODEL = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -53,7 +53,3 @@ def check_labels(labels: set[str]) -> None:
     if len(labels) > MOST_LABELS:
         message = f"a model can have at most {MOST_LABELS} labels"
         raise invalid("expected_output", "TOO_MANY_LABELS", message)
-
-
-def no_examples() -> Problem:
-    return invalid("input", "NO_EXAMPLES", "the training stream has no examples")

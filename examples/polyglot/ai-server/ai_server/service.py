@@ -8,7 +8,7 @@ import ai_service_pb2_grpc
 import grpc
 
 from ai_server import log, request
-from ai_server.problem import Problem
+from ai_server.problem import Problem, invalid
 from ai_server.registry import Registry
 from ai_server.sample import Sample
 
@@ -63,7 +63,7 @@ async def read(examples) -> Sample:
         sample.add(example.input, example.expected_output)
         request.check_labels(sample.labels)
     if not sample.learned:
-        raise request.no_examples()
+        raise invalid("input", "NO_EXAMPLES", "the training stream has no examples")
     return sample
 
 
