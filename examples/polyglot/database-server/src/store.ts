@@ -1,12 +1,16 @@
 /** Documents in a file, by Prisma over SQLite. A change is answered when it is on stable storage. */
 
+import { setImmediate } from 'node:timers/promises';
+
 import { status } from '@grpc/grpc-js';
 import { PrismaLibSQL } from '@prisma/adapter-libsql';
 
-import { type Prisma, PrismaClient } from '../generated/prisma/client';
+import { type Document, Prisma, PrismaClient } from '../generated/prisma/client';
 import { Ids } from './ids';
 import { log } from './log';
 import { Problem } from './problem';
+
+const { join, sql } = Prisma;
 
 export interface Stored {
   id: string;
@@ -17,11 +21,21 @@ export interface Stored {
 const PAGE_SIZE = 128 * 1024;
 const PAGE_LENGTH = 256;
 /** How long a write waits for another process, such as a checkpoint. */
-const BUSY_MS = 2000;
+const BUSY_MS = 1000;
+/** SQLite's codes of errors: https://www.sqlite.org/rescode.html. */
+const SQLITE_BUSY = 5;
+const SQLITE_CORRUPT = 11;
+const SQLITE_FULL = 13;
+const SQLITE_NOTADB = 26;
 /** SQLite's numbers of `PRAGMA synchronous`. */
 const FULL = 2;
 
 export class Store {
+  /** Documents that the next insertion takes. */
+  private waiting: Document[] = [];
+  private next?: Promise<void>;
+  private last: Promise<void> = Promise.resolve();
+
   private constructor(
     private prisma: PrismaClient,
     private ids: Ids,
@@ -33,36 +47,41 @@ export class Store {
     if (checked?.quick_check !== 'ok') throw new Error(`the store \`${path}\` is damaged: ${checked?.quick_check}`);
     await prisma.$executeRaw`
       CREATE TABLE IF NOT EXISTS documents (
+        id TEXT PRIMARY KEY,
         collection TEXT NOT NULL,
-        id TEXT NOT NULL,
         size INTEGER NOT NULL,
-        data TEXT NOT NULL,
-        PRIMARY KEY (collection, id)
+        data TEXT NOT NULL
       )`;
-    const newest = await prisma.document.aggregate({ _max: { id: true } });
-    return new Store(prisma, new Ids(newest._max.id ?? undefined));
+    await prisma.$executeRaw`
+      CREATE INDEX IF NOT EXISTS documents_by_collection ON documents (collection, id, size)`;
+    const newest = await prisma.document.findFirst({ orderBy: { id: 'desc' }, select: { id: true } });
+    return new Store(prisma, new Ids(newest?.id));
   }
 
+  /** Documents that come while others are written share one insertion, and its sync. */
   async create(collection: string, data: string): Promise<string> {
     const id = this.ids.next();
-    await attempt(this.prisma.document.createMany({ data: { collection, id, size: data.length, data } }));
+    this.waiting.push({ id, collection, size: data.length, data });
+    this.next ??= this.last = this.insertAfter(this.last);
+    await this.next;
     return id;
   }
 
   async read(collection: string, id: string): Promise<string | undefined> {
-    const found = await attempt(this.prisma.document.findUnique({ where: { collection_id: { collection, id } } }));
-    return found?.data;
+    const found = this.prisma.document.findUnique({ where: { id, collection }, select: { data: true } });
+    return (await attempt(found))?.data;
   }
 
   /** Returns whether the document exists. */
   async update(collection: string, id: string, data: string): Promise<boolean> {
-    const changed = this.prisma.document.updateMany({ where: { collection, id }, data: { size: data.length, data } });
-    return (await attempt(changed)).count > 0;
+    const document = { size: data.length, data };
+    const update = this.prisma.document.update({ where: { id, collection }, data: document, select: { id: true } });
+    return await exists(attempt(update));
   }
 
   /** Returns whether the document existed. */
   async delete(collection: string, id: string): Promise<boolean> {
-    return (await attempt(this.prisma.document.deleteMany({ where: { collection, id } }))).count > 0;
+    return await exists(attempt(this.prisma.document.delete({ where: { id, collection }, select: { id: true } })));
   }
 
   count(collection: string): Promise<number> {
@@ -71,8 +90,8 @@ export class Store {
 
   /** Reads a collection in pages, in the order of ids; documents that are created meanwhile are left out. */
   async *pages(collection: string, skip = 0): AsyncGenerator<Stored[]> {
-    const newest = await attempt(this.prisma.document.aggregate({ where: { collection }, _max: { id: true } }));
-    const last = newest._max.id ?? '';
+    const newest = this.prisma.document.findFirst({ where: { collection }, orderBy: { id: 'desc' }, select: { id: true } });
+    const last = (await attempt(newest))?.id ?? '';
     for (let after = ''; after < last; skip = 0) {
       const next = { collection, id: { gt: after, lte: last } };
       const sizes = await this.sizes({ where: next, skip });
@@ -98,6 +117,17 @@ export class Store {
     await this.prisma.$disconnect();
   }
 
+  /** One statement, which SQLite makes a transaction: those of Prisma open another connection each. */
+  private async insertAfter(last: Promise<void>): Promise<void> {
+    await last.catch(() => undefined);
+    // All calls that have arrived come along.
+    await setImmediate();
+    const rows = this.waiting.map(({ id, collection, size, data }) => sql`(${id}, ${collection}, ${size}, ${data})`);
+    this.waiting = [];
+    this.next = undefined;
+    await attempt(this.prisma.$executeRaw`INSERT INTO documents (id, collection, size, data) VALUES ${join(rows)}`);
+  }
+
   private sizes(which: Prisma.DocumentFindManyArgs): Promise<{ id: string; size: number }[]> {
     const select = { id: true, size: true };
     return attempt(this.prisma.document.findMany({ ...which, select, orderBy: { id: 'asc' }, take: PAGE_LENGTH }));
@@ -121,7 +151,7 @@ export async function checkpoint(path: string): Promise<void> {
 }
 
 async function connect(path: string): Promise<PrismaClient> {
-  const prisma = new PrismaClient({ adapter: new PrismaLibSQL({ url: `file:${path}` }) });
+  const prisma = new PrismaClient({ adapter: new PrismaLibSQL({ url: `file:${path}` }), errorFormat: 'minimal' });
   await pragma(prisma, `busy_timeout = ${BUSY_MS}`);
   await pragma(prisma, 'journal_mode = WAL');
   await pragma(prisma, 'synchronous = FULL');
@@ -144,24 +174,49 @@ function fitting<D extends { size: number }>(documents: D[]): D[] {
   return over < 0 ? documents : documents.slice(0, Math.max(over, 1));
 }
 
+/** Whether a change found its document; Prisma throws if not. */
+async function exists(change: Promise<unknown>): Promise<boolean> {
+  try {
+    await change;
+    return true;
+  } catch (error) {
+    if (error instanceof Prisma.PrismaClientKnownRequestError && error.code === 'P2025') return false;
+    throw error;
+  }
+}
+
 /** Says in the service's terms why the store failed. */
 async function attempt<T>(query: PromiseLike<T>): Promise<T> {
   try {
     return await query;
   } catch (error) {
-    const cause = (error as Error).message;
-    if (/P1008|SQLITE_BUSY|database is locked|timed out/.test(cause + (error as { code?: string }).code)) {
-      throw new Problem(status.UNAVAILABLE, 'STORE_BUSY', 'the store is not available', { retrySeconds: 1 });
-    }
-    if (/SQLITE_FULL|disk is full/.test(cause)) {
+    throw problemOf(error as Error) ?? error;
+  }
+}
+
+function problemOf(error: unknown): Problem | undefined {
+  const { code, message: cause } = driverError(error);
+  switch (code) {
+    case SQLITE_BUSY:
+      return new Problem(status.UNAVAILABLE, 'STORE_BUSY', 'the store is not available', { retrySeconds: 1 });
+    case SQLITE_FULL: {
       log('error', 'the store is full', { cause });
       const message = 'the store has no space left: nothing was changed, and reads still work';
-      throw new Problem(status.RESOURCE_EXHAUSTED, 'STORE_FULL', message);
+      return new Problem(status.RESOURCE_EXHAUSTED, 'STORE_FULL', message);
     }
-    if (/SQLITE_CORRUPT|SQLITE_NOTADB|malformed/.test(cause)) {
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
       log('error', 'the store is damaged', { cause });
-      throw new Problem(status.DATA_LOSS, 'STORE_DAMAGED', 'the store is damaged');
-    }
-    throw error;
+      return new Problem(status.DATA_LOSS, 'STORE_DAMAGED', 'the store is damaged');
+    default:
+      return undefined;
   }
+}
+
+/** SQLite's own error, which Prisma wraps if it knows the kind. */
+function driverError(error: unknown): { code?: number; message?: string } {
+  const { meta } = error as { meta?: { driverAdapterError?: unknown } };
+  const { cause } = (meta?.driverAdapterError ?? error) as { cause?: { originalCode?: string; originalMessage?: string } };
+  // The low byte of an extended code is the code.
+  return { code: Number(cause?.originalCode) & 0xff, message: cause?.originalMessage };
 }
