@@ -32,7 +32,7 @@ const GREATEST_INTEGER = 2n ** 64n - 1n;
 const INTEGER_LENGTH = 21;
 const NUMBER = /-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?/y;
 const HEX = /[0-9a-fA-F]{4}/y;
-const LITERALS = { null: null, true: true, false: false };
+const LITERALS = [null, true, false];
 
 export function parseObject(text: string): Members {
   return new Reader(text).whole((reader) => reader.members(0));
@@ -61,7 +61,9 @@ export function toJson(value: Value): string {
   if (typeof value === 'bigint') return String(value);
   if (Array.isArray(value)) return `[${value.map(toJson).join()}]`;
   if (value instanceof Map) return `{${[...value].map(([name, of]) => `${JSON.stringify(name)}:${toJson(of)}`).join()}}`;
-  return JSON.stringify(value);
+  const text = JSON.stringify(value);
+  // What is not an integer does not look like one.
+  return typeof value === 'number' && /^-?\d+$/.test(text) ? `${text}.0` : text;
 }
 
 class Reader {
@@ -105,11 +107,8 @@ class Reader {
     if (first === '"') return this.string();
     if (first === '{') return this.members(depth);
     if (first === '[') return this.array(depth);
-    for (const [name, value] of Object.entries(LITERALS)) {
-      if (this.text.startsWith(name, this.position)) {
-        this.position += name.length;
-        return value;
-      }
+    for (const value of LITERALS) {
+      if (first === String(value)[0]) return this.literal(value);
     }
     return this.number();
   }
@@ -131,6 +130,11 @@ class Reader {
       this.space();
     } while (this.skip(','));
     this.expect(end, `expected \`,\` or \`${end}\``);
+  }
+
+  private literal<T extends Value>(value: T): T {
+    for (const character of String(value)) this.expect(character, `expected \`${value}\``);
+    return value;
   }
 
   private number(): bigint | number {

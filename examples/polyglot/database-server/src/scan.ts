@@ -58,12 +58,14 @@ export class Scan {
     for await (const candidate of this.matching(this.pages())) {
       found.push({ id: candidate.id, keys: sort.map(({ field }) => field.first(candidate)) });
     }
+    // Documents that are equal so far are in the order of ids, in the direction of the last field.
+    const lastSign = sort.at(-1)?.sign ?? 1;
     found.sort((one, other) => {
       for (const [place, { sign }] of sort.entries()) {
         const order = compare(one.keys[place] ?? null, other.keys[place] ?? null);
         if (order !== 0) return sign * order;
       }
-      return one.id < other.id ? -1 : 1;
+      return lastSign * (one.id < other.id ? -1 : 1);
     });
     const ids = found.slice(skip, skip + limit).map(({ id }) => id);
     // A document may have changed meanwhile.
