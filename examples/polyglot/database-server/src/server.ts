@@ -44,9 +44,8 @@ async function serve(settings: Settings): Promise<void> {
   new ReflectionService(SERVED).addToServer(server);
 
   const { name, listen } = settings;
-  const credentials = await serverCredentials(settings.identity);
   const bind = promisify(server.bindAsync.bind(server));
-  const port = await bind(`${listen.host}:${listen.port}`, credentials);
+  const port = await bind(`${listen.host}:${listen.port}`, serverCredentials(settings.identity));
   log('info', 'serving', { service: name, address: `${listen.host}:${port}` });
 
   await stopped;

@@ -1,9 +1,8 @@
 /** Configuration from the environment. All faults are collected, so one start reports all of them. */
 
-import { readFileSync } from 'node:fs';
 import { isIP, isIPv4 } from 'node:net';
-import { createSecureContext } from 'node:tls';
 
+import { type Identity, readIdentity } from './credentials';
 import { type Level, isLevel } from './log';
 
 export interface Settings {
@@ -22,13 +21,6 @@ export interface Settings {
 export interface Address {
   host: string;
   port: number;
-}
-
-/** Paths of PEM files. */
-export interface Identity {
-  ca: string;
-  cert: string;
-  key: string;
 }
 
 export class WrongSettings extends Error {
@@ -104,16 +96,11 @@ class Environment {
       cert: this.required('PSPD_TLS_CERT', "the path of the service's certificate chain"),
       key: this.required('PSPD_TLS_KEY', "the path of the certificate's private key"),
     };
-    const [ca, cert, key] = [
-      this.file('PSPD_TLS_CA', identity.ca),
-      this.file('PSPD_TLS_CERT', identity.cert),
-      this.file('PSPD_TLS_KEY', identity.key),
-    ];
-    if (ca && cert && key) {
+    if (identity.ca && identity.cert && identity.key) {
       try {
-        createSecureContext({ ca, cert, key });
+        readIdentity(identity);
       } catch (error) {
-        this.fault('PSPD_TLS_KEY', `, \`PSPD_TLS_CERT\` and \`PSPD_TLS_CA\` cannot be used: ${(error as Error).message}`);
+        this.fault('PSPD_TLS_CERT', `and its key and authority are not usable: ${(error as Error).message}`);
       }
     }
     return identity;
@@ -147,16 +134,6 @@ class Environment {
 
   private optional(key: string): string {
     return this.variables[key] ?? '';
-  }
-
-  private file(key: string, path: string): Buffer | undefined {
-    if (path === '') return undefined;
-    try {
-      return readFileSync(path);
-    } catch (error) {
-      this.fault(key, `cannot be read: ${(error as Error).message}`);
-      return undefined;
-    }
   }
 
   private fault(key: string, fault: string): void {
