@@ -4,6 +4,8 @@ import { setImmediate } from 'node:timers/promises';
 
 import { status } from '@grpc/grpc-js';
 import { PrismaLibSQL } from '@prisma/adapter-libsql';
+import { Debug } from '@prisma/client/runtime/client';
+import { clearLogs } from '@prisma/debug';
 
 import { type Document, Prisma, PrismaClient } from '../generated/prisma/client';
 import { Ids } from './ids';
@@ -17,6 +19,16 @@ export interface Stored {
   data: string;
 }
 
+interface Insertion {
+  documents: Document[];
+  size: number;
+  done: Promise<void>;
+}
+
+/** How much is written together, in UTF-16 units; a larger document is written alone. */
+const INSERTION_SIZE = 1024 * 1024;
+/** What is worth forgetting, in UTF-16 units. */
+const LARGE = 64 * 1024;
 /** How much of a scan is in memory, in UTF-16 units; a larger document comes alone. */
 const PAGE_SIZE = 128 * 1024;
 const PAGE_LENGTH = 256;
@@ -31,10 +43,10 @@ const SQLITE_NOTADB = 26;
 const FULL = 2;
 
 export class Store {
-  /** Documents that the next insertion takes. */
-  private waiting: Document[] = [];
-  private next?: Promise<void>;
-  private last: Promise<void> = Promise.resolve();
+  /** The insertion that still takes documents. */
+  private open?: Insertion;
+  /** Ends after all statements so far. */
+  private last: Promise<unknown> = Promise.resolve();
 
   private constructor(
     private prisma: PrismaClient,
@@ -60,38 +72,42 @@ export class Store {
 
   /** Documents that come while others are written share one insertion, and its sync. */
   async create(collection: string, data: string): Promise<string> {
-    const id = this.ids.next();
-    this.waiting.push({ id, collection, size: data.length, data });
-    this.next ??= this.last = this.insertAfter(this.last);
-    await this.next;
-    return id;
+    const document = { id: this.ids.next(), collection, size: data.length, data };
+    if (!this.open || this.open.size + document.size > INSERTION_SIZE) this.open = this.insertion();
+    this.open.documents.push(document);
+    this.open.size += document.size;
+    await this.open.done;
+    return document.id;
   }
 
   async read(collection: string, id: string): Promise<string | undefined> {
-    const found = this.prisma.document.findUnique({ where: { id, collection }, select: { data: true } });
-    return (await attempt(found))?.data;
+    const where = { id, collection };
+    const found = await this.run(() => this.prisma.document.findUnique({ where, select: { data: true } }));
+    return found?.data;
   }
 
   /** Returns whether the document exists. */
   async update(collection: string, id: string, data: string): Promise<boolean> {
-    const document = { size: data.length, data };
-    const update = this.prisma.document.update({ where: { id, collection }, data: document, select: { id: true } });
-    return await exists(attempt(update));
+    const change = { where: { id, collection }, data: { size: data.length, data }, select: { id: true } };
+    const updated = await exists(this.run(() => this.prisma.document.update(change)));
+    forget(data.length);
+    return updated;
   }
 
   /** Returns whether the document existed. */
   async delete(collection: string, id: string): Promise<boolean> {
-    return await exists(attempt(this.prisma.document.delete({ where: { id, collection }, select: { id: true } })));
+    const change = { where: { id, collection }, select: { id: true } };
+    return await exists(this.run(() => this.prisma.document.delete(change)));
   }
 
   count(collection: string): Promise<number> {
-    return attempt(this.prisma.document.count({ where: { collection } }));
+    return this.run(() => this.prisma.document.count({ where: { collection } }));
   }
 
   /** Reads a collection in pages, in the order of ids; documents that are created meanwhile are left out. */
   async *pages(collection: string, skip = 0): AsyncGenerator<Stored[]> {
-    const newest = this.prisma.document.findFirst({ where: { collection }, orderBy: { id: 'desc' }, select: { id: true } });
-    const last = (await attempt(newest))?.id ?? '';
+    const newest = { where: { collection }, orderBy: { id: 'desc' }, select: { id: true } } as const;
+    const last = (await this.run(() => this.prisma.document.findFirst(newest)))?.id ?? '';
     for (let after = ''; after < last; skip = 0) {
       const next = { collection, id: { gt: after, lte: last } };
       const sizes = await this.sizes({ where: next, skip });
@@ -117,26 +133,39 @@ export class Store {
     await this.prisma.$disconnect();
   }
 
-  /** One statement, which SQLite makes a transaction: those of Prisma open another connection each. */
-  private async insertAfter(last: Promise<void>): Promise<void> {
-    await last.catch(() => undefined);
-    // All calls that have arrived come along.
-    await setImmediate();
-    const rows = this.waiting.map(({ id, collection, size, data }) => sql`(${id}, ${collection}, ${size}, ${data})`);
-    this.waiting = [];
-    this.next = undefined;
-    await attempt(this.prisma.$executeRaw`INSERT INTO documents (id, collection, size, data) VALUES ${join(rows)}`);
+  private insertion(): Insertion {
+    const insertion: Insertion = { documents: [], size: 0, done: Promise.resolve() };
+    insertion.done = this.run(async () => {
+      // All calls that have arrived come along.
+      await setImmediate();
+      if (this.open === insertion) this.open = undefined;
+      const rows = insertion.documents.map((row) => sql`(${row.id}, ${row.collection}, ${row.size}, ${row.data})`);
+      // One statement is a transaction of its own: those of Prisma open a connection each.
+      await this.prisma.$executeRaw`INSERT INTO documents (id, collection, size, data) VALUES ${join(rows)}`;
+      forget(insertion.size);
+    });
+    return insertion;
+  }
+
+  /** One statement at a time: SQLite runs on this thread, and those that wait inside Prisma would take memory. */
+  private run<T>(statement: () => PromiseLike<T>): Promise<T> {
+    const result = this.last.then(statement).catch((error: unknown) => {
+      throw problemOf(error) ?? error;
+    });
+    this.last = result.catch(() => undefined);
+    return result;
   }
 
   private sizes(which: Prisma.DocumentFindManyArgs): Promise<{ id: string; size: number }[]> {
     const select = { id: true, size: true };
-    return attempt(this.prisma.document.findMany({ ...which, select, orderBy: { id: 'asc' }, take: PAGE_LENGTH }));
+    const listed = { ...which, select, orderBy: { id: 'asc' }, take: PAGE_LENGTH } as const;
+    return this.run(() => this.prisma.document.findMany(listed));
   }
 
   private async *documents(collection: string, page: { id: string }[]): AsyncGenerator<Stored[]> {
     const ids = page.map(({ id }) => id);
-    const where = { collection, id: { in: ids } };
-    const found = await attempt(this.prisma.document.findMany({ where, select: { id: true, data: true } }));
+    const read = { where: { collection, id: { in: ids } }, select: { id: true, data: true } };
+    const found = await this.run(() => this.prisma.document.findMany(read));
     const data = new Map(found.map((document) => [document.id, document.data]));
     yield ids.flatMap((id) => (data.has(id) ? [{ id, data: data.get(id) ?? '' }] : []));
   }
@@ -167,6 +196,14 @@ function pragma<Row>(prisma: PrismaClient, text: string): Promise<Row[]> {
   return prisma.$queryRawUnsafe<Row[]>(`PRAGMA ${text}`);
 }
 
+/** Prisma keeps the arguments of its last debug messages, which have the documents that are written: 100 in two places. */
+function forget(size: number): void {
+  if (size < LARGE) return;
+  clearLogs();
+  const debug = Debug('store');
+  for (let message = 0; message < 100; message++) debug('');
+}
+
 /** The first documents that are a page together, one at least. */
 function fitting<D extends { size: number }>(documents: D[]): D[] {
   let size = 0;
@@ -186,14 +223,6 @@ async function exists(change: Promise<unknown>): Promise<boolean> {
 }
 
 /** Says in the service's terms why the store failed. */
-async function attempt<T>(query: PromiseLike<T>): Promise<T> {
-  try {
-    return await query;
-  } catch (error) {
-    throw problemOf(error as Error) ?? error;
-  }
-}
-
 function problemOf(error: unknown): Problem | undefined {
   const { code, message: cause } = driverError(error);
   switch (code) {
