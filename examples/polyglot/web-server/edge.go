@@ -1,0 +1,492 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"pb/business"
+	"pb/database"
+)
+
+const (
+	base         = "/api/v1"
+	bodyLimit    = 60 * time.Second
+	defaultLimit = 50
+)
+
+// call is one request over HTTP with the parameters of its path.
+type call struct {
+	*http.Request
+	path map[string]string
+}
+
+// route is one operation of the JSON edge; `{name}` in its path is a parameter.
+type route struct {
+	method, path string
+	answer       func(s *service, w http.ResponseWriter, r *call) error
+}
+
+var routes = []route{
+	{"GET", "/", page},
+	{"GET", "/healthz", healthz},
+	{"POST", base + "/classify", classify},
+	{"GET", base + "/collections", collections},
+	{"GET", base + "/collections/{collection}/documents", listDocuments},
+	{"POST", base + "/collections/{collection}/documents", createDocument},
+	{"GET", base + "/collections/{collection}/documents/{id}", readDocument},
+	{"PUT", base + "/collections/{collection}/documents/{id}", updateDocument},
+	{"DELETE", base + "/collections/{collection}/documents/{id}", deleteDocument},
+	{"POST", base + "/models/{id}/train", train},
+	{"GET", base + "/summary", summary},
+	{"GET", base + "/history", pastValues},
+}
+
+// match returns the parameters of a path, if it is the route's.
+func (r route) match(path string) (map[string]string, bool) {
+	wanted, parts := strings.Split(r.path, "/"), strings.Split(path, "/")
+	if len(wanted) != len(parts) {
+		return nil, false
+	}
+	parameters := map[string]string{}
+	for i, part := range parts {
+		if strings.HasPrefix(wanted[i], "{") {
+			text, err := url.PathUnescape(part)
+			if err != nil || text == "" || !utf8.ValidString(text) {
+				return nil, false
+			}
+			parameters[strings.Trim(wanted[i], "{}")] = text
+		} else if wanted[i] != part {
+			return nil, false
+		}
+	}
+	return parameters, true
+}
+
+// find returns the route of a request and its parameters, or the methods that its path has.
+func find(r *http.Request) (found route, parameters map[string]string, allowed []string) {
+	for _, route := range routes {
+		parameters, matches := route.match(r.URL.EscapedPath())
+		if matches && route.method == r.Method {
+			return route, parameters, nil
+		}
+		if matches {
+			allowed = append(allowed, route.method)
+		}
+	}
+	return route{}, nil, allowed
+}
+
+type connectionKey struct{}
+
+func newHTTPServer(s settings, service *service) *http.Server {
+	gate := &gate{hosts: s.hosts, token: s.token}
+	return &http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { serve(service, gate, w, r) }),
+		// The body's time limit is set by whoever reads it: a stream of answers has none.
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       10 * time.Second,
+		MaxHeaderBytes:    64 << 10,
+		ConnContext: func(ctx context.Context, connection net.Conn) context.Context {
+			return context.WithValue(ctx, connectionKey{}, connection)
+		},
+	}
+}
+
+// serve answers one request over HTTP: its trace, who may ask, the route, the error, the log.
+func serve(s *service, gate *gate, w http.ResponseWriter, r *http.Request) {
+	began := time.Now()
+	t := beginTrace(s.name, r.Header["Traceparent"], r.Header["Tracestate"])
+	r = r.WithContext(t.in(r.Context()))
+	written := &observed{ResponseWriter: w, status: http.StatusOK}
+	for name, value := range pageHeaders {
+		w.Header().Set(name, value)
+	}
+	found, parameters, allowed := find(r)
+	err := gate.admit(r)
+	switch {
+	case err != nil:
+	case len(allowed) > 0:
+		w.Header().Set("Allow", strings.Join(allowed, ", "))
+		err = invalid(r.Context(), "method", "METHOD_NOT_ALLOWED", "this path has no method `%s`", r.Method)
+	case found.answer == nil:
+		err = missingPath(r.Context())
+	default:
+		err = found.answer(s, written, &call{r, parameters})
+	}
+	if err != nil {
+		writeProblem(r.Context(), written, err)
+	}
+	client, _, _ := net.SplitHostPort(r.RemoteAddr)
+	logLine(levelInfo, "http", "service", s.name, "method", r.Method, "route", or(found.path, "unknown"),
+		"status", written.status, "client", client, "milliseconds", milliseconds(began),
+		"trace_id", t.id, "span_id", t.span, "parent_id", t.parent)
+}
+
+// observed knows the status that was sent.
+type observed struct {
+	http.ResponseWriter
+	status int
+}
+
+func (o *observed) WriteHeader(status int) {
+	o.status = status
+	o.ResponseWriter.WriteHeader(status)
+}
+
+func (o *observed) Flush() { o.ResponseWriter.(http.Flusher).Flush() }
+
+func healthz(_ *service, w http.ResponseWriter, _ *call) error {
+	_, _ = io.WriteString(w, "ok\n")
+	return nil
+}
+
+func classify(s *service, w http.ResponseWriter, r *call) error {
+	var body struct {
+		Text       *string `json:"text"`
+		ModelID    string  `json:"model_id"`
+		Collection string  `json:"collection"`
+		Store      bool    `json:"store"`
+	}
+	if err := readJSON(r, &body); err != nil {
+		return err
+	}
+	if body.Text == nil {
+		return malformed(r, "body", errors.New("it has no `text`"))
+	}
+	request := &business.ClassifyRequest{Text: *body.Text, ModelId: body.ModelID, Collection: body.Collection}
+	document, err := s.classify(r.Context(), request, body.Store)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, struct {
+		Label      string  `json:"label"`
+		Confidence float32 `json:"confidence"`
+		ModelID    string  `json:"model_id"`
+		ID         string  `json:"id,omitempty"`
+	}{document.Label, document.Confidence, document.ModelId, document.Id})
+}
+
+func collections(s *service, w http.ResponseWriter, r *call) error {
+	names, err := s.catalog.list(r.Context(), s.database)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, map[string][]string{"collections": names})
+}
+
+func listDocuments(s *service, w http.ResponseWriter, r *call) error {
+	query, err := window(r.URL.Query())
+	if err != nil {
+		return malformed(r, "query", err)
+	}
+	var documents []string
+	err = s.database.query(r.Context(), r.path["collection"], query, func(document *database.QueryResponse) error {
+		documents = append(documents, stored(document.Id, document.Data))
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return writeText(w, http.StatusOK, `{"documents":[`+strings.Join(documents, ",")+`]}`)
+}
+
+// stored is a document as JSON; its text stays as it was sent.
+func stored(id, data string) string { return `{"id":` + toJSON(id) + `,"data":` + data + `}` }
+
+// window is the query of a request with its `limit` and `skip`, which select a part of the query's own results.
+func window(parameters url.Values) (string, error) {
+	query := map[string]json.RawMessage{}
+	if text := strings.TrimSpace(parameters.Get("query")); text != "" {
+		if err := json.Unmarshal([]byte(text), &query); err != nil {
+			return "", err
+		}
+		if query == nil {
+			return "", errors.New("it is not an object")
+		}
+	}
+	skip, _, err := number(parameters.Get("skip"))
+	if err != nil {
+		return "", err
+	}
+	limit, limited, err := number(parameters.Get("limit"))
+	if err != nil {
+		return "", err
+	}
+	// Own values that are not numbers are left for the database, which describes the fault.
+	ownSkip, ownLimit := string(query["$skip"]), string(query["$limit"])
+	if own, _, err := number(ownSkip); err == nil {
+		query["$skip"] = json.RawMessage(strconv.FormatUint(own+skip, 10))
+	}
+	own, has, err := number(ownLimit)
+	switch {
+	case err != nil:
+		return toJSON(query), nil
+	case has && own < skip:
+		limit = 0
+	case has && (!limited || limit > own-skip):
+		limit = own - skip
+	case !has && !limited:
+		limit = defaultLimit
+	}
+	query["$limit"] = json.RawMessage(strconv.FormatUint(limit, 10))
+	return toJSON(query), nil
+}
+
+func number(text string) (value uint64, has bool, err error) {
+	if text == "" {
+		return 0, false, nil
+	}
+	value, err = strconv.ParseUint(text, 10, 63)
+	return value, true, err
+}
+
+func createDocument(s *service, w http.ResponseWriter, r *call) error {
+	body, err := readBody(r)
+	if err != nil {
+		return err
+	}
+	id, err := s.create(r.Context(), r.path["collection"], string(body))
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusCreated, map[string]string{"id": id})
+}
+
+func readDocument(s *service, w http.ResponseWriter, r *call) error {
+	data, err := s.database.read(r.Context(), r.path["collection"], r.path["id"])
+	if err != nil {
+		return err
+	}
+	return writeText(w, http.StatusOK, stored(r.path["id"], data))
+}
+
+func updateDocument(s *service, w http.ResponseWriter, r *call) error {
+	body, err := readBody(r)
+	if err == nil {
+		err = s.database.update(r.Context(), r.path["collection"], r.path["id"], string(body))
+	}
+	if err == nil {
+		w.WriteHeader(http.StatusNoContent)
+	}
+	return err
+}
+
+func deleteDocument(s *service, w http.ResponseWriter, r *call) error {
+	err := s.database.delete(r.Context(), r.path["collection"], r.path["id"])
+	if err == nil {
+		w.WriteHeader(http.StatusNoContent)
+	}
+	return err
+}
+
+// train takes examples as JSON, or as CSV whose first line has `text` and `label`.
+func train(s *service, w http.ResponseWriter, r *call) error {
+	body, err := readBody(r)
+	if err != nil {
+		return err
+	}
+	read := examplesOfJSON
+	if contentType(r.Request) == "text/csv" {
+		read = examplesOfCSV
+	}
+	examples, err := read(body)
+	if err != nil {
+		return malformed(r, "body", err)
+	}
+	trained, err := s.trainWith(r.Context(), r.path["id"], examples, new(int32))
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, struct {
+		ModelID  string  `json:"model_id"`
+		Accuracy float32 `json:"accuracy"`
+		Examples int32   `json:"examples"`
+	}{trained.ModelId, trained.Accuracy, trained.Examples})
+}
+
+func examplesOfJSON(body []byte) ([]*business.Example, error) {
+	var training struct {
+		Examples []struct{ Text, Label *string }
+	}
+	if err := json.Unmarshal(body, &training); err != nil {
+		return nil, err
+	}
+	if training.Examples == nil {
+		return nil, errors.New("it has no `examples`")
+	}
+	examples := make([]*business.Example, 0, len(training.Examples))
+	for _, example := range training.Examples {
+		if example.Text == nil || example.Label == nil {
+			return nil, errors.New("an example has no `text` or no `label`")
+		}
+		examples = append(examples, &business.Example{Text: *example.Text, Label: *example.Label})
+	}
+	return examples, nil
+}
+
+func examplesOfCSV(body []byte) ([]*business.Example, error) {
+	rows, err := csv.NewReader(bytes.NewReader(body)).ReadAll()
+	if err != nil || len(rows) == 0 {
+		return nil, err
+	}
+	text, label := -1, -1
+	for column, name := range rows[0] {
+		switch name {
+		case "text":
+			text = column
+		case "label":
+			label = column
+		}
+	}
+	if text < 0 || label < 0 {
+		return nil, errors.New("the first line has no `text` or no `label`")
+	}
+	examples := make([]*business.Example, 0, len(rows)-1)
+	for _, row := range rows[1:] {
+		examples = append(examples, &business.Example{Text: row[text], Label: row[label]})
+	}
+	return examples, nil
+}
+
+// summary is the live dashboard as server-sent events.
+func summary(s *service, w http.ResponseWriter, r *call) error {
+	parameters := r.URL.Query()
+	interval, err := strconv.ParseUint(or(parameters.Get("interval_ms"), "2000"), 10, 32)
+	if err != nil {
+		return malformed(r, "query", err)
+	}
+	request := &business.SummaryRequest{
+		Collection:           parameters.Get("collection"),
+		ModelId:              parameters.Get("model_id"),
+		IntervalMilliseconds: uint32(interval),
+	}
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("Cache-Control", "no-cache")
+	err = s.watch(r.Context(), request, func(summary *business.Summary) error {
+		if _, err := fmt.Fprintf(w, "data: %s\n\n", toJSON(dashboardOf(summary))); err != nil {
+			return err
+		}
+		w.(http.Flusher).Flush()
+		return nil
+	})
+	// The answer has begun, so an error has nowhere to go: the client is gone.
+	_ = err
+	return nil
+}
+
+// dashboard is a summary as JSON; values that a service did not report in time are left out.
+type dashboard struct {
+	Backends          []backendState    `json:"backends"`
+	Documents         *uint64           `json:"documents,omitempty"`
+	DocumentsByLabel  map[string]uint64 `json:"documents_by_label"`
+	ModelAccuracy     *float32          `json:"model_accuracy,omitempty"`
+	PredictionsMade   *int32            `json:"predictions_made,omitempty"`
+	AverageConfidence *float32          `json:"average_confidence,omitempty"`
+	Timestamp         string            `json:"timestamp"`
+}
+
+type backendState struct {
+	Name         string  `json:"name"`
+	Serving      bool    `json:"serving"`
+	Detail       string  `json:"detail"`
+	Milliseconds float32 `json:"milliseconds"`
+}
+
+func dashboardOf(s *business.Summary) dashboard {
+	d := dashboard{
+		Documents:         s.Documents,
+		DocumentsByLabel:  map[string]uint64{},
+		ModelAccuracy:     s.ModelAccuracy,
+		PredictionsMade:   s.PredictionsMade,
+		AverageConfidence: s.AverageConfidence,
+		Timestamp:         s.Timestamp,
+	}
+	if s.DocumentsByLabel != nil {
+		d.DocumentsByLabel = s.DocumentsByLabel
+	}
+	for _, state := range s.Backends {
+		d.Backends = append(d.Backends, backendState{state.Name, state.Serving, state.Detail, state.Milliseconds})
+	}
+	return d
+}
+
+// pastSampleJSON is one sample of the history.
+type pastSampleJSON struct {
+	AgeMilliseconds   uint32          `json:"age_milliseconds"`
+	Serving           map[string]bool `json:"serving"`
+	ModelAccuracy     *float32        `json:"model_accuracy,omitempty"`
+	PredictionsMade   *int32          `json:"predictions_made,omitempty"`
+	AverageConfidence *float32        `json:"average_confidence,omitempty"`
+}
+
+func pastValues(s *service, w http.ResponseWriter, r *call) error {
+	past, err := s.History(r.Context(), &business.HistoryRequest{ModelId: r.URL.Query().Get("model_id")})
+	if err != nil {
+		return err
+	}
+	samples := []pastSampleJSON{}
+	for _, sample := range past.Samples {
+		samples = append(samples, pastSampleJSON{sample.AgeMilliseconds, sample.Serving,
+			sample.ModelAccuracy, sample.PredictionsMade, sample.AverageConfidence})
+	}
+	return writeJSON(w, http.StatusOK, map[string][]pastSampleJSON{"samples": samples})
+}
+
+// readBody returns the whole body, which has a time limit and must be UTF-8.
+func readBody(r *call) ([]byte, error) {
+	connection := r.Context().Value(connectionKey{}).(net.Conn)
+	_ = connection.SetReadDeadline(time.Now().Add(bodyLimit))
+	defer func() { _ = connection.SetReadDeadline(time.Time{}) }()
+	body, err := io.ReadAll(io.LimitReader(r.Body, messageLimit+1))
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, tooSlow(r.Context())
+	case err != nil:
+		return nil, malformed(r, "body", err)
+	case len(body) > messageLimit:
+		return nil, tooLarge(r.Context(), "body")
+	case !utf8.Valid(body):
+		return nil, malformed(r, "body", errors.New("it is not UTF-8"))
+	}
+	return body, nil
+}
+
+func readJSON(r *call, value interface{}) error {
+	body, err := readBody(r)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(body, value); err != nil {
+		return malformed(r, "body", err)
+	}
+	return nil
+}
+
+func malformed(r *call, part string, err error) error {
+	return invalid(r.Context(), part, "REQUEST_MALFORMED", "the %s is not valid: %v", part, err)
+}
+
+func writeJSON(w http.ResponseWriter, status int, value interface{}) error {
+	return writeText(w, status, toJSON(value))
+}
+
+func writeText(w http.ResponseWriter, status int, text string) error {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	// If the client is gone, nobody waits for the answer.
+	_, _ = io.WriteString(w, text)
+	return nil
+}
