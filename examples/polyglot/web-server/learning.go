@@ -53,7 +53,7 @@ func (s *service) learn(
 ) (*business.TrainResponse, error) {
 	switch source := request.Source.(type) {
 	case *business.LearnRequest_Examples:
-		return s.trainWith(ctx, request.ModelId, source.Examples.Examples, sent)
+		return s.trainWith(ctx, request.ModelId, source.Examples.GetExamples(), sent)
 	case *business.LearnRequest_Collection:
 		return s.trainFrom(ctx, request.ModelId, source.Collection, sent)
 	}
@@ -72,7 +72,7 @@ func (s *service) trainWith(
 ) (*business.TrainResponse, error) {
 	trained, err := s.ai.train(ctx, or(model, defaultModel), func(send func(*ai.TrainingData) error) error {
 		for _, example := range examples {
-			if err := send(&ai.TrainingData{Input: example.Text, ExpectedOutput: example.Label}); err != nil {
+			if err := send(&ai.TrainingData{Input: example.GetText(), ExpectedOutput: example.GetLabel()}); err != nil {
 				return err
 			}
 			atomic.AddInt32(sent, 1)

@@ -6,13 +6,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/golang/protobuf/proto"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	_ "google.golang.org/grpc/encoding/gzip" // answers callers that accept it
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 
 	"pb/business"
 	"pb/health"
@@ -117,7 +117,9 @@ func (s callStream) RecvMsg(message interface{}) error {
 // unreadCodec leaves received messages to callStream.
 type unreadCodec struct{}
 
-func (unreadCodec) Marshal(message interface{}) ([]byte, error) { return proto.Marshal(message.(proto.Message)) }
+func (unreadCodec) Marshal(message interface{}) ([]byte, error) {
+	return proto.Marshal(message.(proto.Message))
+}
 
 func (unreadCodec) Unmarshal(data []byte, unread interface{}) error {
 	*unread.(*[]byte) = data
