@@ -29,90 +29,67 @@ type counts struct {
 	byLabel   map[string]uint64
 }
 
-// counter counts collections; all callers share a count, which continues if they stop waiting.
+// counter counts collections. All callers share a count, which continues if they stop waiting.
 type counter struct {
 	lock        sync.Mutex
 	collections map[string]*counting
 }
 
-// counting is one count; its result is set when `done` is closed, and nil if the database failed.
+// counting is one count. The result is nil if the database failed.
 type counting struct {
 	done       chan struct{}
 	result     *counts
 	validUntil time.Time
-	// The result of the count before.
-	before *counts
 }
 
-func (c *counting) isDone() bool {
-	select {
-	case <-c.done:
-		return true
-	default:
-		return false
-	}
-}
-
-func (c *counting) isValid() bool { return !c.isDone() || time.Now().Before(c.validUntil) }
-
-// of returns a collection's counts: valid ones, or new ones, or the previous ones if counting takes too long.
+// of returns a collection's counts: valid ones, or new ones; nil if counting takes longer than the caller waits.
 func (c *counter) of(ctx context.Context, db *databaseBackend, collection string) *counts {
 	current := c.current(ctx, db, collection)
 	select {
 	case <-current.done:
 		return current.result
 	case <-ctx.Done():
-		return current.before
+		return nil
 	}
 }
 
 func (c *counter) current(ctx context.Context, db *databaseBackend, collection string) *counting {
 	c.lock.Lock()
 	defer c.lock.Unlock()
-	last := c.collections[collection]
-	if last != nil && last.isValid() {
-		return last
+	if current := c.collections[collection]; current != nil && current.isValid() {
+		return current
 	}
 	if c.collections == nil || len(c.collections) >= mostCounted {
-		c.forget()
+		c.collections = map[string]*counting{}
 	}
-	next := &counting{done: make(chan struct{})}
-	if last != nil {
-		next.before = last.result
-	}
-	c.collections[collection] = next
-	ctx = detached(ctx)
-	go func() {
-		began := time.Now()
-		counted, err := countAll(ctx, db, collection)
-		valid := shortestCount
-		if took := countFactor * time.Since(began); err == nil && took > valid {
-			valid = took
-		}
-		next.result, next.validUntil = counted, time.Now().Add(valid)
-		close(next.done)
-	}()
-	return next
+	current := &counting{done: make(chan struct{})}
+	c.collections[collection] = current
+	go current.run(detached(ctx), db, collection)
+	return current
 }
 
-// forget leaves the counts that are valid.
-func (c *counter) forget() {
-	valid := map[string]*counting{}
-	for collection, count := range c.collections {
-		if count.isValid() {
-			valid[collection] = count
-		}
+func (c *counting) isValid() bool {
+	select {
+	case <-c.done:
+		return time.Now().Before(c.validUntil)
+	default:
+		return true
 	}
-	c.collections = valid
 }
 
-func countAll(ctx context.Context, db *databaseBackend, collection string) (*counts, error) {
+func (c *counting) run(ctx context.Context, db *databaseBackend, collection string) {
+	began := time.Now()
 	counted, err := count(ctx, db, collection, countByLabel)
 	// There are more labels than the database groups by.
 	if status.Code(err) == codes.InvalidArgument {
-		return count(ctx, db, collection, countWithout)
+		counted, err = count(ctx, db, collection, countWithout)
 	}
-	return counted, err
+	valid := shortestCount
+	if took := countFactor * time.Since(began); err == nil && took > valid {
+		valid = took
+	}
+	c.result, c.validUntil = counted, time.Now().Add(valid)
+	close(c.done)
 }
 
 func count(ctx context.Context, db *databaseBackend, collection, query string) (*counts, error) {

@@ -17,6 +17,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"google.golang.org/grpc/codes"
+
 	"pb/business"
 	"pb/database"
 )
@@ -24,7 +26,7 @@ import (
 const (
 	base         = "/api/v1"
 	bodyLimit    = 60 * time.Second
-	defaultLimit = 50
+	defaultLimit = "50"
 )
 
 // call is one request over HTTP with the parameters of its path.
@@ -122,7 +124,7 @@ func serve(s *service, gate *gate, w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Allow", strings.Join(allowed, ", "))
 		err = invalid(r.Context(), "method", "METHOD_NOT_ALLOWED", "this path has no method `%s`", r.Method)
 	case found.answer == nil:
-		err = missingPath(r.Context())
+		err = newProblem(r.Context(), codes.NotFound, "PATH_UNKNOWN", "no such path")
 	default:
 		err = found.answer(s, written, &call{r, parameters})
 	}
@@ -149,24 +151,21 @@ func (o *observed) WriteHeader(status int) {
 func (o *observed) Flush() { o.ResponseWriter.(http.Flusher).Flush() }
 
 func healthz(_ *service, w http.ResponseWriter, _ *call) error {
-	_, _ = io.WriteString(w, "ok\n")
+	writeBody(w, http.StatusOK, "ok\n")
 	return nil
 }
 
 func classify(s *service, w http.ResponseWriter, r *call) error {
 	var body struct {
-		Text       *string `json:"text"`
-		ModelID    string  `json:"model_id"`
-		Collection string  `json:"collection"`
-		Store      bool    `json:"store"`
+		Text       string `json:"text"`
+		ModelID    string `json:"model_id"`
+		Collection string `json:"collection"`
+		Store      bool   `json:"store"`
 	}
 	if err := readJSON(r, &body); err != nil {
 		return err
 	}
-	if body.Text == nil {
-		return malformed(r, "body", errors.New("it has no `text`"))
-	}
-	request := &business.ClassifyRequest{Text: *body.Text, ModelId: body.ModelID, Collection: body.Collection}
+	request := &business.ClassifyRequest{Text: body.Text, ModelId: body.ModelID, Collection: body.Collection}
 	document, err := s.classify(r.Context(), request, body.Store)
 	if err != nil {
 		return err
@@ -206,51 +205,28 @@ func listDocuments(s *service, w http.ResponseWriter, r *call) error {
 // stored is a document as JSON; its text stays as it was sent.
 func stored(id, data string) string { return `{"id":` + toJSON(id) + `,"data":` + data + `}` }
 
-// window is the query of a request with its `limit` and `skip`, which select a part of the query's own results.
+// window is the query of a request. The parameters `limit` and `skip` are for queries without an own `$limit` and `$skip`.
 func window(parameters url.Values) (string, error) {
 	query := map[string]json.RawMessage{}
 	if text := strings.TrimSpace(parameters.Get("query")); text != "" {
-		if err := json.Unmarshal([]byte(text), &query); err != nil {
-			return "", err
-		}
-		if query == nil {
-			return "", errors.New("it is not an object")
+		if err := json.Unmarshal([]byte(text), &query); err != nil || query == nil {
+			return "", fmt.Errorf("`query` is not a JSON object: %v", err)
 		}
 	}
-	skip, _, err := number(parameters.Get("skip"))
-	if err != nil {
-		return "", err
+	for _, name := range []string{"limit", "skip"} {
+		value := parameters.Get(name)
+		if value == "" {
+			continue
+		}
+		if _, err := strconv.ParseUint(value, 10, 63); err != nil || query["$"+name] != nil {
+			return "", fmt.Errorf("`%s` is not a number, or the query has one too", name)
+		}
+		query["$"+name] = json.RawMessage(value)
 	}
-	limit, limited, err := number(parameters.Get("limit"))
-	if err != nil {
-		return "", err
+	if query["$limit"] == nil {
+		query["$limit"] = json.RawMessage(defaultLimit)
 	}
-	// Own values that are not numbers are left for the database, which describes the fault.
-	ownSkip, ownLimit := string(query["$skip"]), string(query["$limit"])
-	if own, _, err := number(ownSkip); err == nil {
-		query["$skip"] = json.RawMessage(strconv.FormatUint(own+skip, 10))
-	}
-	own, has, err := number(ownLimit)
-	switch {
-	case err != nil:
-		return toJSON(query), nil
-	case has && own < skip:
-		limit = 0
-	case has && (!limited || limit > own-skip):
-		limit = own - skip
-	case !has && !limited:
-		limit = defaultLimit
-	}
-	query["$limit"] = json.RawMessage(strconv.FormatUint(limit, 10))
 	return toJSON(query), nil
-}
-
-func number(text string) (value uint64, has bool, err error) {
-	if text == "" {
-		return 0, false, nil
-	}
-	value, err = strconv.ParseUint(text, 10, 63)
-	return value, true, err
 }
 
 func createDocument(s *service, w http.ResponseWriter, r *call) error {
@@ -318,23 +294,9 @@ func train(s *service, w http.ResponseWriter, r *call) error {
 }
 
 func examplesOfJSON(body []byte) ([]*business.Example, error) {
-	var training struct {
-		Examples []struct{ Text, Label *string }
-	}
-	if err := json.Unmarshal(body, &training); err != nil {
-		return nil, err
-	}
-	if training.Examples == nil {
-		return nil, errors.New("it has no `examples`")
-	}
-	examples := make([]*business.Example, 0, len(training.Examples))
-	for _, example := range training.Examples {
-		if example.Text == nil || example.Label == nil {
-			return nil, errors.New("an example has no `text` or no `label`")
-		}
-		examples = append(examples, &business.Example{Text: *example.Text, Label: *example.Label})
-	}
-	return examples, nil
+	var training struct{ Examples []*business.Example }
+	err := json.Unmarshal(body, &training)
+	return training.Examples, err
 }
 
 func examplesOfCSV(body []byte) ([]*business.Example, error) {
@@ -375,61 +337,35 @@ func summary(s *service, w http.ResponseWriter, r *call) error {
 	}
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-cache")
-	err = s.watch(r.Context(), request, func(summary *business.Summary) error {
-		if _, err := fmt.Fprintf(w, "data: %s\n\n", toJSON(dashboardOf(summary))); err != nil {
-			return err
-		}
-		w.(http.Flusher).Flush()
-		return nil
-	})
 	// The answer has begun, so an error has nowhere to go: the client is gone.
-	_ = err
+	_ = s.watch(r.Context(), request, func(summary *business.Summary) error {
+		_, err := fmt.Fprintf(w, "data: %s\n\n", toJSON(dashboardOf(summary)))
+		w.(http.Flusher).Flush()
+		return err
+	})
 	return nil
 }
 
-// dashboard is a summary as JSON; values that a service did not report in time are left out.
-type dashboard struct {
-	Backends          []backendState    `json:"backends"`
-	Documents         *uint64           `json:"documents,omitempty"`
-	DocumentsByLabel  map[string]uint64 `json:"documents_by_label"`
-	ModelAccuracy     *float32          `json:"model_accuracy,omitempty"`
-	PredictionsMade   *int32            `json:"predictions_made,omitempty"`
-	AverageConfidence *float32          `json:"average_confidence,omitempty"`
-	Timestamp         string            `json:"timestamp"`
-}
-
-type backendState struct {
-	Name         string  `json:"name"`
-	Serving      bool    `json:"serving"`
-	Detail       string  `json:"detail"`
-	Milliseconds float32 `json:"milliseconds"`
-}
-
-func dashboardOf(s *business.Summary) dashboard {
-	d := dashboard{
-		Documents:         s.Documents,
-		DocumentsByLabel:  map[string]uint64{},
-		ModelAccuracy:     s.ModelAccuracy,
-		PredictionsMade:   s.PredictionsMade,
-		AverageConfidence: s.AverageConfidence,
-		Timestamp:         s.Timestamp,
+// dashboardOf is a summary as JSON, with members that Go's generated code leaves out if they are empty.
+func dashboardOf(summary *business.Summary) interface{} {
+	type state struct {
+		*business.BackendState
+		Serving      bool    `json:"serving"`
+		Milliseconds float32 `json:"milliseconds"`
 	}
-	if s.DocumentsByLabel != nil {
-		d.DocumentsByLabel = s.DocumentsByLabel
+	backends := []state{}
+	for _, backend := range summary.Backends {
+		backends = append(backends, state{backend, backend.Serving, backend.Milliseconds})
 	}
-	for _, state := range s.Backends {
-		d.Backends = append(d.Backends, backendState{state.Name, state.Serving, state.Detail, state.Milliseconds})
+	byLabel := summary.DocumentsByLabel
+	if byLabel == nil {
+		byLabel = map[string]uint64{}
 	}
-	return d
-}
-
-// pastSampleJSON is one sample of the history.
-type pastSampleJSON struct {
-	AgeMilliseconds   uint32          `json:"age_milliseconds"`
-	Serving           map[string]bool `json:"serving"`
-	ModelAccuracy     *float32        `json:"model_accuracy,omitempty"`
-	PredictionsMade   *int32          `json:"predictions_made,omitempty"`
-	AverageConfidence *float32        `json:"average_confidence,omitempty"`
+	return struct {
+		*business.Summary
+		Backends []state           `json:"backends"`
+		ByLabel  map[string]uint64 `json:"documents_by_label"`
+	}{summary, backends, byLabel}
 }
 
 func pastValues(s *service, w http.ResponseWriter, r *call) error {
@@ -437,12 +373,15 @@ func pastValues(s *service, w http.ResponseWriter, r *call) error {
 	if err != nil {
 		return err
 	}
-	samples := []pastSampleJSON{}
-	for _, sample := range past.Samples {
-		samples = append(samples, pastSampleJSON{sample.AgeMilliseconds, sample.Serving,
-			sample.ModelAccuracy, sample.PredictionsMade, sample.AverageConfidence})
+	type sample struct {
+		*business.HistorySample
+		Age uint32 `json:"age_milliseconds"`
 	}
-	return writeJSON(w, http.StatusOK, map[string][]pastSampleJSON{"samples": samples})
+	samples := []sample{}
+	for _, one := range past.Samples {
+		samples = append(samples, sample{one, one.AgeMilliseconds})
+	}
+	return writeJSON(w, http.StatusOK, map[string][]sample{"samples": samples})
 }
 
 // readBody returns the whole body, which has a time limit and must be UTF-8.
@@ -453,7 +392,7 @@ func readBody(r *call) ([]byte, error) {
 	body, err := io.ReadAll(io.LimitReader(r.Body, messageLimit+1))
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return nil, tooSlow(r.Context())
+		return nil, newProblem(r.Context(), codes.DeadlineExceeded, "BODY_TOO_SLOW", "the body was sent too slowly")
 	case err != nil:
 		return nil, malformed(r, "body", err)
 	case len(body) > messageLimit:
@@ -485,8 +424,12 @@ func writeJSON(w http.ResponseWriter, status int, value interface{}) error {
 
 func writeText(w http.ResponseWriter, status int, text string) error {
 	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	// If the client is gone, nobody waits for the answer.
-	_, _ = io.WriteString(w, text)
+	writeBody(w, status, text)
 	return nil
+}
+
+// writeBody does not report that the client is gone: then nobody waits for the answer.
+func writeBody(w http.ResponseWriter, status int, text string) {
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, text)
 }

@@ -47,29 +47,24 @@ func (e *environment) identity() *identity {
 		return nil
 	}
 	i.stamp = i.currentStamp()
-	if fault := i.read(); fault != nil {
-		e.fault(fault.variable, "%v", fault)
+	if err := i.read(); err != nil {
+		e.faults = append(e.faults, err.Error())
 	}
 	return i
 }
 
-type fileFault struct {
-	variable string
-	error
-}
-
-func (i *identity) read() *fileFault {
-	pem, err := os.ReadFile(i.ca)
+func (i *identity) read() error {
+	authority, err := os.ReadFile(i.ca)
 	if err != nil {
-		return &fileFault{"PSPD_TLS_CA", fmt.Errorf("names `%s`, which is not readable: %w", i.ca, err)}
+		return fmt.Errorf("`PSPD_TLS_CA` names a file that is not readable: %w", err)
 	}
 	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(pem) {
-		return &fileFault{"PSPD_TLS_CA", errors.New("has no certificate")}
+	if !roots.AppendCertsFromPEM(authority) {
+		return errors.New("`PSPD_TLS_CA` names a file that has no certificate")
 	}
 	chain, err := tls.LoadX509KeyPair(i.cert, i.key)
 	if err != nil {
-		return &fileFault{"PSPD_TLS_CERT", fmt.Errorf("and `PSPD_TLS_KEY` are not a certificate and its key: %w", err)}
+		return fmt.Errorf("`PSPD_TLS_CERT` and `PSPD_TLS_KEY` do not name a certificate and its key: %w", err)
 	}
 	i.roots, i.chain = roots, chain
 	return nil
@@ -92,9 +87,8 @@ func (i *identity) config() *tls.Config {
 	defer i.lock.Unlock()
 	if stamp := i.currentStamp(); stamp != i.stamp {
 		i.stamp = stamp
-		if fault := i.read(); fault != nil {
-			logLine(levelError, "the new certificate is not usable; keeping the old one",
-				"faults", []string{fault.variable + " " + fault.Error()})
+		if err := i.read(); err != nil {
+			logLine(levelError, "the new certificate is not usable; keeping the old one", "faults", err.Error())
 		} else {
 			logLine(levelInfo, "reloaded the certificate", "certificate", i.cert)
 		}

@@ -9,13 +9,13 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"os/signal"
 	"strings"
 	"syscall"
 	"time"
 
+	"golang.org/x/net/netutil"
 	"google.golang.org/grpc"
 )
 
@@ -110,10 +110,5 @@ func listen(settings settings, address string) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("failed to listen on `%s`: %w", address, err)
 	}
-	return &bounded{
-		Listener: listener,
-		all:      settings.connections,
-		ofSource: settings.connectionsOfSource,
-		open:     map[netip.Addr]int{},
-	}, nil
+	return netutil.LimitListener(listener, settings.connections), nil
 }

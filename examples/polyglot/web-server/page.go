@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	_ "embed"
 	"encoding/base64"
-	"io"
 	"net/http"
 	"strings"
 )
@@ -33,6 +32,6 @@ func digestOf(element string) string {
 
 func page(_ *service, w http.ResponseWriter, _ *call) error {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	_, _ = io.WriteString(w, pageText)
+	writeBody(w, http.StatusOK, pageText)
 	return nil
 }

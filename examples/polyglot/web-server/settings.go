@@ -23,10 +23,9 @@ type settings struct {
 	// The names by which browsers may call this server.
 	hosts map[string]bool
 	// What callers over HTTP have to send; empty if the API is open.
-	token               string
-	level               level
-	connections         int
-	connectionsOfSource int
+	token       string
+	level       level
+	connections int
 }
 
 // dependency is another service that this one calls.
@@ -44,11 +43,10 @@ type environment struct {
 func readSettings() (settings, []string) {
 	var env environment
 	s := settings{
-		level:               env.level(),
-		name:                env.required("PSPD_NAME", "the service's domain name"),
-		listen:              env.address("PSPD_LISTEN", "0.0.0.0:50051"),
-		connections:         env.number("PSPD_CONNECTIONS", 4096),
-		connectionsOfSource: env.number("PSPD_CONNECTIONS_OF_SOURCE", 1024),
+		level:       env.level(),
+		name:        env.required("PSPD_NAME", "the service's domain name"),
+		listen:      env.address("PSPD_LISTEN", "0.0.0.0:50051"),
+		connections: env.number("PSPD_CONNECTIONS", 4096),
 	}
 	insecure := os.Getenv("PSPD_INSECURE_LOOPBACK") == "1"
 	if insecure {
