@@ -72,6 +72,9 @@ func writeProblem(ctx context.Context, w http.ResponseWriter, err error) {
 		details.Status = number
 	}
 	details.Title = http.StatusText(details.Status)
+	if details.Status == http.StatusRequestTimeout {
+		w.Header().Set("Connection", "close")
+	}
 	w.Header().Set("Content-Type", "application/problem+json")
 	writeBody(w, details.Status, toJSON(details))
 }

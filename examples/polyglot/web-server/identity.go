@@ -31,9 +31,9 @@ type identity struct {
 // identity reads the files that PSPD_TLS_CA, PSPD_TLS_CERT and PSPD_TLS_KEY name.
 func (e *environment) identity() *identity {
 	i := &identity{
-		ca:   e.required("PSPD_TLS_CA", "the path of the deployment's CA certificate"),
-		cert: e.required("PSPD_TLS_CERT", "the path of the service's certificate chain"),
-		key:  e.required("PSPD_TLS_KEY", "the path of the certificate's private key"),
+		ca:   e.file("PSPD_TLS_CA", "the path of the deployment's CA certificate"),
+		cert: e.file("PSPD_TLS_CERT", "the path of the service's certificate chain"),
+		key:  e.file("PSPD_TLS_KEY", "the path of the certificate's private key"),
 	}
 	if path := os.Getenv("SSLKEYLOGFILE"); path != "" {
 		file, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)

@@ -1,7 +1,7 @@
 // The web server: business.BusinessService over mutual TLS, and a page and a JSON edge over HTTP.
 //
 // settings.go reads the configuration. server.go is what all calls pass, backend.go what calls of other services do.
-// business.go, learning.go, summary.go and history.go are the methods; edge.go offers them as JSON.
+// business.go, learning.go, summary.go and history.go are the methods; api.go offers them as JSON, through http.go.
 package main
 
 import (

@@ -77,6 +77,19 @@ func (e *environment) required(key, meaning string) string {
 	return value
 }
 
+// file returns the path of a file that is readable, or an empty text.
+func (e *environment) file(key, meaning string) string {
+	path := e.required(key, meaning)
+	if path == "" {
+		return ""
+	}
+	if _, err := os.ReadFile(path); err != nil {
+		e.fault(key, "names a file that is not readable: %v", err)
+		return ""
+	}
+	return path
+}
+
 func (e *environment) address(key, example string) netip.AddrPort {
 	meaning := "an address such as " + example
 	value := e.required(key, meaning)
