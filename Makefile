@@ -13,6 +13,8 @@ SEEDS ?= 50
 PREFIX  ?= /usr/local
 ZSH     ?= $(PREFIX)/share/zsh/site-functions
 STAGE   := target/package
+# What is not part of the examples: what is built of them, and the code beside the protocols.
+PRODUCTS := node_modules dist generated vendor __pycache__ .build web-server/web-server proto/Cargo.toml proto/build.rs proto/src
 
 .PHONY: install deb up down setup build program services guest client image check lint test soak e2e bench clean
 
@@ -28,7 +30,7 @@ install: build
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/lib/pspd/services $(SERVICES:%=target/services/%)
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/pspd docs/topology.schema.json docs/experiment.schema.json
 	install -d $(DESTDIR)$(PREFIX)/share/doc/pspd $(DESTDIR)$(PREFIX)/share/man/man1
-	cp -r examples $(DESTDIR)$(PREFIX)/share/doc/pspd/
+	tar -C . -ch $(PRODUCTS:%=--exclude='%') examples | tar -C $(DESTDIR)$(PREFIX)/share/doc/pspd -x --no-same-owner
 	install -m 644 README.md CHANGELOG.md $(DESTDIR)$(PREFIX)/share/doc/pspd/
 	$(PSPD) man $(DESTDIR)$(PREFIX)/share/man/man1
 	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(ZSH) $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d

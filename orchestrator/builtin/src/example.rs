@@ -1,5 +1,9 @@
 //! The examples that `pspd init` writes: a topology, and the files that it names.
 
+use std::borrow::Cow;
+
+use rust_embed::RustEmbed;
+
 use crate::Program;
 
 /// A deployment to begin with.
@@ -10,7 +14,23 @@ pub enum Example {
     Ten,
     Postgres,
     Reference,
+    Polyglot,
 }
+
+/// The source of the services in other languages, without what is built of it.
+#[derive(RustEmbed)]
+#[folder = "../../examples/polyglot"]
+#[exclude = "topology.yaml"]
+#[exclude = "*/node_modules/*"]
+#[exclude = "*/dist/*"]
+#[exclude = "*/generated/*"]
+#[exclude = "*/vendor/*"]
+#[exclude = "*/__pycache__/*"]
+#[exclude = "*/.build/*"]
+#[exclude = "web-server/web-server"]
+#[exclude = "proto/Cargo.toml"]
+#[exclude = "proto/*.rs"]
+struct PolyglotSource;
 
 /// A file of an example.
 #[derive(Debug)]
@@ -22,7 +42,7 @@ pub struct File {
 
 #[derive(Debug)]
 pub enum Content {
-    Script(&'static str),
+    Text(Cow<'static, [u8]>),
     Program(Program),
     /// An executable of the reference deployment, which pspd does not carry: the file with this name in the folder of
     /// those that are installed, or compiled.
@@ -33,16 +53,18 @@ pub enum Content {
 const COMPILED: &str = "target/services/";
 /// The same in an example that was written.
 const SERVICES: &str = "services/";
+const SERVICES_IN_RUST: [&str; 3] = ["database-server", "ai-server", "web-server"];
 /// The line of the demo that gets the name of its folder.
 const NAME: &str = "name: demo ";
 
 impl Example {
-    pub const ALL: [Example; 5] = [
+    pub const ALL: [Example; 6] = [
         Example::Demo,
         Example::One,
         Example::Ten,
         Example::Postgres,
         Example::Reference,
+        Example::Polyglot,
     ];
 
     pub fn name(self) -> &'static str {
@@ -52,6 +74,7 @@ impl Example {
             Example::Ten => "ten",
             Example::Postgres => "postgres",
             Example::Reference => "reference",
+            Example::Polyglot => "polyglot",
         }
     }
 
@@ -63,6 +86,7 @@ impl Example {
             Example::Ten => "ten small domains without services",
             Example::Postgres => "PostgreSQL, and the database service that stores in it",
             Example::Reference => "the reference deployment: database, AI and web server",
+            Example::Polyglot => "the same in Node.js, Python and Go; built from source",
         }
     }
 
@@ -81,6 +105,7 @@ impl Example {
             Example::Ten => include_str!("../../../examples/ten/topology.yaml"),
             Example::Postgres => include_str!("../../../examples/postgres/topology.yaml"),
             Example::Reference => include_str!("../../../topology.yaml"),
+            Example::Polyglot => include_str!("../../../examples/polyglot/topology.yaml"),
         };
         let text = text.replace(&format!("../../{COMPILED}"), SERVICES);
         let text = text.replace(COMPILED, SERVICES);
@@ -111,13 +136,26 @@ impl Example {
                 service("database-server"),
                 File {
                     name: "serve".into(),
-                    content: Content::Script(include_str!("../../../examples/postgres/serve")),
+                    content: Content::Text(
+                        include_bytes!("../../../examples/postgres/serve").into(),
+                    ),
                 },
             ],
-            Example::Reference => ["database-server", "ai-server", "web-server"]
-                .map(service)
-                .into(),
+            Example::Reference => SERVICES_IN_RUST.map(service).into(),
+            Example::Polyglot => {
+                let source = PolyglotSource::iter().filter_map(|name| {
+                    let content = Content::Text(PolyglotSource::get(&name)?.data);
+                    let name = name.into_owned();
+                    Some(File { name, content })
+                });
+                source.chain(SERVICES_IN_RUST.map(service)).collect()
+            }
         }
+    }
+
+    /// What builds the files that the topology names, below its folder; `None` if all of them are written.
+    pub fn build(self) -> Option<&'static str> {
+        (self == Example::Polyglot).then_some("build")
     }
 }
 

@@ -29,6 +29,9 @@ pub(super) struct Args {
     force: bool,
 }
 
+/// More files than these are counted.
+const MOST_LISTED: usize = 8;
+
 fn names() -> PossibleValuesParser {
     Example::ALL.map(Example::name).into()
 }
@@ -48,12 +51,26 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<Exit> {
         .map(|path| path.display().to_string())
         .collect();
     let mut out = crate::terminal::out();
-    writeln!(out, "wrote {}", list.join(", "))?;
+    match list.len() {
+        0..=MOST_LISTED => writeln!(out, "wrote {}", list.join(", "))?,
+        count => writeln!(
+            out,
+            "wrote {count} files, of which `{}` is the topology",
+            context.file.display()
+        )?,
+    }
     let file = match context.file == Path::new(super::TOPOLOGY) {
         true => String::new(),
         false => format!(" --file {}", context.file.display()),
     };
-    writeln!(out, "next: `pspd{file} up`")?;
+    match example.build() {
+        None => writeln!(out, "next: `pspd{file} up`")?,
+        Some(build) => {
+            let folder = context.file.parent().filter(|it| *it != Path::new(""));
+            let build = folder.unwrap_or(Path::new(".")).join(build);
+            writeln!(out, "next: `{} && pspd{file} up`", build.display())?;
+        }
+    }
     if example == Example::Demo {
         let call = r#"hello Echo '{"text": "hi"}'"#;
         writeln!(out, "then: `pspd{file} call {call}`")?;
@@ -121,10 +138,14 @@ fn refuse_existing(paths: &[PathBuf]) -> anyhow::Result<()> {
 fn write_file(content: &Content, path: &Path) -> anyhow::Result<()> {
     match content {
         Content::Program(program) => program.write(path)?,
-        Content::Script(text) => {
+        Content::Text(text) => {
+            let mode = match text.starts_with(b"#!") {
+                true => 0o755,
+                false => 0o644,
+            };
             let mut options = OpenOptions::new();
-            let options = options.write(true).create_new(true).mode(0o755);
-            options.open(path)?.write_all(text.as_bytes())?;
+            let options = options.write(true).create_new(true).mode(mode);
+            options.open(path)?.write_all(text)?;
         }
         Content::Service(name) => {
             fs::copy(service(name)?, path)?;
@@ -186,6 +207,18 @@ mod tests {
                 Err(error) => panic!("{error:#}"),
             };
             let (topology, files) = paths.split_last().unwrap();
+            if example.build().is_some() {
+                // As built: whatever else the topology names.
+                let made = |name: &str| topology.parent().unwrap().join(name);
+                for folder in [
+                    "database-server/dist",
+                    "database-server/node_modules",
+                    "ai-server/vendor",
+                ] {
+                    fs::create_dir_all(made(folder)).unwrap();
+                }
+                fs::write(made("web-server/web-server"), "").unwrap();
+            }
             let spec = topology::load(topology).unwrap();
             let name = match example {
                 Example::Demo => "new",
@@ -194,7 +227,9 @@ mod tests {
             assert_eq!(spec.name.as_str(), name);
             for file in files {
                 let mode = fs::metadata(file).unwrap().permissions().mode();
-                assert_eq!(mode & 0o111, 0o111, "{}", file.display());
+                let head = fs::read(file).unwrap();
+                let runs = head.starts_with(b"#!") || head.starts_with(b"\x7fELF");
+                assert_eq!(mode & 0o111 == 0o111, runs, "{}", file.display());
             }
         }
     }
