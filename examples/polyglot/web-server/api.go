@@ -90,7 +90,7 @@ func listDocuments(s *service, w http.ResponseWriter, r *call) error {
 // stored is a document as JSON; its text stays as it was sent.
 func stored(id, data string) string { return `{"id":` + toJSON(id) + `,"data":` + data + `}` }
 
-// window is the query of a request. The parameters `limit` and `skip` are for queries without an own `$limit` and `$skip`.
+// window is the query of a request. The parameters `limit` and `skip` are for queries without `$limit` and `$skip`.
 func window(parameters url.Values) (string, error) {
 	query := map[string]json.RawMessage{}
 	if text := strings.TrimSpace(parameters.Get("query")); text != "" {

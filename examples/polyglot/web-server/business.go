@@ -136,8 +136,8 @@ func (s *service) upload(
 	return sum, err
 }
 
-// Ingest classifies and stores documents as they arrive. If the caller does not read results, sending them blocks, and no
-// further documents are read.
+// Ingest classifies and stores documents as they arrive. If the caller does not read results, sending them blocks, and
+// no further documents are read.
 func (s *service) Ingest(stream business.BusinessService_IngestServer) error {
 	var lock sync.Mutex
 	return each(ingestedAtOnce, stream.Recv, func(request *business.ClassifyRequest) error {

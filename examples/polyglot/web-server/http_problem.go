@@ -10,8 +10,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// The mapping in the comments of google.rpc.Code. FAILED_PRECONDITION is different: such a request is valid, and conflicts
-// with what is stored.
+// The mapping in the comments of google.rpc.Code. FAILED_PRECONDITION is different: such a request is valid, and
+// conflicts with what is stored.
 var statusOfCode = map[codes.Code]int{
 	codes.InvalidArgument:    http.StatusBadRequest,
 	codes.OutOfRange:         http.StatusBadRequest,

@@ -13,8 +13,9 @@ var pageText string
 
 // pageHeaders are for all answers: only the page's own script and style run, and they call only this server.
 var pageHeaders = map[string]string{
-	"Content-Security-Policy": "default-src 'none'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; " +
-		"frame-ancestors 'none'; script-src " + digestOf("script") + "; style-src " + digestOf("style"),
+	"Content-Security-Policy": "default-src 'none'; connect-src 'self'; img-src data:; base-uri 'none'; " +
+		"form-action 'none'; frame-ancestors 'none'; " +
+		"script-src " + digestOf("script") + "; style-src " + digestOf("style"),
 	"Cross-Origin-Opener-Policy":   "same-origin",
 	"Cross-Origin-Resource-Policy": "same-origin",
 	"Referrer-Policy":              "no-referrer",

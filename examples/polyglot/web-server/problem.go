@@ -75,8 +75,8 @@ func (p *problem) GRPCStatus() *status.Status {
 	return described
 }
 
-// ofDependency passes on the error of another service if that described it. Otherwise the service was not reached or too
-// slow, which is described here.
+// ofDependency passes on the error of another service if that described it. Otherwise the service was not reached or
+// too slow, which is described here.
 func ofDependency(ctx context.Context, err error, dependency string) error {
 	received := status.Convert(err)
 	if infoOf(received) != nil {

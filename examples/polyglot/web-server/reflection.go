@@ -14,8 +14,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 )
 
-// registerReflection describes the server's methods to callers. The library of Debian 12 has only v1alpha; v1 has the same
-// messages.
+// registerReflection describes the server's methods to callers. The library of Debian 12 has only v1alpha; v1 has the
+// same messages.
 func registerReflection(server *grpc.Server) {
 	for _, version := range []string{"v1", "v1alpha"} {
 		server.RegisterService(&grpc.ServiceDesc{

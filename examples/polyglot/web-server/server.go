@@ -29,7 +29,7 @@ const (
 	// Calls with one request, and calls whose caller streams.
 	unaryLimit  = 60 * time.Second
 	streamLimit = 600 * time.Second
-	// Largest window of a connection in HTTP/2, and small ones of its streams.
+	// A connection has the largest window that HTTP/2 has, so that only those of its streams bound what is unread.
 	connectionWindow = 1<<31 - 1
 	streamWindow     = 256 << 10
 
@@ -60,14 +60,16 @@ func newServer(s settings, service *service, state *healthState) *grpc.Server {
 			// Then both sides use their renewed certificates. Calls in progress continue to their end.
 			MaxConnectionAge: time.Hour,
 		}),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{
+			MinTime: 5 * time.Second, PermitWithoutStream: true,
+		}),
 	}
 	if s.identity != nil {
 		options = append(options, grpc.Creds(s.identity.credentials()))
 	}
 	server := grpc.NewServer(options...)
-	server.RegisterService(asStreams(business.ServiceDesc), service)
-	server.RegisterService(asStreams(health.ServiceDesc), state)
+	server.RegisterService(asStreams(business.BusinessService_ServiceDesc), service)
+	server.RegisterService(asStreams(health.Health_ServiceDesc), state)
 	registerReflection(server)
 	return server
 }
@@ -210,7 +212,8 @@ func described(caller, limited context.Context, err error) error {
 }
 
 func tooLarge(ctx context.Context, what string) *problem {
-	p := newProblem(ctx, codes.InvalidArgument, "MESSAGE_TOO_LARGE", "the %s is larger than %d bytes", what, messageLimit)
+	p := newProblem(ctx, codes.InvalidArgument, "MESSAGE_TOO_LARGE",
+		"the %s is larger than %d bytes", what, messageLimit)
 	return p.with("limit", strconv.Itoa(messageLimit))
 }
 

@@ -21,8 +21,8 @@ func (s *service) WatchSummary(
 	return s.watch(stream.Context(), request, stream.Send)
 }
 
-// watch sends one summary immediately, then one per interval until the caller leaves or the service stops; only one if the
-// interval is 0.
+// watch sends one summary immediately, then one per interval until the caller leaves or the service stops; only one if
+// the interval is 0.
 func (s *service) watch(
 	ctx context.Context, request *business.SummaryRequest, send func(*business.Summary) error,
 ) error {
