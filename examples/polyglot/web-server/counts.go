@@ -40,29 +40,36 @@ type counting struct {
 	done       chan struct{}
 	result     *counts
 	validUntil time.Time
+	// The last result before it.
+	before *counts
 }
 
-// of returns a collection's counts: valid ones, or new ones; nil if counting takes longer than the caller waits.
+// of returns a collection's counts: valid ones, or new ones, or the ones before if counting takes longer than the caller
+// waits.
 func (c *counter) of(ctx context.Context, db *databaseBackend, collection string) *counts {
 	current := c.current(ctx, db, collection)
 	select {
 	case <-current.done:
 		return current.result
 	case <-ctx.Done():
-		return nil
+		return current.before
 	}
 }
 
 func (c *counter) current(ctx context.Context, db *databaseBackend, collection string) *counting {
 	c.lock.Lock()
 	defer c.lock.Unlock()
-	if current := c.collections[collection]; current != nil && current.isValid() {
-		return current
+	last := c.collections[collection]
+	if last != nil && last.isValid() {
+		return last
 	}
 	if c.collections == nil || len(c.collections) >= mostCounted {
 		c.collections = map[string]*counting{}
 	}
 	current := &counting{done: make(chan struct{})}
+	if last != nil {
+		current.before = last.result
+	}
 	c.collections[collection] = current
 	go current.run(detached(ctx), db, collection)
 	return current
