@@ -33,15 +33,7 @@ pub struct Deployment {
 impl Deployment {
     /// The reference deployment under a new name, with a free port.
     pub fn reference() -> anyhow::Result<Deployment> {
-        let deployment = Deployment::empty()?;
-        let text = fs::read_to_string(root().join("topology.yaml"))?
-            .replace("name: reference", &format!("name: {}", deployment.name))
-            .replace(
-                "127.0.0.1:8080:8080",
-                &format!("127.0.0.1:{}:8080", deployment.port),
-            );
-        deployment.write(&text)?;
-        deployment.complete()?;
+        let deployment = Deployment::example("reference", Some(8080))?;
         deployment.build(&["coreboot"])?;
         Ok(deployment)
     }
@@ -82,6 +74,15 @@ impl Deployment {
 
     /// An example, as `pspd init` writes it, under a new name and with a free port.
     pub fn example(name: &str, published: Option<u16>) -> anyhow::Result<Deployment> {
+        Deployment::example_with(name, published, |_| Ok(()))
+    }
+
+    /// [`Deployment::example`]; `build` makes in its folder what `init` does not write.
+    pub fn example_with(
+        name: &str,
+        published: Option<u16>,
+        build: impl FnOnce(&Path) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Deployment> {
         let deployment = Deployment::empty()?;
         deployment.run(&["init", "--example", name])?.expect(0)?;
         deployment.edit(
@@ -94,6 +95,7 @@ impl Deployment {
                 &format!("127.0.0.1:{}:", deployment.port),
             )?;
         }
+        build(deployment.folder())?;
         deployment.build(&[])?;
         Ok(deployment)
     }

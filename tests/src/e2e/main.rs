@@ -19,6 +19,7 @@ mod injected;
 mod interruptions;
 mod ordinary_user;
 mod package;
+mod polyglot;
 mod postgres;
 mod power;
 mod power_cut;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         interruptions::SCENARIOS,
         ordinary_user::SCENARIOS,
         package::SCENARIOS,
+        polyglot::SCENARIOS,
         postgres::SCENARIOS,
         power::SCENARIOS,
         power_cut::SCENARIOS,
