@@ -31,7 +31,7 @@ KINDS = {
 
 
 class Calls(grpc.aio.ServerInterceptor):
-    def __init__(self, service: str, callers: frozenset[str] | None):
+    def __init__(self, service: str, callers: set[str] | None):
         self.service = service
         self.callers = callers
 

@@ -126,7 +126,7 @@ class Registry:
             entry = self._entry(head.model)
             # The next use loads an unloaded model, and a training brings its own version.
             unloaded = entry.version and entry.model is None
-            if head.version == entry.version or unloaded or entry.turn.locked():
+            if head.version <= entry.version or unloaded or entry.turn.locked():
                 continue
             try:
                 async with entry.loading:
@@ -139,8 +139,12 @@ class Registry:
 
     async def _load(self, name: str, entry: Entry) -> None:
         version, sample = await self.store.load(name)
-        if version:
-            entry.put(await self.learning.learn(sample), version)
+        if not version:
+            return
+        model = await self.learning.learn(sample)
+        # A training may have brought a newer version meanwhile.
+        if version >= entry.version:
+            entry.put(model, version)
             log.info("loaded", model=name, version=version)
 
     def _unload(self) -> None:
