@@ -10,7 +10,9 @@ folder = pathlib.Path(__file__).resolve().parent
 sys.path[:1] = [str(folder), str(folder / "vendor")]
 # One thread for the linear algebra: predictions of one text gain nothing from more.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-# The library's own lines are not JSON, and faults of callers are no faults of the service.
+# No further processes either.
+os.environ.setdefault("JOBLIB_MULTIPROCESSING", "0")
+# gRPC's own lines are not JSON, and faults of callers are no faults of the service.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 from ai_server.process import main
