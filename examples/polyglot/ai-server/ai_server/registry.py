@@ -65,7 +65,7 @@ class Registry:
         try:
             if entry.model is None:
                 async with entry.loading:
-                    # Another call may have loaded it meanwhile.
+                    # It may have been loaded meanwhile.
                     if entry.model is None:
                         await self._load(name, entry)
         finally:
@@ -130,7 +130,8 @@ class Registry:
                 continue
             try:
                 async with entry.loading:
-                    await self._load(head.model, entry)
+                    if head.version > entry.version:
+                        await self._load(head.model, entry)
             except Problem as problem:
                 if problem.code != grpc.StatusCode.DATA_LOSS:
                     raise
