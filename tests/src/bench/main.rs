@@ -9,6 +9,7 @@ mod builds;
 mod compare;
 mod database;
 mod generator;
+mod languages;
 mod load;
 mod memory;
 mod protocols;
@@ -43,6 +44,7 @@ const SECTIONS: &[Section] = &[
     ("archive", archive::measure),
     ("load", generator::measure),
     ("protocols", protocols::measure),
+    ("languages", languages::measure),
     ("builds", builds::measure),
 ];
 
