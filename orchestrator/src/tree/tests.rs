@@ -132,8 +132,8 @@ fn a_tar_that_leads_outside_is_refused_and_writes_nothing_there() {
             header.as_old_mut().name[..4].copy_from_slice(b"link");
             header.set_cksum();
             builder.append(&header, &[][..]).unwrap();
-            let mut below = self::header_of("link/file");
-            builder.append(&mut below, &[][..]).unwrap();
+            let below = header_of("link/file");
+            builder.append(&below, &[][..]).unwrap();
         })
     };
     let long_name = "x".repeat(5000);
