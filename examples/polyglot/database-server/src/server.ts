@@ -21,6 +21,8 @@ const EX_USAGE = 64;
 const EX_CONFIG = 78;
 /** How long health reports NOT_SERVING before the port is closed. */
 const NOTICE_MS = 200;
+/** How long the last messages of ended streams may take before connections are closed. */
+const FLUSH_MS = 50;
 /** How long calls may continue after that. */
 const DRAIN_MS = 10_000;
 /** Larger messages are not even read. */
@@ -54,6 +56,7 @@ async function serve(settings: Settings): Promise<void> {
   health.stop();
   await setTimeout(NOTICE_MS);
   health.end();
+  await setTimeout(FLUSH_MS);
   const ended = promisify(server.tryShutdown.bind(server))();
   if (!(await Promise.race([ended.then(() => true), setTimeout(DRAIN_MS, false, { ref: false })]))) {
     log('warn', 'cancelled the calls that were open at the drain deadline', { service: name });

@@ -1,5 +1,6 @@
 /** Documents in a file, by Prisma over SQLite. A change is answered when it is on stable storage. */
 
+import { existsSync } from 'node:fs';
 import { setImmediate } from 'node:timers/promises';
 
 import { status } from '@grpc/grpc-js';
@@ -31,7 +32,7 @@ const INSERTION_SIZE = 1024 * 1024;
 const LARGE = 64 * 1024;
 /** How much of a scan is in memory, in UTF-16 units; a larger document comes alone. */
 const PAGE_SIZE = 128 * 1024;
-const PAGE_LENGTH = 256;
+const PAGE_LENGTH = 64;
 /** How long a write waits for another process, such as a checkpoint. */
 const BUSY_MS = 1000;
 /** SQLite's codes of errors: https://www.sqlite.org/rescode.html. */
@@ -173,6 +174,7 @@ export class Store {
 
 /** Brings what SQLite's log holds into its file, while the service runs. */
 export async function checkpoint(path: string): Promise<void> {
+  if (!existsSync(path)) throw new Error(`the store \`${path}\` does not exist`);
   const prisma = await connect(path);
   const [answer] = await pragma<{ busy: number | bigint }>(prisma, 'wal_checkpoint(TRUNCATE)');
   await prisma.$disconnect();
