@@ -28,6 +28,7 @@ interface Insertion {
 
 /** How much is written together, in UTF-16 units; a larger document is written alone. */
 const INSERTION_SIZE = 1024 * 1024;
+const INSERTION_LENGTH = 1000;
 /** What is worth forgetting, in UTF-16 units. */
 const LARGE = 64 * 1024;
 /** How much of a scan is in memory, in UTF-16 units; a larger document comes alone. */
@@ -74,10 +75,12 @@ export class Store {
   /** Documents that come while others are written share one insertion, and its sync. */
   async create(collection: string, data: string): Promise<string> {
     const document = { id: this.ids.next(), collection, size: data.length, data };
-    if (!this.open || this.open.size + document.size > INSERTION_SIZE) this.open = this.insertion();
-    this.open.documents.push(document);
-    this.open.size += document.size;
-    await this.open.done;
+    const { open } = this;
+    const fits = open && open.size + document.size <= INSERTION_SIZE && open.documents.length < INSERTION_LENGTH;
+    const insertion = (this.open = fits ? open : this.insertion());
+    insertion.documents.push(document);
+    insertion.size += document.size;
+    await insertion.done;
     return document.id;
   }
 
@@ -131,6 +134,7 @@ export class Store {
   }
 
   async close(): Promise<void> {
+    await this.last;
     await this.prisma.$disconnect();
   }
 
@@ -198,7 +202,7 @@ function pragma<Row>(prisma: PrismaClient, text: string): Promise<Row[]> {
   return prisma.$queryRawUnsafe<Row[]>(`PRAGMA ${text}`);
 }
 
-/** Prisma keeps the arguments of its last debug messages, which have the documents that are written: 100 in two places. */
+/** Prisma keeps its last 100 debug messages, with the documents that were written, in two places. */
 function forget(size: number): void {
   if (size < LARGE) return;
   clearLogs();
