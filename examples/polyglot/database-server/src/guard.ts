@@ -1,5 +1,7 @@
 /** What all calls have in common: a trace, a check of the caller, the limit of a message, and a line in the log. */
 
+import { EventEmitter, once } from 'node:events';
+
 import {
   ResponderBuilder,
   type ServerInterceptingCallInterface,
@@ -23,11 +25,19 @@ export const ADMINISTRATOR = 'pspd';
 export class Guard {
   /** Set when the service is asked to stop. */
   draining = false;
+  private open = 0;
+  private ended = new EventEmitter();
 
   constructor(private settings: Settings) {}
 
+  /** Waits until no call is open. */
+  async idle(): Promise<void> {
+    while (this.open > 0) await once(this.ended, 'call');
+  }
+
   readonly intercept: ServerInterceptor = ({ path }, inner) => {
     const started = performance.now();
+    this.open += 1;
     let call: Call;
     let ended: status | undefined;
     const listener = new ServerListenerBuilder()
@@ -47,7 +57,11 @@ export class Guard {
       })
       .withOnReceiveHalfClose((next) => within(call, next))
       // Of every call, also of one that is complete.
-      .withOnCancel(() => logCall(path, call, started, ended ?? interrupted(inner)))
+      .withOnCancel(() => {
+        logCall(path, call, started, ended ?? interrupted(inner));
+        this.open -= 1;
+        this.ended.emit('call');
+      })
       .build();
     const responder = new ResponderBuilder()
       .withStart((next) => next(listener))

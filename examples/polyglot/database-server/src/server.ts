@@ -21,7 +21,7 @@ const EX_USAGE = 64;
 const EX_CONFIG = 78;
 /** How long health reports NOT_SERVING before the port is closed. */
 const NOTICE_MS = 200;
-/** How long the last messages of ended streams may take before connections are closed. */
+/** How long the last messages may take before connections are closed. */
 const FLUSH_MS = 50;
 /** How long calls may continue after that. */
 const DRAIN_MS = 10_000;
@@ -48,20 +48,22 @@ async function serve(settings: Settings): Promise<void> {
   const { name, listen } = settings;
   const bind = promisify(server.bindAsync.bind(server));
   const port = await bind(`${listen.host}:${listen.port}`, serverCredentials(settings.identity));
-  log('info', 'serving', { service: name, address: `${listen.host}:${port}` });
+  const address = `${listen.host}:${port}`;
+  log('info', 'serving', { service: name, address });
 
   await stopped;
   log('info', 'draining', { service: name });
   guard.draining = true;
   health.stop();
   await setTimeout(NOTICE_MS);
+  server.unbind(address);
   health.end();
-  await setTimeout(FLUSH_MS);
-  const ended = promisify(server.tryShutdown.bind(server))();
-  if (!(await Promise.race([ended.then(() => true), setTimeout(DRAIN_MS, false, { ref: false })]))) {
+  const idle = guard.idle().then(() => true);
+  if (!(await Promise.race([idle, setTimeout(DRAIN_MS, false, { ref: false })]))) {
     log('warn', 'cancelled the calls that were open at the drain deadline', { service: name });
-    server.forceShutdown();
   }
+  await setTimeout(FLUSH_MS);
+  server.forceShutdown();
   await store.close();
   log('info', 'stopped', { service: name });
 }
