@@ -21,10 +21,12 @@ const EX_USAGE = 64;
 const EX_CONFIG = 78;
 /** How long health reports NOT_SERVING before the port is closed. */
 const NOTICE_MS = 200;
-/** How long the last messages may take before connections are closed. */
-const FLUSH_MS = 50;
 /** How long calls may continue after that. */
 const DRAIN_MS = 10_000;
+/** How long the last messages of calls may take to be sent. */
+const SENT_MS = 200;
+/** How long sockets may take to close. */
+const FLUSH_MS = 1000;
 /** Larger messages are not even read. */
 const READ_LIMIT = 16 << 20;
 
@@ -48,22 +50,21 @@ async function serve(settings: Settings): Promise<void> {
   const { name, listen } = settings;
   const bind = promisify(server.bindAsync.bind(server));
   const port = await bind(`${listen.host}:${listen.port}`, serverCredentials(settings.identity));
-  const address = `${listen.host}:${port}`;
-  log('info', 'serving', { service: name, address });
+  log('info', 'serving', { service: name, address: `${listen.host}:${port}` });
 
   await stopped;
   log('info', 'draining', { service: name });
   guard.draining = true;
   health.stop();
   await setTimeout(NOTICE_MS);
-  server.unbind(address);
   health.end();
-  const idle = guard.idle().then(() => true);
-  if (!(await Promise.race([idle, setTimeout(DRAIN_MS, false, { ref: false })]))) {
+  // Connections are closed when their calls have ended: what was not sent by then would be lost.
+  const close = promisify(server.tryShutdown.bind(server));
+  const ended = guard.idle().then(() => setTimeout(SENT_MS)).then(() => close());
+  if (!(await Promise.race([ended.then(() => true), setTimeout(DRAIN_MS, false, { ref: false })]))) {
     log('warn', 'cancelled the calls that were open at the drain deadline', { service: name });
+    server.forceShutdown();
   }
-  await setTimeout(FLUSH_MS);
-  server.forceShutdown();
   await store.close();
   log('info', 'stopped', { service: name });
 }
@@ -91,4 +92,8 @@ async function run([command, ...more]: string[]): Promise<number> {
   }
 }
 
-run(process.argv.slice(2)).then((code) => process.exit(code));
+run(process.argv.slice(2)).then((code) => {
+  // The process ends when its sockets are closed.
+  process.exitCode = code;
+  setTimeout(FLUSH_MS, undefined, { ref: false }).then(() => process.exit());
+});
