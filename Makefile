@@ -106,7 +106,8 @@ test:
 	./scripts/setup --test
 	$(MAKE) lint program
 	@$(MAKE) --no-print-directory -j2 services guest
-	cargo test --workspace --locked -q
+	# No example in a comment is a test.
+	cargo test --workspace --locked -q --lib --bins --tests
 	$(MAKE) e2e
 
 soak: build
