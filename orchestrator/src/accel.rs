@@ -75,6 +75,11 @@ pub fn decide(wanted: Accel, cache: &Path, kernel: Option<&DirectKernel>) -> Res
     }
 }
 
+/// Whether this user can open the device of KVM, or the reason why not.
+pub fn device() -> Result<(), String> {
+    openable(Path::new(DEVICE))
+}
+
 /// Opens the device. The error is one line with the reason and a hint.
 fn openable(device: &Path) -> Result<(), String> {
     let Err(error) = File::options().read(true).write(true).open(device) else {

@@ -34,6 +34,9 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
         for check in &checks {
             writeln!(out, "{check}")?;
         }
+        if let Some(command) = doctor::install(&checks) {
+            writeln!(out, "to install all that is missing: {command}")?;
+        }
         writeln!(
             out,
             "{}",

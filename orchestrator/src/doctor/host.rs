@@ -1,8 +1,7 @@
-//! Checks of the host: namespaces, devices, disk space, memory, the connection and the accelerator.
+//! Checks of the host: devices, disk space, memory, the connection and the accelerator.
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use pspd_lab::{Relay, check_free, front_fault};
 use pspd_model::spec::{Accel, Connection, Firmware, Size, Spec};
@@ -17,19 +16,14 @@ use crate::state::Paths;
 /// The space for an image build and a few overlays.
 const WANTED_SPACE: Size = Size::gib(4);
 
+const EMULATED: &str =
+    "use a host with working KVM; without it, guests are emulated, and about ten times slower";
+
 /// The memory that the host needs in addition to the guests.
 const HOST_MEMORY: Size = Size::mib(512);
 
-/// Checks what a lab's namespaces need from the kernel and the user's account.
-pub(super) fn namespaces() -> Vec<Check> {
-    let mut checks = vec![tun()];
-    if !rustix::process::geteuid().is_root() {
-        checks.push(user_namespace());
-    }
-    checks
-}
-
-fn tun() -> Check {
+/// Checks what a lab's network needs of the kernel.
+pub(super) fn tun() -> Check {
     match fs::OpenOptions::new()
         .read(true)
         .write(true)
@@ -40,30 +34,6 @@ fn tun() -> Check {
             "/dev/net/tun",
             error.to_string(),
             "run as root: modprobe tun; chmod 0666 /dev/net/tun",
-        ),
-    }
-}
-
-fn user_namespace() -> Check {
-    let name = "user namespace";
-    let output = Command::new("unshare")
-        .args(["--user", "--map-auto", "--map-root-user", "--net", "true"])
-        .stdin(Stdio::null())
-        .output();
-    match output {
-        Ok(output) if output.status.success() => {
-            Check::ok(name, "can be created, with subordinate ids")
-        }
-        Ok(output) => Check::missing(
-            name,
-            String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-            "apt-get install uidmap; add subordinate ids with `usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER`; \
-             on Ubuntu also run `sysctl kernel.apparmor_restrict_unprivileged_userns=0`",
-        ),
-        Err(error) => Check::missing(
-            name,
-            format!("failed to run `unshare`: {error}"),
-            "apt-get install util-linux",
         ),
     }
 }
@@ -194,6 +164,17 @@ pub(super) fn coreboot(paths: &Paths, spec: &Spec) -> Option<Check> {
     })
 }
 
+/// Checks the device of KVM, where no topology says more.
+pub(super) fn kvm() -> Check {
+    match accel::device() {
+        Ok(()) => Check::ok(
+            "/dev/kvm",
+            "accessible; `up` tests whether it runs guests, and emulates them if not",
+        ),
+        Err(reason) => Check::warning("/dev/kvm", reason, EMULATED),
+    }
+}
+
 /// Checks the accelerator in the same way as `up`.
 pub(super) fn accelerator(paths: &Paths, spec: &Spec) -> Check {
     let kernel = spec
@@ -214,11 +195,7 @@ pub(super) fn accelerator(paths: &Paths, spec: &Spec) -> Check {
         Ok(proof) if spec.accel == Accel::Tcg => {
             Check::ok("accelerator", format!("tcg: {}", proof.reason))
         }
-        Ok(proof) => Check::warning(
-            "accelerator",
-            format!("tcg: {}", proof.reason),
-            "use a host with working KVM; without it, guests run about ten times slower",
-        ),
+        Ok(proof) => Check::warning("accelerator", format!("tcg: {}", proof.reason), EMULATED),
         Err(error) => Check::missing(
             "accelerator",
             format!("{error:#}"),

@@ -3,8 +3,10 @@
 //! Never changes anything. The checks are in the order in which `up` would fail.
 
 mod host;
+mod namespaces;
 mod tools;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 
@@ -95,7 +97,8 @@ pub fn examine(paths: &Paths, file: &Path) -> Vec<Check> {
 
     let mut checks = tools::check(lab);
     if lab {
-        checks.extend(host::namespaces());
+        checks.push(host::tun());
+        checks.push(namespaces::check());
     }
     checks.push(host::space("state", &paths.state));
     checks.push(host::space("cache", &paths.cache));
@@ -112,14 +115,17 @@ pub fn examine(paths: &Paths, file: &Path) -> Vec<Check> {
             checks.push(host::accelerator(paths, spec));
         }
         // A host is ready before there is a topology.
-        Err(_) if topology::look(file) == Found::Nothing => checks.push(Check::warning(
-            "topology",
-            format!(
-                "there is no `{}`, so nothing that depends on it was checked",
-                file.display()
-            ),
-            "pspd init",
-        )),
+        Err(_) if topology::look(file) == Found::Nothing => {
+            checks.push(host::kvm());
+            checks.push(Check::warning(
+                "topology",
+                format!(
+                    "there is no `{}`, so nothing that depends on it was checked",
+                    file.display()
+                ),
+                "pspd init",
+            ));
+        }
         Err(faults) => {
             let first = faults
                 .to_string()
@@ -136,6 +142,20 @@ pub fn examine(paths: &Paths, file: &Path) -> Vec<Check> {
     }
     checks
 }
+
+/// The command that installs all missing packages, where there are several.
+pub fn install(checks: &[Check]) -> Option<String> {
+    let packages = checks.iter().filter_map(|check| match &check.outcome {
+        Outcome::Missing { fix, .. } => fix.strip_prefix(INSTALL),
+        _ => None,
+    });
+    let packages: BTreeSet<&str> = packages.flat_map(str::split_whitespace).collect();
+    let packages: Vec<&str> = packages.into_iter().collect();
+    (packages.len() > 1).then(|| format!("sudo {INSTALL}{}", packages.join(" ")))
+}
+
+/// How a fix begins that is nothing but packages.
+const INSTALL: &str = "apt-get install ";
 
 fn describe(spec: &Spec) -> String {
     match spec.domains.len() {
@@ -165,6 +185,21 @@ mod tests {
         assert!(topology().starts_with("warning  topology"));
         std::fs::write(&file, "name: [").unwrap();
         assert!(topology().starts_with("missing  topology"));
+    }
+
+    #[test]
+    fn all_that_is_missing_is_installed_by_one_command() {
+        let missing = |fix: &str| Check::missing("it", "not found", fix);
+        let checks = [
+            missing("apt-get install xz-utils"),
+            Check::ok("other", "there"),
+            missing("apt-get install cpio"),
+            missing("apt-get install cpio"),
+            missing("modprobe tun"),
+        ];
+        let expected = "sudo apt-get install cpio xz-utils";
+        assert_eq!(install(&checks).as_deref(), Some(expected));
+        assert_eq!(install(&checks[..2]), None);
     }
 
     #[test]

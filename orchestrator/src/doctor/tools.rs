@@ -181,7 +181,7 @@ fn check_driver(driver: &str) -> Check {
 }
 
 /// Searches PATH, then the directories of daemons, which are often not in a user's PATH.
-fn find(program: &str) -> Option<PathBuf> {
+pub(super) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain(["/usr/sbin".into(), "/sbin".into()])

@@ -6,6 +6,7 @@ mod ai;
 mod archive;
 mod boot;
 mod builds;
+mod commands;
 mod compare;
 mod database;
 mod generator;
@@ -34,6 +35,7 @@ type Section = (&'static str, fn() -> anyhow::Result<()>);
 const SECTIONS: &[Section] = &[
     ("boot", boot::measure),
     ("up", up::measure),
+    ("commands", commands::measure),
     ("warm", warm::measure),
     ("ai", ai::measure),
     ("quality", quality::measure),

@@ -1,13 +1,15 @@
 //! Firmware and boot paths, as seen from inside the guest.
 
 use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use pspd_model::spec::Digest;
 use pspd_tests::deployment::Deployment;
-use pspd_tests::process::processes_naming;
-use pspd_tests::scenario::{Scenario, minutes};
+use pspd_tests::process::{output, processes_naming};
+use pspd_tests::root;
+use pspd_tests::scenario::{Scenario, minutes, root as is_root, say};
 use pspd_tests::wait::eventually;
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
@@ -17,10 +19,11 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         every_firmware,
     ),
     Scenario::new(
-        "an image given by its path boots",
+        "a cloud image boots from its path",
         minutes(30),
-        image_by_path,
-    ),
+        cloud_image,
+    )
+    .needs(is_root),
 ];
 
 /// SeaBIOS as a file, like any ROM of a user.
@@ -228,17 +231,35 @@ fn secrets_stay_secret(deployment: &Deployment) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The disk that the recipe built, given as a file.
-fn image_by_path() -> anyhow::Result<()> {
-    let deployment = Deployment::single("    boot: disk\n")?;
-    let built = deployment.run(&["image", "build"])?.expect(0)?.stdout;
-    let disk = built.trim().rsplit(' ').next().unwrap_or_default();
-    let sha256 = Digest::of(&fs::read(disk)?);
-    deployment.set_image(&format!(
-        "{{path: {disk}, sha256: {sha256}, seed: credentials}}"
-    ))?;
+/// An image as distributions publish them, with an SSH server, a systemd and a cloud-init of its own.
+fn cloud_image() -> anyhow::Result<()> {
+    let script = root().join("tests/cloud-image");
+    let built = Digest::of(&fs::read(&script)?);
+    let image = root().join(format!("target/cloud-image-{}.qcow2", built.short()));
+    if !image.exists() {
+        say("building the image");
+        let new = image.with_extension("new");
+        output(Command::new(&script).arg(&new))?;
+        fs::rename(&new, &image)?;
+    }
+    let sha256 = Digest::of(&fs::read(&image)?);
+    let deployment = Deployment::single("    boot: disk\n    boot_timeout: 5m\n")?;
+    deployment.set_image(&format!("{{path: {}, sha256: {sha256}}}", image.display()))?;
+    deployment.edit("disks:\n", "disks:\n      system: 6 GiB\n")?;
     deployment.run(&["up"])?.expect(0)?;
-    seen_inside(&deployment, "seabios", "SeaBIOS", By::Grub)?;
+    let ssh = |command: &str| deployment.ssh("store", command);
+    let cmdline = ssh("cat /proc/cmdline")?;
+    ensure!(
+        cmdline.contains("BOOT_IMAGE="),
+        "not by its own boot loader: {cmdline}"
+    );
+    let done =
+        ssh("cloud-init status --wait | tail -n 1; hostname; systemctl is-active ssh store")?;
+    ensure!(done.ends_with("done\nstore\nactive\nactive"), "{done}");
+    let size = ssh("df --output=size --block-size=1M / | tail -n 1")?;
+    let size: u32 = size.trim().parse().context("no size")?;
+    // The image has 2000 MiB.
+    ensure!(size > 5000, "the root file system has {size} MiB");
     restarts_by_itself(&deployment)?;
     deployment.remove()
 }
