@@ -4,7 +4,7 @@ use super::builder::PlanBuilder;
 use super::digest::domain_digest;
 use super::order::Order;
 use super::remove::SystemDisk;
-use super::step::sizes;
+use super::title::sizes;
 use super::waits::waits;
 use super::{Action, DomainStep, PlanError, SavedState, StepId, memory, network, remove, rename};
 use crate::definition::{Affect, DomainDefinition, Interface, KernelSource, Ownership, VolumeDisk};

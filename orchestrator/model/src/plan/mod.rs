@@ -25,6 +25,7 @@ mod service;
 mod set;
 mod snapshot;
 mod step;
+mod title;
 mod up;
 mod volume;
 mod waits;

@@ -1,7 +1,7 @@
 //! The plan that gives a domain other memory or vCPUs than the topology does.
 
 use super::builder::PlanBuilder;
-use super::step::sizes;
+use super::title::sizes;
 use super::waits::processors;
 use super::{Action, Plan, PlanError, up};
 use crate::definition::Affect;
