@@ -123,11 +123,11 @@ fn a_file_that_is_not_an_archive_is_refused_with_the_reason() {
     ");
     insta::assert_snapshot!(place.refused("import newer.tar"), @"
     error: `newer.tar` cannot be imported
-      caused by: the archive has format 9, made by pspd 9.0.0, and this pspd reads formats up to 1; use a newer pspd
+      caused by: the archive has format 9, made by pspd 9.0.0, and this pspd reads formats up to 2; use a newer pspd
     ");
     insta::assert_snapshot!(place.refused("export --verify newer.tar"), @"
     error: `newer.tar` cannot be imported
-      caused by: the archive has format 9, made by pspd 9.0.0, and this pspd reads formats up to 1; use a newer pspd
+      caused by: the archive has format 9, made by pspd 9.0.0, and this pspd reads formats up to 2; use a newer pspd
     ");
     insta::assert_snapshot!(place.refused("import newer.tar --name No_Name"), @"error: `No_Name` is not a DNS label: use 1 to 63 of a-z, 0-9 and -, with no - at either end");
 }

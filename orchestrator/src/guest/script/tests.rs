@@ -40,9 +40,7 @@ impl Guest {
             ("setpriv", "for last; do :; done; exec \"$last\""),
             ("systemctl", SYSTEMCTL),
         ] {
-            let path = bin.join(name);
-            fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+            write_program(&bin.join(name), script);
         }
         guest
     }
@@ -141,6 +139,15 @@ impl Guest {
         });
         packed.unwrap()
     }
+}
+
+/// Writes a script by another process: a child that a test beside this one starts meanwhile would have the file open for
+/// writing, and so keep it from being run.
+fn write_program(path: &Path, script: &str) {
+    let write = "printf '#!/bin/sh\\n%s\\n' \"$1\" >\"$0\" && chmod 755 \"$0\"";
+    let mut command = Command::new("sh");
+    let status = command.args(["-c", write]).arg(path).arg(script).status();
+    assert!(status.unwrap().success());
 }
 
 fn release(folder: &Path, files: &[(&str, &str, u32)]) -> Release {
@@ -443,8 +450,7 @@ fn a_disk_that_a_guest_cannot_use_is_refused_and_nothing_stays() {
     ensure(&disk).unwrap();
     refused("a digest differs");
     let bin = guest.0.path().join("bin/dd");
-    fs::write(&bin, "#!/bin/sh\necho 'dd: unknown flag' >&2\nexit 1\n").unwrap();
-    fs::set_permissions(&bin, fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&bin, "echo 'dd: unknown flag' >&2\nexit 1");
     refused("dd: unknown flag");
     fs::remove_file(&bin).unwrap();
     fs::rename(&file, &disk).unwrap();
