@@ -53,9 +53,11 @@ pub(crate) fn measure() -> anyhow::Result<()> {
     learn(&deployment)?;
     for service in [&DATABASE, &AI] {
         figures(&deployment, service, service.language)?;
+    }
+    for service in [&DATABASE, &AI] {
         in_rust(&deployment, service)?;
     }
-    // The AI service in Rust has models of its own.
+    // Each has documents, and so models, of its own.
     learn(&deployment)?;
     for service in [&DATABASE, &AI] {
         figures(&deployment, service, "Rust")?;
