@@ -132,7 +132,7 @@ pub(super) fn pack(
             path: trees::pack(&release.service, &tree.index.digest),
             mode: 0o600,
             digest,
-            // For whoever opens the file again, as if it had a name.
+            // Opened again, it is read from its beginning, as if it had a name.
             content: Content::Host(format!("/proc/self/fd/{}", content.as_raw_fd()).into()),
         },
         tree: tree.index.digest.clone(),
