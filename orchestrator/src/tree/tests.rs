@@ -171,6 +171,22 @@ fn a_tar_that_leads_outside_is_refused_and_writes_nothing_there() {
     }
 }
 
+/// It would take more memory than reading an archive may.
+#[test]
+fn a_tar_of_long_paths_is_refused_before_they_fill_the_memory() {
+    let mut tar = tar::Builder::new(Vec::new());
+    let long = "x".repeat(4000);
+    for number in 0..9000 {
+        let mut header = header_of("short");
+        let path = format!("{number}{long}");
+        tar.append_data(&mut header, path, &[][..]).unwrap();
+    }
+    let tar = tar.into_inner().unwrap();
+    let error = check(&tar[..], &CancellationToken::new()).unwrap_err();
+    let error = format!("{error:#}");
+    assert!(error.contains("more than 32 MiB of paths"), "{error}");
+}
+
 fn header_of(name: &str) -> tar::Header {
     let mut header = tar::Header::new_gnu();
     header.set_path(name).unwrap();

@@ -16,6 +16,8 @@ use crate::full_disk;
 
 /// Linux's limit for a path, which is also what a name in the tar may have.
 const LONGEST_PATH: u64 = 4096;
+/// Of all paths together, in bytes: they are in memory while the tar is read.
+const MOST_TEXT: usize = 32 << 20;
 
 /// Reads all of a tar and keeps nothing. What it accepts, [`unpack`] accepts.
 pub fn check(from: impl Read, cancel: &CancellationToken) -> Result<()> {
@@ -32,6 +34,7 @@ fn read(from: impl Read, into: Option<&Path>, cancel: &CancellationToken) -> Res
     let mut tar = Archive::new(from);
     let mut folders = BTreeSet::from([String::new()]);
     let mut names = BTreeSet::new();
+    let mut text = 0;
     let (mut long_name, mut long_target) = (None, None);
     // Without the extensions that the crate would follow: they are read here, within a limit.
     for entry in tar
@@ -65,10 +68,12 @@ fn read(from: impl Read, into: Option<&Path>, cancel: &CancellationToken) -> Res
             folders.contains(parent),
             "`{shown}` is in no directory that is listed before it"
         );
+        text += path.len();
         ensure!(names.insert(path.clone()), "`{shown}` is there twice");
         ensure!(
-            names.len() <= MOST_ENTRIES,
-            "there are more than {MOST_ENTRIES} entries"
+            names.len() <= MOST_ENTRIES && text <= MOST_TEXT,
+            "there are more than {MOST_ENTRIES} entries, or more than {} MiB of paths",
+            MOST_TEXT >> 20
         );
         let at = into.map(|folder| folder.join(&path));
         match kind {

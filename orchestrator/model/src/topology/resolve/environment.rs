@@ -12,6 +12,9 @@ use super::Files;
 use super::line::{fits, one_line};
 use crate::spec::Secret;
 
+/// Each is read, whatever is in it.
+const MOST_FILES: usize = 16;
+
 /// Returns the variables of `env_file` and `environment`, which goes before.
 pub(super) fn environment(
     reader: &Reader,
@@ -23,7 +26,7 @@ pub(super) fn environment(
         .and_then(|node| reader.entries(node, "environment"))
         .unwrap_or_default();
     let mut environment = BTreeMap::new();
-    for node in files_of(fields) {
+    for node in files_of(reader, fields) {
         let help = "its lines are like `NAME=VALUE`";
         let path = files.expect(reader, node, "env_file", Found::File, help);
         let Some(path) = path.filter(|path| files.host.look(path) == Found::File) else {
@@ -44,11 +47,19 @@ pub(super) fn environment(
     environment
 }
 
-fn files_of<'a>(fields: &Fields<'a>) -> Vec<&'a Node> {
+fn files_of<'a>(reader: &Reader, fields: &Fields<'a>) -> Vec<&'a Node> {
     let Some(node) = fields.get("env_file") else {
         return Vec::new();
     };
     match &node.value {
+        Value::List(items) if items.len() > MOST_FILES => {
+            let message = format!(
+                "`env_file` has at most {MOST_FILES} files, not {}",
+                items.len()
+            );
+            reader.fault(Fault::new(node.at, message));
+            Vec::new()
+        }
         Value::List(items) => items.iter().collect(),
         _ => vec![node],
     }

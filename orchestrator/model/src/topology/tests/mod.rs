@@ -494,6 +494,9 @@ fn later_files_and_the_topology_go_before_earlier_ones() {
     }
     let faults = environment("env_file: one, secrets: {C: generate}", &texts).unwrap_err();
     assert_eq!(faults[0].message, "duplicate key `C`");
+    let many = format!("env_file: [{}]", vec!["one"; 17].join(", "));
+    let faults = environment(&many, &texts).unwrap_err();
+    assert_eq!(faults[0].message, "`env_file` has at most 16 files, not 17");
     let faults = environment("env_file: three", &texts).unwrap_err();
     assert_eq!(faults[0].message, "`/base/three`: it cannot be read");
 }
