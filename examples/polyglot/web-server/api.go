@@ -222,7 +222,7 @@ func summary(s *service, w http.ResponseWriter, r *call) error {
 	}
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-cache")
-	// The answer has begun, so an error has nowhere to go: the client is gone.
+	// The answer has started, so an error has nowhere to go: the client is gone.
 	_ = s.watch(r.Context(), request, func(summary *business.Summary) error {
 		_, err := fmt.Fprintf(w, "data: %s\n\n", toJSON(dashboardOf(summary)))
 		w.(http.Flusher).Flush()

@@ -147,9 +147,9 @@ fn a_tar_that_leads_outside_is_refused_and_writes_nothing_there() {
             named("a/out", tar::EntryType::Regular, "x"),
             "is in no directory",
         ),
-        (named("dev", tar::EntryType::Char, ""), "is no file"),
-        (named("hard", tar::EntryType::Link, ""), "is no file"),
-        (named("pax", tar::EntryType::XHeader, "x"), "is no file"),
+        (named("dev", tar::EntryType::Char, ""), "is not a file"),
+        (named("hard", tar::EntryType::Link, ""), "is not a file"),
+        (named("pax", tar::EntryType::XHeader, "x"), "is not a file"),
         (link(".."), "leads to `..`"),
         (link("/etc"), "leads to `/etc`"),
         // What is below a link is in no directory.

@@ -109,7 +109,7 @@ fn read(from: impl Read, into: Option<&Path>, cancel: &CancellationToken) -> Res
                 }
             }
             other => bail!(
-                "`{shown}` is no file, directory or link (tar type `{}`)",
+                "`{shown}` is not a file, directory or link (tar type `{}`)",
                 char::from(other.as_byte()).escape_debug()
             ),
         }

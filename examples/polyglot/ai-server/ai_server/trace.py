@@ -33,7 +33,7 @@ class Context:
 
 
 def begin(metadata=(), caller: str | None = None) -> Context:
-    """Continues the trace of a call's metadata, or begins one if there is no valid `traceparent`."""
+    """Continues the trace of a call's metadata, or starts one without a valid `traceparent`."""
     parents = [value for key, value in metadata if key == "traceparent"]
     parent = _TRACEPARENT.fullmatch(parents[0]) if len(parents) == 1 else None
     span_id = secrets.token_hex(8)
