@@ -46,12 +46,30 @@ mirror() {
     fi
 }
 
+# Passes on what mmdebstrap says, and tells its stages.
+stages() {
+    local line downloads=no
+    while IFS= read -r line; do
+        echo "$line"
+        case $line in
+            'I: running apt-get update'*) stage "reading the lists of packages" ;;
+            'Need to get '*)
+                line=${line#Need to get }
+                downloads=yes
+                stage "downloading ${line% of archives.} of packages"
+                ;;
+            'Fetched '*) [ $downloads = no ] || stage "installing packages" ;;
+            'I: creating tarball'*) stage "packing the root file system" ;;
+        esac
+    done
+}
+
 bootstrap() {
     local uri
     uri=$(mirror)
     mkdir "$work/kernel"
     # shellcheck disable=SC2016 # mmdebstrap's shell expands these
-    mmdebstrap --quiet --variant=apt --format=tar --keyring="$keyring" \
+    mmdebstrap --verbose --variant=apt --format=tar --keyring="$keyring" \
         --aptopt='Acquire::Languages "none"' \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
         --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/info/*' \
@@ -61,7 +79,7 @@ bootstrap() {
             apt-get -qq -o APT::Sandbox::User=root download $(apt-cache depends '"$kernel"' | sed -n "s/.*Depends: \(linux-image-[0-9].*\)/\1/p")' \
         --customize-hook="sync-out /kernel $work/kernel" \
         --customize-hook='rm -r "$1/kernel"' \
-        "$suite" "$work/root.tar" ${uri:+"$uri"}
+        "$suite" "$work/root.tar" ${uri:+"$uri"} 2>&1 | stages
 }
 
 build_init() {

@@ -134,8 +134,12 @@ impl Images {
         scope: &Scope,
         cancel: &CancellationToken,
     ) -> Result<Option<Partial>> {
-        fs::create_dir_all(&self.0)
-            .with_context(|| format!("failed to create `{}`", self.0.display()))?;
+        fs::create_dir_all(&self.0).with_context(|| {
+            format!(
+                "failed to create `{}`; `--cache-dir` chooses another place",
+                self.0.display()
+            )
+        })?;
         let lock = self.lock_file(digest)?;
         let mut waiting = false;
         loop {

@@ -201,7 +201,8 @@ impl Home {
             self.0.join("logs"),
             self.boots(),
         ] {
-            files::create_private(&folder)?;
+            files::create_private(&folder)
+                .context("the state of deployments has no place; `--state-dir` chooses another")?;
         }
         Ok(())
     }
