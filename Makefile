@@ -60,12 +60,12 @@ program:
 	cargo build --release --locked -p pspd
 
 # Static, so that they run in any guest; an explicit target keeps the flags away from build scripts. What tokio's is for, says
-# `serving::process`.
+# `serving::process`. The folder and the flags are those of the programs that pspd carries, which have much in common.
 services: client
 	RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs --cfg tokio_unstable" \
-		cargo build --profile guest --locked --target $(GUEST) $(SERVICES:%=-p %)
+		cargo build --profile guest --locked --target $(GUEST) --target-dir target/guests $(SERVICES:%=-p %)
 	@mkdir -p target/services
-	@for service in $(SERVICES); do cp -u target/$(GUEST)/guest/$$service target/services/; done
+	@for service in $(SERVICES); do cp -u target/guests/$(GUEST)/guest/$$service target/services/; done
 
 # What `up` boots.
 guest: program

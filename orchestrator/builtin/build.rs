@@ -1,6 +1,7 @@
 //! Compiles the programs that pspd carries, for guests: static, and packed.
 //!
-//! The profiles of the workspace's build share one folder for them, so that they are compiled once.
+//! All builds of the workspace share one folder for them, also `make services`, so that what they have in common is compiled
+//! once.
 
 use std::env;
 use std::error::Error;
@@ -21,8 +22,8 @@ const SOURCES: [&str; 7] = [
     "services/protocols",
     "services/serving",
 ];
-/// At a fixed address: no relocation at the start. What tokio's flag is for, says `serving::process`.
-const FLAGS: &str = "-C target-feature=+crt-static -C relocation-model=static --cfg tokio_unstable";
+/// The same as of the services in the Makefile.
+const FLAGS: &str = "-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs --cfg tokio_unstable";
 /// The slowest level that unpacks with little memory.
 const LEVEL: i32 = 19;
 
@@ -35,7 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             workspace.join(source).display()
         );
     }
-    let target = shared_folder(&out).join("builtin");
+    let target = shared_folder(&out).join("guests");
     compile(&workspace, &target)?;
     for program in PROGRAMS {
         let built = target.join(TARGET).join("guest").join(program);
