@@ -3,6 +3,7 @@
 GUEST   := x86_64-unknown-linux-gnu
 SERVICES := database-server ai-server web-server
 CLIENT  := services/web/client
+POLYGLOT := examples/polyglot
 PSPD    := target/release/pspd
 
 # The properties in the tests draw the same cases in each run, and others in `make soak`.
@@ -100,6 +101,8 @@ lint: setup client
 		echo "dependency rules not checked: cargo-deny is not installed"; \
 	fi
 	cd $(CLIENT) && npm run --silent check && npm test --silent
+	$(CLIENT)/node_modules/.bin/prettier --log-level warn --config $(CLIENT)/.prettierrc.json --check $(POLYGLOT)/database-server/src
+	@! command -v gofmt >/dev/null || test -z "$$(gofmt -d $(POLYGLOT)/web-server/*.go | tee /dev/stderr)"
 
 # All of `check`, whose unit tests are among the workspace's tests.
 test:

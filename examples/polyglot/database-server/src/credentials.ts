@@ -29,7 +29,11 @@ export function serverCredentials(identity: Identity | undefined): ServerCredent
 /** Reads the files, and checks that they belong together. */
 export function readIdentity(paths: Identity): Content {
   const content = read(paths);
-  createSecureContext({ ca: content.caCertificate, cert: content.certificate, key: content.privateKey });
+  createSecureContext({
+    ca: content.caCertificate,
+    cert: content.certificate,
+    key: content.privateKey,
+  });
   return content;
 }
 
@@ -63,7 +67,9 @@ class WatchedFiles implements experimental.CertificateProvider {
     this.listeners.delete(listener);
   }
 
-  removeIdentityCertificateListener(listener: experimental.IdentityCertificateUpdateListener): void {
+  removeIdentityCertificateListener(
+    listener: experimental.IdentityCertificateUpdateListener,
+  ): void {
     this.listeners.delete(listener);
   }
 
@@ -82,7 +88,8 @@ class WatchedFiles implements experimental.CertificateProvider {
       log('info', 'reloaded the certificate', { certificate: this.paths.cert });
     } catch (error) {
       const fault = (error as Error).message;
-      if (fault !== this.fault) log('error', 'the new certificate is not usable; keeping the old one', { cause: fault });
+      if (fault !== this.fault)
+        log('error', 'the new certificate is not usable; keeping the old one', { cause: fault });
       this.fault = fault;
     }
   }

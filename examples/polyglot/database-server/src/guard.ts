@@ -42,7 +42,11 @@ export class Guard {
     let ended: status | undefined;
     const listener = new ServerListenerBuilder()
       .withOnReceiveMetadata((metadata, next) => {
-        call = begin(this.settings.name, metadata.get('traceparent')[0]?.toString(), callerOf(inner));
+        call = begin(
+          this.settings.name,
+          metadata.get('traceparent')[0]?.toString(),
+          callerOf(inner),
+        );
         within(call, () => {
           const refusal = this.refusal(path, call.caller);
           if (refusal) outer.sendStatus(refusal.status());
@@ -82,7 +86,9 @@ export class Guard {
       if (!known) {
         const unknown = caller ?? 'unnamed';
         const message = `\`${unknown}\` may not call \`${name}\``;
-        return new Problem(status.PERMISSION_DENIED, 'CALLER_NOT_ALLOWED', message, { metadata: { caller: unknown } });
+        return new Problem(status.PERMISSION_DENIED, 'CALLER_NOT_ALLOWED', message, {
+          metadata: { caller: unknown },
+        });
       }
     }
     if (this.draining && !path.startsWith('/grpc.')) {
@@ -117,7 +123,9 @@ export function limited<S extends ServiceDefinition>(service: S): S {
 /** The name on the caller's certificate: its DNS name that is a single label. */
 function callerOf(call: ServerInterceptingCallInterface): string | undefined {
   const names = call.getAuthContext().sslPeerCertificate?.subjectaltname?.split(', ') ?? [];
-  const labels = names.filter((name) => name.startsWith('DNS:')).map((name) => name.slice('DNS:'.length));
+  const labels = names
+    .filter((name) => name.startsWith('DNS:'))
+    .map((name) => name.slice('DNS:'.length));
   return labels.find((label) => !label.includes('.') && label !== 'localhost');
 }
 

@@ -17,15 +17,25 @@ export class Health {
       Check: (call, done) => {
         const { service } = call.request;
         if (this.names.includes(service)) done(null, this.response());
-        else done({ code: status.NOT_FOUND, details: `\`${service}\` is not a service of this process` });
+        else
+          done({
+            code: status.NOT_FOUND,
+            details: `\`${service}\` is not a service of this process`,
+          });
       },
       List: (_call, done) => {
-        done(null, { statuses: Object.fromEntries(this.names.map((name) => [name, this.response()])) });
+        done(null, {
+          statuses: Object.fromEntries(this.names.map((name) => [name, this.response()])),
+        });
       },
       Watch: (call) => {
         this.watchers.add(call);
         call.on('close', () => this.watchers.delete(call));
-        call.write(this.names.includes(call.request.service) ? this.response() : { status: 'SERVICE_UNKNOWN' });
+        call.write(
+          this.names.includes(call.request.service)
+            ? this.response()
+            : { status: 'SERVICE_UNKNOWN' },
+        );
       },
     };
   }

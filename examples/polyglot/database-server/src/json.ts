@@ -54,13 +54,16 @@ export function slices(text: string): Slice[] {
 /** The position of an escaped U+0000, in bytes, if there is one. */
 export function findNul(text: string): number | undefined {
   const found = /(?<!\\)(?:\\\\)*\\u0000/.exec(text);
-  return found ? Buffer.byteLength(text.slice(0, found.index + found[0].length - '\\u0000'.length)) : undefined;
+  return found
+    ? Buffer.byteLength(text.slice(0, found.index + found[0].length - '\\u0000'.length))
+    : undefined;
 }
 
 export function toJson(value: Value): string {
   if (typeof value === 'bigint') return String(value);
   if (Array.isArray(value)) return `[${value.map(toJson).join()}]`;
-  if (value instanceof Map) return `{${[...value].map(([name, of]) => `${JSON.stringify(name)}:${toJson(of)}`).join()}}`;
+  if (value instanceof Map)
+    return `{${[...value].map(([name, of]) => `${JSON.stringify(name)}:${toJson(of)}`).join()}}`;
   const text = JSON.stringify(value);
   // What is not an integer does not look like one.
   return typeof value === 'number' && /^-?\d+$/.test(text) ? `${text}.0` : text;
@@ -171,7 +174,8 @@ class Reader {
     this.position++;
     const escape = this.text[this.position];
     if (escape !== 'u') {
-      if (escape === undefined || !'"\\/bfnrt'.includes(escape)) throw this.fault('the escape is not valid');
+      if (escape === undefined || !'"\\/bfnrt'.includes(escape))
+        throw this.fault('the escape is not valid');
       return;
     }
     const unit = this.unit();

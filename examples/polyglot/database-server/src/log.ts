@@ -14,8 +14,14 @@ export function setLevel(level: Level): void {
   most = LEVELS.indexOf(level);
 }
 
-export function log(level: Exclude<Level, 'off'>, message: string, fields: Record<string, unknown> = {}): void {
+export function log(
+  level: Exclude<Level, 'off'>,
+  message: string,
+  fields: Record<string, unknown> = {},
+): void {
   if (LEVELS.indexOf(level) > most) return;
   const timestamp = new Date().toISOString();
-  process.stdout.write(JSON.stringify({ timestamp, level: level.toUpperCase(), message, ...fields }) + '\n');
+  process.stdout.write(
+    JSON.stringify({ timestamp, level: level.toUpperCase(), message, ...fields }) + '\n',
+  );
 }

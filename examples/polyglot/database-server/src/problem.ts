@@ -50,14 +50,22 @@ export class Problem extends Error {
   private info() {
     const { service, traceId } = current();
     const metadata: Record<string, string> = { service, trace_id: traceId };
-    for (const [key, value] of Object.entries(this.details.metadata ?? {})) metadata[key] = shortened(String(value));
-    return packed('ErrorInfo', RPC.ErrorInfo.serialize({ reason: this.reason, domain: DOMAIN, metadata }));
+    for (const [key, value] of Object.entries(this.details.metadata ?? {}))
+      metadata[key] = shortened(String(value));
+    return packed(
+      'ErrorInfo',
+      RPC.ErrorInfo.serialize({ reason: this.reason, domain: DOMAIN, metadata }),
+    );
   }
 
   private *others() {
     const { field, resource, retrySeconds } = this.details;
     const description = this.message;
-    if (field) yield packed('BadRequest', RPC.BadRequest.serialize({ fieldViolations: [{ field, description }] }));
+    if (field)
+      yield packed(
+        'BadRequest',
+        RPC.BadRequest.serialize({ fieldViolations: [{ field, description }] }),
+      );
     if (resource) {
       const info = { resourceType: 'document', resourceName: shortened(resource), description };
       yield packed('ResourceInfo', RPC.ResourceInfo.serialize(info));

@@ -84,7 +84,9 @@ export class Scan {
 
   private pages(): AsyncGenerator<Stored[]> {
     const { ids } = this.query;
-    return ids ? this.store.pagesOf(this.collection, [...new Set(ids)].sort()) : this.store.pages(this.collection);
+    return ids
+      ? this.store.pagesOf(this.collection, [...new Set(ids)].sort())
+      : this.store.pages(this.collection);
   }
 
   private async *matching(pages: AsyncGenerator<Stored[]>): AsyncGenerator<Candidate> {

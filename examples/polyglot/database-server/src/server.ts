@@ -60,8 +60,13 @@ async function serve(settings: Settings): Promise<void> {
   health.end();
   // Connections are closed when their calls have ended: what was not sent by then would be lost.
   const close = promisify(server.tryShutdown.bind(server));
-  const ended = guard.idle().then(() => setTimeout(SENT_MS)).then(() => close());
-  if (!(await Promise.race([ended.then(() => true), setTimeout(DRAIN_MS, false, { ref: false })]))) {
+  const ended = guard
+    .idle()
+    .then(() => setTimeout(SENT_MS))
+    .then(() => close());
+  if (
+    !(await Promise.race([ended.then(() => true), setTimeout(DRAIN_MS, false, { ref: false })]))
+  ) {
     log('warn', 'cancelled the calls that were open at the drain deadline', { service: name });
     server.forceShutdown();
   }

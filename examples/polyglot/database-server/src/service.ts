@@ -18,7 +18,10 @@ const DATA_LIMIT = MESSAGE_LIMIT - 1024;
 /** How many results, in UTF-16 units, are written before the caller has to take them. */
 const UNREAD_LIMIT = 128 * 1024;
 
-export function databaseService(store: Store, owners: Map<string, string>): DatabaseServiceHandlers {
+export function databaseService(
+  store: Store,
+  owners: Map<string, string>,
+): DatabaseServiceHandlers {
   return {
     Create: unary(async ({ collection, data }) => {
       checkCollection(collection, owners);
@@ -48,7 +51,11 @@ export function databaseService(store: Store, owners: Map<string, string>): Data
       try {
         const { collection, query } = call.request;
         checkCollection(collection, owners);
-        await send(call, new Scan(store, collection, parseQuery(query), cancelled.signal), cancelled.signal);
+        await send(
+          call,
+          new Scan(store, collection, parseQuery(query), cancelled.signal),
+          cancelled.signal,
+        );
         call.end();
       } catch (error) {
         if (!cancelled.signal.aborted) call.emit('error', statusOf(error));
@@ -57,7 +64,9 @@ export function databaseService(store: Store, owners: Map<string, string>): Data
   };
 }
 
-function unary<Request, Response>(answer: (request: Request) => Promise<Response>): handleUnaryCall<Request, Response> {
+function unary<Request, Response>(
+  answer: (request: Request) => Promise<Response>,
+): handleUnaryCall<Request, Response> {
   return (call, done) => {
     answer(call.request).then(
       (response) => done(null, response),
@@ -99,7 +108,8 @@ function checkCollection(name: string, owners: Map<string, string>): void {
   }
   const owner = owners.get(name);
   const { caller } = current();
-  if (owner === undefined || caller === undefined || caller === owner || caller === ADMINISTRATOR) return;
+  if (owner === undefined || caller === undefined || caller === owner || caller === ADMINISTRATOR)
+    return;
   const message = `the collection \`${name}\` belongs to \`${owner}\`; \`${caller}\` may not use it`;
   const metadata = { caller, collection: name };
   throw new Problem(status.PERMISSION_DENIED, 'RESOURCE_OWNED', message, { metadata });
@@ -128,5 +138,7 @@ function malformed(message: string, offset: number): Problem {
 
 function missing(collection: string, id: string): Problem {
   const message = `document \`${id}\` does not exist in collection \`${collection}\``;
-  return new Problem(status.NOT_FOUND, 'DOCUMENT_NOT_FOUND', message, { resource: `${collection}/${id}` });
+  return new Problem(status.NOT_FOUND, 'DOCUMENT_NOT_FOUND', message, {
+    resource: `${collection}/${id}`,
+  });
 }

@@ -83,7 +83,8 @@ class Environment {
     const [, host = '', port = ''] = /^(.+):(\d{1,5})$/.exec(value) ?? [];
     const ip = host.replace(/^\[(.*)\]$/, '$1');
     const valid = (host === ip ? isIPv4(ip) : isIP(ip) === 6) && Number(port) <= 65535;
-    if (value !== '' && !valid) this.fault('PSPD_LISTEN', `is \`${value}\`, which is not ${meaning}`);
+    if (value !== '' && !valid)
+      this.fault('PSPD_LISTEN', `is \`${value}\`, which is not ${meaning}`);
     if (insecure && valid && ip !== '::1' && !ip.startsWith('127.')) {
       this.fault('PSPD_LISTEN', 'must be a loopback address while `PSPD_INSECURE_LOOPBACK` is 1');
     }
@@ -100,7 +101,10 @@ class Environment {
       try {
         readIdentity(identity);
       } catch (error) {
-        this.fault('PSPD_TLS_CERT', `and its key and authority are not usable: ${(error as Error).message}`);
+        this.fault(
+          'PSPD_TLS_CERT',
+          `and its key and authority are not usable: ${(error as Error).message}`,
+        );
       }
     }
     return identity;
@@ -111,7 +115,11 @@ class Environment {
     for (const pair of this.list('DATABASE_OWNERS')) {
       const [, collection, owner] = /^([^=]+)=(.+)$/.exec(pair) ?? [];
       if (collection && owner) owners.set(collection, owner);
-      else this.fault('DATABASE_OWNERS', `has \`${pair}\`, which is not of the form \`RESOURCE=CALLER\``);
+      else
+        this.fault(
+          'DATABASE_OWNERS',
+          `has \`${pair}\`, which is not of the form \`RESOURCE=CALLER\``,
+        );
     }
     return owners;
   }
@@ -121,14 +129,18 @@ class Environment {
     const own = this.optional('DATABASE_PRISMA_STORE');
     if (own !== '') return own;
     const store = this.required('DATABASE_STORE', "the path of the database's file");
-    if (/^postgres(ql)?:/.test(store)) this.fault('DATABASE_STORE', 'is a URL; this service stores in a file');
+    if (/^postgres(ql)?:/.test(store))
+      this.fault('DATABASE_STORE', 'is a URL; this service stores in a file');
     return `${store}.prisma`;
   }
 
   logLevel(): Level {
     const level = this.optional('LOG_LEVEL') || 'info';
     if (isLevel(level)) return level;
-    this.fault('LOG_LEVEL', `is \`${level}\`, which is not one of off, error, warn, info, debug, trace`);
+    this.fault(
+      'LOG_LEVEL',
+      `is \`${level}\`, which is not one of off, error, warn, info, debug, trace`,
+    );
     return 'info';
   }
 

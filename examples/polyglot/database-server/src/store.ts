@@ -58,7 +58,8 @@ export class Store {
   static async open(path: string): Promise<Store> {
     const prisma = await connect(path);
     const [checked] = await pragma<{ quick_check: string }>(prisma, 'quick_check(1)');
-    if (checked?.quick_check !== 'ok') throw new Error(`the store \`${path}\` is damaged: ${checked?.quick_check}`);
+    if (checked?.quick_check !== 'ok')
+      throw new Error(`the store \`${path}\` is damaged: ${checked?.quick_check}`);
     await prisma.$executeRaw`
       CREATE TABLE IF NOT EXISTS documents (
         id TEXT PRIMARY KEY,
@@ -68,7 +69,10 @@ export class Store {
       )`;
     await prisma.$executeRaw`
       CREATE INDEX IF NOT EXISTS documents_by_collection ON documents (collection, id, size)`;
-    const newest = await prisma.document.findFirst({ orderBy: { id: 'desc' }, select: { id: true } });
+    const newest = await prisma.document.findFirst({
+      orderBy: { id: 'desc' },
+      select: { id: true },
+    });
     return new Store(prisma, new Ids(newest?.id));
   }
 
@@ -76,7 +80,10 @@ export class Store {
   async create(collection: string, data: string): Promise<string> {
     const document = { id: this.ids.next(), collection, size: data.length, data };
     const { open } = this;
-    const fits = open && open.size + document.size <= INSERTION_SIZE && open.documents.length < INSERTION_LENGTH;
+    const fits =
+      open &&
+      open.size + document.size <= INSERTION_SIZE &&
+      open.documents.length < INSERTION_LENGTH;
     const insertion = (this.open = fits ? open : this.insertion());
     insertion.documents.push(document);
     insertion.size += document.size;
@@ -86,13 +93,19 @@ export class Store {
 
   async read(collection: string, id: string): Promise<string | undefined> {
     const where = { id, collection };
-    const found = await this.run(() => this.prisma.document.findUnique({ where, select: { data: true } }));
+    const found = await this.run(() =>
+      this.prisma.document.findUnique({ where, select: { data: true } }),
+    );
     return found?.data;
   }
 
   /** Returns whether the document exists. */
   async update(collection: string, id: string, data: string): Promise<boolean> {
-    const change = { where: { id, collection }, data: { size: data.length, data }, select: { id: true } };
+    const change = {
+      where: { id, collection },
+      data: { size: data.length, data },
+      select: { id: true },
+    };
     const updated = await exists(this.run(() => this.prisma.document.update(change)));
     forget(data.length);
     return updated;
@@ -110,7 +123,11 @@ export class Store {
 
   /** Reads a collection in pages, in the order of ids; documents that are created meanwhile are left out. */
   async *pages(collection: string, skip = 0): AsyncGenerator<Stored[]> {
-    const newest = { where: { collection }, orderBy: { id: 'desc' }, select: { id: true } } as const;
+    const newest = {
+      where: { collection },
+      orderBy: { id: 'desc' },
+      select: { id: true },
+    } as const;
     const last = (await this.run(() => this.prisma.document.findFirst(newest)))?.id ?? '';
     for (let after = ''; after < last; skip = 0) {
       const next = { collection, id: { gt: after, lte: last } };
@@ -123,7 +140,7 @@ export class Store {
 
   /** Reads these documents in pages, in this order; those that do not exist are left out. */
   async *pagesOf(collection: string, ids: string[]): AsyncGenerator<Stored[]> {
-    for (let from = 0; from < ids.length; ) {
+    for (let from = 0; from < ids.length;) {
       const wanted = ids.slice(from, from + PAGE_LENGTH);
       const sizes = await this.sizes({ where: { collection, id: { in: wanted } } });
       const size = new Map(sizes.map((document) => [document.id, document.size]));
@@ -144,9 +161,12 @@ export class Store {
       // All calls that have arrived come along.
       await setImmediate();
       if (this.open === insertion) this.open = undefined;
-      const rows = insertion.documents.map((row) => sql`(${row.id}, ${row.collection}, ${row.size}, ${row.data})`);
+      const rows = insertion.documents.map(
+        (row) => sql`(${row.id}, ${row.collection}, ${row.size}, ${row.data})`,
+      );
       // One statement is a transaction of its own: those of Prisma open a connection each.
-      await this.prisma.$executeRaw`INSERT INTO documents (id, collection, size, data) VALUES ${join(rows)}`;
+      await this.prisma
+        .$executeRaw`INSERT INTO documents (id, collection, size, data) VALUES ${join(rows)}`;
       forget(insertion.size);
     });
     return insertion;
@@ -182,11 +202,15 @@ export async function checkpoint(path: string): Promise<void> {
   const prisma = await connect(path);
   const [answer] = await pragma<{ busy: number | bigint }>(prisma, 'wal_checkpoint(TRUNCATE)');
   await prisma.$disconnect();
-  if (Number(answer?.busy) !== 0) throw new Error(`failed to checkpoint the store \`${path}\`: it is in use`);
+  if (Number(answer?.busy) !== 0)
+    throw new Error(`failed to checkpoint the store \`${path}\`: it is in use`);
 }
 
 async function connect(path: string): Promise<PrismaClient> {
-  const prisma = new PrismaClient({ adapter: new PrismaLibSQL({ url: `file:${path}` }), errorFormat: 'minimal' });
+  const prisma = new PrismaClient({
+    adapter: new PrismaLibSQL({ url: `file:${path}` }),
+    errorFormat: 'minimal',
+  });
   await pragma(prisma, `busy_timeout = ${BUSY_MS}`);
   await pragma(prisma, 'journal_mode = WAL');
   await pragma(prisma, 'synchronous = FULL');
@@ -223,7 +247,8 @@ async function exists(change: Promise<unknown>): Promise<boolean> {
     await change;
     return true;
   } catch (error) {
-    if (error instanceof Prisma.PrismaClientKnownRequestError && error.code === 'P2025') return false;
+    if (error instanceof Prisma.PrismaClientKnownRequestError && error.code === 'P2025')
+      return false;
     throw error;
   }
 }
@@ -233,7 +258,9 @@ function problemOf(error: unknown): Problem | undefined {
   const { code, message: cause } = driverError(error);
   switch (code) {
     case SQLITE_BUSY:
-      return new Problem(status.UNAVAILABLE, 'STORE_BUSY', 'the store is not available', { retrySeconds: 1 });
+      return new Problem(status.UNAVAILABLE, 'STORE_BUSY', 'the store is not available', {
+        retrySeconds: 1,
+      });
     case SQLITE_FULL: {
       log('error', 'the store is full', { cause });
       const message = 'the store has no space left: nothing was changed, and reads still work';
@@ -251,7 +278,9 @@ function problemOf(error: unknown): Problem | undefined {
 /** SQLite's own error, which Prisma wraps if it knows the kind. */
 function driverError(error: unknown): { code?: number; message?: string } {
   const { meta } = error as { meta?: { driverAdapterError?: unknown } };
-  const { cause } = (meta?.driverAdapterError ?? error) as { cause?: { originalCode?: string; originalMessage?: string } };
+  const { cause } = (meta?.driverAdapterError ?? error) as {
+    cause?: { originalCode?: string; originalMessage?: string };
+  };
   // The low byte of an extended code is the code.
   return { code: Number(cause?.originalCode) & 0xff, message: cause?.originalMessage };
 }

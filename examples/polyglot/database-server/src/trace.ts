@@ -17,11 +17,16 @@ export interface Call {
 const calls = new AsyncLocalStorage<Call>();
 
 /** Continues the trace of a `traceparent`, or begins one if it is missing or malformed. */
-export function begin(service: string, traceparent: string | undefined, caller: string | undefined): Call {
+export function begin(
+  service: string,
+  traceparent: string | undefined,
+  caller: string | undefined,
+): Call {
   // Version 00 ends after its four parts; a later one may have more.
   const pattern =
     /^(?:00(?=.{53}$)|(?!00|ff)[0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}(?:-|$)/;
-  const [, traceId = randomBytes(16).toString('hex'), parentId] = pattern.exec(traceparent ?? '') ?? [];
+  const [, traceId = randomBytes(16).toString('hex'), parentId] =
+    pattern.exec(traceparent ?? '') ?? [];
   return { service, traceId, spanId: randomBytes(8).toString('hex'), parentId, caller };
 }
 

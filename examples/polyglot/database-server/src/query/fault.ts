@@ -7,7 +7,9 @@ export function malformed(message: string, metadata = {}): Problem {
 }
 
 export function wrongOperand(operator: string, expected: string): Problem {
-  return Problem.invalid('query', 'QUERY_OPERAND_INVALID', `\`${operator}\` takes ${expected}`, { operator });
+  return Problem.invalid('query', 'QUERY_OPERAND_INVALID', `\`${operator}\` takes ${expected}`, {
+    operator,
+  });
 }
 
 export function unknownOperator(operator: string): Problem {

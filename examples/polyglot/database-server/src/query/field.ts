@@ -19,7 +19,8 @@ export class Field {
   static parse(name: string): Field {
     if (name.startsWith('$')) throw unknownOperator(name);
     const path = name.split('.');
-    if (path.some((part) => part === '' || /["\\\0]/.test(part))) throw malformed(`\`${name}\` is not a field's name`);
+    if (path.some((part) => part === '' || /["\\\0]/.test(part)))
+      throw malformed(`\`${name}\` is not a field's name`);
     return new Field(path);
   }
 

@@ -61,7 +61,8 @@ function filters(operator: string, operand: Value, depth: number): Filter[] {
     throw wrongOperand(operator, 'an array of filters, one at least');
   }
   return operand.map((members) => {
-    if (!(members instanceof Map)) throw wrongOperand(operator, 'an array of filters, one at least');
+    if (!(members instanceof Map))
+      throw wrongOperand(operator, 'an array of filters, one at least');
     return parseFilter(members, depth);
   });
 }
@@ -70,8 +71,10 @@ function field(path: string[], value: Value, depth: number): Filter[] {
   const name = path.join('.');
   if (!(value instanceof Map)) return [test(Field.parse(name), equals([value]))];
   const names = [...value.keys()];
-  if (names.some((member) => member.startsWith('$'))) return [operators(Field.parse(name), value, depth)];
-  if (names.length === 0) throw malformed(`\`${name}\` is compared with an empty object: use \`$eq\`, or \`$exists\``);
+  if (names.some((member) => member.startsWith('$')))
+    return [operators(Field.parse(name), value, depth)];
+  if (names.length === 0)
+    throw malformed(`\`${name}\` is compared with an empty object: use \`$eq\`, or \`$exists\``);
   // A nested object means the same as a dotted name.
   const below = deeper(depth);
   return [...value].flatMap(([member, of]) => field([...path, member], of, below));
@@ -83,7 +86,13 @@ function operators(field: Field, members: Members, depth: number): Filter {
   return all([...members].map(([name, operand]) => operator(field, name, operand, members, below)));
 }
 
-function operator(field: Field, name: string, operand: Value, beside: Members, depth: number): Filter {
+function operator(
+  field: Field,
+  name: string,
+  operand: Value,
+  beside: Members,
+  depth: number,
+): Filter {
   switch (name) {
     case '$eq':
       return test(field, equals([operand]));
@@ -98,26 +107,41 @@ function operator(field: Field, name: string, operand: Value, beside: Members, d
       return wanted.length > 0 ? all(wanted) : () => false;
     }
     case '$gt':
-      return test(field, comparison(name, operand, (order) => order > 0));
+      return test(
+        field,
+        comparison(name, operand, (order) => order > 0),
+      );
     case '$gte':
-      return test(field, comparison(name, operand, (order) => order >= 0));
+      return test(
+        field,
+        comparison(name, operand, (order) => order >= 0),
+      );
     case '$lt':
-      return test(field, comparison(name, operand, (order) => order < 0));
+      return test(
+        field,
+        comparison(name, operand, (order) => order < 0),
+      );
     case '$lte':
-      return test(field, comparison(name, operand, (order) => order <= 0));
+      return test(
+        field,
+        comparison(name, operand, (order) => order <= 0),
+      );
     case '$exists': {
       if (typeof operand !== 'boolean') throw wrongOperand(name, 'true or false');
       return test(field, (found) => found.length > 0 === operand);
     }
     case '$size': {
       const size = wholeNumber(name, operand);
-      return test(field, (found) => found.some((value) => Array.isArray(value) && value.length === size));
+      return test(field, (found) =>
+        found.some((value) => Array.isArray(value) && value.length === size),
+      );
     }
     case '$type':
       return test(field, type(name, operand));
     case '$elemMatch': {
       const matches = element(name, operand, depth);
-      const some = (value: Value) => Array.isArray(value) && value.some((each) => matches({ value: each }));
+      const some = (value: Value) =>
+        Array.isArray(value) && value.some((each) => matches({ value: each }));
       return test(field, (found) => found.some(some));
     }
     case '$regex':
@@ -126,7 +150,8 @@ function operator(field: Field, name: string, operand: Value, beside: Members, d
       if (!beside.has('$regex')) throw wrongOperand(name, 'a `$regex` beside it');
       return () => true;
     case '$not':
-      if (!(operand instanceof Map) || operand.size === 0) throw wrongOperand(name, 'an object of operators');
+      if (!(operand instanceof Map) || operand.size === 0)
+        throw wrongOperand(name, 'an object of operators');
       return not(operators(field, operand, depth));
     case '$text':
       throw wrongOperand(name, 'no field: it has its own place');
@@ -141,7 +166,8 @@ function test(field: Field, holds: Test): Filter {
 
 /** A test that an array passes if it does itself, or one of its elements. */
 function ofEach(holds: (value: Value) => boolean): Test {
-  return (found) => found.some((value) => holds(value) || (Array.isArray(value) && value.some(holds)));
+  return (found) =>
+    found.some((value) => holds(value) || (Array.isArray(value) && value.some(holds)));
 }
 
 function equals(wanted: Value[]): Test {
@@ -150,16 +176,21 @@ function equals(wanted: Value[]): Test {
 }
 
 function comparison(operator: string, operand: Value, holds: (order: number) => boolean): Test {
-  if (!isNumber(operand) && typeof operand !== 'string') throw wrongOperand(operator, 'a number or a string');
+  if (!isNumber(operand) && typeof operand !== 'string')
+    throw wrongOperand(operator, 'a number or a string');
   return ofEach((value) => rank(value) === rank(operand) && holds(compare(value, operand)));
 }
 
 function type(operator: string, operand: Value): Test {
-  const wanted = (Array.isArray(operand) ? operand : [operand]).map((each) => TYPES.get(each) ?? each);
+  const wanted = (Array.isArray(operand) ? operand : [operand]).map(
+    (each) => TYPES.get(each) ?? each,
+  );
   if (wanted.length === 0 || !wanted.every((each) => TYPE_NAMES.includes(each))) {
     throw wrongOperand(operator, `one or more of ${TYPE_NAMES.join(', ')}`);
   }
-  return ofEach((value) => wanted.includes(typeOf(value)) || (isNumber(value) && wanted.includes('number')));
+  return ofEach(
+    (value) => wanted.includes(typeOf(value)) || (isNumber(value) && wanted.includes('number')),
+  );
 }
 
 function typeOf(value: Value): string {
@@ -179,7 +210,11 @@ function pattern(operand: Value, options: Value = ''): Test {
   if (typeof options !== 'string' || !/^[imsx]*$/.test(options)) {
     throw wrongOperand('$options', 'some of the letters `imsx`');
   }
-  if (typeof operand !== 'string' || Buffer.byteLength(operand) > PATTERN_LIMIT || operand.includes('\0')) {
+  if (
+    typeof operand !== 'string' ||
+    Buffer.byteLength(operand) > PATTERN_LIMIT ||
+    operand.includes('\0')
+  ) {
     throw wrongOperand('$regex', `a string of at most ${PATTERN_LIMIT} bytes`);
   }
   const flags = [...options].reduce((sum, option) => sum | (FLAGS.get(option) ?? 0), 0);
@@ -202,7 +237,8 @@ function withoutSpace(pattern: string): string {
 
 /** What an element of an array must match: operators, or a filter of its members. */
 function element(operator: string, operand: Value, depth: number): Filter {
-  if (!(operand instanceof Map)) throw wrongOperand(operator, 'a filter, or an object of operators');
+  if (!(operand instanceof Map))
+    throw wrongOperand(operator, 'a filter, or an object of operators');
   const ofFilters = ['$and', '$or', '$nor'];
   if ([...operand.keys()].some((name) => name.startsWith('$') && !ofFilters.includes(name))) {
     return operators(Field.SELF, operand, depth);

@@ -33,7 +33,11 @@ export interface SortField {
 /** Reads a query's text; an empty one asks for everything. */
 export function parseQuery(text: string): Query {
   const members = text.trim() === '' ? new Map() : parse(text);
-  const take = <T>(name: string, read: (operator: string, operand: Value) => T, otherwise: T): T => {
+  const take = <T>(
+    name: string,
+    read: (operator: string, operand: Value) => T,
+    otherwise: T,
+  ): T => {
     const operand = members.get(name);
     members.delete(name);
     return operand === undefined ? otherwise : read(name, operand);
@@ -45,15 +49,27 @@ export function parseQuery(text: string): Query {
   const summary = takeSummary(members);
   if (summary && (project || sort.length > 0)) {
     const operator = project ? '$project' : '$sort';
-    throw wrongOperand(operator, 'documents: it has no place beside `$count`, `$distinct` and `$group`');
+    throw wrongOperand(
+      operator,
+      'documents: it has no place beside `$count`, `$distinct` and `$group`',
+    );
   }
   const filter = members.size > 0 ? parseFilter(members, DEPTH_LIMIT) : undefined;
-  return { filter, ids: idsOf(members.get('_id')), sort, skip, limit, project: project ?? ((data) => data), summary };
+  return {
+    filter,
+    ids: idsOf(members.get('_id')),
+    sort,
+    skip,
+    limit,
+    project: project ?? ((data) => data),
+    summary,
+  };
 }
 
 function parse(text: string): Members {
   const length = Buffer.byteLength(text);
-  if (length > QUERY_LIMIT) throw malformed(`the query has ${length} bytes, more than ${QUERY_LIMIT}`);
+  if (length > QUERY_LIMIT)
+    throw malformed(`the query has ${length} bytes, more than ${QUERY_LIMIT}`);
   try {
     return parseObject(text);
   } catch (error) {
@@ -67,7 +83,10 @@ function parseSort(operand: Value): SortField[] {
   if (operand.size > SORT_LIMIT) throw wrongOperand('$sort', `at most ${SORT_LIMIT} fields`);
   return [...operand].map(([name, direction]) => {
     if (direction !== 1n && direction !== -1n) {
-      throw wrongOperand('$sort', 'an object of fields, each with 1 (ascending) or -1 (descending)');
+      throw wrongOperand(
+        '$sort',
+        'an object of fields, each with 1 (ascending) or -1 (descending)',
+      );
     }
     return { field: Field.parse(name), sign: direction === 1n ? 1 : -1 };
   });

@@ -39,12 +39,15 @@ export function takeSummary(query: Members): Summary | undefined {
 
 function count(operand: Value): Summary {
   const name = operand === true ? 'count' : operand;
-  if (typeof name !== 'string' || name === '') throw wrongOperand('$count', 'true, or a name for the number');
+  if (typeof name !== 'string' || name === '')
+    throw wrongOperand('$count', 'true, or a name for the number');
   let number = 0;
   return {
     counts: true,
     add: (_document, times = 1) => (number += times),
-    results: (skip, limit) => [JSON.stringify({ [name]: Math.min(Math.max(number - skip, 0), limit) })],
+    results: (skip, limit) => [
+      JSON.stringify({ [name]: Math.min(Math.max(number - skip, 0), limit) }),
+    ],
   };
 }
 
@@ -54,15 +57,23 @@ function distinct(operand: Value): Summary {
   const groups = new Groups<null>(() => null);
   return {
     counts: false,
-    add: (document) => field.values(document).flat().forEach((value) => groups.of(value)),
-    results: (skip, limit) => groups.sorted(skip, limit).map(([value]) => `{"value":${toJson(value)}}`),
+    add: (document) =>
+      field
+        .values(document)
+        .flat()
+        .forEach((value) => groups.of(value)),
+    results: (skip, limit) =>
+      groups.sorted(skip, limit).map(([value]) => `{"value":${toJson(value)}}`),
   };
 }
 
 function group(operand: Value): Summary {
-  if (!(operand instanceof Map) || !operand.has('_id')) throw wrongOperand('$group', 'an object with `_id`');
+  if (!(operand instanceof Map) || !operand.has('_id'))
+    throw wrongOperand('$group', 'an object with `_id`');
   const key = parseKey(operand.get('_id') ?? null);
-  const figures = [...operand].filter(([name]) => name !== '_id').map(([name, of]) => parseFigure(name, of));
+  const figures = [...operand]
+    .filter(([name]) => name !== '_id')
+    .map(([name, of]) => parseFigure(name, of));
   const groups = new Groups(() => figures.map(({ make }) => make()));
   return {
     counts: false,
@@ -120,9 +131,13 @@ function parseOperand(operator: string, operand: Value): Operand {
   throw wrongOperand(operator, 'a field as `$name`, or a number');
 }
 
-function parseFigure(name: string, figure: Value): { name: string; operand: Operand; make: () => Figure } {
+function parseFigure(
+  name: string,
+  figure: Value,
+): { name: string; operand: Operand; make: () => Figure } {
   const [only, ...more] = figure instanceof Map ? [...figure] : [];
-  if (!only || more.length > 0) throw wrongOperand('$group', 'an object with figures, such as `{"$sum": 1}`');
+  if (!only || more.length > 0)
+    throw wrongOperand('$group', 'an object with figures, such as `{"$sum": 1}`');
   const [operator, of] = only;
   if (operator === '$count') return { name, operand: () => 1n, make: sum };
   const make = FIGURES[operator];

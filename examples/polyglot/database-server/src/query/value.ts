@@ -10,7 +10,8 @@ export function compare(one: Value, other: Value): number {
   if (typeof one === 'string' && typeof other === 'string') return compareTexts(one, other);
   if (typeof one === 'boolean' && typeof other === 'boolean') return Number(one) - Number(other);
   if (Array.isArray(one) && Array.isArray(other)) return compareArrays(one, other);
-  if (one instanceof Map && other instanceof Map) return compareArrays(sorted(one).flat(), sorted(other).flat());
+  if (one instanceof Map && other instanceof Map)
+    return compareArrays(sorted(one).flat(), sorted(other).flat());
   return rank(one) - rank(other);
 }
 
@@ -34,7 +35,10 @@ export function isNumber(value: Value): value is number | bigint {
 /** A text that only equal values have. */
 export function keyOf(value: Value): string {
   if (Array.isArray(value)) return `[${value.map(keyOf).join()}]`;
-  if (value instanceof Map) return `{${sorted(value).map(([name, of]) => `${JSON.stringify(name)}:${keyOf(of)}`).join()}}`;
+  if (value instanceof Map)
+    return `{${sorted(value)
+      .map(([name, of]) => `${JSON.stringify(name)}:${keyOf(of)}`)
+      .join()}}`;
   return toJson(Number.isInteger(value) ? BigInt(value as number) : value);
 }
 
