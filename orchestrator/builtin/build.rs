@@ -23,7 +23,8 @@ const SOURCES: [&str; 7] = [
     "services/serving",
 ];
 /// The same as of the services in the Makefile.
-const FLAGS: &str = "-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs --cfg tokio_unstable";
+const FLAGS: &str =
+    "-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs --cfg tokio_unstable";
 /// The slowest level that unpacks with little memory.
 const LEVEL: i32 = 19;
 

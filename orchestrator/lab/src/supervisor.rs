@@ -312,12 +312,15 @@ async fn serve(stream: UnixStream, shared: Arc<Shared>) {
 }
 
 async fn converse(stream: &UnixStream, shared: &Shared) -> io::Result<()> {
-    let (request, passed) = timeout(REQUEST, receive(stream)).await??;
-    let stop = matches!(request, Request::Stop);
-    let (reply, pass) = match answer(request, passed, shared).await {
-        Ok(answered) => answered,
-        Err(error) => (error.into(), None),
+    let incoming = timeout(REQUEST, receive(stream)).await??;
+    let (stop, answered) = match incoming.parse() {
+        Ok((request, passed)) => (
+            matches!(request, Request::Stop),
+            answer(request, passed, shared).await,
+        ),
+        Err(error) => (false, Err(unknown(&error))),
     };
+    let (reply, pass) = answered.unwrap_or_else(|error| (error.into(), None));
     stream
         .async_io(Interest::WRITABLE, || {
             let pass = pass.as_ref().map(AsFd::as_fd);
@@ -330,14 +333,23 @@ async fn converse(stream: &UnixStream, shared: &Shared) -> io::Result<()> {
     Ok(())
 }
 
-async fn receive(stream: &UnixStream) -> io::Result<(Request, Option<OwnedFd>)> {
+/// What a later version may ask for.
+fn unknown(error: &io::Error) -> io::Error {
+    let version = env!("CARGO_PKG_VERSION");
+    io::Error::other(format!(
+        "the lab's supervisor is of pspd {version}, and does not know the request ({error}). `pspd down`, then `pspd up`, \
+         starts another"
+    ))
+}
+
+async fn receive(stream: &UnixStream) -> io::Result<Incoming> {
     let mut incoming = Incoming::default();
     loop {
         let complete = stream
             .async_io(Interest::READABLE, || incoming.receive(stream.as_fd()))
             .await?;
         if complete {
-            return incoming.parse();
+            return Ok(incoming);
         }
     }
 }

@@ -152,6 +152,12 @@ fn silent(stream: &UnixStream, error: io::Error) -> io::Error {
         Some(holder) if error.kind() == io::ErrorKind::WouldBlock => {
             io::Error::new(io::ErrorKind::TimedOut, holder.to_string())
         }
+        // Versions that did not know a request gave no answer to it.
+        _ if error.kind() == io::ErrorKind::UnexpectedEof => io::Error::new(
+            error.kind(),
+            "the lab's supervisor gave no answer: it ended, or it is of an earlier version of pspd. `pspd down`, then \
+             `pspd up`, starts another",
+        ),
         _ => error,
     }
 }
@@ -270,6 +276,24 @@ mod tests {
         let refused = io::Error::from_raw_os_error(rustix::io::Errno::CONNREFUSED.raw_os_error());
         let error = Reply::from(refused).into_result().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn a_supervisor_that_does_not_know_a_request_is_replaced_by_the_user() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let earlier = std::thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            let mut incoming = Incoming::default();
+            while !incoming.receive(stream.as_fd()).unwrap() {}
+        });
+        let error = call(&path, &Request::Status, None, Duration::from_secs(20)).unwrap_err();
+        earlier.join().unwrap();
+        assert!(
+            error.to_string().contains("an earlier version of pspd"),
+            "{error}"
+        );
     }
 
     #[test]
