@@ -17,6 +17,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -227,6 +228,7 @@ fn start_use_and_stop(home: &Path) {
     fronts::front_reaches_the_lab(&lab, format!("{BRIDGE_ADDRESS}:7002").parse().unwrap());
     libvirtd_is_restarted(&lab, &dir);
     removed_files_are_restored(&lab, &dir);
+    a_request_of_another_version_is_answered(&dir);
     a_stopped_supervisor_is_named(&dir);
     report_memory(&lab);
 
@@ -361,6 +363,18 @@ fn removed_files_are_restored(lab: &Lab, dir: &Path) {
         });
         println!("restored after the loss of {what}: {:?}", started.elapsed());
     }
+}
+
+/// What a later version asks for is answered by the version that does not know it.
+fn a_request_of_another_version_is_answered(dir: &Path) {
+    let run = fs::read_link(dir.join("run")).unwrap_or(dir.join("run"));
+    let mut stream = UnixStream::connect(run.join("control")).unwrap();
+    stream
+        .write_all(b"{\"request\": \"from-the-future\"}\n")
+        .unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).unwrap();
+    assert!(reply.contains("does not know the request"), "{reply}");
 }
 
 fn a_stopped_supervisor_is_named(dir: &Path) {
