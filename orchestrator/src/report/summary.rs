@@ -57,12 +57,15 @@ fn render(outcome: &Outcome, command: &str, spec: &Spec) -> String {
         text.push_str(&undone(outcome));
     }
     if !outcome.failed.is_empty() || (outcome.cancelled && outcome.undone.is_empty()) {
-        let left = counted(outcome.left.len(), "step");
+        let left = match outcome.left.len() {
+            0 => String::new(),
+            count => format!("{} not started; ", counted(count, "step")),
+        };
         text.push_str(&match command {
             "up" | "snapshot restore" => {
-                format!("{left} not started; `pspd up` resumes, `pspd down` cleans up\n")
+                format!("{left}`pspd up` resumes, `pspd down` cleans up\n")
             }
-            _ => format!("{left} not started; `pspd {command}` resumes\n"),
+            _ => format!("{left}`pspd {command}` resumes\n"),
         });
     }
     if outcome.is_success() && command == "up" {
