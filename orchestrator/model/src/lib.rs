@@ -18,5 +18,6 @@ pub mod plan;
 pub mod printable;
 pub mod publish;
 pub mod shape;
+pub mod similar;
 pub mod spec;
 pub mod topology;

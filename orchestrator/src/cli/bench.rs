@@ -21,6 +21,9 @@ use crate::report::{self, Style};
 use crate::state::write_atomically;
 
 #[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  pspd bench firmware --runs 5\n  pspd bench load --target web-server --rate 50"
+)]
 pub(super) struct Args {
     #[command(subcommand)]
     command: BenchCommand,

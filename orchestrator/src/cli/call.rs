@@ -10,6 +10,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
+use super::completions;
 use super::context::{self, Context, block_on, cancelled_by_signals};
 use super::exit::Exit;
 use super::fault::duration;
@@ -22,6 +23,7 @@ use crate::terminal;
 )]
 pub(super) struct Args {
     /// The domain whose service is called
+    #[arg(add = completions::domains())]
     name: String,
     /// `Method`, or `package.Service/Method` [default: list the methods]
     method: Option<String>,

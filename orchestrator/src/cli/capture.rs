@@ -12,6 +12,7 @@ use anyhow::{Context as _, bail, ensure};
 use pspd_model::spec::{Name, Spec};
 
 use self::keys::Keys;
+use super::completions;
 use super::context::{self, Context, block_on, cancelled_by_signals};
 use super::exit::Exit;
 use super::fault::duration;
@@ -27,6 +28,7 @@ const SECRET: u32 = 0o600;
 )]
 pub(super) struct Args {
     /// Only what these domains send or receive
+    #[arg(add = completions::domains())]
     names: Vec<String>,
     /// Only packets that this expression of pcap-filter(7) selects, such as `tcp port 50051`
     #[arg(long, value_name = "EXPRESSION")]

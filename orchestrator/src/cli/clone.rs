@@ -8,6 +8,7 @@ use pspd_model::plan::{Plan, SnapshotOptions, remove_snapshots, save_snapshot};
 use pspd_model::spec::{Name, Spec};
 use tokio_util::sync::CancellationToken;
 
+use super::completions;
 use super::context::{Context, block_on, cancelled_by_signals};
 use super::exit::Exit;
 use super::run::{exit, finish_rewind, reported, take_lock};
@@ -29,7 +30,7 @@ pub(super) struct Args {
     #[arg(value_name = "NEW", value_parser = snapshot::name)]
     name: Name,
     /// Clone the state of a snapshot [default: the current state]
-    #[arg(long, value_name = "NAME", value_parser = snapshot::name)]
+    #[arg(long, value_name = "NAME", value_parser = snapshot::name, add = completions::snapshots())]
     snapshot: Option<Name>,
     /// The directory for topology.yaml [default: the name of the clone]
     #[arg(long, value_name = "DIR")]

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use anyhow::Context as _;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 
+use super::completions;
 use super::context::{self, Context};
 use super::exit::Exit;
 use crate::libvirt::Console;
@@ -13,8 +14,10 @@ use crate::libvirt::Console;
 const LEAVE: u8 = 0x1d;
 
 #[derive(clap::Args)]
+#[command(after_help = "Example:\n  pspd console web-server")]
 pub(super) struct Args {
     /// The domain
+    #[arg(add = completions::domains())]
     name: String,
     /// Disconnect another session from the console, if there is one
     #[arg(long)]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail, ensure};
 use pspd_lab::Lab;
+use pspd_model::similar::meant;
 use pspd_model::spec::{Name, Spec};
 use pspd_model::topology::Faults;
 use tokio_util::sync::CancellationToken;
@@ -231,9 +232,9 @@ pub(super) fn domain(spec: &Spec, name: &str) -> anyhow::Result<Name> {
     }
     let known: Vec<&str> = spec.domains.keys().map(Name::as_str).collect();
     bail!(
-        "deployment `{}` has no domain `{name}`. Its domains: {}",
+        "deployment `{}` has no domain `{name}`: {}",
         spec.name,
-        known.join(", ")
+        meant(name, &known)
     )
 }
 

@@ -1,14 +1,14 @@
 //! `pspd cp`: copies files and folders to and from a domain, with the system's `scp`.
 
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use pspd_model::spec::{Name, Spec};
 
 use super::context::{self, Context};
 use super::exit::Exit;
-use super::ssh::to_domain;
+use super::ssh::{quoted, to_domain};
 
 #[derive(clap::Args)]
 #[command(
@@ -26,6 +26,7 @@ pub(super) struct Args {
 pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<Exit> {
     let spec = context.deployed_spec()?;
     let copy = Copy::of(&spec, args)?;
+    copy.refuse_special()?;
     let mut scp = to_domain(context, &spec, &copy.domain, "scp")?;
     // By SFTP, which passes paths as they are.
     scp.args(["-s", "-r", "-p", "--"]);
@@ -36,8 +37,41 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<Exit> {
             Place::There(path) => scp.arg(format!("{address}:{path}")),
         };
     }
-    let error = scp.exec();
-    Err(error).context("failed to run `scp`. Install openssh-client")
+    let status = scp
+        .status()
+        .context("failed to run `scp`. Install openssh-client")?;
+    if status.success() {
+        return Ok(Exit::Done);
+    }
+    if let Place::There(path) = &copy.to
+        && let Some(full) = full_disk(context, &spec, &copy.domain, path)
+    {
+        bail!("the file system `{full}` of `{}` is full", copy.domain);
+    }
+    bail!("not everything was copied; the lines of `scp` above say what was not")
+}
+
+/// The file system of a path in a domain, if it is full: SFTP has no word for that.
+fn full_disk(context: &Context, spec: &Spec, domain: &Name, path: &str) -> Option<String> {
+    let path = quoted(if path.is_empty() { "." } else { path });
+    let df = "df --output=avail,iavail,itotal,target";
+    let script = format!("{df} {path} || {df} \"$(dirname {path})\"");
+    let address = spec.domains[domain].address.to_string();
+    let mut ssh = to_domain(context, spec, domain, "ssh").ok()?;
+    let said = ssh
+        .args(["-n", &address, &script])
+        .stderr(Stdio::null())
+        .output()
+        .ok()?;
+    full(&String::from_utf8_lossy(&said.stdout)).map(str::to_owned)
+}
+
+/// The file system of an answer of `df` that has no block left, or no inode of those that it counts.
+fn full(answer: &str) -> Option<&str> {
+    let mut words = answer.lines().nth(1)?.split_whitespace();
+    let [blocks, inodes, all_inodes] = [words.next()?, words.next()?, words.next()?];
+    let is_full = blocks == "0" || (inodes == "0" && all_inodes != "0");
+    words.next().filter(|_| is_full)
 }
 
 #[derive(Debug, PartialEq)]
@@ -87,6 +121,21 @@ impl Copy {
         }
         Ok(Copy { domain, from, to })
     }
+
+    /// Fails for what has no content to copy: of a FIFO, `scp` would wait for some forever.
+    fn refuse_special(&self) -> anyhow::Result<()> {
+        for place in &self.from {
+            let Place::Here(path) = place else { continue };
+            // What is missing, `scp` says itself, and goes on with the rest.
+            let Ok(found) = path.metadata() else { continue };
+            ensure!(
+                found.is_file() || found.is_dir(),
+                "`{}` is neither a file nor a folder: nothing of it can be copied",
+                path.display()
+            );
+        }
+        Ok(())
+    }
 }
 
 /// The name of a domain and a path in it.
@@ -114,6 +163,22 @@ mod tests {
     }
 
     #[test]
+    fn a_full_file_system_is_one_without_blocks_or_inodes() {
+        for (line, expected) in [
+            ("  100 20 30 /", None),
+            ("    0 20 30 /var/lib/store", Some("/var/lib/store")),
+            ("  100  0 30 /tmp", Some("/tmp")),
+            // FAT counts none.
+            ("  100  0  0 /boot/efi", None),
+            ("  100  -  - /boot/efi", None),
+        ] {
+            let answer = format!("Avail IFree Inodes Mounted on\n{line}\n");
+            assert_eq!(full(&answer), expected, "{line}");
+        }
+        assert_eq!(full(""), None);
+    }
+
+    #[test]
     fn one_side_is_a_domain_and_the_other_this_host() {
         let web = Name::new("web").unwrap();
         let here = |path: &str| Place::Here(path.into());
@@ -136,10 +201,7 @@ mod tests {
         );
         for (texts, problem) in [
             (&["a", "b"][..], "no path is in a domain"),
-            (
-                &["wbe:a", "b"],
-                "has no domain `wbe`. Its domains: store, web",
-            ),
+            (&["wbe:a", "b"], "has no domain `wbe`: did you mean `web`?"),
             (&["web:a", "store:b"], "are two domains"),
             (
                 &["web:a", "web:b"],

@@ -9,6 +9,7 @@ use super::exit::Exit;
 use crate::doctor::{self, Outcome};
 
 #[derive(clap::Args)]
+#[command(after_help = "Examples:\n  pspd doctor\n  pspd doctor --json")]
 pub(super) struct Args {
     /// Print the checks as JSON
     #[arg(long)]

@@ -15,6 +15,9 @@ use crate::state::Home;
 use crate::{disk, systemd};
 
 #[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  pspd down\n  pspd down --save\n  pspd down --volumes --snapshots"
+)]
 pub(super) struct Args {
     /// Also delete data volumes and keys
     #[arg(long)]

@@ -41,8 +41,12 @@ pub(super) struct Args {
 #[derive(clap::Subcommand)]
 enum ExperimentCommand {
     /// Run an experiment on the running deployment; the exit code is 0 only if all checks hold
+    #[command(
+        after_help = "Example:\n  pspd experiment run experiment.yaml --out results --repeat 3"
+    )]
     Run(RunArgs),
     /// Write a commented starter file
+    #[command(after_help = "Example:\n  pspd experiment init partition.yaml")]
     Init {
         /// The file to write
         #[arg(value_name = "FILE", default_value = "experiment.yaml")]
@@ -52,6 +56,7 @@ enum ExperimentCommand {
         force: bool,
     },
     /// Print the JSON Schema of experiments
+    #[command(after_help = "Example:\n  pspd experiment schema >experiment.schema.json")]
     Schema,
 }
 

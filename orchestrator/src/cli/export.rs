@@ -10,6 +10,7 @@ use pspd_model::spec::{Name, Size};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use super::completions;
 use super::context::{Context, block_on, cancelled_by_signals};
 use super::exit::Exit;
 use super::run::{Change, exit, outcome, reported};
@@ -42,7 +43,7 @@ pub(super) struct Args {
     #[arg(long)]
     clean: bool,
     /// Pack a snapshot, and leave the running system alone
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["clean", "verify"], value_parser = snapshot::name)]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["clean", "verify"], value_parser = snapshot::name, add = completions::snapshots())]
     snapshot: Option<Name>,
     /// Include private keys: those of pspd, and those of the services on the guests' disks
     #[arg(long)]

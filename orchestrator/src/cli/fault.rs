@@ -13,6 +13,7 @@ use pspd_model::spec::{Name, Size, Spec};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use super::completions;
 use super::context::{Context, block_on, cancelled_by_signals, domain};
 use super::exit::Exit;
 use super::heal;
@@ -51,15 +52,19 @@ enum Kind {
         options: FaultOptions,
     },
     /// Drop all frames between a domain and all others; pspd still reaches it
+    #[command(after_help = "Example:\n  pspd fault isolate database-server --for 30s")]
     Isolate {
         /// The domain
+        #[arg(add = completions::domains())]
         name: String,
         #[command(flatten)]
         options: FaultOptions,
     },
     /// Unplug a domain's network cable; pspd does not reach it either
+    #[command(after_help = "Example:\n  pspd fault link web-server --down")]
     Link {
         /// The domain
+        #[arg(add = completions::domains())]
         name: String,
         /// Unplug it; `heal` plugs it in again
         #[arg(long, required = true)]
@@ -73,30 +78,40 @@ enum Kind {
     )]
     Delay(delay::Args),
     /// Stop a domain's virtual CPUs
+    #[command(after_help = "Example:\n  pspd fault pause ai-server --for 10s")]
     Pause {
         /// The domain
+        #[arg(add = completions::domains())]
         name: String,
         #[command(flatten)]
         options: FaultOptions,
     },
     /// Cut a domain's power; `heal` starts it again
+    #[command(after_help = "Example:\n  pspd fault kill database-server")]
     Kill {
         /// The domain
+        #[arg(add = completions::domains())]
         name: String,
         #[command(flatten)]
         options: FaultOptions,
     },
     /// Make a guest's kernel panic; `heal` starts the domain again
+    #[command(after_help = "Example:\n  pspd fault crash web-server")]
     Crash {
         /// The domain
+        #[arg(add = completions::domains())]
         name: String,
         #[command(flatten)]
         options: FaultOptions,
     },
     /// End a domain's service
+    #[command(
+        after_help = "Examples:\n  pspd fault service web-server --kill\n  pspd fault service ai-server --stop --for 1m"
+    )]
     #[command(group = clap::ArgGroup::new("how").required(true))]
     Service {
         /// The domain
+        #[arg(add = completions::domains())]
         name: String,
         /// Send SIGKILL to it; the guest's systemd starts it again, so that there is nothing to heal
         #[arg(long, group = "how", conflicts_with = "lasts")]
@@ -108,8 +123,10 @@ enum Kind {
         options: FaultOptions,
     },
     /// Take memory from a running guest
+    #[command(after_help = "Example:\n  pspd fault memory ai-server --to 200MiB")]
     Memory {
         /// The domain
+        #[arg(add = completions::domains())]
         name: String,
         /// How much it keeps, such as `200MiB`
         #[arg(long, value_name = "SIZE")]

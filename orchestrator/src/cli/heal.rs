@@ -16,6 +16,7 @@ use crate::observe::{Extent, Host, observe};
 use crate::report;
 
 #[derive(clap::Args)]
+#[command(after_help = "Examples:\n  pspd heal\n  pspd heal 2")]
 pub(super) struct Args {
     /// The faults' ids, as `pspd status` shows them; all faults if none is named
     #[arg(value_name = "ID")]

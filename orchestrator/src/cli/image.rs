@@ -18,6 +18,7 @@ use crate::observe::{images_in_use, roms_in_use};
 use crate::report::{self, Style};
 
 #[derive(clap::Args)]
+#[command(after_help = "Examples:\n  pspd image build\n  pspd image list")]
 pub(super) struct Args {
     #[command(subcommand)]
     command: ImageCommand,
@@ -26,17 +27,20 @@ pub(super) struct Args {
 #[derive(clap::Subcommand)]
 enum ImageCommand {
     /// Build or download images that are not cached, or build `coreboot`
+    #[command(after_help = "Examples:\n  pspd image build\n  pspd image build coreboot")]
     Build {
         /// An image of the topology, `debian`, or `coreboot` [default: all images of the topology]
         name: Option<String>,
     },
     /// List cached images and ROMs
+    #[command(after_help = "Example:\n  pspd image list")]
     List {
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
     /// Remove cached images and ROMs that no deployment uses
+    #[command(after_help = "Example:\n  pspd image prune")]
     Prune,
 }
 

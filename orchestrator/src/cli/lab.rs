@@ -12,6 +12,7 @@ use super::context::Context;
 use super::exit::Exit;
 
 #[derive(clap::Args)]
+#[command(after_help = "Examples:\n  pspd lab exec -- virsh list\n  pspd lab shell")]
 pub(super) struct Args {
     #[command(subcommand)]
     command: LabCommand,
@@ -27,8 +28,10 @@ enum LabCommand {
         command: Vec<String>,
     },
     /// Open a shell in the lab
+    #[command(after_help = "Example:\n  pspd lab shell")]
     Shell,
     /// Connect stdin and stdout to a port of a guest (for SSH's ProxyCommand)
+    #[command(after_help = "Example:\n  pspd lab dial 10.77.0.10:22")]
     Dial {
         /// The guest's address and port, such as `10.77.0.10:22`
         to: SocketAddr,

@@ -15,6 +15,7 @@ use pspd_model::spec::{Name, Spec};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::completions;
 use super::context::{self, Context, block_on, cancelled_by_signals};
 use super::exit::Exit;
 use super::firmware_log;
@@ -45,7 +46,7 @@ const TAIL_SINCE: usize = 10_000;
 )]
 pub(super) struct Args {
     /// Domains [default: all domains with a service]
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = completions::domains())]
     names: Vec<String>,
     /// Show the firmware's log since the last start instead of the service's log
     #[arg(long, conflicts_with_all = ["follow", "tail", "trace", "since", "until", "level", "grep"])]

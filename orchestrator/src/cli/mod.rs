@@ -77,7 +77,7 @@ struct Global {
     )]
     file: PathBuf,
     /// Use a deployment that `up` recorded on this host instead of a topology file
-    #[arg(long, global = true, value_name = "NAME")]
+    #[arg(long, global = true, value_name = "NAME", add = completions::deployments())]
     deployment: Option<String>,
     /// The directory for the state of deployments
     #[arg(
@@ -145,20 +145,27 @@ enum Command {
     /// Show what `up` would do, and why
     Plan(plan::Args),
     /// Start domains that were stopped, paused or saved
+    #[command(after_help = "Examples:\n  pspd start\n  pspd start web-server ai-server")]
     Start(power::Args),
     /// Shut domains down; they stay stopped until `start` or `up`
+    #[command(after_help = "Examples:\n  pspd stop web-server\n  pspd stop --force web-server")]
     Stop(power::StopArgs),
     /// Restart the guests of domains
+    #[command(after_help = "Examples:\n  pspd restart web-server\n  pspd restart --cold")]
     Restart(power::RestartArgs),
     /// Pause domains: their virtual CPUs stand still, their memory stays
+    #[command(after_help = "Example:\n  pspd pause database-server")]
     Pause(power::Args),
     /// Let paused domains run again
+    #[command(after_help = "Example:\n  pspd resume database-server")]
     Resume(power::Args),
     /// Give a domain other memory or vCPUs, until the next `up`
     Set(set::Args),
     /// Save the memory of domains to files, all of one instant, and end their processes
+    #[command(after_help = "Example:\n  pspd save")]
     Save(power::Args),
     /// Continue domains from their saved memory, together
+    #[command(after_help = "Example:\n  pspd restore")]
     Restore(power::Args),
     /// Save the whole deployment, memory and disks, and go back to it
     Snapshot(snapshot::Args),
@@ -197,6 +204,7 @@ enum Command {
     /// Write a topology.yaml to begin with, or an example
     Init(init::Args),
     /// Print the topology's JSON Schema
+    #[command(after_help = "Example:\n  pspd schema >topology.schema.json")]
     Schema,
     /// Start the deployment with this host, by systemd
     Service(service::Args),
@@ -222,6 +230,7 @@ enum Command {
 
 /// Runs the command that the arguments name, and returns the exit code.
 pub fn main() -> ! {
+    completions::answer();
     let Cli { global, command } = Cli::parse();
     if let Command::LabSupervisor { dir } = &command {
         exit::end_with(pspd_lab::supervise(dir).map(|()| exit::Exit::Done));
@@ -263,7 +272,7 @@ pub fn main() -> ! {
         Command::Bench(args) => bench::run(&context, args),
         Command::Lab(args) => lab::run(&context, args),
         Command::Credentials(args) => credentials::run(&context, args),
-        Command::Completions(args) => completions::run(args),
+        Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
         Command::LabSupervisor { .. } => {
             unreachable!("handled above, before any thread was started")
@@ -274,10 +283,59 @@ pub fn main() -> ! {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
+    use std::process::Command;
+
+    use clap::{CommandFactory as _, Parser as _};
+
+    use super::Cli;
 
     #[test]
     fn the_command_line_is_consistent() {
-        super::Cli::command().debug_assert();
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn each_command_shows_examples_that_it_accepts() {
+        let mut commands = vec![Cli::command()];
+        while let Some(command) = commands.pop() {
+            let shown = command.get_subcommands().filter(|one| !one.is_hide_set());
+            commands.extend(shown.cloned());
+            let help = command.get_after_help().map(ToString::to_string);
+            let help = help.unwrap_or_default();
+            let examples: Vec<_> = help
+                .lines()
+                .skip_while(|line| !line.starts_with("Example"))
+                .filter_map(|line| line.strip_prefix("  pspd "))
+                .collect();
+            assert!(!examples.is_empty(), "{}: {help}", command.get_name());
+            for example in examples {
+                // What stands further right is an explanation.
+                let line = example.split("  ").next().unwrap();
+                for words in commands_of(line) {
+                    let parsed = Cli::try_parse_from(words);
+                    assert!(parsed.is_ok(), "{example}: {}", parsed.err().unwrap());
+                }
+            }
+        }
+    }
+
+    /// The words of each `pspd` in a line, by a shell that has no other program.
+    fn commands_of(line: &str) -> Vec<Vec<String>> {
+        let (line, _input) = line.split_once(" <").unwrap_or((line, ""));
+        let script = format!(
+            "exec 3>&1; pspd() {{ printf '%s\\0' pspd \"$@\" >&3; printf '\\n' >&3; }}; pspd {line}"
+        );
+        let folder = tempfile::tempdir().unwrap();
+        let mut shell = Command::new("/bin/sh");
+        let output = shell
+            .args(["-c", &script])
+            .current_dir(&folder)
+            .env("PATH", "")
+            .output();
+        let output = String::from_utf8(output.unwrap().stdout).unwrap();
+        let words = |line: &str| line.split_terminator('\0').map(str::to_owned).collect();
+        let commands: Vec<_> = output.lines().map(words).collect();
+        assert!(!commands.is_empty(), "{line}");
+        commands
     }
 }

@@ -6,6 +6,7 @@ use crate::observe::{Extent, Host, observe};
 use crate::report;
 
 #[derive(clap::Args)]
+#[command(after_help = "Examples:\n  pspd plan\n  pspd plan --json | jq .steps")]
 pub(super) struct Args {
     /// Print the plan as JSON
     #[arg(long)]

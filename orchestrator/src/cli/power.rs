@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use pspd_model::plan::{PowerGoal, Restart, StopMode};
 use pspd_model::spec::{Name, Spec};
 
+use super::completions;
 use super::context::{Context, block_on, cancelled_by_signals, domain};
 use super::exit::Exit;
 use super::options::Options;
@@ -14,7 +15,7 @@ use crate::observe::Extent;
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// The domains; all if none is named
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = completions::domains())]
     names: Vec<String>,
     #[command(flatten)]
     options: Options,

@@ -11,6 +11,7 @@ use crate::systemd::{Manager, Unit};
 use crate::terminal;
 
 #[derive(clap::Args)]
+#[command(after_help = "Example:\n  pspd service install")]
 pub(super) struct Args {
     #[command(subcommand)]
     command: ServiceCommand,
@@ -22,14 +23,17 @@ enum ServiceCommand {
     ///
     /// Writes and enables a systemd unit: of the system for root, else of your own manager. It starts what the last `up`
     /// recorded.
+    #[command(after_help = "Examples:\n  pspd service install\n  pspd service install --print")]
     Install {
         /// Print the unit instead of installing it
         #[arg(long)]
         print: bool,
     },
     /// Remove the unit; the deployment keeps running
+    #[command(after_help = "Example:\n  pspd service uninstall")]
     Uninstall,
     /// Show whether the unit is installed, enabled and active
+    #[command(after_help = "Example:\n  pspd service status")]
     Status,
 }
 

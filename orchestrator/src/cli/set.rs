@@ -2,6 +2,7 @@
 
 use pspd_model::spec::Size;
 
+use super::completions;
 use super::context::{Context, block_on, cancelled_by_signals, domain};
 use super::exit::Exit;
 use super::options::Options;
@@ -11,10 +12,11 @@ use crate::apply::Now;
 use crate::observe::Extent;
 
 #[derive(clap::Args)]
+#[command(after_help = "Example:\n  pspd set ai-server --memory 1GiB")]
 #[command(group(clap::ArgGroup::new("what").required(true).multiple(true).args(["memory", "vcpus"])))]
 pub(super) struct Args {
     /// The domain
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = completions::domains())]
     name: String,
     /// Its memory, such as `1 GiB`: applies at once, up to the maximum that it was started with
     #[arg(long, value_name = "SIZE", value_parser = pspd_model::topology::size)]

@@ -12,6 +12,7 @@ use pspd_model::plan::{Plan, PlanError, SnapshotOptions};
 use pspd_model::spec::{Name, Spec};
 use tokio_util::sync::CancellationToken;
 
+use super::completions;
 use super::context::{Context, block_on, cancelled_by_signals};
 use super::exit::Exit;
 use super::options::Options;
@@ -37,39 +38,49 @@ pub(super) struct Args {
 #[derive(clap::Subcommand)]
 enum SnapshotCommand {
     /// Save memory and disks of all domains, of one instant; they run on
+    #[command(after_help = "Example:\n  pspd snapshot save clean --note \"after the first up\"")]
     Save(SaveArgs),
     /// Show all snapshots as a tree
+    #[command(after_help = "Example:\n  pspd snapshot list")]
     List {
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
     /// Show what a snapshot has
+    #[command(after_help = "Example:\n  pspd snapshot show clean")]
     Show {
         /// The snapshot
-        #[arg(value_name = "NAME", value_parser = name)]
+        #[arg(value_name = "NAME", value_parser = name, add = completions::snapshots())]
         name: Name,
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
     /// Go back to a snapshot, after saving the current state as another one
+    #[command(
+        after_help = "Examples:\n  pspd snapshot restore clean\n  pspd snapshot restore clean --discard"
+    )]
     Restore(RestoreArgs),
     /// Remove snapshots; what others need of them stays
+    #[command(after_help = "Example:\n  pspd snapshot rm clean before-1")]
     Rm {
         /// The snapshots
-        #[arg(value_name = "NAME", required = true, value_parser = name)]
+        #[arg(value_name = "NAME", required = true, value_parser = name, add = completions::snapshots())]
         names: Vec<Name>,
         #[command(flatten)]
         options: Options,
     },
     /// Show how the topologies and the releases of two snapshots differ
+    #[command(
+        after_help = "Examples:\n  pspd snapshot diff clean\n  pspd snapshot diff clean changed"
+    )]
     Diff {
         /// A snapshot
-        #[arg(value_name = "A", value_parser = name)]
+        #[arg(value_name = "A", value_parser = name, add = completions::snapshots())]
         from: Name,
         /// Another snapshot; without one, what is deployed now
-        #[arg(value_name = "B", value_parser = name)]
+        #[arg(value_name = "B", value_parser = name, add = completions::snapshots())]
         to: Option<Name>,
     },
 }
@@ -92,7 +103,7 @@ struct SaveArgs {
 #[derive(clap::Args)]
 struct RestoreArgs {
     /// The snapshot
-    #[arg(value_name = "NAME", value_parser = name)]
+    #[arg(value_name = "NAME", value_parser = name, add = completions::snapshots())]
     name: Name,
     /// Give up the current state instead of saving it first
     #[arg(long)]

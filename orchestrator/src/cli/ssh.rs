@@ -8,6 +8,7 @@ use std::process::Command;
 use anyhow::Context as _;
 use pspd_model::spec::{Name, Spec};
 
+use super::completions;
 use super::context::{self, Context};
 use super::exit::Exit;
 use crate::guest::openssh_options;
@@ -17,6 +18,7 @@ use crate::reach::Reach;
 #[command(after_help = "Example:\n  pspd ssh web-server -- journalctl -u web-server -n 20")]
 pub(super) struct Args {
     /// The domain
+    #[arg(add = completions::domains())]
     name: String,
     /// Pass the standard input to the command, also where it is no terminal
     #[arg(short = 'i', long)]
@@ -68,7 +70,8 @@ fn remote(command: Vec<String>) -> Vec<String> {
     }
 }
 
-fn quoted(argument: &str) -> String {
+/// One word of a shell.
+pub(super) fn quoted(argument: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
     if !argument.is_empty() && argument.chars().all(plain) {
         return argument.to_owned();

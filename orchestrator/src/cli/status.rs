@@ -30,6 +30,9 @@ use crate::observe::{Host, healths};
 const INTERVAL: Duration = Duration::from_secs(2);
 
 #[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  pspd status\n  pspd status --watch\n  pspd status --json | jq .healthy"
+)]
 pub(super) struct Args {
     /// Print JSON with stable fields
     #[arg(long)]

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use pspd_model::spec::{Name, Spec};
 use serde_json::json;
 
+use super::completions;
 use super::context::{self, Context, block_on, cancelled_by_signals};
 use super::exit::Exit;
 use super::fault::duration;
@@ -35,7 +36,7 @@ const HEAD: [&str; 9] = [
 )]
 pub(super) struct Args {
     /// The domains [default: all]
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = completions::domains())]
     names: Vec<String>,
     /// The time over which rates are measured, and after which they are shown again
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration)]

@@ -6,6 +6,9 @@ use super::run::{Change, change, plan_up};
 use crate::observe::Extent;
 
 #[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  pspd up\n  pspd up --json | jq .event\n  pspd --deployment demo up"
+)]
 pub(super) struct Args {
     /// Print one JSON event per line on stdout
     #[arg(long)]

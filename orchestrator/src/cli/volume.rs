@@ -8,6 +8,7 @@ use super::run::{Change, change};
 use crate::observe::Extent;
 
 #[derive(clap::Args)]
+#[command(after_help = "Example:\n  pspd volume prune")]
 pub(super) struct Args {
     #[command(subcommand)]
     command: VolumeCommand,
@@ -16,6 +17,7 @@ pub(super) struct Args {
 #[derive(clap::Subcommand)]
 enum VolumeCommand {
     /// Delete data volumes of domains and volumes that the last `up` did not have
+    #[command(after_help = "Example:\n  pspd volume prune")]
     Prune {
         /// Print one JSON event per line on stdout
         #[arg(long)]

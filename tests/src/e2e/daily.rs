@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
 
 use anyhow::ensure;
 use pspd_tests::deployment::Deployment;
@@ -77,8 +78,24 @@ pub(super) fn copied(deployment: &Deployment) -> anyhow::Result<()> {
     ensure!(folder.join("back/empty").is_dir());
     deployment
         .run(&["cp", "gone", "store:/tmp"])?
-        .expect(255)?
+        .expect(1)?
         .says("No such file or directory")?;
+    let socket = folder.join("socket");
+    UnixListener::bind(&socket)?;
+    deployment
+        .run(&["cp", "copied/socket", "store:/tmp"])?
+        .expect(1)?
+        .says("`copied/socket` is neither a file nor a folder")?;
+    fs::remove_file(socket)?;
+    deployment.ssh(
+        "store",
+        "mkdir -p /run/small && mount -t tmpfs -o size=1m small /run/small",
+    )?;
+    deployment
+        .run(&["cp", "copied/a b/program", "store:/run/small/"])?
+        .expect(1)?
+        .says("the file system `/run/small` of `store` is full")?;
+    deployment.ssh("store", "umount /run/small")?;
     deployment
         .run(&["cp", "copied", "stroe:/tmp"])?
         .expect(1)?

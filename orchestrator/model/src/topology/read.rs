@@ -8,14 +8,8 @@ use super::fault::{Fault, MOST_FOUND, MOST_SHOWN, Position};
 use super::keys::Object;
 use super::tree::{Key, Node, Value};
 use super::units;
+use crate::similar::{listed, meant};
 use crate::spec::{Digest, Name, Size};
-
-/// The minimum similarity (Jaro-Winkler) of a name that is suggested in place of an unknown name.
-const SIMILAR: f64 = 0.8;
-/// The maximum length of a name that is compared with others, in bytes: the longest name of a domain.
-const LONGEST_COMPARED: usize = 63;
-/// The maximum number of names in a list.
-const MOST_LISTED: usize = 8;
 
 /// Collects faults, so that reading continues after each.
 #[derive(Default)]
@@ -227,31 +221,6 @@ impl Reader {
             Digest::parse(text).map_err(|error| format!("`{text}`: {error}"))
         })
     }
-}
-
-/// Returns the most similar known word as a suggestion, or known words.
-fn meant(word: &str, known: &[&str]) -> String {
-    let compared = |text: &str| text.len() <= LONGEST_COMPARED;
-    let nearest = known
-        .iter()
-        .filter(|other| compared(word) && compared(other))
-        .map(|other| (strsim::jaro_winkler(word, other), other))
-        .filter(|(similarity, _)| *similarity >= SIMILAR)
-        .max_by(|a, b| a.0.total_cmp(&b.0));
-    match nearest {
-        Some((_, nearest)) => format!("did you mean `{nearest}`?"),
-        None if known.is_empty() => "none is defined".to_owned(),
-        None => listed(known),
-    }
-}
-
-fn listed(known: &[&str]) -> String {
-    let shown = &known[..known.len().min(MOST_LISTED)];
-    let more = match known.len() - shown.len() {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    format!("expected one of: {}{more}", shown.join(", "))
 }
 
 /// Names the first character of a text that units, environment files, XML and scripts cannot have. A tab is only a space.

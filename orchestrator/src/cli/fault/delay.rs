@@ -7,14 +7,17 @@ use pspd_model::fault::{Direction, Effect};
 use pspd_model::shape::{Shape, Share};
 use pspd_model::spec::Spec;
 
+use super::super::completions;
 use super::{FaultOptions, domain};
 
 #[derive(clap::Args)]
 #[group(id = "shape", required = true, multiple = true, args = ["latency", "loss", "reorder", "duplicate", "rate"])]
 pub(super) struct Args {
     /// A domain
+    #[arg(add = completions::domains())]
     a: String,
     /// Another domain
+    #[arg(add = completions::domains())]
     b: String,
     /// Delay each packet by this time, such as `100ms`
     #[arg(long, value_name = "TIME", value_parser = microseconds)]

@@ -3,14 +3,17 @@
 use anyhow::{Context as _, bail, ensure};
 use pspd_model::fault::Effect;
 use pspd_model::harm::{DiskHarm, Offset, Throttle, WHOLE};
+use pspd_model::similar::meant;
 use pspd_model::spec::{Name, Size, Spec};
 
+use super::super::completions;
 use super::{FaultOptions, domain};
 
 #[derive(clap::Args)]
 #[group(id = "harm", required = true, multiple = true, args = ["slow", "iops", "full", "fail"])]
 pub(super) struct DiskArgs {
     /// The domain
+    #[arg(add = completions::domains())]
     name: String,
     /// `system`, or the name of a data volume
     volume: String,
@@ -53,8 +56,8 @@ fn disk(spec: &Spec, domain: &Name, name: &str) -> anyhow::Result<Name> {
     let known: Vec<&str> = spec.domains[domain].disks().collect();
     ensure!(
         known.contains(&name),
-        "domain `{domain}` has no disk `{name}`. Its disks: {}",
-        known.join(", ")
+        "domain `{domain}` has no disk `{name}`: {}",
+        meant(name, &known)
     );
     Ok(Name::new(name)?)
 }
@@ -62,6 +65,7 @@ fn disk(spec: &Spec, domain: &Name, name: &str) -> anyhow::Result<Name> {
 #[derive(clap::Args)]
 pub(super) struct ClockArgs {
     /// The domain
+    #[arg(add = completions::domains())]
     name: String,
     /// How far: ahead, such as `+10m`, or behind, such as `-2h`
     #[arg(long, value_name = "OFFSET", value_parser = offset, allow_hyphen_values = true)]
@@ -80,6 +84,7 @@ impl ClockArgs {
 #[derive(clap::Args)]
 pub(super) struct CpuArgs {
     /// The domain
+    #[arg(add = completions::domains())]
     name: String,
     /// How much of each virtual CPU, such as `90%`
     #[arg(long, value_name = "SHARE", value_parser = percent)]

@@ -21,7 +21,7 @@ pub(super) fn begin(deployment: &Deployment) -> anyhow::Result<()> {
     deployment
         .run(&["fault", "disk", "b", "other", "--full"])?
         .expect(1)?
-        .says("domain `b` has no disk `other`. Its disks: system, data")?;
+        .says("domain `b` has no disk `other`: expected one of: system, data")?;
     deployment.ssh("b", "echo kept >/srv/data/kept")?;
     inject(deployment, &["disk", "b", "data", "--slow", "16KiB/s"])?;
     inject(deployment, &["clock", "b", "--skew", "+20m"])?;
