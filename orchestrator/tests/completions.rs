@@ -66,7 +66,7 @@ fn commands_options_and_names_of_the_deployment() {
     fs::create_dir_all(folder.path().join("state/deployments/running")).unwrap();
     for shell in ["bash", "zsh", "fish"] {
         for (line, expected, left_out) in [
-            ("pspd sta", &["start", "status"][..], "stop"),
+            ("pspd sta", &["start", "status"][..], "export"),
             ("pspd logs --sin", &["--since"], "--until"),
             ("pspd ssh ", &["store", "web-server"], "elsewhere"),
             ("pspd fault kill ", &["store", "web-server"], "elsewhere"),

@@ -22,7 +22,7 @@ use crate::state::write_atomically;
 
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  pspd bench firmware --runs 5\n  pspd bench load --target web-server --rate 50"
+    after_help = "Examples:\n  pspd bench firmware --runs 5\n  pspd bench load --target web-server --http / --rate 50/s"
 )]
 pub(super) struct Args {
     #[command(subcommand)]

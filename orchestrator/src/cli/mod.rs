@@ -103,19 +103,19 @@ macro_rules! examples {
     () => {
         "\
 Examples:
-  pspd init                    write a commented topology.yaml with a demo service
-  pspd plan                    show what `up` would do, and why
-  pspd up                      create or update the deployment
-  pspd status --watch          follow domains and services
+  pspd init                     write a commented topology.yaml with a demo service
+  pspd plan                     show what `up` would do, and why
+  pspd up                       create or update the deployment
+  pspd status --watch           follow domains and services
   pspd ssh web-server -- uptime
-  pspd logs -f                 follow the logs of all services, merged by time
-  pspd fault partition a / b   cut two domains off from each other, until `pspd heal`
-  pspd export vm-export.tar.xz pack the deployment, running or stopped
-  pspd import vm-export.tar.xz run the packed deployment on this host
-  pspd stop web-server         shut one domain down; `start` starts it again
-  pspd snapshot save clean     save the memory and the disks of all; `snapshot restore clean` goes back
-  pspd down --save             save the memory of all; the next `up` continues from it
-  pspd down                    tear it down; keep data volumes"
+  pspd logs -f                  follow the logs of all services, merged by time
+  pspd fault partition a / b    cut two domains off from each other, until `pspd heal`
+  pspd export vm-export.tar.xz  pack the deployment, running or stopped
+  pspd import vm-export.tar.xz  run the packed deployment on this host
+  pspd stop web-server          shut one domain down; `start` starts it again
+  pspd snapshot save clean      save the memory and the disks of all; `snapshot restore clean` goes back
+  pspd down --save              save the memory of all; the next `up` continues from it
+  pspd down                     tear it down; keep data volumes"
     };
 }
 
@@ -321,7 +321,11 @@ mod tests {
 
     /// The words of each `pspd` in a line, by a shell that has no other program.
     fn commands_of(line: &str) -> Vec<Vec<String>> {
-        let (line, _input) = line.split_once(" <").unwrap_or((line, ""));
+        let line = line
+            .split(" <")
+            .flat_map(|part| part.split(" >"))
+            .next()
+            .unwrap();
         let script = format!(
             "exec 3>&1; pspd() {{ printf '%s\\0' pspd \"$@\" >&3; printf '\\n' >&3; }}; pspd {line}"
         );
