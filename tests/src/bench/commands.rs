@@ -1,4 +1,4 @@
-//! The start of pspd, and the commands that look, on a running deployment of three domains.
+//! The start of pspd while nothing else runs, and the commands that look, on a running deployment of three domains.
 
 use std::fs;
 use std::process::Stdio;
@@ -13,27 +13,32 @@ const RUNS: u32 = 20;
 
 pub(crate) fn measure() -> anyhow::Result<()> {
     let deployment = Deployment::reference()?;
+    runs(&deployment, "--version")?;
     deployment.run(&["up"])?.expect(0)?;
-    for command in [&["--version"][..], &["plan"], &["status"]] {
-        let before = processor()?;
-        let mut runs = Vec::new();
-        for _ in 0..RUNS {
-            let mut pspd = deployment.command(command);
-            pspd.stdout(Stdio::null()).stderr(Stdio::null());
-            let began = Instant::now();
-            let status = pspd.status()?;
-            runs.push(began.elapsed());
-            ensure!(status.success(), "`pspd {}` failed", command.join(" "));
-        }
-        let own = (processor()? - before) / RUNS;
-        say(&format!(
-            "pspd {}: median {:.1} ms, {:.1} ms of processor, {RUNS} runs",
-            command.join(" "),
-            1e3 * median(&runs),
-            1e3 * own.as_secs_f64(),
-        ));
+    for command in ["plan", "status"] {
+        runs(&deployment, command)?;
     }
     deployment.remove()
+}
+
+fn runs(deployment: &Deployment, command: &str) -> anyhow::Result<()> {
+    let before = processor()?;
+    let mut runs = Vec::new();
+    for _ in 0..RUNS {
+        let mut pspd = deployment.command(&[command]);
+        pspd.stdout(Stdio::null()).stderr(Stdio::null());
+        let began = Instant::now();
+        let status = pspd.status()?;
+        runs.push(began.elapsed());
+        ensure!(status.success(), "`pspd {command}` failed");
+    }
+    let own = (processor()? - before) / RUNS;
+    say(&format!(
+        "pspd {command}: median {:.1} ms, {:.1} ms of processor, {RUNS} runs",
+        1e3 * median(&runs),
+        1e3 * own.as_secs_f64(),
+    ));
+    Ok(())
 }
 
 /// The processor time of all children that ended, in the kernel's hundredths of a second: proc(5).
