@@ -113,9 +113,36 @@ pub fn create_private(path: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("failed to create `{}`", path.display()))
 }
 
+/// Adds to an error of writing state where it could go instead, if its place is full or read-only.
+pub(super) fn placed(error: anyhow::Error) -> anyhow::Error {
+    let cause = error.root_cause().downcast_ref::<std::io::Error>();
+    match cause.map(std::io::Error::kind) {
+        Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem) => {
+            error.context(
+                "there is no place for the deployment's state; `--state-dir` chooses another",
+            )
+        }
+        _ => error,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_full_place_has_a_hint() {
+        let placed = |kind: ErrorKind| {
+            let error = anyhow::Error::new(std::io::Error::from(kind)).context("failed to write");
+            format!("{:#}", placed(error))
+        };
+        let full = placed(ErrorKind::StorageFull);
+        assert!(
+            full.contains("`--state-dir` chooses another: failed to write: "),
+            "{full}"
+        );
+        assert!(placed(ErrorKind::PermissionDenied).starts_with("failed to write"));
+    }
 
     #[test]
     fn what_another_user_left_in_a_deployment_is_found() {

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use tokio_util::sync::CancellationToken;
 
 use super::create_private;
-use super::files::denied;
+use super::files::{denied, placed};
 
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -46,7 +46,7 @@ impl Lock {
         waiting: impl FnOnce(&str),
     ) -> anyhow::Result<Lock> {
         let mut waiting = Some(waiting);
-        let mut file = open(path)?;
+        let mut file = open(path).map_err(placed)?;
         loop {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) if is_at(&file, path) => break,
@@ -70,12 +70,14 @@ impl Lock {
             }
             std::thread::sleep(RETRY);
         }
-        record_holder(&mut file).with_context(|| {
-            format!(
-                "failed to write the holder to the lock `{}`",
-                path.display()
-            )
-        })?;
+        record_holder(&mut file)
+            .with_context(|| {
+                format!(
+                    "failed to write the holder to the lock `{}`",
+                    path.display()
+                )
+            })
+            .map_err(placed)?;
         Ok(Lock { _file: file })
     }
 }

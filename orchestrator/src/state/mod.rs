@@ -201,8 +201,7 @@ impl Home {
             self.0.join("logs"),
             self.boots(),
         ] {
-            files::create_private(&folder)
-                .context("the state of deployments has no place; `--state-dir` chooses another")?;
+            files::create_private(&folder).map_err(files::placed)?;
         }
         Ok(())
     }
