@@ -72,7 +72,7 @@ fn candidates(names: fn(&Context) -> anyhow::Result<Vec<String>>) -> ArgValueCan
     ArgValueCandidates::new(move || {
         let names = context().and_then(|context| names(&context));
         let names = names.unwrap_or_default().into_iter();
-        names.map(|name| CompletionCandidate::new(name)).collect()
+        names.map(CompletionCandidate::new).collect()
     })
 }
 

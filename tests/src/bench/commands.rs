@@ -25,7 +25,7 @@ fn runs(deployment: &Deployment, command: &str) -> anyhow::Result<()> {
     let before = processor()?;
     let mut runs = Vec::new();
     for _ in 0..RUNS {
-        let mut pspd = deployment.command(&[command]);
+        let mut pspd = deployment.command([command]);
         pspd.stdout(Stdio::null()).stderr(Stdio::null());
         let began = Instant::now();
         let status = pspd.status()?;
