@@ -17,7 +17,7 @@ STAGE   := target/package
 # What is not part of the examples: what is built of them, and the code beside the protocols.
 PRODUCTS := node_modules dist generated vendor __pycache__ .build web-server/web-server proto/Cargo.toml proto/build.rs proto/src
 
-.PHONY: install deb up down setup build program services guest client image check lint test soak e2e bench clean
+.PHONY: install deb up down setup build program services guest client image check lint test test-programs unit soak e2e bench clean
 
 # The image is built while the services are compiled: neither fills two cores alone.
 up: setup program
@@ -104,14 +104,20 @@ lint: setup client
 	$(CLIENT)/node_modules/.bin/prettier --log-level warn --config $(CLIENT)/.prettierrc.json --check $(POLYGLOT)/database-server/src
 	@! command -v gofmt >/dev/null || test -z "$$(gofmt -d $(POLYGLOT)/web-server/*.go | tee /dev/stderr)"
 
-# All of `check`, whose unit tests are among the workspace's tests.
+# All of `check`, whose unit tests are among the workspace's tests. What leaves a core idle runs beside something else.
 test:
 	./scripts/setup --test
 	$(MAKE) lint program
-	@$(MAKE) --no-print-directory -j2 services guest
-	# No example in a comment is a test.
+	@$(MAKE) --no-print-directory -j3 services guest test-programs
+	@$(MAKE) --no-print-directory -j2 deb unit
+	tests/run
+
+test-programs:
+	cargo test --workspace --locked -q --lib --bins --tests --no-run
+
+# No example in a comment is a test.
+unit:
 	cargo test --workspace --locked -q --lib --bins --tests
-	$(MAKE) e2e
 
 soak: build
 	./scripts/setup --test
