@@ -9,6 +9,7 @@
 //! ```
 
 use std::io::Write as _;
+use std::num::NonZero;
 use std::panic::{catch_unwind, resume_unwind};
 use std::process::ExitCode;
 use std::sync::mpsc;
@@ -27,7 +28,7 @@ use crate::wait;
 /// What a scenario may take after its deadline: longer than one `pspd down`, which removes its deployment.
 const CLEANUP: Duration = Duration::from_secs(600);
 
-/// End-to-end scenarios, as many at once as there are cores; without a filter, all.
+/// End-to-end scenarios, three at once for two cores, because each waits now and then; without a filter, all.
 #[derive(Parser)]
 struct Options {
     #[command(flatten)]
@@ -51,7 +52,9 @@ pub fn main(groups: &[&[Scenario]]) -> ExitCode {
     // First, so that no thread waits for the machine while another one could use it.
     scenarios.sort_by_key(|scenario| !scenario.alone);
     let trials: Vec<Trial> = scenarios.into_iter().map(|one| run.trial(one)).collect();
-    let arguments = options.arguments(&trials);
+    let mut arguments = options.arguments(&trials);
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    arguments.test_threads.get_or_insert(cores + cores / 2);
     let selected = trials.iter().any(|trial| !arguments.is_filtered_out(trial));
     if arguments.include_ignored && !selected {
         let error = "error: no scenario has such a name; `--list` shows all";

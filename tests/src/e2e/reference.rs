@@ -490,11 +490,16 @@ fn rolled_back(deployment: &Deployment) -> anyhow::Result<()> {
         &binary,
         "#!/bin/sh\necho deliberately broken\nexec sleep 600\n",
     )?;
+    // Shorter than emulated guests have without it.
+    let (health, timeout) = ("health: ai.AiService", "\n      start_timeout: 15s");
+    let timed = format!("{health}{timeout}");
+    deployment.edit(health, &timed)?;
     deployment
         .run(&["up"])?
         .expect(1)?
         .says("deliberately broken")?;
     eventually_healthy(deployment)?;
+    deployment.edit(&timed, health)?;
     fs::write(&binary, good)?;
     deployment.run(&["up"])?.expect(0)?;
     eventually_healthy(deployment)
