@@ -87,11 +87,6 @@ impl Connection {
         &self.0.uri
     }
 
-    /// Returns whether libvirt still answers. A dead connection cannot be reused.
-    pub fn is_alive(&self) -> bool {
-        self.raw().is_alive().unwrap_or(false)
-    }
-
     pub(super) fn raw(&self) -> &Connect {
         &self.0.connect
     }
