@@ -49,8 +49,9 @@ pub(super) fn inspect(release: &Release) -> String {
     let home = unit::home(&release.service);
     let mut script = String::new();
     for program in &release.needs {
+        let program = encode::word(program);
         script.push_str(&format!(
-            "command -v '{program}' >/dev/null || echo 'lacks {program}'\n"
+            "command -v {program} >/dev/null || printf 'lacks %s\\n' {program}\n"
         ));
     }
     for file in release.files.iter().filter(|file| file.path.is_absolute()) {

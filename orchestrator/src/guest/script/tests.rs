@@ -209,6 +209,29 @@ fn files_in_folders_stay_from_release_to_release() {
     );
 }
 
+/// They come from the topology, and the script runs as root.
+#[test]
+fn programs_of_any_name_are_looked_for_and_not_run() {
+    let (guest, host) = (Guest::new(), tempfile::tempdir().unwrap());
+    let mut release = release(host.path(), &[("web", "1", 0o755)]);
+    let mark = guest.0.path().join("run-by-root");
+    let programs = [
+        "sh".to_owned(),
+        "it's".to_owned(),
+        format!("x'; touch {}; '", mark.display()),
+        format!("$(touch {})", mark.display()),
+        r"a\nb".to_owned(),
+    ];
+    release.needs = programs.to_vec();
+    let report = guest.run(&inspect(&release), b"");
+    let lacks: Vec<_> = report
+        .lines()
+        .filter_map(|line| line.strip_prefix("lacks "))
+        .collect();
+    assert_eq!(lacks, programs[1..]);
+    assert!(!mark.exists());
+}
+
 #[test]
 fn releases_that_nothing_needs_are_removed() {
     let (guest, host) = (Guest::new(), tempfile::tempdir().unwrap());
