@@ -26,6 +26,7 @@ mod folder;
 mod full_disk;
 pub mod guest;
 pub mod health;
+mod held;
 pub mod identity;
 pub mod image;
 pub mod libvirt;

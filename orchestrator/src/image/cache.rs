@@ -28,6 +28,7 @@ use super::{DirectKernel, GuestImage};
 use crate::cancelled::Cancelled;
 use crate::event::Scope;
 use crate::folder;
+use crate::held::Held;
 
 pub(crate) const DISK: &str = "disk.qcow2";
 pub(crate) const BZ_IMAGE: &str = "vmlinuz";
@@ -163,6 +164,7 @@ impl Images {
             }
             sleep(LOCK_POLL);
         }
+        let lock = Held::new(lock);
         let folder = self.folder(digest);
         if folder.exists() {
             return Ok(None);
@@ -213,6 +215,7 @@ impl Images {
             if matches!(lock.try_lock(), Err(TryLockError::WouldBlock)) {
                 continue;
             }
+            let _lock = Held::new(lock);
             // Renamed first: an interrupted removal leaves no folder that looks complete.
             let doomed = self.partial(&image.digest);
             discard(&doomed)?;
@@ -230,7 +233,7 @@ impl Images {
 pub(crate) struct Partial {
     partial: PathBuf,
     folder: PathBuf,
-    _lock: File,
+    _lock: Held,
 }
 
 /// Who may read an image.

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::create_private;
 use super::files::{denied, placed};
+use crate::held::Held;
 
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -33,7 +34,7 @@ pub struct Locked {
 /// A held lock. The kernel releases it when the process ends for any reason.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    _file: Held,
 }
 
 impl Lock {
@@ -78,7 +79,9 @@ impl Lock {
                 )
             })
             .map_err(placed)?;
-        Ok(Lock { _file: file })
+        Ok(Lock {
+            _file: Held::new(file),
+        })
     }
 }
 
