@@ -58,7 +58,8 @@ impl Host for Files {
 pub fn look(path: &Path) -> Found {
     match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => Found::Folder,
-        Ok(_) => Found::File,
+        Ok(metadata) if metadata.is_file() => Found::File,
+        Ok(_) => Found::Other,
         Err(_) => Found::Nothing,
     }
 }
@@ -128,6 +129,40 @@ mod tests {
             faults.contains("caf\u{fffd}/topology.yaml: the path of its directory is not UTF-8"),
             "{faults}"
         );
+    }
+
+    /// Of which nothing is read: they may have no end.
+    #[test]
+    fn devices_and_pipes_are_no_files_of_a_topology() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
+        let file = folder.path().join("topology.yaml");
+        for path in ["/dev/zero", "pipe"] {
+            let service = |keys: &str| {
+                format!(
+                    "name: demo\ndomains: {{web: {{image: debian, service: {{{keys}, port: 1, health: tcp}}}}}}\n"
+                )
+            };
+            let sha = "0".repeat(64);
+            for text in [
+                service(&format!("binary: {path}")),
+                service(&format!("command: [sh], secrets: {{A: {{file: {path}}}}}")),
+                service(&format!("command: [sh], files: {{a: {path}}}")),
+                service(&format!("command: [sh], env_file: {path}")),
+                format!(
+                    "name: demo\nimages: {{a: {{path: {path}, sha256: {sha}}}}}\ndomains: {{web: {{image: a}}}}\n"
+                ),
+            ] {
+                std::fs::write(&file, &text).unwrap();
+                let faults = load(&file).unwrap_err().to_string();
+                assert!(faults.starts_with("1 error in "), "{text}{faults}");
+                assert!(
+                    faults.contains("is a device, a pipe or a socket"),
+                    "{text}{faults}"
+                );
+            }
+        }
     }
 
     #[test]

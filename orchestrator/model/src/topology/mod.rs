@@ -41,6 +41,8 @@ const START: &str = "run `pspd init` to create a topology";
 pub enum Found {
     File,
     Folder,
+    /// A device, a pipe or a socket: it may have no end.
+    Other,
     Nothing,
 }
 

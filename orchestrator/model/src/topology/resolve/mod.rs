@@ -55,15 +55,13 @@ impl Files<'_> {
         help: &str,
     ) -> Option<PathBuf> {
         let path = self.resolve(reader.text(node, what)?);
-        if self.host.look(&path) != wanted {
-            let kind = if wanted == Found::Folder {
-                "directory"
-            } else {
-                "file"
-            };
-            reader.fault(
-                Fault::new(node.at, format!("no such {kind}: `{}`", path.display())).help(help),
-            );
+        let kind = match wanted {
+            Found::Folder => "directory",
+            _ => "file",
+        };
+        let found = self.host.look(&path);
+        if found != wanted {
+            reader.fault(absent(found, kind, &path, node).help(help));
         }
         Some(path)
     }
@@ -71,12 +69,21 @@ impl Files<'_> {
     /// Reads a path at which there must be a file or a directory.
     fn expect_any(&self, reader: &Reader, node: &Node, what: &str, help: &str) -> Option<PathBuf> {
         let path = self.resolve(reader.text(node, what)?);
-        if self.host.look(&path) == Found::Nothing {
-            let message = format!("no such file or directory: `{}`", path.display());
-            reader.fault(Fault::new(node.at, message).help(help));
+        let found = self.host.look(&path);
+        if matches!(found, Found::Nothing | Found::Other) {
+            reader.fault(absent(found, "file or directory", &path, node).help(help));
         }
         Some(path)
     }
+}
+
+/// What is wrong with a path at which something else is, or nothing.
+fn absent(found: Found, kind: &str, path: &Path, node: &Node) -> Fault {
+    let message = match found {
+        Found::Other => format!("`{}` is a device, a pipe or a socket", path.display()),
+        _ => format!("no such {kind}: `{}`", path.display()),
+    };
+    Fault::new(node.at, message)
 }
 
 /// Whether a part of a guest's path needs no quoting, and leads to no other folder.
