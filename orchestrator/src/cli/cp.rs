@@ -126,7 +126,7 @@ impl Copy {
     fn refuse_special(&self) -> anyhow::Result<()> {
         for place in &self.from {
             let Place::Here(path) = place else { continue };
-            // What is missing, `scp` says itself, and goes on with the rest.
+            // What is missing, `scp` says itself, and continues with the rest.
             let Ok(found) = path.metadata() else { continue };
             ensure!(
                 found.is_file() || found.is_dir(),
