@@ -238,17 +238,8 @@ impl Relay {
             settings,
             pem,
         };
-        let answered = self.call(&request, pass).map_err(|error| {
-            let cause = error.root_cause().downcast_ref::<io::Error>();
-            match cause.map(io::Error::kind) {
-                // It closes a connection whose request it does not know.
-                Some(io::ErrorKind::UnexpectedEof) => error.context(
-                    "the supervisor is of an earlier version of pspd. Run `pspd down`, then `pspd up`",
-                ),
-                _ => error,
-            }
-        });
-        answered.with_context(|| format!("failed to publish `{guest}` on `{host}`"))?;
+        self.call(&request, pass)
+            .with_context(|| format!("failed to publish `{guest}` on `{host}`"))?;
         Ok(())
     }
 

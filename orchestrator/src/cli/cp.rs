@@ -54,8 +54,8 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<Exit> {
 /// The file system of a path in a domain, if it is full: SFTP has no word for that.
 fn full_disk(context: &Context, spec: &Spec, domain: &Name, path: &str) -> Option<String> {
     let path = quoted(if path.is_empty() { "." } else { path });
-    let df = "df --output=avail,iavail,itotal,target";
-    let script = format!("{df} {path} || {df} \"$(dirname {path})\"");
+    let df = "df --output=avail,iavail,itotal,target --";
+    let script = format!("{df} {path} || {df} \"$(dirname -- {path})\"");
     let address = spec.domains[domain].address.to_string();
     let mut ssh = to_domain(context, spec, domain, "ssh").ok()?;
     let said = ssh
