@@ -23,7 +23,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::io::{FdFlags, fcntl_setfd, retry_on_intr};
 use rustix::net::{Shutdown, shutdown};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use tokio::net::UnixStream;
@@ -250,7 +250,7 @@ impl Fronts {
             front.end();
             for pid in front.processes() {
                 // One that is killed ends at once; one that was reaped is no child.
-                let _ = waitpid(Some(pid), WaitOptions::empty());
+                let _ = retry_on_intr(|| waitpid(Some(pid), WaitOptions::empty()));
             }
         }
     }

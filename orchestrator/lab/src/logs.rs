@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::retry_on_intr;
 
 /// How often sizes are checked.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(500);
@@ -58,7 +59,8 @@ fn free_beginning(path: &Path) -> io::Result<()> {
     let metadata = log.metadata()?;
     if metadata.blocks() * 512 > MOST {
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        fallocate(&log, flags, 0, metadata.len().saturating_sub(KEPT))?;
+        let beginning = metadata.len().saturating_sub(KEPT);
+        retry_on_intr(|| fallocate(&log, flags, 0, beginning))?;
     }
     Ok(())
 }

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
 
 use crate::holder::{self, Holder};
 use crate::host;
@@ -248,7 +249,8 @@ fn command(program: &Path, dir: &Path, kind: Kind) -> Command {
 fn announcement(output: ChildStdout) -> anyhow::Result<Option<Announcement>> {
     let limit = Timespec::try_from(START_WITHIN)?;
     let mut wait = [PollFd::new(&output, PollFlags::IN)];
-    let ready = poll(&mut wait, Some(&limit)).context("failed to wait for the supervisor")?;
+    let ready = retry_on_intr(|| poll(&mut wait, Some(&limit)))
+        .context("failed to wait for the supervisor")?;
     ensure!(
         ready > 0,
         "timed out after {} s waiting for the supervisor to start",

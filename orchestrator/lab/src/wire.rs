@@ -10,9 +10,10 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::io::retry_on_intr;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 use serde::{Deserialize, Serialize};
 
@@ -176,12 +177,9 @@ pub(super) fn send<T: Serialize>(
     if !fds.is_empty() && !beside.push(SendAncillaryMessage::ScmRights(&fds)) {
         return Err(io::Error::other("no room for a file descriptor"));
     }
-    let sent = rustix::net::sendmsg(
-        socket,
-        &[IoSlice::new(&line)],
-        &mut beside,
-        SendFlags::NOSIGNAL,
-    )?;
+    let line_only = [IoSlice::new(&line)];
+    // A time limit on a socket ends these calls at a signal, such as that of an ended child, whatever its handler asks.
+    let sent = retry_on_intr(|| sendmsg(socket, &line_only, &mut beside, SendFlags::NOSIGNAL))?;
     if sent == line.len() {
         Ok(())
     } else {
@@ -205,12 +203,9 @@ impl Incoming {
         let mut chunk = [0; 4096];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut beside = RecvAncillaryBuffer::new(&mut space);
-        let message = rustix::net::recvmsg(
-            socket,
-            &mut [IoSliceMut::new(&mut chunk)],
-            &mut beside,
-            RecvFlags::CMSG_CLOEXEC,
-        )?;
+        let mut into = [IoSliceMut::new(&mut chunk)];
+        let message =
+            retry_on_intr(|| recvmsg(socket, &mut into, &mut beside, RecvFlags::CMSG_CLOEXEC))?;
         for part in beside.drain() {
             if let RecvAncillaryMessage::ScmRights(fds) = part {
                 self.passed = fds.last().or(self.passed.take());
@@ -294,6 +289,37 @@ mod tests {
             error.to_string().contains("an earlier version of pspd"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_signal_does_not_end_a_call() {
+        use rustix::process::{Signal, kill_process};
+        use tokio::signal::unix::{SignalKind, signal};
+
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let _handled = runtime.block_on(async { signal(SignalKind::user_defined1()).unwrap() });
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let (announce, thread) = std::sync::mpsc::channel();
+        let caller = std::thread::spawn(move || {
+            announce.send(rustix::thread::gettid()).unwrap();
+            call(&path, &Request::Status, None, Duration::from_secs(60)).map(|_| ())
+        });
+        let (stream, _) = listener.accept().unwrap();
+        let mut incoming = Incoming::default();
+        while !incoming.receive(stream.as_fd()).unwrap() {}
+        let thread = thread.recv().unwrap();
+        for _ in 0..20 {
+            std::thread::sleep(Duration::from_millis(10));
+            // With the id of a thread, Linux gives the signal to that one. It may have ended with its error.
+            let _ = kill_process(thread, Signal::USR1);
+        }
+        let _ = send(stream.as_fd(), &Reply::Done, None);
+        caller.join().unwrap().unwrap();
     }
 
     #[test]

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::retry_on_intr;
 
 /// A larger file is renamed to the old file.
 const MOST: u64 = 64 << 20;
@@ -104,7 +105,7 @@ impl Logbook {
             .append(true)
             .mode(0o600)
             .open(&self.0)?;
-        flock(&file, FlockOperation::LockExclusive)?;
+        retry_on_intr(|| flock(&file, FlockOperation::LockExclusive))?;
         Ok(file)
     }
 
