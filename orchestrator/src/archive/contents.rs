@@ -104,6 +104,11 @@ impl Deployment<'_> {
                 text: Text::Pem(pem),
             })
             .collect();
+        let generated = self.identity.generated_secrets()?.into_iter();
+        known.extend(generated.map(|value| Known {
+            name: "a generated secret".to_owned(),
+            text: Text::Value(value),
+        }));
         let (mut names, mut files) = (BTreeSet::new(), BTreeSet::new());
         for domain in self.spec.domains.values() {
             let Some(service) = &domain.service else {

@@ -28,7 +28,7 @@ pub(super) const MOST_FILES: usize = 4096;
 /// In bytes: 4096 files take about 1 MiB.
 pub(super) const LONGEST_MANIFEST: u64 = 4 << 20;
 /// In bytes: a certificate with its key has about 2 KiB.
-pub(super) const LONGEST_SECRET: u64 = 64 << 10;
+pub(super) const LONGEST_SECRET: u64 = crate::identity::LONGEST_SECRET;
 /// What [`MOST_FILES`] files and a spec of as many values as a topology can have take.
 const MOST_VALUES: usize = 100_000;
 /// Each file has up to three mappings, and each domain of a spec about six.

@@ -52,13 +52,28 @@ mod tests {
 
     #[test]
     fn only_a_guest_with_volumes_gets_a_unit_for_them() {
-        let volume = VolumeSpec {
-            name: pspd_model::spec::Name::new("data").unwrap(),
-            size: pspd_model::spec::Size::gib(1),
-            mount: "/srv/data".into(),
-        };
         assert!(!text(&[]).contains(UNIT));
-        let text = text(&[volume]);
+        let text = text(&[volume("data", "/srv/data")]);
         assert!(text.contains("mount_volume data /srv/data"), "{text}");
+    }
+
+    #[test]
+    fn a_volume_in_another_one_is_mounted_after_it() {
+        let volumes = [
+            volume("a", "/srv/data/in/it"),
+            volume("b", "/srv/data-too"),
+            volume("c", "/srv/data"),
+        ];
+        let text = text(&volumes);
+        let at = |line: &str| text.find(line).unwrap();
+        assert!(at("mount_volume c /srv/data ") < at("mount_volume a /srv/data/in/it "));
+    }
+
+    fn volume(name: &str, mount: &str) -> VolumeSpec {
+        VolumeSpec {
+            name: pspd_model::spec::Name::new(name).unwrap(),
+            size: pspd_model::spec::Size::gib(1),
+            mount: mount.into(),
+        }
     }
 }

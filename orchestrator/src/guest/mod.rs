@@ -44,6 +44,9 @@ pub use openssh::openssh_options;
 pub use release::{Content, Release, ReleaseFile};
 pub use running::Fault;
 pub use session::Output;
+pub(crate) use unit::SECRET_BELOW;
+#[cfg(test)]
+pub(crate) use unit::secrets;
 
 use session::Session;
 

@@ -178,7 +178,7 @@ fn files(
         ),
     ]);
     if !service.secrets.is_empty() {
-        let secrets = unit::variables(&identity::secrets(keys, domain, service)?);
+        let secrets = unit::secrets(&identity::secrets(keys, domain, service)?);
         files.push(ReleaseFile::text(unit::SECRETS, 0o600, secrets));
     }
     if !service.setup.is_empty() {

@@ -233,6 +233,18 @@ pub(super) fn variables(values: &BTreeMap<String, String>) -> String {
     lines.collect()
 }
 
+/// Before each line of the file of secrets. By it, an archive without secrets finds also those of earlier releases, whose
+/// names and values nobody knows any more.
+pub(crate) const SECRET_BELOW: &str = "# A secret, set by pspd:";
+
+/// Formats the file of secrets.
+pub(crate) fn secrets(values: &BTreeMap<String, String>) -> String {
+    let lines = values.iter();
+    let lines =
+        lines.map(|(key, value)| format!("{SECRET_BELOW}\n{}", encode::assignment(key, value)));
+    lines.collect()
+}
+
 /// Returns the clients that may call a service: the domains that depend on it.
 fn callers(spec: &Spec, name: &Name) -> String {
     let dependants = spec.domains.values();
@@ -247,6 +259,9 @@ fn callers(spec: &Spec, name: &Name) -> String {
 pub(super) fn mount_volumes(volumes: &[VolumeSpec], user: Option<&str>) -> String {
     let mut script = format!("{MOUNT_VOLUMES_HEAD}{FIND_DISK}{MOUNT_VOLUME}");
     let user = user.unwrap_or("''");
+    // A volume that is mounted in another one comes after it.
+    let mut volumes: Vec<&VolumeSpec> = volumes.iter().collect();
+    volumes.sort_by(|one, other| one.mount.cmp(&other.mount));
     for volume in volumes {
         let _ = writeln!(
             script,

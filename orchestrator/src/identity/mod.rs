@@ -34,6 +34,7 @@ use certificate::{Authority, Names, Usage};
 pub use front::{FrontPem, front_certificate};
 use pspd_model::observed::{CertificateOwner, KeysState, SSH_KEY, host_key_file};
 use pspd_model::spec::{DomainSpec, Name, Secret as SecretSource, ServiceSpec, Spec};
+pub use secret::LONGEST as LONGEST_SECRET;
 
 /// All key material of one deployment.
 #[derive(Clone, Debug)]
@@ -152,6 +153,11 @@ impl Identity {
         secrets(&self.folder, domain, service)
     }
 
+    /// The values of all generated secrets, also of those that no service has now.
+    pub fn generated_secrets(&self) -> anyhow::Result<Vec<String>> {
+        secret::generated(&self.folder.join(SECRETS))
+    }
+
     /// The folder of keys.
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -200,6 +206,7 @@ pub fn check(kind: KeyFile, text: &str) -> anyhow::Result<()> {
 
 const AUTHORITY: &str = "ca.pem";
 const CLIENT: &str = "client.pem";
+const SECRETS: &str = "secrets";
 /// The file of the SSH key in the folder of keys.
 pub const SSH: &str = SSH_KEY;
 
@@ -208,7 +215,7 @@ fn service_file(domain: &Name) -> String {
 }
 
 fn secrets_folder(domain: &Name) -> String {
-    format!("secrets/{domain}")
+    format!("{SECRETS}/{domain}")
 }
 
 /// The file of a generated secret in the folder of keys.

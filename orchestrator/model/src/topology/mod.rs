@@ -25,6 +25,7 @@ use crate::spec::{Name, Spec};
 
 pub(crate) use fault::Position;
 pub use fault::{Fault, Faults, MOST_SHOWN};
+pub use read::control;
 pub(crate) use resolve::LEAST_MEMORY;
 pub use schema::schema;
 pub(crate) use schema::schema_of;

@@ -224,7 +224,7 @@ impl Reader {
 }
 
 /// Names the first character of a text that units, environment files, XML and scripts cannot have. A tab is only a space.
-pub(crate) fn control(text: &str) -> Option<String> {
+pub fn control(text: &str) -> Option<String> {
     // Unicode reserves some code points forever. systemd refuses text that has one.
     let is_reserved =
         |c: char| u32::from(c) & 0xfffe == 0xfffe || ('\u{fdd0}'..='\u{fdef}').contains(&c);

@@ -3,8 +3,8 @@
 //!
 //! Services run with their keys and secrets on their guests' system disks, so that leaving out pspd's own files is not
 //! enough. What is looked for is text, wherever it is: also in what a deleted file left. Known keys and secrets are found
-//! in every form that pspd, systemd and cloud-init write ([`forms`]). Others, such as those that were replaced, are found
-//! by what is around them: PEM, and the line of an environment file. A file of less than a file system's block (4 KiB) is
+//! in every form that pspd, systemd and cloud-init write ([`forms`]). Others, such as those of earlier releases, are found
+//! by what is around them: PEM, and the line of pspd's file of secrets. A file of less than a file system's block (4 KiB) is
 //! in one piece.
 
 mod forms;
@@ -22,13 +22,15 @@ use forms::Forms;
 pub(super) use forms::{Known, Text};
 use pem::PRIVATE_KEY;
 
+use crate::guest::SECRET_BELOW;
+
 /// The bytes that may fill blanks: the first that no secret consists of.
 const BLANKS: &[u8] = b"x-_.0123456789";
 
 pub struct Blanks {
     known: Forms,
-    /// A secret's line in an environment file: also with a value that is no longer known, or too short to be looked for.
-    lines: Option<Regex>,
+    /// A secret's line in its file: also with a name or a value that is no longer known, or one too short to be looked for.
+    lines: Regex,
     blank: u8,
     /// What the archive has elsewhere, because a service is deployed with it.
     spared: Vec<Vec<u8>>,
@@ -38,20 +40,17 @@ impl Blanks {
     /// Blanks what is known, the values of the environment variables `names`, and every private key in PEM but those in
     /// `files`. A file that has a known secret itself is an error, because an archive has the files unchanged.
     pub(super) fn of(known: &[Known], names: &[String], files: &[&Path]) -> Result<Blanks> {
-        let lines = names.iter().map(|name| escape(name)).collect::<Vec<_>>();
+        let mut before: Vec<String> = names.iter().map(|name| escape(name)).collect();
+        before.push(format!("{}\n[^=\n]+", escape(SECRET_BELOW)));
         // As pspd writes them: in double quotes, with `$` and backticks escaped.
-        let lines = (!lines.is_empty()).then(|| {
-            Regex::new(&format!(
-                r#"(?m-u)^(?:{})="((?:[^"\\$`\n]|\\.)+)"$"#,
-                lines.join("|")
-            ))
-        });
+        let lines = Regex::new(&format!(
+            r#"(?m-u)^(?:{})="((?:[^"\\$`\n]|\\.)+)"$"#,
+            before.join("|")
+        ));
         let blank = |byte: &&u8| !known.iter().any(|one| one.repeats(**byte));
         let mut blanks = Blanks {
             known: Forms::of(known),
-            lines: lines
-                .transpose()
-                .context("failed to prepare the search for secrets")?,
+            lines: lines.context("failed to prepare the search for secrets")?,
             blank: BLANKS.iter().find(blank).copied().unwrap_or(0),
             spared: Vec::new(),
         };
@@ -94,14 +93,12 @@ impl Blanks {
         let keys = PRIVATE_KEY.find_iter(bytes);
         let keys = keys.filter(|key| !self.spared.iter().any(|other| other == key.as_bytes()));
         places.extend(keys.map(|key| key.range()));
-        if let Some(lines) = &self.lines {
-            let values = lines.captures_iter(bytes);
-            let values = values.filter_map(|line| Some(line.get(1)?.range()));
-            // Blanks of an earlier export are no secret.
-            let values =
-                values.filter(|place| bytes[place.clone()].iter().any(|byte| *byte != self.blank));
-            places.extend(values);
-        }
+        let values = self.lines.captures_iter(bytes);
+        let values = values.filter_map(|line| Some(line.get(1)?.range()));
+        // Blanks of an earlier export are not secret.
+        let values =
+            values.filter(|place| bytes[place.clone()].iter().any(|byte| *byte != self.blank));
+        places.extend(values);
         places
     }
 }

@@ -89,6 +89,22 @@ fn a_secret_that_was_replaced_is_found_by_its_line() {
     assert_eq!(blanked(&blanks(&[]), bytes), wanted);
 }
 
+#[test]
+fn a_secret_of_an_earlier_release_is_found_without_its_name() {
+    let values = [
+        ("OLD", "hunter2"),
+        ("WORD", "$`\"\\"),
+        ("other.name", "a #b"),
+    ];
+    let values = values.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let text = crate::guest::secrets(&values.into());
+    let wanted = format!(
+        "{SECRET_BELOW}\nOLD=\"xxxxxxx\"\n{SECRET_BELOW}\nWORD=\"xxxxxxxx\"\n{SECRET_BELOW}\nother.name=\"xxxx\"\n"
+    );
+    let found = blanked(&Blanks::of(&[], &[], &[]).unwrap(), text.as_bytes());
+    assert_eq!(String::from_utf8(found).unwrap(), wanted);
+}
+
 /// Some keys are not known: those that were replaced, and those of the guest's own.
 #[test]
 fn a_key_is_found_in_what_cloud_init_writes_and_with_headers() {

@@ -67,10 +67,23 @@ fn number(name: &Name) -> u32 {
     u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]])
 }
 
-/// Returns a MAC with QEMU's prefix, derived from both names.
-pub(super) fn mac(deployment: &Name, domain: &Name) -> Mac {
-    let digest = Sha256::digest(format!("{deployment}/{domain}").as_bytes());
-    Mac([0x52, 0x54, 0x00, digest[0], digest[1], digest[2]])
+/// Assigns a MAC with QEMU's prefix to each domain: its rest is derived from both names, and taken ones are skipped. There
+/// are 2^24 of them.
+pub(super) fn macs<'a>(
+    deployment: &Name,
+    domains: impl Iterator<Item = &'a Name>,
+) -> BTreeMap<Name, Mac> {
+    let mut taken = BTreeSet::new();
+    let macs = domains.map(|domain| {
+        let digest = Sha256::digest(format!("{deployment}/{domain}").as_bytes());
+        let mut rest = u32::from_be_bytes([0, digest[0], digest[1], digest[2]]);
+        while !taken.insert(rest) {
+            rest = (rest + 1) & 0x00ff_ffff;
+        }
+        let [_, a, b, c] = rest.to_be_bytes();
+        (domain.clone(), Mac([0x52, 0x54, 0x00, a, b, c]))
+    });
+    macs.collect()
 }
 
 #[cfg(test)]
@@ -92,6 +105,21 @@ mod tests {
             prop_assert_eq!(unique.len(), count);
             prop_assert!(all.values().all(|address| check(cidr, *address).is_ok()));
         }
+    }
+
+    #[test]
+    fn no_two_domains_have_one_mac() {
+        let deployment = Name::new("demo").unwrap();
+        // Of so many digests, some begin with the same three bytes.
+        let names: Vec<Name> = (0..20_000)
+            .map(|index| Name::new(&format!("n{index}")).unwrap())
+            .collect();
+        let all = macs(&deployment, names.iter());
+        let alone = |name: &Name| macs(&deployment, [name].into_iter())[name];
+        let moved = names.iter().filter(|name| all[*name] != alone(name));
+        assert!((1..200).contains(&moved.count()));
+        let unique: BTreeSet<[u8; 6]> = all.values().map(|mac| mac.0).collect();
+        assert_eq!(unique.len(), names.len());
     }
 
     #[test]

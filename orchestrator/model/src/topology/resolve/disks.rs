@@ -1,7 +1,7 @@
 //! Reads a domain's system disk and volumes.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::super::fault::Fault;
 use super::super::keys;
@@ -22,8 +22,8 @@ const RESERVED: [&str; 2] = ["seed", RELEASE_DISK];
 
 /// Linux's limit for one name; more than any mount point needs.
 const LONGEST_MOUNT_POINT: usize = 255;
-/// Folders of the guest's system, without the first slash: neither they nor anything in them is a mount point.
-const SYSTEM_TREES: [&str; 14] = [
+/// Folders of the guest's system and of pspd, without the first slash: neither they nor anything in them is a mount point.
+const SYSTEM_TREES: [&str; 33] = [
     "bin",
     "boot",
     "dev",
@@ -33,28 +33,48 @@ const SYSTEM_TREES: [&str; 14] = [
     "lib64",
     "libx32",
     "lost+found",
+    // Of the releases.
+    "opt/pspd",
     "proc",
+    // With the keys that let pspd in.
+    "root",
     "run",
     "sbin",
     "sys",
     "usr",
+    "var/cache/apt",
+    "var/cache/debconf",
+    "var/cache/private",
+    "var/lib/apt",
+    "var/lib/cloud",
+    "var/lib/dbus",
+    "var/lib/dpkg",
+    "var/lib/pam",
+    "var/lib/private",
+    "var/lib/pspd",
+    "var/lib/sudo",
+    "var/lib/systemd",
+    // A link to `/run/lock`.
+    "var/lock",
+    "var/log/journal",
+    "var/log/private",
+    // A link to `/run`.
+    "var/run",
+    "var/spool/cron",
 ];
-/// Folders that others use, too. A folder in one can be a mount point, except that of the releases.
-const SYSTEM: [&str; 15] = [
+/// Folders that others use, too. A folder in one can be a mount point.
+const SYSTEM: [&str; 12] = [
     "home",
     "media",
     "mnt",
     "opt",
-    "opt/pspd",
-    "root",
     "srv",
     "tmp",
     "var",
     "var/cache",
     "var/lib",
-    "var/lock",
     "var/log",
-    "var/run",
+    "var/spool",
     "var/tmp",
 ];
 
@@ -143,7 +163,8 @@ fn mount_point(text: &str) -> Result<PathBuf, String> {
              {LONGEST_MOUNT_POINT} characters"
         ));
     }
-    let within = |tree: &&str| parts.first() == Some(tree);
+    // By whole names: `Path` compares components.
+    let within = |tree: &&str| Path::new(path).starts_with(tree);
     if path.is_empty() || SYSTEM.contains(&path) || SYSTEM_TREES.iter().any(within) {
         return Err(format!(
             "`{text}` belongs to the guest's system; write it like `/var/lib/data` or `/srv/data`"
@@ -167,6 +188,11 @@ mod tests {
             "/home/store",
             "/opt/store",
             "/etcetera",
+            "/opt/pspd-data",
+            "/rooted",
+            "/var/lib/systemd-data",
+            "/var/lib/postgresql",
+            "/var/spool/mail",
         ] {
             let mount = mount_point(good).unwrap();
             assert_eq!(mount.to_str(), Some(good.trim_end_matches('/')), "{good}");
@@ -212,6 +238,19 @@ mod tests {
             "/root",
             "/opt",
             "/opt/pspd",
+            "/opt/pspd/",
+            "/opt/pspd/web",
+            "/opt/pspd/web/releases",
+            "/root/.ssh",
+            "/root/data",
+            "/var/run/sshd",
+            "/var/lock/store",
+            "/var/lib/dpkg",
+            "/var/lib/dpkg/info",
+            "/var/lib/systemd",
+            "/var/lib/cloud",
+            "/var/lib/pspd",
+            "/var/log/journal",
             "/home",
             "data",
             "./data",

@@ -239,10 +239,11 @@ fn place(
         );
         return BTreeMap::new();
     };
+    let macs = addresses::macs(deployment, drafts.keys());
     let placed = drafts.into_iter().filter_map(|(name, draft)| {
         let spec = DomainSpec {
             address: assigned[&name],
-            mac: addresses::mac(deployment, &name),
+            mac: macs[&name],
             name: name.clone(),
             ..draft.spec?
         };

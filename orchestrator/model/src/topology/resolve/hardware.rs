@@ -17,6 +17,8 @@ const MEMORY: Size = Size::mib(512);
 pub(crate) const LEAST_MEMORY: Size = Size::mib(128);
 /// coreboot loads the initramfs at 128 MiB, above the memory where the kernel unpacks itself.
 const LEAST_MEMORY_OF_ROM_KERNEL: Size = Size::mib(256);
+/// QEMU's emulated processors have addresses of 40 bits, also for devices.
+const MOST_MEMORY: Size = Size::gib(512);
 
 pub(super) fn firmware(reader: &Reader, node: &Node, files: &Files) -> Option<Firmware> {
     if let Value::Map(entries) = &node.value {
@@ -174,6 +176,15 @@ pub(super) fn memory(
             format!(
                 "{} is not enough memory to boot; use at least {least}",
                 range.current
+            ),
+        ));
+    }
+    if range.maximum > MOST_MEMORY {
+        reader.fault(Fault::new(
+            node.at,
+            format!(
+                "{} is more memory than a domain can have; use at most {MOST_MEMORY}",
+                range.maximum
             ),
         ));
     }

@@ -46,8 +46,8 @@ const OF_GUEST: [&str; 34] = [
     "www-data",
     "x11-common",
 ];
-/// How the names of all of systemd's own users and units begin.
-const OF_SYSTEMD: &str = "systemd-";
+/// How the names of all users and units of systemd, and of pspd, begin.
+const RESERVED: [&str; 2] = ["systemd-", "pspd-"];
 
 /// Reports a name that no domain can have.
 pub(super) fn check(reader: &Reader, name: &str, at: Position) {
@@ -68,7 +68,7 @@ pub(super) fn check_of_service(reader: &Reader, name: &str, at: Position) {
             format!("a service cannot run in `{name}`: no user's name begins with a digit"),
             "its unit and its user have the domain's name; begin it with a letter",
         );
-    } else if OF_GUEST.contains(&name) || name.starts_with(OF_SYSTEMD) {
+    } else if OF_GUEST.contains(&name) || RESERVED.iter().any(|one| name.starts_with(one)) {
         fault(
             format!("a service cannot run in `{name}`: guests have a unit or a user of this name"),
             "its unit and its user have the domain's name; rename the domain",

@@ -143,6 +143,11 @@ const FAULTS: &[(&str, &str, &str)] = &[
         "is not a valid DNS domain",
     ),
     (
+        "name: demo",
+        "name: demo\nnetwork: {domain: label-of-19-letters.label-of-19-letters.label-of-19-letters.label-of-19-letters.label-of-19-letters.label-of-19-letters.label-of-19-letters.label-of-19-letters.label-of-19-letters.ten-letter}",
+        "the DNS domain has 190 characters; the maximum is 189",
+    ),
+    (
         "{recipe: recipe}",
         "{}",
         "needs exactly one of `builtin`, `recipe`, `path` and `url`",
@@ -304,6 +309,16 @@ const FAULTS: &[(&str, &str, &str)] = &[
         "{current: 512 MiB, maximum: 1 GiB}",
         "64 MiB",
         "64 MiB is not enough memory to boot; use at least 128 MiB",
+    ),
+    (
+        "{current: 512 MiB, maximum: 1 GiB}",
+        "1 TiB",
+        "1 TiB is more memory than a domain can have; use at most 512 GiB",
+    ),
+    (
+        "{current: 512 MiB, maximum: 1 GiB}",
+        "{current: 512 MiB, maximum: 900 TiB}",
+        "900 TiB is more memory than a domain can have",
     ),
     (
         "size: 1 GiB",

@@ -32,6 +32,7 @@ fn a_service_needs_a_name_that_a_unit_and_a_user_can_have() {
         ("root", taken),
         ("ssh", taken),
         ("systemd-network", taken),
+        ("pspd-volumes", taken),
     ] {
         let refused = said(name, SERVICE).unwrap();
         assert!(refused.contains(words), "{refused}");
