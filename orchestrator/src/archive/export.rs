@@ -78,6 +78,9 @@ pub fn pack(
 ) -> Result<Packed> {
     scope.stage("digesting");
     let manifest = digest(contents, scope, cancel)?;
+    manifest
+        .check()
+        .context("no `pspd import` would accept the archive")?;
     scope.stage("compressing");
     let file = TempFile::create(&target.path)?;
     let writing = || format!("failed to write `{}`", target.path.display());

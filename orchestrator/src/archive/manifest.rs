@@ -246,6 +246,17 @@ impl Manifest {
         self.files.iter().map(|entry| entry.size).sum()
     }
 
+    /// Checks a manifest that is to be written as a reader will.
+    pub fn check(&self) -> Result<()> {
+        let text = serde_json::to_vec_pretty(self)?;
+        ensure!(
+            text.len() as u64 <= LONGEST_MANIFEST,
+            "its manifest has {} bytes; the limit is {LONGEST_MANIFEST}",
+            text.len()
+        );
+        Manifest::parse(&text)?.spec(Path::new("/")).map(drop)
+    }
+
     fn check_files(&self) -> Result<()> {
         ensure!(
             self.files.len() <= MOST_FILES,

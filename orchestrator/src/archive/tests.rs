@@ -170,6 +170,15 @@ impl Fixture {
         with_secrets: bool,
         flattened: BTreeMap<Name, PathBuf>,
     ) -> PathBuf {
+        self.try_pack(file, with_secrets, flattened).unwrap()
+    }
+
+    fn try_pack(
+        &self,
+        file: &str,
+        with_secrets: bool,
+        flattened: BTreeMap<Name, PathBuf>,
+    ) -> Result<PathBuf> {
         let to = self.folder.path().join(file);
         let identity = created_keys(&self.home.keys(), &self.spec);
         let images = self.images();
@@ -189,17 +198,15 @@ impl Fixture {
             flattened,
             collapsed: BTreeMap::new(),
         }
-        .contents(&CancellationToken::new())
-        .unwrap();
+        .contents(&CancellationToken::new())?;
         let target = Target::new(&to, Existing::Refuse).unwrap();
         pack(
             &contents,
             &target,
             &Scope::ignored(),
             &CancellationToken::new(),
-        )
-        .unwrap();
-        to
+        )?;
+        Ok(to)
     }
 }
 

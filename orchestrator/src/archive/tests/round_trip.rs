@@ -338,6 +338,21 @@ fn a_killed_import_starts_over() {
 }
 
 #[test]
+fn what_no_import_accepts_is_not_written() {
+    let mut fixture = Fixture::new();
+    let store = fixture.spec.domains.get_mut(&Name::new("store").unwrap());
+    let environment = &mut store.unwrap().service.as_mut().unwrap().environment;
+    environment.extend((0..11).map(|index| (format!("V{index}"), "v".repeat(100_000))));
+    let refused = fixture.try_pack("a.tar", false, BTreeMap::new());
+    let error = format!("{:#}", refused.unwrap_err());
+    assert!(
+        error.starts_with("no `pspd import` would accept the archive: "),
+        "{error}"
+    );
+    assert!(!fixture.folder.path().join("a.tar").exists());
+}
+
+#[test]
 fn an_export_replaces_a_file_only_with_force() {
     let fixture = Fixture::new();
     let archive = fixture.pack("a.tar", false);

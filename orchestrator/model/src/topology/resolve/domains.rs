@@ -13,6 +13,8 @@ use crate::spec::{DomainSpec, HealthCheck, Name, NetworkSpec};
 const SSH: u16 = 22;
 /// The maximum number of domains.
 const MOST_DOMAINS: usize = 1000;
+/// The maximum number of all services' `files`. An archive has 4,096 files, with disks and programs.
+const MOST_FILES: usize = 2000;
 /// The maximum number of members of a cycle that are named.
 const MOST_NAMED: usize = 8;
 
@@ -58,6 +60,15 @@ pub(super) fn domains(
         }
     }
     check(reader, &drafts);
+    let beside = drafts.values().filter_map(|draft| {
+        let service = draft.spec.as_ref()?.service.as_ref()?;
+        Some(service.files.len())
+    });
+    let beside: usize = beside.sum();
+    if beside > MOST_FILES {
+        let message = format!("the `files` of all services are at most {MOST_FILES}, not {beside}");
+        reader.fault(Fault::new(node.at, message).help("put files into a directory"));
+    }
     let Some(network) = network else {
         return BTreeMap::new();
     };

@@ -14,6 +14,9 @@ use crate::spec::Secret;
 
 /// Each is read, whatever is in it.
 const MOST_FILES: usize = 16;
+/// The maximum length of all files of a topology, in bytes; one that several services name counts for each. Values become
+/// part of an exported topology, which has at most [`LARGEST`](crate::topology::LARGEST).
+const MOST_READ: usize = 256 << 10;
 
 /// Returns the variables of `env_file` and `environment`, which goes before.
 pub(super) fn environment(
@@ -32,7 +35,20 @@ pub(super) fn environment(
         let Some(path) = path.filter(|path| files.host.look(path) == Found::File) else {
             continue;
         };
-        match files.host.read(&path).and_then(|text| of_file(&text)) {
+        if files.read.get() > MOST_READ {
+            break;
+        }
+        let read = files.host.read(&path).and_then(|text| {
+            files.read.set(files.read.get() + text.len());
+            if files.read.get() > MOST_READ {
+                return Err(format!(
+                    "with it, the services read more than {} KiB of environment files",
+                    MOST_READ >> 10
+                ));
+            }
+            of_file(&text)
+        });
+        match read {
             Ok(variables) => environment.extend(variables),
             Err(error) => reader
                 .fault(Fault::new(node.at, format!("`{}`: {error}", path.display())).help(help)),

@@ -17,6 +17,7 @@ mod service;
 
 pub(crate) use hardware::LEAST_MEMORY;
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -33,6 +34,8 @@ use crate::spec::{Accel, Connection, ImageSpec, Name, Spec};
 struct Files<'a> {
     folder: &'a Path,
     host: &'a dyn Host,
+    /// How many bytes of environment files were read for all services.
+    read: Cell<usize>,
 }
 
 impl Files<'_> {
@@ -94,7 +97,15 @@ fn is_plain(part: &str) -> bool {
 
 pub(super) fn resolve(tree: &Node, folder: &Path, host: &dyn Host) -> Result<Spec, Vec<Fault>> {
     let reader = Reader::default();
-    let spec = topology(&reader, tree, &Files { folder, host });
+    let spec = topology(
+        &reader,
+        tree,
+        &Files {
+            folder,
+            host,
+            read: Cell::new(0),
+        },
+    );
     let faults = reader.into_faults();
     match spec {
         Some(spec) if faults.is_empty() => Ok(spec),

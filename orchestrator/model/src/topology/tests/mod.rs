@@ -499,4 +499,25 @@ fn later_files_and_the_topology_go_before_earlier_ones() {
     assert_eq!(faults[0].message, "`env_file` has at most 16 files, not 17");
     let faults = environment("env_file: three", &texts).unwrap_err();
     assert_eq!(faults[0].message, "`/base/three`: it cannot be read");
+    let large: &'static str = format!("L={}\n", "l".repeat(100_000)).leak();
+    let faults = environment("env_file: [l, l, l, l]", &[("/base/l", large)]).unwrap_err();
+    assert_eq!(
+        faults[0].message,
+        "`/base/l`: with it, the services read more than 256 KiB of environment files"
+    );
+}
+
+#[test]
+fn a_topology_has_no_more_files_than_an_archive_of_it() {
+    let files = |count: usize| {
+        let files: Vec<String> = (0..count).map(|index| format!("f{index}: web")).collect();
+        let key = format!("binary: web, files: {{{}}}", files.join(", "));
+        read(&with("binary: web", &key))
+    };
+    assert!(files(2000).is_ok());
+    let faults = files(2001).unwrap_err();
+    assert_eq!(
+        faults[0].message,
+        "the `files` of all services are at most 2000, not 2001"
+    );
 }
