@@ -30,7 +30,7 @@ pub struct Observed {
     /// Snapshots of the whole deployment.
     pub snapshots: BTreeSet<Name>,
     /// The spec's images. Their digests are known before an image is built.
-    pub images: BTreeMap<String, CacheState>,
+    pub images: BTreeMap<String, ImageState>,
     /// Whether a relay of a URI's published ports runs.
     pub relay: bool,
     /// Host address to guest address.
@@ -376,6 +376,15 @@ pub enum Attached {
 pub enum Base {
     Present,
     Missing,
+}
+
+/// An image of the spec.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ImageState {
+    pub digest: Digest,
+    pub cached: bool,
+    /// The virtual size of its disk, where it is known before the image is built or fetched.
+    pub size: Option<Size>,
 }
 
 /// Something that the cache holds by the digest of what it is made from.

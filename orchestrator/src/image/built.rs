@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use pspd_builtin::{Debian, Program};
-use pspd_model::spec::{Builtin, Digest, ImageSource, ImageSpec};
+use pspd_model::spec::{Builtin, Digest, ImageSource, ImageSpec, Size};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
@@ -15,11 +15,20 @@ use crate::event::Scope;
 
 /// The folder of a recipe with the source of the guest's first process.
 const INIT: &str = "init";
+/// `disk_mib` in the recipe.
+const DEBIAN_MIB: u64 = 4096;
 
 /// The digest of a recipe that pspd carries: the same as of its folder.
 pub(super) fn digest(builtin: Builtin) -> Digest {
     match builtin {
         Builtin::Debian => recipe::digest_of_carried::<Debian>(""),
+    }
+}
+
+/// The virtual size of the disk of an image that pspd carries the recipe of.
+pub(super) fn size(builtin: Builtin) -> Size {
+    match builtin {
+        Builtin::Debian => Size::mib(DEBIAN_MIB),
     }
 }
 
@@ -101,6 +110,14 @@ mod tests {
     use std::fs;
 
     use super::*;
+
+    #[test]
+    fn the_size_is_that_of_the_recipe() {
+        let conf = Debian::get("recipe.conf").unwrap().data;
+        let line = format!("\ndisk_mib={DEBIAN_MIB}\n");
+        assert!(String::from_utf8_lossy(&conf).contains(&line));
+        assert_eq!(size(Builtin::Debian), Size::mib(DEBIAN_MIB));
+    }
 
     #[test]
     fn the_carried_recipe_is_the_folder() {

@@ -23,8 +23,9 @@ pub use nocloud::NoCloud;
 use cache::Readers;
 use fetch::Fetch;
 
+use crate::disk::qcow2::Header;
 use crate::event::Scope;
-use pspd_model::spec::{Digest, ImageSource, ImageSpec, Seed};
+use pspd_model::spec::{Digest, ImageSource, ImageSpec, Seed, Size};
 
 /// A read-only base that domains' system disks are overlays of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +59,21 @@ impl DirectKernel {
 pub fn cached(cache: &Path, image: &ImageSpec) -> Result<Option<GuestImage>> {
     let digest = digest(image)?;
     cache::Images::at(cache).open(&digest, image.seed)
+}
+
+/// The virtual size of an image's disk, if it is known: that of one by URL or of a recipe in a folder only once it is
+/// cached.
+pub fn size(cache: &Path, image: &ImageSpec) -> Result<Option<Size>> {
+    // What is wrong with a file is said by the step that uses it.
+    let of = |path: &Path| Header::open(path).ok().map(|header| header.size);
+    if let Some(found) = cached(cache, image)? {
+        return Ok(of(&found.disk));
+    }
+    Ok(match &image.source {
+        ImageSource::Builtin(builtin) => Some(built::size(*builtin)),
+        ImageSource::Path { path, .. } => of(path),
+        ImageSource::Recipe(_) | ImageSource::Url { .. } => None,
+    })
 }
 
 /// The cached image, built or fetched if it is missing. Blocks; `cancel` ends it and leaves no partial file.

@@ -69,7 +69,13 @@ fn a_copy_of_an_image_of_this_host_is_closed_to_others() {
             packages: BTreeSet::new(),
             seed: Seed::Credentials,
         };
+        let is_qcow2 = content.starts_with(b"QFI\xfb");
+        let before = is_qcow2.then_some(pspd_model::spec::Size::mib(1));
+        assert_eq!(size(&cache, &image).unwrap(), before);
         let disk = make(&cache, &image).unwrap().disk;
+        fs::remove_file(&path).unwrap();
+        let after = size(&cache, &image).unwrap();
+        assert_eq!(after, Some(pspd_model::spec::Size::mib(1)));
         assert_eq!(mode(&disk), 0o400);
         assert_eq!(mode(disk.parent().unwrap()), 0o711);
     }

@@ -9,8 +9,8 @@ use futures::future::join_all;
 use pspd_lab::{Lab, Relay};
 use pspd_model::harm::Throttle;
 use pspd_model::observed::{
-    CacheState, CertificateOwner, Defined, FrontState, LabState, Live, NetworkState, Observed,
-    Power, ServiceState,
+    CacheState, CertificateOwner, Defined, FrontState, ImageState, LabState, Live, NetworkState,
+    Observed, Power, ServiceState,
 };
 use pspd_model::spec::{self, Digest, Name, Range, Size, Spec};
 
@@ -267,8 +267,11 @@ fn wanted(host: &Host, spec: &Spec, observed: &mut Observed) -> anyhow::Result<(
     }
     for (name, image) in &spec.images {
         let digest = image::digest(image)?;
-        let cached = image::cached(&host.cache, image)?.is_some();
-        let state = CacheState { digest, cached };
+        let state = ImageState {
+            digest,
+            cached: image::cached(&host.cache, image)?.is_some(),
+            size: image::size(&host.cache, image)?,
+        };
         observed.images.insert(name.clone(), state);
     }
     for (name, digest) in roms(spec, |image| Ok(observed.images[image].digest.clone()))? {

@@ -211,6 +211,7 @@ impl<'a> DomainPlanner<'a> {
             }
             return Ok(false);
         }
+        self.fits_image()?;
         if let Some(reason) = replaced {
             let domain = name.clone();
             plan.add(Action::DeleteDisk { domain }, reason)
@@ -228,6 +229,20 @@ impl<'a> DomainPlanner<'a> {
             .if_planned(image)
             .if_planned(self.id(DomainStep::DeleteDisk));
         Ok(true)
+    }
+
+    /// Refuses a new system disk that is smaller than its image.
+    fn fits_image(&self) -> Result<(), PlanError> {
+        let (have, image) = (self.domain.system_disk, &self.domain.image);
+        match self.observed.images[image].size {
+            Some(least) if have < least => Err(PlanError::SmallerThanImage {
+                domain: self.domain.name.to_string(),
+                have,
+                image: image.clone(),
+                least,
+            }),
+            _ => Ok(()),
+        }
     }
 
     fn define(&self, plan: &mut PlanBuilder) {

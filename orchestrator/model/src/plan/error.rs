@@ -17,6 +17,15 @@ pub enum PlanError {
         have: Size,
         want: Size,
     },
+    #[error(
+        "the system disk of `{domain}` has {have}, less than its image `{image}`; write `disks: {{system: {least}}}` or more"
+    )]
+    SmallerThanImage {
+        domain: String,
+        have: Size,
+        image: String,
+        least: Size,
+    },
     #[error("process {pid} of domain `{domain}` is stopped. Run `kill -CONT {pid}` to continue it")]
     ProcessStopped { domain: Name, pid: u32 },
     #[error("`{deployment}` is not up. Run `pspd up` to start it")]

@@ -33,6 +33,28 @@ fn another_build_of_the_image_means_a_new_system_disk() {
 }
 
 #[test]
+fn a_new_system_disk_has_room_for_its_image() {
+    let spec = spec(vec![domain(0, &[], false)]);
+    let have = spec.domains[&name("d0")].system_disk;
+    let sized = |mut world: World, size: Size| {
+        world.observed.images.get_mut("debian").unwrap().size = Some(size);
+        up(&spec, &world)
+    };
+    let least = Size(have.0 + 1024);
+    let error = PlanError::SmallerThanImage {
+        domain: "d0".into(),
+        have,
+        image: "debian".into(),
+        least,
+    };
+    assert_eq!(sized(nothing(&spec), least), Err(error.clone()));
+    assert_eq!(sized(without_base(&spec), least), Err(error));
+    assert!(sized(nothing(&spec), have).is_ok());
+    // Nothing of it is copied again.
+    assert_eq!(sized(applied(&spec), least), Ok(Plan::default()));
+}
+
+#[test]
 fn an_image_by_path_comes_again_as_it_was() {
     let mut spec = spec(vec![domain(0, &[], true)]);
     let image = spec.images.get_mut("debian").unwrap();

@@ -1,6 +1,7 @@
 //! A plan as data, definitions included: what `pspd plan --json` prints, and all that execution reads.
 
 use super::*;
+use crate::observed::CacheState;
 
 #[test]
 fn a_plan_is_complete_data() {

@@ -26,7 +26,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::definition::Ownership;
 use crate::observed::{
-    CacheState, CertificateOwner, KeysState, LabState, ObservedDomain, Power, ServiceState,
+    CertificateOwner, ImageState, KeysState, LabState, ObservedDomain, Power, ServiceState,
 };
 use crate::publish::Publish;
 use crate::spec::*;
@@ -125,9 +125,10 @@ fn nothing(spec: &Spec) -> World {
         };
         (name.clone(), domain)
     };
-    let image = CacheState {
+    let image = ImageState {
         digest: Digest::of(b"image"),
         cached: false,
+        size: None,
     };
     let observed = Observed {
         lab: LabState::Absent,
@@ -324,9 +325,10 @@ fn another_image_replaces_the_system_disk_and_keeps_the_volume() {
     let mut world = applied(&spec);
     world.observed.images.insert(
         "debian".into(),
-        CacheState {
+        ImageState {
             digest: Digest::of(b"new image"),
             cached: false,
+            size: None,
         },
     );
     insta::assert_snapshot!(lines(&up(&spec, &world).unwrap()), @"

@@ -1,6 +1,7 @@
 //! ROMs in plans: built once for all domains that run them, and a new ROM means a new definition.
 
 use super::*;
+use crate::observed::CacheState;
 
 /// Two domains run coreboot with SeaBIOS, one with its kernel in the ROM, and one runs SeaBIOS.
 fn four() -> (Spec, World) {
