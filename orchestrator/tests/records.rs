@@ -154,7 +154,7 @@ fn without_a_topology_its_deployment_is_named() {
         ] {
             let output = project.run_in("one", command);
             assert_eq!(output.status.code(), Some(3), "{damage} {command:?}");
-            let hint = "`--deployment NAME`; from this file came `demo`";
+            let hint = "Pass `--deployment NAME` to run this command without a topology. Deployments of this file: `demo`";
             assert!(errors(&output).contains(hint), "{}", errors(&output));
         }
     }

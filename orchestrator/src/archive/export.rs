@@ -87,9 +87,9 @@ pub fn pack(
     let packed = packed.with_context(writing)?.len();
     ensure!(
         is_plausible(packed, manifest.total()),
-        "the disks have so much equal content that {} were packed to {}, which no import accepts; export to a .tar file",
-        Size(manifest.total()),
-        Size(packed)
+        "the disks compressed too well: import refuses an archive that unpacks from {} to {}. Export to a .tar file",
+        Size(packed),
+        Size(manifest.total())
     );
     let archive = file.keep(&target.path, target.existing)?;
     Ok(Packed {

@@ -68,7 +68,7 @@ impl Readme<'_> {
              sed -i -e 's/domain type=\"kvm\"/domain type=\"qemu\"/' -e 's/cpu mode=\"host-passthrough\"/cpu mode=\"maximum\"/' vm-export/*.xml\n",
     });
         text.push_str(match self.with_secrets {
-        true => "The deployment's private keys are in the archive: keep it to yourself. secret.client is what services let in;\n\
+        true => "The deployment's private keys are in the archive: keep it to yourself. Services accept clients that have secret.client;\n\
              their certificates end within 30 days of the export, and `pspd import` makes new ones.\n",
         false => "No private key is in the archive: those of services are blanked on their disks, and a guest that is started by\n\
              hand has no SSH server. Services that need keys start after `pspd import`, which makes new ones, or by hand from an\n\

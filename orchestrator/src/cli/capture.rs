@@ -130,7 +130,7 @@ fn output(args: &Args) -> anyhow::Result<Box<dyn Write + Send>> {
         let out = terminal::raw();
         ensure!(
             !out.is_terminal(),
-            "a capture is no text for a terminal; send it to a program, such as `| wireshark -k -i -`"
+            "refusing to write binary data to a terminal. Pipe it to a program, such as `| wireshark -k -i -`"
         );
         return Ok(Box::new(out));
     }

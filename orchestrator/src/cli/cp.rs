@@ -48,7 +48,7 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<Exit> {
     {
         bail!("the file system `{full}` of `{}` is full", copy.domain);
     }
-    bail!("not everything was copied; the lines of `scp` above say what was not")
+    bail!("some files were not copied; see the messages of `scp` above")
 }
 
 /// The file system of a path in a domain, if it is full: SFTP has no word for that.
@@ -130,7 +130,7 @@ impl Copy {
             let Ok(found) = path.metadata() else { continue };
             ensure!(
                 found.is_file() || found.is_dir(),
-                "`{}` is neither a file nor a folder: nothing of it can be copied",
+                "`{}` is not a file or a directory",
                 path.display()
             );
         }

@@ -41,10 +41,7 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let home = context.paths.deployment(&spec.name);
     context.refuse_other_origin(
         &spec,
-        &format!(
-            "Pass `--deployment {}` to take it down all the same",
-            spec.name
-        ),
+        &format!("Pass `--deployment {}` to take it down anyway", spec.name),
     )?;
     // Its files may be gone, and its guests not.
     if !home.exists() && Relay::running(&home.lab())?.is_none() {

@@ -68,7 +68,7 @@ struct RunArgs {
     /// The directory for NAME.json and NAME.html; existing files are overwritten
     #[arg(long, value_name = "DIR", default_value = ".")]
     out: PathBuf,
-    /// Run it so many times, each from the snapshot if one is named
+    /// Run it this many times, each from the snapshot if one is named
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = positive)]
     repeat: usize,
     /// Print the report as JSON on stdout instead of tables

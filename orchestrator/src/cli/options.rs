@@ -21,7 +21,7 @@ impl Options {
         let set = self.dry_run || self.json || self.no_wait;
         ensure!(
             !set,
-            "`{words}` has an option that is only of the command line: `--dry-run`, `--json` or `--no-wait`"
+            "`{words}` has an option that works only on the command line: `--dry-run`, `--json` or `--no-wait`"
         );
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What the steps of one run share: the spec, the handles that steps open, and the way to tell.
+//! What the steps of one run share: the spec, the handles that steps open, and the events.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

@@ -134,7 +134,7 @@ fn by_document(
             .map_or(Document::Created(value), Document::Shared);
         documents.entry(document).or_default();
         if values.insert(document, value).is_some() {
-            wrong.push(format!("{} is there twice", name(document)));
+            wrong.push(format!("duplicate document {}", name(document)));
         }
     }
     (values, wrong)

@@ -111,7 +111,7 @@ impl Home {
     pub fn prepare_snapshot(&self, name: &Name) -> anyhow::Result<()> {
         ensure!(
             !self.snapshot_record(name).exists(),
-            "the snapshot `{name}` exists already"
+            "the snapshot `{name}` already exists"
         );
         folder::remove(&self.snapshot_folder(name))?;
         files::create_private(&self.snapshots_folder())?;
@@ -347,7 +347,7 @@ mod tests {
         assert!(!home.snapshot_memory(&name("a"), &name("web")).exists());
         home.record_snapshot(&name("a"), &snapshot(None)).unwrap();
         let error = home.prepare_snapshot(&name("a")).unwrap_err();
-        assert!(error.to_string().contains("exists already"), "{error}");
+        assert!(error.to_string().contains("already exists"), "{error}");
     }
 
     #[test]

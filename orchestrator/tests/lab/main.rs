@@ -374,7 +374,7 @@ fn a_request_of_another_version_is_answered(dir: &Path) {
         .unwrap();
     let mut reply = String::new();
     stream.read_to_string(&mut reply).unwrap();
-    assert!(reply.contains("does not know the request"), "{reply}");
+    assert!(reply.contains("does not support this request"), "{reply}");
 }
 
 fn a_stopped_supervisor_is_named(dir: &Path) {

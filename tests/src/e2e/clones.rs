@@ -32,7 +32,7 @@ pub(super) fn cloned(deployment: &Deployment) -> anyhow::Result<()> {
     deployment
         .run(&["snapshot", "save", &snapshot, "--disk-only"])?
         .expect(0)?;
-    deployment.run(&clone)?.expect(1)?.says("exists already")?;
+    deployment.run(&clone)?.expect(1)?.says("already exists")?;
     deployment.run(&["snapshot", "rm", &snapshot])?.expect(0)?;
     deployment.run(&clone)?.expect(0)?;
     deployment.run(&clone)?.expect(1)?.says("already exists")?;

@@ -158,7 +158,7 @@ fn commands(deployment: &Deployment) -> anyhow::Result<()> {
     deployment
         .run(&["set", "store", "--memory", "256 MiB"])?
         .expect(0)?
-        .says("`pspd up` brings that back")?;
+        .says("`pspd up` restores that")?;
     deployment.run(&["plan"])?.expect(4)?;
     deployment.run(&["up"])?.expect(0)?;
     as_asked("running", "")

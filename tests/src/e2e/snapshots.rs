@@ -32,12 +32,12 @@ fn snapshots() -> anyhow::Result<()> {
     let saved = deployment
         .run(&["snapshot", "save", "one", "--note", "the first"])?
         .expect(0)?;
-    saved.says("saved the snapshot `one`; the guests stood still for ")?;
+    saved.says("saved the snapshot `one`; the guests were paused for ")?;
     deployment.ssh("store", "kill $(cat /run/kept)")?;
     mark(&deployment, "two")?;
     deployment.run(&["snapshot", "save", "two"])?.expect(0)?;
     let restored = deployment.run(&["snapshot", "restore", "one"])?.expect(0)?;
-    let restored = restored.says("the state before is the snapshot `before-1`")?;
+    let restored = restored.says("saved the previous state as the snapshot `before-1`")?;
     ensure!(
         !restored.stderr.contains("push the release"),
         "{}",
@@ -235,7 +235,7 @@ fn same(deployment: &Deployment, packed: &Path, disks: [&str; 2]) -> anyhow::Res
 
 fn wrong(deployment: &Deployment) -> anyhow::Result<()> {
     for (command, code, says) in [
-        (vec!["save", "two"], 1, "the snapshot `two` exists already"),
+        (vec!["save", "two"], 1, "the snapshot `two` already exists"),
         (vec!["save", "Two"], 2, "is not a DNS label"),
         (
             vec!["restore", "four"],

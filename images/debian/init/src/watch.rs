@@ -1,5 +1,5 @@
 //! Responds to the hypervisor while the guest runs: the power button, hot-plugged processors and disks, and time that
-//! passed while the guest stood still.
+//! passed while the guest was paused.
 //!
 //! This replaces systemd-logind and udev, which cost seconds of boot time under emulation.
 

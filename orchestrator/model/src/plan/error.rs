@@ -64,7 +64,7 @@ pub enum PlanError {
     )]
     Unmerged { domain: Name },
     #[error(
-        "the data volume `{file}` can be the one of `{}` or of `{}`; rename it to `{}` or to `{}` in the deployment's folder `volumes`",
+        "the data volume file `{file}` may belong to `{}` or `{}`. Rename it to `{}` or to `{}` in the deployment's folder `volumes`",
         .one.domain, .other.domain, .one.file(), .other.file()
     )]
     UnclearVolume {
@@ -108,7 +108,7 @@ pub enum PlanError {
     #[error("`{domain}` delays what it sends, and the archive would too. Run `pspd heal` first")]
     Delayed { domain: Name },
     #[error(
-        "a fault acts within `{domain}`, and would act within the archive's too. Run `pspd heal` first"
+        "a fault is active in the guest `{domain}`, and the archive would include it. Run `pspd heal` first"
     )]
     Disturbed { domain: Name },
     #[error(
@@ -120,7 +120,7 @@ pub enum PlanError {
     #[error("`{domain}` has only {has} of memory; name a smaller size")]
     MoreMemory { domain: Name, has: Size },
     #[error(
-        "the snapshot `{snapshot}` exists already. Choose another name, or remove it with `pspd snapshot rm {snapshot}`"
+        "the snapshot `{snapshot}` already exists. Choose another name, or remove it with `pspd snapshot rm {snapshot}`"
     )]
     SnapshotExists { snapshot: Name },
     #[error(

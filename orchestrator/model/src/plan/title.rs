@@ -101,7 +101,7 @@ impl Action {
                 count => format!("delay what it sends to {count} guests"),
             },
             Action::Throttle { disk, limit, .. } if limit.is_none() => {
-                format!("let its disk `{disk}` be fast")
+                format!("remove the limit of its disk `{disk}`")
             }
             Action::Throttle { disk, .. } => format!("slow its disk `{disk}`"),
             Action::Disturb { by, .. } => disturbances(by),
@@ -136,7 +136,7 @@ impl Action {
                 disk_only,
             } => {
                 let memory = if *disk_only { "" } else { " and the memory" };
-                format!("put the disks{memory} of `{snapshot}` in place")
+                format!("restore the disks{memory} of `{snapshot}`")
             }
             Action::RemoveSnapshot { snapshot } => format!("remove the snapshot `{snapshot}`"),
         }

@@ -177,8 +177,8 @@ impl Results {
             }
         } else if self.calls > 0 {
             notes.push(
-                "users wait for their answers, so a target that stalls gets fewer calls and the percentiles hide it; `--rate` \
-                 measures what callers see who do not wait"
+                "users wait for their responses, so a slow target receives fewer calls and the percentiles look better. Use `--rate` \
+                 to measure without this effect"
                     .to_owned(),
             );
         }

@@ -246,9 +246,7 @@ fn a_service_is_not_waited_for_while_what_it_depends_on_is_stopped() {
     assert!(has(&plan, "d1", DomainStep::Reach) && !has(&plan, "d1", DomainStep::Serving));
     assert_eq!(
         plan.notes,
-        [
-            "the service of `d1` is not waited for: it depends on `d0`, which does not run as it should"
-        ]
+        ["not waiting for the service of `d1`: its dependency `d0` is not running normally"]
     );
     assert_eq!(
         world.intent.power,
@@ -268,7 +266,7 @@ fn other_sizes_are_set_within_the_maximum_and_up_brings_the_topologys_back() {
     let plan = set(&world, Some(less), None).unwrap();
     assert_eq!(plan.steps.len(), 1);
     assert!(
-        plan.notes[0].ends_with("`pspd up` brings that back"),
+        plan.notes[0].ends_with("`pspd up` restores that"),
         "{:?}",
         plan.notes
     );

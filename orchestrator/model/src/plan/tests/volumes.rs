@@ -1,4 +1,4 @@
-//! Data volumes whose files have names of earlier versions, and those that no domain has any longer.
+//! Data volumes whose files have names of earlier versions, and those that no domain uses.
 
 use super::*;
 use crate::observed::{Attached, OldVolume};
