@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_service_on_loopback_only_is_told_from_one_that_others_reach() {
+    fn a_service_on_loopback_only_differs_from_one_that_others_reach() {
         let line = |local: &str, state: &str| {
             format!(
                 "   0: {local} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000   101        0 4711 1\n"

@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_told_from_one_that_took_its_place() {
+    fn a_file_differs_from_one_that_replaced_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("disk");
         fs::write(&path, "one").unwrap();

@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_run_left_is_no_snapshot() {
+    fn the_remains_of_a_killed_run_are_not_a_snapshot() {
         let (_folder, home) = home();
         home.prepare_snapshot(&name("a")).unwrap();
         fs::write(home.snapshot_memory(&name("a"), &name("web")), "half").unwrap();

@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_escaped_nul_is_told_from_an_escaped_backslash() {
+    fn an_escaped_nul_differs_from_an_escaped_backslash() {
         let table = [
             (r#"{"a":"\u0000"}"#, Some(6)),
             (r#"{"\u0000":1}"#, Some(2)),

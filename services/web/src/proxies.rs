@@ -207,7 +207,7 @@ eth0\t00000000\t01004D0A\t0003\t0\t0\t0\t00000000\t0\t0\t0\n";
     }
 
     #[test]
-    fn the_last_address_that_is_no_proxys_counts() {
+    fn the_last_address_that_is_not_a_proxy_counts() {
         let two = proxies("10.77.0.1, 192.0.2.1");
         let table: [(&[&str], &str); 6] = [
             (&["6.6.6.6, 203.0.113.7"], "203.0.113.7"),

@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_query_is_named() {
+    fn an_invalid_query_is_named() {
         let deep = format!("{}1{}", r#"{"$not": "#.repeat(40), "}".repeat(40));
         let table = [
             ("[1]", "QUERY_MALFORMED", None),

@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_sort_after_the_newest_whatever_the_clock_says() {
+    fn ids_sort_after_the_newest_at_any_clock() {
         let newest = [
             None,
             Some("no uuid"),

@@ -165,7 +165,7 @@ async fn refused_while_draining() -> Status {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_while_draining_is_told_when_to_come_back() {
+async fn a_call_while_draining_reports_when_to_retry() {
     let mut refused = refused_while_draining().await;
     for _ in 1..ATTEMPTS {
         // The service tells it for a moment only: on a busy machine the connection may be closed before the next call.

@@ -324,7 +324,7 @@ proptest! {
 
     /// What a command did is what the user asked for, and no drift.
     #[test]
-    fn what_was_asked_is_no_drift(spec in any_spec(), goal in 0..GOALS.len(), bits in any::<u8>()) {
+    fn an_applied_command_leaves_no_drift(spec in any_spec(), goal in 0..GOALS.len(), bits in any::<u8>()) {
         let mut world = applied(&spec);
         let Ok(plan) = ask(&spec, &world, GOALS[goal], &subset(&spec, bits)) else { return Ok(()) };
         world.apply(&plan, usize::MAX, &spec);

@@ -25,7 +25,7 @@ fn stopped() -> (Spec, World) {
 }
 
 #[test]
-fn a_stopped_domain_is_no_drift_and_neither_are_its_dependents() {
+fn a_stopped_domain_and_its_dependents_are_not_drift() {
     let (spec, world) = stopped();
     assert_eq!(drift(&spec, &world), Plan::default());
 }

@@ -15,7 +15,7 @@ fn save(spec: &Spec, world: &World, disk_only: bool) -> Result<Plan, PlanError> 
 }
 
 #[test]
-fn all_domains_stand_still_while_they_are_saved() {
+fn all_domains_are_paused_while_they_are_saved() {
     let spec = two();
     let plan = save(&spec, &applied(&spec), false).unwrap();
     assert_eq!(plan.undo, Undo::WhenNotSuccessful);
