@@ -72,7 +72,7 @@ fn read() -> Result<i64> {
     let text = fs::read_to_string(RTC).with_context(|| format!("failed to read `{RTC}`"))?;
     let text = text.trim();
     text.parse()
-        .with_context(|| format!("the real-time clock says `{text}`"))
+        .with_context(|| format!("the real-time clock has the invalid value `{text}`"))
 }
 
 fn now(clock: ClockId) -> f64 {
