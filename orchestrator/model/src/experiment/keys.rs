@@ -22,7 +22,7 @@ pub(super) static EXPERIMENT: Object = Object {
         optional(
             "snapshot",
             Kind::Text { example: "clean" },
-            "The snapshot that each run starts from. The state before is discarded. Default: the current state.",
+            "The snapshot that each run starts from. The previous state is discarded. Default: the current state.",
         ),
         required(
             "load",
