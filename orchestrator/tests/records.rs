@@ -168,7 +168,7 @@ fn down_names_a_deployment_that_was_renamed_in_the_file() {
     assert_eq!(output.status.code(), Some(1));
     let text = errors(&output);
     assert!(
-        text.contains("came `demo`") && text.contains("`--deployment NAME`"),
+        text.contains("`: `demo`. Pass `--deployment NAME` to take one down"),
         "{text}"
     );
     assert!(project.record().exists());

@@ -46,7 +46,7 @@ impl Target {
         let folder = folder.parent().unwrap_or(Path::new("/"));
         ensure!(
             folder.is_dir(),
-            "there is no folder `{}` for `{}`; create it first",
+            "the folder `{}` of `{}` does not exist. Create it first",
             folder.display(),
             path.display()
         );

@@ -195,7 +195,7 @@ fn summary(captured: Captured, output: &Path) -> String {
     };
     let mut text = format!("{packets} {noun} in {place}");
     if dropped > 0 {
-        text += &format!("; the host dropped {dropped} more, which came too fast");
+        text += &format!("; the host dropped {dropped} more, which arrived too fast");
     }
     text
 }

@@ -47,7 +47,7 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     if !home.exists() && Relay::running(&home.lab())?.is_none() {
         if let Some(other) = context.names_from_here()? {
             bail!(
-                "deployment `{}` does not exist on this host. From `{}` came {other}: pass `--deployment NAME` to take it down",
+                "deployment `{}` does not exist on this host. Deployments of `{}`: {other}. Pass `--deployment NAME` to take one down",
                 spec.name,
                 context.file.display()
             );

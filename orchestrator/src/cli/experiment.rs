@@ -398,10 +398,13 @@ mod tests {
                 "fault: kill web-server --for 3s",
                 "write the time as the key `for`",
             ),
-            ("fault: kill web-server --json", "only of the command line"),
+            (
+                "fault: kill web-server --json",
+                "works only on the command line",
+            ),
             (
                 "power: stop web-server --dry-run",
-                "only of the command line",
+                "works only on the command line",
             ),
             ("power: boil web-server", "unrecognized subcommand 'boil'"),
             ("power: stop web", "has no domain `web`"),

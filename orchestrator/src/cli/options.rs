@@ -32,12 +32,12 @@ pub(super) fn words<T: clap::Parser>(words: &str) -> anyhow::Result<T> {
     T::try_parse_from(words.split_whitespace()).map_err(|error| {
         let text = error.to_string();
         let lines = text.lines().map(str::trim);
-        let told = |line: &&str| line.starts_with("error: ") || line.starts_with("tip: ");
-        let told: Vec<&str> = lines.filter(told).collect();
-        let told = told.join("; ").replace("error: ", "");
-        match told.is_empty() {
+        let shown = |line: &&str| line.starts_with("error: ") || line.starts_with("tip: ");
+        let shown: Vec<&str> = lines.filter(shown).collect();
+        let shown = shown.join("; ").replace("error: ", "");
+        match shown.is_empty() {
             true => anyhow!("`{words}` is not complete"),
-            false => anyhow!("`{words}`: {told}"),
+            false => anyhow!("`{words}`: {shown}"),
         }
     })
 }

@@ -163,11 +163,11 @@ pub(super) fn find(home: &Home, name: &Name) -> anyhow::Result<Snapshot> {
     }
     let known = home.snapshot_names()?;
     if known.is_empty() {
-        bail!("there is no snapshot. Run `pspd snapshot save NAME` to save one");
+        bail!("no snapshots. Run `pspd snapshot save NAME` to save one");
     }
     let known: Vec<&str> = known.iter().map(Name::as_str).collect();
     bail!(
-        "there is no snapshot `{name}`. Snapshots: {}",
+        "the snapshot `{name}` does not exist. Snapshots: {}",
         known.join(", ")
     )
 }

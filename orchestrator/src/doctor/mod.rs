@@ -120,7 +120,7 @@ pub fn examine(paths: &Paths, file: &Path) -> Vec<Check> {
             checks.push(Check::warning(
                 "topology",
                 format!(
-                    "there is no `{}`, so nothing that depends on it was checked",
+                    "`{}` does not exist, so the checks that need it were skipped",
                     file.display()
                 ),
                 "pspd init",

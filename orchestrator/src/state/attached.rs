@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Home, files};
 
-/// A file, whatever its name is: unique while something has it open.
+/// A file, independent of its name: unique while something has it open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct FileIdentity {
     device: u64,

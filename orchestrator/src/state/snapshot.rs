@@ -182,7 +182,7 @@ impl Home {
                 .is_some()
                 .then(|| self.snapshot_memory(name, domain));
             for file in layers.chain(memory) {
-                // In units of 512 bytes, whatever the file system's are.
+                // In units of 512 bytes on all file systems.
                 size += fs::metadata(&file).map_or(0, |file| file.blocks() * 512);
             }
         }

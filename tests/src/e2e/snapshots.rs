@@ -138,7 +138,7 @@ fn tree(deployment: &Deployment) -> anyhow::Result<BTreeMap<String, Option<Strin
         .expect(0)?
         .json()?;
     let text = |value: &Value| value.as_str().map(str::to_owned);
-    let rows = list.as_array().context("the list is no array")?.iter();
+    let rows = list.as_array().context("the list is not an array")?.iter();
     rows.map(|row| Ok((text(&row["name"]).context("no name")?, text(&row["parent"]))))
         .collect()
 }
@@ -240,10 +240,18 @@ fn wrong(deployment: &Deployment) -> anyhow::Result<()> {
         (
             vec!["restore", "four"],
             1,
-            "there is no snapshot `four`. Snapshots: ",
+            "the snapshot `four` does not exist. Snapshots: ",
         ),
-        (vec!["rm", "two", "four"], 1, "there is no snapshot `four`"),
-        (vec!["show", "four"], 1, "there is no snapshot `four`"),
+        (
+            vec!["rm", "two", "four"],
+            1,
+            "the snapshot `four` does not exist",
+        ),
+        (
+            vec!["show", "four"],
+            1,
+            "the snapshot `four` does not exist",
+        ),
     ] {
         let command = [vec!["snapshot"], command].concat();
         deployment.run(&command)?.expect(code)?.says(says)?;

@@ -91,7 +91,7 @@ pub struct Sender {
     /// How much later than intended: the 99th percentile and the maximum.
     pub late_p99_ms: f64,
     pub late_maximum_ms: f64,
-    /// In flight at a signal, and not waited for.
+    /// In flight at a signal, and abandoned.
     pub abandoned: u64,
 }
 
@@ -185,7 +185,7 @@ impl Results {
         if self.ended_early {
             let count = sender.abandoned;
             notes.push(format!(
-                "ended early, after {} s; calls in flight that were not waited for: {count}",
+                "ended early, after {} s; calls in flight that were abandoned: {count}",
                 self.seconds
             ));
         }
