@@ -60,7 +60,7 @@ build: setup services program
 program:
 	cargo build --release --locked -p pspd
 
-# Static, so that they run in any guest; an explicit target keeps the flags away from build scripts. What tokio's is for, says
+# Static, so that they run in any guest; an explicit target keeps the flags away from build scripts. For `--cfg tokio_unstable`, see
 # `serving::process`. The folder and the flags are those of the programs that pspd carries, which have much in common.
 services: client
 	RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs --cfg tokio_unstable" \

@@ -46,7 +46,7 @@ mirror() {
     fi
 }
 
-# Passes on what mmdebstrap says, and tells its stages.
+# Passes on what mmdebstrap prints, and reports its stages.
 stages() {
     local line downloads=no
     while IFS= read -r line; do

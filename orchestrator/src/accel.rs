@@ -68,7 +68,7 @@ pub fn decide(wanted: Accel, cache: &Path, kernel: Option<&DirectKernel>) -> Res
         (Accel::Auto, Ok(())) => match kernel.cloned().or_else(own_kernel) {
             Some(kernel) => proven(cache, &kernel),
             None => Ok(Proof::tcg(format!(
-                "`{DEVICE}` is accessible, but there is no kernel to test it with. Set `accel: kvm` in the topology to use it untested"
+                "`{DEVICE}` is accessible, but no kernel is available to test it. Set `accel: kvm` in the topology to use it untested"
             ))),
         },
         (Accel::Auto, Err(reason)) => Ok(Proof::tcg(reason)),

@@ -222,15 +222,15 @@ fn reason(said: &str, filter: Option<&str>) -> String {
     let lines = said
         .lines()
         .filter_map(|line| line.strip_prefix("tcpdump: "));
-    let told = lines.filter(|line| !line.starts_with("listening on"));
-    let told: Vec<&str> = told.collect();
-    if told.is_empty() {
+    let faults = lines.filter(|line| !line.starts_with("listening on"));
+    let faults: Vec<&str> = faults.collect();
+    if faults.is_empty() {
         return said.trim().to_owned();
     }
-    let told = told.join("; ");
-    match filter.filter(|_| told.contains("filter expression")) {
-        Some(filter) => format!("`{filter}` is not valid for pcap-filter(7): {told}"),
-        None => told,
+    let faults = faults.join("; ");
+    match filter.filter(|_| faults.contains("filter expression")) {
+        Some(filter) => format!("`{filter}` is not valid for pcap-filter(7): {faults}"),
+        None => faults,
     }
 }
 

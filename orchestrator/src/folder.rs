@@ -21,7 +21,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_is_removed_once_and_its_absence_is_no_error() {
+    fn a_folder_is_removed_once_and_its_absence_is_not_an_error() {
         let parent = tempfile::tempdir().unwrap();
         let folder = parent.path().join("folder");
         fs::create_dir_all(folder.join("deep")).unwrap();

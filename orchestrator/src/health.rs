@@ -322,8 +322,7 @@ async fn connect(
 }
 
 /// What the cause begins with where a guest does not accept a certificate for its time.
-pub const WRONG_CLOCK: &str =
-    "the guest's clock is wrong: to it, pspd's certificate is not valid now";
+pub const WRONG_CLOCK: &str = "the guest's clock is wrong, so the guest rejects pspd's certificate";
 
 /// Names what a cause means where its text does not say it. pspd renews its own certificate long before it expires.
 fn explained(cause: String) -> String {

@@ -133,7 +133,7 @@ mod tests {
 
     /// Of which nothing is read: they may have no end.
     #[test]
-    fn devices_and_pipes_are_no_files_of_a_topology() {
+    fn devices_and_pipes_are_not_files_of_a_topology() {
         let folder = tempfile::tempdir().unwrap();
         let pipe = folder.path().join("pipe");
         rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();

@@ -82,7 +82,7 @@ fn an_impossible_export_is_refused_at_once() {
     insta::assert_snapshot!(place.refused("export a.zip"), @"error: the name `a.zip` has no known ending; use .tar.xz (small), .tar.zst (fast), .tar.gz or .tar");
     insta::assert_snapshot!(place.refused("export there.tar.xz"), @"error: `there.tar.xz` already exists; pass --force to replace it");
     insta::assert_snapshot!(place.refused("export --force folder.tar.xz"), @"error: `folder.tar.xz` is a folder; name a file");
-    insta::assert_snapshot!(place.refused("export missing/a.tar.xz"), @"error: there is no folder `FOLDER/missing` for `missing/a.tar.xz`; create it first");
+    insta::assert_snapshot!(place.refused("export missing/a.tar.xz"), @"error: the folder `FOLDER/missing` of `missing/a.tar.xz` does not exist. Create it first");
     insta::assert_snapshot!(place.refused("export a.tar.xz"), @"error: deployment `demo` does not exist on this host; nothing to export");
     insta::assert_snapshot!(place.refused("--deployment other export a.tar.xz"), @"error: deployment `other` does not exist on this host (no record in `FOLDER/state`)");
     assert_eq!(

@@ -345,7 +345,7 @@ fn file(name: &str, content: &[u8], kind: Value) -> Value {
     json!({"name": name, "size": content.len(), "sha256": Digest::of(content), "content": kind})
 }
 
-/// An archive of these files, whatever its manifest says of them.
+/// An archive of these files, with any manifest.
 fn tar(manifest: &[u8], files: &[(&str, &[u8])]) -> Vec<u8> {
     let sum = format!("{}  manifest.json\n", Digest::of(manifest));
     let mut tar = tar::Builder::new(Vec::new());

@@ -157,7 +157,7 @@ async fn metadata_arrives_as_it_was_given() {
 }
 
 #[tokio::test]
-async fn what_is_no_message_is_named_and_not_sent() {
+async fn an_invalid_message_is_named_and_not_sent() {
     let service = service().await;
     for (text, problem) in [
         ("{", "the message: value 1 is not valid JSON: EOF"),

@@ -154,7 +154,7 @@ fn without_a_topology_its_deployment_is_named() {
         ] {
             let output = project.run_in("one", command);
             assert_eq!(output.status.code(), Some(3), "{damage} {command:?}");
-            let hint = "`--deployment NAME`; from this file came `demo`";
+            let hint = "Pass `--deployment NAME` to run this command without a topology. Deployments of this file: `demo`";
             assert!(errors(&output).contains(hint), "{}", errors(&output));
         }
     }
@@ -168,7 +168,7 @@ fn down_names_a_deployment_that_was_renamed_in_the_file() {
     assert_eq!(output.status.code(), Some(1));
     let text = errors(&output);
     assert!(
-        text.contains("came `demo`") && text.contains("`--deployment NAME`"),
+        text.contains("`: `demo`. Pass `--deployment NAME` to take one down"),
         "{text}"
     );
     assert!(project.record().exists());

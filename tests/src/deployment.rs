@@ -306,7 +306,7 @@ impl Deployment {
             .into()
     }
 
-    /// `status --json`, whatever its exit code.
+    /// `status --json`, with any exit code.
     pub fn status(&self) -> anyhow::Result<Value> {
         self.run(&["status", "--json"])?.json()
     }

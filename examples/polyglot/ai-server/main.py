@@ -12,7 +12,7 @@ sys.path[:1] = [str(folder), str(folder / "vendor")]
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # No further processes either.
 os.environ.setdefault("JOBLIB_MULTIPROCESSING", "0")
-# gRPC's own lines are not JSON, and faults of callers are no faults of the service.
+# gRPC's own lines are not JSON, and faults of callers are not faults of the service.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 from ai_server.process import main

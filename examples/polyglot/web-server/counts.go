@@ -110,7 +110,7 @@ func count(ctx context.Context, db *databaseBackend, collection, query string) (
 			return internal(ctx, "failed to read a group of documents", err)
 		}
 		counted.documents += group.Documents
-		// Any other value than a text is no label.
+		// A value that is not a text is not a label.
 		if label, ok := group.Label.(string); ok && len(counted.byLabel) < mostLabels {
 			counted.byLabel[label] = group.Documents
 		}

@@ -17,7 +17,7 @@ use crate::pace::Pace;
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// libvirtd creates its sockets early in its start; one that is missing for longer was removed meanwhile.
 const SOCKET_WITHIN: Duration = Duration::from_secs(15);
-/// libvirtd waits up to 30 s for its own threads when it is told to end, longer than its clients should.
+/// libvirtd waits up to 30 s for its own threads when it is asked to end, longer than its clients should.
 const ENDS_WITHIN: Duration = Duration::from_secs(3);
 const POLL: Duration = Duration::from_millis(10);
 
@@ -72,7 +72,7 @@ pub(super) struct Daemon {
     pace: Pace,
     /// Whether its socket existed since it was started.
     had_socket: bool,
-    /// Whether it was told to end.
+    /// Whether it was asked to end.
     ending: bool,
 }
 

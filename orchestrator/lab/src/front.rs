@@ -161,7 +161,7 @@ impl Fronts {
         let ready = self.run.join(format!("f{number}"));
         let started = (|| {
             let front = state.fronts.get_mut(&host);
-            let front = front.ok_or_else(|| io::Error::other("there is no listening socket"))?;
+            let front = front.ok_or_else(|| io::Error::other("the listening socket is missing"))?;
             let certificate = pem.map(|pem| self.write_certificate(host, number, &pem));
             let certificate = certificate.transpose()?;
             let text = haproxy::configuration(&Setting {
@@ -249,7 +249,7 @@ impl Fronts {
         for front in self.state().fronts.values() {
             front.end();
             for pid in front.processes() {
-                // One that is killed ends at once; one that was reaped is no child.
+                // One that is killed ends at once; one that was reaped is not a child any more.
                 let _ = retry_on_intr(|| waitpid(Some(pid), WaitOptions::empty()));
             }
         }

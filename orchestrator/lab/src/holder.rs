@@ -58,7 +58,7 @@ impl fmt::Display for Holder {
             ),
             State::Running => write!(
                 f,
-                "process {pid} runs, but does not answer. Try again, or run `kill {pid}` to end it"
+                "process {pid} is running, but does not answer. Try again, or run `kill {pid}` to end it"
             ),
         }
     }

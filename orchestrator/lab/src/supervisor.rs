@@ -337,8 +337,8 @@ async fn converse(stream: &UnixStream, shared: &Shared) -> io::Result<()> {
 fn unknown(error: &io::Error) -> io::Error {
     let version = env!("CARGO_PKG_VERSION");
     io::Error::other(format!(
-        "the lab's supervisor is of pspd {version}, and does not know the request ({error}). `pspd down`, then `pspd up`, \
-         starts another"
+        "the lab's supervisor is from pspd {version} and does not support this request ({error}). Run `pspd down`, then \
+         `pspd up`"
     ))
 }
 

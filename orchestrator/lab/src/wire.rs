@@ -156,8 +156,8 @@ fn silent(stream: &UnixStream, error: io::Error) -> io::Error {
         // Versions that did not know a request gave no answer to it.
         _ if error.kind() == io::ErrorKind::UnexpectedEof => io::Error::new(
             error.kind(),
-            "the lab's supervisor gave no answer: it ended, or it is of an earlier version of pspd. `pspd down`, then \
-             `pspd up`, starts another",
+            "the lab's supervisor did not answer: it ended, or is from an earlier version of pspd. Run `pspd down`, then \
+             `pspd up`",
         ),
         _ => error,
     }

@@ -206,7 +206,7 @@ pub enum MemoryCondition {
     Usable,
     /// A disk was written or replaced since.
     OtherDisks,
-    /// It is of another version of QEMU.
+    /// It is from another version of QEMU.
     OtherHypervisor,
     /// Its file is not the one that was written.
     Damaged,
@@ -218,7 +218,7 @@ impl MemoryCondition {
         match self {
             MemoryCondition::Usable => None,
             MemoryCondition::OtherDisks => Some("its disks were written since"),
-            MemoryCondition::OtherHypervisor => Some("it is of another version of QEMU"),
+            MemoryCondition::OtherHypervisor => Some("it is from another version of QEMU"),
             MemoryCondition::Damaged => Some("its file is damaged"),
         }
     }

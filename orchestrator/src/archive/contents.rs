@@ -171,7 +171,7 @@ impl Deployment<'_> {
             let digest = digest(&source, cancel)?;
             let name = match domain {
                 Some(domain) => FileName::new(&format!("{domain}.qcow2"))?,
-                // Longer than a name can be, so that it is no volume of a domain `base`.
+                // Longer than a name can be, so that it is not a volume of a domain `base`.
                 None => FileName::new(&format!("base.{digest}.qcow2"))?,
             };
             match domain {

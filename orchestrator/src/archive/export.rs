@@ -46,7 +46,7 @@ impl Target {
         let folder = folder.parent().unwrap_or(Path::new("/"));
         ensure!(
             folder.is_dir(),
-            "there is no folder `{}` for `{}`; create it first",
+            "the folder `{}` of `{}` does not exist. Create it first",
             folder.display(),
             path.display()
         );
@@ -90,9 +90,9 @@ pub fn pack(
     let packed = packed.with_context(writing)?.len();
     ensure!(
         is_plausible(packed, manifest.total()),
-        "the disks have so much equal content that {} were packed to {}, which no import accepts; export to a .tar file",
-        Size(manifest.total()),
-        Size(packed)
+        "the disks compressed too well: import refuses an archive that unpacks from {} to {}. Export to a .tar file",
+        Size(packed),
+        Size(manifest.total())
     );
     let archive = file.keep(&target.path, target.existing)?;
     Ok(Packed {

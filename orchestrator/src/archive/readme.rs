@@ -64,15 +64,15 @@ impl Readme<'_> {
         text.push_str(match self.accelerator {
         Accelerator::Tcg => "The domains are emulated (TCG). On a host with KVM, before `virsh define`:\n\
              sed -i -e 's/type=\"qemu\">/type=\"kvm\">/' -e 's/cpu mode=\"maximum\"/cpu mode=\"host-passthrough\"/' vm-export/*.xml\n",
-        Accelerator::Kvm => "The domains want KVM. On a host without it, before `virsh define`:\n\
+        Accelerator::Kvm => "The domains use KVM. On a host without it, before `virsh define`:\n\
              sed -i -e 's/domain type=\"kvm\"/domain type=\"qemu\"/' -e 's/cpu mode=\"host-passthrough\"/cpu mode=\"maximum\"/' vm-export/*.xml\n",
     });
         text.push_str(match self.with_secrets {
-        true => "The deployment's private keys are in the archive: keep it to yourself. secret.client is what services let in;\n\
-             their certificates end within 30 days of the export, and `pspd import` makes new ones.\n",
-        false => "No private key is in the archive: those of services are blanked on their disks, and a guest that is started by\n\
-             hand has no SSH server. Services that need keys start after `pspd import`, which makes new ones, or by hand from an\n\
-             archive that was exported with `--with-secrets`.\n",
+        true => "The archive contains the deployment's private keys: do not share it. Services accept clients that have secret.client;\n\
+             their certificates expire within 30 days of the export, and `pspd import` creates new ones.\n",
+        false => "The archive contains no private keys: those of services are blanked on their disks, and a guest that is started\n\
+             manually has no SSH server. Services that need keys start after `pspd import`, which creates new ones, or manually\n\
+             from an archive that was exported with `--with-secrets`.\n",
     });
         text
     }

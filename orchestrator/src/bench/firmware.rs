@@ -94,7 +94,7 @@ async fn prepare(
             .domains
             .retain(|_, domain| domain.firmware != Firmware::Uefi);
         events.note(
-            "libvirt finds no UEFI firmware on this host, and the cases with it are left out; install the package `ovmf`",
+            "libvirt finds no UEFI firmware on this host; its cases are skipped. Install the package `ovmf`",
         );
     }
     // Everything but starting the domains.

@@ -130,7 +130,7 @@ fn output(args: &Args) -> anyhow::Result<Box<dyn Write + Send>> {
         let out = terminal::raw();
         ensure!(
             !out.is_terminal(),
-            "a capture is no text for a terminal; send it to a program, such as `| wireshark -k -i -`"
+            "refusing to write binary data to a terminal. Pipe it to a program, such as `| wireshark -k -i -`"
         );
         return Ok(Box::new(out));
     }
@@ -195,7 +195,7 @@ fn summary(captured: Captured, output: &Path) -> String {
     };
     let mut text = format!("{packets} {noun} in {place}");
     if dropped > 0 {
-        text += &format!("; the host dropped {dropped} more, which came too fast");
+        text += &format!("; the host dropped {dropped} more, which arrived too fast");
     }
     text
 }

@@ -23,7 +23,7 @@ use crate::report::{self, Style};
 
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  pspd clone copy\n  pspd clone copy --snapshot clean\n  pspd --deployment copy down --volumes\n\nThe clone's topology.yaml is written to a directory named after it. Its disks need those of the original, whose snapshot\nof the clone's state `pspd snapshot list` shows."
+    after_help = "Examples:\n  pspd clone copy\n  pspd clone copy --snapshot clean\n  pspd --deployment copy down --volumes\n\nThe clone's topology.yaml is written to a directory named after it. Its disks depend on\na snapshot of the original, which `pspd snapshot list` shows."
 )]
 pub(super) struct Args {
     /// The name of the clone
@@ -181,7 +181,7 @@ async fn cloned(
 
 /// Says of a snapshot that it was saved for a clone.
 fn note(clone: &Name) -> String {
-    format!("what the clone `{clone}` is over")
+    format!("the base of the clone `{clone}`")
 }
 
 /// Plans the snapshot that a clone is over.

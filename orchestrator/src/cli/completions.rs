@@ -32,7 +32,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
     let (name, shells) = (args.shell.to_string(), Shells::builtins());
     let shell = shells
         .completer(&name)
-        .context("this shell's script cannot ask pspd")?;
+        .context("completions for this shell are not supported")?;
     shell.write_registration(ASKS, PROGRAM, PROGRAM, PROGRAM, &mut crate::terminal::raw())?;
     Ok(Exit::Done)
 }

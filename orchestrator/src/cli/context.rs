@@ -88,10 +88,10 @@ impl Context {
     /// Adds to an error of the topology how to do without it.
     fn name_deployments(&self, error: anyhow::Error) -> anyhow::Error {
         let here = match self.names_from_here() {
-            Ok(Some(names)) => format!("; from this file came {names}"),
+            Ok(Some(names)) => format!(". Deployments of this file: {names}"),
             _ => String::new(),
         };
-        let hint = format!("This command needs no topology with `--deployment NAME`{here}");
+        let hint = format!("Pass `--deployment NAME` to run this command without a topology{here}");
         match error.downcast::<Coded>() {
             Ok(Coded { exit, message }) => Coded {
                 exit,
@@ -270,7 +270,7 @@ pub(super) fn cancelled_by_signals() -> anyhow::Result<CancellationToken> {
                 // Without stderr, the exit code is the only way to say it.
                 let _ = writeln!(
                     crate::terminal::err(),
-                    "interrupted again; what this run created is left. Run `pspd up` to continue, or `pspd down`"
+                    "interrupted again; not everything was undone. Run `pspd up` to continue, or `pspd down` to clean up"
                 );
                 super::exit::end(Exit::Interrupted);
             }

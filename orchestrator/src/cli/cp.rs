@@ -18,7 +18,7 @@ pub(super) struct Args {
     /// Files or folders, of this host or as `NAME:PATH` of a domain
     #[arg(required = true, value_name = "SRC")]
     from: Vec<String>,
-    /// The other side: a file, or the folder that they go into
+    /// The destination: a file, or a folder for all of them
     #[arg(value_name = "DST")]
     to: String,
 }
@@ -48,7 +48,7 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<Exit> {
     {
         bail!("the file system `{full}` of `{}` is full", copy.domain);
     }
-    bail!("not everything was copied; the lines of `scp` above say what was not")
+    bail!("some files were not copied; see the messages of `scp` above")
 }
 
 /// The file system of a path in a domain, if it is full: SFTP has no word for that.
@@ -112,7 +112,7 @@ impl Copy {
         let to = place(&args.to)?;
         let Some(domain) = domain else {
             bail!(
-                "no path is in a domain. Write one side as `NAME:PATH`, such as `pspd cp a.txt web-server:/tmp/`"
+                "no path names a domain. Write one side as `NAME:PATH`, such as `pspd cp a.txt web-server:/tmp/`"
             );
         };
         let is_there = |place: &Place| matches!(place, Place::There(_));
@@ -130,7 +130,7 @@ impl Copy {
             let Ok(found) = path.metadata() else { continue };
             ensure!(
                 found.is_file() || found.is_dir(),
-                "`{}` is neither a file nor a folder: nothing of it can be copied",
+                "`{}` is not a file or a directory",
                 path.display()
             );
         }
@@ -200,7 +200,7 @@ mod tests {
             }
         );
         for (texts, problem) in [
-            (&["a", "b"][..], "no path is in a domain"),
+            (&["a", "b"][..], "no path names a domain"),
             (&["wbe:a", "b"], "has no domain `wbe`: did you mean `web`?"),
             (&["web:a", "store:b"], "are two domains"),
             (

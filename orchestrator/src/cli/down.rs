@@ -41,16 +41,13 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let home = context.paths.deployment(&spec.name);
     context.refuse_other_origin(
         &spec,
-        &format!(
-            "Pass `--deployment {}` to take it down all the same",
-            spec.name
-        ),
+        &format!("Pass `--deployment {}` to take it down anyway", spec.name),
     )?;
     // Its files may be gone, and its guests not.
     if !home.exists() && Relay::running(&home.lab())?.is_none() {
         if let Some(other) = context.names_from_here()? {
             bail!(
-                "deployment `{}` does not exist on this host. From `{}` came {other}: pass `--deployment NAME` to take it down",
+                "deployment `{}` does not exist on this host. Deployments of `{}`: {other}. Pass `--deployment NAME` to take one down",
                 spec.name,
                 context.file.display()
             );

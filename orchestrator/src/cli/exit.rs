@@ -73,7 +73,7 @@ mod tests {
     use anyhow::{Context as _, anyhow};
 
     #[test]
-    fn a_closed_pipe_is_no_failure_where_only_output_was_written() {
+    fn a_closed_pipe_is_not_a_failure_if_only_output_was_written() {
         let closed = || io::Error::from(io::ErrorKind::BrokenPipe);
         assert!(super::is_closed_pipe(&closed().into()));
         let sent = Err::<(), _>(closed()).context("failed to send");

@@ -68,7 +68,7 @@ struct RunArgs {
     /// The directory for NAME.json and NAME.html; existing files are overwritten
     #[arg(long, value_name = "DIR", default_value = ".")]
     out: PathBuf,
-    /// Run it so many times, each from the snapshot if one is named
+    /// Run it this many times, each from the snapshot if one is named
     #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = positive)]
     repeat: usize,
     /// Print the report as JSON on stdout instead of tables
@@ -398,10 +398,13 @@ mod tests {
                 "fault: kill web-server --for 3s",
                 "write the time as the key `for`",
             ),
-            ("fault: kill web-server --json", "only of the command line"),
+            (
+                "fault: kill web-server --json",
+                "works only on the command line",
+            ),
             (
                 "power: stop web-server --dry-run",
-                "only of the command line",
+                "works only on the command line",
             ),
             ("power: boil web-server", "unrecognized subcommand 'boil'"),
             ("power: stop web", "has no domain `web`"),

@@ -137,7 +137,7 @@ async fn export(
     let outcome = outcome(context, &spec, &change, cancel, plan).await?;
     match outcome.packed {
         Some(packed) if outcome.is_success() => {
-            print_result(args, packed, outcome.stood_still(), began.elapsed())?;
+            print_result(args, packed, outcome.paused_for(), began.elapsed())?;
         }
         packed => {
             report::summary(&outcome, "export", &spec, Style::chosen(args.json));
@@ -222,7 +222,7 @@ mod tests {
             elapsed: Duration::from_millis(elapsed),
         };
         let mut outcome = Outcome::default();
-        assert_eq!(outcome.stood_still(), None);
+        assert_eq!(outcome.paused_for(), None);
         for (name, pause, resume) in [("a", 110, 300), ("b", 100, 280)] {
             let pauses = Action::Pause {
                 domain: domain(name),
@@ -233,6 +233,6 @@ mod tests {
             let both = [ended(pauses, pause, 20), ended(resumes, resume, 50)];
             outcome.ended.extend(both);
         }
-        assert_eq!(outcome.stood_still(), Some(Duration::from_millis(250)));
+        assert_eq!(outcome.paused_for(), Some(Duration::from_millis(250)));
     }
 }

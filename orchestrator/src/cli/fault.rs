@@ -60,7 +60,7 @@ enum Kind {
         #[command(flatten)]
         options: FaultOptions,
     },
-    /// Unplug a domain's network cable; pspd does not reach it either
+    /// Unplug a domain's network cable; pspd cannot reach it either
     #[command(after_help = "Example:\n  pspd fault link web-server --down")]
     Link {
         /// The domain
@@ -86,7 +86,7 @@ enum Kind {
         #[command(flatten)]
         options: FaultOptions,
     },
-    /// Cut a domain's power; `heal` starts it again
+    /// Force a domain off; `heal` starts it again
     #[command(after_help = "Example:\n  pspd fault kill database-server")]
     Kill {
         /// The domain
@@ -113,7 +113,7 @@ enum Kind {
         /// The domain
         #[arg(add = completions::domains())]
         name: String,
-        /// Send SIGKILL to it; the guest's systemd starts it again, so that there is nothing to heal
+        /// Send SIGKILL to it; the guest's systemd starts it again, so nothing is left to heal
         #[arg(long, group = "how", conflicts_with = "lasts")]
         kill: bool,
         /// Stop it until `heal`, which starts it
@@ -134,7 +134,7 @@ enum Kind {
         #[command(flatten)]
         options: FaultOptions,
     },
-    /// Slow or fill a domain's disk, or let it fail
+    /// Slow or fill a domain's disk, or make it fail
     #[command(after_help = "\
 Examples:
   pspd fault disk database-server data --slow 500KiB/s

@@ -192,7 +192,7 @@ async fn confirm(
     args: &Args,
     cancel: &CancellationToken,
 ) -> anyhow::Result<()> {
-    const REFUSED: &str = "nothing was imported; pass --yes if this is wanted";
+    const REFUSED: &str = "nothing was imported. Pass --yes to import it";
     if warnings.is_empty() {
         return Ok(());
     }

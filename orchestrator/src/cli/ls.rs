@@ -84,7 +84,7 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<Exit> {
     if listed.is_empty() {
         writeln!(
             terminal::err(),
-            "there is no deployment on this host. Run `pspd init` and `pspd up` to create one"
+            "no deployments on this host. Run `pspd init` and `pspd up` to create one"
         )?;
         return Ok(Exit::Done);
     }
@@ -202,7 +202,7 @@ fn size(folder: &Path) -> u64 {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let sizes = entries.map(|entry| match entry.metadata() {
         Ok(file) if file.is_dir() => size(&entry.path()),
-        // In units of 512 bytes, whatever the file system's are.
+        // In units of 512 bytes on all file systems.
         Ok(file) => file.blocks() * 512,
         Err(_) => 0,
     });

@@ -153,10 +153,10 @@ enum Command {
     /// Restart the guests of domains
     #[command(after_help = "Examples:\n  pspd restart web-server\n  pspd restart --cold")]
     Restart(power::RestartArgs),
-    /// Pause domains: their virtual CPUs stand still, their memory stays
+    /// Pause domains: stop their virtual CPUs and keep their memory
     #[command(after_help = "Example:\n  pspd pause database-server")]
     Pause(power::Args),
-    /// Let paused domains run again
+    /// Resume paused domains
     #[command(after_help = "Example:\n  pspd resume database-server")]
     Resume(power::Args),
     /// Give a domain other memory or vCPUs, until the next `up`
@@ -210,7 +210,7 @@ enum Command {
     Service(service::Args),
     /// Build, list and remove guest images
     Image(image::Args),
-    /// Delete data volumes that no domain has any longer
+    /// Delete data volumes that no domain uses
     Volume(volume::Args),
     /// Run benchmarks
     Bench(bench::Args),

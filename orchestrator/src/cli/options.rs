@@ -21,7 +21,7 @@ impl Options {
         let set = self.dry_run || self.json || self.no_wait;
         ensure!(
             !set,
-            "`{words}` has an option that is only of the command line: `--dry-run`, `--json` or `--no-wait`"
+            "`{words}` has an option that works only on the command line: `--dry-run`, `--json` or `--no-wait`"
         );
         Ok(())
     }
@@ -32,12 +32,12 @@ pub(super) fn words<T: clap::Parser>(words: &str) -> anyhow::Result<T> {
     T::try_parse_from(words.split_whitespace()).map_err(|error| {
         let text = error.to_string();
         let lines = text.lines().map(str::trim);
-        let told = |line: &&str| line.starts_with("error: ") || line.starts_with("tip: ");
-        let told: Vec<&str> = lines.filter(told).collect();
-        let told = told.join("; ").replace("error: ", "");
-        match told.is_empty() {
+        let shown = |line: &&str| line.starts_with("error: ") || line.starts_with("tip: ");
+        let shown: Vec<&str> = lines.filter(shown).collect();
+        let shown = shown.join("; ").replace("error: ", "");
+        match shown.is_empty() {
             true => anyhow!("`{words}` is not complete"),
-            false => anyhow!("`{words}`: {told}"),
+            false => anyhow!("`{words}`: {shown}"),
         }
     })
 }

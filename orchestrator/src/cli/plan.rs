@@ -21,7 +21,7 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     if !args.adopt {
         context.refuse_other_origin(
             &spec,
-            "Change its `name`, or pass `--adopt` to plan for it all the same",
+            "Change its `name`, or pass `--adopt` to plan for it anyway",
         )?;
     }
     let plan = block_on(async {

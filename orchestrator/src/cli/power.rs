@@ -52,7 +52,7 @@ pub(super) fn goal(spec: &Spec, words: &str) -> anyhow::Result<(PowerGoal, BTree
 
 #[derive(clap::Args)]
 pub(super) struct StopArgs {
-    /// Cut the power instead of shutting the guests down
+    /// Force the domains off instead of shutting the guests down
     #[arg(long)]
     force: bool,
     #[command(flatten)]

@@ -100,7 +100,7 @@ pub(super) async fn finish_rewind(
         return home.record_rewinding(None);
     }
     events.note(format!(
-        "the restore of the snapshot `{snapshot}` was interrupted; its disks and its memory are put in place first"
+        "a previous restore of the snapshot `{snapshot}` was interrupted; completing it first"
     ));
     let cancel = CancellationToken::new();
     let run = Run {
@@ -123,7 +123,7 @@ pub(super) async fn finish_rewind(
     match outcome.failed.into_iter().next() {
         None => Ok(()),
         Some((_, error)) => Err(error.context(format!(
-            "the restore of the snapshot `{snapshot}` was interrupted, and cannot be ended"
+            "failed to complete the interrupted restore of the snapshot `{snapshot}`"
         ))),
     }
 }

@@ -46,7 +46,7 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let program = std::env::current_exe().context("failed to find the program's own path")?;
     ensure!(
         !program.to_string_lossy().contains(['"', '\'', '\\', '$']),
-        "systemd runs no program with quotes, `$` or backslashes in its path, and pspd is `{}`. Move it to another folder",
+        "systemd cannot run a program whose path has quotes, `$` or backslashes, and pspd is `{}`. Move it to another folder",
         program.display()
     );
     let unit = Unit::new(

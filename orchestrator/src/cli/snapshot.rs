@@ -37,7 +37,7 @@ pub(super) struct Args {
 
 #[derive(clap::Subcommand)]
 enum SnapshotCommand {
-    /// Save memory and disks of all domains, of one instant; they run on
+    /// Save memory and disks of all domains at one instant; they keep running
     #[command(after_help = "Example:\n  pspd snapshot save clean --note \"after the first up\"")]
     Save(SaveArgs),
     /// Show all snapshots as a tree
@@ -62,7 +62,7 @@ enum SnapshotCommand {
         after_help = "Examples:\n  pspd snapshot restore clean\n  pspd snapshot restore clean --discard"
     )]
     Restore(RestoreArgs),
-    /// Remove snapshots; what others need of them stays
+    /// Remove snapshots; layers that other snapshots need are kept
     #[command(after_help = "Example:\n  pspd snapshot rm clean before-1")]
     Rm {
         /// The snapshots
@@ -105,7 +105,7 @@ struct RestoreArgs {
     /// The snapshot
     #[arg(value_name = "NAME", value_parser = name, add = completions::snapshots())]
     name: Name,
-    /// Give up the current state instead of saving it first
+    /// Discard the current state instead of saving it first
     #[arg(long)]
     discard: bool,
     /// Restore only the disks, and boot from them
@@ -163,11 +163,11 @@ pub(super) fn find(home: &Home, name: &Name) -> anyhow::Result<Snapshot> {
     }
     let known = home.snapshot_names()?;
     if known.is_empty() {
-        bail!("there is no snapshot. Run `pspd snapshot save NAME` to save one");
+        bail!("no snapshots. Run `pspd snapshot save NAME` to save one");
     }
     let known: Vec<&str> = known.iter().map(Name::as_str).collect();
     bail!(
-        "there is no snapshot `{name}`. Snapshots: {}",
+        "the snapshot `{name}` does not exist. Snapshots: {}",
         known.join(", ")
     )
 }
@@ -203,12 +203,12 @@ fn save(context: &Context, args: SaveArgs) -> anyhow::Result<Exit> {
         };
         report::summary(&saved, change.command, &spec, Style::chosen(change.json));
         if saved.is_success() && !change.json {
-            let still = saved.stood_still().map_or_else(String::new, |time| {
-                format!("; the guests stood still for {:.1} s", time.as_secs_f64())
+            let still = saved.paused_for().map_or_else(String::new, |time| {
+                format!("; the guests were paused for {:.1} s", time.as_secs_f64())
             });
             report::say(format!("saved the snapshot `{}`{still}\n", args.name));
         } else if !change.json {
-            report::say("no snapshot was saved; the domains run on\n");
+            report::say("no snapshot was saved; the domains are unchanged\n");
         }
         Ok(exit(&saved))
     })
@@ -274,14 +274,14 @@ fn restore(context: &Context, args: &RestoreArgs) -> anyhow::Result<Exit> {
         );
         if let Some(before) = before.filter(|_| !args.json) {
             report::say(format!(
-                "the state before is the snapshot `{before}`; `pspd snapshot restore {before}` goes back to it\n"
+                "saved the previous state as the snapshot `{before}`. Run `pspd snapshot restore {before}` to return to it\n"
             ));
         }
         Ok(exit(&outcome))
     })
 }
 
-/// Goes back to a snapshot, and gives up the current state.
+/// Returns to a snapshot, and discards the current state.
 pub(super) async fn rewind(
     context: &Context,
     spec: &Spec,
@@ -365,7 +365,7 @@ async fn rewound(
             Ok(pspd_model::plan::drift(now.spec, now.intent, &observed)?)
         });
         let outcome = match started.await {
-            // The snapshot is in place all the same.
+            // The snapshot is restored anyway.
             Err(error) if Cancelled::is_cause_of(&error) => Outcome {
                 cancelled: true,
                 ..Outcome::default()
@@ -384,7 +384,7 @@ async fn rewound(
 /// What became of the state before a restore.
 enum Before {
     Saved(Name),
-    /// There was nothing to save, or it was given up.
+    /// There was nothing to save, or it was discarded.
     Nothing,
     Failed(Outcome),
 }
@@ -415,7 +415,7 @@ async fn save_before(
         plan => Ok(plan?),
     })
     .await
-    .context("the current state cannot be saved first; `--discard` gives it up")?;
+    .context("failed to save the current state first. Pass `--discard` to discard it")?;
     Ok(match saved.is_success() {
         true if nothing => Before::Nothing,
         true => Before::Saved(name),

@@ -20,7 +20,7 @@ pub(super) struct Args {
     /// The domain
     #[arg(add = completions::domains())]
     name: String,
-    /// Pass the standard input to the command, also where it is no terminal
+    /// Pass standard input to the command even if it is not a terminal
     #[arg(short = 'i', long)]
     stdin: bool,
     /// A command to run instead of a shell. One argument is a line for the guest's shell; several are passed as they are

@@ -1,4 +1,4 @@
-//! `pspd volume`: removes data volumes that no domain has any longer.
+//! `pspd volume`: removes data volumes that no domain uses.
 
 use std::io::Write as _;
 
@@ -35,7 +35,7 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     context.refuse_other_origin(
         &spec,
         &format!(
-            "Pass `--deployment {}` to delete its volumes all the same",
+            "Pass `--deployment {}` to delete its volumes anyway",
             spec.name
         ),
     )?;

@@ -120,7 +120,7 @@ pub fn examine(paths: &Paths, file: &Path) -> Vec<Check> {
             checks.push(Check::warning(
                 "topology",
                 format!(
-                    "there is no `{}`, so nothing that depends on it was checked",
+                    "`{}` does not exist, so the checks that need it were skipped",
                     file.display()
                 ),
                 "pspd init",
@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_without_a_topology_is_no_error_and_a_wrong_topology_is_one() {
+    fn a_folder_without_a_topology_is_not_an_error_and_a_wrong_topology_is_one() {
         let folder = tempfile::tempdir().unwrap();
         let paths = Paths::resolve(
             Some(folder.path().join("state")),

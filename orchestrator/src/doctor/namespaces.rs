@@ -79,8 +79,8 @@ fn setting(name: &str) -> Option<u64> {
 /// The first reason, in the order in which they have to be removed.
 fn diagnose(facts: &Facts) -> Check {
     let failure = match &facts.made {
-        Some(Ok(())) if facts.root => return Check::ok(NAME, "can be made"),
-        Some(Ok(())) => return Check::ok(NAME, "can be made, with subordinate ids"),
+        Some(Ok(())) if facts.root => return Check::ok(NAME, "can be created"),
+        Some(Ok(())) => return Check::ok(NAME, "can be created, with subordinate ids"),
         Some(Err(failure)) => failure.as_str(),
         None => {
             return Check::missing(NAME, "`unshare` not found", "apt-get install util-linux");
@@ -105,13 +105,13 @@ fn diagnose(facts: &Facts) -> Check {
     }
     if facts.most == Some(0) {
         return missing(
-            "this host allows no user namespaces",
+            "user namespaces are disabled on this host",
             "sudo sysctl user.max_user_namespaces=15000",
         );
     }
     if facts.unprivileged == Some(0) {
         return missing(
-            "this host allows user namespaces for root alone",
+            "this host allows user namespaces only for root",
             "sudo sysctl kernel.unprivileged_userns_clone=1",
         );
     }

@@ -133,7 +133,7 @@ fn disks(world: &World, snapshot: Option<&Name>) -> anyhow::Result<Vec<Packable>
         None => None,
         Some(name) => {
             let found = world.home.snapshot(name)?;
-            Some(found.with_context(|| format!("there is no snapshot `{name}`"))?)
+            Some(found.with_context(|| format!("the snapshot `{name}` does not exist"))?)
         }
     };
     let mut disks = Vec::new();

@@ -199,7 +199,7 @@ pub(super) fn forget_neighbor(world: &World, name: &Name) -> anyhow::Result<()> 
         .context("failed to run `ip`")?;
     ensure!(
         flushed.status.success(),
-        "failed to forget who had the address {address}: {}",
+        "failed to clear the neighbor entry of {address}: {}",
         String::from_utf8_lossy(&flushed.stderr).trim()
     );
     Ok(())
@@ -282,7 +282,7 @@ pub(super) fn pause(world: &World, name: &Name) -> anyhow::Result<()> {
 pub(super) fn freeze(world: &World, name: &Name) -> anyhow::Result<()> {
     let domain = expect(world, name)?;
     let live = domain.live()?;
-    let live = live.with_context(|| format!("the domain `{name}` no longer runs"))?;
+    let live = live.with_context(|| format!("the domain `{name}` is no longer running"))?;
     Ok(domain.snapshot(&live)?)
 }
 

@@ -66,7 +66,7 @@ pub(super) fn throttle(
     let mut disks = live.iter().flat_map(|live| &live.disks);
     let disk = disks.find(|disk| disk.serial.as_deref() == Some(serial));
     let disk = disk.with_context(|| {
-        format!("`{name}` runs without the disk `{serial}`. Run `pspd up` to give it that disk")
+        format!("the running domain `{name}` has no disk `{serial}`. Run `pspd up` to attach it")
     })?;
     Ok(domain.throttle(&disk.target, limit)?)
 }
@@ -96,8 +96,8 @@ pub(super) fn panic(world: &World, name: &Name) -> anyhow::Result<()> {
     while domain.power()? == Power::Running {
         ensure!(
             began.elapsed() < limit,
-            "`{name}` did not panic within {} s, or libvirt was not told: its definition needs a `panic` device that the \
-             guest's kernel has a driver for",
+            "`{name}` did not panic within {} s, or did not report it. Reporting needs a `panic` device and a driver in the \
+             guest's kernel",
             limit.as_secs()
         );
         if world.cancel.is_cancelled() {

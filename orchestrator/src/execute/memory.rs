@@ -23,7 +23,7 @@ pub(super) fn save(
     scope.stage("writing its memory");
     let domain = expect(world, name)?;
     let live = domain.live()?;
-    let live = live.with_context(|| format!("the domain `{name}` no longer runs"))?;
+    let live = live.with_context(|| format!("the domain `{name}` is no longer running"))?;
     let disks = live.disks.into_iter().filter(|disk| !disk.read_only);
     let serials: Vec<String> = disks.filter_map(|disk| disk.serial).collect();
     world.home.prepare_memory(name)?;

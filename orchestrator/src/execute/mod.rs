@@ -81,7 +81,7 @@ impl Outcome {
     }
 
     /// How long running domains were paused: from the first pause to the last resume.
-    pub fn stood_still(&self) -> Option<Duration> {
+    pub fn paused_for(&self) -> Option<Duration> {
         let of = |wanted: fn(&Action) -> bool| {
             let ended = self.ended.iter();
             ended.filter(move |ended| wanted(&ended.step.action))
@@ -178,7 +178,7 @@ struct Run<'a> {
     outcome: Outcome,
 }
 
-/// A step's end, as its task tells it.
+/// A step's end, as its task reports it.
 struct Report {
     step: Step,
     started: Duration,

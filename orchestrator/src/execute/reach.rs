@@ -59,7 +59,7 @@ pub(super) fn reach(
     }
 }
 
-/// Sets the clock of a guest that stood still.
+/// Sets the clock of a guest that was paused.
 pub(super) fn set_clock(
     world: &World,
     domain: &Name,

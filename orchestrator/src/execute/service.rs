@@ -31,7 +31,7 @@ const SHOWN: Duration = Duration::from_secs(2);
 /// For a guest that is about to stop: one that runs answers at once.
 const GATHER: Duration = Duration::from_secs(5);
 
-/// Saves what a service logged. A guest that does not answer stops all the same, with a note.
+/// Saves what a service logged. A guest that does not answer is stopped anyway, with a note.
 pub(super) fn gather(
     world: &World,
     domain: &Name,
@@ -290,8 +290,8 @@ async fn ended(guest: Option<Arc<Guest>>, domain: &Name, port: u16, starting: St
             }
             Some(Fault::Loopback) if seen_before => {
                 return format!(
-                    "`{domain}` listens on port {port} of its loopback address only, where no other machine reaches it. Let it \
-                     listen on the address in `PSPD_LISTEN`, or on 0.0.0.0"
+                    "`{domain}` listens on port {port} of its loopback address only, which other machines cannot reach. Configure it \
+                     to listen on the address in `PSPD_LISTEN`, or on 0.0.0.0"
                 );
             }
             fault => seen_before = fault.is_some(),
@@ -307,8 +307,8 @@ async fn misheard(reach: &Reach, spec: &Spec, domain: &Name, identity: &Identity
         let fault = health::other_protocol(reach, spec, domain, identity).await;
         if let Some(fault) = fault.filter(|_| fault == seen_before) {
             return format!(
-                "`{domain}` {fault}, and is expected to speak gRPC with the TLS keys that pspd gives it. A service that \
-                 does not has `health: tcp`"
+                "`{domain}` {fault}, but pspd expects gRPC with the TLS keys that it provides. For a service without \
+                 gRPC, set `health: tcp`"
             );
         }
         seen_before = fault;
@@ -375,7 +375,7 @@ fn roll_back(world: &World, guest: &Guest, domain: &Name, limit: Duration) -> St
                 previous.short()
             )
         }
-        Ok(RolledBack::Nowhere) => "it was stopped: there is no previous release".to_owned(),
+        Ok(RolledBack::Nowhere) => "it was stopped, because no previous release exists".to_owned(),
         Err(error) => format!("rolling back failed: {error:#}"),
     }
 }

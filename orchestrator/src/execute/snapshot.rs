@@ -57,11 +57,11 @@ pub(super) fn take(
     if of.has_process() {
         let domain = expect(world, name)?;
         let live = domain.live()?;
-        let live = live.with_context(|| format!("the domain `{name}` no longer runs"))?;
+        let live = live.with_context(|| format!("the domain `{name}` is no longer running"))?;
         let memory = matches!(of, SnapshotOf::Memory(_)).then_some(file.as_path());
         let frozen = domain.freeze(&live, &added, memory);
         if frozen.is_err() {
-            // On a full disk, the guests need its room to run on. The error that counts is libvirt's.
+            // On a full disk, the guests need its room to continue. The error that counts is libvirt's.
             let _ = remove_if_there(&file);
         }
         frozen?;
@@ -90,7 +90,7 @@ pub(super) fn take(
 /// Gives the memory of a saved domain to a snapshot, too. It also fits the new layers, which are empty.
 fn keep_memory(world: &World, name: &Name, file: &Path) -> anyhow::Result<MemoryImage> {
     let record = world.home.memory_record(name)?;
-    let mut record = record.with_context(|| format!("the memory of `{name}` is gone"))?;
+    let mut record = record.with_context(|| format!("the memory of `{name}` is missing"))?;
     link(&world.home.memory_file(name), file)?;
     let serials = world.spec.domains[name].disks();
     record.disks = memory::versions(&world.home, name, serials)?;
@@ -98,7 +98,7 @@ fn keep_memory(world: &World, name: &Name, file: &Path) -> anyhow::Result<Memory
     Ok(record.image)
 }
 
-/// Gives a file that nothing writes any longer a second name. Another file system needs a copy.
+/// Gives a file that nothing writes now a second name. Another file system needs a copy.
 fn link(from: &Path, to: &Path) -> anyhow::Result<()> {
     let linked = match fs::hard_link(from, to) {
         Err(error) if error.kind() == ErrorKind::CrossesDevices => fs::copy(from, to).map(drop),
@@ -147,7 +147,7 @@ pub(super) fn record(world: &World, name: &Name, note: &str, scope: &Scope) -> a
 pub(super) fn rewind(world: &World, name: &Name, disk_only: bool) -> anyhow::Result<()> {
     let home = &world.home;
     let snapshot = home.snapshot(name)?;
-    let snapshot = snapshot.with_context(|| format!("there is no snapshot `{name}`"))?;
+    let snapshot = snapshot.with_context(|| format!("the snapshot `{name}` does not exist"))?;
     home.record_rewinding(Some(name))?;
     let mut intent = Intent::default();
     for (domain, of) in &snapshot.domains {
@@ -199,7 +199,7 @@ pub(super) fn rewind(world: &World, name: &Name, disk_only: bool) -> anyhow::Res
 
 pub(super) fn remove(world: &World, name: &Name, scope: &Scope) -> anyhow::Result<()> {
     let Some(snapshot) = world.home.snapshot(name)? else {
-        bail!("there is no snapshot `{name}`");
+        bail!("the snapshot `{name}` does not exist");
     };
     world.home.forget_snapshot(name)?;
     for domain in snapshot.domains.keys() {

@@ -27,7 +27,7 @@ pub(super) async fn undo(
             Ok(result) => result?,
             Err(_) => Err(anyhow!("it did not end within {} s", WITHIN.as_secs())),
         };
-        // A journal that cannot be written, on a full disk, is no reason to leave things behind.
+        // A journal that cannot be written, on a full disk, is not a reason to leave things behind.
         let written = journal.write(&Entry::Undo {
             step: step.id.to_string(),
         });
@@ -47,7 +47,7 @@ pub(super) async fn undo(
 fn to_undo(outcome: &Outcome) -> Vec<&Step> {
     let ended = outcome.ended.iter().map(|ended| &ended.step);
     let failed = outcome.failed.iter().map(|(step, _)| step);
-    // Where freezing failed, an overlay or a layer may be left all the same.
+    // Where freezing failed, an overlay or a layer may still be left.
     let half_done = failed.filter(|step| {
         matches!(
             step.action,

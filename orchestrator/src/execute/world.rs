@@ -1,4 +1,4 @@
-//! What the steps of one run share: the spec, the handles that steps open, and the way to tell.
+//! What the steps of one run share: the spec, the handles that steps open, and the events.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -55,7 +55,7 @@ struct Arrival {
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A step that panicked has ended the run; the handles are whole all the same.
+    // A step that panicked has ended the run; the handles are still valid.
     mutex
         .lock()
         .unwrap_or_else(|poisoned| poisoned.into_inner())
@@ -142,7 +142,7 @@ impl World {
     pub(super) fn lab(&self) -> anyhow::Result<Lab> {
         locked(&self.lab)
             .clone()
-            .ok_or_else(|| anyhow!("the lab does not run"))
+            .ok_or_else(|| anyhow!("the lab is not running"))
     }
 
     pub(super) fn set_lab(&self, lab: Option<Lab>) -> anyhow::Result<()> {
@@ -173,7 +173,7 @@ impl World {
     pub(super) fn connection(&self) -> anyhow::Result<Connection> {
         locked(&self.connection)
             .clone()
-            .ok_or_else(|| anyhow!("there is no connection to libvirt: the lab does not run"))
+            .ok_or_else(|| anyhow!("not connected to libvirt: the lab is not running"))
     }
 
     pub(super) fn reach(&self) -> anyhow::Result<Reach> {
@@ -193,7 +193,7 @@ impl World {
             .spec
             .images
             .get(name)
-            .with_context(|| format!("there is no image `{name}` in the topology"))?;
+            .with_context(|| format!("the topology has no image `{name}`"))?;
         let image = image::ensure(&self.cache, spec, scope, &self.cancel)
             .with_context(|| format!("failed to get the image `{name}`"))?;
         images.insert(name.to_owned(), image.clone());
@@ -252,7 +252,7 @@ impl World {
         Ok(())
     }
 
-    /// The boot that this run began, if it did; it is not followed any longer.
+    /// The boot that this run began, if it did; it is no longer followed.
     pub(super) fn take_watch(&self, domain: &Name) -> Option<Watch> {
         locked(&self.watches).remove(domain)
     }

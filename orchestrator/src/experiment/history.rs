@@ -85,7 +85,7 @@ pub(super) fn judge(
         }
     }
     let whole = format!(
-        "{} acknowledged writes are there, and none of {} that were refused or never sent; {} were not answered",
+        "found all {} acknowledged writes, and none of the {} that were refused or never sent; unanswered writes: {}",
         history.acknowledged_writes, history.refused_writes, history.unanswered_writes
     );
     let mut broken = Vec::new();
@@ -134,7 +134,7 @@ fn by_document(
             .map_or(Document::Created(value), Document::Shared);
         documents.entry(document).or_default();
         if values.insert(document, value).is_some() {
-            wrong.push(format!("{} is there twice", name(document)));
+            wrong.push(format!("{} exists twice", name(document)));
         }
     }
     (values, wrong)
@@ -177,7 +177,7 @@ fn describe_loss(document: Document, loss: &Loss, refused: &BTreeSet<u64>) -> St
         }
         Loss::Gone(call) => {
             format!(
-                "{document} is gone, after this acknowledged write: {}",
+                "{document} is missing, after this acknowledged write: {}",
                 describe(call)
             )
         }
@@ -246,7 +246,7 @@ mod tests {
                 .map(|one| (one.passed, one.detail))
                 .collect::<Vec<_>>()
         };
-        let whole = "3 acknowledged writes are there, and none of 2 that were refused or never sent; 1 were not answered"
+        let whole = "found all 3 acknowledged writes, and none of the 2 that were refused or never sent; unanswered writes: 1"
             .to_owned();
         let explained = "5 calls on 3 documents".to_owned();
         let good = vec![(true, whole), (true, explained)];
@@ -258,7 +258,7 @@ mod tests {
         for (found, expected) in [
             (
                 vec![(Some(0), 3)],
-                "the document created with 5 is gone, after this acknowledged write: create 5, from 8.000 s to 9.000 s",
+                "the document created with 5 is missing, after this acknowledged write: create 5, from 8.000 s to 9.000 s",
             ),
             (
                 vec![(Some(0), 0), (None, 5)],

@@ -66,7 +66,7 @@ where
         anyhow::ensure!(
             health == Health::Serving,
             "the service of `{name}` is not SERVING before the experiment ({}). Run `pspd up` first",
-            told(&health)
+            described(&health)
         );
     }
     let load = Load {
@@ -143,7 +143,7 @@ fn serving(health: &[(&Name, Health)]) -> Check {
         .iter()
         .filter(|(_, health)| *health != Health::Serving);
     let other: Vec<String> = other
-        .map(|(name, health)| format!("{name}: {}", told(health)))
+        .map(|(name, health)| format!("{name}: {}", described(health)))
         .collect();
     let name = "services SERVING at the end";
     match other.is_empty() {
@@ -152,7 +152,7 @@ fn serving(health: &[(&Name, Health)]) -> Check {
     }
 }
 
-fn told(health: &Health) -> String {
+fn described(health: &Health) -> String {
     match health {
         Health::Serving => "SERVING".to_owned(),
         Health::NotServing => "NOT_SERVING".to_owned(),

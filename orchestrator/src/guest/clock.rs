@@ -1,4 +1,4 @@
-//! A guest's clock: it stands still while the guest is paused or saved, and TLS depends on it.
+//! A guest's clock: it stops while the guest is paused or saved, and TLS depends on it.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -28,7 +28,7 @@ fn read(head: &[u8]) -> anyhow::Result<Vec<String>> {
         [b'#', b'!', line @ ..] => interpreters(line)?,
         [] => bail!("it is empty"),
         _ => bail!(
-            "it is no executable for Linux, and no script: the first line of a script is like `#!/bin/sh`"
+            "it is not a Linux executable or a script. The first line of a script is like `#!/bin/sh`"
         ),
     };
     // They are quoted in a command of the guest's shell.
@@ -136,7 +136,7 @@ mod tests {
             (b"echo hello\n".to_vec(), "`#!/bin/sh`"),
             (b"#!/bin/sh\r\necho\r\n".to_vec(), "CR LF"),
             (b"#!\n".to_vec(), "names no interpreter"),
-            (b"MZ\x90".to_vec(), "no executable for Linux"),
+            (b"MZ\x90".to_vec(), "not a Linux executable"),
         ] {
             let error = read(&head).unwrap_err().to_string();
             assert!(error.contains(message), "{error}");

@@ -10,7 +10,7 @@ impl Guest {
     pub fn panic(&self) -> anyhow::Result<()> {
         let script = "\
 [ -w /proc/sysrq-trigger ] || { echo 'the kernel of the guest needs CONFIG_MAGIC_SYSRQ' >&2; exit 1; }
-# What tells the hypervisor of it. A guest that has just booted may not have loaded it yet.
+# Reports it to the hypervisor. A guest that has just booted may not have loaded it yet.
 modprobe --all --quiet pvpanic_mmio pvpanic_pci 2>/dev/null
 (sleep 1; echo c >/proc/sysrq-trigger) >/dev/null 2>&1 </dev/null &";
         self.session.script("crash the guest", script).map(drop)

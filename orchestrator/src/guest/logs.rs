@@ -1,7 +1,7 @@
 //! Reads services' logs from journald, with the times used to merge the logs of several guests.
 //!
 //! A guest's journal is in memory only, so logs are gathered to the host. Each gathering continues behind the entry where
-//! the previous one ended, whatever the guest's clock says: it may go backwards, and each boot has a journal of its own.
+//! the previous one ended, independent of the guest's clock: it may go backwards, and each boot has a journal of its own.
 
 use pspd_model::spec::Name;
 use serde::Deserialize;

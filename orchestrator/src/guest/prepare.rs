@@ -46,11 +46,11 @@ impl Guest {
         let how = match status {
             Some(0) => return Ok(()),
             Some(status) if ENDED.contains(&status) => format!(
-                "it did not end within {} s. More time is given by `setup_timeout`",
+                "it did not end within {} s. Increase `setup_timeout`",
                 limit.as_secs()
             ),
             Some(status) => format!("exit code {status}"),
-            None => "it said nothing of its end".to_owned(),
+            None => "it did not report how it ended".to_owned(),
         };
         let shown: String = last.iter().map(|line| format!("\n    {line}")).collect();
         let shown = match shown.is_empty() {

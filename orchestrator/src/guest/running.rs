@@ -40,9 +40,7 @@ fn ended(shown: &str) -> Option<Fault> {
     match value("ActiveState")? {
         "failed" => match value("NRestarts") {
             None | Some("0") => Some(Fault::Ended(how)),
-            Some(count) => Some(Fault::Ended(format!(
-                "{how}, {count} restarts later as well"
-            ))),
+            Some(count) => Some(Fault::Ended(format!("{how}, also after {count} restarts"))),
         },
         "inactive" => Some(Fault::Inactive(how)),
         _ => None,
@@ -92,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_service_on_loopback_only_is_told_from_one_that_others_reach() {
+    fn a_service_on_loopback_only_differs_from_one_that_others_reach() {
         let line = |local: &str, state: &str| {
             format!(
                 "   0: {local} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000   101        0 4711 1\n"
@@ -129,7 +127,7 @@ mod tests {
             (
                 "ActiveState=failed\nExecMainCode=1\nExecMainStatus=3\nNRestarts=4",
                 Some(Fault::Ended(
-                    "its process exited with code 3, 4 restarts later as well".into(),
+                    "its process exited with code 3, also after 4 restarts".into(),
                 )),
             ),
             (

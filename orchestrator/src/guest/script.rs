@@ -219,7 +219,7 @@ mkdir -p {folder}
     script.push_str(&trees::make(service, packs));
     script.push_str(&trees::place(release));
     script.push_str("umask 077\n");
-    // The service can use a file whatever its mode gives to others; its sandbox cannot write here.
+    // The service can use a file even if its mode gives nothing to others; its sandbox cannot write here.
     for file in release.files.iter().filter(|file| file.is_of_user(service)) {
         let target = target(release, file);
         script.push_str(&format!("chown {user}: {target}\n"));

@@ -60,7 +60,7 @@ pub(super) struct Names {
 pub(super) enum Usage {
     /// Who calls a service, and who answers.
     Peer,
-    /// Who answers: services do not accept it from a caller, whatever its names are.
+    /// Who answers: services do not accept it from a caller, with any names.
     Server,
 }
 

@@ -18,7 +18,7 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Option<String>> {
     }
 }
 
-/// What to do about a file that is no key.
+/// What to do about a file that is not a key.
 pub(super) fn damaged(path: &Path) -> String {
     format!(
         "`{}` is damaged. Remove it, then run `pspd up` to create a new one",

@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn the_guests_init_is_compiled_anew_only_where_its_source_differs() {
+    fn the_guests_init_is_recompiled_only_if_its_source_differs() {
         let (folder, written) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         recipe::write::<Debian>(folder.path()).unwrap();
         fs::write(folder.path().join("packages"), "openssh-server").unwrap();

@@ -137,7 +137,7 @@ impl Images {
     ) -> Result<Option<Partial>> {
         fs::create_dir_all(&self.0).with_context(|| {
             format!(
-                "failed to create `{}`; `--cache-dir` chooses another place",
+                "failed to create `{}`. Pass `--cache-dir` to choose another directory",
                 self.0.display()
             )
         })?;
@@ -154,12 +154,12 @@ impl Images {
             }
             if cancel.is_cancelled() {
                 bail!(Cancelled::during(format_args!(
-                    "waiting for another pspd that makes the image `{}`",
+                    "waiting for another pspd process that makes the image `{}`",
                     digest.short()
                 )));
             }
             if !waiting {
-                scope.stage("waiting for another pspd that makes this image");
+                scope.stage("waiting for another pspd process that makes this image");
                 waiting = true;
             }
             sleep(LOCK_POLL);

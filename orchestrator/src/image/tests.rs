@@ -114,7 +114,7 @@ fn a_failed_build_leaves_only_its_log() {
 }
 
 #[test]
-fn what_a_killed_build_left_is_no_image() {
+fn the_remains_of_a_killed_build_are_not_an_image() {
     let folder = tempfile::tempdir().unwrap();
     let cache = folder.path().join("cache");
     let image = recipe(

@@ -19,7 +19,7 @@ use crate::cancelled::Cancelled;
 const PRESS_AGAIN: Duration = Duration::from_secs(10);
 /// The firmware passes control to the guest's kernel at once.
 const WAKE: Duration = Duration::from_secs(30);
-/// QEMU tells of at most one error of a disk per second. libvirt takes one that comes after `resume` for a new pause, and shows
+/// QEMU reports at most one error of a disk per second. libvirt takes one that comes after `resume` for a new pause, and shows
 /// the guest as paused although it runs.
 const LATE_ERROR: Duration = Duration::from_millis(1500);
 /// Writing the memory of a large guest to a slow disk takes minutes. What needs longer is met as it is.

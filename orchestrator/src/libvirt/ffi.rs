@@ -196,7 +196,7 @@ pub(super) fn statistics(domains: &[&Domain], kinds: u32) -> Result<Vec<Statisti
         let numbers = parameters.iter().filter_map(number).collect();
         all.extend(domain.map(|domain| (domain, numbers)));
     }
-    // SAFETY: the list is libvirt's, and nothing of it is used any longer.
+    // SAFETY: the list is libvirt's, and nothing of it is used after this.
     unsafe { sys::virDomainStatsRecordListFree(records) };
     Ok(all)
 }

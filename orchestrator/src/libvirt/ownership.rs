@@ -28,7 +28,7 @@ pub(super) fn txt_record(ownership: &Ownership) -> Element {
     )
 }
 
-/// The mark in a domain's or network's XML. An unreadable mark is no mark: the object is foreign.
+/// The mark in a domain's or network's XML. An unreadable mark counts as none: the object is foreign.
 pub(super) fn find(xml: &str) -> Option<Ownership> {
     let mut reader = NsReader::from_str(xml);
     let mut path: Vec<String> = Vec::new();

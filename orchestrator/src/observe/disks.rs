@@ -100,7 +100,7 @@ fn header(path: &Path) -> anyhow::Result<Header> {
 
 fn damaged(path: &Path) -> String {
     format!(
-        "failed to look at the disk `{}`; remove the file if it is damaged",
+        "failed to inspect the disk `{}`; remove the file if it is damaged",
         path.display()
     )
 }

@@ -45,7 +45,7 @@ pub enum Extent {
     Complete,
 }
 
-/// The handles through which a deployment's host is seen; what is not there (yet) is `None`.
+/// The handles through which a deployment's host is seen; `None` for what does not run (yet).
 #[derive(Clone, Debug)]
 pub struct Host {
     pub home: Home,

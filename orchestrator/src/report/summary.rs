@@ -63,9 +63,9 @@ fn render(outcome: &Outcome, command: &str, spec: &Spec) -> String {
         };
         text.push_str(&match command {
             "up" | "snapshot restore" => {
-                format!("{left}`pspd up` resumes, `pspd down` cleans up\n")
+                format!("{left}run `pspd up` to continue, or `pspd down` to clean up\n")
             }
-            _ => format!("{left}`pspd {command}` resumes\n"),
+            _ => format!("{left}run `pspd {command}` to continue\n"),
         });
     }
     if outcome.is_success() && command == "up" {
@@ -122,7 +122,7 @@ fn undone(outcome: &Outcome) -> String {
         text = String::from(if outcome.abandoned.is_empty() {
             "interrupted; nothing to undo\n"
         } else {
-            "interrupted; nothing was undone, because steps were still under way\n"
+            "interrupted; nothing was undone, because some steps were still running\n"
         });
     }
     for one in &outcome.undone {

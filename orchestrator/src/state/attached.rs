@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Home, files};
 
-/// A file, whatever its name is: unique while something has it open.
+/// A file, independent of its name: unique while something has it open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct FileIdentity {
     device: u64,
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_told_from_one_that_took_its_place() {
+    fn a_file_differs_from_one_that_replaced_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("disk");
         fs::write(&path, "one").unwrap();

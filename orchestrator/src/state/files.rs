@@ -119,7 +119,7 @@ pub(super) fn placed(error: anyhow::Error) -> anyhow::Error {
     match cause.map(std::io::Error::kind) {
         Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem) => {
             error.context(
-                "there is no place for the deployment's state; `--state-dir` chooses another",
+                "failed to save the deployment's state. Pass `--state-dir` to choose another directory",
             )
         }
         _ => error,
@@ -138,7 +138,7 @@ mod tests {
         };
         let full = placed(ErrorKind::StorageFull);
         assert!(
-            full.contains("`--state-dir` chooses another: failed to write: "),
+            full.contains("Pass `--state-dir` to choose another directory: failed to write: "),
             "{full}"
         );
         assert!(placed(ErrorKind::PermissionDenied).starts_with("failed to write"));

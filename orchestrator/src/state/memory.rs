@@ -94,7 +94,7 @@ impl Home {
     /// Reads what a domain's saved memory is of; it may not be usable. `None` where there is none.
     pub fn memory_record(&self, domain: &Name) -> anyhow::Result<Option<MemoryRecord>> {
         let text = files::read_if_there(&self.memory_record_file(domain))?;
-        // What it is of is not known any longer where the record is damaged.
+        // If the record is damaged, it is not known what the memory belongs to.
         Ok(text.and_then(|text| serde_json::from_slice(&text).ok()))
     }
 

@@ -111,7 +111,7 @@ impl Home {
     pub fn prepare_snapshot(&self, name: &Name) -> anyhow::Result<()> {
         ensure!(
             !self.snapshot_record(name).exists(),
-            "the snapshot `{name}` exists already"
+            "the snapshot `{name}` already exists"
         );
         folder::remove(&self.snapshot_folder(name))?;
         files::create_private(&self.snapshots_folder())?;
@@ -182,7 +182,7 @@ impl Home {
                 .is_some()
                 .then(|| self.snapshot_memory(name, domain));
             for file in layers.chain(memory) {
-                // In units of 512 bytes, whatever the file system's are.
+                // In units of 512 bytes on all file systems.
                 size += fs::metadata(&file).map_or(0, |file| file.blocks() * 512);
             }
         }
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_run_left_is_no_snapshot() {
+    fn the_remains_of_a_killed_run_are_not_a_snapshot() {
         let (_folder, home) = home();
         home.prepare_snapshot(&name("a")).unwrap();
         fs::write(home.snapshot_memory(&name("a"), &name("web")), "half").unwrap();
@@ -347,7 +347,7 @@ mod tests {
         assert!(!home.snapshot_memory(&name("a"), &name("web")).exists());
         home.record_snapshot(&name("a"), &snapshot(None)).unwrap();
         let error = home.prepare_snapshot(&name("a")).unwrap_err();
-        assert!(error.to_string().contains("exists already"), "{error}");
+        assert!(error.to_string().contains("already exists"), "{error}");
     }
 
     #[test]

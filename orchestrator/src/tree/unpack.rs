@@ -69,7 +69,7 @@ fn read(from: impl Read, into: Option<&Path>, cancel: &CancellationToken) -> Res
             "`{shown}` is in no directory that is listed before it"
         );
         text += path.len();
-        ensure!(names.insert(path.clone()), "`{shown}` is there twice");
+        ensure!(names.insert(path.clone()), "duplicate path `{shown}`");
         ensure!(
             names.len() <= MOST_ENTRIES && text <= MOST_TEXT,
             "there are more than {MOST_ENTRIES} entries, or more than {} MiB of paths",

@@ -63,7 +63,7 @@ impl Deployed {
 
 impl Drop for Deployed {
     fn drop(&mut self) {
-        // One that was stopped and removed by the test is no error.
+        // One that was stopped and removed by the test is not an error.
         let _ = self.lab.clone().stop();
     }
 }

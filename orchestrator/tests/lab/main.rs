@@ -109,7 +109,7 @@ fn a_lab_does_not_inherit_the_callers_open_files() {
 
 /// `rm DIR/run/control` must not leave a lab that nothing finds.
 #[test]
-fn a_lab_without_its_sockets_is_stopped_truly() {
+fn a_lab_without_its_sockets_is_really_stopped() {
     let home = tempfile::tempdir().unwrap();
     let dir = home.path().join("lab");
     let (lab, _) = Lab::start_with(&program(), &dir).unwrap();
@@ -374,7 +374,7 @@ fn a_request_of_another_version_is_answered(dir: &Path) {
         .unwrap();
     let mut reply = String::new();
     stream.read_to_string(&mut reply).unwrap();
-    assert!(reply.contains("does not know the request"), "{reply}");
+    assert!(reply.contains("does not support this request"), "{reply}");
 }
 
 fn a_stopped_supervisor_is_named(dir: &Path) {

@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_escaped_nul_is_told_from_an_escaped_backslash() {
+    fn an_escaped_nul_differs_from_an_escaped_backslash() {
         let table = [
             (r#"{"a":"\u0000"}"#, Some(6)),
             (r#"{"\u0000":1}"#, Some(2)),
@@ -120,10 +120,10 @@ mod tests {
         for text in texts {
             let kept = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text);
             let read = serde_json::from_str::<Object>(text);
-            let told = |error: serde_json::Error| error.to_string();
+            let cause = |error: serde_json::Error| error.to_string();
             assert_eq!(
-                read.map(drop).map_err(told),
-                kept.map(drop).map_err(told),
+                read.map(drop).map_err(cause),
+                kept.map(drop).map_err(cause),
                 "{text}"
             );
         }

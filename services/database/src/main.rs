@@ -23,7 +23,7 @@ fn main() -> ExitCode {
         [command, file] if command == "backup" => backup(file.into()),
         [command] if command == "checkpoint" => checkpoint(),
         _ => {
-            // Nothing is left to tell where stderr is closed.
+            // Where stderr is closed, the error cannot be reported.
             let _closed = writeln!(std::io::stderr(), "{USAGE}");
             ExitCode::from(EX_USAGE)
         }

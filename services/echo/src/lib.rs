@@ -1,4 +1,4 @@
-//! `echo.EchoService`: says back what it is told. `pspd init` puts it into a new deployment, which so needs no compiler.
+//! `echo.EchoService`: echoes each message. `pspd init` puts it into a new deployment, which so needs no compiler.
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! The same operations over gRPC, REST, SOAP and WebSocket: one server for all of them, and a caller that measures.
 //!
-//! - `handler`: what the operations do, whatever the protocol
+//! - `handler`: what the operations do, for all protocols
 //! - `grpc`, `rest`, `soap`, `websocket`: both sides of each protocol, written as its users would
 //! - `server`, `connector`: one port with mutual TLS, and connections to it that count their bytes
 //! - `calls`, `protocol`: what a caller does, and the callers of each protocol

@@ -127,7 +127,7 @@ async fn serve(request: String) -> Response {
                 .chars()
                 .filter(|&one| is_xml(one))
                 .collect();
-            // A fault has neither control characters nor what could fail else.
+            // A fault has no control characters, nor anything else that could fail.
             (
                 StatusCode::BAD_REQUEST,
                 write(fault(reason)).unwrap_or_default(),

@@ -107,7 +107,7 @@ impl Problem {
         self
     }
 
-    /// Tells the caller when to try again.
+    /// Reports to the caller when to retry.
     pub fn retry_after(mut self, delay: Duration) -> Self {
         self.details.set_retry_info(Some(delay));
         self

@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dependency_is_named_as_a_service_whatever_its_url_has() {
+    fn a_dependency_with_any_url_is_named_as_a_service() {
         for (url, expected) in [
             ("https://records.pspd.internal:50051", "records"),
             ("https://10.88.0.10:50051", "database-server"),

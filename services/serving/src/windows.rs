@@ -9,6 +9,6 @@
 pub const CONNECTION: u32 = (1 << 31) - 1;
 /// The window of a stream, in bytes.
 pub const STREAM: u32 = 256 * 1024;
-/// The most streams that were reset before the service saw them. A caller that gives up many calls at once must not end
+/// The most streams that were reset before the service saw them. A caller that cancels many calls at once must not end
 /// the calls of others on its connection (`too_many_resets`).
 pub const RESETS: usize = 16 * 1024;

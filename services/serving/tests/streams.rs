@@ -1,4 +1,4 @@
-//! Callers that send a frame for each message, callers that give up many calls, and calls that no service has.
+//! Callers that send a frame for each message, callers that cancel many calls, and calls that no service has.
 
 #![allow(clippy::unwrap_used)]
 

@@ -124,7 +124,7 @@ fn valid_for(counted: bool, took: Duration) -> Duration {
     }
 }
 
-/// Any value of the field but a text is no label.
+/// A value of the field that is not a text is not a label.
 const BY_LABEL: &str = r#"{"$group": {"_id": "$label", "documents": {"$count": {}}}}"#;
 const ALL: &str = r#"{"$count": "documents"}"#;
 

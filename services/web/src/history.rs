@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn models_that_nobody_asks_for_are_not_sampled() {
+    fn models_that_are_not_requested_are_not_sampled() {
         let history = History::default();
         let start = Instant::now();
         history.of("asked once", start);

@@ -28,7 +28,7 @@ impl Proxies {
         let gateway = words
             .contains(&GATEWAY)
             .then(|| {
-                default_gateway(&routes()).ok_or("names the gateway, but there is no default route")
+                default_gateway(&routes()).ok_or("names the gateway, but no default route exists")
             })
             .transpose()?;
         let address = |word: &&str| match (*word, gateway) {
@@ -60,7 +60,7 @@ impl Proxies {
         }
     }
 
-    /// The last address that is no proxy's: those before it are only what it said itself.
+    /// The last address that does not belong to a proxy: those before it are only what it said itself.
     fn forwarded_for(&self, headers: &HeaderMap) -> Option<IpAddr> {
         let lines = headers.get_all(FORWARDED_FOR).into_iter();
         let text: Option<Vec<&str>> = lines.map(|line| line.to_str().ok()).collect();
@@ -178,7 +178,7 @@ eth0\t00000000\t01004D0A\t0003\t0\t0\t0\t00000000\t0\t0\t0\n";
             (
                 "gateway",
                 "Iface\n",
-                "names the gateway, but there is no default route",
+                "names the gateway, but no default route exists",
             ),
         ];
         for (text, routes, fault) in table {
@@ -207,7 +207,7 @@ eth0\t00000000\t01004D0A\t0003\t0\t0\t0\t00000000\t0\t0\t0\n";
     }
 
     #[test]
-    fn the_last_address_that_is_no_proxys_counts() {
+    fn the_last_address_that_is_not_a_proxy_counts() {
         let two = proxies("10.77.0.1, 192.0.2.1");
         let table: [(&[&str], &str); 6] = [
             (&["6.6.6.6, 203.0.113.7"], "203.0.113.7"),

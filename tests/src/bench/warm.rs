@@ -41,7 +41,7 @@ pub(crate) fn measure() -> anyhow::Result<()> {
     let restored = row("virsh restore of such memory, to SERVING", &restored);
     say(&format!("of the cold one: {:.2}", warm / cold));
     say(&format!("of virsh's: {:.2}", warm / restored));
-    let paused = row("pspd snapshot save: the guests stand still", &paused);
+    let paused = row("pspd snapshot save: the guests are paused", &paused);
     let saved = row("virsh save of all at once", &saved);
     say(&format!("of virsh's: {:.2}", paused / saved));
     let rewound = row("pspd snapshot restore --discard, to SERVING", &rewound);
@@ -50,10 +50,10 @@ pub(crate) fn measure() -> anyhow::Result<()> {
     deployment.remove()
 }
 
-/// Saves a snapshot, and returns how long the guests stood still: to a tenth of a second, as pspd prints it.
+/// Saves a snapshot, and returns how long the guests were paused: to a tenth of a second, as pspd prints it.
 fn pause(deployment: &Deployment, name: &str) -> anyhow::Result<Duration> {
     let saved = deployment.run(&["snapshot", "save", name])?.expect(0)?;
-    let time = saved.stderr.split_once("stood still for ");
+    let time = saved.stderr.split_once("paused for ");
     let time = time.and_then(|(_, rest)| rest.split_once(" s")?.0.parse().ok());
     let time = time.with_context(|| format!("no time in: {}", saved.stderr))?;
     Ok(Duration::from_secs_f64(time))
@@ -138,7 +138,7 @@ impl Bare<'_> {
         self.deployment.run(&command)?.expect(0).map(drop)
     }
 
-    /// Saves the memory of all, which stand still meanwhile.
+    /// Saves the memory of all domains, which are paused meanwhile.
     fn save(&self) -> anyhow::Result<Duration> {
         self.all(|name| format!("suspend {name}"))?;
         let began = Instant::now();

@@ -13,7 +13,7 @@ const TOLERATED: f64 = 0.2;
 /// How often the guest is asked on one connection: the quickest answer counts.
 const ASKED: usize = 20;
 
-/// Waits until a guest's clock is the host's: after it stood still, it takes a moment.
+/// Waits until a guest's clock is the host's: after a pause, it takes a moment.
 pub(crate) fn follows(deployment: &Deployment, domain: &str) -> anyhow::Result<()> {
     let mut seen = 0.0;
     let waited = eventually("the clock to be set", Duration::from_secs(30), || {

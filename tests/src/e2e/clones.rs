@@ -17,7 +17,7 @@ pub(super) fn cloned(deployment: &Deployment) -> anyhow::Result<()> {
     let ssh = |script: &str| -> anyhow::Result<String> {
         Ok(in_clone(&["ssh", "store", "--", script])?.expect(0)?.stdout)
     };
-    // Without `sync`: the clone has it all the same.
+    // Without `sync`: the clone has it anyway.
     deployment.ssh(
         "store",
         "echo original >/root/of; echo kept >/var/lib/store/of",
@@ -32,7 +32,7 @@ pub(super) fn cloned(deployment: &Deployment) -> anyhow::Result<()> {
     deployment
         .run(&["snapshot", "save", &snapshot, "--disk-only"])?
         .expect(0)?;
-    deployment.run(&clone)?.expect(1)?.says("exists already")?;
+    deployment.run(&clone)?.expect(1)?.says("already exists")?;
     deployment.run(&["snapshot", "rm", &snapshot])?.expect(0)?;
     deployment.run(&clone)?.expect(0)?;
     deployment.run(&clone)?.expect(1)?.says("already exists")?;
@@ -56,7 +56,7 @@ pub(super) fn cloned(deployment: &Deployment) -> anyhow::Result<()> {
     );
     let remove = ["down", "--volumes", "--snapshots"];
     deployment.run(&remove)?.expect(1)?.says(&needs)?;
-    // Neither a snapshot less nor `down` takes what the clone needs.
+    // Removing a snapshot, or `down`, does not remove what the clone needs.
     deployment.run(&["snapshot", "rm", &snapshot])?.expect(0)?;
     deployment.run(&["down"])?.expect(0)?;
     in_clone(&["restart", "--cold"])?.expect(0)?;

@@ -85,7 +85,7 @@ pub(super) fn copied(deployment: &Deployment) -> anyhow::Result<()> {
     deployment
         .run(&["cp", "copied/socket", "store:/tmp"])?
         .expect(1)?
-        .says("`copied/socket` is neither a file nor a folder")?;
+        .says("`copied/socket` is not a file or a directory")?;
     fs::remove_file(socket)?;
     deployment.ssh(
         "store",

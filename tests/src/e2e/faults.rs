@@ -108,7 +108,7 @@ fn full_disk() -> anyhow::Result<()> {
     result
 }
 
-/// What cannot be saved is undone, and the guest runs on.
+/// What cannot be saved is undone, and the guest continues.
 fn no_room_for_memory(deployment: &Deployment, state: &str) -> anyhow::Result<()> {
     let boot = || deployment.ssh("store", "cat /proc/sys/kernel/random/boot_id");
     let before = boot()?;
@@ -116,7 +116,7 @@ fn no_room_for_memory(deployment: &Deployment, state: &str) -> anyhow::Result<()
     for command in [&["save"][..], &["snapshot", "save", "full"]] {
         deployment.run(command)?.expect(1)?;
         deployment.run(&["plan"])?.expect(0)?;
-        ensure!(boot()? == before, "the guest did not run on");
+        ensure!(boot()? == before, "the guest did not continue");
     }
     let list = deployment.run(&["snapshot", "list", "--json"])?.expect(0)?;
     ensure!(

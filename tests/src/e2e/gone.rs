@@ -126,7 +126,7 @@ fn broken_service(deployment: &Deployment) -> anyhow::Result<()> {
     deployment.run(&["status"])?.expect(0).map(drop)
 }
 
-/// A server that is no gRPC service, on an address.
+/// A server that is not a gRPC service, on an address.
 fn sshd(address: &str) -> Vec<u8> {
     format!(
         "#!/bin/sh\nset -e\nkey=/var/lib/store/key\n[ -e $key ] || ssh-keygen -q -t ed25519 -N '' -f $key\n\

@@ -81,7 +81,7 @@ fn stopped_process(deployment: &Deployment) -> anyhow::Result<()> {
     deployment.run(&["plan"])?.expect(0).map(drop)
 }
 
-/// What the user stopped, paused or saved is no drift; `up` starts it and says so.
+/// What the user stopped, paused or saved is not drift; `up` starts it and says so.
 fn commands(deployment: &Deployment) -> anyhow::Result<()> {
     let record = deployment.home().join("intent.json");
     let as_asked = |state: &str, detail: &str| -> anyhow::Result<()> {
@@ -158,7 +158,7 @@ fn commands(deployment: &Deployment) -> anyhow::Result<()> {
     deployment
         .run(&["set", "store", "--memory", "256 MiB"])?
         .expect(0)?
-        .says("`pspd up` brings that back")?;
+        .says("`pspd up` restores that")?;
     deployment.run(&["plan"])?.expect(4)?;
     deployment.run(&["up"])?.expect(0)?;
     as_asked("running", "")

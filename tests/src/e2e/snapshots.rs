@@ -32,12 +32,12 @@ fn snapshots() -> anyhow::Result<()> {
     let saved = deployment
         .run(&["snapshot", "save", "one", "--note", "the first"])?
         .expect(0)?;
-    saved.says("saved the snapshot `one`; the guests stood still for ")?;
+    saved.says("saved the snapshot `one`; the guests were paused for ")?;
     deployment.ssh("store", "kill $(cat /run/kept)")?;
     mark(&deployment, "two")?;
     deployment.run(&["snapshot", "save", "two"])?.expect(0)?;
     let restored = deployment.run(&["snapshot", "restore", "one"])?.expect(0)?;
-    let restored = restored.says("the state before is the snapshot `before-1`")?;
+    let restored = restored.says("saved the previous state as the snapshot `before-1`")?;
     ensure!(
         !restored.stderr.contains("push the release"),
         "{}",
@@ -138,7 +138,7 @@ fn tree(deployment: &Deployment) -> anyhow::Result<BTreeMap<String, Option<Strin
         .expect(0)?
         .json()?;
     let text = |value: &Value| value.as_str().map(str::to_owned);
-    let rows = list.as_array().context("the list is no array")?.iter();
+    let rows = list.as_array().context("the list is not an array")?.iter();
     rows.map(|row| Ok((text(&row["name"]).context("no name")?, text(&row["parent"]))))
         .collect()
 }
@@ -235,15 +235,23 @@ fn same(deployment: &Deployment, packed: &Path, disks: [&str; 2]) -> anyhow::Res
 
 fn wrong(deployment: &Deployment) -> anyhow::Result<()> {
     for (command, code, says) in [
-        (vec!["save", "two"], 1, "the snapshot `two` exists already"),
+        (vec!["save", "two"], 1, "the snapshot `two` already exists"),
         (vec!["save", "Two"], 2, "is not a DNS label"),
         (
             vec!["restore", "four"],
             1,
-            "there is no snapshot `four`. Snapshots: ",
+            "the snapshot `four` does not exist. Snapshots: ",
         ),
-        (vec!["rm", "two", "four"], 1, "there is no snapshot `four`"),
-        (vec!["show", "four"], 1, "there is no snapshot `four`"),
+        (
+            vec!["rm", "two", "four"],
+            1,
+            "the snapshot `four` does not exist",
+        ),
+        (
+            vec!["show", "four"],
+            1,
+            "the snapshot `four` does not exist",
+        ),
     ] {
         let command = [vec!["snapshot"], command].concat();
         deployment.run(&command)?.expect(code)?.says(says)?;

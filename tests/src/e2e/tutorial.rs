@@ -12,7 +12,7 @@ pub(crate) const SCENARIOS: &[Scenario] =
 
 /// The port on which the tutorial publishes its service.
 const PORT: &str = "8099";
-/// What its visitors are told: the rewound ones are counted again.
+/// What its visitors see: the rewound ones are counted again.
 const VISITS: [&str; 8] = [
     "visit 1",
     "visit 2",

@@ -1,4 +1,4 @@
-/** Ids of new documents: UUIDs of version 7, each after all that exist, whatever the clock says. */
+/** Ids of new documents: UUIDs of version 7, each after all that exist, even if the clock goes back. */
 
 import { randomUUID } from 'node:crypto';
 

@@ -1,4 +1,4 @@
-//! The guest's clock: it stands still with the guest, and the machine's real-time clock does not.
+//! The guest's clock: it stops while the guest is paused, and the machine's real-time clock does not.
 //!
 //! What counts is how the real-time clock runs against the kernel's count of time since the boot. So a clock that somebody
 //! set on purpose stays as far off as it was.
@@ -30,7 +30,7 @@ impl Clock {
         Ok(Clock { booted: measure()? })
     }
 
-    /// Adds the time that the guest stood still. Must be called at times that are spread over the second.
+    /// Adds the time for which the guest was paused. Must be called at times that are spread over the second.
     pub(crate) fn follow(&mut self) -> Result<()> {
         let before = now(ClockId::Monotonic);
         let second = read()? as f64;
@@ -49,7 +49,7 @@ impl Clock {
         advance(passed - roughly)?;
         self.booted = booted;
         say(&format!(
-            "the clock was set by {passed:.2} s: the guest stood still, or the host's clock was set"
+            "adjusted the clock by {passed:.2} s: the guest was paused, or the host's clock changed"
         ));
         Ok(())
     }
@@ -72,7 +72,7 @@ fn read() -> Result<i64> {
     let text = fs::read_to_string(RTC).with_context(|| format!("failed to read `{RTC}`"))?;
     let text = text.trim();
     text.parse()
-        .with_context(|| format!("the real-time clock says `{text}`"))
+        .with_context(|| format!("the real-time clock has the invalid value `{text}`"))
 }
 
 fn now(clock: ClockId) -> f64 {

@@ -1,5 +1,5 @@
 //! Responds to the hypervisor while the guest runs: the power button, hot-plugged processors and disks, and time that
-//! passed while the guest stood still.
+//! passed while the guest was paused.
 //!
 //! This replaces systemd-logind and udev, which cost seconds of boot time under emulation.
 
@@ -47,7 +47,7 @@ pub(crate) fn run() -> Result<()> {
     let events = kernel_events()?;
     online_processors();
     let mut button = fs::File::open(power_button()?).context("failed to open the power button")?;
-    let (mut clock, mut told) = (Clock::start(), false);
+    let (mut clock, mut reported) = (Clock::start(), false);
     loop {
         let mut ready = [
             PollFd::new(&button, PollFlags::IN),
@@ -56,10 +56,10 @@ pub(crate) fn run() -> Result<()> {
         poll(&mut ready, Some(&CLOCK)).context("failed to wait for events")?;
         clock = clock.and_then(|mut clock| clock.follow().map(|()| clock));
         if let Err(error) = &clock
-            && !told
+            && !reported
         {
             say(&format!("the clock is not followed: {error:#}"));
-            told = true;
+            reported = true;
         }
         let [pressed, changed] = ready.map(|fd| !fd.revents().is_empty());
         if pressed && is_press(&mut button)? {

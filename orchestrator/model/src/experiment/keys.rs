@@ -22,7 +22,7 @@ pub(super) static EXPERIMENT: Object = Object {
         optional(
             "snapshot",
             Kind::Text { example: "clean" },
-            "The snapshot that each run starts from. The state before is given up. Default: the current state.",
+            "The snapshot that each run starts from. The previous state is discarded. Default: the current state.",
         ),
         required(
             "load",
@@ -58,7 +58,7 @@ pub(super) static LOAD: Object = Object {
                 least: 1,
                 most: 10_000,
             },
-            "Read, update and create documents of a `database.DatabaseService`, so many of them shared by all calls. All calls are recorded and checked afterwards.",
+            "Read, update and create documents of a `database.DatabaseService`, this many of them shared by all calls. All calls are recorded and checked afterwards.",
         ),
         optional(
             "call",
@@ -82,7 +82,7 @@ pub(super) static LOAD: Object = Object {
         optional(
             "rate",
             Kind::Text { example: "50/s" },
-            "Send so many calls, whatever the answers. Default: 20/s.",
+            "Send calls at this rate, without waiting for responses. Default: 20/s.",
         ),
         optional(
             "users",
@@ -90,7 +90,7 @@ pub(super) static LOAD: Object = Object {
                 least: 1,
                 most: 20_000,
             },
-            "Instead of a rate, let so many users call, each of them when its last call is answered.",
+            "Instead of a rate, let this many users call, each of them when its last call is answered.",
         ),
         optional(
             "time_limit",

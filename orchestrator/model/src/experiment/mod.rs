@@ -46,7 +46,7 @@ pub struct Load {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Call {
-    /// Reads and writes of so many shared documents of the database, and of new ones, each recorded.
+    /// Reads and writes of this many shared documents of the database, and of new ones, each recorded.
     Documents(usize),
     /// A method with the lines of a file.
     Grpc {

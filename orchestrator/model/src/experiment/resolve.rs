@@ -98,7 +98,7 @@ impl File<'_> {
             Some(node) if kind == "documents" => {
                 self.fault(
                     node.at,
-                    "`data` is of `call` and `http`",
+                    "`data` can be used only with `call` or `http`",
                     "remove it: documents have their own data",
                 );
                 return None;
@@ -154,7 +154,7 @@ impl File<'_> {
         if nodes.is_empty() {
             self.fault(
                 node.at,
-                "there is no phase",
+                "an experiment needs at least one phase",
                 "write one like `- {name: before, for: 10s}`",
             );
         }
@@ -228,7 +228,7 @@ impl File<'_> {
         if let Some(node) = time.filter(|_| kind != "fault") {
             self.fault(
                 node.at,
-                format!("`for` is of a fault, not of `{kind}`"),
+                format!("`for` can be used only with `fault`, not with `{kind}`"),
                 "remove it",
             );
             return None;
@@ -272,7 +272,7 @@ impl File<'_> {
             (None, _) => {
                 self.fault(
                     fields.at,
-                    format!("{what} without one of `{listed}`"),
+                    format!("{what} needs one of `{listed}`"),
                     "add one of them",
                 );
                 None
@@ -280,7 +280,7 @@ impl File<'_> {
             (Some(one), Some(other)) => {
                 self.fault(
                     fields.at(other),
-                    format!("{what} has one of `{listed}`, not `{one}` and `{other}`"),
+                    format!("{what} can have only one of `{listed}`, not `{one}` and `{other}`"),
                     "remove one of them",
                 );
                 None

@@ -124,12 +124,12 @@ fn each_fault_says_what_where_and_what_to_do() {
         (
             ", call: Check",
             "",
-            "a load without one of `documents`, `call`, `http`",
+            "a load needs one of `documents`, `call`, `http`",
         ),
         (
             "call: Check",
             "call: Check, http: /",
-            "a load has one of `documents`, `call`, `http`, not `call` and `http`",
+            "a load can have only one of `documents`, `call`, `http`, not `call` and `http`",
         ),
         ("call: Check", "http: a", "`a` does not begin with `/`"),
         (
@@ -140,7 +140,7 @@ fn each_fault_says_what_where_and_what_to_do() {
         (
             "call: Check",
             "documents: 2, data: a.jsonl",
-            "`data` is of `call` and `http`",
+            "`data` can be used only with `call` or `http`",
         ),
         (
             "call: Check",
@@ -164,7 +164,7 @@ fn each_fault_says_what_where_and_what_to_do() {
         (
             "for: 5s",
             "for: 5s, steps: [{at: 1s}]",
-            "a step without one of `fault`, `heal`, `power`, `up`",
+            "a step needs one of `fault`, `heal`, `power`, `up`",
         ),
         (
             "for: 5s",
@@ -174,7 +174,7 @@ fn each_fault_says_what_where_and_what_to_do() {
         (
             "for: 5s",
             "for: 5s, steps: [{power: stop a, for: 3s}]",
-            "`for` is of a fault, not of `power`",
+            "`for` can be used only with `fault`, not with `power`",
         ),
         (
             "for: 5s",
@@ -196,7 +196,11 @@ fn each_fault_says_what_where_and_what_to_do() {
             "for: 5s, steps: [{up: next}]",
             "no such file: `/base/next`",
         ),
-        ("[{name: only, for: 5s}]", "[]", "there is no phase"),
+        (
+            "[{name: only, for: 5s}]",
+            "[]",
+            "an experiment needs at least one phase",
+        ),
         (
             "[{name: only, for: 5s}]",
             "[{name: a, for: 1s}, {name: a, for: 1s}]",

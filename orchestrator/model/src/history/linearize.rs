@@ -2,7 +2,7 @@
 //! was answered, that a document which does one thing at a time would answer like that?
 //!
 //! The search of Wing and Gong ("Testing and Verifying Concurrent Objects", 1993), with the memory of Lowe ("Testing for
-//! linearizability", 2017): what was reached once is not tried again. Two orders that nobody can tell apart are tried once.
+//! linearizability", 2017): what was reached once is not tried again. Two orders with the same effect are tried once.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;

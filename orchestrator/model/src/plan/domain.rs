@@ -186,7 +186,7 @@ impl<'a> DomainPlanner<'a> {
         } else if self.network_stops {
             "the network changes"
         } else if self.grows() {
-            "a disk of it grows"
+            "one of its disks grows"
         } else {
             return None;
         })
@@ -407,8 +407,8 @@ impl<'a> DomainPlanner<'a> {
         }
         let reason = match power {
             _ if stopped => "it was stopped for the change",
-            Power::Saved if redefined => "its saved state is of another definition",
-            Power::Saved if new_disk => "its saved state is of other disks",
+            Power::Saved if redefined => "its saved state is from another definition",
+            Power::Saved if new_disk => "its saved state is from other disks",
             Power::Saved => "it is saved",
             Power::Crashed(_) => "its process ended unexpectedly",
             Power::ShutDown => "its guest shut down",

@@ -18,7 +18,7 @@ use crate::spec::{Name, Range, Size, Spec};
 pub(super) use harm::bring_back;
 
 pub(super) const APPLIES: &str = "a fault is active";
-pub(super) const ENDS: &str = "no active fault asks for it";
+pub(super) const ENDS: &str = "no active fault needs it";
 
 /// Ends what no active fault asks for. Before anything is planned that needs the network.
 pub(super) fn lift(spec: &Spec, intent: &Intent, observed: &Observed, plan: &mut PlanBuilder) {

@@ -32,15 +32,17 @@ pub enum PlanError {
     NotUp { deployment: Name },
     #[error("domain `{domain}` is not defined. Run `pspd up` to create it")]
     NotDefined { domain: Name },
-    #[error("domain `{domain}` does not run: it is {}. {}", .power.word(), to_run(*.saved || *.power == Power::Saved))]
+    #[error("domain `{domain}` is not running: it is {}. {}", .power.word(), to_run(*.saved || *.power == Power::Saved))]
     NotRunning {
         domain: Name,
         power: Power,
         saved: bool,
     },
-    #[error("the fault `{fault}` holds the power of `{domain}`. Run `pspd heal {fault}` to end it")]
+    #[error(
+        "the fault `{fault}` controls the power of `{domain}`. Run `pspd heal {fault}` to end it"
+    )]
     Faulty { domain: Name, fault: Name },
-    #[error("domain `{domain}` runs; `pspd stop {domain}` stops it first")]
+    #[error("domain `{domain}` is running. Run `pspd stop {domain}` first")]
     Running { domain: Name },
     #[error("no memory of domain `{domain}` is saved. Run `pspd start {domain}` to boot it")]
     NotSaved { domain: Name },
@@ -57,7 +59,7 @@ pub enum PlanError {
         least: Size,
     },
     #[error(
-        "`{domain}` can have {maximum} at most, and not {asked}. Raise its maximum in the topology, and run `pspd up`"
+        "`{domain}` can have at most {maximum}, not {asked}. Raise its maximum in the topology, and run `pspd up`"
     )]
     OverMaximum {
         domain: Name,
@@ -73,7 +75,7 @@ pub enum PlanError {
     )]
     Unmerged { domain: Name },
     #[error(
-        "the data volume `{file}` can be the one of `{}` or of `{}`; rename it to `{}` or to `{}` in the deployment's folder `volumes`",
+        "the data volume file `{file}` may belong to `{}` or `{}`. Rename it to `{}` or to `{}` in the deployment's folder `volumes`",
         .one.domain, .other.domain, .one.file(), .other.file()
     )]
     UnclearVolume {
@@ -97,7 +99,9 @@ pub enum PlanError {
         "the system disk of `{domain}` is based on another image than the cached one. Run `pspd up` first, which replaces the disk"
     )]
     OtherBase { domain: Name },
-    #[error("`{domain}` is not running, and this fault needs that. Run `pspd up` to start it")]
+    #[error(
+        "`{domain}` is not running, but this fault needs a running domain. Run `pspd up` to start it"
+    )]
     NeedsRunning { domain: Name },
     #[error(
         "this fault needs a lab, and the domains of `{deployment}` run on `{connection}`. Set `connection: lab` in the topology"
@@ -109,7 +113,7 @@ pub enum PlanError {
     #[error("`{domain}` is on both sides; name two different domains")]
     OneDomain { domain: Name },
     #[error(
-        "the network link of `{domain}` is down, so pspd does not reach it. Run `pspd heal` for that fault first"
+        "the network link of `{domain}` is down, so pspd cannot reach it. Run `pspd heal` for that fault first"
     )]
     Unplugged { domain: Name },
     #[error("`{domain}` already has {most} different delays, and cannot have more")]
@@ -117,11 +121,11 @@ pub enum PlanError {
     #[error("`{domain}` delays what it sends, and the archive would too. Run `pspd heal` first")]
     Delayed { domain: Name },
     #[error(
-        "a fault acts within `{domain}`, and would act within the archive's too. Run `pspd heal` first"
+        "a fault is active in the guest `{domain}`, and the archive would include it. Run `pspd heal` first"
     )]
     Disturbed { domain: Name },
     #[error(
-        "the system disk of `{domain}` cannot fail: pspd would not reach the guest to heal it. Name a data volume, or use `--slow` or `--full`"
+        "the system disk of `{domain}` cannot fail: pspd could not reach the guest to heal it. Name a data volume, or use `--slow` or `--full`"
     )]
     SystemDiskFails { domain: Name },
     #[error("`{domain}` has no service")]
@@ -129,7 +133,7 @@ pub enum PlanError {
     #[error("`{domain}` has only {has} of memory; name a smaller size")]
     MoreMemory { domain: Name, has: Size },
     #[error(
-        "the snapshot `{snapshot}` exists already. Choose another name, or remove it with `pspd snapshot rm {snapshot}`"
+        "the snapshot `{snapshot}` already exists. Choose another name, or remove it with `pspd snapshot rm {snapshot}`"
     )]
     SnapshotExists { snapshot: Name },
     #[error(

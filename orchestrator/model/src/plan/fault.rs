@@ -36,7 +36,7 @@ pub(super) fn inject(
         let mut plan = PlanBuilder::default();
         let effects = Effects::new(spec, intent, observed, &plan);
         for name in effect.domains() {
-            effects.order_service(name, ServiceOrder::Kill, "it is asked for", &mut plan);
+            effects.order_service(name, ServiceOrder::Kill, "the fault kills it", &mut plan);
         }
         return Ok((id, plan.finish()));
     }
@@ -188,7 +188,7 @@ pub(super) fn heal(
     Ok(plan.finish())
 }
 
-/// Brings back the domains whose power no fault holds any longer.
+/// Brings back the domains whose power no fault holds now.
 fn free(
     spec: &Spec,
     before: &Intent,
@@ -217,7 +217,7 @@ fn free(
     Ok(())
 }
 
-/// Starts services that no fault stops any longer, and gives memory back.
+/// Starts services that no fault stops now, and returns memory.
 fn give_back(
     spec: &Spec,
     before: &Intent,

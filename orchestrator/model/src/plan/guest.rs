@@ -64,7 +64,7 @@ pub(super) fn await_service(domain: &DomainSpec, reason: &str, plan: &mut PlanBu
         .if_any_planned(domain.depends_on.iter().flat_map(healthy));
 }
 
-/// Sets the clock of a guest that stood still, where its image does not do that.
+/// Sets the clock of a guest that was paused, where its image does not do that.
 pub(super) fn set_clock(
     spec: &Spec,
     domain: &DomainSpec,

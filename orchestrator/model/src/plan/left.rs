@@ -12,7 +12,7 @@ pub(super) fn note(spec: &Spec, observed: &Observed, plan: &mut PlanBuilder) {
     for id in volumes(spec, observed) {
         let size = observed.volume(id).unwrap_or(Size(0));
         plan.note(format!(
-            "no domain of the topology has the data volume `{}` ({size}); run `pspd volume prune` to delete such volumes",
+            "no domain of the topology uses the data volume `{}` ({size}); run `pspd volume prune` to delete such volumes",
             id.file()
         ));
     }
@@ -24,7 +24,7 @@ pub(super) fn prune(spec: &Spec, observed: &Observed) -> Plan {
     for id in volumes(spec, observed) {
         if is_open(spec, observed, id) {
             plan.note(format!(
-                "the data volume `{}` stays: `{}` is running",
+                "kept the data volume `{}`: `{}` is running",
                 id.file(),
                 id.domain
             ));
@@ -36,7 +36,7 @@ pub(super) fn prune(spec: &Spec, observed: &Observed) -> Plan {
         let file = old.map_or_else(|| id.file(), |(file, _)| file.clone());
         plan.add(
             Action::DeleteVolume { file },
-            "no domain of the topology has it",
+            "no domain of the topology uses it",
         );
     }
     plan.finish()

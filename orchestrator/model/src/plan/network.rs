@@ -11,7 +11,7 @@ use crate::definition::{NetworkDefinition, NetworkHost, Ownership};
 use crate::observed::Observed;
 use crate::spec::{Connection, Digest, Mac, Name, Spec};
 
-/// Why something starts with the host, or does not any longer.
+/// Why something starts with the host, or no longer does.
 pub(super) const AUTOSTART: &str = "the topology's `autostart`";
 
 /// What is to be done to the network, each with its reason.

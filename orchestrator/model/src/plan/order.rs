@@ -38,7 +38,7 @@ impl<'a> Order<'a> {
                 }
             }
         }
-        // Validation refuses cycles. A recorded spec that has one all the same keeps its members, in name order.
+        // Validation refuses cycles. A recorded spec with a cycle keeps its members, in name order.
         if dependencies_first.len() < spec.domains.len() {
             let placed: BTreeSet<&Name> = dependencies_first
                 .iter()

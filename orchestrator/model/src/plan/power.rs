@@ -6,7 +6,7 @@
 //! save:     gather (each) -> pause (each) -> save (each)
 //! restore:  restore (each) -> continue (each) -> serving (each)
 //! ```
-//! An arrow waits for the whole group before it: all guests stand still while memory is written, and run again together.
+//! An arrow waits for the whole group before it: all guests are paused while memory is written, and resumed together.
 
 use std::collections::BTreeSet;
 
@@ -427,7 +427,7 @@ impl Planner<'_> {
                 .find(|it| self.unavailable.contains(it));
             if let Some(missing) = missing {
                 self.plan.note(format!(
-                    "the service of `{name}` is not waited for: it depends on `{missing}`, which does not run as it should"
+                    "not waiting for the service of `{name}`: its dependency `{missing}` is not running normally"
                 ));
             }
             return;

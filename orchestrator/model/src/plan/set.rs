@@ -50,7 +50,7 @@ pub(super) fn plan(
     let topology = &spec.domains[name];
     if (memory, vcpus) != (topology.memory, topology.vcpus) {
         plan.note(format!(
-            "the topology gives `{name}` {}; `pspd up` brings that back",
+            "the topology gives `{name}` {}; `pspd up` restores that",
             sizes(topology.memory, topology.vcpus)
         ));
     }

@@ -194,7 +194,7 @@ pub enum Action {
     Activate {
         domain: Name,
         release: Option<Digest>,
-        /// Whether the service is restarted also where the release is in use: it was healthy and is not any longer.
+        /// Whether the service is restarted also where the release is in use: it was healthy and no longer is.
         restart: bool,
     },
     /// Puts a renewed certificate into use while the service runs, and waits until the service uses it.

@@ -94,14 +94,14 @@ impl Action {
                 Link::Down => "disconnect its network link".into(),
             },
             Action::Shape { routes, .. } if routes.is_empty() => {
-                "send to all guests without delay".into()
+                "remove the delays of what it sends".into()
             }
             Action::Shape { routes, .. } => match routes.len() {
                 1 => "delay what it sends to another guest".into(),
                 count => format!("delay what it sends to {count} guests"),
             },
             Action::Throttle { disk, limit, .. } if limit.is_none() => {
-                format!("let its disk `{disk}` be fast")
+                format!("remove the limit of its disk `{disk}`")
             }
             Action::Throttle { disk, .. } => format!("slow its disk `{disk}`"),
             Action::Disturb { by, .. } => disturbances(by),
@@ -122,7 +122,7 @@ impl Action {
                 format!("unpack `{}` into `{}`", archive.display(), folder.display())
             }
             Action::MergeSnapshot { .. } => "merge the snapshot of its disks".into(),
-            Action::BeginSnapshot { .. } => "make the folder of the snapshot".into(),
+            Action::BeginSnapshot { .. } => "create the folder of the snapshot".into(),
             Action::AddLayers { .. } => "add layers to its disks".into(),
             Action::TakeSnapshot { of, .. } => match of {
                 SnapshotOf::Memory(_) | SnapshotOf::SavedMemory => {
@@ -136,7 +136,7 @@ impl Action {
                 disk_only,
             } => {
                 let memory = if *disk_only { "" } else { " and the memory" };
-                format!("put the disks{memory} of `{snapshot}` in place")
+                format!("restore the disks{memory} of `{snapshot}`")
             }
             Action::RemoveSnapshot { snapshot } => format!("remove the snapshot `{snapshot}`"),
         }
@@ -169,7 +169,7 @@ fn disturbances(by: &Disturbance) -> String {
         words.push(format!("burn {}% of its CPUs", by.burn));
     }
     if words.is_empty() {
-        "end what disturbs it from within".into()
+        "end the faults inside the guest".into()
     } else {
         words.join(", ")
     }

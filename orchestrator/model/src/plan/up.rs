@@ -25,7 +25,7 @@ pub(super) fn plan(spec: &Spec, intent: &Intent, observed: &Observed) -> Result<
             before: intent.clone(),
         };
         let reason = if intent.power.is_empty() {
-            "the time of faults is over, or their domains are gone"
+            "faults expired, or their domains were removed"
         } else {
             "`up` starts what was stopped"
         };

@@ -1,4 +1,4 @@
-//! Guest images: where they come from, and how their guests are told what they are.
+//! Guest images: where they come from, and how their guests receive their identity.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_variable_is_named_with_its_line() {
+    fn an_invalid_variable_is_named_with_its_line() {
         for (text, error) in [
             ("A=1\nB\n", "line 2: it has no `=`"),
             ("A='1\n2'\n", "line 1: its value has no closing '"),

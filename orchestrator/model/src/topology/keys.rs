@@ -93,7 +93,7 @@ pub(super) static TOPOLOGY: Object = Object {
         optional(
             "images",
             Kind::Named(&Kind::Object(&IMAGE)),
-            "Guest images by name, beside the built-in one, `debian`.",
+            "Guest images by name, in addition to the built-in image `debian`.",
         ),
         required(
             "domains",

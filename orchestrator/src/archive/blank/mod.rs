@@ -70,7 +70,7 @@ impl Blanks {
         match self.known.find(content).into_iter().next() {
             None => Ok(()),
             Some((_, of)) => bail!(
-                "{what} contains {of}, and an archive has it unchanged. Remove it there, or pass --with-secrets"
+                "{what} contains {of}, and is packed unchanged. Remove the secret there, or pass --with-secrets"
             ),
         }
     }
@@ -95,7 +95,7 @@ impl Blanks {
         places.extend(keys.map(|key| key.range()));
         let values = self.lines.captures_iter(bytes);
         let values = values.filter_map(|line| Some(line.get(1)?.range()));
-        // Blanks of an earlier export are not secret.
+        // Blanks of an earlier export are not a secret.
         let values =
             values.filter(|place| bytes[place.clone()].iter().any(|byte| *byte != self.blank));
         places.extend(values);

@@ -77,7 +77,7 @@ fn a_secret_that_begins_like_another_or_overlaps_it_leaves_no_tail() {
 }
 
 #[test]
-fn the_blanks_are_no_secret() {
+fn blanks_are_not_counted_as_secrets() {
     let known = [secret("xxxxxxxx"), secret("--------")];
     assert_eq!(blanked(&blanks(&known), b"=xxxxxxxx="), b"=________=");
 }

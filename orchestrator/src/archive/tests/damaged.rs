@@ -31,7 +31,7 @@ fn what_is_behind_an_archive_is_refused() {
     assert!(Host::refuses(&archive).contains("after the end of the archive"));
 }
 
-/// Whatever the format, all of a file is read.
+/// In every format, all of a file is read.
 #[test]
 fn what_is_behind_a_compressed_archive_is_refused() {
     let fixture = Fixture::new();
@@ -130,7 +130,7 @@ fn good() -> &'static [Vec<u8>] {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// Every bit of the content counts: an archive with one flipped is refused, whatever the format.
+    /// Every bit of the content counts: an archive with one flipped is refused, in every format.
     #[test]
     fn a_flipped_bit_is_found(format in 0usize..4, place in any::<prop::sample::Index>(), bit in 0u8..8) {
         let mut bytes = good()[format].clone();

@@ -22,7 +22,7 @@ use super::grpc::{encode, request};
 use crate::reflection::{self, Target};
 
 const SERVICE: &str = "database.DatabaseService";
-/// Calls repeat: so many reads, then updates, and one creation.
+/// Calls repeat: this many reads, then updates, and one creation.
 const ROUND: u64 = 8;
 const READS: u64 = 4;
 /// The pause between two tries to read all documents.

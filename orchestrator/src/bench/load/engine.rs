@@ -1,4 +1,4 @@
-//! When calls are sent: at a rate, whatever the target does, or by users who each wait for an answer before the next call.
+//! When calls are sent: at a rate, independent of the target, or by users who each wait for an answer before the next call.
 //!
 //! Latency counts from the time for which a call was intended. A target that stalls delays the calls that were due
 //! meanwhile, and their waiting is part of their latency ("coordinated omission" is to leave it out).
@@ -31,7 +31,7 @@ const BURST: u64 = 16;
 pub enum Schedule {
     /// The clock: calls a second.
     Open { rate: f64 },
-    /// Each of so many users, after its answer.
+    /// Each of this many users, after its answer.
     Closed { users: usize },
 }
 

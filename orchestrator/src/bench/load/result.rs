@@ -91,7 +91,7 @@ pub struct Sender {
     /// How much later than intended: the 99th percentile and the maximum.
     pub late_p99_ms: f64,
     pub late_maximum_ms: f64,
-    /// In flight at a signal, and not waited for.
+    /// In flight at a signal, and abandoned.
     pub abandoned: u64,
 }
 
@@ -177,15 +177,15 @@ impl Results {
             }
         } else if self.calls > 0 {
             notes.push(
-                "users wait for their answers, so a target that stalls gets fewer calls and the percentiles hide it; `--rate` \
-                 measures what callers see who do not wait"
+                "users wait for their responses, so a slow target receives fewer calls and the percentiles look better. Use `--rate` \
+                 to measure without this effect"
                     .to_owned(),
             );
         }
         if self.ended_early {
             let count = sender.abandoned;
             notes.push(format!(
-                "ended early, after {} s; calls in flight that were not waited for: {count}",
+                "ended early, after {} s; calls in flight that were abandoned: {count}",
                 self.seconds
             ));
         }

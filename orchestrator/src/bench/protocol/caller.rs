@@ -51,7 +51,7 @@ impl Caller {
     pub(super) fn results(self) -> anyhow::Result<Vec<Case>> {
         let said = self.unknown.unwrap_or_default();
         self.cases.with_context(|| {
-            format!("the caller printed no results that this pspd reads, but `{said}`. Build both from the same sources")
+            format!("the caller printed `{said}`, which this pspd cannot read. Build both from the same sources")
         })
     }
 }

@@ -13,7 +13,7 @@ const RIGHT: f64 = 80.0;
 const TOP: f64 = 30.0;
 const BAR: f64 = 14.0;
 const GAP: f64 = 10.0;
-/// The style has so many colors.
+/// The number of colors of the style.
 const CLASSES: usize = 4;
 
 /// A group for each protocol, with a bar for each number of callers (`s0` to `s3`).

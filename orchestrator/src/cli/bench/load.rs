@@ -52,7 +52,7 @@ pub(super) struct Args {
     /// The port in the guest for --http, if the domain publishes none or several
     #[arg(long, value_name = "PORT", requires = "http")]
     port: Option<u16>,
-    /// Send this many calls, whatever the answers: `200/s`, `30/min` or `30/h`
+    /// Send calls at this rate, without waiting for responses: `200/s`, `30/min` or `30/h`
     #[arg(long, value_name = "RATE", default_value = "100/s", value_parser = rate, conflicts_with = "users")]
     rate: f64,
     /// Instead of a rate, let this many users call, each of them when its last call is answered

@@ -23,7 +23,7 @@ const MOST_CALLERS: usize = 1000;
     pspd bench protocol --out results\n  \
     pspd bench protocol --loopback --rounds 5 --callers 1,16")]
 pub(super) struct Args {
-    /// Run both sides on this host, in place of two guests
+    /// Run both sides on this host instead of in two guests
     #[arg(long)]
     loopback: bool,
     /// How often each case is measured

@@ -68,7 +68,7 @@ impl Args {
     }
 }
 
-/// More than a minute is no network any longer.
+/// With more than a minute, nothing works over the network.
 const LONGEST: Duration = Duration::from_secs(60);
 
 fn microseconds(text: &str) -> anyhow::Result<u64> {

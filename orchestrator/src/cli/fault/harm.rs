@@ -23,10 +23,10 @@ pub(super) struct DiskArgs {
     /// Do no more than this many reads and writes in a second
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     iops: Option<u64>,
-    /// Leave no space on its file system, for root neither
+    /// Fill its file system completely, even for root
     #[arg(long, conflicts_with_all = ["slow", "iops"])]
     full: bool,
-    /// Let every read and write of its file system fail; not of `system`
+    /// Make all reads and writes of its file system fail (not for `system`)
     #[arg(long, conflicts_with_all = ["slow", "iops", "full"])]
     fail: bool,
     #[command(flatten)]

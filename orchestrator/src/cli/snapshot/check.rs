@@ -34,13 +34,13 @@ pub(super) fn check(
     let memory = |domain: &Name, image: &MemoryImage| {
         ensure!(
             image.hypervisor == hypervisor,
-            "the snapshot `{name}` is of another version of QEMU ({}; here {hypervisor}). `--disk-only` boots from its disks",
+            "the snapshot `{name}` is from another version of QEMU ({}; this host has {hypervisor}). Pass `--disk-only` to boot from its disks",
             image.hypervisor
         );
         let found = state::digest(&home.snapshot_memory(name, domain)).ok();
         ensure!(
             found.as_ref() == Some(&image.digest),
-            "the memory of `{domain}` in the snapshot `{name}` is damaged. `--disk-only` boots from its disks"
+            "the memory of `{domain}` in the snapshot `{name}` is damaged. Pass `--disk-only` to boot from its disks"
         );
         Ok(())
     };

@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_of_a_lost_parent_is_shown_all_the_same() {
+    fn a_snapshot_without_its_parent_is_still_shown() {
         let all = [("one", Some("lost"), 1), ("two", None, 2)];
         assert_eq!(drawn(&all, None), ["one", "two", "(now)"]);
     }

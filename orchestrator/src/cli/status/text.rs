@@ -94,7 +94,7 @@ pub(super) fn render(status: &Status, width: Option<usize>) -> String {
 fn of_fault(fault: &FaultStatus) -> String {
     let end = match fault.left {
         None => String::new(),
-        Some(0) => "; its time is over, and `pspd heal` ends it".to_owned(),
+        Some(0) => "; expired. Run `pspd heal` to end it".to_owned(),
         Some(left) => format!("; it ends in {}", shown(left)),
     };
     let age = shown(fault.age);

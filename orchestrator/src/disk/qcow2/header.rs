@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_qcow2_file_is_told_from_others_by_its_magic() {
+    fn a_qcow2_file_is_recognized_by_its_magic() {
         let is_qcow2 = |bytes: &[u8]| is_qcow2(file(bytes).path()).unwrap();
         assert!(is_qcow2(&qcow2(3, 0, 0)));
         assert!(is_qcow2(&MAGIC));

@@ -144,7 +144,7 @@ fn checked(path: &Path) -> Result<()> {
     Disk::open(path)?.check(&CancellationToken::new())
 }
 
-/// What qemu-img makes passes, whatever its clusters and counts are.
+/// What qemu-img makes passes, with any clusters and counts.
 #[test]
 fn what_qemu_makes_is_accepted() {
     let folder = tempfile::tempdir().unwrap();

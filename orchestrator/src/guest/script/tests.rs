@@ -254,7 +254,7 @@ fn releases_that_nothing_needs_are_removed() {
     let link = format!("releases/{}", first.digest);
     symlink(link, guest.home().join("previous")).unwrap();
     guest.push(&second);
-    // An interrupted transfer of a release that is not wanted any longer.
+    // An interrupted transfer of a release that is no longer wanted.
     fs::create_dir(guest.home().join("releases").join("unfinished")).unwrap();
     guest.push(&third);
     assert_eq!(releases(), sorted(&[&first, &second, &third]));
@@ -372,7 +372,7 @@ fn only_the_release_in_use_stays_where_room_is_short() {
     assert_eq!([exists(&first), exists(&second)], [true, true]);
     guest.run(&make_room(&first), b"");
     assert_eq!([exists(&first), exists(&second)], [false, true]);
-    // Nothing is before it any longer.
+    // No release is before it now.
     guest.run(&make_room(&first), b"");
     assert!(exists(&second));
 }

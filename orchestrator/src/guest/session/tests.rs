@@ -112,7 +112,7 @@ fn a_command_that_ends_without_its_input_is_reported_at_once() {
 }
 
 #[test]
-fn a_cancellation_ends_whatever_waits() {
+fn a_cancellation_ends_all_waits() {
     for command in ["sleep 100", "cat >/dev/null", "yes >&2"] {
         let served = serve();
         let session = Arc::clone(&served.session);

@@ -60,7 +60,7 @@ impl Build<'_> {
         );
         ensure!(
             self.out.join(self.made).is_file(),
-            "{title} made no `{}`",
+            "{title} did not create `{}`",
             self.made
         );
         Ok(())
@@ -266,7 +266,7 @@ mod tests {
         let (recipe, out) = (recipe("true"), out());
         let error = built(&recipe, &out).unwrap_err();
         assert!(
-            error.to_string().ends_with("made no `disk.qcow2`"),
+            error.to_string().ends_with("did not create `disk.qcow2`"),
             "{error}"
         );
     }

@@ -181,7 +181,7 @@ fn each(operator: &str, value: &Json, depth: usize) -> Result<Vec<Filter>, Fault
                 .map(Json::as_object)
                 .collect::<Option<Vec<_>>>()
         })
-        .ok_or_else(|| Fault::operand(operator, "an array of filters, one at least"))?
+        .ok_or_else(|| Fault::operand(operator, "an array of at least one filter"))?
         .into_iter()
         .map(|members| Filter::parse(members, depth))
         .collect()
@@ -263,7 +263,12 @@ fn operators(field: &Field, members: &Map<String, Json>, depth: usize) -> Result
                 }
                 _ => return Err(Fault::operand(operator, "an object of operators")),
             },
-            "$text" => return Err(Fault::operand(operator, "no field: it has its own place")),
+            "$text" => {
+                return Err(Fault::operand(
+                    operator,
+                    "no field: it belongs to the top level of the query",
+                ));
+            }
             _ => return Err(Fault::unknown(operator)),
         });
     }

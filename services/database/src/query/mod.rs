@@ -95,7 +95,8 @@ impl Query {
         }
         query.summary = Summary::take(&mut fields)?;
         if query.summary.is_some() && (!query.sort.is_empty() || query.projection.is_some()) {
-            let expected = "documents: it has no place beside `$count`, `$distinct` and `$group`";
+            let expected =
+                "documents, and cannot be combined with `$count`, `$distinct` and `$group`";
             let operator = match query.projection {
                 Some(_) => "$project",
                 None => "$sort",
@@ -258,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_query_is_named() {
+    fn an_invalid_query_is_named() {
         let deep = format!("{}1{}", r#"{"$not": "#.repeat(40), "}".repeat(40));
         let table = [
             ("[1]", "QUERY_MALFORMED", None),

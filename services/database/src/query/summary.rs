@@ -71,7 +71,7 @@ impl Summary {
             summaries.push(group(&operand)?);
         }
         if summaries.len() > 1 {
-            let expected = "its place alone, without another summary";
+            let expected = "no other summary in the same query";
             return Err(Fault::operand("$group", expected));
         }
         Ok(summaries.pop())

@@ -1,4 +1,4 @@
-//! What can go wrong in a store, whatever its engine.
+//! What can go wrong in a store, with any engine.
 
 use sea_orm::{DbErr, RuntimeErr, sqlx};
 

@@ -1,4 +1,4 @@
-//! Ids of new documents: UUIDs of version 7, each after all that exist, whatever the clock says.
+//! Ids of new documents: UUIDs of version 7, each after all that exist, even if the clock goes back.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_sort_after_the_newest_whatever_the_clock_says() {
+    fn ids_sort_after_the_newest_at_any_clock() {
         let newest = [
             None,
             Some("no uuid"),

@@ -145,7 +145,7 @@ async fn a_damaged_document_is_named_and_the_others_are_served() {
         ids.push(client.create("c", &document).await.unwrap());
     }
     server.stop();
-    // One is no UTF-8 any more, and one no JSON: neither is seen by a check of the file's structure.
+    // One is not UTF-8 now, and one not JSON: a check of the file's structure sees neither.
     damage(&store, b"mark-3", b"mar\xff-3");
     damage(&store, b"\"n\":6", b"\"n\"=6");
     let server = Server::start(&store, &[indexes]);

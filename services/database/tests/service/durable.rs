@@ -90,7 +90,7 @@ async fn damage_is_found_at_start() {
     fs::write(&store, &bytes).unwrap();
     let said = refusal(&store, &[]);
     assert!(said.contains("is damaged; keep the file"), "{said}");
-    fs::write(&store, b"this is no database".repeat(1000)).unwrap();
+    fs::write(&store, b"this is not a database".repeat(1000)).unwrap();
     let said = refusal(&store, &[]);
     assert!(
         said.contains("failed to open the store") && said.contains("not a database"),

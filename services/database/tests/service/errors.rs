@@ -1,4 +1,4 @@
-//! What callers are told: code, reason, and the details that programs rely on.
+//! What callers receive: code, reason, and the details that programs rely on.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ async fn sqlite() {
 }
 
 /// The code and the reason; every error says which service it is from, and its trace.
-fn told(status: &Status) -> (Code, String) {
+fn reported(status: &Status) -> (Code, String) {
     let details = status.get_error_details();
     let info = details
         .error_info()
@@ -43,7 +43,7 @@ fn invalid(reason: &str) -> (Code, String) {
 pub(crate) async fn story(client: &Client) {
     let missing = client.read("c", "none").await.unwrap_err();
     assert_eq!(
-        told(&missing),
+        reported(&missing),
         (Code::NotFound, "DOCUMENT_NOT_FOUND".to_owned())
     );
     let details = missing.get_error_details();
@@ -53,7 +53,7 @@ pub(crate) async fn story(client: &Client) {
         .create_text("c", r#"{"a": 1, b}"#.to_owned())
         .await
         .unwrap_err();
-    assert_eq!(told(&malformed), invalid("DOCUMENT_MALFORMED"));
+    assert_eq!(reported(&malformed), invalid("DOCUMENT_MALFORMED"));
     assert_eq!(metadata(&malformed, "offset"), "9");
     let details = malformed.get_error_details();
     assert_eq!(
@@ -62,16 +62,16 @@ pub(crate) async fn story(client: &Client) {
     );
 
     let named = client.create("not a name", &json!({})).await.unwrap_err();
-    assert_eq!(told(&named), invalid("COLLECTION_NAME_INVALID"));
+    assert_eq!(reported(&named), invalid("COLLECTION_NAME_INVALID"));
 
     let operator = client
         .query("c", r#"{"a": {"$near": 1}}"#)
         .await
         .unwrap_err();
-    assert_eq!(told(&operator), invalid("QUERY_OPERATOR_UNKNOWN"));
+    assert_eq!(reported(&operator), invalid("QUERY_OPERATOR_UNKNOWN"));
     assert_eq!(metadata(&operator, "operator"), "$near");
     let operand = client.query("c", r#"{"a": {"$in": 1}}"#).await.unwrap_err();
-    assert_eq!(told(&operand), invalid("QUERY_OPERAND_INVALID"));
+    assert_eq!(reported(&operand), invalid("QUERY_OPERAND_INVALID"));
     assert_eq!(metadata(&operand, "operator"), "$in");
     let fields = |number: u32| {
         let fields = (0..number).map(|n| format!(r#""f{n}": 1"#));
@@ -83,11 +83,11 @@ pub(crate) async fn story(client: &Client) {
     client.query("c", &fields(32)).await.unwrap();
     for number in [33, 3000] {
         let sort = client.query("c", &fields(number)).await.unwrap_err();
-        assert_eq!(told(&sort), invalid("QUERY_OPERAND_INVALID"));
+        assert_eq!(reported(&sort), invalid("QUERY_OPERAND_INVALID"));
         assert_eq!(metadata(&sort, "operator"), "$sort");
     }
     let query = client.query("c", r#"{"a": "#).await.unwrap_err();
-    assert_eq!(told(&query), invalid("QUERY_MALFORMED"));
+    assert_eq!(reported(&query), invalid("QUERY_MALFORMED"));
     assert_eq!(metadata(&query, "offset"), "6");
 
     let sizes = [
@@ -97,12 +97,12 @@ pub(crate) async fn story(client: &Client) {
     for (size, reason) in sizes {
         let data = json!({"a": "x".repeat(size)}).to_string();
         let large = client.create_text("c", data).await.unwrap_err();
-        assert_eq!(told(&large), invalid(reason), "{size}");
+        assert_eq!(reported(&large), invalid(reason), "{size}");
     }
     for name in ["a", "\\u0000"] {
         let data = format!(r#"{{"{name}": "b\\u0000 \u0000"}}"#);
         let nul = client.create_text("c", data.clone()).await.unwrap_err();
-        assert_eq!(told(&nul), invalid("DOCUMENT_MALFORMED"), "{data}");
+        assert_eq!(reported(&nul), invalid("DOCUMENT_MALFORMED"), "{data}");
         let offset = data.find(if name == "a" { " \\u" } else { "\\u" }).unwrap();
         let offset = offset + usize::from(name == "a");
         assert_eq!(metadata(&nul, "offset"), offset.to_string(), "{data}");
@@ -122,27 +122,27 @@ pub(crate) async fn story(client: &Client) {
     assert_eq!(fits.code(), Code::NotFound);
     let larger = request((4 << 20) - others + 1);
     let large = client.0.clone().read(larger).await.unwrap_err();
-    assert_eq!(told(&large), invalid("MESSAGE_TOO_LARGE"));
+    assert_eq!(reported(&large), invalid("MESSAGE_TOO_LARGE"));
 
     // Texts with U+0000 are those of no document, and what is quoted is short enough to be read.
     let absent = (Code::NotFound, "DOCUMENT_NOT_FOUND".to_owned());
     let deleted = client.delete("c", "a\0b").await.unwrap_err();
-    assert_eq!(told(&deleted), absent);
+    assert_eq!(reported(&deleted), absent);
     let updated = client.update("c", "a\0b", &json!({})).await.unwrap_err();
-    assert_eq!(told(&updated), absent);
+    assert_eq!(reported(&updated), absent);
     let reads = ["a\0b", id.as_str()].map(|id| client.read("c", id));
     let [nul, read] = <[_; 2]>::try_from(join_all(reads).await).unwrap();
-    assert_eq!(told(&nul.unwrap_err()), absent);
+    assert_eq!(reported(&nul.unwrap_err()), absent);
     read.unwrap();
     for query in [r#"{"a": "x\u0000"}"#, r#"{"_id": {"$in": ["\u0000"]}}"#] {
         assert!(client.query("c", query).await.unwrap().is_empty());
     }
     let long = "é".repeat(30_000);
     let collection = client.create(&long, &json!({})).await.unwrap_err();
-    assert_eq!(told(&collection), invalid("COLLECTION_NAME_INVALID"));
+    assert_eq!(reported(&collection), invalid("COLLECTION_NAME_INVALID"));
     let operator = format!(r#"{{"a": {{"${long}": 1}}}}"#);
     let operator = client.query("c", &operator).await.unwrap_err();
-    assert_eq!(told(&operator), invalid("QUERY_OPERATOR_UNKNOWN"));
+    assert_eq!(reported(&operator), invalid("QUERY_OPERATOR_UNKNOWN"));
 
     // The largest that there may be comes back with gRPC's usual limit on what a client takes.
     let data = json!({"a": "x".repeat((4 << 20) - 1024 - 8)}).to_string();
@@ -150,7 +150,7 @@ pub(crate) async fn story(client: &Client) {
     client.read("c", &id).await.unwrap();
 }
 
-/// What a call is told once the service has begun to stop.
+/// The answer to a call once the service has begun to stop.
 async fn refused_while_draining() -> Status {
     let (_folder, store) = place();
     let server = Server::start(&store, &[]);
@@ -165,16 +165,19 @@ async fn refused_while_draining() -> Status {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_while_draining_is_told_when_to_come_back() {
+async fn a_call_while_draining_reports_when_to_retry() {
     let mut refused = refused_while_draining().await;
     for _ in 1..ATTEMPTS {
-        // The service tells it for a moment only: on a busy machine the connection may be closed before the next call.
+        // The service answers so for a moment only: on a busy machine the connection may be closed before the next call.
         if refused.code() != Code::Unavailable || !refused.details().is_empty() {
             break;
         }
         refused = refused_while_draining().await;
     }
-    assert_eq!(told(&refused), (Code::Unavailable, "DRAINING".to_owned()));
+    assert_eq!(
+        reported(&refused),
+        (Code::Unavailable, "DRAINING".to_owned())
+    );
     let details = refused.get_error_details();
     let delay = details.retry_info().unwrap().retry_delay;
     assert_eq!(delay, Some(Duration::from_secs(1)));

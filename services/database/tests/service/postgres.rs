@@ -242,7 +242,7 @@ fn replicas_that_start_together_create_indexes_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn declared_indexes_are_used() {
-    // The server itself tells the plan of each statement that it ran.
+    // The server itself reports the plan of each statement that it ran.
     let cluster = Cluster::start_with(|_| {
         let explain = [
             "shared_preload_libraries=auto_explain",
@@ -273,7 +273,7 @@ async fn declared_indexes_are_used() {
         let before = cluster.log().len();
         assert_eq!(client.numbers("indexed", query).await, expected, "{query}");
         let began = Instant::now();
-        // The plan is told when the statement is put away, which may be just after its last row.
+        // The plan is reported when the statement is closed, which may be just after its last row.
         let plan = loop {
             let said = cluster.log().split_off(before);
             if said.contains("on documents") {

@@ -42,7 +42,7 @@ async fn time(client: &Client, query: &str) -> Duration {
     began.elapsed()
 }
 
-/// Scans that are given up after a time: whether the service still works on them shows in the time of the next.
+/// Scans that are cancelled after a time: whether the service still works on them shows in the time of the next.
 async fn give_up(client: &Client, query: &str, after: Duration) {
     let scans = (0..SCANS).map(|_| async {
         let scan = tokio::time::timeout(after, time(client, query)).await;

@@ -1,4 +1,4 @@
-//! Every acknowledged write is there after a restart, whatever the disk and the process went through.
+//! Every acknowledged write exists after a restart, also after faults of the disk and the process.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Write as _};

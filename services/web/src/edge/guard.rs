@@ -35,7 +35,7 @@ enum Part {
     /// The only part of the API that is open: callers sign in there.
     Session,
     Api,
-    /// Its paths are those of its services, whatever the content type is.
+    /// Its paths are those of its services, with any content type.
     Grpc,
 }
 

@@ -55,7 +55,7 @@ async fn requests_that_do_not_go_on_are_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn silent_connections_keep_nobody_out() {
+async fn silent_connections_do_not_keep_others_out() {
     const MANY: usize = 600;
     let directory = tempfile::tempdir().unwrap();
     let system = System::start(&directory.path().join("store.sqlite")).await;

@@ -58,11 +58,11 @@ function conditions(path: string[], members: Members, depth: number): Filter[] {
 
 function filters(operator: string, operand: Value, depth: number): Filter[] {
   if (!Array.isArray(operand) || operand.length === 0) {
-    throw wrongOperand(operator, 'an array of filters, one at least');
+    throw wrongOperand(operator, 'an array of at least one filter');
   }
   return operand.map((members) => {
     if (!(members instanceof Map))
-      throw wrongOperand(operator, 'an array of filters, one at least');
+      throw wrongOperand(operator, 'an array of at least one filter');
     return parseFilter(members, depth);
   });
 }
@@ -154,7 +154,7 @@ function operator(
         throw wrongOperand(name, 'an object of operators');
       return not(operators(field, operand, depth));
     case '$text':
-      throw wrongOperand(name, 'no field: it has its own place');
+      throw wrongOperand(name, 'no field: it belongs to the top level of the query');
     default:
       throw unknownOperator(name);
   }

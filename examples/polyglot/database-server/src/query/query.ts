@@ -51,7 +51,7 @@ export function parseQuery(text: string): Query {
     const operator = project ? '$project' : '$sort';
     throw wrongOperand(
       operator,
-      'documents: it has no place beside `$count`, `$distinct` and `$group`',
+      'documents, and cannot be combined with `$count`, `$distinct` and `$group`',
     );
   }
   const filter = members.size > 0 ? parseFilter(members, DEPTH_LIMIT) : undefined;

@@ -33,7 +33,7 @@ export function takeSummary(query: Members): Summary | undefined {
     query.delete(name);
     return operand === undefined ? [] : [parse(operand)];
   });
-  if (found.length > 1) throw wrongOperand('$group', 'its place alone, without another summary');
+  if (found.length > 1) throw wrongOperand('$group', 'no other summary in the same query');
   return found[0];
 }
 

@@ -9,7 +9,7 @@ use crate::plan::builder::PlanBuilder;
 use crate::plan::{Action, DomainStep, StepId};
 use crate::spec::{Name, Spec};
 
-/// Lets disks be fast that no active fault slows.
+/// Removes the limits of disks that no active fault slows.
 pub(super) fn lift_throttles(
     intent: &Intent,
     observed: &Observed,

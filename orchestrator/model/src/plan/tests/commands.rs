@@ -157,7 +157,7 @@ fn memory_that_does_not_fit_is_not_restored_and_the_reason_is_named() {
         (MemoryCondition::OtherDisks, "its disks were written since"),
         (
             MemoryCondition::OtherHypervisor,
-            "it is of another version of QEMU",
+            "it is from another version of QEMU",
         ),
         (MemoryCondition::Damaged, "its file is damaged"),
     ] {
@@ -212,27 +212,27 @@ fn what_cannot_be_asked_of_a_domain_is_said_with_what_to_do() {
     let mut world = applied(&spec);
     let errors =
         |world: &World, goal: PowerGoal| ask(&spec, world, goal, &["d0"]).unwrap_err().to_string();
-    insta::assert_snapshot!(errors(&world, PowerGoal::Restore), @"domain `d0` runs; `pspd stop d0` stops it first");
+    insta::assert_snapshot!(errors(&world, PowerGoal::Restore), @"domain `d0` is running. Run `pspd stop d0` first");
     done(
         &spec,
         &mut world,
         PowerGoal::Stop(StopMode::Shutdown),
         &["d0"],
     );
-    insta::assert_snapshot!(errors(&world, PowerGoal::Pause), @"domain `d0` does not run: it is shut off. Run `pspd start` to start it");
+    insta::assert_snapshot!(errors(&world, PowerGoal::Pause), @"domain `d0` is not running: it is shut off. Run `pspd start` to start it");
     insta::assert_snapshot!(errors(&world, PowerGoal::Restore), @"no memory of domain `d0` is saved. Run `pspd start d0` to boot it");
     let error = ask(&spec, &world, PowerGoal::Restore, &[]).unwrap_err();
     insta::assert_snapshot!(error, @"no domain of `demo` has saved memory. Run `pspd start` to boot them");
     done(&spec, &mut world, PowerGoal::Start, &[]);
     done(&spec, &mut world, PowerGoal::Save, &["d0"]);
-    insta::assert_snapshot!(errors(&world, PowerGoal::Save), @"domain `d0` does not run: it is shut off. Run `pspd restore` to continue it");
+    insta::assert_snapshot!(errors(&world, PowerGoal::Save), @"domain `d0` is not running: it is shut off. Run `pspd restore` to continue it");
     let effect = Effect::Kill { domain: name("d1") };
     world
         .intent
         .faults
         .insert(name("kill-1"), Fault::new(effect, 0, None));
     let error = ask(&spec, &world, PowerGoal::Start, &["d1"]).unwrap_err();
-    insta::assert_snapshot!(error, @"the fault `kill-1` holds the power of `d1`. Run `pspd heal kill-1` to end it");
+    insta::assert_snapshot!(error, @"the fault `kill-1` controls the power of `d1`. Run `pspd heal kill-1` to end it");
     let nothing = nothing(&spec);
     insta::assert_snapshot!(errors(&nothing, PowerGoal::Start), @"`demo` is not up. Run `pspd up` to start it");
 }
@@ -246,9 +246,7 @@ fn a_service_is_not_waited_for_while_what_it_depends_on_is_stopped() {
     assert!(has(&plan, "d1", DomainStep::Reach) && !has(&plan, "d1", DomainStep::Serving));
     assert_eq!(
         plan.notes,
-        [
-            "the service of `d1` is not waited for: it depends on `d0`, which does not run as it should"
-        ]
+        ["not waiting for the service of `d1`: its dependency `d0` is not running normally"]
     );
     assert_eq!(
         world.intent.power,
@@ -268,7 +266,7 @@ fn other_sizes_are_set_within_the_maximum_and_up_brings_the_topologys_back() {
     let plan = set(&world, Some(less), None).unwrap();
     assert_eq!(plan.steps.len(), 1);
     assert!(
-        plan.notes[0].ends_with("`pspd up` brings that back"),
+        plan.notes[0].ends_with("`pspd up` restores that"),
         "{:?}",
         plan.notes
     );
@@ -324,9 +322,9 @@ proptest! {
         prop_assert!(owns_nothing(&removed.observed));
     }
 
-    /// What a command did is what the user asked for, and no drift.
+    /// What a command did is what the user asked for, so it is not drift.
     #[test]
-    fn what_was_asked_is_no_drift(spec in any_spec(), goal in 0..GOALS.len(), bits in any::<u8>()) {
+    fn an_applied_command_leaves_no_drift(spec in any_spec(), goal in 0..GOALS.len(), bits in any::<u8>()) {
         let mut world = applied(&spec);
         let Ok(plan) = ask(&spec, &world, GOALS[goal], &subset(&spec, bits)) else { return Ok(()) };
         world.apply(&plan, usize::MAX, &spec);

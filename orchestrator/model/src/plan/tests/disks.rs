@@ -137,7 +137,7 @@ fn a_saved_state_is_not_restored_over_a_replaced_disk() {
     let mut world = with_attached(&spec, "data", Attached::Replaced);
     world.domain(&name("d0")).power = Power::Saved;
     let plan = up(&spec, &world).unwrap();
-    let line = "d0/start after []: its saved state is of other disks";
+    let line = "d0/start after []: its saved state is from other disks";
     assert!(lines(&plan).starts_with(line), "{}", lines(&plan));
 }
 

@@ -157,7 +157,7 @@ fn a_partition_is_recorded_before_and_forgotten_after() {
     let both = [Cut { from: a, to: b }, Cut { from: b, to: a }];
     assert_eq!(world.observed.cuts, BTreeSet::from(both));
     insta::assert_snapshot!(lines(&plan_heal(&spec, &world, &[id])), @"
-    network/cuts after []: no active fault asks for it
+    network/cuts after []: no active fault needs it
     intent/record after [network/cuts]: faults end
     ");
 }
@@ -274,7 +274,7 @@ fn a_fault_whose_time_is_over_is_ended_by_up_plan_and_heal() {
     world.observed.clock = 110;
     assert_eq!(
         lines(&drift(&spec, &world)),
-        "network/cuts after []: no active fault asks for it"
+        "network/cuts after []: no active fault needs it"
     );
     let healed = plan_heal(&spec, &world, &[]);
     let plan = up(&spec, &world).unwrap();

@@ -25,7 +25,7 @@ fn stopped() -> (Spec, World) {
 }
 
 #[test]
-fn a_stopped_domain_is_no_drift_and_neither_are_its_dependents() {
+fn a_stopped_domain_and_its_dependents_are_not_drift() {
     let (spec, world) = stopped();
     assert_eq!(drift(&spec, &world), Plan::default());
 }
@@ -109,7 +109,7 @@ fn a_fault_ends_with_the_domain_that_it_acts_on() {
 }
 
 proptest! {
-    /// Whatever the user stopped: nothing of it is drift, and one `up` brings all of it back.
+    /// Nothing that the user stopped is drift, and one `up` brings all of it back.
     #[test]
     fn intent_is_respected_by_plan_and_ended_by_up(spec in any_spec(), held in any::<u8>()) {
         let mut world = applied(&spec);

@@ -15,7 +15,7 @@ fn save(spec: &Spec, world: &World, disk_only: bool) -> Result<Plan, PlanError> 
 }
 
 #[test]
-fn all_domains_stand_still_while_they_are_saved() {
+fn all_domains_are_paused_while_they_are_saved() {
     let spec = two();
     let plan = save(&spec, &applied(&spec), false).unwrap();
     assert_eq!(plan.undo, Undo::WhenNotSuccessful);
@@ -97,7 +97,7 @@ fn a_snapshot_needs_a_name_of_its_own_a_deployment_and_no_faults() {
     let error = |world: &World| save(&spec, world, false).unwrap_err().to_string();
     let mut world = applied(&spec);
     world.observed.snapshots.insert(name("clean"));
-    insta::assert_snapshot!(error(&world), @"the snapshot `clean` exists already. Choose another name, or remove it with `pspd snapshot rm clean`");
+    insta::assert_snapshot!(error(&world), @"the snapshot `clean` already exists. Choose another name, or remove it with `pspd snapshot rm clean`");
     insta::assert_snapshot!(error(&nothing(&spec)), @"`demo` is not up. Run `pspd up` to start it");
     let mut world = applied(&spec);
     let fault = Fault::new(Effect::Link { domain: name("d0") }, 0, None);

@@ -1,4 +1,4 @@
-//! Data volumes whose files have names of earlier versions, and those that no domain has any longer.
+//! Data volumes whose files have names of earlier versions, and those that no domain uses.
 
 use super::*;
 use crate::observed::{Attached, OldVolume};
@@ -122,7 +122,7 @@ proptest! {
 fn volumes_that_no_domain_has_are_named_and_pruned() {
     let before = spec(vec![domain(0, &[], true), domain(1, &[], true)]);
     let after = spec(vec![domain(1, &[], true)]);
-    let note = "no domain of the topology has the data volume `d0.data.qcow2` (1 GiB); run `pspd volume prune` to delete such volumes";
+    let note = "no domain of the topology uses the data volume `d0.data.qcow2` (1 GiB); run `pspd volume prune` to delete such volumes";
     for mut world in [applied(&before), of_earlier_version(&before)] {
         let plan = up(&after, &world).unwrap();
         assert_eq!(plan.notes, [note]);
@@ -135,7 +135,7 @@ fn volumes_that_no_domain_has_are_named_and_pruned() {
         let prune = prune_volumes(&after, &world.observed);
         assert_eq!(
             lines(&prune),
-            "delete-volume/d0.data.qcow2 after []: no domain of the topology has it"
+            "delete-volume/d0.data.qcow2 after []: no domain of the topology uses it"
         );
         world.apply(&prune, usize::MAX, &after);
         assert_eq!(up(&after, &world), Ok(Plan::default()));

@@ -23,7 +23,7 @@ const UNUSABLE: [(Ipv4Net, &str); 4] = [
     (net([240, 0, 0, 0], 4), "reserved addresses"),
 ];
 
-/// Addresses that are no public host's: private ones (RFC 1918), shared ones (RFC 6598), and those for documentation and
+/// Addresses that do not belong to public hosts: private ones (RFC 1918), shared ones (RFC 6598), and those for documentation and
 /// benchmarks (RFC 5737, RFC 2544).
 const NOT_PUBLIC: [Ipv4Net; 8] = [
     net([10, 0, 0, 0], 8),

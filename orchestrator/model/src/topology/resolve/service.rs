@@ -55,7 +55,7 @@ pub(super) fn service(
     let secrets = secrets(reader, &fields, files, &environment);
     let sets_key_log = environment.contains_key(KEY_LOG) || secrets.contains_key(KEY_LOG);
     if tls_key_log == Some(true) && sets_key_log {
-        let message = format!("`tls_key_log` sets `{KEY_LOG}`, which has a value already");
+        let message = format!("`tls_key_log` sets `{KEY_LOG}`, which already has a value");
         let fault = Fault::new(fields.at("tls_key_log"), message);
         reader.fault(fault.help("remove one of them"));
     }

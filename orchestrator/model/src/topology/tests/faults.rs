@@ -567,7 +567,7 @@ const FAULTS: &[(&str, &str, &str)] = &[
     (
         "B: true}",
         "SSLKEYLOGFILE: /tmp/keys}, tls_key_log: true",
-        "`tls_key_log` sets `SSLKEYLOGFILE`, which has a value already",
+        "`tls_key_log` sets `SSLKEYLOGFILE`, which already has a value",
     ),
     (
         "domains:",

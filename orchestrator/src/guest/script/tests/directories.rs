@@ -91,7 +91,7 @@ proptest! {
 
     /// Whatever changes in a directory, the guest has it as it is here, and only what changed was sent.
     #[test]
-    fn a_directory_arrives_whatever_it_was_before(trees in prop::collection::vec(any_tree(), 1..4)) {
+    fn a_directory_replaces_any_earlier_one(trees in prop::collection::vec(any_tree(), 1..4)) {
         let (guest, host) = (Guest::new(), tempfile::tempdir().unwrap());
         let mut before: Option<tree::Index> = None;
         for (number, tree) in trees.iter().enumerate() {

@@ -29,7 +29,7 @@ pub(super) struct Found {
     pub(super) condition: SimpleExpr,
     /// Whether a declared index serves it.
     pub(super) indexed: bool,
-    /// Whether they are few, whatever the collection has.
+    /// Whether they are few, independent of the collection's size.
     pub(super) few: bool,
 }
 

@@ -1,7 +1,7 @@
 /**
  * Documents as files: JSON Lines, and CSV with a column for each member. Values keep their text in both directions.
  *
- * A cell of CSV is a JSON value if it is one, otherwise a string; an empty cell is no member. So a string that looks
+ * A cell of CSV is a JSON value if it is one, otherwise a string; an empty cell adds no member. So a string that looks
  * like JSON, such as `"12"`, is written with its quotes.
  */
 import { parseCsv } from './csv.ts';

@@ -49,7 +49,7 @@ fn the_strictest_limit_of_each_kind_counts_and_a_new_process_gets_it_again() {
     heal(&spec, &mut world, &[first]);
     assert_eq!(limit(&mut world, "data"), "--slow 1MiB/s --iops 5");
     insta::assert_snapshot!(lines(&plan_heal(&spec, &world, std::slice::from_ref(&second))), @"
-    d0/throttle/data after []: no active fault asks for it
+    d0/throttle/data after []: no active fault needs it
     intent/record after [d0/throttle/data]: faults end
     ");
     heal(&spec, &mut world, &[second]);

@@ -103,8 +103,8 @@ fn a_stopped_service_is_stopped_again_after_a_reboot_and_starts_when_it_is_heale
         how,
     };
     insta::assert_snapshot!(lines(&plan_fault(&spec, &world, stop(Ended::Killed))), @"
-    d1/reach after []: it is asked for
-    d1/service after [d1/reach]: it is asked for
+    d1/reach after []: the fault kills it
+    d1/service after [d1/reach]: the fault kills it
     ");
     let id = inject(&spec, &mut world, stop(Ended::Stopped));
     let stopped = world.clone();
