@@ -8,6 +8,7 @@
 //!                                             └── CLEANUP over ► failed; its processes are killed, nothing else runs
 //! ```
 
+use std::cmp::Reverse;
 use std::io::Write as _;
 use std::num::NonZero;
 use std::panic::{catch_unwind, resume_unwind};
@@ -49,8 +50,9 @@ pub fn main(groups: &[&[Scenario]]) -> ExitCode {
         stuck: OnceLock::new(),
     });
     let mut scenarios: Vec<Scenario> = groups.iter().copied().flatten().copied().collect();
-    // First, so that no thread waits for the machine while another one could use it.
-    scenarios.sort_by_key(|scenario| !scenario.alone);
+    // Those that run alone first, so that no thread waits for the machine while another one could use it. Then those that
+    // take longest, so that none of them is still running when all others are done.
+    scenarios.sort_by_key(|scenario| (!scenario.alone, Reverse(scenario.deadline)));
     let trials: Vec<Trial> = scenarios.into_iter().map(|one| run.trial(one)).collect();
     let mut arguments = options.arguments(&trials);
     let cores = thread::available_parallelism().map_or(1, NonZero::get);

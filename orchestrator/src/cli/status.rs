@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use pspd_lab::Relay;
 use pspd_model::fault::Fault;
 use pspd_model::intent::{Intent, PowerIntent};
-use pspd_model::observed::{Live, Power};
+use pspd_model::observed::{Live, Pause, Power};
 use pspd_model::plan::waits;
 use pspd_model::publish::Publish;
 use pspd_model::spec::{Name, Size, Spec};
@@ -23,6 +23,7 @@ use super::context::{Context, block_on, cancelled_by_signals};
 use super::exit::Exit;
 use crate::address;
 use crate::boot::Boot;
+use crate::disk;
 use crate::health::{Health, WRONG_CLOCK};
 use crate::observe::{Host, healths};
 
@@ -315,15 +316,24 @@ fn describe_network(host: &Host, spec: &Spec) -> anyhow::Result<NetworkStatus> {
     })
 }
 
-/// What the word for a power state leaves out: the user's intent, else libvirt's reason.
-fn detail(power: Power, intent: Option<PowerIntent>, has_memory: bool) -> Option<String> {
-    let by_user = intent.map(|intent| format!("{} by the user", intent.word()));
-    by_user.or_else(|| {
-        if has_memory && !power.has_process() {
-            return Some("its memory is saved; the next `pspd up` restores it".to_owned());
+/// What the word for a power state leaves out: the user's intent, else what is in the deployment's folder, else libvirt's
+/// reason.
+fn detail(
+    power: Power,
+    intent: Option<PowerIntent>,
+    has_memory: bool,
+    is_exported: bool,
+) -> Option<Cow<'static, str>> {
+    match (intent, power) {
+        (Some(intent), _) => Some(format!("{} by the user", intent.word()).into()),
+        (None, power) if has_memory && !power.has_process() => {
+            Some("its memory is saved; the next `pspd up` restores it".into())
         }
-        power.detail().map(Cow::into_owned)
-    })
+        (None, Power::Paused(Pause::User)) if is_exported => {
+            Some("paused by an export. If it was interrupted, run `pspd up`".into())
+        }
+        (None, power) => power.detail(),
+    }
 }
 
 fn describe(
@@ -369,7 +379,9 @@ fn describe(
             power.unwrap_or(Power::Off),
             intent.power.get(name).copied(),
             host.home.has_memory(name),
-        ),
+            !disk::overlays(&host.home, spec, name)?.is_empty(),
+        )
+        .map(Cow::into_owned),
         address: domain.address,
         firmware: domain.firmware.word(),
         reported: boot
@@ -411,6 +423,21 @@ fn show(status: &Status, json: bool) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_paused_domain_has_a_reason() {
+        let paused = Power::Paused(Pause::User);
+        let of = |intent, is_exported| detail(paused, intent, false, is_exported);
+        assert_eq!(of(None, false), None);
+        let exported = of(None, true).unwrap();
+        assert_eq!(
+            exported,
+            "paused by an export. If it was interrupted, run `pspd up`"
+        );
+        let asked = of(Some(PowerIntent::Paused), true).unwrap();
+        assert_eq!(asked, "paused by the user");
+        assert_eq!(detail(Power::Running, None, false, true), None);
+    }
 
     pub(super) fn status() -> Status {
         Status {

@@ -17,8 +17,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         "the examples without services",
         minutes(30),
         without_services,
-    )
-    .alone(),
+    ),
 ];
 
 fn demo() -> anyhow::Result<()> {

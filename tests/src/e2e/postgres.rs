@@ -12,8 +12,7 @@ use super::third_party;
 pub(crate) const SCENARIOS: &[Scenario] =
     &[
         Scenario::new("PostgreSQL in a domain of its own", minutes(40), postgres)
-            .needs(third_party::python_client)
-            .alone(),
+            .needs(third_party::python_client),
     ];
 
 const COLLECTION: &str = "kept";

@@ -7,8 +7,11 @@ use pspd_tests::deployment::Deployment;
 use pspd_tests::root;
 use pspd_tests::scenario::{Scenario, minutes};
 
-pub(crate) const SCENARIOS: &[Scenario] =
-    &[Scenario::new("the tutorial's commands", minutes(30), tutorial).alone()];
+pub(crate) const SCENARIOS: &[Scenario] = &[Scenario::new(
+    "the tutorial's commands",
+    minutes(30),
+    tutorial,
+)];
 
 /// The port on which the tutorial publishes its service.
 const PORT: &str = "8099";
