@@ -116,6 +116,18 @@ impl Images {
         }))
     }
 
+    /// Closes a copy to others that an earlier version left open.
+    pub(crate) fn close(&self, digest: &Digest) -> Result<()> {
+        let folder = self.folder(digest);
+        let context = || format!("failed to look for `{}`", folder.display());
+        let metadata = fs::metadata(&folder).with_context(context)?;
+        let wanted = Readers::Owner.folder_mode();
+        if metadata.permissions().mode() & 0o777 == wanted {
+            return Ok(());
+        }
+        Readers::Owner.restrict(&folder, |_, _| Ok(()))
+    }
+
     /// The image, which must be cached: it was just made.
     pub(crate) fn require(&self, digest: &Digest, seed: Seed) -> Result<GuestImage> {
         self.open(digest, seed)?.with_context(|| {
@@ -262,6 +274,26 @@ impl Readers {
             Readers::Owner => 0o711,
         }
     }
+
+    /// Sets the permissions of a folder and its files; passes each open file to `each` first.
+    fn restrict(self, folder: &Path, each: impl Fn(&File, &Path) -> Result<()>) -> Result<()> {
+        let context =
+            |path: &Path| format!("failed to set the permissions of `{}`", path.display());
+        for entry in fs::read_dir(folder)
+            .with_context(|| format!("failed to list `{}`", folder.display()))?
+        {
+            let path = entry?.path();
+            let file = File::open(&path)
+                .with_context(|| format!("failed to open `{}`", path.display()))?;
+            each(&file, &path)?;
+            let built = file.metadata().with_context(|| context(&path))?;
+            let mode = self.file_mode(built.permissions().mode());
+            file.set_permissions(Permissions::from_mode(mode))
+                .with_context(|| context(&path))?;
+        }
+        fs::set_permissions(folder, Permissions::from_mode(self.folder_mode()))
+            .with_context(|| context(folder))
+    }
 }
 
 impl Partial {
@@ -282,23 +314,10 @@ impl Partial {
 
     /// Makes the folder the image: all of it at once, and read-only, for overlays depend on every byte.
     pub(crate) fn commit(self, readers: Readers) -> Result<()> {
-        let context =
-            |path: &Path| format!("failed to set the permissions of `{}`", path.display());
-        for entry in fs::read_dir(&self.partial)
-            .with_context(|| format!("failed to list `{}`", self.partial.display()))?
-        {
-            let path = entry?.path();
-            let file = File::open(&path)
-                .with_context(|| format!("failed to open `{}`", path.display()))?;
+        readers.restrict(&self.partial, |file, path| {
             file.sync_all()
-                .with_context(|| format!("failed to flush `{}`", path.display()))?;
-            let built = file.metadata().with_context(|| context(&path))?;
-            let mode = readers.file_mode(built.permissions().mode());
-            file.set_permissions(Permissions::from_mode(mode))
-                .with_context(|| context(&path))?;
-        }
-        fs::set_permissions(&self.partial, Permissions::from_mode(readers.folder_mode()))
-            .with_context(|| context(&self.partial))?;
+                .with_context(|| format!("failed to flush `{}`", path.display()))
+        })?;
         fs::rename(&self.partial, &self.folder)
             .with_context(|| format!("failed to move the image to `{}`", self.folder.display()))
     }

@@ -86,6 +86,9 @@ pub fn ensure(
     let digest = digest(image)?;
     let images = cache::Images::at(cache);
     if let Some(found) = images.open(&digest, image.seed)? {
+        if matches!(image.source, ImageSource::Path { .. }) {
+            images.close(&digest)?;
+        }
         return Ok(found);
     }
     let Some(partial) = images.begin(&digest, scope, cancel)? else {

@@ -76,8 +76,13 @@ fn a_copy_of_an_image_of_this_host_is_closed_to_others() {
         fs::remove_file(&path).unwrap();
         let after = size(&cache, &image).unwrap();
         assert_eq!(after, Some(pspd_model::spec::Size::mib(1)));
-        assert_eq!(mode(&disk), 0o400);
-        assert_eq!(mode(disk.parent().unwrap()), 0o711);
+        let folder = disk.parent().unwrap();
+        assert_eq!((mode(&disk), mode(folder)), (0o400, 0o711));
+        // As earlier versions left it.
+        fs::set_permissions(&disk, fs::Permissions::from_mode(0o444)).unwrap();
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(make(&cache, &image).unwrap().disk, disk);
+        assert_eq!((mode(&disk), mode(folder)), (0o400, 0o711));
     }
     let script = "echo >$1/disk.qcow2; echo >$1/tool; chmod 755 $1/tool";
     let built = make(&cache, &recipe(folder.path(), script)).unwrap();

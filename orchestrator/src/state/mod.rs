@@ -40,16 +40,15 @@ mod lock;
 mod logbook;
 mod memory;
 mod origin;
+mod sharing;
 mod snapshot;
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail};
 use pspd_model::observed::Observed;
-use pspd_model::spec::{Digest, Name, SYSTEM_DISK, Spec};
+use pspd_model::spec::{Name, SYSTEM_DISK, Spec};
 
 pub use attached::FileIdentity;
 pub use files::{create_private, read_end, read_if_there, remove_if_there, write_atomically};
@@ -93,36 +92,16 @@ impl Paths {
 
     /// Records in the cache that this state's deployments use it.
     pub fn register(&self) -> anyhow::Result<()> {
-        let state = self.state.as_os_str().as_bytes();
-        let record = self.users().join(Digest::of(state).as_str());
-        if record.exists() {
-            return Ok(());
-        }
-        std::fs::create_dir_all(self.users())
-            .with_context(|| format!("failed to create `{}`", self.users().display()))?;
-        write_atomically(&record, state, 0o644)
+        sharing::register(&self.users(), &self.state)
     }
 
     /// Returns all state directories that are known to use the same cache, this one among them.
     pub fn sharing_cache(&self) -> anyhow::Result<Vec<Paths>> {
         let mut states = BTreeSet::from([self.state.clone()]);
-        let folder = self.users();
-        let context = || format!("failed to list `{}`", folder.display());
-        match std::fs::read_dir(&folder) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            entries => {
-                for entry in entries.with_context(context)? {
-                    let path = entry.with_context(context)?.path();
-                    let state = std::fs::read(&path)
-                        .with_context(|| format!("failed to read `{}`", path.display()))?;
-                    states.insert(OsString::from_vec(state).into());
-                }
-            }
-        }
-        let cache = || self.cache.clone();
+        states.extend(sharing::registered(&self.users())?);
         let paths = states.into_iter().map(|state| Paths {
             state,
-            cache: cache(),
+            cache: self.cache.clone(),
         });
         Ok(paths.collect())
     }
@@ -371,6 +350,9 @@ impl Home {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt as _;
+
     use pspd_model::observed::OldVolume;
     use pspd_model::spec::Size;
     use pspd_model::topology::{self, Found};
