@@ -158,7 +158,7 @@ impl Deployment<'_> {
                     Source::File(path)
                 }
                 _ => Source::Disk {
-                    disk,
+                    disk: Box::new(disk),
                     over: None,
                     blanks: blanks.clone(),
                 },
@@ -249,7 +249,7 @@ impl Deployment<'_> {
                     virtual_size: disk.header.size.0,
                 },
                 source: Source::Disk {
-                    disk,
+                    disk: Box::new(disk),
                     over: Some(image.clone()),
                     blanks: blanks.clone(),
                 },
@@ -267,7 +267,7 @@ impl Deployment<'_> {
                 },
                 // Its content is the user's.
                 source: Source::Disk {
-                    disk,
+                    disk: Box::new(disk),
                     over: None,
                     blanks: None,
                 },

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use tokio_util::sync::CancellationToken;
 
 use super::reader::{Cluster, Disk, words};
-use super::{DIRTY, OFFSET, number};
+use super::{DIRTY, LONGEST_HEADER, OFFSET, number};
 use crate::cancelled::Cancelled;
 
 /// QEMU's limit for the table of reference counts, in bytes.
@@ -66,6 +66,17 @@ impl Disk {
             "it has {} internal snapshots; rewrite it with `qemu-img convert -O qcow2`",
             header.snapshots
         );
+        // QEMU keeps both, and finds no room for another backing file's name.
+        ensure!(
+            header.length <= LONGEST_HEADER as u64,
+            "its header has unknown fields: {} bytes, and {LONGEST_HEADER} are known; rewrite it with `qemu-img convert -O qcow2`",
+            header.length
+        );
+        if let Some(kind) = header.unknown_extension {
+            bail!(
+                "it has the header extension {kind:#010x}; rewrite it with `qemu-img convert -O qcow2`"
+            );
+        }
         let cluster = self.cluster();
         let mut uses = Uses {
             counts: vec![0; self.length.div_ceil(cluster) as usize],

@@ -3,6 +3,8 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::Result;
+use proptest::prelude::*;
+use pspd_model::spec::Size;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -347,4 +349,66 @@ fn many_entries_of_one_table_are_refused_at_the_second() {
         crate::cancelled::Cancelled::is_cause_of(&error),
         "{error:#}"
     );
+}
+
+/// What an import demands of a disk, and its manifest says.
+fn imports(path: &Path, size: Size, backing: &Option<Backing>) -> bool {
+    Disk::open(path).is_ok_and(|disk| {
+        (disk.header.size, &disk.header.backing) == (size, backing)
+            && disk.check(&CancellationToken::new()).is_ok()
+    })
+}
+
+/// One byte of a disk's first cluster: which disk, where, and the bits that change.
+fn any_change() -> impl Strategy<Value = (usize, usize, u8)> {
+    let place = prop_oneof![4 => 4..128usize, 2 => 128..512usize, 1 => 512..(64usize << 10)];
+    let bits = prop_oneof![(0..8u32).prop_map(|bit| 1 << bit), 1..=255u8];
+    (0..4usize, place, bits)
+}
+
+/// Disks of both versions, of small clusters, and over an image; as qemu-img writes them.
+fn some_disks(folder: &Path) -> Vec<(Vec<u8>, Size, Option<Backing>)> {
+    let (base, disk) = (folder.join("base.qcow2"), folder.join("disk.qcow2"));
+    created(&base, "compat=1.1", "8M");
+    let over = format!(
+        "compat=1.1,backing_file={},backing_fmt=qcow2",
+        base.display()
+    );
+    let options = ["compat=0.10", "compat=1.1", "cluster_size=512", &over];
+    let disks = options.map(|options| {
+        created(&disk, options, "8M");
+        let path = disk.to_str().unwrap();
+        tool("qemu-io", &["-f", "qcow2", "-c", "write -P 1 0 128k", path]);
+        let header = Header::open(&disk).unwrap();
+        assert!(imports(&disk, header.size, &header.backing), "{options}");
+        (std::fs::read(&disk).unwrap(), header.size, header.backing)
+    });
+    disks.into()
+}
+
+/// Whatever one byte of the first cluster becomes: a disk that is accepted is one that QEMU opens, finds no error in, and gives
+/// another backing file.
+#[test]
+fn what_is_accepted_is_accepted_by_qemu() {
+    let folder = tempfile::tempdir().unwrap();
+    let disks = some_disks(folder.path());
+    let disk = folder.path().join("disk.qcow2");
+    let path = disk.to_str().unwrap();
+    // Each accepted case takes two runs of qemu-img.
+    proptest!(ProptestConfig::with_cases(256), |((which, at, bits) in any_change())| {
+        let (good, size, backing) = &disks[which];
+        let mut bytes = good.clone();
+        bytes[at] ^= bits;
+        std::fs::write(&disk, bytes).unwrap();
+        if imports(&disk, *size, backing) {
+            let check = ["check", "-q", "-f", "qcow2", path];
+            let rebase = ["rebase", "-u", "-f", "qcow2", "-F", "qcow2", "-b", "/cache/base", path];
+            for arguments in [&check[..], &rebase[..]] {
+                let ran = Command::new("qemu-img").args(arguments).output().unwrap();
+                // Clusters that are only lost are no error.
+                let fine = ran.status.success() || (arguments == check && ran.status.code() == Some(3));
+                prop_assert!(fine, "{ran:?}");
+            }
+        }
+    });
 }
