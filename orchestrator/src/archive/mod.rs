@@ -14,6 +14,7 @@ mod check;
 mod compress;
 mod contents;
 mod entries;
+mod entry;
 mod export;
 mod gzip;
 mod hashing;
