@@ -78,6 +78,8 @@ pub fn pack(
 ) -> Result<Packed> {
     scope.stage("digesting");
     let manifest = digest(contents, scope, cancel)?;
+    let checked = manifest.spec(Path::new("/"));
+    checked.context("no import accepts the archive")?;
     scope.stage("compressing");
     let file = TempFile::create(&target.path)?;
     let writing = || format!("failed to write `{}`", target.path.display());

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub(super) use super::entry::{Content, Entry, FileName, Secret};
+use super::sizes;
 use crate::firmware;
 use crate::placement::{Mapping, text};
 
@@ -169,6 +170,7 @@ impl Manifest {
         files.check_images(&spec)?;
         files.check_roms(&spec)?;
         self.check_disks(&spec, folder)?;
+        sizes::check(&self.files, &spec, folder)?;
         Ok(spec)
     }
 

@@ -25,6 +25,7 @@ mod merge;
 mod place;
 mod portable;
 mod readme;
+mod sizes;
 mod temp_file;
 #[cfg(test)]
 mod tests;

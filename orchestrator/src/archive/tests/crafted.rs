@@ -687,7 +687,49 @@ const HOSTILE: &[Craft] = &[
         },
         "beyond the end of the file",
     ),
+    (
+        "a volume of more than its spec",
+        |raw| {
+            patch_volume(raw, 24, &(8u64 << 20).to_be_bytes());
+            raw.manifest(|manifest| {
+                file(manifest, VOLUME)["content"]["virtual_size"] = json!(8 << 20)
+            });
+        },
+        "`store.data.qcow2` has 8388608 bytes, and its size in the spec is 4194304",
+    ),
+    (
+        "a system disk of more than its spec",
+        |raw| {
+            raw.manifest(|manifest| {
+                manifest["spec"]["domains"]["web"]["disks"]["system"] = json!("8 MiB")
+            })
+        },
+        "`web.qcow2` has 16777216 bytes, and its size in the spec is 8388608",
+    ),
+    (
+        "an image of more than the spec of its disk",
+        |raw| {
+            smaller(raw);
+            raw.manifest(|manifest| {
+                manifest["spec"]["domains"]["web"]["disks"]["system"] = json!("4 MiB")
+            })
+        },
+        "the image of `web` has 8388608 bytes, and its system disk has 4194304",
+    ),
+    (
+        "an image of more than its disk",
+        smaller,
+        "the image of `web` has 8388608 bytes, and its system disk has 4194304",
+    ),
 ];
+
+/// Makes a system disk of 4 MiB: less than its image.
+fn smaller(raw: &mut Raw) {
+    patch(raw, 24, &(4u64 << 20).to_be_bytes());
+    raw.manifest(|manifest| {
+        file(manifest, "web.qcow2")["content"]["virtual_size"] = json!(4 << 20)
+    });
+}
 
 /// Writes another backing file's name into a disk's header.
 fn over(raw: &mut Raw, name: &str, backing: &str) {

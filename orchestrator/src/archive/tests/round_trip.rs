@@ -142,12 +142,13 @@ const TABLE: u64 = 512 << 20;
 
 #[test]
 fn a_secret_across_clusters_and_tables_is_blanked() {
-    let fixture = Fixture::new();
+    let mut fixture = Fixture::new();
     let word = fixture.folder.path().join("word");
     fs::write(word, "pa$$w0rd-0002\"x\n").unwrap();
     let store = Name::new("store").unwrap();
     let disk = fixture.home.disk(&store);
     tool("qemu-img", &["resize", "-q", text(&disk), "1G"]);
+    fixture.spec.domains.get_mut(&store).unwrap().system_disk = Size::gib(1);
     let escaped = br#"WORD="pa\$\$w0rd-0002\"x""#;
     let key = format!(
         "-----BEGIN PRIVATE KEY-----\n{}\n{}\n-----END PRIVATE KEY-----\n",
