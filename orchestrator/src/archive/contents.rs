@@ -356,16 +356,15 @@ fn permissions(path: &Path) -> Result<u32> {
     Ok(file.permissions().mode() & 0o777)
 }
 
-/// Whether an image has something that the archive must not have. pspd writes disks without compressed clusters.
+/// Whether an image has something that the archive must not have, compressed or not.
 fn has_secrets(disk: &Disk, blanks: Option<&Blanks>, cancel: &CancellationToken) -> Result<bool> {
     let Some(blanks) = blanks else {
         return Ok(false);
     };
-    if !disk.is_uncompressed()? {
-        return Ok(false);
-    }
     let found = Cell::new(false);
-    disk.dense(None, cancel)?.write(&mut io::sink(), &|bytes| {
+    let progress = Progress::new(None, "reading the images", &Scope::ignored(), cancel);
+    let mut nowhere = progress.watch(io::sink());
+    disk.dense(None, cancel)?.write(&mut nowhere, &|bytes| {
         found.set(found.get() || blanks.finds(bytes));
     })?;
     Ok(found.get())

@@ -5,14 +5,13 @@
 use anyhow::{Context as _, Result, bail, ensure};
 use tokio_util::sync::CancellationToken;
 
+use super::compressed::SECTOR;
 use super::reader::{Cluster, Disk, words};
 use super::{DIRTY, LONGEST_HEADER, OFFSET, number};
 use crate::cancelled::Cancelled;
 
 /// QEMU's limit for the table of reference counts, in bytes.
 const LONGEST_REFCOUNT_TABLE: u64 = 8 << 20;
-/// A sector of a compressed cluster, in bytes.
-const SECTOR: u64 = 512;
 
 /// How often each cluster of the file is used. Only compressed clusters share one.
 struct Uses {

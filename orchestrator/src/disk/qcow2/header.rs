@@ -30,6 +30,7 @@ pub struct Header {
     /// Of the header without its extensions, in bytes.
     pub(super) length: u64,
     pub(super) cluster_bits: u32,
+    pub(super) compression: Compression,
     pub(super) encrypted: bool,
     pub(super) incompatible_features: u64,
     pub(super) autoclear_features: u64,
@@ -44,6 +45,14 @@ pub struct Header {
     pub(super) snapshots_offset: u64,
     /// The kind of an extension that pspd does not know.
     pub(super) unknown_extension: Option<u32>,
+}
+
+/// How a file compresses its clusters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Compression {
+    /// Deflate, without a header.
+    Zlib,
+    Zstd,
 }
 
 /// A backing file as an overlay names it.
@@ -105,9 +114,7 @@ impl Header {
             (least..=end).contains(&header_length) && header_length.is_multiple_of(8),
             "its header has {header_length} bytes; expected {least} to {end}, in steps of 8"
         );
-        if version > 2 {
-            check_compression(&cluster[..header_length as usize], incompatible_features)?;
-        }
+        let compression = compression(&cluster[..header_length as usize], incompatible_features)?;
         let backing_at = u64_at(8);
         let backing = match backing_at {
             0 => None,
@@ -126,6 +133,7 @@ impl Header {
             version,
             length: header_length,
             cluster_bits,
+            compression,
             encrypted: u32_at(32) != 0,
             incompatible_features,
             autoclear_features,
@@ -155,14 +163,14 @@ impl Header {
 }
 
 /// The type is the field behind [`HEADER`], zlib where the header ends before it. The feature marks any other.
-fn check_compression(header: &[u8], features: u64) -> Result<()> {
+fn compression(header: &[u8], features: u64) -> Result<Compression> {
     let kind = header.get(HEADER).copied().unwrap_or_default();
     let marked = features & COMPRESSION_TYPE != 0;
-    ensure!(
-        matches!((kind, marked), (ZLIB, false) | (ZSTD, true)),
-        "invalid compression type {kind} (incompatible features {features:#x})"
-    );
-    Ok(())
+    match (kind, marked) {
+        (ZLIB, false) => Ok(Compression::Zlib),
+        (ZSTD, true) => Ok(Compression::Zstd),
+        _ => bail!("invalid compression type {kind} (incompatible features {features:#x})"),
+    }
 }
 
 /// The name of the backing file, which is in the first cluster of `cluster` bytes.

@@ -8,6 +8,7 @@
 //! ```
 
 mod check;
+mod compressed;
 mod dense;
 mod extensions;
 mod gaps;

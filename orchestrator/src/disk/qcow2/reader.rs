@@ -186,9 +186,16 @@ impl Disk {
         Ok(())
     }
 
-    /// Reads one cluster.
-    pub(super) fn read_cluster(&self, buffer: &mut [u8], at: u64) -> io::Result<()> {
-        read_filled(&self.file, buffer, at)
+    /// Reads what a guest sees of one cluster.
+    pub(super) fn read_cluster(&self, buffer: &mut [u8], cluster: Cluster) -> io::Result<()> {
+        match cluster {
+            Cluster::Data(at) => read_filled(&self.file, buffer, at),
+            Cluster::Compressed { at, sectors } => self.read_compressed(buffer, at, sectors),
+            Cluster::Zero | Cluster::Absent => {
+                buffer.fill(0);
+                Ok(())
+            }
+        }
     }
 }
 
