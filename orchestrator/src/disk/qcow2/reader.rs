@@ -124,6 +124,11 @@ impl Disk {
             .collect()
     }
 
+    /// What an entry of the L1 table has beside its offset.
+    pub(super) fn l1_flags(&self, index: usize) -> u64 {
+        self.l1[index] & !OFFSET
+    }
+
     /// Where an L2 table is, and its entries; `None` where there is no table.
     pub(super) fn l2_entries(&self, index: usize) -> Result<Option<(u64, Vec<u64>)>> {
         let at = self.l1[index] & OFFSET;

@@ -319,6 +319,21 @@ fn what_a_disk_says_of_itself_is_compared() {
             "inside another cluster",
         ),
         (
+            "reserved bits in the refcount table",
+            vec![place(table, block as u64 | 1)],
+            "the refcount table has an entry with reserved bits (0x1)",
+        ),
+        (
+            "reserved bits in the L1 table",
+            vec![place(l1, l2 as u64 | COPIED | 1 << 56)],
+            "the L1 table has an entry with reserved bits (0x100000000000000)",
+        ),
+        (
+            "reserved bits in an L2 table",
+            vec![place(l2, first | 1 << 4)],
+            "an L2 table has an entry with reserved bits (0x10)",
+        ),
+        (
             "a refcount table beyond the end",
             vec![place(48, end.next_multiple_of(65536) + 65536)],
             "beyond the end",
@@ -397,7 +412,7 @@ fn imports(path: &Path, size: Size, backing: &Option<Backing>) -> bool {
     })
 }
 
-/// One byte of a disk's first cluster: which disk, where, and the bits that change.
+/// One byte of a disk: which disk, where in its first cluster, and the bits that change.
 fn any_change() -> impl Strategy<Value = (usize, usize, u8)> {
     let place = prop_oneof![4 => 4..128usize, 2 => 128..512usize, 1 => 512..(64usize << 10)];
     let bits = prop_oneof![(0..8u32).prop_map(|bit| 1 << bit), 1..=255u8];
@@ -436,7 +451,8 @@ fn what_is_accepted_is_accepted_by_qemu() {
     proptest!(ProptestConfig::with_cases(256), |((which, at, bits) in any_change())| {
         let (good, size, backing) = &disks[which];
         let mut bytes = good.clone();
-        bytes[at] ^= bits;
+        let cluster = 1 << number(&bytes, 20, 4);
+        bytes[at % cluster] ^= bits;
         std::fs::write(&disk, bytes).unwrap();
         if imports(&disk, *size, backing) {
             let check = ["check", "-q", "-f", "qcow2", path];
