@@ -453,6 +453,14 @@ fn zeros() -> Vec<u8> {
     )
 }
 
+/// Zeros, in a window of 128 MiB that they fill.
+fn long_window() -> Vec<u8> {
+    let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+    encoder.window_log(27).unwrap();
+    encoder.write_all(&zeros()).unwrap();
+    encoder.finish().unwrap()
+}
+
 fn of_spec(spec: Value) -> Vec<u8> {
     xz(&tar(&manifest(spec, json!([])), &[]), 1 << 20)
 }
@@ -489,7 +497,7 @@ fn small_archives_cost_little() {
     };
     let entries = move || xz(&with_image(&one_table_everywhere(entries)), 1 << 20);
     type Case<'a> = (&'a str, &'a dyn Fn() -> Vec<u8>);
-    let cases: [Case; 9] = [
+    let cases: [Case; 10] = [
         ("many entries of one table", &entries),
         ("all names in each fault", &all_names),
         ("maps in the manifest", &|| {
@@ -504,6 +512,7 @@ fn small_archives_cost_little() {
         ("zeros in zstd", &|| {
             zstd::encode_all(&zeros()[..], 1).unwrap()
         }),
+        ("a long window of zstd", &long_window),
         ("a disk of zeros", &disk_of_zeros),
     ];
     for (what, archive) in cases {

@@ -13,8 +13,8 @@ use super::gzip::Members;
 use super::xz::{Blocks, Streams};
 
 const ZSTD_LEVEL: i32 = 3;
-/// 128 MiB, the most that `zstd` and `tar` accept without an option.
-const ZSTD_WINDOW: u32 = 27;
+/// Archives below this size, in bytes, are read with little memory.
+const SMALL: u64 = 8 << 20;
 /// Threads of gzip: each holds a block and its compressed form.
 const MOST_GZIP: u32 = 16;
 const BUFFER: usize = 1 << 20;
@@ -61,6 +61,32 @@ impl Format {
     }
 }
 
+/// How far zstd looks back for what repeats; the reader keeps as much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Window {
+    /// 64 MiB.
+    Short,
+    /// 128 MiB, the most that `zstd` and `tar` accept without an option.
+    Long,
+}
+
+impl Window {
+    /// What the reader allows an archive of `packed` bytes.
+    pub(super) fn of(packed: u64) -> Window {
+        match packed < SMALL {
+            true => Window::Short,
+            false => Window::Long,
+        }
+    }
+
+    fn log(self) -> u32 {
+        match self {
+            Window::Short => 26,
+            Window::Long => 27,
+        }
+    }
+}
+
 /// A compressing writer; [`Encoder::finish`] ends it.
 pub(super) enum Encoder {
     Tar(BufWriter<File>),
@@ -70,7 +96,7 @@ pub(super) enum Encoder {
 }
 
 impl Encoder {
-    pub(super) fn new(format: Format, file: File) -> Result<Encoder> {
+    pub(super) fn new(format: Format, window: Window, file: File) -> Result<Encoder> {
         Ok(match format {
             Format::Tar => Encoder::Tar(BufWriter::with_capacity(BUFFER, file)),
             Format::Gz => Encoder::Gz(Members::new(file, cores().min(MOST_GZIP) as usize)),
@@ -79,7 +105,7 @@ impl Encoder {
                 let mut encoder = zstd::stream::write::Encoder::new(file, ZSTD_LEVEL)?;
                 encoder.include_checksum(true)?;
                 encoder.long_distance_matching(true)?;
-                encoder.window_log(ZSTD_WINDOW)?;
+                encoder.window_log(window.log())?;
                 encoder.multithread(cores().min(4))?;
                 Encoder::Zst(encoder)
             }
@@ -132,6 +158,7 @@ fn cores() -> u32 {
 /// What a decoder may take, in bytes. A small archive has no use for a large window, and could be made to fill it.
 pub(super) struct Limits {
     memory: u64,
+    window: Window,
 }
 
 impl Limits {
@@ -139,6 +166,7 @@ impl Limits {
     pub(super) fn of(packed: u64) -> Limits {
         Limits {
             memory: packed.saturating_mul(16).clamp(SMALL_MEMORY, MEMORY),
+            window: Window::of(packed),
         }
     }
 }
@@ -157,7 +185,7 @@ pub(super) fn decoder<'a>(
         Format::Xz => Box::new(Explained(Streams::new(from, cores(), limits.memory)?)),
         Format::Zst => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(from)?;
-            decoder.window_log_max(ZSTD_WINDOW)?;
+            decoder.window_log_max(limits.window.log())?;
             Box::new(Explained(decoder))
         }
     })
@@ -179,7 +207,7 @@ impl<R: Read> Read for Explained<R> {
                 || cause.is_some_and(|cause| cause.to_string() == LONG_WINDOW);
             match beyond {
                 true => io::Error::other(
-                    "unpacking it takes more memory than pspd allows. Compress it again with `xz -9` or `zstd --long=27`, or less",
+                    "unpacking it takes more memory than pspd allows. Compress it again with `xz -9` or `zstd -19`, or less",
                 ),
                 false => error,
             }
@@ -201,7 +229,8 @@ mod tests {
         for name in ["a.tar", "a.tar.gz", "a.tar.xz", "a.tar.zst"] {
             let mut file = tempfile::tempfile().unwrap();
             let format = Format::of(Path::new(name)).unwrap();
-            let mut encoder = Encoder::new(format, file.try_clone().unwrap()).unwrap();
+            let mut encoder =
+                Encoder::new(format, Window::Short, file.try_clone().unwrap()).unwrap();
             encoder.write_all(&text).unwrap();
             encoder.finish().unwrap();
             file.rewind().unwrap();

@@ -163,7 +163,7 @@ impl Deployment<'_> {
                     Source::File(path)
                 }
                 _ => Source::Disk {
-                    disk,
+                    disk: Box::new(disk),
                     over: None,
                     blanks: blanks.clone(),
                 },
@@ -254,7 +254,7 @@ impl Deployment<'_> {
                     virtual_size: disk.header.size.0,
                 },
                 source: Source::Disk {
-                    disk,
+                    disk: Box::new(disk),
                     over: Some(image.clone()),
                     blanks: blanks.clone(),
                 },
@@ -272,7 +272,7 @@ impl Deployment<'_> {
                 },
                 // Its content is the user's.
                 source: Source::Disk {
-                    disk,
+                    disk: Box::new(disk),
                     over: None,
                     blanks: None,
                 },
@@ -361,16 +361,15 @@ fn permissions(path: &Path) -> Result<u32> {
     Ok(file.permissions().mode() & 0o777)
 }
 
-/// Whether an image has something that the archive must not have. pspd writes disks without compressed clusters.
+/// Whether an image has something that the archive must not have, compressed or not.
 fn has_secrets(disk: &Disk, blanks: Option<&Blanks>, cancel: &CancellationToken) -> Result<bool> {
     let Some(blanks) = blanks else {
         return Ok(false);
     };
-    if !disk.is_uncompressed()? {
-        return Ok(false);
-    }
     let found = Cell::new(false);
-    disk.dense(None, cancel)?.write(&mut io::sink(), &|bytes| {
+    let progress = Progress::new(None, "reading the images", &Scope::ignored(), cancel);
+    let mut nowhere = progress.watch(io::sink());
+    disk.dense(None, cancel)?.write(&mut nowhere, &|bytes| {
         found.set(found.get() || blanks.finds(bytes));
     })?;
     Ok(found.get())

@@ -9,7 +9,7 @@ use pspd_model::plan::Existing;
 use pspd_model::spec::{Digest, Size};
 use tokio_util::sync::CancellationToken;
 
-use super::compress::{Encoder, Format};
+use super::compress::{Encoder, Format, Window};
 use super::contents::Contents;
 use super::entries::{write_end, write_header, write_padding};
 use super::hashing::Hashing;
@@ -82,12 +82,21 @@ pub fn pack(
         .check()
         .context("no `pspd import` would accept the archive")?;
     scope.stage("compressing");
-    let file = TempFile::create(&target.path)?;
     let writing = || format!("failed to write `{}`", target.path.display());
-    let mut encoder = Encoder::new(target.format, file.handle()?)?;
-    write_tar(contents, &manifest, &mut encoder, scope, cancel).with_context(writing)?;
-    let packed = encoder.finish().and_then(|file| file.metadata());
-    let packed = packed.with_context(writing)?.len();
+    let write = |window| -> Result<(TempFile, u64)> {
+        let file = TempFile::create(&target.path)?;
+        let mut encoder = Encoder::new(target.format, window, file.handle()?)?;
+        write_tar(contents, &manifest, &mut encoder, scope, cancel).with_context(writing)?;
+        let packed = encoder.finish().and_then(|file| file.metadata());
+        Ok((file, packed.with_context(writing)?.len()))
+    };
+    let (mut file, mut packed) = write(Window::Long)?;
+    // That an archive is small is known at its end.
+    if target.format == Format::Zst && Window::of(packed) == Window::Short {
+        // Both may have the same temporary name.
+        drop(file);
+        (file, packed) = write(Window::Short)?;
+    }
     ensure!(
         is_plausible(packed, manifest.total()),
         "the disks compressed too well: import refuses an archive that unpacks from {} to {}. Export to a .tar file",

@@ -29,7 +29,7 @@ pub enum Source {
     Folder(PathBuf),
     /// A disk without its gaps, over a file in the same folder.
     Disk {
-        disk: Disk,
+        disk: Box<Disk>,
         over: Option<FileName>,
         /// What is left out of it.
         blanks: Option<Arc<Blanks>>,

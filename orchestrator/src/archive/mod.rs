@@ -14,6 +14,7 @@ mod check;
 mod compress;
 mod contents;
 mod entries;
+mod entry;
 mod export;
 mod gzip;
 mod hashing;
@@ -24,6 +25,7 @@ mod merge;
 mod place;
 mod portable;
 mod readme;
+mod sizes;
 mod temp_file;
 #[cfg(test)]
 mod tests;

@@ -70,12 +70,13 @@ pub fn resize(path: &Path, size: Size) -> Result<()> {
         .with_context(|| format!("failed to resize the disk `{}` to {size}", path.display()))
 }
 
-/// Writes a raw image as the qcow2 file `to`.
-pub fn convert_raw(raw: &Path, to: &Path) -> Result<()> {
+/// Writes a raw image as the qcow2 file `to`. What a cancelled run left there is the caller's to remove.
+pub fn convert_raw(raw: &Path, to: &Path, cancel: &CancellationToken) -> Result<()> {
     let mut command = qemu_img("convert");
     command.args(["-f", "raw", "-O", "qcow2", "--"]);
     command.args([raw, to]);
-    run(command).with_context(|| format!("failed to convert `{}` to qcow2", raw.display()))
+    tool::run_until_cancelled(&mut command, PACKAGE, "converting an image", cancel)
+        .with_context(|| format!("failed to convert `{}` to qcow2", raw.display()))
 }
 
 /// Writes a self-contained copy of a disk to `to`, with what its base has. A running domain may have it open.
@@ -129,6 +130,7 @@ fn run(mut command: Command) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cancelled::Cancelled;
     use crate::disk::qcow2::Backing;
 
     #[test]
@@ -189,6 +191,20 @@ mod tests {
         rebase(&path, base).unwrap();
         let backing = Header::open(&path).unwrap().backing.unwrap();
         assert_eq!(backing.path, base);
+    }
+
+    #[test]
+    fn a_cancelled_conversion_ends_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let (raw, disk) = (folder.path().join("raw"), folder.path().join("disk"));
+        let file = fs::File::create(&raw).unwrap();
+        file.set_len(256 << 20).unwrap();
+        let cancel = CancellationToken::new();
+        convert_raw(&raw, &disk, &cancel).unwrap();
+        assert_eq!(Header::open(&disk).unwrap().size, Size::mib(256));
+        cancel.cancel();
+        let error = convert_raw(&raw, &disk, &cancel).unwrap_err();
+        assert!(Cancelled::is_cause_of(&error), "{error:#}");
     }
 
     #[test]

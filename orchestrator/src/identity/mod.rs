@@ -200,7 +200,7 @@ pub fn check(kind: KeyFile, text: &str) -> anyhow::Result<()> {
         KeyFile::Authority => certificate::check_authority(text),
         KeyFile::Certificate => certificate::check(text),
         KeyFile::Ssh => ssh::check(text),
-        KeyFile::Secret => secret::check(text),
+        KeyFile::Secret => secret::check(text).context("it is not a secret in one line"),
     }
 }
 

@@ -85,7 +85,7 @@ impl Fetch<'_> {
                 .with_context(|| format!("failed to rename `{}`", fetched.display()))
         } else {
             self.scope.stage("converting the image to qcow2");
-            disk::convert_raw(&fetched, &image)?;
+            disk::convert_raw(&fetched, &image, self.cancel)?;
             fs::remove_file(&fetched)
                 .with_context(|| format!("failed to remove `{}`", fetched.display()))
         }

@@ -4,6 +4,7 @@ use std::os::unix::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::cancelled::Cancelled;
 
 fn refused(folder: &Path) -> String {
     format!("{:#}", read(folder).unwrap_err())
@@ -194,4 +195,52 @@ fn header_of(name: &str) -> tar::Header {
     header.set_mode(0o644);
     header.set_cksum();
     header
+}
+
+/// A long file's bytes, after some of which the run is cancelled.
+struct Long {
+    head: io::Cursor<Vec<u8>>,
+    read: u64,
+    cancel: CancellationToken,
+}
+
+impl io::Read for Long {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = match self.head.read(buffer)? {
+            0 => buffer.len(),
+            count => count,
+        };
+        self.read += count as u64;
+        if self.read > 1 << 20 {
+            self.cancel.cancel();
+        }
+        Ok(count)
+    }
+}
+
+#[test]
+fn a_cancelled_check_ends_within_a_long_file() {
+    let mut header = tar::Header::new_gnu();
+    header.set_path("long").unwrap();
+    header.set_entry_type(tar::EntryType::Regular);
+    header.set_mode(0o644);
+    header.set_size(1 << 30);
+    header.set_cksum();
+    let folder = tempfile::tempdir().unwrap();
+    let into = folder.path().join("in");
+    for folder in [None, Some(&into)] {
+        let cancel = CancellationToken::new();
+        let mut long = Long {
+            head: io::Cursor::new(header.as_bytes().to_vec()),
+            read: 0,
+            cancel: cancel.clone(),
+        };
+        let error = match folder {
+            None => check(&mut long, &cancel),
+            Some(folder) => unpack(&mut long, folder, &cancel),
+        };
+        let error = error.unwrap_err();
+        assert!(Cancelled::is_cause_of(&error), "{error:#}");
+        assert!(long.read < 8 << 20, "{} bytes were read", long.read);
+    }
 }

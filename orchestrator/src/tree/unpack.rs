@@ -12,7 +12,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{MOST_ENTRIES, link};
 use crate::cancelled::Cancelled;
+use crate::event::Scope;
 use crate::full_disk;
+use crate::progress::Progress;
 
 /// Linux's limit for a path, which is also what a name in the tar may have.
 const LONGEST_PATH: u64 = 4096;
@@ -31,7 +33,8 @@ pub fn unpack(from: impl Read, folder: &Path, cancel: &CancellationToken) -> Res
 }
 
 fn read(from: impl Read, into: Option<&Path>, cancel: &CancellationToken) -> Result<()> {
-    let mut tar = Archive::new(from);
+    let progress = Progress::new(None, "reading a directory", &Scope::ignored(), cancel);
+    let mut tar = Archive::new(progress.watch(from));
     let mut folders = BTreeSet::from([String::new()]);
     let mut names = BTreeSet::new();
     let mut text = 0;

@@ -142,12 +142,13 @@ const TABLE: u64 = 512 << 20;
 
 #[test]
 fn a_secret_across_clusters_and_tables_is_blanked() {
-    let fixture = Fixture::new();
+    let mut fixture = Fixture::new();
     let word = fixture.folder.path().join("word");
     fs::write(word, "pa$$w0rd-0002\"x\n").unwrap();
     let store = Name::new("store").unwrap();
     let disk = fixture.home.disk(&store);
     tool("qemu-img", &["resize", "-q", text(&disk), "1G"]);
+    fixture.spec.domains.get_mut(&store).unwrap().system_disk = Size::gib(1);
     let escaped = br#"WORD="pa\$\$w0rd-0002\"x""#;
     let key = format!(
         "-----BEGIN PRIVATE KEY-----\n{}\n{}\n-----END PRIVATE KEY-----\n",
@@ -187,6 +188,56 @@ fn a_secret_in_an_image_is_blanked() {
     let without = fixture.pack("without.tar", false);
     assert!(!has(&without));
     Host::new().import(&without).map(|_| ()).unwrap();
+}
+
+#[test]
+fn a_compressed_image_is_packed_unchanged_unless_it_has_a_secret() {
+    for compression in ["zlib", "zstd"] {
+        let fixture = Fixture::new();
+        let identity = created_keys(&fixture.home.keys(), &fixture.spec);
+        let host_key = identity.host_key_file(&Name::new("web").unwrap());
+        let key = fs::read_to_string(host_key).unwrap();
+        let image = fixture.images()["debian"].disk.clone();
+        let compress = || {
+            let to = fixture.folder.path().join("compressed");
+            let options = format!("compression_type={compression}");
+            let (from, to_text) = (text(&image), text(&to));
+            let arguments = ["convert", "-c", "-f", "qcow2", "-O", "qcow2", "-o"];
+            let arguments = [&arguments[..], &[&options, from, to_text]].concat();
+            tool("qemu-img", &arguments);
+            fs::rename(to, &image).unwrap();
+        };
+        let packed = |archive: &Path| {
+            let raw = Raw::read(archive);
+            let name = raw.manifest_value()["spec"]["images"]["debian"]["path"].clone();
+            raw.0[raw.at(name.as_str().unwrap())].1.clone()
+        };
+        compress();
+        let public = fixture.pack("public.tar", false);
+        assert!(packed(&public) == fs::read(&image).unwrap());
+        Host::new().import(&public).map(|_| ()).unwrap();
+
+        write_on_disk(&fixture, &image, key.as_bytes(), FREE);
+        compress();
+        let blanked = fixture.pack("blanked.tar", false);
+        let copy = fixture.folder.path().join("copy.qcow2");
+        fs::write(&copy, packed(&blanked)).unwrap();
+        let secret = key.lines().nth(2).unwrap();
+        let has = |disk: &Path| {
+            let raw = fixture.folder.path().join("raw");
+            let formats = ["convert", "-f", "qcow2", "-O", "raw"];
+            let files = [text(disk), text(&raw)];
+            tool("qemu-img", &[&formats[..], &files].concat());
+            String::from_utf8_lossy(&fs::read(raw).unwrap()).contains(secret)
+        };
+        assert!(has(&image));
+        assert!(!has(&copy), "{compression}");
+        // Otherwise it is the same image.
+        write_on_disk(&fixture, &copy, key.as_bytes(), FREE);
+        same_disk(&image, &copy);
+        Host::new().import(&blanked).map(|_| ()).unwrap();
+        assert!(packed(&fixture.pack("with.tar", true)) == fs::read(&image).unwrap());
+    }
 }
 
 #[test]

@@ -5,14 +5,13 @@
 use anyhow::{Context as _, Result, bail, ensure};
 use tokio_util::sync::CancellationToken;
 
+use super::compressed::SECTOR;
 use super::reader::{Cluster, Disk, words};
-use super::{DIRTY, OFFSET, number};
+use super::{COMPRESSED, COPIED, DIRTY, LONGEST_HEADER, OFFSET, ZERO, number};
 use crate::cancelled::Cancelled;
 
 /// QEMU's limit for the table of reference counts, in bytes.
 const LONGEST_REFCOUNT_TABLE: u64 = 8 << 20;
-/// A sector of a compressed cluster, in bytes.
-const SECTOR: u64 = 512;
 
 /// How often each cluster of the file is used. Only compressed clusters share one.
 struct Uses {
@@ -66,6 +65,17 @@ impl Disk {
             "it has {} internal snapshots; rewrite it with `qemu-img convert -O qcow2`",
             header.snapshots
         );
+        // QEMU keeps both, and finds no room for another backing file's name.
+        ensure!(
+            header.length <= LONGEST_HEADER as u64,
+            "its header has unknown fields: {} bytes, and {LONGEST_HEADER} are known; rewrite it with `qemu-img convert -O qcow2`",
+            header.length
+        );
+        if let Some(kind) = header.unknown_extension {
+            bail!(
+                "it has the header extension {kind:#010x}; rewrite it with `qemu-img convert -O qcow2`"
+            );
+        }
         let cluster = self.cluster();
         let mut uses = Uses {
             counts: vec![0; self.length.div_ceil(cluster) as usize],
@@ -86,12 +96,16 @@ impl Disk {
     }
 
     fn check_l2(&self, index: usize, uses: &mut Uses) -> Result<()> {
+        check_reserved(self.l1_flags(index) & !COPIED, "the L1 table")?;
         let Some((at, entries)) = self.l2_entries(index)? else {
             return Ok(());
         };
         let cluster = self.cluster();
         uses.take(at, cluster, "an L2 table")?;
         for entry in entries {
+            if entry & COMPRESSED == 0 {
+                check_reserved(entry & !(OFFSET | COPIED | ZERO), "an L2 table")?;
+            }
             match self.kind(entry)? {
                 Cluster::Compressed { at, sectors } => {
                     uses.share(at / SECTOR * SECTOR, sectors * SECTOR)?;
@@ -116,7 +130,10 @@ impl Disk {
         self.check_offset(header.refcount_offset, "the refcount table")?;
         uses.take(header.refcount_offset, length, "the refcount table")?;
         self.read_exact(&mut table, header.refcount_offset, "the refcount table")?;
-        let blocks: Vec<u64> = words(&table).map(|entry| entry & OFFSET).collect();
+        let blocks: Vec<u64> = words(&table).collect();
+        for entry in &blocks {
+            check_reserved(entry & !OFFSET, "the refcount table")?;
+        }
         for at in blocks.iter().filter(|at| **at != 0) {
             self.check_offset(*at, "a refcount block")?;
             uses.take(*at, cluster, "a refcount block")?;
@@ -159,6 +176,15 @@ impl Disk {
         );
         Ok(length)
     }
+}
+
+/// Bits that the format does not define. QEMU reports them as damage.
+fn check_reserved(bits: u64, what: &str) -> Result<()> {
+    ensure!(
+        bits == 0,
+        "{what} has an entry with reserved bits ({bits:#x})"
+    );
+    Ok(())
 }
 
 /// The count at a place of a block; counts of less than a byte begin at its lowest bit.

@@ -1,13 +1,13 @@
 //! Writes a disk densely.
 //!
 //! A disk that a guest has used is full of gaps: clusters that were trimmed, tables in the order of first writes. The
-//! dense copy has its clusters in the guest's order, no gap, and the name of a backing file that is in the same folder. It
+//! dense copy has its clusters in the guest's order, none compressed, no gap, and the name of a backing file that is in the same folder. It
 //! is written front to back, with its size known before: header, reference counts, L1 table, then each L2 table with its
 //! clusters.
 
 use std::io::{self, Write};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use tokio_util::sync::CancellationToken;
 
 use super::gaps::Gaps;
@@ -89,7 +89,7 @@ impl Disk {
             let mut table = None;
             for cluster in self.l2(index)? {
                 match self.settled(cluster, &mut gaps)? {
-                    Cluster::Data(_) => *table.get_or_insert(0) += 1,
+                    Cluster::Data(_) | Cluster::Compressed { .. } => *table.get_or_insert(0) += 1,
                     Cluster::Zero if backing.is_some() => _ = table.get_or_insert(0),
                     _ => {}
                 }
@@ -104,27 +104,9 @@ impl Disk {
         })
     }
 
-    /// Whether no cluster is compressed.
-    pub fn is_uncompressed(&self) -> Result<bool> {
-        for index in 0..self.tables() {
-            let table = self.l2(index)?;
-            if table
-                .iter()
-                .any(|cluster| matches!(cluster, Cluster::Compressed { .. }))
-            {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
     /// A cluster as it is copied: data in a gap of the file is zero, and is not read.
     fn settled(&self, cluster: Cluster, gaps: &mut Gaps) -> Result<Cluster> {
         Ok(match cluster {
-            Cluster::Compressed { .. } => bail!(
-                "the disk `{}` has compressed clusters; rewrite it with `qemu-img convert -O qcow2`",
-                self.path.display()
-            ),
             Cluster::Data(at) if !gaps.has_data(&self.file, at, self.cluster())? => Cluster::Zero,
             cluster => cluster,
         })
@@ -240,7 +222,7 @@ impl DenseCopy<'_> {
     fn write_l2(&self, to: &mut dyn Write, clusters: &[Cluster], at: u64) -> io::Result<u64> {
         let (cluster, mut next) = (self.disk.cluster(), at + 1);
         let entries = clusters.iter().map(|one| match one {
-            Cluster::Data(_) => {
+            Cluster::Data(_) | Cluster::Compressed { .. } => {
                 next += 1;
                 ((next - 1) * cluster) | COPIED
             }
@@ -266,7 +248,7 @@ impl DenseCopy<'_> {
         let own = before.len()..before.len() + own.len();
         let all = [before, tables[1], after].concat();
         let at = |index: usize| match all.get(index) {
-            Some(Cluster::Data(at)) => Some(*at),
+            Some(one @ (Cluster::Data(_) | Cluster::Compressed { .. })) => Some(*one),
             _ => None,
         };
         let mut next = own.start;

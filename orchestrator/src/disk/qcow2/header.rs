@@ -10,11 +10,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail, ensure};
 use pspd_model::spec::Size;
 
-use super::{BACKING_FORMAT, EXTERNAL_DATA_FILE, HEADER, HEADER_V2, MAGIC, number};
+use super::extensions::Extensions;
+use super::{COMPRESSION_TYPE, EXTERNAL_DATA_FILE, HEADER, HEADER_V2, MAGIC, number, read_filled};
 
-/// The longest names that the format allows, in bytes.
-const LONGEST_BACKING_FILE: u32 = 1023;
-const LONGEST_BACKING_FORMAT: u64 = 16;
+/// The longest name that the format allows, in bytes.
+const LONGEST_BACKING_FILE: u64 = 1023;
+/// The types of compression.
+const ZLIB: u8 = 0;
+const ZSTD: u8 = 1;
 
 /// What a qcow2 file says of itself.
 #[derive(Clone, Debug)]
@@ -23,17 +26,33 @@ pub struct Header {
     pub size: Size,
     /// The file that has what this one lacks.
     pub backing: Option<Backing>,
+    pub(super) version: u32,
+    /// Of the header without its extensions, in bytes.
+    pub(super) length: u64,
     pub(super) cluster_bits: u32,
+    pub(super) compression: Compression,
     pub(super) encrypted: bool,
     pub(super) incompatible_features: u64,
+    pub(super) autoclear_features: u64,
     pub(super) l1_offset: u64,
     pub(super) l1_entries: u32,
     pub(super) refcount_offset: u64,
     pub(super) refcount_clusters: u32,
     /// Reference counts have 2 to this power bits.
     pub(super) refcount_order: u32,
-    /// How many internal snapshots the file has.
+    /// How many internal snapshots the file has, and where.
     pub(super) snapshots: u32,
+    pub(super) snapshots_offset: u64,
+    /// The kind of an extension that pspd does not know.
+    pub(super) unknown_extension: Option<u32>,
+}
+
+/// How a file compresses its clusters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Compression {
+    /// Deflate, without a header.
+    Zlib,
+    Zstd,
 }
 
 /// A backing file as an overlay names it.
@@ -62,6 +81,7 @@ impl Header {
             .with_context(|| format!("failed to read the header of `{}`", path.display()))
     }
 
+    /// Refuses what QEMU refuses before it reads a table.
     pub(super) fn read(file: &File) -> Result<Header> {
         let length = file.metadata()?.len().min(HEADER as u64) as usize;
         let mut bytes = [0; HEADER];
@@ -72,39 +92,59 @@ impl Header {
         );
         let u32_at = |at: usize| number(&bytes, at, 4) as u32;
         let u64_at = |at: usize| number(&bytes, at, 8);
-        let (incompatible_features, header_length, refcount_order) = match u32_at(4) {
-            2 => (0, HEADER_V2 as u32, 4),
-            3 if length == HEADER => (u64_at(72), u32_at(100), u32_at(96)),
-            version => bail!("unknown qcow2 version {version}"),
-        };
+        let version = u32_at(4);
+        let (incompatible_features, autoclear_features, header_length, refcount_order) =
+            match version {
+                2 => (0, 0, HEADER_V2 as u64, 4),
+                3 if length == HEADER => {
+                    (u64_at(72), u64_at(88), number(&bytes, 100, 4), u32_at(96))
+                }
+                version => bail!("unknown qcow2 version {version}"),
+            };
         let cluster_bits = u32_at(20);
         ensure!(
             (9..=21).contains(&cluster_bits),
             "invalid cluster size of 2^{cluster_bits} bytes"
         );
-        let backing = match u64_at(8) {
+        let mut cluster = vec![0; 1 << cluster_bits];
+        read_filled(file, &mut cluster, 0)?;
+        let end = cluster.len() as u64;
+        let least = if version == 2 { HEADER_V2 } else { HEADER } as u64;
+        ensure!(
+            (least..=end).contains(&header_length) && header_length.is_multiple_of(8),
+            "its header has {header_length} bytes; expected {least} to {end}, in steps of 8"
+        );
+        let compression = compression(&cluster[..header_length as usize], incompatible_features)?;
+        let backing_at = u64_at(8);
+        let backing = match backing_at {
             0 => None,
-            offset => {
-                // Extensions are between the header and the name, within the first cluster.
-                let end = offset.min(1 << cluster_bits);
-                Some(Backing {
-                    format: backing_format(file, u64::from(header_length), end)?,
-                    path: backing_path(file, offset, u32_at(16))?,
-                })
-            }
+            offset => Some(backing_path(file, offset, u64::from(u32_at(16)), end)?),
         };
+        // They end where the name begins.
+        let end = if backing_at == 0 { end } else { backing_at };
+        let extensions = cluster.get(header_length as usize..end as usize);
+        let extensions = Extensions::read(extensions.unwrap_or_default())?;
         Ok(Header {
             size: Size(u64_at(24)),
-            backing,
+            backing: backing.map(|path| Backing {
+                path,
+                format: extensions.backing_format,
+            }),
+            version,
+            length: header_length,
             cluster_bits,
+            compression,
             encrypted: u32_at(32) != 0,
             incompatible_features,
+            autoclear_features,
             l1_offset: u64_at(40),
             l1_entries: u32_at(36),
             refcount_offset: u64_at(48),
             refcount_clusters: u32_at(56),
             refcount_order,
             snapshots: u32_at(60),
+            snapshots_offset: u64_at(64),
+            unknown_extension: extensions.other,
         })
     }
 
@@ -122,40 +162,31 @@ impl Header {
     }
 }
 
-fn backing_path(file: &File, offset: u64, length: u32) -> Result<PathBuf> {
+/// The type is the field behind [`HEADER`], zlib where the header ends before it. The feature marks any other.
+fn compression(header: &[u8], features: u64) -> Result<Compression> {
+    let kind = header.get(HEADER).copied().unwrap_or_default();
+    let marked = features & COMPRESSION_TYPE != 0;
+    match (kind, marked) {
+        (ZLIB, false) => Ok(Compression::Zlib),
+        (ZSTD, true) => Ok(Compression::Zstd),
+        _ => bail!("invalid compression type {kind} (incompatible features {features:#x})"),
+    }
+}
+
+/// The name of the backing file, which is in the first cluster of `cluster` bytes.
+fn backing_path(file: &File, offset: u64, length: u64, cluster: u64) -> Result<PathBuf> {
     ensure!(
         length <= LONGEST_BACKING_FILE,
         "invalid backing file name of {length} bytes"
+    );
+    ensure!(
+        offset.saturating_add(length) <= cluster,
+        "the name of its backing file is at {offset}, beyond the first cluster"
     );
     let mut name = vec![0; length as usize];
     file.read_exact_at(&mut name, offset)
         .context("failed to read the name of the backing file")?;
     Ok(PathBuf::from(OsString::from_vec(name)))
-}
-
-/// The format that the header extensions between `next` and `end` name; of several the last one, as in QEMU.
-fn backing_format(file: &File, mut next: u64, end: u64) -> Result<Option<String>> {
-    let mut format = None;
-    while next + 8 <= end {
-        let mut head = [0; 8];
-        file.read_exact_at(&mut head, next)?;
-        let (kind, length) = (number(&head, 0, 4) as u32, number(&head, 4, 4));
-        match kind {
-            0 => break,
-            BACKING_FORMAT => {
-                ensure!(
-                    length <= LONGEST_BACKING_FORMAT,
-                    "invalid backing format name of {length} bytes"
-                );
-                let mut name = vec![0; length as usize];
-                file.read_exact_at(&mut name, next + 8)?;
-                format = Some(String::from_utf8(name)?);
-            }
-            _ => {}
-        }
-        next += 8 + length.next_multiple_of(8);
-    }
-    Ok(format)
 }
 
 #[cfg(test)]

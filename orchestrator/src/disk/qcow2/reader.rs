@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{COMPRESSED, COMPRESSION_TYPE, COPIED, DIRTY, Header, OFFSET, ZERO, number};
+use super::{
+    COMPRESSED, COMPRESSION_TYPE, COPIED, DATA_FILE_RAW, DIRTY, Header, OFFSET, ZERO, number,
+    read_filled,
+};
 
 /// An L1 table of this many bytes serves a disk of 2 PiB; QEMU has the same limit.
 const LONGEST_L1: u64 = 32 << 20;
@@ -59,6 +62,11 @@ impl Disk {
             features & !(DIRTY | COMPRESSION_TYPE) == 0,
             "it keeps its data in another file, is damaged, or has unknown features (incompatible features {features:#x})"
         );
+        ensure!(
+            header.autoclear_features & DATA_FILE_RAW == 0,
+            "it says that another file has its data, and names none (autoclear features {:#x})",
+            header.autoclear_features
+        );
         ensure!(!header.encrypted, "it is encrypted");
         let (entries, size) = (u64::from(header.l1_entries), header.size.0);
         let per_l1_entry = 1u64 << (2 * header.cluster_bits - 3);
@@ -67,9 +75,19 @@ impl Disk {
             "its L1 table has {entries} entries for {size} bytes"
         );
         ensure!(
-            header.l1_offset.is_multiple_of(1 << header.cluster_bits),
-            "its L1 table is at {}, inside a cluster",
+            header.l1_offset.is_multiple_of(1 << header.cluster_bits)
+                && i64::try_from(header.l1_offset).is_ok(),
+            "its L1 table is at {}, inside a cluster or beyond any file",
             header.l1_offset
+        );
+        // QEMU refuses this of a file without snapshots, too.
+        ensure!(
+            header
+                .snapshots_offset
+                .is_multiple_of(1 << header.cluster_bits)
+                && i64::try_from(header.snapshots_offset).is_ok(),
+            "its snapshot table is at {}, inside a cluster or beyond any file",
+            header.snapshots_offset
         );
         let length = file.metadata()?.len();
         ensure!(
@@ -106,6 +124,11 @@ impl Disk {
             .collect()
     }
 
+    /// What an entry of the L1 table has beside its offset.
+    pub(super) fn l1_flags(&self, index: usize) -> u64 {
+        self.l1[index] & !OFFSET
+    }
+
     /// Where an L2 table is, and its entries; `None` where there is no table.
     pub(super) fn l2_entries(&self, index: usize) -> Result<Option<(u64, Vec<u64>)>> {
         let at = self.l1[index] & OFFSET;
@@ -139,6 +162,11 @@ impl Disk {
                 sectors: more + 1,
             });
         }
+        // QEMU stops the guest that reads there.
+        ensure!(
+            entry & ZERO == 0 || self.header.version > 2,
+            "it has a cluster of zeros, which version 2 does not have"
+        );
         let at = entry & OFFSET;
         Ok(match (entry & ZERO != 0, at) {
             (true, _) => Cluster::Zero,
@@ -163,17 +191,16 @@ impl Disk {
         Ok(())
     }
 
-    /// Reads one cluster. The file's last one may be shorter; what is missing is zero.
-    pub(super) fn read_cluster(&self, buffer: &mut [u8], at: u64) -> io::Result<()> {
-        let mut done = 0;
-        while done < buffer.len() {
-            match self.file.read_at(&mut buffer[done..], at + done as u64)? {
-                0 => break,
-                count => done += count,
+    /// Reads what a guest sees of one cluster.
+    pub(super) fn read_cluster(&self, buffer: &mut [u8], cluster: Cluster) -> io::Result<()> {
+        match cluster {
+            Cluster::Data(at) => read_filled(&self.file, buffer, at),
+            Cluster::Compressed { at, sectors } => self.read_compressed(buffer, at, sectors),
+            Cluster::Zero | Cluster::Absent => {
+                buffer.fill(0);
+                Ok(())
             }
         }
-        buffer[done..].fill(0);
-        Ok(())
     }
 }
 

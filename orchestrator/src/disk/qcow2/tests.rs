@@ -3,6 +3,8 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::Result;
+use proptest::prelude::*;
+use pspd_model::spec::Size;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -113,23 +115,61 @@ fn a_disk_of_100_gib_costs_what_is_in_it() {
 }
 
 #[test]
-fn a_compressed_disk_is_refused_with_what_to_do() {
+fn a_dense_copy_of_a_compressed_disk_is_not_compressed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (raw, disk) = (folder.path().join("raw"), folder.path().join("disk.qcow2"));
+    // Bytes that repeat, bytes that hardly do, and zeros.
+    let noise = (0..3u32 << 20).map(|index| (index.wrapping_mul(2_654_435_761) >> 13) as u8);
+    let bytes: Vec<u8> = std::iter::repeat_n(7, 3 << 20).chain(noise).collect();
+    std::fs::write(&raw, [bytes, vec![0; 3 << 20]].concat()).unwrap();
+    let (raw, path) = (raw.to_str().unwrap(), disk.to_str().unwrap());
+    for options in [
+        "cluster_size=4k",
+        "cluster_size=64k",
+        "cluster_size=2M",
+        "compression_type=zstd",
+        "compression_type=zstd,cluster_size=2M",
+        "compat=0.10",
+    ] {
+        tool(
+            "qemu-img",
+            &[
+                "convert", "-c", "-o", options, "-f", "raw", "-O", "qcow2", raw, path,
+            ],
+        );
+        checked(&disk).unwrap();
+        let length = densely(&disk, None);
+        assert!(length > 6 << 20, "{options}: {length}");
+    }
+}
+
+/// Damaged bytes are an error, and take no more memory than a cluster.
+#[test]
+fn a_damaged_compressed_cluster_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let (raw, disk) = (folder.path().join("raw"), folder.path().join("disk.qcow2"));
     std::fs::write(&raw, vec![7; 1 << 20]).unwrap();
     let (raw, path) = (raw.to_str().unwrap(), disk.to_str().unwrap());
-    tool(
-        "qemu-img",
-        &["convert", "-c", "-f", "raw", "-O", "qcow2", raw, path],
-    );
-    let read = Disk::open(&disk).unwrap();
-    read.check(&CancellationToken::new()).unwrap();
-    let error = read
-        .dense(None, &CancellationToken::new())
-        .map(|_| ())
-        .unwrap_err()
-        .to_string();
-    assert!(error.contains("qemu-img convert"), "{error}");
+    for options in ["compression_type=zlib", "compression_type=zstd"] {
+        tool(
+            "qemu-img",
+            &[
+                "convert", "-c", "-o", options, "-f", "raw", "-O", "qcow2", raw, path,
+            ],
+        );
+        let mut bytes = std::fs::read(&disk).unwrap();
+        let word = |at: usize| number(&bytes, at, 8);
+        let entry = word((word(word(40) as usize) & OFFSET) as usize);
+        // Clusters of 64 KiB leave 54 bits for the offset.
+        let at = (entry & ((1 << 54) - 1)) as usize;
+        bytes[at..at + 8].fill(0xff);
+        std::fs::write(&disk, bytes).unwrap();
+        let read = Disk::open(&disk).unwrap();
+        let dense = read.dense(None, &CancellationToken::new()).unwrap();
+        let error = dense.write(&mut io::sink(), &|_| ()).unwrap_err();
+        let error = format!("{error:#}");
+        assert!(error.starts_with("failed to read `"), "{options}: {error}");
+    }
 }
 
 fn created(path: &Path, options: &str, size: &str) {
@@ -279,6 +319,21 @@ fn what_a_disk_says_of_itself_is_compared() {
             "inside another cluster",
         ),
         (
+            "reserved bits in the refcount table",
+            vec![place(table, block as u64 | 1)],
+            "the refcount table has an entry with reserved bits (0x1)",
+        ),
+        (
+            "reserved bits in the L1 table",
+            vec![place(l1, l2 as u64 | COPIED | 1 << 56)],
+            "the L1 table has an entry with reserved bits (0x100000000000000)",
+        ),
+        (
+            "reserved bits in an L2 table",
+            vec![place(l2, first | 1 << 4)],
+            "an L2 table has an entry with reserved bits (0x10)",
+        ),
+        (
             "a refcount table beyond the end",
             vec![place(48, end.next_multiple_of(65536) + 65536)],
             "beyond the end",
@@ -347,4 +402,67 @@ fn many_entries_of_one_table_are_refused_at_the_second() {
         crate::cancelled::Cancelled::is_cause_of(&error),
         "{error:#}"
     );
+}
+
+/// What an import demands of a disk, and its manifest says.
+fn imports(path: &Path, size: Size, backing: &Option<Backing>) -> bool {
+    Disk::open(path).is_ok_and(|disk| {
+        (disk.header.size, &disk.header.backing) == (size, backing)
+            && disk.check(&CancellationToken::new()).is_ok()
+    })
+}
+
+/// One byte of a disk: which disk, where in its first cluster, and the bits that change.
+fn any_change() -> impl Strategy<Value = (usize, usize, u8)> {
+    let place = prop_oneof![4 => 4..128usize, 2 => 128..512usize, 1 => 512..(64usize << 10)];
+    let bits = prop_oneof![(0..8u32).prop_map(|bit| 1 << bit), 1..=255u8];
+    (0..4usize, place, bits)
+}
+
+/// Disks of both versions, of small clusters, and over an image; as qemu-img writes them.
+fn some_disks(folder: &Path) -> Vec<(Vec<u8>, Size, Option<Backing>)> {
+    let (base, disk) = (folder.join("base.qcow2"), folder.join("disk.qcow2"));
+    created(&base, "compat=1.1", "8M");
+    let over = format!(
+        "compat=1.1,backing_file={},backing_fmt=qcow2",
+        base.display()
+    );
+    let options = ["compat=0.10", "compat=1.1", "cluster_size=512", &over];
+    let disks = options.map(|options| {
+        created(&disk, options, "8M");
+        let path = disk.to_str().unwrap();
+        tool("qemu-io", &["-f", "qcow2", "-c", "write -P 1 0 128k", path]);
+        let header = Header::open(&disk).unwrap();
+        assert!(imports(&disk, header.size, &header.backing), "{options}");
+        (std::fs::read(&disk).unwrap(), header.size, header.backing)
+    });
+    disks.into()
+}
+
+/// Whatever one byte of the first cluster becomes: a disk that is accepted is one that QEMU opens, finds no error in, and gives
+/// another backing file.
+#[test]
+fn what_is_accepted_is_accepted_by_qemu() {
+    let folder = tempfile::tempdir().unwrap();
+    let disks = some_disks(folder.path());
+    let disk = folder.path().join("disk.qcow2");
+    let path = disk.to_str().unwrap();
+    // Each accepted case takes two runs of qemu-img.
+    proptest!(ProptestConfig::with_cases(256), |((which, at, bits) in any_change())| {
+        let (good, size, backing) = &disks[which];
+        let mut bytes = good.clone();
+        let cluster = 1 << number(&bytes, 20, 4);
+        bytes[at % cluster] ^= bits;
+        std::fs::write(&disk, bytes).unwrap();
+        if imports(&disk, *size, backing) {
+            let check = ["check", "-q", "-f", "qcow2", path];
+            let rebase = ["rebase", "-u", "-f", "qcow2", "-F", "qcow2", "-b", "/cache/base", path];
+            for arguments in [&check[..], &rebase[..]] {
+                let ran = Command::new("qemu-img").args(arguments).output().unwrap();
+                // Clusters that are only lost are no error.
+                let fine = ran.status.success() || (arguments == check && ran.status.code() == Some(3));
+                prop_assert!(fine, "{ran:?}");
+            }
+        }
+    });
 }
