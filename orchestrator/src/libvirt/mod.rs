@@ -28,7 +28,7 @@ mod throttle;
 mod usage;
 mod xml;
 
-pub use capabilities::{Capabilities, Version, Versions};
+pub use capabilities::Capabilities;
 pub use connection::Connection;
 pub use console::{Console, ConsoleReader, ConsoleWriter};
 pub use definition::{Disk, DiskFormat, DomainConfig, FwCfg, KernelBoot, Loader};
