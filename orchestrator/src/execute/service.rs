@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, ensure};
 use pspd_model::observed::Deployed;
-use pspd_model::spec::{Digest, HealthCheck, Name, Push, Spec};
+use pspd_model::spec::{Digest, HealthCheck, Name, Push, SSH_PORT, Spec};
 
 use super::World;
 use super::reach::{LOG_LINES, indented};
 use crate::cancelled::Cancelled;
 use crate::event::Scope;
-use crate::guest::{Activated, Fault, Guest, Pushing, RolledBack, SSH};
+use crate::guest::{Activated, Fault, Guest, Pushing, RolledBack};
 use crate::health::{self, Health};
 use crate::identity::Identity;
 use crate::log_text::LogText;
@@ -42,7 +42,7 @@ pub(super) fn gather(
     let gathered = || -> anyhow::Result<()> {
         let guest = Guest::connect_to(
             &world.reach()?,
-            SocketAddr::from((address, SSH)),
+            SocketAddr::from((address, SSH_PORT)),
             domain,
             &*world.identity()?,
             GATHER,
