@@ -19,7 +19,7 @@ use crate::apply::Now;
 use crate::boot::{Times, Watch};
 use crate::cancelled::Cancelled;
 use crate::disk;
-use crate::event::{Event, Events, Scope};
+use crate::event::{Events, Scope};
 use crate::guest::Guest;
 use crate::identity::Identity;
 use crate::image::media::Media;
@@ -135,15 +135,7 @@ async fn run_all(
         ("boots", "boot each case in turn"),
         ("media", "start each firmware with each medium"),
     ]
-    .map(|(step, title)| {
-        let (step, title) = (step.to_owned(), title.to_owned());
-        events.emit(Event::Started {
-            step: step.clone(),
-            subject: None,
-            title,
-        });
-        events.scope(step, None)
-    });
+    .map(|(step, title)| events.begin(step, title));
     tokio::task::spawn_blocking(move || bench.run(runs, &boots, &media)).await?
 }
 

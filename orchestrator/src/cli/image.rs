@@ -5,13 +5,14 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::bail;
+use pspd_model::plan::StepId;
 use pspd_model::spec::{Builtin, ImageSpec};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::context::{Context, block_on, cancelled_by_signals};
 use super::exit::Exit;
-use crate::event::{Event, Events, Scope};
+use crate::event::{Events, Scope};
 use crate::firmware::coreboot;
 use crate::image;
 use crate::observe::{images_in_use, roms_in_use};
@@ -105,13 +106,8 @@ fn watched(
         let cancel = cancelled_by_signals()?;
         let (events, receiver) = Events::channel();
         let reporter = tokio::spawn(report::follow(receiver, Style::for_stderr()));
-        let step = format!("image {name}");
-        events.emit(Event::Started {
-            step: step.clone(),
-            subject: None,
-            title: "build or download".into(),
-        });
-        let scope = events.scope(step, None);
+        let step = StepId::Image(name.to_owned());
+        let scope = events.begin(step.to_string(), "build or download");
         drop(events);
         let built = tokio::task::spawn_blocking(move || build(&scope, &cancel)).await?;
         reporter.await??;
