@@ -12,11 +12,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::context::{Context, block_on, cancelled_by_signals};
 use super::exit::Exit;
-use crate::event::{Events, Scope};
+use super::run::reported;
+use crate::event::Scope;
 use crate::firmware::coreboot;
 use crate::image;
 use crate::observe::{images_in_use, roms_in_use};
-use crate::report::{self, Style};
+use crate::report::Style;
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  pspd image build\n  pspd image list")]
@@ -104,14 +105,12 @@ fn watched(
 ) -> anyhow::Result<PathBuf> {
     block_on(async {
         let cancel = cancelled_by_signals()?;
-        let (events, receiver) = Events::channel();
-        let reporter = tokio::spawn(report::follow(receiver, Style::for_stderr()));
-        let step = StepId::Image(name.to_owned());
-        let scope = events.begin(step.to_string(), "build or download");
-        drop(events);
-        let built = tokio::task::spawn_blocking(move || build(&scope, &cancel)).await?;
-        reporter.await??;
-        built
+        reported(Style::for_stderr(), async |events| {
+            let step = StepId::Image(name.to_owned());
+            let scope = events.begin(step.to_string(), "build or download");
+            tokio::task::spawn_blocking(move || build(&scope, &cancel)).await?
+        })
+        .await
     })
 }
 
