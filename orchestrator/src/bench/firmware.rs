@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use pspd_model::definition::Accelerator;
 use pspd_model::plan::{self, Action, Plan};
 use pspd_model::spec::{Firmware, ImageSpec, Name, Spec};
 use tokio_util::sync::CancellationToken;
@@ -14,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::own_lab::OwnLab;
 use super::result::{self, Case, Results, Run};
 use super::settings;
-use crate::accel::{self, Accelerator};
+use crate::accel;
 use crate::apply::Now;
 use crate::boot::{Times, Watch};
 use crate::cancelled::Cancelled;

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::rom::{self, Rom};
 use crate::event::Scope;
 use crate::image::cache::{CachedImage, Images, Readers};
-use crate::image::{GuestImage, recipe};
+use crate::image::{GuestImage, bz_image, recipe};
 use crate::tool;
 
 const WITH_SEABIOS: &str = "seabios.rom";
@@ -209,7 +209,7 @@ fn add_kernel(base: &Path, image: &GuestImage, payload: &Payload, rom: &Path) ->
     // The kernel unpacks itself: packing it once more would only cost time at every boot.
     add.args(["-c", "none", "-C", &command_line])
         .arg("-f")
-        .arg(direct.bz_image());
+        .arg(bz_image(direct));
     if let Some(initrd) = &direct.initrd {
         add.arg("-I").arg(initrd);
     }

@@ -31,7 +31,7 @@ mod xml;
 pub use capabilities::Capabilities;
 pub use connection::Connection;
 pub use console::{Console, ConsoleReader, ConsoleWriter};
-pub use definition::{Disk, DiskFormat, DomainConfig, FwCfg, KernelBoot, Loader};
+pub use definition::{Disk, DiskFormat, DomainConfig, FwCfg, Loader};
 pub use description::{
     DiskDescription, DomainDescription, InterfaceDescription, NetworkDescription,
 };
