@@ -362,9 +362,9 @@ fn perform(world: &World, step: &Step) -> anyhow::Result<()> {
         Action::EnsureRom {
             domain,
             image,
+            digest,
             firmware,
-            ..
-        } => firmware::ensure(world, domain, image, firmware, &scope),
+        } => firmware::ensure(world, domain, image, firmware, digest, &scope),
         Action::CreateDisk {
             domain,
             image,

@@ -72,6 +72,11 @@ pub fn is_cached(cache: &Path, digest: &Digest) -> bool {
     roms(cache).folder(digest).is_dir()
 }
 
+/// Whether the ROM is the one that is cached by this digest.
+pub(super) fn is_cached_by(cache: &Path, digest: &Digest, rom: &Rom) -> bool {
+    rom.path.starts_with(roms(cache).folder(digest))
+}
+
 /// What this host lacks for building the ROMs, as the recipe itself reports it; nothing where they are cached.
 pub fn lacking(cache: &Path) -> Result<Option<String>> {
     if is_cached(cache, &recipe_digest()) {
