@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use pspd_model::observed::Deployed;
 use pspd_model::spec::{Digest, HealthCheck, Name, Push, SSH_PORT, Spec};
 
@@ -149,21 +149,21 @@ pub(super) fn healthy(
 ) -> anyhow::Result<()> {
     scope.stage("waiting for SERVING");
     let limit = start_limit(world, health, start_timeout);
-    let mut seen = serving(world, domain, limit, Starting::ByUs)?;
-    if let Err(was) = &seen
+    let mut served = serving(world, domain, limit, Starting::ByUs)?;
+    if let Served::No(was) = &served
         && was_healthy(world, domain)?
         && !world.was_restarted(domain)
     {
         scope.note(format!("restarting the service: {was}"));
         let restarted = world.guest(domain)?.restart(domain);
-        seen = match restarted {
+        served = match restarted {
             Ok(()) => serving(world, domain, limit, Starting::ByUs)?,
-            Err(error) => Err(format!("{error:#}")),
+            Err(error) => Served::No(format!("{error:#}")),
         };
     }
-    match seen {
-        Ok(()) => record(world, domain, world.release(domain)?.digest.clone()),
-        Err(seen) => Err(give_up(world, domain, limit, &seen)?),
+    match served {
+        Served::Yes => record(world, domain, world.release(domain)?.digest.clone()),
+        Served::No(seen) => Err(give_up(world, domain, limit, &seen)?),
     }
 }
 
@@ -177,9 +177,12 @@ pub(super) fn await_serving(
 ) -> anyhow::Result<()> {
     scope.stage("waiting for SERVING");
     let limit = start_limit(world, health, start_timeout);
-    serving(world, domain, limit, Starting::BySystemd)?.map_err(|seen| {
-        anyhow!("{seen}\nRun `pspd logs {domain}` to see why, and `pspd up` to restart it")
-    })
+    match serving(world, domain, limit, Starting::BySystemd)? {
+        Served::Yes => Ok(()),
+        Served::No(seen) => {
+            bail!("{seen}\nRun `pspd logs {domain}` to see why, and `pspd up` to restart it")
+        }
+    }
 }
 
 /// Whether the release that should run was healthy once.
@@ -239,14 +242,19 @@ enum Starting {
     BySystemd,
 }
 
-/// Waits until the service is SERVING, it is clear that it will not be, or the time is over. The inner error says what was
-/// seen instead.
+/// Whether a service became SERVING in its time, or what was seen instead.
+enum Served {
+    Yes,
+    No(String),
+}
+
+/// Waits until the service is SERVING, it is clear that it will not be, or the time is over.
 fn serving(
     world: &World,
     domain: &Name,
     limit: Duration,
     starting: Starting,
-) -> anyhow::Result<Result<(), String>> {
+) -> anyhow::Result<Served> {
     let (reach, identity) = (world.reach()?, world.identity()?);
     // A guest that was restored is not connected to: that takes longer than its service.
     let guest = world.guest(domain).ok();
@@ -254,20 +262,23 @@ fn serving(
     let service = spec.domains[domain].service.as_ref();
     let service = service.with_context(|| format!("`{domain}` has no service"))?;
     let served = health::serving(&reach, spec, domain, &identity, limit, cancel);
-    let seen = world.runtime.block_on(async {
+    let served = world.runtime.block_on(async {
         tokio::select! {
-            served = served => served.map_err(|health| describe(&health)),
-            fault = ended(guest, domain, service.port, starting) => return Err(fault),
-            fault = misheard(&reach, spec, domain, &identity) => return Err(fault),
+            served = served => match served {
+                Ok(()) => Served::Yes,
+                Err(health) => Served::No(format!(
+                    "`{domain}` did not become SERVING within {} s: it is {}",
+                    limit.as_secs(),
+                    describe(&health)
+                )),
+            },
+            fault = ended(guest, domain, service.port, starting) => Served::No(fault),
+            fault = misheard(&reach, spec, domain, &identity) => Served::No(fault),
         }
-        .map_err(|health| {
-            let waited = limit.as_secs();
-            format!("`{domain}` did not become SERVING within {waited} s: it is {health}")
-        })
     });
-    match seen {
-        Err(seen) if cancel.is_cancelled() => Err(Cancelled::during(seen).into()),
-        seen => Ok(seen),
+    match served {
+        Served::No(seen) if cancel.is_cancelled() => Err(Cancelled::during(seen).into()),
+        served => Ok(served),
     }
 }
 
@@ -357,13 +368,13 @@ fn roll_back(world: &World, guest: &Guest, domain: &Name, limit: Duration) -> St
         Ok(RolledBack::To(previous)) => {
             let short = previous.short().to_owned();
             match serving(world, domain, limit, Starting::ByUs) {
-                Ok(Ok(())) => match record(world, domain, previous) {
+                Ok(Served::Yes) => match record(world, domain, previous) {
                     Ok(()) => format!("rolled back to the release {short}, which is SERVING"),
                     Err(error) => format!(
                         "rolled back to the release {short}, which is SERVING; not recorded: {error:#}"
                     ),
                 },
-                Ok(Err(_)) => {
+                Ok(Served::No(_)) => {
                     format!("rolled back to the release {short}, which is also not SERVING")
                 }
                 Err(error) => format!("rolled back to the release {short}: {error:#}"),
