@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 use pspd_model::observed::Deployed;
+use pspd_model::plan::Readiness;
 use pspd_model::spec::{Digest, HealthCheck, Name, Push, SSH_PORT, Spec};
 
 use super::World;
@@ -71,21 +72,21 @@ pub(super) fn push(
     world: &World,
     domain: &Name,
     release: Option<&Digest>,
+    push: Push,
+    setup_timeout: Option<Duration>,
     scope: &Scope,
 ) -> anyhow::Result<()> {
     scope.stage("pushing");
     let assembled = world.release(domain)?;
     expect_release(&assembled.digest, release, domain)?;
-    let disk = match world.spec.domains[domain].push {
+    let disk = match push {
         Push::Auto => Some(world.home.release_disk(domain)),
         Push::Ssh => None,
     };
-    let service = world.spec.domains[domain].service.as_ref();
-    let limit = service.and_then(|service| service.setup_timeout);
     let pushing = Pushing {
         disk: disk.as_deref(),
         folder: world.home.path(),
-        setup: limit.unwrap_or_else(|| world.patience(SETUP)),
+        setup: setup_timeout.unwrap_or_else(|| world.patience(SETUP)),
         scope,
         cancel: &world.cancel,
     };
@@ -98,6 +99,7 @@ pub(super) fn activate(
     domain: &Name,
     release: Option<&Digest>,
     restart: bool,
+    readiness: &Readiness,
     scope: &Scope,
 ) -> anyhow::Result<()> {
     scope.stage("starting the service");
@@ -114,9 +116,7 @@ pub(super) fn activate(
             Ok(())
         }
         Activated::Failed => {
-            let service = world.spec.domains[domain].service.as_ref();
-            let service = service.with_context(|| format!("`{domain}` has no service"))?;
-            let limit = start_limit(world, &service.health, service.start_timeout);
+            let limit = start_limit(world, readiness);
             let seen = format!("`{domain}` could not be started");
             Err(give_up(world, domain, limit, &seen)?)
         }
@@ -133,7 +133,11 @@ fn expect_release(found: &Digest, planned: Option<&Digest>, domain: &Name) -> an
 }
 
 /// The time that a service has until it is healthy.
-fn start_limit(world: &World, health: &HealthCheck, start_timeout: Option<Duration>) -> Duration {
+fn start_limit(world: &World, readiness: &Readiness) -> Duration {
+    let Readiness {
+        health,
+        start_timeout,
+    } = readiness;
     start_timeout.unwrap_or_else(|| match health {
         HealthCheck::Tcp => world.patience(LISTENING),
         HealthCheck::Grpc(_) => world.patience(SERVING),
@@ -143,12 +147,11 @@ fn start_limit(world: &World, health: &HealthCheck, start_timeout: Option<Durati
 pub(super) fn healthy(
     world: &World,
     domain: &Name,
-    health: &HealthCheck,
-    start_timeout: Option<Duration>,
+    readiness: &Readiness,
     scope: &Scope,
 ) -> anyhow::Result<()> {
     scope.stage("waiting for SERVING");
-    let limit = start_limit(world, health, start_timeout);
+    let limit = start_limit(world, readiness);
     let mut served = serving(world, domain, limit, Starting::ByUs)?;
     if let Served::No(was) = &served
         && was_healthy(world, domain)?
@@ -171,12 +174,11 @@ pub(super) fn healthy(
 pub(super) fn await_serving(
     world: &World,
     domain: &Name,
-    health: &HealthCheck,
-    start_timeout: Option<Duration>,
+    readiness: &Readiness,
     scope: &Scope,
 ) -> anyhow::Result<()> {
     scope.stage("waiting for SERVING");
-    let limit = start_limit(world, health, start_timeout);
+    let limit = start_limit(world, readiness);
     match serving(world, domain, limit, Starting::BySystemd)? {
         Served::Yes => Ok(()),
         Served::No(seen) => {
@@ -204,8 +206,7 @@ fn record(world: &World, domain: &Name, release: Digest) -> anyhow::Result<()> {
 pub(super) fn renew(
     world: &World,
     domain: &Name,
-    health: &HealthCheck,
-    start_timeout: Option<Duration>,
+    readiness: &Readiness,
     scope: &Scope,
 ) -> anyhow::Result<()> {
     scope.stage("installing the certificate");
@@ -230,7 +231,7 @@ pub(super) fn renew(
         ));
         guest.restart(domain)?;
     }
-    healthy(world, domain, health, start_timeout, scope)
+    healthy(world, domain, readiness, scope)
 }
 
 /// What started a service that is waited for.

@@ -49,8 +49,8 @@ pub use order::Order;
 pub use power::{PowerGoal, Restart};
 pub use snapshot::SnapshotOptions;
 pub use step::{
-    Action, Existing, Link, Plan, SavedMachine, SavedState, ServiceOrder, SnapshotOf, Step,
-    StopMode, Undo,
+    Action, Existing, Link, Plan, Readiness, SavedMachine, SavedState, ServiceOrder, SnapshotOf,
+    Step, StopMode, Undo,
 };
 pub use waits::waits;
 
