@@ -13,10 +13,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
+use pspd_model::definition::{Accelerator, DirectKernel};
 use pspd_model::spec::{Accel, Digest};
 use serde::{Deserialize, Serialize};
-
-use crate::image::DirectKernel;
 
 const DEVICE: &str = "/dev/kvm";
 const QEMU: &str = "qemu-system-x86_64";
@@ -24,14 +23,6 @@ const QEMU: &str = "qemu-system-x86_64";
 const DEADLINE: Duration = Duration::from_secs(5);
 /// The start of the kernel's first line.
 const SIGN: &str = "Linux version";
-
-/// The accelerator of domains.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Accelerator {
-    Kvm,
-    Tcg,
-}
 
 /// The accelerator, and the reason for the choice in one line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

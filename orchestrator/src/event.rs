@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-/// An event. `step` is the id of a plan's step; `subject` is its domain, if it has one.
+/// An event. `step` is the text of a [`StepId`](pspd_model::plan::StepId), or the name of a benchmark's part; `subject` is
+/// the step's domain, if it has one.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
@@ -89,6 +90,17 @@ impl Events {
         self.emit(Event::Note {
             message: message.into(),
         });
+    }
+
+    /// Announces work without a plan, and returns its scope.
+    pub fn begin(&self, step: impl Into<String>, title: impl Into<String>) -> Scope {
+        let scope = self.scope(step, None);
+        self.emit(Event::Started {
+            step: scope.step.clone(),
+            subject: None,
+            title: title.into(),
+        });
+        scope
     }
 
     pub fn scope(&self, step: impl Into<String>, subject: Option<String>) -> Scope {

@@ -7,12 +7,13 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use pspd::accel::Accelerator;
 use pspd::libvirt::{
     Connection, Console, Disk, DiskFormat, Domain, DomainConfig, Error, Lifecycle, LifecycleChange,
     Loader, Network, StopReason,
 };
-use pspd_model::definition::{Affect, Interface, NetworkDefinition, NetworkHost, Ownership};
+use pspd_model::definition::{
+    Accelerator, Affect, Interface, NetworkDefinition, NetworkHost, Ownership,
+};
 use pspd_model::observed::{Pause, Power};
 use pspd_model::spec::{Digest, Mac, Machine, Name, Range, Size};
 use tokio_util::sync::CancellationToken;

@@ -1,9 +1,11 @@
 //! What pspd asks libvirt to define, as values that the planner decides.
 //!
 //! A plan is made before images are built and keys exist. Where the content is not known yet, a definition names it:
-//! an image by its key, a ROM by its digest. Execution looks these up and chooses nothing.
+//! an image by its key, a ROM by its digest. Execution looks these up and chooses nothing; [`Accelerator`] and
+//! [`DirectKernel`] are what it finds.
 
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
@@ -50,6 +52,22 @@ pub enum KernelSource {
     Hypervisor,
     /// The hypervisor, with a bzImage: firmware other than QEMU's SeaBIOS waits forever for a PVH kernel.
     HypervisorBzImage,
+}
+
+/// What runs a domain's virtual CPUs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Accelerator {
+    Kvm,
+    Tcg,
+}
+
+/// A kernel on the host that the hypervisor loads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DirectKernel {
+    pub kernel: PathBuf,
+    pub initrd: Option<PathBuf>,
+    pub cmdline: String,
 }
 
 /// A data volume as a disk of the guest.

@@ -159,8 +159,10 @@ pub struct NetworkState {
 /// One domain, from every side that pspd sees it from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ObservedDomain {
-    /// libvirt's domain of this name, also where it is foreign.
+    /// The deployment's definition of it in libvirt.
     pub defined: Option<Defined>,
+    /// Whether libvirt's domain of this name belongs to somebody else. Only its power is read.
+    pub foreign: bool,
     pub power: Power,
     /// The system disk.
     pub disk: Option<DiskState>,
@@ -239,7 +241,8 @@ impl ObservedDomain {
 /// What libvirt's definition of a domain says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Defined {
-    pub owner: Option<Ownership>,
+    /// Of what it was made from.
+    pub digest: Digest,
     /// Not so where the definition was removed while the domain runs: then nothing is left of it when it stops.
     pub persistent: bool,
     /// Whether libvirt starts it with the host.
@@ -255,13 +258,6 @@ pub struct Defined {
 pub struct Live {
     pub maximum_memory: Size,
     pub vcpus: Range<u32>,
-}
-
-impl Defined {
-    pub fn belongs_to(&self, deployment: &Name) -> bool {
-        let owner = self.owner.as_ref();
-        owner.is_some_and(|owner| owner.deployment == *deployment)
-    }
 }
 
 /// A domain's power, and why it is so where libvirt knows.

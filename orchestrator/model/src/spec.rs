@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::publish::Publish;
 pub use image::{Builtin, ImageSource, ImageSpec, Seed};
-pub use service::{HealthCheck, KEY_LOG, Program, Secret, ServiceSpec};
+pub use service::{HealthCheck, KEY_LOG, Program, SSH_PORT, Secret, ServiceSpec};
 pub use volume::{VolumeId, VolumeSpec};
 pub use words::{Digest, InvalidDigest, InvalidName, Mac, Name, Size};
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use pspd_model::definition::Accelerator;
 use pspd_model::spec::{Digest, DomainSpec, Name, Seed, Spec};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +20,6 @@ use super::item::{Item, Source};
 use super::manifest::{Content, FileName, Secret};
 use super::portable::{self, Names, Plain};
 use super::readme::Readme;
-use crate::accel::Accelerator;
 use crate::disk::qcow2::Disk;
 use crate::event::Scope;
 use crate::firmware::Rom;

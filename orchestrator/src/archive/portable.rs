@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use pspd_model::definition::{Interface, NetworkDefinition, NetworkHost, Ownership};
+use pspd_model::definition::{Accelerator, Interface, NetworkDefinition, NetworkHost, Ownership};
 use pspd_model::publish::FrontTls;
 use pspd_model::spec::{Digest, DomainSpec, Firmware, Name, Secret, Seed, Spec};
 use serde_json::{Value, json};
 
 use super::IMAGES;
 use super::manifest::FileName;
-use crate::accel::Accelerator;
 use crate::libvirt::{Disk, DiskFormat, DomainConfig, FwCfg, Loader, plain_network_xml};
 use crate::placement::Mapping;
 use crate::placement::written::{Sources, seed};

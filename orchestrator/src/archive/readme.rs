@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use pspd_model::definition::Accelerator;
 use pspd_model::plan::Order;
 use pspd_model::spec::Spec;
 
@@ -9,7 +10,6 @@ use super::item::Item;
 use super::manifest::Content;
 use super::portable::xml_file;
 use super::{FOLDER, IMAGES};
-use crate::accel::Accelerator;
 
 pub(super) struct Readme<'a> {
     pub spec: &'a Spec,

@@ -13,6 +13,7 @@ use std::process::Command;
 
 use anyhow::Result;
 use proptest::prelude::*;
+use pspd_model::definition::Accelerator;
 use pspd_model::plan::Existing;
 use pspd_model::spec::{Digest, Name, Seed, Spec};
 use pspd_model::topology::{self, Found};
@@ -23,7 +24,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::manifest::{MANIFEST, MANIFEST_DIGEST};
 use super::*;
-use crate::accel::Accelerator;
 use crate::event::Scope;
 use crate::firmware::Roms;
 use crate::identity::{self, Identity};

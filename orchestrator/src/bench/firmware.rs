@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use pspd_model::definition::Accelerator;
 use pspd_model::plan::{self, Action, Plan};
 use pspd_model::spec::{Firmware, ImageSpec, Name, Spec};
 use tokio_util::sync::CancellationToken;
@@ -14,12 +15,12 @@ use tokio_util::sync::CancellationToken;
 use super::own_lab::OwnLab;
 use super::result::{self, Case, Results, Run};
 use super::settings;
-use crate::accel::{self, Accelerator};
+use crate::accel;
 use crate::apply::Now;
 use crate::boot::{Times, Watch};
 use crate::cancelled::Cancelled;
 use crate::disk;
-use crate::event::{Event, Events, Scope};
+use crate::event::{Events, Scope};
 use crate::guest::Guest;
 use crate::identity::Identity;
 use crate::image::media::Media;
@@ -135,15 +136,7 @@ async fn run_all(
         ("boots", "boot each case in turn"),
         ("media", "start each firmware with each medium"),
     ]
-    .map(|(step, title)| {
-        let (step, title) = (step.to_owned(), title.to_owned());
-        events.emit(Event::Started {
-            step: step.clone(),
-            subject: None,
-            title,
-        });
-        events.scope(step, None)
-    });
+    .map(|(step, title)| events.begin(step, title));
     tokio::task::spawn_blocking(move || bench.run(runs, &boots, &media)).await?
 }
 

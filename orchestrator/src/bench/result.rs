@@ -3,10 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
+use pspd_model::definition::Accelerator;
 use serde::Serialize;
 
 use super::settings::Settings;
-use crate::accel::Accelerator;
 use crate::boot::Times;
 use crate::event::seconds;
 use crate::firmware::Reported;

@@ -13,11 +13,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::context::{Context, block_on, cancelled_by_signals};
 use super::exit::Exit;
+use super::run::reported;
 use super::up::positive;
 use crate::bench::{firmware, page, tables};
 use crate::cancelled::Cancelled;
 use crate::event::Events;
-use crate::report::{self, Style};
+use crate::report::Style;
 use crate::state::write_atomically;
 
 #[derive(clap::Args)]
@@ -115,12 +116,10 @@ fn followed<T>(
 ) -> anyhow::Result<Option<T>> {
     let results = block_on(async {
         let cancel = cancelled_by_signals()?;
-        let (events, receiver) = Events::channel();
-        let reporter = tokio::spawn(report::follow(receiver, Style::for_stderr()));
-        let measured = measure(&events, &cancel).await;
-        drop(events);
-        reporter.await??;
-        measured
+        reported(Style::for_stderr(), async |events| {
+            measure(events, &cancel).await
+        })
+        .await
     });
     match results {
         Err(error) if Cancelled::is_cause_of(&error) => {

@@ -164,30 +164,18 @@ impl Context {
 
     /// The running lab of the deployment.
     pub(super) fn lab(&self, spec: &Spec) -> anyhow::Result<Lab> {
-        Lab::running(&self.paths.deployment(&spec.name).lab())?.with_context(|| {
-            format!(
-                "the lab of `{}` is not running. Run `pspd up` to start it",
-                spec.name
-            )
-        })
+        running(
+            spec,
+            Lab::running(&self.paths.deployment(&spec.name).lab())?,
+        )
     }
 
     pub(super) fn connection(&self, spec: &Spec) -> anyhow::Result<Connection> {
-        self.host(spec)?.connection.with_context(|| {
-            format!(
-                "the lab of `{}` is not running. Run `pspd up` to start it",
-                spec.name
-            )
-        })
+        running(spec, self.host(spec)?.connection)
     }
 
     pub(super) fn reach(&self, spec: &Spec) -> anyhow::Result<Reach> {
-        self.host(spec)?.reach(spec).with_context(|| {
-            format!(
-                "the lab of `{}` is not running. Run `pspd up` to start it",
-                spec.name
-            )
-        })
+        running(spec, self.host(spec)?.reach(spec))
     }
 
     /// A shell command that connects stdin and stdout to a guest's port through the lab.
@@ -214,6 +202,16 @@ impl Context {
         Identity::load(&keys)?
             .with_context(|| format!("`{}` has no keys yet; run `pspd up` first", spec.name))
     }
+}
+
+/// What only a running lab has.
+fn running<T>(spec: &Spec, found: Option<T>) -> anyhow::Result<T> {
+    found.with_context(|| {
+        format!(
+            "the lab of `{}` is not running. Run `pspd up` to start it",
+            spec.name
+        )
+    })
 }
 
 fn invalid(faults: Faults) -> anyhow::Error {

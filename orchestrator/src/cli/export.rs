@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use pspd_model::plan::{Existing, ExportOptions};
+use pspd_model::plan::{Existing, ExportOptions, StepId};
 use pspd_model::spec::{Name, Size};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -18,7 +18,7 @@ use super::snapshot;
 use crate::apply::Now;
 use crate::archive::{Opened, Packed, Target};
 use crate::cancelled::Cancelled;
-use crate::event::{Event, seconds};
+use crate::event::seconds;
 use crate::execute::Outcome;
 use crate::observe::Extent;
 use crate::report::{self, Style};
@@ -77,15 +77,10 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
 }
 
 async fn verify(args: &Args, cancel: &CancellationToken) -> anyhow::Result<Exit> {
-    const STEP: &str = "archive/export";
     reported(Style::chosen(args.json), async |events| {
         let (path, cancel) = (args.archive.clone(), cancel.clone());
-        let scope = events.scope(STEP, None);
-        events.emit(Event::Started {
-            step: STEP.into(),
-            subject: None,
-            title: format!("check `{}`", path.display()),
-        });
+        let title = format!("check `{}`", path.display());
+        let scope = events.begin(StepId::Pack.to_string(), title);
         tokio::task::spawn_blocking(move || Opened::open(&path, &scope, &cancel)?.verify()).await?
     })
     .await?;

@@ -5,17 +5,19 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::bail;
+use pspd_model::plan::StepId;
 use pspd_model::spec::{Builtin, ImageSpec};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::context::{Context, block_on, cancelled_by_signals};
 use super::exit::Exit;
-use crate::event::{Event, Events, Scope};
+use super::run::reported;
+use crate::event::Scope;
 use crate::firmware::coreboot;
 use crate::image;
 use crate::observe::{images_in_use, roms_in_use};
-use crate::report::{self, Style};
+use crate::report::Style;
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  pspd image build\n  pspd image list")]
@@ -103,19 +105,12 @@ fn watched(
 ) -> anyhow::Result<PathBuf> {
     block_on(async {
         let cancel = cancelled_by_signals()?;
-        let (events, receiver) = Events::channel();
-        let reporter = tokio::spawn(report::follow(receiver, Style::for_stderr()));
-        let step = format!("image {name}");
-        events.emit(Event::Started {
-            step: step.clone(),
-            subject: None,
-            title: "build or download".into(),
-        });
-        let scope = events.scope(step, None);
-        drop(events);
-        let built = tokio::task::spawn_blocking(move || build(&scope, &cancel)).await?;
-        reporter.await??;
-        built
+        reported(Style::for_stderr(), async |events| {
+            let step = StepId::Image(name.to_owned());
+            let scope = events.begin(step.to_string(), "build or download");
+            tokio::task::spawn_blocking(move || build(&scope, &cancel)).await?
+        })
+        .await
     })
 }
 

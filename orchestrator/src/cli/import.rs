@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::ensure;
+use pspd_model::plan::StepId;
 use pspd_model::spec::Name;
 use tokio_util::sync::CancellationToken;
 
@@ -16,7 +17,7 @@ use super::run::{reported, take_lock};
 use crate::apply::{self, Run};
 use crate::archive::{self, Opened};
 use crate::cancelled::Cancelled;
-use crate::event::{Event, Events};
+use crate::event::Events;
 use crate::execute::{JOBS, Outcome};
 use crate::observe;
 use crate::placement::{Placement, Taken, Wanted};
@@ -51,8 +52,6 @@ pub(super) struct Args {
     #[arg(long)]
     json: bool,
 }
-
-const STEP: &str = "archive/import";
 
 pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     block_on(async {
@@ -95,7 +94,8 @@ async fn import(
             for warning in &warnings {
                 events.note(warning.clone());
             }
-            events.scope(STEP, None).stage("checking");
+            let scope = events.scope(StepId::Place.to_string(), None);
+            scope.stage("checking");
             tokio::task::spawn_blocking(move || opened.verify()).await??;
         }
         Ok((placement, warnings))
@@ -131,19 +131,15 @@ async fn read(
     events: &Events,
     cancel: &CancellationToken,
 ) -> anyhow::Result<Read> {
-    events.emit(Event::Started {
-        step: STEP.into(),
-        subject: None,
-        title: format!("read `{}`", args.archive.display()),
-    });
+    let title = format!("read `{}`", args.archive.display());
+    let scope = events.begin(StepId::Place.to_string(), title);
     let wanted = Wanted {
         name: args.name.as_deref().map(Name::new).transpose()?,
         connection: args.connection.clone(),
         folder: args.into.clone(),
     };
-    let (scope, path) = (events.scope(STEP, None), args.archive.clone());
     let opened = {
-        let (scope, cancel) = (scope.clone(), cancel.clone());
+        let (path, cancel) = (args.archive.clone(), cancel.clone());
         tokio::task::spawn_blocking(move || Opened::open(&path, &scope, &cancel)).await??
     };
     let networks = match wanted.connection.as_str() {

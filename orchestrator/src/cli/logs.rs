@@ -11,7 +11,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use pspd_model::spec::{Name, Spec};
+use pspd_model::spec::{Name, SSH_PORT, Spec};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -20,7 +20,7 @@ use super::context::{self, Context, block_on, cancelled_by_signals};
 use super::exit::Exit;
 use super::firmware_log;
 use crate::event::Scope;
-use crate::guest::{Guest, SSH};
+use crate::guest::Guest;
 use crate::identity::Identity;
 use crate::reach::Reach;
 use crate::report;
@@ -262,7 +262,7 @@ pub(super) fn connect(
     cancel: &CancellationToken,
 ) -> anyhow::Result<Guest> {
     // Its kernel answers at once, or nothing does: the lines that are kept are not worth a wait.
-    let address = SocketAddr::from((spec.domains[name].address, SSH));
+    let address = SocketAddr::from((spec.domains[name].address, SSH_PORT));
     let dialed = reach.dial_blocking(address, ACCEPT);
     dialed.with_context(|| format!("failed to connect to `{address}`"))?;
     let scope = Scope::ignored();

@@ -112,12 +112,7 @@ pub(super) async fn finish_rewind(
         jobs: crate::execute::JOBS,
     };
     let outcome = apply(run, Extent::Existing, |now| {
-        Ok(pspd_model::plan::rewind(
-            now.spec,
-            now.observed,
-            &snapshot,
-            false,
-        ))
+        Ok(pspd_model::plan::rewind(now.observed, &snapshot, false))
     })
     .await?;
     match outcome.failed.into_iter().next() {

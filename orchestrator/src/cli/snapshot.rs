@@ -344,7 +344,6 @@ async fn rewound(
         let run = part(context, spec, events, &whole);
         let rewound = apply(run, Extent::Existing, |now| {
             Ok(pspd_model::plan::rewind(
-                now.spec,
                 now.observed,
                 &args.name,
                 args.disk_only,

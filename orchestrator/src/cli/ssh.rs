@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
 use anyhow::Context as _;
-use pspd_model::spec::{Name, Spec};
+use pspd_model::spec::{Name, SSH_PORT, Spec};
 
 use super::completions;
 use super::context::{self, Context};
@@ -51,9 +51,10 @@ pub(super) fn to_domain(
     let identity = context.identity(spec)?;
     let proxy = match context.reach(spec)? {
         Reach::Direct => None,
-        Reach::Lab(_) => {
-            Some(context.dial_command(spec, SocketAddr::from((spec.domains[name].address, 22)))?)
-        }
+        Reach::Lab(_) => Some(context.dial_command(
+            spec,
+            SocketAddr::from((spec.domains[name].address, SSH_PORT)),
+        )?),
     };
     let home = context.paths.deployment(&spec.name);
     let options = openssh_options(&home, spec, name, &identity, proxy)?;

@@ -4,10 +4,11 @@ use std::fs;
 use std::path::Path;
 
 use pspd_lab::{Relay, check_free, front_fault};
+use pspd_model::definition::Accelerator;
 use pspd_model::spec::{Accel, Connection, Firmware, Size, Spec};
 
 use super::Check;
-use crate::accel::{self, Accelerator};
+use crate::accel;
 use crate::firmware;
 use crate::image;
 use crate::libvirt;

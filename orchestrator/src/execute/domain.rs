@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, ensure};
 use ipnet::Ipv4Net;
-use pspd_model::definition::{Affect, DomainDefinition, KernelSource};
+use pspd_model::definition::{Affect, DirectKernel, DomainDefinition, KernelSource};
 use pspd_model::plan::{SavedState, StopMode};
 use pspd_model::spec::{DomainSpec, Name, Push, RELEASE_DISK, SYSTEM_DISK, Seed, Size};
 use ssh_key::LineEnding;
@@ -15,8 +15,8 @@ use super::{World, firmware};
 use crate::boot::Boot;
 use crate::disk::{LayeredDisk, layers, release};
 use crate::event::Scope;
-use crate::image::{GuestImage, NoCloud};
-use crate::libvirt::{Disk, DiskFormat, Domain, DomainConfig, Error, FwCfg, KernelBoot};
+use crate::image::{self, GuestImage, NoCloud};
+use crate::libvirt::{Disk, DiskFormat, Domain, DomainConfig, Error, FwCfg};
 use crate::reach::Reach;
 use crate::state::{FileIdentity, remove_if_there};
 
@@ -68,7 +68,10 @@ fn resolve(
 }
 
 /// The image's kernel in the format that the definition asks for.
-fn kernel(definition: &DomainDefinition, image: &GuestImage) -> anyhow::Result<Option<KernelBoot>> {
+fn kernel(
+    definition: &DomainDefinition,
+    image: &GuestImage,
+) -> anyhow::Result<Option<DirectKernel>> {
     if definition.kernel == KernelSource::Guest {
         return Ok(None);
     }
@@ -79,9 +82,9 @@ fn kernel(definition: &DomainDefinition, image: &GuestImage) -> anyhow::Result<O
         )
     })?;
     if definition.kernel == KernelSource::HypervisorBzImage {
-        kernel.kernel = kernel.bz_image();
+        kernel.kernel = image::bz_image(&kernel);
     }
-    Ok(Some(kernel.into()))
+    Ok(Some(kernel))
 }
 
 fn disks(

@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use pspd_model::definition::DomainDefinition;
-use pspd_model::spec::{Firmware, Name};
+use pspd_model::spec::{Digest, Firmware, Name};
 
 use super::World;
 use crate::event::Scope;
@@ -15,11 +15,11 @@ pub(super) fn ensure(
     domain: &Name,
     image: &str,
     firmware: &Firmware,
+    digest: &Digest,
     scope: &Scope,
 ) -> anyhow::Result<()> {
     roms(world, scope)
-        .find(firmware, || world.image(image, scope))
-        .map(drop)
+        .ensure(firmware, digest, || world.image(image, scope))
         .with_context(|| format!("failed to build the ROM of `{domain}`"))
 }
 

@@ -362,9 +362,9 @@ fn perform(world: &World, step: &Step) -> anyhow::Result<()> {
         Action::EnsureRom {
             domain,
             image,
+            digest,
             firmware,
-            ..
-        } => firmware::ensure(world, domain, image, firmware, &scope),
+        } => firmware::ensure(world, domain, image, firmware, digest, &scope),
         Action::CreateDisk {
             domain,
             image,
@@ -471,29 +471,32 @@ fn perform(world: &World, step: &Step) -> anyhow::Result<()> {
             world.guest(domain)?.file_systems(volumes)?;
             world.home.forget_file_systems_due(domain)
         }
-        Action::Push { domain, release } => service::push(world, domain, release.as_ref(), &scope),
+        Action::Push {
+            domain,
+            release,
+            push,
+            setup_timeout,
+        } => {
+            let release = release.as_ref();
+            service::push(world, domain, release, *push, *setup_timeout, &scope)
+        }
         Action::Activate {
             domain,
             release,
             restart,
-        } => service::activate(world, domain, release.as_ref(), *restart, &scope),
+            readiness,
+        } => {
+            let release = release.as_ref();
+            service::activate(world, domain, release, *restart, readiness, &scope)
+        }
         Action::Gather { domain, address } => service::gather(world, domain, *address, &scope),
         Action::Withdraw { domain } => service::withdraw(world, domain, &scope),
-        Action::Renew {
-            domain,
-            health,
-            start_timeout,
-        } => service::renew(world, domain, health, *start_timeout, &scope),
+        Action::Renew { domain, readiness } => service::renew(world, domain, readiness, &scope),
         Action::Healthy {
-            domain,
-            health,
-            start_timeout,
-            ..
-        } => service::healthy(world, domain, health, *start_timeout, &scope),
-        Action::Serving {
-            domain,
-            health,
-            start_timeout,
-        } => service::await_serving(world, domain, health, *start_timeout, &scope),
+            domain, readiness, ..
+        } => service::healthy(world, domain, readiness, &scope),
+        Action::Serving { domain, readiness } => {
+            service::await_serving(world, domain, readiness, &scope)
+        }
     }
 }

@@ -4,15 +4,16 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use pspd_model::observed::Deployed;
-use pspd_model::spec::{Digest, HealthCheck, Name, Push, Spec};
+use pspd_model::plan::Readiness;
+use pspd_model::spec::{Digest, HealthCheck, Name, Push, SSH_PORT, Spec};
 
 use super::World;
 use super::reach::{LOG_LINES, indented};
 use crate::cancelled::Cancelled;
 use crate::event::Scope;
-use crate::guest::{Activated, Fault, Guest, Pushing, RolledBack, SSH};
+use crate::guest::{Activated, Fault, Guest, Pushing, RolledBack};
 use crate::health::{self, Health};
 use crate::identity::Identity;
 use crate::log_text::LogText;
@@ -42,7 +43,7 @@ pub(super) fn gather(
     let gathered = || -> anyhow::Result<()> {
         let guest = Guest::connect_to(
             &world.reach()?,
-            SocketAddr::from((address, SSH)),
+            SocketAddr::from((address, SSH_PORT)),
             domain,
             &*world.identity()?,
             GATHER,
@@ -71,21 +72,21 @@ pub(super) fn push(
     world: &World,
     domain: &Name,
     release: Option<&Digest>,
+    push: Push,
+    setup_timeout: Option<Duration>,
     scope: &Scope,
 ) -> anyhow::Result<()> {
     scope.stage("pushing");
     let assembled = world.release(domain)?;
     expect_release(&assembled.digest, release, domain)?;
-    let disk = match world.spec.domains[domain].push {
+    let disk = match push {
         Push::Auto => Some(world.home.release_disk(domain)),
         Push::Ssh => None,
     };
-    let service = world.spec.domains[domain].service.as_ref();
-    let limit = service.and_then(|service| service.setup_timeout);
     let pushing = Pushing {
         disk: disk.as_deref(),
         folder: world.home.path(),
-        setup: limit.unwrap_or_else(|| world.patience(SETUP)),
+        setup: setup_timeout.unwrap_or_else(|| world.patience(SETUP)),
         scope,
         cancel: &world.cancel,
     };
@@ -98,6 +99,7 @@ pub(super) fn activate(
     domain: &Name,
     release: Option<&Digest>,
     restart: bool,
+    readiness: &Readiness,
     scope: &Scope,
 ) -> anyhow::Result<()> {
     scope.stage("starting the service");
@@ -114,9 +116,7 @@ pub(super) fn activate(
             Ok(())
         }
         Activated::Failed => {
-            let service = world.spec.domains[domain].service.as_ref();
-            let service = service.with_context(|| format!("`{domain}` has no service"))?;
-            let limit = start_limit(world, &service.health, service.start_timeout);
+            let limit = start_limit(world, readiness);
             let seen = format!("`{domain}` could not be started");
             Err(give_up(world, domain, limit, &seen)?)
         }
@@ -133,7 +133,11 @@ fn expect_release(found: &Digest, planned: Option<&Digest>, domain: &Name) -> an
 }
 
 /// The time that a service has until it is healthy.
-fn start_limit(world: &World, health: &HealthCheck, start_timeout: Option<Duration>) -> Duration {
+fn start_limit(world: &World, readiness: &Readiness) -> Duration {
+    let Readiness {
+        health,
+        start_timeout,
+    } = readiness;
     start_timeout.unwrap_or_else(|| match health {
         HealthCheck::Tcp => world.patience(LISTENING),
         HealthCheck::Grpc(_) => world.patience(SERVING),
@@ -143,27 +147,26 @@ fn start_limit(world: &World, health: &HealthCheck, start_timeout: Option<Durati
 pub(super) fn healthy(
     world: &World,
     domain: &Name,
-    health: &HealthCheck,
-    start_timeout: Option<Duration>,
+    readiness: &Readiness,
     scope: &Scope,
 ) -> anyhow::Result<()> {
     scope.stage("waiting for SERVING");
-    let limit = start_limit(world, health, start_timeout);
-    let mut seen = serving(world, domain, limit, Starting::ByUs)?;
-    if let Err(was) = &seen
+    let limit = start_limit(world, readiness);
+    let mut served = serving(world, domain, limit, Starting::ByUs)?;
+    if let Served::No(was) = &served
         && was_healthy(world, domain)?
         && !world.was_restarted(domain)
     {
         scope.note(format!("restarting the service: {was}"));
         let restarted = world.guest(domain)?.restart(domain);
-        seen = match restarted {
+        served = match restarted {
             Ok(()) => serving(world, domain, limit, Starting::ByUs)?,
-            Err(error) => Err(format!("{error:#}")),
+            Err(error) => Served::No(format!("{error:#}")),
         };
     }
-    match seen {
-        Ok(()) => record(world, domain, world.release(domain)?.digest.clone()),
-        Err(seen) => Err(give_up(world, domain, limit, &seen)?),
+    match served {
+        Served::Yes => record(world, domain, world.release(domain)?.digest.clone()),
+        Served::No(seen) => Err(give_up(world, domain, limit, &seen)?),
     }
 }
 
@@ -171,15 +174,17 @@ pub(super) fn healthy(
 pub(super) fn await_serving(
     world: &World,
     domain: &Name,
-    health: &HealthCheck,
-    start_timeout: Option<Duration>,
+    readiness: &Readiness,
     scope: &Scope,
 ) -> anyhow::Result<()> {
     scope.stage("waiting for SERVING");
-    let limit = start_limit(world, health, start_timeout);
-    serving(world, domain, limit, Starting::BySystemd)?.map_err(|seen| {
-        anyhow!("{seen}\nRun `pspd logs {domain}` to see why, and `pspd up` to restart it")
-    })
+    let limit = start_limit(world, readiness);
+    match serving(world, domain, limit, Starting::BySystemd)? {
+        Served::Yes => Ok(()),
+        Served::No(seen) => {
+            bail!("{seen}\nRun `pspd logs {domain}` to see why, and `pspd up` to restart it")
+        }
+    }
 }
 
 /// Whether the release that should run was healthy once.
@@ -201,8 +206,7 @@ fn record(world: &World, domain: &Name, release: Digest) -> anyhow::Result<()> {
 pub(super) fn renew(
     world: &World,
     domain: &Name,
-    health: &HealthCheck,
-    start_timeout: Option<Duration>,
+    readiness: &Readiness,
     scope: &Scope,
 ) -> anyhow::Result<()> {
     scope.stage("installing the certificate");
@@ -227,7 +231,7 @@ pub(super) fn renew(
         ));
         guest.restart(domain)?;
     }
-    healthy(world, domain, health, start_timeout, scope)
+    healthy(world, domain, readiness, scope)
 }
 
 /// What started a service that is waited for.
@@ -239,14 +243,19 @@ enum Starting {
     BySystemd,
 }
 
-/// Waits until the service is SERVING, it is clear that it will not be, or the time is over. The inner error says what was
-/// seen instead.
+/// Whether a service became SERVING in its time, or what was seen instead.
+enum Served {
+    Yes,
+    No(String),
+}
+
+/// Waits until the service is SERVING, it is clear that it will not be, or the time is over.
 fn serving(
     world: &World,
     domain: &Name,
     limit: Duration,
     starting: Starting,
-) -> anyhow::Result<Result<(), String>> {
+) -> anyhow::Result<Served> {
     let (reach, identity) = (world.reach()?, world.identity()?);
     // A guest that was restored is not connected to: that takes longer than its service.
     let guest = world.guest(domain).ok();
@@ -254,20 +263,23 @@ fn serving(
     let service = spec.domains[domain].service.as_ref();
     let service = service.with_context(|| format!("`{domain}` has no service"))?;
     let served = health::serving(&reach, spec, domain, &identity, limit, cancel);
-    let seen = world.runtime.block_on(async {
+    let served = world.runtime.block_on(async {
         tokio::select! {
-            served = served => served.map_err(|health| describe(&health)),
-            fault = ended(guest, domain, service.port, starting) => return Err(fault),
-            fault = misheard(&reach, spec, domain, &identity) => return Err(fault),
+            served = served => match served {
+                Ok(()) => Served::Yes,
+                Err(health) => Served::No(format!(
+                    "`{domain}` did not become SERVING within {} s: it is {}",
+                    limit.as_secs(),
+                    describe(&health)
+                )),
+            },
+            fault = ended(guest, domain, service.port, starting) => Served::No(fault),
+            fault = misheard(&reach, spec, domain, &identity) => Served::No(fault),
         }
-        .map_err(|health| {
-            let waited = limit.as_secs();
-            format!("`{domain}` did not become SERVING within {waited} s: it is {health}")
-        })
     });
-    match seen {
-        Err(seen) if cancel.is_cancelled() => Err(Cancelled::during(seen).into()),
-        seen => Ok(seen),
+    match served {
+        Served::No(seen) if cancel.is_cancelled() => Err(Cancelled::during(seen).into()),
+        served => Ok(served),
     }
 }
 
@@ -357,13 +369,13 @@ fn roll_back(world: &World, guest: &Guest, domain: &Name, limit: Duration) -> St
         Ok(RolledBack::To(previous)) => {
             let short = previous.short().to_owned();
             match serving(world, domain, limit, Starting::ByUs) {
-                Ok(Ok(())) => match record(world, domain, previous) {
+                Ok(Served::Yes) => match record(world, domain, previous) {
                     Ok(()) => format!("rolled back to the release {short}, which is SERVING"),
                     Err(error) => format!(
                         "rolled back to the release {short}, which is SERVING; not recorded: {error:#}"
                     ),
                 },
-                Ok(Err(_)) => {
+                Ok(Served::No(_)) => {
                     format!("rolled back to the release {short}, which is also not SERVING")
                 }
                 Err(error) => format!("rolled back to the release {short}: {error:#}"),

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use pspd_lab::{Lab, Relay};
+use pspd_model::definition::Accelerator;
 use pspd_model::spec::{self, Name, Spec};
 use tokio_util::sync::CancellationToken;
 
 use super::boots::most_emulated;
 use super::taken::Taken;
-use crate::accel::{self, Accelerator};
+use crate::accel;
 use crate::archive::{Opened, Packed};
 use crate::boot::Watch;
 use crate::event::{Events, Scope};

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::rom::{self, Rom};
 use crate::event::Scope;
 use crate::image::cache::{CachedImage, Images, Readers};
-use crate::image::{GuestImage, recipe};
+use crate::image::{GuestImage, bz_image, recipe};
 use crate::tool;
 
 const WITH_SEABIOS: &str = "seabios.rom";
@@ -70,6 +70,11 @@ pub fn options() -> [usize; 2] {
 /// Whether the ROM of this digest is in the cache.
 pub fn is_cached(cache: &Path, digest: &Digest) -> bool {
     roms(cache).folder(digest).is_dir()
+}
+
+/// Whether the ROM is the one that is cached by this digest.
+pub(super) fn is_cached_by(cache: &Path, digest: &Digest, rom: &Rom) -> bool {
+    rom.path.starts_with(roms(cache).folder(digest))
 }
 
 /// What this host lacks for building the ROMs, as the recipe itself reports it; nothing where they are cached.
@@ -209,7 +214,7 @@ fn add_kernel(base: &Path, image: &GuestImage, payload: &Payload, rom: &Path) ->
     // The kernel unpacks itself: packing it once more would only cost time at every boot.
     add.args(["-c", "none", "-C", &command_line])
         .arg("-f")
-        .arg(direct.bz_image());
+        .arg(bz_image(direct));
     if let Some(initrd) = &direct.initrd {
         add.arg("-I").arg(initrd);
     }

@@ -10,8 +10,8 @@ pub mod rom;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::Result;
-use pspd_model::spec::{Firmware, Name, Payload, Spec};
+use anyhow::{Result, ensure};
+use pspd_model::spec::{Digest, Firmware, Name, Payload, Spec};
 use tokio_util::sync::CancellationToken;
 
 pub use reported::{Reported, SCRIPT as REPORT_SCRIPT};
@@ -53,6 +53,23 @@ impl Roms<'_> {
         }
     }
 
+    /// Builds the ROM of `firmware`, where it is not cached. Refuses another one than that of `digest`, which a plan names
+    /// before the ROM is built.
+    pub fn ensure(
+        &self,
+        firmware: &Firmware,
+        digest: &Digest,
+        image: impl FnOnce() -> Result<GuestImage>,
+    ) -> Result<()> {
+        let rom = self.find(firmware, image)?;
+        ensure!(
+            rom.is_some_and(|rom| coreboot::is_cached_by(self.cache, digest, &rom)),
+            "it is not the planned ROM {}, because its image changed in the meantime. Run `pspd up` again",
+            digest.short()
+        );
+        Ok(())
+    }
+
     /// What a domain is defined with; its ROM exists and is the one that the topology names.
     pub fn loader(
         &self,
@@ -89,7 +106,33 @@ impl Roms<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pspd_model::spec::Digest;
+
+    #[test]
+    fn only_the_planned_rom_is_accepted() {
+        let cache = tempfile::tempdir().unwrap();
+        let digest = coreboot::recipe_digest();
+        let folder = cache.path().join("firmware").join(digest.as_str());
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("seabios.rom"), [7; 64 << 10]).unwrap();
+        let roms = Roms {
+            cache: cache.path(),
+            scope: &Scope::ignored(),
+            cancel: &CancellationToken::new(),
+        };
+        let ensure = |digest: &Digest| {
+            let no_image = || -> Result<GuestImage> { panic!("no kernel is in that ROM") };
+            roms.ensure(&Firmware::Coreboot(Payload::Seabios), digest, no_image)
+        };
+        ensure(&digest).unwrap();
+        let another = Digest::of(b"another");
+        assert_eq!(
+            ensure(&another).unwrap_err().to_string(),
+            format!(
+                "it is not the planned ROM {}, because its image changed in the meantime. Run `pspd up` again",
+                another.short()
+            )
+        );
+    }
 
     #[test]
     fn only_a_checked_rom_of_the_users_is_loaded() {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use pspd_lab::keepalive;
-use pspd_model::spec::{Name, Spec};
+use pspd_model::spec::{Name, SSH_PORT, Spec};
 use ssh2::{HostKeyType, MethodType};
 use tokio_util::sync::CancellationToken;
 
@@ -22,8 +22,6 @@ const DIAL: Duration = Duration::from_millis(700);
 const RETRY: Duration = Duration::from_millis(50);
 /// The deadline for banner and key exchange; afterwards, connecting is retried.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// The port of SSH.
-pub const SSH: u16 = 22;
 
 /// The stage at which connecting failed.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +73,7 @@ impl Guest {
         scope: &Scope,
         cancel: &CancellationToken,
     ) -> Result<Guest, ConnectError> {
-        let address = SocketAddr::from((spec.domains[domain].address, SSH));
+        let address = SocketAddr::from((spec.domains[domain].address, SSH_PORT));
         Guest::connect_to(reach, address, domain, identity, deadline, scope, cancel)
     }
 

@@ -37,7 +37,7 @@ mod tidy;
 mod transfer;
 mod unit;
 
-pub use connect::{ConnectError, SSH};
+pub use connect::ConnectError;
 pub use deploy::Pushing;
 pub(crate) use encode::{argument as unit_argument, environment_value};
 pub use openssh::openssh_options;

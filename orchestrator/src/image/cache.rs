@@ -20,11 +20,12 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use pspd_model::definition::DirectKernel;
 use pspd_model::spec::{Digest, Seed, Size};
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
-use super::{DirectKernel, GuestImage};
+use super::GuestImage;
 use crate::cancelled::Cancelled;
 use crate::event::Scope;
 use crate::folder;

@@ -25,6 +25,7 @@ use fetch::Fetch;
 
 use crate::disk::qcow2::Header;
 use crate::event::Scope;
+use pspd_model::definition::DirectKernel;
 use pspd_model::spec::{Digest, ImageSource, ImageSpec, Seed, Size};
 
 /// A read-only base that domains' system disks are overlays of.
@@ -34,25 +35,15 @@ pub struct GuestImage {
     pub digest: Digest,
     /// A qcow2 file in the cache. Another build of a recipe has another name.
     pub disk: PathBuf,
-    /// Present where the image can be booted by the hypervisor directly.
+    /// Present where the image can be booted by the hypervisor directly: an ELF kernel with a PVH entry, which QEMU's own
+    /// SeaBIOS starts without unpacking it.
     pub kernel: Option<DirectKernel>,
     pub seed: Seed,
 }
 
-/// What `boot: kernel` hands to the hypervisor.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DirectKernel {
-    /// An ELF kernel with a PVH entry, which QEMU's own SeaBIOS starts without unpacking it.
-    pub kernel: PathBuf,
-    pub initrd: Option<PathBuf>,
-    pub cmdline: String,
-}
-
-impl DirectKernel {
-    /// The same kernel as bzImage, for every other firmware.
-    pub fn bz_image(&self) -> PathBuf {
-        self.kernel.with_file_name(cache::BZ_IMAGE)
-    }
+/// The file with an image's kernel as bzImage, for firmware other than QEMU's own SeaBIOS.
+pub fn bz_image(kernel: &DirectKernel) -> PathBuf {
+    kernel.kernel.with_file_name(cache::BZ_IMAGE)
 }
 
 /// The image, if it is cached; builds and fetches nothing.

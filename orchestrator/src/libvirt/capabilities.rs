@@ -1,44 +1,11 @@
-//! The capabilities of a libvirt host: versions, emulator, KVM and UEFI.
+//! The capabilities of a libvirt host: emulator, KVM and UEFI.
 
-use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use super::error::{Attempt, Malformed};
 use super::{Connection, Error, Result};
-
-/// A version in libvirt's encoding: 1,000,000 * major + 1,000 * minor + release.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(into = "String")]
-pub struct Version(pub u32);
-
-impl fmt::Display for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Version(packed) = self;
-        write!(
-            f,
-            "{}.{}.{}",
-            packed / 1_000_000,
-            packed / 1000 % 1000,
-            packed % 1000
-        )
-    }
-}
-
-impl From<Version> for String {
-    fn from(version: Version) -> String {
-        version.to_string()
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Versions {
-    /// The version of libvirt on the host of the connection.
-    pub libvirt: Version,
-    /// The version of QEMU on that host.
-    pub hypervisor: Version,
-}
 
 /// What the host supports for x86_64 guests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -51,15 +18,6 @@ pub struct Capabilities {
 }
 
 impl Connection {
-    pub fn versions(&self) -> Result<Versions> {
-        let connect = self.raw();
-        let attempt = || format!("read the version of libvirt at `{}`", self.uri());
-        Ok(Versions {
-            libvirt: Version(connect.lib_version().attempt(attempt)?),
-            hypervisor: Version(connect.hyp_version().attempt(attempt)?),
-        })
-    }
-
     pub fn capabilities(&self) -> Result<Capabilities> {
         let attempt = || format!("read the capabilities of libvirt at `{}`", self.uri());
         let host = self.raw().capabilities().attempt(attempt)?;

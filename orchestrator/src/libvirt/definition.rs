@@ -2,13 +2,10 @@
 
 use std::path::PathBuf;
 
-use pspd_model::definition::{Interface, NetworkDefinition, Ownership};
+use pspd_model::definition::{Accelerator, DirectKernel, Interface, NetworkDefinition, Ownership};
 use pspd_model::spec::{Machine, Name, Range, Size};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
-
-use crate::accel::Accelerator;
-use crate::image::DirectKernel;
 
 /// A persistent domain, <https://libvirt.org/formatdomain.html>.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,7 +16,7 @@ pub struct DomainConfig {
     pub machine: Machine,
     pub firmware: Loader,
     /// The kernel that the hypervisor loads; `None` if the firmware boots the first disk.
-    pub kernel: Option<KernelBoot>,
+    pub kernel: Option<DirectKernel>,
     /// The guest returns memory above `current` when its balloon driver loads.
     pub memory: Range<Size>,
     pub vcpus: Range<u32>,
@@ -64,24 +61,6 @@ impl FwCfg {
         FwCfg {
             name: "opt/pspd/ssh_host_ed25519_key".to_owned(),
             file,
-        }
-    }
-}
-
-/// A kernel on the host that the hypervisor loads.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KernelBoot {
-    pub kernel: PathBuf,
-    pub initrd: Option<PathBuf>,
-    pub cmdline: String,
-}
-
-impl From<DirectKernel> for KernelBoot {
-    fn from(direct: DirectKernel) -> KernelBoot {
-        KernelBoot {
-            kernel: direct.kernel,
-            initrd: direct.initrd,
-            cmdline: direct.cmdline,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-use pspd_model::definition::{NetworkHost, Ownership};
+use pspd_model::definition::{Accelerator, NetworkHost, Ownership};
 use pspd_model::harm::Throttle;
 use pspd_model::spec::{Mac, Name, Range, Size};
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,6 @@ use uuid::Uuid;
 
 use super::error::Malformed;
 use super::{Error, Result, ownership};
-use crate::accel::Accelerator;
 
 /// libvirt's description of a domain, either live or for the next start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

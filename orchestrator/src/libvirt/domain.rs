@@ -176,6 +176,12 @@ impl Domain {
         }
     }
 
+    /// Pauses its virtual CPUs; fails if it is not running.
+    pub fn suspend(&self) -> Result<()> {
+        let attempt = || format!("pause domain `{}`", self.name);
+        self.domain.suspend().map(drop).attempt(attempt)
+    }
+
     /// Lets the virtual CPUs of a restored domain run.
     pub fn proceed(&self) -> Result<()> {
         let attempt = || format!("resume domain `{}`", self.name);

@@ -28,10 +28,10 @@ mod throttle;
 mod usage;
 mod xml;
 
-pub use capabilities::{Capabilities, Version, Versions};
+pub use capabilities::Capabilities;
 pub use connection::Connection;
 pub use console::{Console, ConsoleReader, ConsoleWriter};
-pub use definition::{Disk, DiskFormat, DomainConfig, FwCfg, KernelBoot, Loader};
+pub use definition::{Disk, DiskFormat, DomainConfig, FwCfg, Loader};
 pub use description::{
     DiskDescription, DomainDescription, InterfaceDescription, NetworkDescription,
 };

@@ -22,10 +22,6 @@ impl Network {
         Network { network, name }
     }
 
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
     pub fn is_active(&self) -> Result<bool> {
         let attempt = || format!("read the state of network `{}`", self.name);
         self.network.is_active().attempt(attempt)

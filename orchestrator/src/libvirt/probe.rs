@@ -192,9 +192,8 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::accel::Accelerator;
     use crate::libvirt::Loader;
-    use pspd_model::definition::Ownership;
+    use pspd_model::definition::{Accelerator, Ownership};
     use pspd_model::spec::{Digest, Machine, Name, Range, Size};
 
     fn probe_xml(medium: Medium) -> String {

@@ -1,12 +1,11 @@
 //! Renders definitions to libvirt's XML. Settings that are not in a definition are chosen here, each with a reason.
 
-use pspd_model::definition::{Interface, NetworkDefinition, NetworkHost};
+use pspd_model::definition::{Accelerator, Interface, NetworkDefinition, NetworkHost};
 use pspd_model::spec::{Machine, Size};
 
 use super::definition::{Disk, DomainConfig, Loader, network_uuid};
 use super::ownership;
 use super::xml::Element;
-use crate::accel::Accelerator;
 
 /// The range of usable slots on q35's root bus: the host bridge is before it; devices of libvirt and q35 are after it.
 const FIRST_SLOT: u32 = 2;

@@ -28,12 +28,6 @@ const POLL: Duration = Duration::from_millis(20);
 const MERGE: Duration = Duration::from_secs(600);
 
 impl Domain {
-    /// Pauses its virtual CPUs; fails if it is not running.
-    pub fn suspend(&self) -> Result<()> {
-        let attempt = || format!("pause domain `{}`", self.name());
-        self.raw().suspend().map(drop).attempt(attempt)
-    }
-
     /// Freezes all writable disks at the same time. Afterwards, the domain writes to an overlay next to each disk.
     pub fn snapshot(&self, description: &DomainDescription) -> Result<()> {
         let xml = Element::new("domainsnapshot")

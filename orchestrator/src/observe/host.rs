@@ -7,12 +7,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, ensure};
 use futures::future::join_all;
 use pspd_lab::{Lab, Relay};
+use pspd_model::definition::Ownership;
 use pspd_model::harm::Throttle;
 use pspd_model::observed::{
     CacheState, CertificateOwner, Defined, FrontState, ImageState, LabState, Live, NetworkState,
     Observed, Power, ServiceState,
 };
-use pspd_model::spec::{self, Digest, Name, Range, Size, Spec};
+use pspd_model::spec::{self, Digest, Name, Spec};
 
 use super::in_use::roms;
 use super::{attached, disks};
@@ -25,7 +26,7 @@ use crate::guest::Release;
 use crate::health::{self, Health};
 use crate::identity::{self, Identity};
 use crate::image;
-use crate::libvirt::{self, Connection, DomainDescription, DomainSummary};
+use crate::libvirt::{self, Connection, DomainDescription};
 use crate::reach::Reach;
 use crate::state::{Home, Paths};
 
@@ -371,18 +372,18 @@ fn domains(
     observed: &mut Observed,
 ) -> anyhow::Result<()> {
     for summary in connection.domains()? {
+        let name = Name::new(&summary.name).ok();
         let owner = summary.ownership.as_ref();
-        let ours = owner.is_some_and(|owner| owner.deployment == spec.name);
-        if !ours {
-            observed.foreign.insert(summary.name.clone());
-        }
-        let Ok(name) = Name::new(&summary.name) else {
+        let Some(owner) = owner.filter(|owner| owner.deployment == spec.name) else {
+            if let Some(name) = name.filter(|name| spec.domains.contains_key(name)) {
+                let domain = observed.domains.entry(name).or_default();
+                (domain.foreign, domain.power) = (true, summary.power);
+            }
+            observed.foreign.insert(summary.name);
             continue;
         };
-        if !ours && !spec.domains.contains_key(&name) {
-            continue;
-        }
-        let Some((defined, live)) = defined(connection, spec, &summary, ours)? else {
+        let Some(name) = name else { continue };
+        let Some((defined, live)) = defined(connection, &name, owner)? else {
             continue;
         };
         let link_down = live
@@ -411,35 +412,20 @@ fn domains(
     Ok(())
 }
 
-/// The definition behind a summary, and the one of its process if it has one; `None` where it disappeared meanwhile.
+/// A domain's definition, and the one of its process if it has one; `None` where it disappeared meanwhile.
 fn defined(
     connection: &Connection,
-    spec: &Spec,
-    summary: &DomainSummary,
-    ours: bool,
+    name: &Name,
+    owner: &Ownership,
 ) -> anyhow::Result<Option<(Defined, Option<DomainDescription>)>> {
-    let owner = summary.ownership.clone();
-    if !ours {
-        // Nothing else of a foreign domain matters.
-        let (memory, vcpus) = (fixed(Size(0)), fixed(0));
-        let defined = Defined {
-            owner,
-            persistent: true,
-            autostart: false,
-            memory,
-            vcpus,
-            live: None,
-        };
-        return Ok(Some((defined, None)));
-    }
-    let Some(handle) = connection.domain(&spec.name, &summary.name)? else {
+    let Some(handle) = connection.domain(&owner.deployment, name.as_str())? else {
         return Ok(None);
     };
     // What it should have, and not what it has: a balloon takes a while to get to its size.
     let config = handle.config()?;
     let live = handle.live()?;
     let defined = Defined {
-        owner,
+        digest: owner.digest.clone(),
         persistent: handle.is_persistent()?,
         autostart: handle.autostart()?,
         memory: config.memory,
@@ -450,13 +436,6 @@ fn defined(
         }),
     };
     Ok(Some((defined, live)))
-}
-
-fn fixed<T: Copy>(value: T) -> Range<T> {
-    Range {
-        current: value,
-        maximum: value,
-    }
 }
 
 /// Asks the named domains' services all at once.

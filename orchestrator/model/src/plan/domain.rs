@@ -122,8 +122,8 @@ impl<'a> DomainPlanner<'a> {
 
     /// Whether libvirt's definition is made from something else than the spec.
     fn definition_changed(&self) -> bool {
-        let owner = self.defined().and_then(|defined| defined.owner.as_ref());
-        owner.is_some_and(|owner| owner.digest != self.digest())
+        self.defined()
+            .is_some_and(|defined| defined.digest != self.digest())
     }
 
     /// Whether the guest has keys of which the host's side is lost.

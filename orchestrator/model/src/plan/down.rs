@@ -31,7 +31,7 @@ pub(super) fn plan_saved(
     up::reject_stopped(spec, observed)?;
     let mut plan = PlanBuilder::default();
     if observed.lab != LabState::Stopped {
-        let names: Vec<&Name> = remove::owned_domains(spec, observed)
+        let names: Vec<&Name> = remove::owned_domains(observed)
             .filter(|name| spec.domains.contains_key(*name))
             .filter(|name| can_be_saved(observed, name))
             .collect();
@@ -104,7 +104,7 @@ fn domains(
     plan: &mut PlanBuilder,
 ) {
     let order = Order::of(spec);
-    let owned = remove::owned_domains(spec, observed).cloned();
+    let owned = remove::owned_domains(observed).cloned();
     for name in order.dependents_first(owned) {
         let disk = if spec.domains.contains_key(&name) {
             disk

@@ -1,7 +1,7 @@
 //! What a plan waits for in a guest that runs, and changes nothing of.
 
 use super::builder::PlanBuilder;
-use super::{Action, DomainStep, StepId, remove};
+use super::{Action, DomainStep, Readiness, StepId, remove};
 use crate::harm::Offset;
 use crate::observed::Observed;
 use crate::spec::{DomainSpec, Name, Seed, Spec};
@@ -53,8 +53,7 @@ pub(super) fn await_service(domain: &DomainSpec, reason: &str, plan: &mut PlanBu
     };
     let action = Action::Serving {
         domain: domain.name.clone(),
-        health: service.health.clone(),
-        start_timeout: service.start_timeout,
+        readiness: Readiness::of(service),
     };
     let of = |step: DomainStep| StepId::of(&domain.name, step);
     plan.add(action, reason)

@@ -75,10 +75,8 @@ pub(super) fn save(
 
 /// What a process of this definition is, as its memory needs it.
 pub(super) fn machine(defined: &Defined) -> SavedMachine {
-    let definition = defined.owner.as_ref().map(|owner| owner.digest.clone());
     SavedMachine {
-        // Only domains with an owner are taken.
-        definition: definition.unwrap_or_else(|| Digest::of(b"")),
+        definition: defined.digest.clone(),
         memory: defined.memory,
         vcpus: defined.vcpus,
     }

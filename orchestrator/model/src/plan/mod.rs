@@ -49,8 +49,8 @@ pub use order::Order;
 pub use power::{PowerGoal, Restart};
 pub use snapshot::SnapshotOptions;
 pub use step::{
-    Action, Existing, Link, Plan, SavedMachine, SavedState, ServiceOrder, SnapshotOf, Step,
-    StopMode, Undo,
+    Action, Existing, Link, Plan, Readiness, SavedMachine, SavedState, ServiceOrder, SnapshotOf,
+    Step, StopMode, Undo,
 };
 pub use waits::waits;
 
@@ -130,8 +130,8 @@ pub fn save_snapshot(
 }
 
 /// Plans the end of everything that runs, and what puts a snapshot in its place; [`drift`] then starts it.
-pub fn rewind(spec: &Spec, observed: &Observed, snapshot: &Name, disk_only: bool) -> Plan {
-    snapshot::rewind(spec, observed, snapshot, disk_only)
+pub fn rewind(observed: &Observed, snapshot: &Name, disk_only: bool) -> Plan {
+    snapshot::rewind(observed, snapshot, disk_only)
 }
 
 /// Plans the removal of snapshots; what others and the running domains need of them stays.

@@ -437,9 +437,5 @@ impl Planner<'_> {
 }
 
 fn misfit_of_definition(memory: &SavedMemory, defined: &Defined) -> Option<&'static str> {
-    let digest = defined.owner.as_ref().map(|owner| &owner.digest);
-    match digest {
-        Some(digest) => memory::misfit(memory, digest, defined.memory, defined.vcpus),
-        None => Some("its definition is not known"),
-    }
+    memory::misfit(memory, &defined.digest, defined.memory, defined.vcpus)
 }

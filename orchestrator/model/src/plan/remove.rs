@@ -15,17 +15,11 @@ pub(super) enum SystemDisk {
 }
 
 /// The domains that libvirt has for this deployment, by name.
-pub(super) fn owned_domains<'a>(
-    spec: &'a Spec,
-    observed: &'a Observed,
-) -> impl Iterator<Item = &'a Name> {
+pub(super) fn owned_domains(observed: &Observed) -> impl Iterator<Item = &Name> {
     observed
         .domains
         .iter()
-        .filter(|(_, domain)| {
-            let defined = domain.defined.as_ref();
-            defined.is_some_and(|defined| defined.belongs_to(&spec.name))
-        })
+        .filter(|(_, domain)| domain.defined.is_some())
         .map(|(name, _)| name)
 }
 

@@ -2,7 +2,7 @@
 
 use super::builder::PlanBuilder;
 use super::domain::DomainPlanner;
-use super::{Action, DomainStep, StepId, effects, guest};
+use super::{Action, DomainStep, Readiness, StepId, effects, guest};
 use crate::observed::{CertificateOwner, Deployed, Pause, Power};
 use crate::spec::{Digest, ServiceSpec};
 
@@ -144,6 +144,8 @@ impl DomainPlanner<'_> {
         let push = Action::Push {
             domain: domain(),
             release: release(),
+            push: self.domain.push,
+            setup_timeout: service.setup_timeout,
         };
         plan.add(push, reason)
             .after(self.id(DomainStep::Reach))
@@ -153,6 +155,7 @@ impl DomainPlanner<'_> {
             domain: domain(),
             release: release(),
             restart,
+            readiness: Readiness::of(service),
         };
         let dependencies = self.domain.depends_on.iter();
         plan.add(activate, reason)
@@ -161,8 +164,7 @@ impl DomainPlanner<'_> {
         let healthy = Action::Healthy {
             domain: domain(),
             release: release(),
-            health: service.health.clone(),
-            start_timeout: service.start_timeout,
+            readiness: Readiness::of(service),
         };
         plan.add(healthy, reason)
             .after(self.id(DomainStep::Activate))
@@ -200,8 +202,7 @@ impl DomainPlanner<'_> {
         self.reach(reason, plan);
         let action = Action::Renew {
             domain: self.domain.name.clone(),
-            health: service.health.clone(),
-            start_timeout: service.start_timeout,
+            readiness: Readiness::of(service),
         };
         plan.add(action, reason)
             .after(self.id(DomainStep::Reach))

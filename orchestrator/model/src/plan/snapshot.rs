@@ -176,9 +176,9 @@ fn refuse(
     Ok(())
 }
 
-pub(super) fn rewind(spec: &Spec, observed: &Observed, snapshot: &Name, disk_only: bool) -> Plan {
+pub(super) fn rewind(observed: &Observed, snapshot: &Name, disk_only: bool) -> Plan {
     let mut plan = PlanBuilder::default();
-    for name in remove::owned_domains(spec, observed) {
+    for name in remove::owned_domains(observed) {
         let Some(domain) = observed.domain(name) else {
             continue;
         };

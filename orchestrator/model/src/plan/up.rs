@@ -157,10 +157,7 @@ pub(super) fn reject_foreign(spec: &Spec, observed: &Observed) -> Result<(), Pla
         });
     }
     for name in spec.domains.keys() {
-        let defined = observed
-            .domain(name)
-            .and_then(|domain| domain.defined.as_ref());
-        if defined.is_some_and(|defined| !defined.belongs_to(&spec.name)) {
+        if observed.domain(name).is_some_and(|domain| domain.foreign) {
             return Err(PlanError::Foreign {
                 kind: "domain",
                 name: name.to_string(),
@@ -227,7 +224,7 @@ fn roms(spec: &Spec, observed: &Observed, plan: &mut PlanBuilder) {
 
 /// Removes the deployment's domains that are no longer in the topology.
 fn remove_orphans(spec: &Spec, observed: &Observed, plan: &mut PlanBuilder) {
-    for name in remove::owned_domains(spec, observed) {
+    for name in remove::owned_domains(observed) {
         if !spec.domains.contains_key(name) {
             if let Some(domain) = observed.domain(name) {
                 remove::rouse(name, domain.power, plan);

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 /// The environment variable with the path of a service's TLS key log.
 pub const KEY_LOG: &str = "SSLKEYLOGFILE";
 
+/// The TCP port of a guest's SSH server, which no service can have.
+pub const SSH_PORT: u16 = 22;
+
 /// A service in a domain, run as a systemd unit with the domain's name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceSpec {

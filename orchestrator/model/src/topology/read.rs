@@ -194,12 +194,12 @@ impl Reader {
         })
     }
 
-    pub(crate) fn word<T: Copy>(&self, node: &Node, what: &str, words: &[(&str, T)]) -> Option<T> {
+    pub(crate) fn word<T: Clone>(&self, node: &Node, what: &str, words: &[(&str, T)]) -> Option<T> {
         let text = self.text(node, what)?;
         let value = words
             .iter()
             .find(|(word, _)| *word == text)
-            .map(|(_, value)| *value);
+            .map(|(_, value)| value.clone());
         if value.is_none() {
             let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
             self.fault(

@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use serde::Deserialize;
 
 use super::result::Case;
-use crate::event::{Event, Events, Scope};
+use crate::event::{Events, Scope};
 
 /// A line of the caller's stdout.
 #[derive(Deserialize)]
@@ -23,14 +23,8 @@ pub(super) struct Caller {
 
 impl Caller {
     pub(super) fn new(events: &Events) -> Caller {
-        let (step, title) = ("protocols", "measure each protocol in turn");
-        events.emit(Event::Started {
-            step: step.to_owned(),
-            subject: None,
-            title: title.to_owned(),
-        });
         Caller {
-            scope: events.scope(step, None),
+            scope: events.begin("protocols", "measure each protocol in turn"),
             cases: None,
             unknown: None,
         }

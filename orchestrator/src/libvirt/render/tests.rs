@@ -1,9 +1,9 @@
 use std::path::PathBuf;
 
-use pspd_model::definition::Ownership;
+use pspd_model::definition::{DirectKernel, Ownership};
 use pspd_model::spec::{Digest, Mac, Name, Range};
 
-use super::super::{DiskFormat, DomainDescription, FwCfg, KernelBoot, NetworkDescription};
+use super::super::{DiskFormat, DomainDescription, FwCfg, NetworkDescription};
 use super::*;
 
 fn ownership() -> Ownership {
@@ -155,7 +155,7 @@ fn a_domain_of_rom_and_kernel() {
         firmware: Loader::Rom {
             path: PathBuf::from("/roms/q35.rom"),
         },
-        kernel: Some(KernelBoot {
+        kernel: Some(DirectKernel {
             kernel: PathBuf::from("/k/vmlinuz"),
             initrd: None,
             cmdline: "console=ttyS0 a=\"b\"".to_owned(),

@@ -147,7 +147,7 @@ fn what_an_export_lacks_is_an_error_that_says_what_to_do() {
             world.observed.lab = LabState::Stopped;
             world.domain(&name("d0")).unmerged = true;
         }),
-        error(|world| world.domain(&name("d0")).defined.as_mut().unwrap().owner = None),
+        error(|world| world.domain(&name("d0")).foreign = true),
     ];
     insta::assert_snapshot!(errors.join("\n"), @"
     `demo` has no keys yet; run `pspd up` first

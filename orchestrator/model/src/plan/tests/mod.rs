@@ -374,6 +374,15 @@ fn a_domain_that_left_the_topology_goes() {
 #[test]
 fn a_foreign_object_is_an_error_that_names_it() {
     let spec = two();
+    let mut world = nothing(&spec);
+    world.domain(&name("d1")).foreign = true;
+    assert_eq!(
+        up(&spec, &world),
+        Err(PlanError::Foreign {
+            kind: "domain",
+            name: "d1".into()
+        })
+    );
     for owner in [
         None,
         Some(Ownership {
@@ -381,15 +390,6 @@ fn a_foreign_object_is_an_error_that_names_it() {
             digest: Digest::of(b""),
         }),
     ] {
-        let mut world = applied(&spec);
-        world.domain(&name("d1")).defined.as_mut().unwrap().owner = owner.clone();
-        assert_eq!(
-            up(&spec, &world),
-            Err(PlanError::Foreign {
-                kind: "domain",
-                name: "d1".into()
-            })
-        );
         let mut world = applied(&spec);
         world.observed.network.as_mut().unwrap().owner = owner;
         assert_eq!(

@@ -208,7 +208,7 @@ impl World {
                 let autostart = domain.defined.as_ref().is_some_and(|it| it.autostart);
                 let before = domain.defined.as_ref().filter(|_| runs);
                 domain.defined = Some(Defined {
-                    owner: Some(definition.ownership.clone()),
+                    digest: definition.ownership.digest.clone(),
                     persistent: true,
                     autostart,
                     memory: definition.memory,
@@ -428,7 +428,7 @@ impl World {
                 self.start(domain, spec);
                 let domain = self.domain(domain);
                 let defined = domain.defined.as_ref().unwrap();
-                assert_eq!(saved.definition, defined.owner.as_ref().unwrap().digest);
+                assert_eq!(saved.definition, defined.digest);
                 (domain.power, domain.memory) = (Power::Paused(Pause::User), Some(saved));
             }
             Action::Continue { domain } => {

@@ -117,7 +117,7 @@ fn nothing_runs_while_a_snapshot_is_put_in_place() {
     ] {
         let mut world = applied(&spec);
         world.domain(&name("d0")).power = power;
-        let plan = super::super::rewind(&spec, &world.observed, &name("clean"), false);
+        let plan = super::super::rewind(&world.observed, &name("clean"), false);
         world.apply(&plan, usize::MAX, &spec);
         let off = world
             .observed
@@ -126,7 +126,7 @@ fn nothing_runs_while_a_snapshot_is_put_in_place() {
             .all(|it| !it.power.has_process());
         assert!(off, "{power:?}");
     }
-    let plan = super::super::rewind(&spec, &applied(&spec).observed, &name("clean"), false);
+    let plan = super::super::rewind(&applied(&spec).observed, &name("clean"), false);
     insta::assert_snapshot!(lines(&plan), @"
     d0/stop after []: `pspd snapshot restore`
     d1/stop after []: `pspd snapshot restore`

@@ -18,7 +18,7 @@ fn of_earlier_version(spec: &Spec) -> World {
         let old = OldVolume { size, of };
         world.observed.old_volumes.insert(id.old_file(), old);
         let defined = world.domain(&id.domain).defined.as_mut().unwrap();
-        defined.owner.as_mut().unwrap().digest = Digest::of(b"another name");
+        defined.digest = Digest::of(b"another name");
     }
     world
 }

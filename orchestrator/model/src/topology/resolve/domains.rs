@@ -8,9 +8,8 @@ use super::super::read::{Fields, Reader};
 use super::domain::{self, Draft};
 use super::image::Images;
 use super::{Files, addresses, graph, names};
-use crate::spec::{DomainSpec, HealthCheck, Name, NetworkSpec};
+use crate::spec::{DomainSpec, HealthCheck, Name, NetworkSpec, SSH_PORT};
 
-const SSH: u16 = 22;
 /// The maximum number of domains.
 const MOST_DOMAINS: usize = 1000;
 /// The maximum number of all services' `files`. An archive has 4,096 files, with disks and programs.
@@ -165,7 +164,7 @@ fn reject_fronts_of_other_protocols(reader: &Reader, drafts: &BTreeMap<Name, Dra
             let port = publish.guest_port;
             let protocol = match mutual_tls {
                 _ if publish.http.is_none() => continue,
-                _ if port == SSH => "SSH",
+                _ if port == SSH_PORT => "SSH",
                 Some(service) if service.port == port => "gRPC with mutual TLS",
                 _ => continue,
             };
@@ -189,9 +188,9 @@ fn reject_unauthenticated_publish(reader: &Reader, drafts: &BTreeMap<Name, Draft
         let authenticates = |port: u16| match &spec.service {
             Some(service) => {
                 let mutual_tls = service.port == port && service.health != HealthCheck::Tcp;
-                port == SSH || mutual_tls || !service.secrets.is_empty()
+                port == SSH_PORT || mutual_tls || !service.secrets.is_empty()
             }
-            None => port == SSH,
+            None => port == SSH_PORT,
         };
         for (publish, at) in &draft.publish {
             // A front has no client certificate to show, and passes none on.

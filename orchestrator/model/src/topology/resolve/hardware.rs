@@ -42,25 +42,30 @@ pub(super) fn firmware(reader: &Reader, node: &Node, files: &Files) -> Option<Fi
             sha256: sha256?,
         });
     }
-    let words = [("seabios", 0), ("coreboot", 1), ("uefi", 2)];
-    Some(match reader.word(node, "firmware", &words)? {
-        0 => Firmware::Seabios,
-        1 => Firmware::Coreboot(Payload::Seabios),
-        _ => Firmware::Uefi,
-    })
+    let words = [
+        ("seabios", Firmware::Seabios),
+        ("coreboot", Firmware::Coreboot(Payload::Seabios)),
+        ("uefi", Firmware::Uefi),
+    ];
+    reader.word(node, "firmware", &words)
 }
 
 fn coreboot(reader: &Reader, node: &Node) -> Option<Firmware> {
     let fields = reader.object(node, node.at, &keys::PAYLOAD)?;
-    let words = [("seabios", false), ("linux", true)];
-    let linux = fields
+    let words = [
+        ("seabios", Payload::Seabios),
+        ("linux", Payload::Linux { cmdline: None }),
+    ];
+    let payload = fields
         .get("payload")
-        .map_or(Some(false), |node| reader.word(node, "payload", &words))?;
+        .map_or(Some(Payload::Seabios), |node| {
+            reader.word(node, "payload", &words)
+        })?;
     let cmdline = match fields.get("cmdline") {
         Some(node) => Some(reader.text(node, "cmdline")?.to_owned()),
         None => None,
     };
-    if !linux && cmdline.is_some() {
+    if payload == Payload::Seabios && cmdline.is_some() {
         reader.fault(
             Fault::new(
                 fields.at("cmdline"),
@@ -69,10 +74,9 @@ fn coreboot(reader: &Reader, node: &Node) -> Option<Firmware> {
             .help("with `seabios`, the image defines the command line"),
         );
     }
-    Some(Firmware::Coreboot(if linux {
-        Payload::Linux { cmdline }
-    } else {
-        Payload::Seabios
+    Some(Firmware::Coreboot(match payload {
+        Payload::Linux { .. } => Payload::Linux { cmdline },
+        Payload::Seabios => Payload::Seabios,
     }))
 }
 

@@ -13,9 +13,7 @@ use super::beside::beside;
 use super::environment::{environment, secrets};
 use super::line::one_line;
 use super::{Files, is_plain};
-use crate::spec::{KEY_LOG, Program, ServiceSpec};
-
-const SSH: u16 = 22;
+use crate::spec::{KEY_LOG, Program, SSH_PORT, ServiceSpec};
 
 /// Where a service is defined.
 pub(super) struct Place<'a> {
@@ -36,7 +34,7 @@ pub(super) fn service(
     let program = program(reader, &fields, files, &beside);
     let port = fields.get("port").and_then(|node| {
         let port = reader.number(node, "port", 1, 65535)? as u16;
-        if port == SSH {
+        if port == SSH_PORT {
             reader.fault(
                 Fault::new(node.at, "port 22 is reserved for SSH")
                     .help("use another port, such as 50051"),
