@@ -61,8 +61,7 @@ function filters(operator: string, operand: Value, depth: number): Filter[] {
     throw wrongOperand(operator, 'an array of at least one filter');
   }
   return operand.map((members) => {
-    if (!(members instanceof Map))
-      throw wrongOperand(operator, 'an array of at least one filter');
+    if (!(members instanceof Map)) throw wrongOperand(operator, 'an array of at least one filter');
     return parseFilter(members, depth);
   });
 }
