@@ -150,7 +150,7 @@ pub(crate) async fn story(client: &Client) {
     client.read("c", &id).await.unwrap();
 }
 
-/// The answer to a call once the service has begun to stop.
+/// The answer to a call while the service stops.
 async fn refused_while_draining() -> Status {
     let (_folder, store) = place();
     let server = Server::start(&store, &[]);
