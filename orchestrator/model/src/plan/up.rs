@@ -19,18 +19,7 @@ const ORPHAN: &str = "no longer in the topology";
 pub(super) fn plan(spec: &Spec, intent: &Intent, observed: &Observed) -> Result<Plan, PlanError> {
     let next = intent.at(observed.clock).for_up(spec);
     let mut plan = PlanBuilder::default();
-    if next != *intent {
-        let action = Action::RecordIntent {
-            intent: next.clone(),
-            before: intent.clone(),
-        };
-        let reason = if intent.power.is_empty() {
-            "faults expired, or their domains were removed"
-        } else {
-            "`up` starts what was stopped"
-        };
-        plan.add(action, reason);
-    }
+    record(intent, &next, &mut plan);
     for (name, power) in &intent.power {
         if spec.domains.contains_key(name) {
             plan.note(started_again(name, *power));
@@ -48,10 +37,28 @@ fn started_again(name: &Name, power: PowerIntent) -> String {
     format!("{verb} `{name}`, which the user {}", power.word())
 }
 
-/// The plan of what differs from the spec and the intent.
+/// The plan of what differs from the spec and the intent: that of `up` without what it starts.
 pub(super) fn drift(spec: &Spec, intent: &Intent, observed: &Observed) -> Result<Plan, PlanError> {
-    let intent = intent.at(observed.clock);
-    converge(spec, &intent, observed, PlanBuilder::default())
+    let next = Intent {
+        power: intent.power.clone(),
+        ..intent.at(observed.clock).for_up(spec)
+    };
+    let mut plan = PlanBuilder::default();
+    record(intent, &next, &mut plan);
+    converge(spec, &next, observed, plan)
+}
+
+fn record(before: &Intent, next: &Intent, plan: &mut PlanBuilder) {
+    if next == before {
+        return;
+    }
+    let reason = if next.power == before.power {
+        "faults expired, or their domains were removed"
+    } else {
+        "`up` starts what was stopped"
+    };
+    let (intent, before) = (next.clone(), before.clone());
+    plan.add(Action::RecordIntent { intent, before }, reason);
 }
 
 fn converge(

@@ -272,16 +272,36 @@ fn a_fault_whose_time_is_over_is_ended_by_up_plan_and_heal() {
     world.observed.clock = 109;
     assert_eq!(up(&spec, &world), Ok(Plan::default()));
     world.observed.clock = 110;
-    assert_eq!(
-        lines(&drift(&spec, &world)),
-        "network/cuts after []: no active fault needs it"
-    );
+    insta::assert_snapshot!(lines(&drift(&spec, &world)), @"");
     let healed = plan_heal(&spec, &world, &[]);
     let plan = up(&spec, &world).unwrap();
     for plan in [healed, plan] {
         let mut world = world.clone();
         world.apply(&plan, usize::MAX, &spec);
         assert!(world.intent.is_empty() && world.observed.cuts.is_empty());
+    }
+}
+
+proptest! {
+    /// Wherever an injection is killed: `plan` says what `up` does, until the last of the faults ended.
+    #[test]
+    fn what_up_does_about_a_fault_is_planned(
+        effect in any_effect(),
+        count in 0usize..4,
+        seconds in 1u64..20,
+        removed in any::<bool>(),
+    ) {
+        let mut spec = three();
+        let mut world = applied(&spec);
+        world.observed.clock = 100;
+        let lasts = Some(std::time::Duration::from_secs(10));
+        let planned = super::inject(&spec, &world.intent, &world.observed, effect, lasts);
+        world.apply(&planned.unwrap().1, count, &spec);
+        world.observed.clock += seconds;
+        if removed {
+            spec.domains.remove(&name("d2"));
+        }
+        prop_assert_eq!(Ok(drift(&spec, &world)), up(&spec, &world));
     }
 }
 
