@@ -115,9 +115,10 @@ test:
 test-programs:
 	cargo test --workspace --locked -q --lib --bins --tests --no-run
 
-# No example in a comment is a test.
-unit:
-	cargo test --workspace --locked -q --lib --bins --tests
+# No example in a comment is a test. Budgets are those of the program as users have it.
+unit: program
+	PSPD=$(CURDIR)/$(PSPD) cargo test --workspace --locked -q --lib --bins --tests
+	PSPD=$(CURDIR)/$(PSPD) cargo test --locked -q -p pspd --test budgets -- --ignored
 
 soak: build
 	./scripts/setup --test

@@ -3,6 +3,7 @@
 mod crafted;
 mod damaged;
 mod fronts;
+mod generated;
 mod round_trip;
 
 use std::collections::BTreeMap;
@@ -15,7 +16,7 @@ use anyhow::Result;
 use proptest::prelude::*;
 use pspd_model::definition::Accelerator;
 use pspd_model::plan::Existing;
-use pspd_model::spec::{Digest, Name, Seed, Spec};
+use pspd_model::spec::{Digest, Name, Seed, Size, Spec, VolumeId};
 use pspd_model::topology::{self, Found};
 use serde_json::{Value, json};
 use tar::{EntryType, Header};
@@ -51,8 +52,47 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
+/// Two domains with most of what a topology can say.
+fn demo(sha256: Digest, rom: Digest) -> String {
+    format!(
+        "name: demo\n\
+         images: {{debian: {{path: image.qcow2, sha256: {sha256}, seed: credentials}}}}\n\
+         domains:\n\
+         \x20 store:\n\
+         \x20   image: debian\n\
+         \x20   firmware: {{rom: rom, sha256: {rom}}}\n\
+         \x20   disks: {{system: 16 MiB, data: {{size: 4 MiB, mount: /var/lib/store}}}}\n\
+         \x20   service:\n\
+         \x20     {{binary: service, port: 50051, health: a.B, environment: {{A: \"b: 'c'\"}}, arguments: [--x], secrets: {{TOKEN: generate, WORD: {{file: word}}}}, checkpoint: [--now], files: {{words.txt: words, app: app}}}}\n\
+         \x20   publish: [\"127.0.0.1:9:50051\"]\n\
+         \x20   boot_timeout: 90s\n\
+         \x20 web: {{image: debian, depends_on: [store], memory: {{current: 384 MiB, maximum: 1 GiB}}, disks: {{system: 16 MiB}}}}\n"
+    )
+}
+
+fn create_disk(path: &Path, base: Option<&Path>, size: Size) {
+    let size = size.0.to_string();
+    let mut arguments = vec!["create", "-q", "-f", "qcow2"];
+    if let Some(base) = base {
+        arguments.extend(["-F", "qcow2", "-b", text(base)]);
+    }
+    arguments.extend([text(path), &size]);
+    tool("qemu-img", &arguments);
+}
+
+fn qemu_io(disk: &Path, commands: &[&str]) {
+    let commands = commands.iter().flat_map(|command| ["-c", command]);
+    let arguments: Vec<&str> = ["-f", "qcow2"].into_iter().chain(commands).collect();
+    tool("qemu-io", &[&arguments[..], &[text(disk)]].concat());
+}
+
 impl Fixture {
     fn new() -> Fixture {
+        Fixture::of(demo).unwrap()
+    }
+
+    /// Of a topology, made of the digests of an image and of a ROM. Returns `None` if it is refused.
+    fn of(topology: impl FnOnce(Digest, Digest) -> String) -> Option<Fixture> {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         let paths = Paths {
@@ -77,76 +117,38 @@ impl Fixture {
         fs::write(at("word"), "swordfish\n").unwrap();
         fs::write(at("rom"), vec![7; 1 << 16]).unwrap();
         let rom = Digest::of(&[7; 1 << 16]);
-        let yaml = format!(
-            "name: demo\n\
-             images: {{debian: {{path: image.qcow2, sha256: {sha256}, seed: credentials}}}}\n\
-             domains:\n\
-             \x20 store:\n\
-             \x20   image: debian\n\
-             \x20   firmware: {{rom: rom, sha256: {rom}}}\n\
-             \x20   disks: {{system: 16 MiB, data: {{size: 4 MiB, mount: /var/lib/store}}}}\n\
-             \x20   service:\n\
-             \x20     {{binary: service, port: 50051, health: a.B, environment: {{A: \"b: 'c'\"}}, arguments: [--x], secrets: {{TOKEN: generate, WORD: {{file: word}}}}, checkpoint: [--now], files: {{words.txt: words, app: app}}}}\n\
-             \x20   publish: [\"127.0.0.1:9:50051\"]\n\
-             \x20   boot_timeout: 90s\n\
-             \x20 web: {{image: debian, depends_on: [store], memory: {{current: 384 MiB, maximum: 1 GiB}}, disks: {{system: 16 MiB}}}}\n"
-        );
-        let spec = topology::parse(&yaml, folder.path(), &|path| match path.exists() {
-            true => Found::File,
-            false => Found::Nothing,
-        })
-        .unwrap();
+        let found = |path: &Path| match fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => Found::Folder,
+            Ok(_) => Found::File,
+            Err(_) => Found::Nothing,
+        };
+        let spec = topology::parse(&topology(sha256, rom), folder.path(), &found).ok()?;
         let home = paths.deployment(&spec.name);
         home.create().unwrap();
         let base = crate::image::place(&paths.cache, &sha256);
         fs::create_dir_all(base.parent().unwrap()).unwrap();
         fs::copy(&source, &base).unwrap();
-        for (index, name) in spec.domains.keys().enumerate() {
-            let disk = home.disk(name);
-            tool(
-                "qemu-img",
-                &[
-                    "create",
-                    "-q",
-                    "-f",
-                    "qcow2",
-                    "-F",
-                    "qcow2",
-                    "-b",
-                    text(&base),
-                    text(&disk),
-                    "16M",
-                ],
-            );
+        for (index, domain) in spec.domains.values().enumerate() {
+            let disk = home.disk(&domain.name);
+            create_disk(&disk, Some(&base), domain.system_disk);
             let write = format!("write -P {} 1M 1M", index + 2);
-            tool(
-                "qemu-io",
-                &[
-                    "-f",
-                    "qcow2",
-                    "-c",
-                    &write,
-                    "-c",
-                    "discard 2M 512k",
-                    text(&disk),
-                ],
-            );
+            qemu_io(&disk, &[&write, "discard 2M 512k"]);
+            for volume in &domain.volumes {
+                let id = VolumeId {
+                    domain: domain.name.clone(),
+                    volume: volume.name.clone(),
+                };
+                let file = home.volumes().join(id.file());
+                create_disk(&file, None, volume.size);
+                qemu_io(&file, &["write -P 9 64k 1M"]);
+            }
         }
-        let volume = home.volumes().join("store.data.qcow2");
-        tool(
-            "qemu-img",
-            &["create", "-q", "-f", "qcow2", text(&volume), "4M"],
-        );
-        tool(
-            "qemu-io",
-            &["-f", "qcow2", "-c", "write -P 9 64k 1M", text(&volume)],
-        );
-        Fixture {
+        Some(Fixture {
             folder,
             paths,
             spec,
             home,
-        }
+        })
     }
 
     fn images(&self) -> BTreeMap<String, GuestImage> {

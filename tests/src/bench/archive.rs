@@ -62,10 +62,50 @@ pub(crate) fn measure() -> anyhow::Result<()> {
         ".tar.zst is {:.1} times quicker than .tar.xz",
         rows[0] / rows[1]
     ));
+    secrets(&deployment)?;
+    same_bytes(&deployment, &folder)?;
     // The processors are the import's alone.
     deployment.remove()?;
     import(&deployment, &folder, &plain)?;
+    checks(&deployment, &folder)?;
     sparse(&folder)
+}
+
+/// What the search for secrets on the disks costs: an archive with secrets is written without it.
+fn secrets(deployment: &Deployment) -> anyhow::Result<()> {
+    let mut runs = [Vec::new(), Vec::new()];
+    for _ in 0..ROUNDS {
+        for (index, options) in [&[][..], &["--with-secrets"]].into_iter().enumerate() {
+            let arguments = [&["export", "--force", "b.tar.zst"], options].concat();
+            runs[index].push(deployment.run(&arguments)?.expect(0)?.elapsed);
+        }
+    }
+    let without = row("pspd export b.tar.zst", &runs[0]);
+    let with = row("pspd export --with-secrets b.tar.zst", &runs[1]);
+    say(&format!("ratio: {:.2}", without / with));
+    Ok(())
+}
+
+/// The compressor alone, on the bytes that the archive has.
+fn same_bytes(deployment: &Deployment, folder: &Path) -> anyhow::Result<()> {
+    let at = |name: &str| folder.join(name).display().to_string();
+    let (archive, tar) = (at("a.tar.zst"), at("same.tar"));
+    sh("zstd", ["-d", "-q", "-f", &archive, "-o", &tar])?;
+    let (mut alone, mut runs) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let began = Instant::now();
+        sh(
+            "zstd",
+            ["-3", "-T2", "-q", "-f", &tar, "-o", &at("same.tar.zst")],
+        )?;
+        alone.push(began.elapsed());
+        let ran = deployment.run(&["export", "--force", "a.tar.zst"])?;
+        runs.push(ran.expect(0)?.elapsed);
+    }
+    let alone = row("zstd -3 -T2 of the same bytes", &alone);
+    let took = row("pspd export a.tar.zst", &runs);
+    say(&format!("ratio: {:.2}", took / alone));
+    Ok(())
 }
 
 /// Waits for a run, and records the peak memory of its process in KiB.
@@ -149,6 +189,31 @@ fn unpacked_by_hand(folder: &Path, plain: &Path) -> anyhow::Result<Duration> {
     fs::remove_dir_all(folder.join("plain"))?;
     fs::remove_dir_all(images)?;
     Ok(took)
+}
+
+/// What an import spends on looking through the disks' tables, of the cheapest import.
+fn checks(deployment: &Deployment, folder: &Path) -> anyhow::Result<()> {
+    let tar = folder.join("same.tar").display().to_string();
+    let (mut imports, mut checks) = (Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        let name = format!("checked-{round}");
+        let ran = deployment.run(&["import", &tar, "--name", &name, "--no-up"])?;
+        imports.push(ran.expect(0)?.elapsed);
+        let home = deployment.state().join("deployments").join(&name);
+        let began = Instant::now();
+        for place in ["disks", "volumes"] {
+            for entry in fs::read_dir(home.join(place))? {
+                Disk::open(&entry?.path())?.check(&CancellationToken::new())?;
+            }
+        }
+        checks.push(began.elapsed());
+        fs::remove_dir_all(folder.join(&name))?;
+        fs::remove_dir_all(home)?;
+    }
+    let import = row("pspd import same.tar", &imports);
+    let check = row("the checks of its disks", &checks);
+    say(&format!("ratio: {:.3}", check / import));
+    Ok(())
 }
 
 /// A large disk with little data against one that the same data fills.

@@ -1,14 +1,17 @@
 //! A service that is a command: its directories, what prepares them, and its environment from a file.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use pspd_tests::deployment::Deployment;
 use pspd_tests::scenario::{Scenario, minutes, say};
 use pspd_tests::wait::eventually;
+use serde_json::{Map, json};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[Scenario::new(
     "directories, commands and their preparation",
@@ -128,7 +131,113 @@ fn directories() -> anyhow::Result<()> {
         "needs `python9`, which the guest does not have",
     )?;
     deployment.run(&["plan"])?.expect(0)?;
+
+    say("values arrive as they are in the topology");
+    values(&deployment).context("values")?;
     deployment.remove()
+}
+
+/// Arguments, environment and secrets go through systemd's own parser, and a shell.
+fn values(deployment: &Deployment) -> anyhow::Result<()> {
+    let at = |path: &str| deployment.folder().join(path);
+    let report = "printf '%s\\0' \"$@\" >\"$STATE_DIRECTORY/arguments\"";
+    let program = "exec code/bin/echo-server";
+    fs::write(at("src/run"), format!("#!/bin/sh\n{report}\n{program}\n"))?;
+    let mut draw = fastrand::Rng::with_seed(2026);
+    let arguments: Vec<String> = (0..60).map(|_| odd_value(&mut draw)).collect();
+    let mut environment = Map::new();
+    let mut secrets = Map::new();
+    let mut expected = BTreeMap::new();
+    for number in 0..60 {
+        let value = odd_value(&mut draw);
+        expected.insert(format!("VALUE_{number}"), value.clone());
+        environment.insert(format!("VALUE_{number}"), value.into());
+    }
+    for number in 0..20 {
+        // An empty secret is refused.
+        let value = format!("{}.", odd_value(&mut draw));
+        let (name, file) = (format!("SECRET_{number}"), format!("secret-{number}"));
+        fs::write(at(&file), &value)?;
+        expected.insert(name.clone(), value);
+        secrets.insert(name, json!({"file": file}));
+    }
+    deployment.edit(
+        "command: [code/run]\n",
+        &format!(
+            "command: [code/run]\n      arguments: {}\n      environment: {}\n      secrets: {}\n",
+            json!(arguments),
+            json!(environment),
+            json!(secrets)
+        ),
+    )?;
+    deployment.run(&["up"])?.expect(0)?;
+    serves(deployment)?;
+    let arrived = |path: &str| {
+        let encoded = deployment.ssh("hello", &format!("base64 -w 0 {path}"))?;
+        let text = String::from_utf8(BASE64_STANDARD.decode(encoded.trim())?)?;
+        let values = text.split_terminator('\0').map(str::to_owned);
+        anyhow::Ok(values.collect::<Vec<String>>())
+    };
+    let seen = arrived("/var/lib/hello/arguments")?;
+    ensure!(seen == arguments, "{seen:#?} instead of {arguments:#?}");
+    let variables = arrived("\"/proc/$(pidof echo-server)/environ\"")?;
+    let seen: BTreeMap<String, String> = variables
+        .iter()
+        .filter_map(|variable| variable.split_once('='))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .filter(|(name, _)| expected.contains_key(name))
+        .collect();
+    ensure!(seen == expected, "{seen:#?} instead of {expected:#?}");
+    Ok(())
+}
+
+/// What a unit, an environment file or a shell may take for something else, beside letters of any script.
+fn odd_value(draw: &mut fastrand::Rng) -> String {
+    const PARTS: [&str; 34] = [
+        "\"",
+        "'",
+        "\\",
+        "$",
+        "%",
+        "`",
+        ";",
+        " ",
+        "\t",
+        "#",
+        "&",
+        "|",
+        "<",
+        "*",
+        "~",
+        "!",
+        "{}",
+        "=",
+        "@",
+        "-",
+        "+",
+        ":",
+        "${HOME}",
+        "$$",
+        "%h",
+        "%%",
+        "\\x41",
+        "\\n",
+        "\\\"",
+        " ; ",
+        "$(id)",
+        "\u{a0}",
+        "\u{200b}",
+        "\u{1f600}",
+    ];
+    let mut value = String::new();
+    for _ in 0..draw.usize(..8) {
+        match draw.bool() {
+            true => value.push_str(PARTS[draw.usize(..PARTS.len())]),
+            false => value.push(draw.char('!'..='\u{2fff}')),
+        }
+    }
+    value.retain(|c| c == '\t' || !c.is_control());
+    value
 }
 
 fn serves(deployment: &Deployment) -> anyhow::Result<()> {

@@ -39,10 +39,8 @@ fn started_again(name: &Name, power: PowerIntent) -> String {
 
 /// The plan of what differs from the spec and the intent: that of `up` without what it starts.
 pub(super) fn drift(spec: &Spec, intent: &Intent, observed: &Observed) -> Result<Plan, PlanError> {
-    let next = Intent {
-        power: intent.power.clone(),
-        ..intent.at(observed.clock).for_up(spec)
-    };
+    let mut next = intent.at(observed.clock).for_up(spec);
+    next.power.clone_from(&intent.power);
     let mut plan = PlanBuilder::default();
     record(intent, &next, &mut plan);
     converge(spec, &next, observed, plan)
