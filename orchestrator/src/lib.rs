@@ -15,6 +15,7 @@ pub mod capture;
 pub mod cli;
 pub mod clone;
 mod cuts;
+mod digest;
 pub mod disk;
 mod dns;
 pub mod doctor;

@@ -53,7 +53,7 @@ fn text(path: &Path) -> &str {
 }
 
 /// Two domains with most of what a topology can say.
-fn demo(sha256: Digest, rom: Digest) -> String {
+fn demo(sha256: &Digest, rom: &Digest) -> String {
     format!(
         "name: demo\n\
          images: {{debian: {{path: image.qcow2, sha256: {sha256}, seed: credentials}}}}\n\
@@ -92,7 +92,7 @@ impl Fixture {
     }
 
     /// Of a topology, made of the digests of an image and of a ROM. Returns `None` if it is refused.
-    fn of(topology: impl FnOnce(Digest, Digest) -> String) -> Option<Fixture> {
+    fn of(topology: impl FnOnce(&Digest, &Digest) -> String) -> Option<Fixture> {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         let paths = Paths {
@@ -122,7 +122,7 @@ impl Fixture {
             Ok(_) => Found::File,
             Err(_) => Found::Nothing,
         };
-        let spec = topology::parse(&topology(sha256, rom), folder.path(), &found).ok()?;
+        let spec = topology::parse(&topology(&sha256, &rom), folder.path(), &found).ok()?;
         let home = paths.deployment(&spec.name);
         home.create().unwrap();
         let base = crate::image::place(&paths.cache, &sha256);

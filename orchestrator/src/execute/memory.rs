@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use pspd_model::plan::SavedMachine;
 use pspd_model::spec::Name;
+use tokio_util::sync::CancellationToken;
 
 use super::World;
 use super::domain::{self, expect, forget_neighbor};
 use crate::accel;
+use crate::digest;
 use crate::disk::LayeredDisk;
 use crate::event::Scope;
-use crate::state::{FileVersion, Home, MemoryImage, MemoryRecord, digest};
+use crate::state::{FileVersion, Home, MemoryImage, MemoryRecord};
 
 pub(super) fn save(
     world: &World,
@@ -44,7 +46,8 @@ pub(super) fn image(machine: &SavedMachine, file: &Path) -> anyhow::Result<Memor
         memory: machine.memory,
         vcpus: machine.vcpus,
         hypervisor: accel::hypervisor()?,
-        digest: digest(file)?,
+        // Memory without its record is of no use, so a saved domain is not left without one.
+        digest: digest::of_file(file, &CancellationToken::new())?,
     })
 }
 

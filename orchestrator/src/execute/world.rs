@@ -291,7 +291,7 @@ impl World {
         if let Some(release) = locked(&self.releases).get(domain) {
             return Ok(Arc::clone(release));
         }
-        let release = Release::assemble(&self.spec, domain, &*self.identity()?)?
+        let release = Release::assemble(&self.spec, domain, &*self.identity()?, &self.cancel)?
             .with_context(|| format!("`{domain}` has no service"))?;
         let release = Arc::new(release);
         locked(&self.releases).insert(domain.clone(), Arc::clone(&release));

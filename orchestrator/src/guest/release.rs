@@ -1,15 +1,15 @@
 //! A release: all files of a service, identified by one digest.
 
-use std::fs::{self, File};
-use std::io;
+use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 use pspd_model::spec::{Digest, Name, Program, ServiceSpec, Spec};
-use sha2::{Digest as _, Sha256};
+use tokio_util::sync::CancellationToken;
 
 use super::{executable, unit};
+use crate::digest;
 use crate::identity::{self, Certificate, Identity};
 use crate::tree::{self, Index};
 
@@ -58,16 +58,17 @@ impl Release {
         spec: &Spec,
         domain: &Name,
         identity: &Identity,
+        cancel: &CancellationToken,
     ) -> anyhow::Result<Option<Release>> {
         let Some(service) = &spec.domains[domain].service else {
             return Ok(None);
         };
-        let trees = trees(service)?;
-        let files = files(spec, domain, service, identity.folder())?;
+        let trees = trees(service, cancel)?;
+        let files = files(spec, domain, service, identity.folder(), cancel)?;
         Ok(Some(Release {
             needs: needs(service, &trees)?,
             service: domain.clone(),
-            digest: digest(&files, &trees)?,
+            digest: digest_of(&files, &trees)?,
             files,
             trees,
             certificate: identity.service(domain)?,
@@ -76,14 +77,19 @@ impl Release {
 
     /// Computes the digest of a service's release, which does not depend on its certificate. `keys` is the folder of
     /// keys, which has the generated secrets.
-    pub fn digest(spec: &Spec, domain: &Name, keys: &Path) -> anyhow::Result<Option<Digest>> {
+    pub fn digest(
+        spec: &Spec,
+        domain: &Name,
+        keys: &Path,
+        cancel: &CancellationToken,
+    ) -> anyhow::Result<Option<Digest>> {
         let Some(service) = &spec.domains[domain].service else {
             return Ok(None);
         };
-        let trees = trees(service)?;
+        let trees = trees(service, cancel)?;
         needs(service, &trees)?;
-        let files = files(spec, domain, service, keys)?;
-        digest(&files, &trees).map(Some)
+        let files = files(spec, domain, service, keys, cancel)?;
+        digest_of(&files, &trees).map(Some)
     }
 
     /// Whether commands prepare it before it is started.
@@ -95,13 +101,13 @@ impl Release {
 }
 
 /// The directories among a service's files.
-fn trees(service: &ServiceSpec) -> anyhow::Result<Vec<ReleaseTree>> {
+fn trees(service: &ServiceSpec, cancel: &CancellationToken) -> anyhow::Result<Vec<ReleaseTree>> {
     let folders = service.files.iter().filter(|(_, from)| from.is_dir());
     let trees = folders.map(|(path, folder)| {
         Ok(ReleaseTree {
             path: path.clone(),
             folder: folder.clone(),
-            index: tree::read(folder)?,
+            index: tree::read(folder, cancel)?,
         })
     });
     trees.collect()
@@ -157,13 +163,24 @@ fn files(
     domain: &Name,
     service: &ServiceSpec,
     keys: &Path,
+    cancel: &CancellationToken,
 ) -> anyhow::Result<Vec<ReleaseFile>> {
     let mut files = Vec::new();
     if let Program::Binary(binary) = &service.program {
-        files.push(ReleaseFile::host(domain.as_str().into(), 0o755, binary)?);
+        files.push(ReleaseFile::host(
+            domain.as_str().into(),
+            0o755,
+            binary,
+            cancel,
+        )?);
     }
     for (path, from) in service.files.iter().filter(|(_, from)| !from.is_dir()) {
-        files.push(ReleaseFile::host(path.clone(), permissions(from)?, from)?);
+        files.push(ReleaseFile::host(
+            path.clone(),
+            permissions(from)?,
+            from,
+            cancel,
+        )?);
     }
     files.extend([
         ReleaseFile::text(
@@ -195,7 +212,7 @@ fn files(
     Ok(files)
 }
 
-fn digest(files: &[ReleaseFile], trees: &[ReleaseTree]) -> anyhow::Result<Digest> {
+fn digest_of(files: &[ReleaseFile], trees: &[ReleaseTree]) -> anyhow::Result<Digest> {
     let files = files
         .iter()
         .map(|file| (&file.path, file.mode, &file.digest));
@@ -224,13 +241,16 @@ impl ReleaseFile {
         }
     }
 
-    fn host(path: PathBuf, mode: u32, from: &Path) -> anyhow::Result<ReleaseFile> {
-        let digest =
-            digest_file(from).with_context(|| format!("failed to read `{}`", from.display()))?;
+    fn host(
+        path: PathBuf,
+        mode: u32,
+        from: &Path,
+        cancel: &CancellationToken,
+    ) -> anyhow::Result<ReleaseFile> {
         Ok(ReleaseFile {
             path,
             mode,
-            digest,
+            digest: digest::of_file(from, cancel)?,
             content: Content::Host(from.to_owned()),
         })
     }
@@ -250,10 +270,4 @@ fn permissions(path: &Path) -> anyhow::Result<u32> {
     let file =
         fs::metadata(path).with_context(|| format!("failed to read `{}`", path.display()))?;
     Ok(file.permissions().mode() & 0o777)
-}
-
-fn digest_file(path: &Path) -> anyhow::Result<Digest> {
-    let mut hasher = Sha256::new();
-    io::copy(&mut File::open(path)?, &mut hasher)?;
-    Ok(Digest::from(hasher))
 }

@@ -22,11 +22,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use pspd_model::definition::DirectKernel;
 use pspd_model::spec::{Digest, Seed, Size};
-use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use super::GuestImage;
 use crate::cancelled::Cancelled;
+use crate::digest;
 use crate::event::Scope;
 use crate::folder;
 use crate::held::Held;
@@ -303,13 +303,9 @@ impl Partial {
     }
 
     /// Names the disk by its content: two builds of one recipe differ.
-    pub(crate) fn name_by_content(&self) -> Result<()> {
+    pub(crate) fn name_by_content(&self, cancel: &CancellationToken) -> Result<()> {
         let disk = self.partial.join(DISK);
-        let context = || format!("failed to read `{}`", disk.display());
-        let mut hasher = Sha256::new();
-        let mut file = File::open(&disk).with_context(context)?;
-        io::copy(&mut file, &mut hasher).with_context(context)?;
-        let named = self.partial.join(built(&Digest::from(hasher)));
+        let named = self.partial.join(built(&digest::of_file(&disk, cancel)?));
         fs::rename(&disk, &named).with_context(|| format!("failed to name `{}`", named.display()))
     }
 

@@ -94,7 +94,7 @@ pub fn ensure(
     match &image.source {
         ImageSource::Builtin(_) | ImageSource::Recipe(_) => {
             built::build(image, partial.path(), &images.log(&digest), scope, cancel)?;
-            partial.name_by_content()?;
+            partial.name_by_content(cancel)?;
         }
         ImageSource::Path { path, sha256 } => {
             fetch(sha256).copy(path)?;

@@ -14,6 +14,7 @@ use pspd_model::observed::{
     Observed, Power, ServiceState,
 };
 use pspd_model::spec::{self, Digest, Name, Spec};
+use tokio_util::sync::CancellationToken;
 
 use super::in_use::roms;
 use super::{attached, disks};
@@ -304,7 +305,7 @@ fn services(host: &Host, spec: &Spec, observed: &mut Observed) -> anyhow::Result
         let release = if identity::lacks_secrets(&observed.keys, name) {
             None
         } else {
-            Release::digest(spec, name, &keys)
+            Release::digest(spec, name, &keys, &CancellationToken::new())
                 .with_context(|| format!("failed to read the service of `{name}`"))?
         };
         let owner = CertificateOwner::Service(name.clone());

@@ -7,7 +7,7 @@
 //! Memory without its record counts as none.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -16,10 +16,10 @@ use anyhow::Context as _;
 use pspd_model::observed::{MemoryCondition, SavedMemory};
 use pspd_model::spec::{Digest, Name, Range, Size};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use super::attached::FileIdentity;
 use super::{Home, files, remove_if_there};
+use crate::digest;
 
 /// What a file of memory is of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,7 +136,7 @@ impl Home {
             MemoryCondition::OtherDisks
         } else if image.hypervisor != hypervisor {
             MemoryCondition::OtherHypervisor
-        } else if digest(&self.memory_file(domain)).ok() != Some(image.digest) {
+        } else if !digest::is_of_file(&image.digest, &self.memory_file(domain)) {
             MemoryCondition::Damaged
         } else {
             MemoryCondition::Usable
@@ -165,15 +165,6 @@ fn same(disks: &BTreeMap<PathBuf, FileVersion>) -> anyhow::Result<bool> {
         }
     }
     Ok(true)
-}
-
-/// The digest of a file's content.
-pub fn digest(path: &Path) -> anyhow::Result<Digest> {
-    let context = || format!("failed to read `{}`", path.display());
-    let mut file = File::open(path).with_context(context)?;
-    let mut hasher = Sha256::new();
-    io::copy(&mut file, &mut hasher).with_context(context)?;
-    Ok(Digest::from(hasher))
 }
 
 #[cfg(test)]
@@ -207,7 +198,7 @@ mod tests {
                     memory: fixed(Size::mib(512)),
                     vcpus: fixed(1),
                     hypervisor: "QEMU 10".into(),
-                    digest: digest(&home.memory_file(&name)).unwrap(),
+                    digest: Digest::of(b"memory"),
                 },
                 disks: BTreeMap::from([(disk.clone(), FileVersion::at(&disk).unwrap().unwrap())]),
             };

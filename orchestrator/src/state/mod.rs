@@ -56,7 +56,7 @@ pub use guest_record::GuestRecord;
 pub use journal::{Entry, Journal};
 pub use lock::{Lock, Locked, Patience};
 pub use logbook::{LogLine, Logbook};
-pub use memory::{FileVersion, MemoryImage, MemoryRecord, digest};
+pub use memory::{FileVersion, MemoryImage, MemoryRecord};
 pub use origin::resolved as resolved_origin;
 pub use snapshot::{Snapshot, SnapshotDomain};
 

@@ -12,14 +12,15 @@ pub use index::Index;
 pub use pack::{Pack, write_all};
 pub use unpack::{check, unpack};
 
-use std::fs::{self, File};
-use std::io;
+use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use pspd_model::spec::{Digest, Size};
-use sha2::{Digest as _, Sha256};
+use tokio_util::sync::CancellationToken;
+
+use crate::digest;
 
 /// More than the dependencies of large programs: a `node_modules` of a web application has some ten thousand.
 pub const MOST_ENTRIES: usize = 200_000;
@@ -46,8 +47,8 @@ pub fn mode_in_guest(mode: u32) -> u32 {
     mode & 0o705 | mode >> 3 & 0o050
 }
 
-/// Reads a directory of this host.
-pub fn read(folder: &Path) -> Result<Index> {
+/// Reads a directory of this host, unless `cancel` ends that first.
+pub fn read(folder: &Path, cancel: &CancellationToken) -> Result<Index> {
     let found = walk(folder)?;
     let entries = found.into_iter().map(|(path, kind)| {
         let kind = match kind {
@@ -55,7 +56,7 @@ pub fn read(folder: &Path) -> Result<Index> {
             Seen::Link(target) => Kind::Link { target },
             Seen::File(mode) => Kind::File {
                 mode,
-                digest: digest_file(&folder.join(&path))?,
+                digest: digest::of_file(&folder.join(&path), cancel)?,
             },
         };
         Ok(Entry { path, kind })
@@ -161,14 +162,6 @@ fn special(kind: fs::FileType) -> &'static str {
     } else {
         "device"
     }
-}
-
-fn digest_file(path: &Path) -> Result<Digest> {
-    let mut hasher = Sha256::new();
-    File::open(path)
-        .and_then(|mut file| io::copy(&mut file, &mut hasher))
-        .with_context(|| format!("failed to read `{}`", path.display()))?;
-    Ok(Digest::from(hasher))
 }
 
 #[cfg(test)]

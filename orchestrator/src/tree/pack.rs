@@ -51,7 +51,7 @@ impl Pack<'_> {
 
 /// Writes all of a directory of this host, for an archive.
 pub fn write_all(folder: &Path, to: &mut dyn Write, cancel: &CancellationToken) -> Result<()> {
-    let index = super::read(folder)?;
+    let index = super::read(folder, cancel)?;
     let mut tar = builder(to);
     for entry in &index.entries {
         append(&mut tar, "", entry, folder, cancel)?;

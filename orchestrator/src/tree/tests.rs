@@ -1,3 +1,5 @@
+use std::fs::File;
+use std::io;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 
@@ -5,6 +7,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::cancelled::Cancelled;
+
+fn read(folder: &Path) -> Result<Index> {
+    super::read(folder, &CancellationToken::new())
+}
 
 fn refused(folder: &Path) -> String {
     format!("{:#}", read(folder).unwrap_err())

@@ -202,7 +202,7 @@ proptest! {
 
     #[test]
     fn what_validation_accepts_is_exported_and_imported(domains in domains(), with_secrets: bool) {
-        let fixture = Fixture::of(|image, rom| topology(domains, &image, &rom));
+        let fixture = Fixture::of(|image, rom| topology(domains, image, rom));
         prop_assume!(fixture.is_some());
         let fixture = fixture.unwrap();
         let archive = fixture.pack("archive.tar", with_secrets);

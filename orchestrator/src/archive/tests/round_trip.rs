@@ -484,7 +484,9 @@ fn files_keep_their_permission_bits() {
     };
     let (ours, theirs) = (service(&placement.spec), service(&fixture.spec));
     assert_eq!(mode(&ours.files[Path::new("words.txt")]), 0o750);
-    let app = |service: &ServiceSpec| crate::tree::read(&service.files[Path::new("app")]).unwrap();
+    let app = |service: &ServiceSpec| {
+        crate::tree::read(&service.files[Path::new("app")], &CancellationToken::new()).unwrap()
+    };
     assert_eq!(app(&ours), app(&theirs));
     let binary = |service: &ServiceSpec| mode(service.program.binary().unwrap());
     assert_eq!(binary(&ours), binary(&theirs));

@@ -5,8 +5,9 @@ use std::thread;
 use anyhow::{Context as _, anyhow, ensure};
 use pspd_model::spec::Name;
 
+use crate::digest;
 use crate::disk::layers;
-use crate::state::{self, Home, MemoryImage, Snapshot};
+use crate::state::{Home, MemoryImage, Snapshot};
 
 /// `hypervisor` is QEMU's version; without it the memory is left out. Reads all memory.
 pub(super) fn check(
@@ -37,9 +38,8 @@ pub(super) fn check(
             "the snapshot `{name}` is from another version of QEMU ({}; this host has {hypervisor}). Pass `--disk-only` to boot from its disks",
             image.hypervisor
         );
-        let found = state::digest(&home.snapshot_memory(name, domain)).ok();
         ensure!(
-            found.as_ref() == Some(&image.digest),
+            digest::is_of_file(&image.digest, &home.snapshot_memory(name, domain)),
             "the memory of `{domain}` in the snapshot `{name}` is damaged. Pass `--disk-only` to boot from its disks"
         );
         Ok(())

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
 
 use proptest::prelude::*;
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::guest::release::ReleaseTree;
@@ -60,7 +61,7 @@ fn make(folder: &Path, tree: &BTreeMap<String, Made>) {
 /// A release with one directory, and the commands that prepare it.
 fn with_tree(host: &Path, folder: &Path, setup: &[&str]) -> Release {
     let mut release = release(host, &[("web", "1", 0o755)]);
-    let index = tree::read(folder).unwrap();
+    let index = tree::read(folder, &CancellationToken::new()).unwrap();
     release.digest = Digest::of(format!("{}{setup:?}", index.digest).as_bytes());
     release.trees.push(ReleaseTree {
         path: "app/code".into(),
@@ -105,7 +106,7 @@ proptest! {
             }
             guest.push(&release);
             let arrived = guest.home().join("current/app/code");
-            prop_assert_eq!(&tree::read(&arrived).unwrap().entries, &index.entries);
+            prop_assert_eq!(&tree::read(&arrived, &CancellationToken::new()).unwrap().entries, &index.entries);
             before = Some(index.clone());
         }
     }
