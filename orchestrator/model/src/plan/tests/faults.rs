@@ -272,7 +272,10 @@ fn a_fault_whose_time_is_over_is_ended_by_up_plan_and_heal() {
     world.observed.clock = 109;
     assert_eq!(up(&spec, &world), Ok(Plan::default()));
     world.observed.clock = 110;
-    insta::assert_snapshot!(lines(&drift(&spec, &world)), @"");
+    insta::assert_snapshot!(lines(&drift(&spec, &world)), @"
+    intent/record after []: faults expired, or their domains were removed
+    network/cuts after []: no active fault needs it
+    ");
     let healed = plan_heal(&spec, &world, &[]);
     let plan = up(&spec, &world).unwrap();
     for plan in [healed, plan] {
