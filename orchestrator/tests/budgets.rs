@@ -3,13 +3,15 @@
 #![allow(clippy::unwrap_used)] // clippy exempts tests, but not the functions that they share
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use pspd_model::spec::Digest;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use sha2::Digest as _;
 
 /// A program under test, and the processor time that it has for one input.
 struct Program {
@@ -89,21 +91,31 @@ impl Place {
         );
         assert!(cost.memory <= MEMORY, "{what}: {cost:?}, {start}");
         assert!(said.len() < 100_000, "{what}: said {} bytes", said.len());
+        self.assert_unchanged(&format!("{what}: {start}"));
+        said
+    }
+
+    #[track_caller]
+    fn assert_unchanged(&self, what: &str) {
         let deployments = self.at("state/deployments");
         for left in ["cache/images", "demo", ".demo.importing"].map(|name| self.at(name)) {
-            assert!(
-                !left.exists(),
-                "{what}: it left `{}`, {start}",
-                left.display()
-            );
+            assert!(!left.exists(), "{what}: it left `{}`", left.display());
         }
         let left: Vec<_> = fs::read_dir(deployments).into_iter().flatten().collect();
-        assert!(left.is_empty(), "{what}: it left {left:?}, {start}");
-        said
+        assert!(left.is_empty(), "{what}: it left {left:?}");
     }
 
     /// Runs `pspd` to its end and looks at its costs all the time: both only grow.
     fn measured(&self, arguments: &[&str]) -> (Option<i32>, Cost) {
+        self.measured_until(arguments, |_, _| {})
+    }
+
+    /// The same, and shows each look at the running process to `look`.
+    fn measured_until(
+        &self,
+        arguments: &[&str],
+        mut look: impl FnMut(Pid, &Cost),
+    ) -> (Option<i32>, Cost) {
         let mut child = self.command(arguments).spawn().unwrap();
         let folder = PathBuf::from(format!("/proc/{}", child.id()));
         let mut cost = Cost {
@@ -119,6 +131,7 @@ impl Place {
             if let Some(status) = child.try_wait().unwrap() {
                 return (status.code(), cost);
             }
+            look(Pid::from_child(&child), &cost);
             if cost.seconds > 4.0 * self.program.seconds
                 || cost.memory > 8 * MEMORY
                 || began.elapsed().as_secs() > 300
@@ -370,6 +383,14 @@ fn file(name: &str, content: &[u8], kind: Value) -> Value {
     json!({"name": name, "size": content.len(), "sha256": Digest::of(content), "content": kind})
 }
 
+fn header(size: u64) -> tar::Header {
+    let mut header = tar::Header::new_ustar();
+    header.set_size(size);
+    header.set_mode(0o644);
+    header.set_entry_type(tar::EntryType::Regular);
+    header
+}
+
 /// An archive of these files, with any manifest.
 fn tar(manifest: &[u8], files: &[(&str, &[u8])]) -> Vec<u8> {
     let sum = format!("{}  manifest.json\n", Digest::of(manifest));
@@ -379,11 +400,8 @@ fn tar(manifest: &[u8], files: &[(&str, &[u8])]) -> Vec<u8> {
         ("manifest.json", manifest),
     ];
     for (name, content) in own.iter().chain(files) {
-        let mut header = tar::Header::new_ustar();
-        header.set_size(content.len() as u64);
-        header.set_mode(0o644);
-        header.set_entry_type(tar::EntryType::Regular);
-        tar.append_data(&mut header, format!("vm-export/{name}"), *content)
+        let header = &mut header(content.len() as u64);
+        tar.append_data(header, format!("vm-export/{name}"), *content)
             .unwrap();
     }
     tar.into_inner().unwrap()
@@ -455,6 +473,36 @@ fn gz(bytes: &[u8]) -> Vec<u8> {
 
 /// Zeros pack to nearly nothing.
 const ZEROS: usize = 180 << 20;
+
+/// An archive with a file of this many zeros, compressed, in which everything is as it must be.
+fn long_file(zeros: u64, to: &Path) {
+    let mut digest = sha2::Sha256::new();
+    io::copy(&mut io::repeat(0).take(zeros), &mut digest).unwrap();
+    let image = one_table_everywhere(1);
+    let files = json!([
+        {"name": "README", "size": zeros, "sha256": Digest::from(digest), "content": {"kind": "plain"}},
+        file("base.qcow2", &image, json!({"kind": "image", "virtual_size": 1 << 29}))
+    ]);
+    let manifest = manifest(spec(&image, json!({"web": {"image": "base"}})), files);
+    let sum = format!("{}  manifest.json\n", Digest::of(&manifest));
+    let file = fs::File::create(to).unwrap();
+    let encoder = zstd::stream::write::Encoder::new(file, 1).unwrap();
+    let mut tar = tar::Builder::new(encoder);
+    let mut append = |name: &str, size: u64, content: &mut dyn io::Read| {
+        let header = &mut header(size);
+        let name = format!("vm-export/{name}");
+        tar.append_data(header, name, content).unwrap();
+    };
+    for (name, content) in [
+        ("manifest.json.sha256", sum.as_bytes()),
+        ("manifest.json", &manifest),
+    ] {
+        append(name, content.len() as u64, &mut &content[..]);
+    }
+    append("README", zeros, &mut io::repeat(0).take(zeros));
+    append("base.qcow2", image.len() as u64, &mut &image[..]);
+    tar.into_inner().unwrap().finish().unwrap();
+}
 
 /// An archive with a long file, behind which another one is missing: all of it is read before it is refused.
 fn zeros() -> Vec<u8> {
@@ -542,5 +590,32 @@ fn small_archives_cost_little() {
                 &arguments,
             );
         }
+    }
+}
+
+/// Whatever takes long ends within one more second of the processor's time, and leaves nothing.
+#[test]
+fn what_takes_long_ends_at_a_signal() {
+    let place = Place::new();
+    long_file(4 << 30, &place.at("archive"));
+    for arguments in [
+        ["export", "--verify", "archive"],
+        ["import", "--dry-run", "archive"],
+        ["import", "--no-up", "archive"],
+    ] {
+        let what = arguments[..2].join(" ");
+        let mut before = None;
+        let (code, cost) = place.measured_until(&arguments, |pid, cost| {
+            // It reads the archive by now.
+            if before.is_none() && cost.seconds > place.program.seconds / 4.0 {
+                before = Some(cost.seconds);
+                kill_process(pid, Signal::INT).unwrap();
+            }
+        });
+        let said = fs::read_to_string(place.at("said")).unwrap();
+        assert_eq!(code, Some(130), "{what}: {cost:?}, {said}");
+        let after = cost.seconds - before.unwrap();
+        assert!(after <= place.program.seconds, "{what}: {cost:?}, {said}");
+        place.assert_unchanged(&what);
     }
 }
