@@ -198,7 +198,7 @@ fn anywhere(spec: &Spec, folder: &Path) -> Value {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(12))]
 
     #[test]
     fn what_validation_accepts_is_exported_and_imported(domains in domains(), with_secrets: bool) {
