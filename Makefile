@@ -14,10 +14,11 @@ SEEDS ?= 50
 PREFIX  ?= /usr/local
 ZSH     ?= $(PREFIX)/share/zsh/site-functions
 STAGE   := target/package
+TRIED   := target/examples
 # What is not part of the examples: what is built of them, and the code beside the protocols.
 PRODUCTS := node_modules dist generated vendor __pycache__ .build web-server/web-server proto/Cargo.toml proto/build.rs proto/src
 
-.PHONY: install deb up down setup build program services guest client image check lint test test-programs unit soak e2e bench clean
+.PHONY: install deb up down setup build program services guest client image check lint test test-programs test-client test-images unit soak e2e bench clean
 
 # The image is built while the services are compiled: neither fills two cores alone.
 up: setup program
@@ -107,13 +108,23 @@ lint: setup client
 # All of `check`, whose unit tests are among the workspace's tests. What leaves a core idle runs beside something else.
 test:
 	./scripts/setup --test
-	$(MAKE) lint program
-	@$(MAKE) --no-print-directory -j3 services guest test-programs
-	@$(MAKE) --no-print-directory -j2 deb unit
+	@$(MAKE) --no-print-directory -j4 lint services test-images test-programs
+	@$(MAKE) --no-print-directory -j3 deb unit test-client
 	tests/run
 
-test-programs:
+test-programs: client
 	cargo test --workspace --locked -q --lib --bins --tests --no-run
+
+test-client:
+	tests/client
+
+# Images that take minutes to build, and the caches of what their services are built with.
+test-images: guest
+	rm -rf $(TRIED)
+	mkdir -p $(TRIED)/polyglot $(TRIED)/postgres
+	cd $(TRIED)/polyglot && $(CURDIR)/$(PSPD) init --example polyglot >/dev/null && ./build
+	cd $(TRIED)/postgres && $(CURDIR)/$(PSPD) init --example postgres >/dev/null
+	@for example in polyglot postgres; do (cd $(TRIED)/$$example && TERM=dumb $(CURDIR)/$(PSPD) image build >/dev/null) || exit; done
 
 # No example in a comment is a test. Budgets are those of the program as users have it.
 unit: program
