@@ -154,8 +154,8 @@ fn values(deployment: &Deployment) -> anyhow::Result<()> {
         environment.insert(format!("VALUE_{number}"), value.into());
     }
     for number in 0..20 {
-        // An empty secret is refused.
-        let value = format!("{}.", odd_value(&mut draw));
+        // A secret is not empty, and has no tab.
+        let value = format!("{}.", odd_value(&mut draw).replace('\t', " "));
         let (name, file) = (format!("SECRET_{number}"), format!("secret-{number}"));
         fs::write(at(&file), &value)?;
         expected.insert(name.clone(), value);
