@@ -2,12 +2,15 @@
 
 #![allow(clippy::unwrap_used)] // clippy exempts tests, but not the functions that they share
 
+mod crafted;
+
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output, Stdio};
 
 use pspd_model::spec::{Digest, Name, Spec};
 use pspd_model::topology::{self, Found};
+use serde_json::json;
 
 use pspd::event::Events;
 use pspd::libvirt::Connection;
@@ -44,16 +47,21 @@ impl Place {
         topology::parse(&text, self.0.path(), &|_| Found::File).unwrap()
     }
 
+    fn run(&self, arguments: &str) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_pspd"))
+            .args(["--state-dir", "state", "--cache-dir", "cache"])
+            .args(arguments.split(' '))
+            .current_dir(self.0.path())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+
     /// Runs `pspd`, which must fail and leave nothing; returns its error with the folder's path replaced.
     #[track_caller]
     fn refused(&self, arguments: &str) -> String {
         let before = self.names();
-        let output = Command::new(env!("CARGO_BIN_EXE_pspd"))
-            .args(["--state-dir", "state", "--cache-dir", "cache"])
-            .args(arguments.split(' '))
-            .current_dir(self.0.path())
-            .output()
-            .unwrap();
+        let output = self.run(arguments);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert_eq!(self.names(), before, "files are left after: {said}");
@@ -135,18 +143,38 @@ fn a_file_that_is_not_an_archive_is_refused_with_the_reason() {
 /// An archive in a future format.
 fn newer() -> Vec<u8> {
     let manifest = br#"{"format": 9, "made_by": "pspd 9.0.0", "disks": "otherwise"}"#;
-    let sum = format!("{}  manifest.json\n", Digest::of(manifest));
-    let mut tar = tar::Builder::new(Vec::new());
-    for (name, text) in [
-        ("vm-export/manifest.json.sha256", sum.as_bytes()),
-        ("vm-export/manifest.json", manifest),
-    ] {
-        let mut header = tar::Header::new_ustar();
-        header.set_size(text.len() as u64);
-        header.set_mode(0o644);
-        tar.append_data(&mut header, name, text).unwrap();
-    }
-    tar.into_inner().unwrap()
+    crafted::tar(manifest, &[])
+}
+
+/// What other machines reach, or what others know, is imported only if a person wants it.
+#[test]
+fn an_import_that_reaches_further_asks_first() {
+    let place = Place::new();
+    let image = place.at("image.qcow2");
+    tool(
+        "qemu-img",
+        &["create", "-q", "-f", "qcow2", text(&image), "64M"],
+    );
+    let image = fs::read(image).unwrap();
+    let content = json!({"kind": "image", "virtual_size": 64 << 20});
+    let images = json!({"base": {"path": "base.qcow2", "sha256": Digest::of(&image), "seed": "credentials"}});
+    let domains = json!({"web": {"image": "base", "publish": ["0.0.0.0:18080:80"]}});
+    let manifest = json!({
+        "format": 1,
+        "made_by": "test",
+        "spec": {"name": "demo", "images": images, "domains": domains},
+        "files": [crafted::file("base.qcow2", &image, content)],
+    });
+    let manifest = serde_json::to_vec(&manifest).unwrap();
+    let archive = crafted::tar(&manifest, &[("base.qcow2", &image)]);
+    fs::write(place.at("open.tar"), archive).unwrap();
+    insta::assert_snapshot!(place.refused("import open.tar --no-up"), @"error: nothing was imported. Pass --yes to import it");
+    let output = place.run("import open.tar --no-up --yes");
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    let warning = "warning: other machines can reach `web` on 0.0.0.0:18080";
+    assert!(said.contains(warning), "{said}");
+    assert!(place.at("demo/topology.yaml").exists());
 }
 
 /// The lab and its definitions are gone; the guests' last writes are in overlays that no process has open.

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)] // clippy exempts tests, but not the functions that they share
 
+mod crafted;
+
 use std::fs;
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -12,6 +14,8 @@ use pspd_model::spec::Digest;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use sha2::Digest as _;
+
+use crafted::{file, header, tar};
 
 /// A program under test, and the processor time that it has for one input.
 struct Program {
@@ -379,36 +383,8 @@ fn what_is_not_a_topology_is_refused_at_once() {
     assert!(cost.memory < MEMORY, "{cost:?}");
 }
 
-fn file(name: &str, content: &[u8], kind: Value) -> Value {
-    json!({"name": name, "size": content.len(), "sha256": Digest::of(content), "content": kind})
-}
-
 /// What ends a tar.
 const END: [u8; 1024] = [0; 1024];
-
-fn header(size: u64) -> tar::Header {
-    let mut header = tar::Header::new_ustar();
-    header.set_size(size);
-    header.set_mode(0o644);
-    header.set_entry_type(tar::EntryType::Regular);
-    header
-}
-
-/// An archive of these files, with any manifest.
-fn tar(manifest: &[u8], files: &[(&str, &[u8])]) -> Vec<u8> {
-    let sum = format!("{}  manifest.json\n", Digest::of(manifest));
-    let mut tar = tar::Builder::new(Vec::new());
-    let own: [(&str, &[u8]); 2] = [
-        ("manifest.json.sha256", sum.as_bytes()),
-        ("manifest.json", manifest),
-    ];
-    for (name, content) in own.iter().chain(files) {
-        let header = &mut header(content.len() as u64);
-        tar.append_data(header, format!("vm-export/{name}"), *content)
-            .unwrap();
-    }
-    tar.into_inner().unwrap()
-}
 
 fn spec(image: &[u8], domains: Value) -> Value {
     json!({"name": "demo", "images": {"base": {"path": "base.qcow2", "sha256": Digest::of(image), "seed": "credentials"}}, "domains": domains})
