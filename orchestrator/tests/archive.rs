@@ -158,7 +158,7 @@ fn an_import_that_reaches_further_asks_first() {
     let image = fs::read(image).unwrap();
     let content = json!({"kind": "image", "virtual_size": 64 << 20});
     let images = json!({"base": {"path": "base.qcow2", "sha256": Digest::of(&image), "seed": "credentials"}});
-    let domains = json!({"web": {"image": "base", "publish": ["0.0.0.0:18080:80"]}});
+    let domains = json!({"web": {"image": "base", "publish": ["0.0.0.0:18022:22"]}});
     let manifest = json!({
         "format": 1,
         "made_by": "test",
@@ -172,7 +172,7 @@ fn an_import_that_reaches_further_asks_first() {
     let output = place.run("import open.tar --no-up --yes");
     assert!(output.status.success(), "{output:?}");
     let said = String::from_utf8_lossy(&output.stderr);
-    let warning = "warning: other machines can reach `web` on 0.0.0.0:18080";
+    let warning = "warning: other machines can reach `web` on 0.0.0.0:18022";
     assert!(said.contains(warning), "{said}");
     assert!(place.at("demo/topology.yaml").exists());
 }
