@@ -60,10 +60,10 @@ impl Config {
 
 /// Reads where the store is, `DATABASE_STORE`.
 pub fn location(settings: &mut Settings) -> Option<Location> {
-    settings.parsed(
-        "DATABASE_STORE",
-        "the path of the database's file, or a `postgres://` URL",
-    )
+    let key = "DATABASE_STORE";
+    let meaning = "the path of the database's file, or a `postgres://` URL";
+    let location = settings.required(key, meaning)?.parse::<Location>();
+    location.map_err(|fault| settings.fault(key, &fault)).ok()
 }
 
 /// Opens the store, binds and serves until `shutdown`.

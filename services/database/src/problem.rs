@@ -109,7 +109,7 @@ pub(crate) fn failed(fault: Fault, field: &str) -> Status {
             let message = "the store has no space left: nothing was changed, and reads still work";
             Problem::new(Code::ResourceExhausted, "STORE_FULL", message)
         }
-        Fault::Unreachable(_) => unavailable("STORE_UNREACHABLE", fault),
+        Fault::Unreachable(_) | Fault::ReadOnly(_) => unavailable("STORE_UNREACHABLE", fault),
         Fault::Busy(_) => unavailable("STORE_BUSY", fault),
         Fault::Slow(_) => {
             let message = "the store timed out: use a narrower filter, or declare an index";

@@ -7,7 +7,8 @@ use std::path::Path;
 use anyhow::{Context as _, bail, ensure};
 use sea_orm::{ConnectionTrait as _, DbBackend, EntityTrait as _, PaginatorTrait as _, Statement};
 
-use super::engine::{Connections, Location};
+use super::engine::Pools;
+use super::location::Location;
 use super::{document, schema};
 
 /// Copies the store to the file `to`, which must not exist, and returns the number of its documents.
@@ -27,7 +28,7 @@ pub async fn backup(from: &Location, to: &Path) -> anyhow::Result<u64> {
     let mut partial = OsString::from(to);
     partial.push(".partial");
     let partial = Path::new(&partial);
-    let copied = copy(from, partial).await;
+    let copied = copy(source, partial).await;
     let kept = match copied {
         Ok(documents) => std::fs::rename(partial, to)
             .and_then(|()| sync(to.parent().unwrap_or(Path::new("."))))
@@ -42,7 +43,7 @@ pub async fn backup(from: &Location, to: &Path) -> anyhow::Result<u64> {
     kept.with_context(|| format!("failed to copy the store `{from}` to `{}`", to.display()))
 }
 
-async fn copy(from: &Location, partial: &Path) -> anyhow::Result<u64> {
+async fn copy(from: &Path, partial: &Path) -> anyhow::Result<u64> {
     if partial.exists() {
         std::fs::remove_file(partial).context("failed to remove an earlier partial copy")?;
     }
@@ -50,13 +51,13 @@ async fn copy(from: &Location, partial: &Path) -> anyhow::Result<u64> {
         .to_str()
         .context("the copy's path is not UTF-8")?
         .to_owned();
-    let source = Connections::open(from).await?;
+    let source = Pools::of_file(from).await?;
     let vacuum = Statement::from_sql_and_values(DbBackend::Sqlite, "VACUUM INTO ?", [name.into()]);
     let vacuumed = source.scans.execute_raw(vacuum).await;
     source.close().await?;
     vacuumed?;
     sync(partial)?;
-    let copy = Connections::open(&Location::File(partial.to_owned())).await?;
+    let copy = Pools::of_file(partial).await?;
     let checked = schema::check(&copy.reads).await;
     let documents = document::Entity::find().count(&copy.reads).await;
     copy.close().await?;

@@ -3,7 +3,8 @@
 use anyhow::{Context as _, ensure};
 use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
 
-use super::engine::{Connections, Location};
+use super::engine::Pools;
+use super::location::Location;
 
 /// Folds the log of the store into its file, so that the file alone is the store. A PostgreSQL server sees to that
 /// itself.
@@ -12,7 +13,7 @@ pub async fn checkpoint(store: &Location) -> anyhow::Result<()> {
         return Ok(());
     };
     ensure!(file.is_file(), "the store `{store}` does not exist");
-    let connections = Connections::open(store).await?;
+    let connections = Pools::of_file(file).await?;
     let pragma = Statement::from_string(DbBackend::Sqlite, "PRAGMA wal_checkpoint(TRUNCATE)");
     let answer = connections.writes.query_one_raw(pragma).await;
     connections.close().await?;

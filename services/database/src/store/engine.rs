@@ -1,16 +1,20 @@
 //! Connections to the engine: SQLite's file, or a PostgreSQL server (or what speaks its protocol) by its URL.
 
-use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use sea_orm::sqlx::postgres::PgConnectOptions;
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement,
 };
+use serving::CancellationToken;
+use tokio::sync::Notify;
+
+use super::Fault;
+use super::location::Url;
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -21,85 +25,85 @@ pub(super) const SCANS: u32 = 4;
 /// For queries that need few documents; reads by id have connections beside them.
 const LOOKUPS: u32 = 2;
 
-/// Of a new file, as SQLite makes them.
-const MODE: u32 = 0o644;
-
-/// Where a store is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Location {
-    /// SQLite's file; it is created if it does not exist.
-    File(PathBuf),
-    /// A `postgres://` URL.
-    Postgres(String),
-}
-
-impl FromStr for Location {
-    type Err = std::convert::Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let postgres = text.starts_with("postgres://") || text.starts_with("postgresql://");
-        Ok(match postgres {
-            true => Self::Postgres(text.to_owned()),
-            false => Self::File(text.into()),
-        })
-    }
-}
-
-impl std::fmt::Display for Location {
-    /// Without the password that a URL may have.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::File(path) => path.display().fmt(f),
-            Self::Postgres(url) => match url.split_once("://").zip(url.rsplit_once('@')) {
-                Some(((scheme, _), (_, host))) => write!(f, "{scheme}://{host}"),
-                None => f.write_str(url),
-            },
-        }
-    }
-}
-
-impl Location {
-    /// Creates the file if it does not exist. No connection does: a file that is removed while it is in use would be
-    /// replaced by an empty one.
-    pub(super) fn create(&self) -> std::io::Result<()> {
-        match self {
-            // To close a file that is open twice in a process would release SQLite's locks on it.
-            Self::File(path) if !path.try_exists()? => {
-                let mut new = File::options();
-                new.append(true).create(true).mode(MODE).open(path)?;
-                Ok(())
-            }
-            Self::File(_) | Self::Postgres(_) => Ok(()),
-        }
-    }
-}
-
-/// Connections by their use, so that no use waits for another.
-#[derive(Debug, Clone)]
-pub(super) struct Connections {
+/// Connections to a file or to one server by their use, so that no use waits for another.
+#[derive(Debug)]
+pub(super) struct Pools {
     pub(super) writes: DatabaseConnection,
     /// What is quick: documents by their ids or by an index.
     pub(super) reads: DatabaseConnection,
     pub(super) scans: DatabaseConnection,
-    /// How many batches the engine runs at once: SQLite has one writer.
-    pub(super) parallel: u32,
+    /// Of several servers, for how long this one is used.
+    term: Option<Term>,
 }
 
-impl Connections {
-    /// Connects to a store that exists.
-    pub(super) async fn open(location: &Location) -> anyhow::Result<Self> {
-        let parallel = match location {
-            Location::File(_) => 1,
-            Location::Postgres(_) => 4,
-        };
-        let writes = connect(location, parallel).await?;
+/// The time in which one of several servers is the one that is written to.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Term {
+    pub(super) ended: CancellationToken,
+    /// Whether the server should be checked now.
+    pub(super) doubt: Arc<Notify>,
+}
+
+/// How many batches the engine runs at once: SQLite has one writer.
+pub(super) fn parallel(engine: DbBackend) -> u32 {
+    match engine {
+        DbBackend::Sqlite => 1,
+        _ => 4,
+    }
+}
+
+impl Pools {
+    /// Connects to a file that exists.
+    pub(super) async fn of_file(path: &Path) -> anyhow::Result<Self> {
+        Self::open(DbBackend::Sqlite, file_options(path), None).await
+    }
+
+    /// Connects to the only server.
+    pub(super) async fn of_server(url: &Url) -> anyhow::Result<Self> {
+        Self::open(DbBackend::Postgres, server_options(url), None).await
+    }
+
+    /// Connects to one of several servers.
+    pub(super) async fn of_term(options: ConnectOptions, term: Term) -> anyhow::Result<Self> {
+        Self::open(DbBackend::Postgres, options, Some(term)).await
+    }
+
+    async fn open(
+        engine: DbBackend,
+        options: ConnectOptions,
+        term: Option<Term>,
+    ) -> anyhow::Result<Self> {
+        let parallel = parallel(engine);
+        let writes = connect(&options, parallel).await?;
         durable(&writes).await?;
         Ok(Self {
-            reads: connect(location, parallel + LOOKUPS).await?,
-            scans: connect(location, SCANS).await?,
+            reads: connect(&options, parallel + LOOKUPS).await?,
+            scans: connect(&options, SCANS).await?,
             writes,
-            parallel,
+            term,
         })
+    }
+
+    /// Does work on these connections: it ends when another of several servers may be the one that is written to. What a
+    /// commit did that ends so is not known.
+    pub(super) async fn run<T>(
+        &self,
+        work: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Fault> {
+        let Some(term) = &self.term else {
+            return work.await;
+        };
+        let done = tokio::select! {
+            biased;
+            done = work => done,
+            () = term.ended.cancelled() => Err(Fault::Unreachable(
+                "the connections to the server were closed, because it is no longer in use".to_owned(),
+            )),
+        };
+        if let Err(Fault::Unreachable(_) | Fault::ReadOnly(_)) = &done {
+            term.doubt.notify_one();
+        }
+        done
     }
 
     /// Closes all; SQLite's log is folded into its file.
@@ -110,31 +114,51 @@ impl Connections {
     }
 }
 
-async fn connect(location: &Location, most: u32) -> Result<DatabaseConnection, sea_orm::DbErr> {
-    let mut options = match location {
-        Location::File(_) => ConnectOptions::new("sqlite://"),
-        Location::Postgres(url) => ConnectOptions::new(url),
-    };
+fn file_options(path: &Path) -> ConnectOptions {
+    let path = path.to_owned();
+    let mut options = options("sqlite://");
     options
-        .max_connections(most)
-        .min_connections(most)
+        // A connection to a file is never lost.
+        .test_before_acquire(false)
+        .map_sqlx_sqlite_opts(move |sqlite| sqlite_options(sqlite, &path));
+    options
+}
+
+/// How the store on a server is connected to.
+pub(super) fn server_options(url: &Url) -> ConnectOptions {
+    let mut options = options(url.text());
+    options.map_sqlx_postgres_opts(session);
+    options
+}
+
+/// What all sessions of a server have in common.
+pub(super) fn session(postgres: PgConnectOptions) -> PgConnectOptions {
+    // The driver would look for a host of the name `[::1]`.
+    let host = postgres.get_host().trim_matches(['[', ']']).to_owned();
+    let timeout = SCAN_TIMEOUT.as_millis().to_string();
+    postgres
+        .host(&host)
+        .application_name("database-server")
+        .options([("statement_timeout", timeout)])
+}
+
+fn options(url: &str) -> ConnectOptions {
+    let mut options = ConnectOptions::new(url);
+    options
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .idle_timeout(None::<Duration>)
         .max_lifetime(None::<Duration>)
-        // A connection to a file is never lost.
-        .test_before_acquire(matches!(location, Location::Postgres(_)))
+        .test_before_acquire(true)
         .sqlx_logging(false);
-    if let Location::File(path) = location {
-        let path = path.clone();
-        options.map_sqlx_sqlite_opts(move |sqlite| sqlite_options(sqlite, &path));
-    } else {
-        options.map_sqlx_postgres_opts(|postgres| {
-            let timeout = SCAN_TIMEOUT.as_millis().to_string();
-            postgres
-                .application_name("database-server")
-                .options([("statement_timeout", timeout)])
-        });
-    }
+    options
+}
+
+async fn connect(
+    options: &ConnectOptions,
+    most: u32,
+) -> Result<DatabaseConnection, sea_orm::DbErr> {
+    let mut options = options.clone();
+    options.max_connections(most).min_connections(most);
     Database::connect(options).await
 }
 

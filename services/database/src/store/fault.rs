@@ -9,6 +9,9 @@ pub enum Fault {
     Full(String),
     #[error("the store cannot be reached: {0}")]
     Unreachable(String),
+    /// The server takes no writes: it is a standby now, or was made read-only.
+    #[error("the server is read-only: {0}")]
+    ReadOnly(String),
     #[error("the store is locked: {0}")]
     Busy(String),
     #[error("timed out: {0}")]
@@ -111,6 +114,7 @@ fn sqlite(code: &str, text: String) -> Fault {
 /// By the class of the SQLSTATE: <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
 fn postgres(code: &str, text: String) -> Fault {
     match (&code[..2], code) {
+        (_, "25006") => Fault::ReadOnly(text),
         (_, "57014") => Fault::Slow(text),
         ("08" | "57", _) => Fault::Unreachable(text),
         ("22" | "54", _) => Fault::Refused(text),

@@ -20,7 +20,8 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::Fault;
-use super::engine::{Location, sqlite_options};
+use super::engine::sqlite_options;
+use super::location::Location;
 
 /// Between two checks of the file's size.
 const INTERVAL: Duration = Duration::from_secs(1);

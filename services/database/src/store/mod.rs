@@ -3,13 +3,17 @@
 
 mod backup;
 mod batch;
+mod candidates;
 mod checkpoint;
+mod connections;
 mod engine;
 mod fault;
 mod id_file;
 mod ids;
 mod indexes;
 mod integrity;
+mod leader;
+mod location;
 mod read;
 mod scan;
 mod schema;
@@ -30,11 +34,12 @@ use sea_orm::{
 
 pub use backup::backup;
 pub use checkpoint::checkpoint;
-pub use engine::Location;
 pub use fault::Fault;
+pub use location::Location;
 
 use batch::Batcher;
-use engine::Connections;
+use connections::Connections;
+use engine::Pools;
 use ids::Ids;
 use integrity::Integrity;
 use read::Read;
@@ -104,39 +109,25 @@ impl Store {
         let connections = Connections::open(location)
             .await
             .with_context(|| format!("failed to open the store `{location}`"))?;
-        let writes = &connections.writes;
-        schema::check(writes).await.with_context(|| {
-            format!(
-                "the store `{location}` is damaged; keep the file, and replace it by a copy that \
-                 `database-server backup` made, or by what `sqlite3 FILE .recover` saves"
-            )
-        })?;
-        schema::migrate(writes)
+        let pools = connections.current()?;
+        let prepared = pools.run(async { Ok(prepare(&pools, location, &indexes).await) });
+        let newest = prepared
             .await
-            .with_context(|| format!("failed to update the schema of the store `{location}`"))?;
-        indexes::apply(writes, &indexes).await.with_context(|| {
-            format!("failed to create the declared indexes of the store `{location}`")
-        })?;
-        text::apply(writes, &indexes).await.with_context(|| {
-            format!("failed to create the declared text indexes of the store `{location}`")
-        })?;
-        let newest = newest(writes)
-            .await
-            .with_context(|| format!("failed to read the newest id of the store `{location}`"))?;
+            .with_context(|| format!("failed to prepare the store `{location}`"))??;
         let integrity = Integrity::watch(location)
             .with_context(|| format!("failed to find the files of the store `{location}`"))?;
         let folder = match location {
             Location::File(path) => path.parent().map(ToOwned::to_owned),
-            Location::Postgres(_) => Some(std::env::temp_dir()),
+            Location::Postgres(_) | Location::Servers(..) => Some(std::env::temp_dir()),
         };
-        let workers = connections.parallel as usize;
-        let reading = connections.reads.clone();
+        let workers = connections.parallel();
+        let reading = connections.clone();
         let writer = Writer {
-            connections: connections.writes.clone(),
+            connections: connections.clone(),
             integrity: integrity.clone(),
         };
         Ok(Self {
-            engine: reading.get_database_backend(),
+            engine: connections.engine(),
             indexes: Arc::new(indexes),
             ids: Ids::after(newest.as_deref()),
             open: Arc::default(),
@@ -157,7 +148,7 @@ impl Store {
     /// Closes every connection.
     pub async fn close(self) -> Result<(), Fault> {
         self.integrity.end().await;
-        Ok(self.connections.close().await?)
+        self.connections.close().await
     }
 
     /// Stores a new document and returns its id: ids sort by age.
@@ -221,8 +212,36 @@ impl Store {
 
     /// Why writes are refused, if they are.
     pub fn fault(&self) -> Option<Fault> {
-        self.integrity.admit().err()
+        let refused = self.integrity.admit().err();
+        refused.or_else(|| self.connections.fault())
     }
+}
+
+/// Checks a store, brings its schema and its indexes up to date, and returns its newest id.
+async fn prepare(
+    pools: &Pools,
+    location: &Location,
+    indexes: &Indexes,
+) -> anyhow::Result<Option<String>> {
+    let writes = &pools.writes;
+    schema::check(writes).await.with_context(|| {
+        format!(
+            "the store `{location}` is damaged; keep the file, and replace it by a copy that \
+             `database-server backup` made, or by what `sqlite3 FILE .recover` saves"
+        )
+    })?;
+    schema::migrate(writes)
+        .await
+        .with_context(|| format!("failed to update the schema of the store `{location}`"))?;
+    indexes::apply(writes, indexes).await.with_context(|| {
+        format!("failed to create the declared indexes of the store `{location}`")
+    })?;
+    text::apply(writes, indexes).await.with_context(|| {
+        format!("failed to create the declared text indexes of the store `{location}`")
+    })?;
+    newest(writes)
+        .await
+        .with_context(|| format!("failed to read the newest id of the store `{location}`"))
 }
 
 /// Whether no document has such an id. PostgreSQL refuses texts with U+0000, and with them all of a batch.

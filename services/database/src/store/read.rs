@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
-use sea_orm::{ColumnTrait, DatabaseConnection, EntityTrait, QueryFilter};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 
 use super::batch::Batch;
+use super::connections::Connections;
 use super::{Fault, document};
 
 /// Numbers of ids in a statement: few, so that the engine has each prepared.
@@ -20,14 +21,14 @@ pub(super) struct Read {
 }
 
 /// Answers reads with the data of each document that exists.
-pub(super) async fn together(connection: DatabaseConnection, batch: Batch<Read, Option<String>>) {
-    let found = find(&connection, &batch.jobs).await;
+pub(super) async fn together(connections: Connections, batch: Batch<Read, Option<String>>) {
+    let found = find(&connections, &batch.jobs).await;
     let mut answers = Vec::with_capacity(batch.jobs.len());
     for read in &batch.jobs {
         answers.push(match &found {
             // One of them is damaged: the others have their answers.
             Err(Fault::Documents { .. }) => {
-                let found = find(&connection, std::slice::from_ref(read)).await;
+                let found = find(&connections, std::slice::from_ref(read)).await;
                 answer(read, found.as_ref())
             }
             found => answer(read, found.as_ref()),
@@ -51,7 +52,7 @@ fn answer(
 }
 
 async fn find(
-    connection: &DatabaseConnection,
+    connections: &Connections,
     reads: &[Read],
 ) -> Result<HashMap<String, document::Model>, Fault> {
     let size = SIZES.into_iter().find(|size| *size >= reads.len());
@@ -61,9 +62,10 @@ async fn find(
     let ids = ids
         .chain(last.into_iter().cycle())
         .take(size.unwrap_or(reads.len()));
-    let documents = document::Entity::find()
-        .filter(document::Column::Id.is_in(ids))
-        .all(connection)
+    let documents = document::Entity::find().filter(document::Column::Id.is_in(ids));
+    let pools = connections.current()?;
+    let documents = pools
+        .run(async { Ok(documents.all(&pools.reads).await?) })
         .await?;
     Ok(documents
         .into_iter()

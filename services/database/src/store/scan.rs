@@ -15,11 +15,13 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io::{BufWriter, Seek as _, Write as _};
+use std::sync::Arc;
 
 use sea_orm::sea_query::{Expr, ExprTrait as _, NullOrdering, SimpleExpr};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use self::find::Lane;
+use super::engine::Pools;
 use super::id_file::{self, IdFile};
 use super::slices::{FIRST_SLICE, Open, SLICE, Slices, order};
 use super::sorter::{Entry, Sorter};
@@ -40,6 +42,8 @@ type Document = (String, String);
 #[derive(Debug)]
 pub(crate) struct Scan {
     store: Store,
+    /// The connections of the present step.
+    pools: Arc<Pools>,
     collection: String,
     query: Query,
     /// The members of documents that the filter and the order read.
@@ -78,6 +82,7 @@ impl Store {
         }
         let mut scan = Scan {
             store: self.clone(),
+            pools: self.connections.current()?,
             collection: collection.to_owned(),
             wanted,
             condition: Expr::val(true),
@@ -90,10 +95,11 @@ impl Store {
             query,
             open: Open::new(&self.open),
         };
-        let mut started = scan.begin(&self.indexes).await;
+        let pools = scan.pools.clone();
+        let mut started = pools.run(scan.begin(&self.indexes)).await;
         if let Err(Fault::Documents { .. }) = started {
             // The engine comes across a damaged document only where it looks into them.
-            started = scan.begin(&Indexes::default()).await;
+            started = pools.run(scan.begin(&Indexes::default())).await;
         }
         started.inspect_err(|fault| self.integrity.consider(fault))?;
         Ok(scan)
@@ -205,7 +211,7 @@ impl Scan {
 
     async fn listed(&self, ids: sea_orm::Select<document::Entity>) -> Result<Rest, Fault> {
         let ids = ids.into_tuple::<(String, i64)>();
-        let ids = ids.stream(self.lane.of(&self.store.connections)).await?;
+        let ids = ids.stream(self.lane.of(&self.pools)).await?;
         Ok(Rest::Listed(IdFile::write(&self.store.folder, ids).await?))
     }
 
@@ -217,7 +223,7 @@ impl Scan {
             .order_by_desc(document::Column::Id)
             .limit(1)
             .into_tuple::<String>()
-            .one(self.lane.of(&self.store.connections))
+            .one(self.lane.of(&self.pools))
             .await?;
         Ok(match newest {
             Some(end) => Rest::Slices(Slices {
@@ -247,7 +253,7 @@ impl Scan {
             .offset(self.skip - 1)
             .limit(1)
             .into_tuple::<String>()
-            .one(self.lane.of(&self.store.connections))
+            .one(self.lane.of(&self.pools))
             .await?;
         self.skip = 0;
         match last {
@@ -346,7 +352,7 @@ impl Scan {
         if self.query.filter.is_empty() && self.query.sort.is_empty() {
             slices.rows = std::cmp::min(slices.rows, std::cmp::max(self.left, 1));
         }
-        let connection = self.lane.of(&self.store.connections);
+        let connection = self.lane.of(&self.pools);
         let (last, number) = loop {
             let measure = slices.measure(&self.condition);
             let measure = connection.get_database_backend().build(&measure);
@@ -386,7 +392,7 @@ impl Scan {
             Err(Fault::Documents { .. }) => {
                 let ids = ids(condition).order_by(document::Column::Id, order(direction));
                 let ids = ids.into_tuple::<(String, i64)>();
-                let ids = ids.all(self.lane.of(&self.store.connections)).await?;
+                let ids = ids.all(self.lane.of(&self.pools)).await?;
                 self.each(ids.into_iter().map(|(id, _)| id)).await
             }
             documents => documents,
@@ -439,7 +445,7 @@ impl Scan {
             .filter(condition)
             .order_by(document::Column::Id, order(direction))
             .into_tuple()
-            .all(self.lane.of(&self.store.connections))
+            .all(self.lane.of(&self.pools))
             .await?;
         Ok(documents)
     }

@@ -8,9 +8,11 @@
 
 use std::fmt::Write as _;
 
-use sea_orm::{DatabaseConnection, DbBackend};
+use sea_orm::DbBackend;
 
 use super::batch::Batch;
+use super::connections::Connections;
+use super::engine::Pools;
 use super::integrity::Integrity;
 use super::text::Words;
 use super::transaction::Transaction;
@@ -41,7 +43,7 @@ impl Write {
 /// Where writes go.
 #[derive(Debug, Clone)]
 pub(super) struct Writer {
-    pub(super) connections: DatabaseConnection,
+    pub(super) connections: Connections,
     pub(super) integrity: Integrity,
 }
 
@@ -67,15 +69,24 @@ impl Writer {
     /// Whether each write alone would meet the same, after as long a wait.
     fn is_shared(&self, fault: &Fault) -> bool {
         match fault {
-            Fault::Unreachable(_) | Fault::Slow(_) | Fault::Moved(_) => true,
+            Fault::Unreachable(_) | Fault::ReadOnly(_) | Fault::Slow(_) | Fault::Moved(_) => true,
             // SQLite has one lock, which another process holds; PostgreSQL's transactions can conflict with each other.
-            Fault::Busy(_) => self.connections.get_database_backend() == DbBackend::Sqlite,
+            Fault::Busy(_) => self.connections.engine() == DbBackend::Sqlite,
             _ => false,
         }
     }
 
     async fn commit(&self, batch: &mut Batch<Write, bool>) -> Result<Vec<bool>, Fault> {
-        let mut transaction = self.begin().await?;
+        let pools = self.connections.current()?;
+        pools.run(self.commit_to(&pools, batch)).await
+    }
+
+    async fn commit_to(
+        &self,
+        pools: &Pools,
+        batch: &mut Batch<Write, bool>,
+    ) -> Result<Vec<bool>, Fault> {
+        let mut transaction = self.begin(pools).await?;
         let mut found = Vec::with_capacity(batch.jobs.len());
         while found.len() < batch.jobs.len() {
             match apply(&mut transaction, &batch.jobs[found.len()..]).await {
@@ -92,7 +103,12 @@ impl Writer {
     }
 
     async fn alone(&self, write: &Write) -> Result<bool, Fault> {
-        let mut transaction = self.begin().await?;
+        let pools = self.connections.current()?;
+        pools.run(self.alone_to(&pools, write)).await
+    }
+
+    async fn alone_to(&self, pools: &Pools, write: &Write) -> Result<bool, Fault> {
+        let mut transaction = self.begin(pools).await?;
         match apply(&mut transaction, std::slice::from_ref(write)).await {
             Ok(found) => {
                 self.end(transaction).await?;
@@ -105,9 +121,9 @@ impl Writer {
         }
     }
 
-    async fn begin(&self) -> Result<Transaction, Fault> {
+    async fn begin(&self, pools: &Pools) -> Result<Transaction, Fault> {
         self.integrity.admit()?;
-        Transaction::begin(&self.connections).await
+        Transaction::begin(&pools.writes).await
     }
 
     async fn end(&self, transaction: Transaction) -> Result<(), Fault> {

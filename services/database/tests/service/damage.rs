@@ -18,7 +18,7 @@ use crate::server::{Client, Server, maintain, place};
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Waits until health says whether the service is SERVING.
-async fn health(server: &Server, expected: ServingStatus) {
+pub(crate) async fn health(server: &Server, expected: ServingStatus) {
     let endpoint = Endpoint::from_shared(format!("http://{}", server.address)).unwrap();
     let mut health = HealthClient::new(endpoint.connect().await.unwrap());
     let began = Instant::now();

@@ -135,7 +135,7 @@ impl Drop for Cluster {
     }
 }
 
-fn binaries() -> PathBuf {
+pub(crate) fn binaries() -> PathBuf {
     let mut versions: Vec<_> = std::fs::read_dir("/usr/lib/postgresql")
         .expect("PostgreSQL is installed by `scripts/setup --test`")
         .map(|entry| entry.unwrap().path().join("bin"))
@@ -147,13 +147,13 @@ fn binaries() -> PathBuf {
         .expect("a version of PostgreSQL has its programs")
 }
 
-fn root() -> bool {
+pub(crate) fn root() -> bool {
     let id = run(Command::new("id").arg("-u"));
     id == b"0\n"
 }
 
 /// PostgreSQL refuses to run as root: then as the user of its package.
-fn unprivileged(program: &Path) -> Command {
+pub(crate) fn unprivileged(program: &Path) -> Command {
     if !root() {
         return Command::new(program);
     }
@@ -173,7 +173,7 @@ fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-fn run(command: &mut Command) -> Vec<u8> {
+pub(crate) fn run(command: &mut Command) -> Vec<u8> {
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{command:?}: {said}");
@@ -383,6 +383,13 @@ async fn over_tls() {
     let encrypted =
         "SELECT count(*) > 0 AND bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
         WHERE application_name = 'database-server'";
+    assert_eq!(cluster.ask(encrypted), "t");
+    server.stop();
+    // With several servers, each is connected to in the same way.
+    let several = url("verify-full", "ca.pem", true).replace("@127", "@127.0.0.1:1,127");
+    let server = Server::start(&several, &[]);
+    let client = server.client().await;
+    client.create("tls", &json!({"n": 1})).await.unwrap();
     assert_eq!(cluster.ask(encrypted), "t");
     server.stop();
     for (url, expected) in [

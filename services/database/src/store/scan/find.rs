@@ -10,7 +10,7 @@ use super::{Fault, Scan, document, ids};
 use crate::indexes::Indexes;
 use crate::query::sql::Writer;
 use crate::query::{Filter, Query, Summary};
-use crate::store::engine::Connections;
+use crate::store::engine::Pools;
 
 /// The most documents, and entries of an index, that a query may read beside reads by id.
 pub(super) const FEW: u64 = 4096;
@@ -34,10 +34,10 @@ pub(super) struct Found {
 }
 
 impl Lane {
-    pub(super) fn of(self, connections: &Connections) -> &DatabaseConnection {
+    pub(super) fn of(self, pools: &Pools) -> &DatabaseConnection {
         match self {
-            Self::Reads => &connections.reads,
-            Self::Scans => &connections.scans,
+            Self::Reads => &pools.reads,
+            Self::Scans => &pools.scans,
         }
     }
 }
@@ -63,7 +63,7 @@ impl Scan {
             return Ok(found(filter, false));
         }
         let select = sea_query::Query::select().exprs(counts).to_owned();
-        let connection = &self.store.connections.reads;
+        let connection = &self.pools.reads;
         let counts = connection.query_one_raw(self.store.engine.build(&select));
         let counts = counts.await?.ok_or_else(|| {
             Fault::Failed("the engine did not count the entries of indexes".to_owned())
@@ -96,7 +96,7 @@ impl Scan {
             _ => return Ok(None),
         };
         let found = document::Entity::find().filter(condition);
-        let number = found.count(self.lane.of(&self.store.connections)).await?;
+        let number = found.count(self.lane.of(&self.pools)).await?;
         Ok(Some(number))
     }
 
@@ -106,7 +106,7 @@ impl Scan {
         let (all, _) = writer().condition(&Filter::All(Vec::new()));
         let some = ids(all).filter(Expr::cust(writer().holds(condition)));
         let some = some.limit(1).into_tuple::<(String, i64)>();
-        Ok(some.one(&self.store.connections.reads).await?.is_some())
+        Ok(some.one(&self.pools.reads).await?.is_some())
     }
 
     /// Whether the query reads few documents in the order of an index, and those are its results.

@@ -19,11 +19,13 @@ type Looked = serde_json::Result<Option<Value>>;
 impl Scan {
     /// Those documents of the next slice that match, with the members that are wanted; none at the end.
     pub(super) async fn matching(&mut self) -> Result<Option<Vec<(String, Value, String)>>, Fault> {
-        let documents = match &self.rest {
-            Rest::Nothing | Rest::Counted(_) => return Ok(None),
-            Rest::Slices(_) => self.slice().await?,
-            Rest::Listed(_) => self.page_by_list().await?,
-        };
+        if matches!(self.rest, Rest::Nothing | Rest::Counted(_)) {
+            return Ok(None);
+        }
+        // The server may be another one than that of the last slice.
+        let pools = self.store.connections.current()?;
+        self.pools = pools.clone();
+        let documents = pools.run(self.documents_of_slice()).await?;
         let mut found = Vec::new();
         let mut began = Instant::now();
         for document in documents {
@@ -46,6 +48,14 @@ impl Scan {
             }
         }
         Ok(Some(found))
+    }
+
+    async fn documents_of_slice(&mut self) -> Result<Vec<Document>, Fault> {
+        match self.rest {
+            Rest::Nothing | Rest::Counted(_) => Ok(Vec::new()),
+            Rest::Slices(_) => self.slice().await,
+            Rest::Listed(_) => self.page_by_list().await,
+        }
     }
 
     async fn look_aside(&self, document: Document) -> Result<(Document, Looked), Fault> {

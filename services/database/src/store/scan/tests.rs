@@ -21,7 +21,13 @@ async fn plan(store: &Store, query: &str) -> String {
     };
     let mut statement: Statement = select.build(DbBackend::Sqlite);
     statement.sql.insert_str(0, "EXPLAIN QUERY PLAN ");
-    let rows = store.connections.scans.query_all_raw(statement).await;
+    let rows = store
+        .connections
+        .current()
+        .unwrap()
+        .scans
+        .query_all_raw(statement)
+        .await;
     let lines: Vec<String> = rows
         .unwrap()
         .iter()
@@ -52,7 +58,8 @@ async fn a_query_that_needs_few_documents_does_not_wait_for_scans() {
     let location = Location::File(folder.path().join("store.sqlite"));
     let documents = 2 * find::FEW as usize + 10;
     let store = filled(&location, documents).await;
-    let scans = &store.connections.scans;
+    let pools = store.connections.current().unwrap();
+    let scans = &pools.scans;
     let mut held = Vec::new();
     for _ in 0..crate::store::engine::SCANS {
         held.push(scans.begin().await.unwrap());
@@ -205,11 +212,19 @@ async fn indexes_of_earlier_versions_are_replaced() {
     let location = Location::File(folder.path().join("store.sqlite"));
     let indexes: Indexes = "c:label".parse().unwrap();
     let store = Store::open(&location, indexes.clone()).await.unwrap();
-    let writes = &store.connections.writes;
+    let pools = store.connections.current().unwrap();
+    let writes = &pools.writes;
     let list = "SELECT name FROM sqlite_master WHERE name LIKE 'declared%' ORDER BY name";
     let names = async |store: &Store| {
         let list = Statement::from_string(DbBackend::Sqlite, list);
-        let rows = store.connections.writes.query_all_raw(list).await.unwrap();
+        let rows = store
+            .connections
+            .current()
+            .unwrap()
+            .writes
+            .query_all_raw(list)
+            .await
+            .unwrap();
         let names = rows.iter().map(|row| row.try_get_by_index(0).unwrap());
         names.collect::<Vec<String>>()
     };
@@ -334,7 +349,13 @@ async fn long_lists_and_many_parts_are_answered() {
 async fn text_indexes(store: &Store) -> usize {
     let list = "SELECT name FROM sqlite_master WHERE name LIKE 'text\\_%' ESCAPE '\\'";
     let statement = Statement::from_string(DbBackend::Sqlite, list);
-    let rows = store.connections.scans.query_all_raw(statement).await;
+    let rows = store
+        .connections
+        .current()
+        .unwrap()
+        .scans
+        .query_all_raw(statement)
+        .await;
     rows.unwrap().len()
 }
 
@@ -364,7 +385,13 @@ async fn a_text_index_is_filled_used_and_removed() {
     let others = format!("SELECT count(*) FROM {name}_ids WHERE indexed = FALSE");
     let others = async |store: &Store| -> i64 {
         let statement = Statement::from_string(DbBackend::Sqlite, others.as_str());
-        let row = store.connections.writes.query_one_raw(statement).await;
+        let row = store
+            .connections
+            .current()
+            .unwrap()
+            .writes
+            .query_one_raw(statement)
+            .await;
         row.unwrap().unwrap().try_get_by_index(0).unwrap()
     };
     assert_eq!(others(&store).await, 0);
@@ -375,7 +402,8 @@ async fn a_text_index_is_filled_used_and_removed() {
         r#"INSERT INTO documents VALUES ('~', 'c', '{"label": "7"}')"#,
         r#"UPDATE documents SET data = '{"label": "x"}' WHERE data LIKE '%"8"%'"#,
     ] {
-        let writes = &store.connections.writes;
+        let pools = store.connections.current().unwrap();
+        let writes = &pools.writes;
         writes.execute_unprepared(change).await.unwrap();
     }
     assert_eq!(others(&store).await, 2);
@@ -393,7 +421,8 @@ async fn a_text_index_is_filled_used_and_removed() {
         "DELETE FROM {name} WHERE rowid > 1000;
          UPDATE {name}_ids SET indexed = FALSE WHERE number > 1000;"
     );
-    let writes = &store.connections.writes;
+    let pools = store.connections.current().unwrap();
+    let writes = &pools.writes;
     writes.execute_unprepared(&interrupted).await.unwrap();
     assert_eq!(found(&store, late).await, (Lane::Scans, 3));
     store.close().await.unwrap();
