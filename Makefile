@@ -126,9 +126,10 @@ test-images: guest
 	cd $(TRIED)/postgres && $(CURDIR)/$(PSPD) init --example postgres >/dev/null
 	@for example in polyglot postgres; do (cd $(TRIED)/$$example && TERM=dumb $(CURDIR)/$(PSPD) image build >/dev/null) || exit; done
 
-# No example in a comment is a test. Budgets are those of the program as users have it.
+# No example in a comment is a test. Budgets are those of the program as users have it. Three at once for two cores, because
+# each waits now and then.
 unit: program
-	PSPD=$(CURDIR)/$(PSPD) cargo test --workspace --locked -q --lib --bins --tests
+	PSPD=$(CURDIR)/$(PSPD) RUST_TEST_THREADS=3 cargo test --workspace --locked -q --lib --bins --tests
 	PSPD=$(CURDIR)/$(PSPD) cargo test --locked -q -p pspd --test budgets -- --ignored
 
 soak: build
