@@ -38,9 +38,9 @@ pub(super) fn end_with(result: anyhow::Result<Exit>) -> ! {
         if is_closed_pipe(&error) {
             return Exit::Done;
         }
-        let exit = error
-            .downcast_ref::<Coded>()
-            .map_or(Exit::Failed, |coded| coded.exit);
+        let mut causes = error.chain();
+        let coded = causes.find_map(|cause| cause.downcast_ref::<Coded>());
+        let exit = coded.map_or(Exit::Failed, |coded| coded.exit);
         // Without stderr, the exit code is the only way to report the error.
         let _ = writeln!(crate::terminal::err(), "{}", render(&error));
         exit
