@@ -215,7 +215,7 @@ async fn confirm(
         line = answered => line??,
         () = cancel.cancelled() => return Err(Cancelled::during("waiting for an answer").into()),
     };
-    ensure!(is_yes(&line), REFUSED);
+    ensure!(is_yes(&line), refused());
     Ok(())
 }
 

@@ -46,7 +46,7 @@ mod snapshot;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, bail};
 use pspd_model::hint::{Hint as _, Hinted};
 use pspd_model::observed::Observed;
 use pspd_model::spec::{Name, SYSTEM_DISK, Spec};

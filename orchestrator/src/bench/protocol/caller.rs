@@ -1,6 +1,5 @@
 //! What the caller prints while it measures.
 
-use anyhow::Context as _;
 use pspd_model::hint::Hinted;
 use serde::Deserialize;
 
