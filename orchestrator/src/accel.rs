@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use pspd_model::definition::{Accelerator, DirectKernel};
+use pspd_model::hint::Hinted;
 use pspd_model::spec::{Accel, Digest};
 use serde::{Deserialize, Serialize};
 
@@ -156,7 +157,8 @@ pub fn hypervisor() -> Result<String> {
 fn missing(error: io::Error) -> anyhow::Error {
     match error.kind() {
         ErrorKind::NotFound => {
-            anyhow!("`{QEMU}` is not installed. Install package `qemu-system-x86`")
+            let message = format!("`{QEMU}` is not installed");
+            Hinted::new(message, "Install package `qemu-system-x86`").into()
         }
         _ => anyhow!(error).context(format!("failed to start `{QEMU}`")),
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{bail, ensure};
 use pspd_lab::{check_free, front_fault};
+use pspd_model::hint::Hinted;
 use pspd_model::intent::Intent;
 use pspd_model::observed::Observed;
 use pspd_model::plan::{Action, Plan};
@@ -18,6 +19,7 @@ use crate::archive::Opened;
 use crate::cancelled::Cancelled;
 use crate::event::Events;
 use crate::execute::{Outcome, World, execute};
+use crate::hint::told;
 use crate::observe::{Extent, Host, observe};
 use crate::placement::Placement;
 use crate::state::{Home, Journal, Paths};
@@ -101,12 +103,14 @@ fn refuse_used_ports(plan: &Plan, observed: &Observed) -> anyhow::Result<()> {
         _ => None,
     });
     let used = wanted.filter(|host| !own.contains(&host.port()));
-    let used = used.filter_map(|host| Some(format!("{:#}", check_free(host).err()?)));
+    let used = used.filter_map(|host| Some(told(&check_free(host).err()?)));
     let used: Vec<String> = used.collect();
     ensure!(
         used.is_empty(),
-        "{}\nNothing was started. Change `publish` in the topology, or end what uses the port",
-        used.join("\n")
+        Hinted::new(
+            format!("{}\nNothing was started", used.join("\n")),
+            "Change `publish` in the topology, or end what uses the port",
+        )
     );
     Ok(())
 }
@@ -120,7 +124,8 @@ fn refuse_fronts_without_proxy(plan: &Plan) -> anyhow::Result<()> {
     if plan.steps.iter().any(|step| is_front(&step.action))
         && let Some(fault) = front_fault()
     {
-        bail!("{fault}\nNothing was started");
+        let hint = fault.hint().to_owned();
+        bail!(Hinted::new(format!("{fault}\nNothing was started"), hint));
     }
     Ok(())
 }

@@ -15,7 +15,8 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow};
+use pspd_model::hint::Hinted;
 use pspd_model::spec::Mac;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio_util::sync::CancellationToken;
@@ -184,10 +185,7 @@ impl Capture {
         let said = said(&mut self.said)?;
         match copied {
             Some(copied) => Ok((copied, dropped(&said))),
-            None => bail!(
-                "failed to capture: {}",
-                reason(&said, self.wanted.filter.as_deref())
-            ),
+            None => Err(refused(&said, self.wanted.filter.as_deref())),
         }
     }
 }
@@ -214,11 +212,16 @@ fn said(file: &mut File) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// Why `tcpdump` captured nothing.
-fn reason(said: &str, filter: Option<&str>) -> String {
+/// The error of a `tcpdump` that captured nothing, by what it printed.
+fn refused(said: &str, filter: Option<&str>) -> anyhow::Error {
     if said.contains("No such file or directory") || said.is_empty() {
-        return "this host has no `tcpdump`. Install the package `tcpdump`".to_owned();
+        let message = "failed to capture: this host has no `tcpdump`";
+        return Hinted::new(message, "Install the package `tcpdump`").into();
     }
+    anyhow!("failed to capture: {}", reason(said, filter))
+}
+
+fn reason(said: &str, filter: Option<&str>) -> String {
     let lines = said
         .lines()
         .filter_map(|line| line.strip_prefix("tcpdump: "));
@@ -257,6 +260,7 @@ fn expression(macs: &[Mac], filter: Option<&str>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hint::told;
 
     #[test]
     fn what_tcpdump_says_becomes_the_error() {
@@ -274,7 +278,8 @@ mod tests {
                 "virbr0: You don't have permission to perform this capture on that device",
             ),
         ] {
-            assert_eq!(reason(said, Some("tcp port 80")), expected);
+            let error = told(&refused(said, Some("tcp port 80")));
+            assert_eq!(error, format!("failed to capture: {expected}"));
         }
         let said = "tcpdump: listening on virbr0, link-type EN10MB (Ethernet), snapshot length 262144 bytes\n\
             7 packets captured\n9 packets received by filter\n2 packets dropped by kernel\n";

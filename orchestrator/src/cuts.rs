@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use anyhow::Context as _;
 use pspd_lab::Lab;
 use pspd_model::fault::Cut;
+use pspd_model::hint::Hint as _;
 use pspd_model::spec::Mac;
 
 use crate::tool;
@@ -23,19 +24,20 @@ pub(crate) fn read(lab: &Lab) -> anyhow::Result<BTreeSet<Cut>> {
     let output = lab
         .enter([SAVE])?
         .output()
-        .context("failed to run `nsenter`. Install `util-linux`")?;
+        .context("failed to run `nsenter`")
+        .hint("Install `util-linux`")?;
     Ok(parse(&String::from_utf8_lossy(&output.stdout)))
 }
 
 /// Replaces the cuts that are in effect.
 pub(crate) fn write(lab: &Lab, cuts: &BTreeSet<Cut>) -> anyhow::Result<()> {
     let mut command = lab.enter([RESTORE])?;
-    tool::run(&mut command, "util-linux", render(cuts).as_bytes()).with_context(|| {
-        format!(
-            "failed to set the rules of the lab's bridge with `{RESTORE}`. It needs the package `{PACKAGE}` and a kernel \
-             with nf_tables' bridge family"
-        )
-    })
+    let set = tool::run(&mut command, "util-linux", render(cuts).as_bytes());
+    let set = set
+        .with_context(|| format!("failed to set the rules of the lab's bridge with `{RESTORE}`"));
+    Ok(set.with_hint(|| {
+        format!("It needs the package `{PACKAGE}` and a kernel with nf_tables' bridge family")
+    })?)
 }
 
 fn render(cuts: &BTreeSet<Cut>) -> String {

@@ -43,6 +43,8 @@ pub enum Event {
         subject: Option<String>,
         title: String,
         error: String,
+        /// What the user can do about it.
+        hint: Option<String>,
     },
     Undone {
         step: String,

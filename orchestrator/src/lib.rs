@@ -28,6 +28,7 @@ mod full_disk;
 pub mod guest;
 pub mod health;
 mod held;
+pub mod hint;
 pub mod identity;
 pub mod image;
 pub mod libvirt;

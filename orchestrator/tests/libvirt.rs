@@ -7,6 +7,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
+use pspd::hint::{Told, told};
 use pspd::libvirt::{
     Connection, Console, Disk, DiskFormat, Domain, DomainConfig, Error, Lifecycle, LifecycleChange,
     Loader, Network, StopReason,
@@ -195,7 +196,7 @@ fn foreign_domains_and_networks_are_refused_and_left_alone() {
     let deployment = name("mine");
     let definition = domain(&deployment, name("test"), Path::new("/nonexistent/log"));
     let error = connection.define_domain(&definition).unwrap_err();
-    insta::assert_snapshot!(error, @"domain `test` already exists and is managed by another program. Rename one of them, or remove the existing domain");
+    insta::assert_snapshot!(told(&error.into()), @"domain `test` already exists and is managed by another program. Rename one of them, or remove the existing domain");
     let definition = NetworkDefinition {
         name: "default".to_owned(),
         ..network(&deployment)
@@ -209,7 +210,7 @@ fn foreign_domains_and_networks_are_refused_and_left_alone() {
     let error = connection
         .domain(&name("other"), guest.as_str())
         .unwrap_err();
-    let error = error.to_string().replace(guest.as_str(), "GUEST");
+    let error = told(&error.into()).replace(guest.as_str(), "GUEST");
     insta::assert_snapshot!(error, @"domain `GUEST` already exists and is managed by deployment `mine`. Rename one of them, or remove the existing domain");
     theirs.undefine().unwrap();
 
@@ -221,14 +222,9 @@ fn foreign_domains_and_networks_are_refused_and_left_alone() {
 #[test]
 fn the_error_for_an_unreachable_libvirt_says_what_to_do() {
     let error = Connection::open("qemu:///system?socket=/nonexistent/socket").unwrap_err();
-    let chain: Vec<String> = anyhow::Error::from(error)
-        .chain()
-        .map(|cause| cause.to_string())
-        .collect();
-    insta::assert_snapshot!(chain.join("\n"), @"
-    failed to connect to libvirt at `qemu:///system?socket=/nonexistent/socket`. Check that the libvirtd of this socket is running
-    Failed to connect socket to '/nonexistent/socket': No such file or directory (libvirt error 38)
-    ");
+    let Told { error, hint } = Told::of(&error.into());
+    insta::assert_snapshot!(error, @"failed to connect to libvirt at `qemu:///system?socket=/nonexistent/socket`: Failed to connect socket to '/nonexistent/socket': No such file or directory (libvirt error 38)");
+    insta::assert_snapshot!(hint.unwrap(), @"Check that the libvirtd of this socket is running");
 }
 
 /// From definition to removal on a real QEMU host.

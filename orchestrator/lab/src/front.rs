@@ -314,7 +314,7 @@ impl Fronts {
     /// Runs HAProxy on the listening socket.
     fn spawn(&self, host: SocketAddr, number: u32, listener: &TcpListener) -> io::Result<Pid> {
         let program = host::find("haproxy");
-        let program = program.ok_or_else(|| io::Error::other(host::NO_HAPROXY))?;
+        let program = program.ok_or_else(|| io::Error::other(host::no_haproxy()))?;
         let log = File::create(self.folder.join(file(host, number, "log")))?;
         let mut command = Command::new(program);
         command.arg("-db").arg("-f").arg(file(host, number, "cfg"));

@@ -10,6 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use pspd_model::hint::Hinted;
 use rustix::net::sockopt::socket_peercred;
 
 /// The hidden subcommand that a supervisor runs as.
@@ -41,25 +42,33 @@ impl Holder {
         let peer = socket_peercred(stream).ok()?;
         Holder::of(peer.pid.as_raw_nonzero().get().try_into().ok()?)
     }
+
+    /// Returns what a person can do about a process that does not answer.
+    pub(super) fn hint(self) -> String {
+        let pid = self.pid;
+        match self.state {
+            State::Stopped => format!("Run `kill -CONT {pid}` to continue it"),
+            State::Running => format!("Try again, or run `kill {pid}` to end it"),
+        }
+    }
+
+    /// Returns the error of a process that does not answer.
+    pub(super) fn silent(self) -> Hinted {
+        Hinted::new(self.to_string(), self.hint())
+    }
 }
 
 pub(super) fn is_stopped(pid: u32) -> bool {
     Holder::of(pid).is_some_and(|holder| holder.state == State::Stopped)
 }
 
-/// What is wrong with a process that does not answer, and what a person can do about it.
+/// What is wrong with a process that does not answer.
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let pid = self.pid;
         match self.state {
-            State::Stopped => write!(
-                f,
-                "process {pid} is stopped. Run `kill -CONT {pid}` to continue it"
-            ),
-            State::Running => write!(
-                f,
-                "process {pid} is running, but does not answer. Try again, or run `kill {pid}` to end it"
-            ),
+            State::Stopped => write!(f, "process {pid} is stopped"),
+            State::Running => write!(f, "process {pid} is running, but does not answer"),
         }
     }
 }

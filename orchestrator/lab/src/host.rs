@@ -1,4 +1,4 @@
-//! Checks what a lab needs from the host, with hints for each problem.
+//! Checks what a lab needs from the host, with a hint for each problem.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -6,9 +6,10 @@ use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use pspd_model::hint::Hinted;
+
 const SYSTEM_DIRECTORIES: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 const TUN: &str = "/dev/net/tun";
-pub(super) const NO_HAPROXY: &str = "`haproxy` is missing, which `publish` with `http` needs. Install `haproxy` (it need not run as a service)";
 
 /// Returns `PATH` plus the system directories, which are often not in a user's `PATH`.
 pub(super) fn search_path() -> OsString {
@@ -32,8 +33,16 @@ pub(super) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// The problem that fronts need HAProxy.
+pub(super) fn no_haproxy() -> Hinted {
+    Hinted::new(
+        "`haproxy` is missing, which `publish` with `http` needs",
+        "Install `haproxy` (it need not run as a service)",
+    )
+}
+
 /// Returns all problems that prevent a lab on this host, each with a hint.
-pub(super) fn faults() -> Vec<String> {
+pub(super) fn faults() -> Vec<Hinted> {
     let mut faults = missing_programs();
     faults.extend(tun_fault());
     if !is_root() {
@@ -42,68 +51,92 @@ pub(super) fn faults() -> Vec<String> {
     faults
 }
 
-fn missing_programs() -> Vec<String> {
-    let mut needed = vec![
-        (
-            "unshare",
-            "`unshare` is missing. Install `util-linux`, version 2.38 or newer",
-        ),
-        (
-            "dnsmasq",
-            "`dnsmasq` is missing. Install `dnsmasq-base` (Debian, Ubuntu) or `dnsmasq`",
-        ),
-        ("ip", "`ip` is missing. Install `iproute2`"),
-        ("libvirtd", libvirtd_advice()),
-    ];
-    if !is_root() {
-        let advice = "`newuidmap` is missing. Install `uidmap` (Debian, Ubuntu) or `shadow-utils`";
-        needed.push(("newuidmap", advice));
-    }
-    needed
-        .into_iter()
+/// The programs that every lab needs, and the packages that have them.
+const PROGRAMS: [(&str, &str); 3] = [
+    ("unshare", "Install `util-linux`, version 2.38 or newer"),
+    (
+        "dnsmasq",
+        "Install `dnsmasq-base` (Debian, Ubuntu) or `dnsmasq`",
+    ),
+    ("ip", "Install `iproute2`"),
+];
+/// What an ordinary user's lab needs, too.
+const NEWUIDMAP: (&str, &str) = (
+    "newuidmap",
+    "Install `uidmap` (Debian, Ubuntu) or `shadow-utils`",
+);
+
+fn missing_programs() -> Vec<Hinted> {
+    let of_user = (!is_root()).then_some(NEWUIDMAP);
+    let needed = PROGRAMS.into_iter().chain(of_user);
+    let mut faults: Vec<Hinted> = needed
         .filter(|(program, _)| find(program).is_none())
-        .map(|(_, advice)| advice.to_owned())
-        .collect()
+        .map(|(program, install)| no_program(program, install))
+        .collect();
+    if find("libvirtd").is_none() {
+        faults.push(no_libvirtd(find("virtqemud").is_some()));
+    }
+    faults
 }
 
-fn libvirtd_advice() -> &'static str {
-    if find("virtqemud").is_some() {
-        "`libvirtd` is missing; only libvirt's modular daemons are installed. Install `libvirt-daemon`, which contains the \
-         monolithic daemon (it need not run as a service)"
+fn no_program(program: &str, install: &'static str) -> Hinted {
+    Hinted::new(format!("`{program}` is missing"), install)
+}
+
+/// `modular`: whether libvirt's other daemons are installed.
+fn no_libvirtd(modular: bool) -> Hinted {
+    if modular {
+        Hinted::new(
+            "`libvirtd` is missing; only libvirt's modular daemons are installed",
+            "Install `libvirt-daemon`, which contains the monolithic daemon (it need not run as a service)",
+        )
     } else {
-        "`libvirtd` is missing. Install `libvirt-daemon`, `libvirt-daemon-system` and `qemu-system-x86` \
-         (it need not run as a service)"
+        no_program(
+            "libvirtd",
+            "Install `libvirt-daemon`, `libvirt-daemon-system` and `qemu-system-x86` (it need not run as a service)",
+        )
     }
 }
 
-fn tun_fault() -> Option<String> {
+fn tun_fault() -> Option<Hinted> {
     let error = OpenOptions::new().read(true).write(true).open(TUN).err()?;
-    let advice = match error.kind() {
+    Some(no_tun(&error))
+}
+
+fn no_tun(error: &io::Error) -> Hinted {
+    let hint = match error.kind() {
         io::ErrorKind::NotFound => "Load its module: `modprobe tun`",
         _ => "Allow all users to open it, as udev does by default: `chmod 0666 /dev/net/tun`",
     };
-    Some(format!("failed to open `{TUN}`: {error}. {advice}"))
+    Hinted::new(format!("failed to open `{TUN}`: {error}"), hint)
 }
 
-fn user_namespace_faults() -> Vec<String> {
-    let mut faults = Vec::new();
-    if setting("kernel/unprivileged_userns_clone").as_deref() == Some("0") {
-        faults.push(
-            "user namespaces are disabled. Run `sysctl -w kernel.unprivileged_userns_clone=1`"
-                .to_owned(),
-        );
-    }
-    if setting("user/max_user_namespaces").as_deref() == Some("0") {
-        faults.push(
-            "user namespaces are disabled. Run `sysctl -w user.max_user_namespaces=10000`"
-                .to_owned(),
-        );
-    }
+/// The settings of the kernel that disable user namespaces, and how to enable them.
+const USER_NAMESPACES: [(&str, &str); 2] = [
+    (
+        "kernel/unprivileged_userns_clone",
+        "Run `sysctl -w kernel.unprivileged_userns_clone=1`",
+    ),
+    (
+        "user/max_user_namespaces",
+        "Run `sysctl -w user.max_user_namespaces=10000`",
+    ),
+];
+
+fn user_namespace_faults() -> Vec<Hinted> {
+    let disabled = USER_NAMESPACES
+        .into_iter()
+        .filter(|(name, _)| setting(name).as_deref() == Some("0"));
+    let mut faults: Vec<Hinted> = disabled.map(|(_, enable)| no_namespaces(enable)).collect();
     faults.extend(subordinate_faults());
     faults
 }
 
-fn subordinate_faults() -> Vec<String> {
+fn no_namespaces(enable: &'static str) -> Hinted {
+    Hinted::new("user namespaces are disabled", enable)
+}
+
+fn subordinate_faults() -> Vec<Hinted> {
     // Ranges may come from another name service, in which case these files are not used.
     let elsewhere = fs::read_to_string("/etc/nsswitch.conf")
         .is_ok_and(|text| text.lines().any(|line| line.starts_with("subid:")));
@@ -119,13 +152,15 @@ fn subordinate_faults() -> Vec<String> {
             let ranges = fs::read_to_string(file).unwrap_or_default();
             !has_range(&ranges, name, &id)
         })
-        .map(|file| {
-            format!(
-                "user `{name}` has no subordinate ids in `{file}`. Add the line `{name}:100000:65536` \
-                 (a range that no other line uses)"
-            )
-        })
+        .map(|file| no_range(name, file))
         .collect()
+}
+
+fn no_range(user: &str, file: &str) -> Hinted {
+    Hinted::new(
+        format!("user `{user}` has no subordinate ids in `{file}`"),
+        format!("Add the line `{user}:100000:65536` (a range that no other line uses)"),
+    )
 }
 
 fn user_name<'a>(passwd: &'a str, id: &str) -> Option<&'a str> {
@@ -144,22 +179,27 @@ fn has_range(ranges: &str, name: &str, id: &str) -> bool {
     })
 }
 
-/// Returns likely causes of a failed `unshare` that cannot be checked in advance.
-pub(super) fn likely_causes() -> Vec<String> {
-    let mut causes = Vec::new();
+/// Returns the likely cause of a failed `unshare` that cannot be checked in advance.
+pub(super) fn likely_cause() -> Option<Hinted> {
     if is_root() {
-        causes.push(
-            "in a container, root needs `CAP_SYS_ADMIN` and `CAP_NET_ADMIN` (`--privileged`)"
-                .to_owned(),
-        );
-    } else if setting("kernel/apparmor_restrict_unprivileged_userns").as_deref() == Some("1") {
-        causes.push(
-            "AppArmor restricts user namespaces (Ubuntu 24.04 and newer). Run \
-             `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`"
-                .to_owned(),
-        );
+        return Some(no_capabilities());
     }
-    causes
+    let restricts = setting("kernel/apparmor_restrict_unprivileged_userns").as_deref() == Some("1");
+    restricts.then(restricted_by_apparmor)
+}
+
+fn no_capabilities() -> Hinted {
+    Hinted::new(
+        "in a container, root needs `CAP_SYS_ADMIN` and `CAP_NET_ADMIN`",
+        "Start the container with `--privileged`",
+    )
+}
+
+fn restricted_by_apparmor() -> Hinted {
+    Hinted::new(
+        "AppArmor restricts user namespaces (Ubuntu 24.04 and newer)",
+        "Run `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`",
+    )
 }
 
 fn setting(name: &str) -> Option<String> {
@@ -201,6 +241,39 @@ mod tests {
         let passwd = "root:x:0:0:root:/root:/bin/sh\nanna:x:1000:1000::/home/anna:/bin/sh\n";
         assert_eq!(user_name(passwd, "1000"), Some("anna"));
         assert_eq!(user_name(passwd, "7"), None);
+    }
+
+    fn one_of_each() -> Vec<Hinted> {
+        let mut all = vec![
+            no_haproxy(),
+            no_libvirtd(true),
+            no_libvirtd(false),
+            no_tun(&io::Error::from(io::ErrorKind::NotFound)),
+            no_tun(&io::Error::from(io::ErrorKind::PermissionDenied)),
+            no_range("anna", "/etc/subuid"),
+            no_capabilities(),
+            restricted_by_apparmor(),
+        ];
+        let programs = PROGRAMS.into_iter().chain([NEWUIDMAP]);
+        all.extend(programs.map(|(program, install)| no_program(program, install)));
+        all.extend(USER_NAMESPACES.map(|(_, enable)| no_namespaces(enable)));
+        all
+    }
+
+    #[test]
+    fn each_problem_says_what_is_wrong_and_its_hint_what_to_do() {
+        for problem in one_of_each() {
+            let (message, hint) = (problem.to_string(), problem.hint());
+            for advice in ["Run `", "Install `", ". "] {
+                assert!(!message.contains(advice), "{message}");
+            }
+            assert!(!message.ends_with('.'), "{message}");
+            assert!(hint.starts_with(char::is_uppercase), "{hint}");
+            assert!(!hint.ends_with('.'), "{hint}");
+        }
+        // Every problem of this file is made by one of these functions.
+        let made = include_str!("host.rs").split("#[cfg(test)]").next();
+        assert_eq!(made.unwrap().matches("Hinted::new(").count(), 8);
     }
 
     #[test]

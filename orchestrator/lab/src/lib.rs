@@ -37,6 +37,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use pspd_model::hint::{self, Hinted};
 use rustix::net::sockopt::socket_peercred;
 
 use holder::Holder;
@@ -49,7 +50,7 @@ use wire::{Reply, Request, Status};
 const REPLY_WITHIN: Duration = Duration::from_secs(10);
 
 /// Returns the problems that prevent a lab on this host, each with a hint; empty if there are none.
-pub fn faults() -> Vec<String> {
+pub fn faults() -> Vec<Hinted> {
     host::faults()
 }
 
@@ -59,9 +60,9 @@ pub fn check_free(host: SocketAddr) -> anyhow::Result<()> {
 }
 
 /// Returns why this host cannot run fronts, with a hint; `None` if it can.
-pub fn front_fault() -> Option<String> {
+pub fn front_fault() -> Option<Hinted> {
     let missing = host::find("haproxy").is_none();
-    missing.then(|| host::NO_HAPROXY.to_owned())
+    missing.then(host::no_haproxy)
 }
 
 /// Whether a process was stopped by a signal, or by a debugger.
@@ -102,10 +103,10 @@ impl Lab {
         format!("qemu:///system?socket={}", socket.display())
     }
 
-    /// Returns why the lab's libvirtd does not answer, with its process; `None` if that is not known.
-    pub fn libvirtd_fault(&self) -> Option<String> {
+    /// Returns why the lab's libvirtd does not answer, with its process and a hint; `None` if that is not known.
+    pub fn libvirtd_fault(&self) -> Option<Hinted> {
         let stream = UnixStream::connect(start::libvirt_socket(&self.relay.dir)).ok()?;
-        Holder::listening(&stream).map(|holder| holder.to_string())
+        Holder::listening(&stream).map(Holder::silent)
     }
 
     /// Connects inside the lab's network; the returned socket keeps its namespace.
@@ -311,9 +312,7 @@ fn listen(host: SocketAddr) -> anyhow::Result<TcpListener> {
             io::ErrorKind::AddrInUse => port::holder(host.port())
                 .map(|holder| format!("failed to listen on `{host}`, which is used by {holder}")),
             io::ErrorKind::PermissionDenied => Some(format!(
-                "failed to listen on `{host}`: an ordinary user may not use this port. As root, run \
-                 `sysctl -w net.ipv4.ip_unprivileged_port_start={}`, or use a port above 1023",
-                host.port()
+                "failed to listen on `{host}`: an ordinary user may not use this port"
             )),
             io::ErrorKind::AddrNotAvailable => Some(format!(
                 "failed to listen on `{host}`: this host does not have the address `{}`",
@@ -322,6 +321,21 @@ fn listen(host: SocketAddr) -> anyhow::Result<TcpListener> {
             _ => None,
         };
         let context = context.unwrap_or_else(|| format!("failed to listen on `{host}`"));
-        anyhow::Error::new(error).context(context)
+        let denied = error.kind() == io::ErrorKind::PermissionDenied;
+        let error = anyhow::Error::new(error).context(context);
+        if !denied {
+            return error;
+        }
+        let hint = format!(
+            "As root, run `sysctl -w net.ipv4.ip_unprivileged_port_start={}`, or use a port above 1023",
+            host.port()
+        );
+        Hinted::new(error, hint).into()
     })
+}
+
+/// Returns an error with its causes and their hints, as one line.
+fn told(error: &(dyn std::error::Error + 'static)) -> String {
+    let (message, hint) = hint::apart(error, hint::of);
+    hint::joined(&message, hint.as_deref())
 }

@@ -8,6 +8,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
+use pspd_model::hint::{Hint as _, Hinted};
 use rustix::fs::CWD;
 use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, mount, move_mount, open_tree};
 
@@ -37,7 +38,10 @@ pub(super) fn make_private(dir: &Path, sockets: &Path) -> anyhow::Result<()> {
     for (place, name) in PRIVATE {
         ensure!(
             Path::new(place).is_dir(),
-            "`{place}` does not exist. Install `libvirt-daemon-system`, or create the directory"
+            Hinted::new(
+                format!("`{place}` does not exist"),
+                "Install `libvirt-daemon-system`, or create the directory",
+            )
         );
         let own = dir.join(name);
         create(&own)?;
@@ -58,9 +62,9 @@ pub(super) fn make_private(dir: &Path, sockets: &Path) -> anyhow::Result<()> {
         put(tree, &place)?;
     }
     let flags = flags | MountFlags::NOEXEC;
-    mount("sysfs", "/sys", "sysfs", flags, None).context(
-        "failed to mount `/sys` for the lab's network. In a container, `/sys` must not be masked",
-    )?;
+    mount("sysfs", "/sys", "sysfs", flags, None)
+        .context("failed to mount `/sys` for the lab's network")
+        .hint("In a container, `/sys` must not be masked")?;
     Ok(())
 }
 
@@ -141,7 +145,10 @@ pub(super) fn ensure_alone() -> anyhow::Result<()> {
         fs::read_to_string("/proc/net/fib_trie").context("failed to read `/proc/net/fib_trie`")?;
     ensure!(
         addresses.is_empty(),
-        "not in a new network namespace. Run `pspd up` to start a lab"
+        Hinted::new(
+            "not in a new network namespace",
+            "Run `pspd up` to start a lab"
+        )
     );
     Ok(())
 }

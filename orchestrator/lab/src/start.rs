@@ -17,6 +17,7 @@ use std::process::{ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use pspd_model::hint::{Hint as _, Hinted, joined};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 
@@ -156,10 +157,13 @@ pub(super) fn stop(dir: &Path) -> anyhow::Result<()> {
 fn refuse_after(deadline: Instant, dir: &Path, holder: Option<Holder>) -> anyhow::Result<()> {
     let late = Instant::now() >= deadline || !dir.exists();
     match holder {
-        Some(holder) if late || holder.state == holder::State::Stopped => bail!(
-            "the supervisor of `{}` does not answer: {holder}",
-            dir.display()
-        ),
+        Some(holder) if late || holder.state == holder::State::Stopped => {
+            let message = format!(
+                "the supervisor of `{}` does not answer: {holder}",
+                dir.display()
+            );
+            bail!(Hinted::new(message, holder.hint()))
+        }
         None if late => bail!(
             "`{}` is locked by a process that cannot be seen from here, and no supervisor answers on `{}`",
             dir.join("lock").display(),
@@ -193,7 +197,7 @@ fn launch(program: &Path, dir: &Path, kind: Kind, lock: File) -> anyhow::Result<
         ensure!(
             faults.is_empty(),
             "this host cannot run a lab:\n{}",
-            list(&faults)
+            list(faults)
         );
     }
     clear_runtime_directory(dir)?;
@@ -210,7 +214,8 @@ fn launch(program: &Path, dir: &Path, kind: Kind, lock: File) -> anyhow::Result<
         .stdout(Stdio::piped())
         .stderr(log)
         .spawn()
-        .context("failed to run `setsid`. Install `util-linux`")?;
+        .context("failed to run `setsid`")
+        .hint("Install `util-linux`")?;
     let announced = child.stdout.take().map(announcement);
     child.wait().context("failed to wait for `setsid`")?;
     match announced.context("failed to read the output of `setsid`: not a pipe")?? {
@@ -220,7 +225,7 @@ fn launch(program: &Path, dir: &Path, kind: Kind, lock: File) -> anyhow::Result<
         }
         None => bail!(
             "the supervisor failed to start\n{}",
-            [log_tail(&path), list(&host::likely_causes())]
+            [log_tail(&path), list(host::likely_cause())]
                 .join("\n")
                 .trim_end()
         ),
@@ -278,8 +283,11 @@ fn log_tail(path: &Path) -> String {
     format!("last lines of `{}`:\n{end}", path.display())
 }
 
-fn list(items: &[String]) -> String {
-    let lines: Vec<String> = items.iter().map(|item| format!("- {item}")).collect();
+fn list(faults: impl IntoIterator<Item = Hinted>) -> String {
+    let told = faults
+        .into_iter()
+        .map(|fault| joined(&fault.to_string(), Some(fault.hint())));
+    let lines: Vec<String> = told.map(|fault| format!("- {fault}")).collect();
     lines.join("\n")
 }
 
@@ -328,13 +336,16 @@ fn make_runtime_directory(dir: &Path) -> anyhow::Result<()> {
 /// under `/tmp`, and would be trusted as the supervisor.
 fn check_runtime_directory(dir: &Path) -> anyhow::Result<()> {
     let folder = runtime_directory(dir);
-    ensure!(
-        !folder.exists() || is_own(&folder)?,
-        "`{}` is not a directory that only this user can use, so its sockets are not trusted. Remove the link `{}`",
-        folder.display(),
-        dir.join("run").display()
-    );
-    Ok(())
+    if !folder.exists() || is_own(&folder)? {
+        return Ok(());
+    }
+    bail!(Hinted::new(
+        format!(
+            "`{}` is not a directory that only this user can use, so its sockets are not trusted",
+            folder.display()
+        ),
+        format!("Remove the link `{}`", dir.join("run").display()),
+    ))
 }
 
 /// Whether a path is a directory of this user that is closed to all others.

@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
+use pspd_model::hint::Hinted;
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, WaitOptions, getrlimit, setrlimit, wait};
@@ -48,7 +49,7 @@ pub fn supervise(dir: &Path) -> anyhow::Result<()> {
     let announcement = match &prepared {
         Ok(_) => Announcement::Ready,
         Err(error) => Announcement::Failed {
-            error: format!("{error:#}"),
+            error: crate::told(error.as_ref()),
         },
     };
     let line = serde_json::to_string(&announcement)?;
@@ -170,12 +171,13 @@ impl Supervisor {
                 }
                 () = sleep_until(front.unwrap_or_else(Instant::now)), if front.is_some() => {
                     for (host, error) in shared.fronts.restart() {
+                        let error = crate::told(&error);
                         log(format_args!("failed to restart the front of {host}: {error}"));
                     }
                 }
                 _ = check.tick() => {
                     if let Err(error) = self.restore() {
-                        log(format_args!("{error:#}"));
+                        log(format_args!("{}", crate::told(error.as_ref())));
                     }
                 }
                 _ = shorten.tick() => logs::shorten(&self.consoles),
@@ -336,9 +338,11 @@ async fn converse(stream: &UnixStream, shared: &Shared) -> io::Result<()> {
 /// What a later version may ask for.
 fn unknown(error: &io::Error) -> io::Error {
     let version = env!("CARGO_PKG_VERSION");
-    io::Error::other(format!(
-        "the lab's supervisor is from pspd {version} and does not support this request ({error}). Run `pspd down`, then \
-         `pspd up`"
+    io::Error::other(Hinted::new(
+        format!(
+            "the lab's supervisor is from pspd {version} and does not support this request ({error})"
+        ),
+        "Run `pspd down`, then `pspd up`",
     ))
 }
 

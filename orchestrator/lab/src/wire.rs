@@ -10,6 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use pspd_model::hint::{self, Hinted};
 use rustix::io::retry_on_intr;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
@@ -63,7 +64,13 @@ pub(super) enum Request {
 pub(super) enum Reply {
     Done,
     Status(Status),
-    Failed { message: String, errno: Option<i32> },
+    Failed {
+        message: String,
+        /// Absent in versions that had it in the message.
+        #[serde(default)]
+        hint: Option<String>,
+        errno: Option<i32>,
+    },
 }
 
 /// The status of a supervisor.
@@ -100,6 +107,7 @@ impl From<io::Error> for Reply {
         Reply::Failed {
             errno: error.raw_os_error(),
             message: error.to_string(),
+            hint: hint::of(&error).map(Into::into),
         }
     }
 }
@@ -110,6 +118,11 @@ impl Reply {
             Reply::Failed {
                 errno: Some(errno), ..
             } => Err(io::Error::from_raw_os_error(errno)),
+            Reply::Failed {
+                message,
+                hint: Some(hint),
+                ..
+            } => Err(io::Error::other(Hinted::new(message, hint))),
             Reply::Failed { message, .. } => Err(io::Error::other(message)),
             reply => Ok(reply),
         }
@@ -141,7 +154,7 @@ pub(super) fn call(
 fn refuse_stopped(stream: &UnixStream) -> io::Result<()> {
     match Holder::listening(stream) {
         Some(holder) if holder.state == State::Stopped => {
-            Err(io::Error::new(io::ErrorKind::TimedOut, holder.to_string()))
+            Err(io::Error::new(io::ErrorKind::TimedOut, holder.silent()))
         }
         _ => Ok(()),
     }
@@ -151,13 +164,15 @@ fn refuse_stopped(stream: &UnixStream) -> io::Result<()> {
 fn silent(stream: &UnixStream, error: io::Error) -> io::Error {
     match Holder::listening(stream) {
         Some(holder) if error.kind() == io::ErrorKind::WouldBlock => {
-            io::Error::new(io::ErrorKind::TimedOut, holder.to_string())
+            io::Error::new(io::ErrorKind::TimedOut, holder.silent())
         }
         // Versions that did not know a request gave no answer to it.
         _ if error.kind() == io::ErrorKind::UnexpectedEof => io::Error::new(
             error.kind(),
-            "the lab's supervisor did not answer: it ended, or is from an earlier version of pspd. Run `pspd down`, then \
-             `pspd up`",
+            Hinted::new(
+                "the lab's supervisor did not answer: it ended, or is from an earlier version of pspd",
+                "Run `pspd down`, then `pspd up`",
+            ),
         ),
         _ => error,
     }
@@ -271,6 +286,21 @@ mod tests {
         let refused = io::Error::from_raw_os_error(rustix::io::Errno::CONNREFUSED.raw_os_error());
         let error = Reply::from(refused).into_result().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn a_failure_reply_keeps_the_hint_and_earlier_versions_had_none() {
+        let missing = || io::Error::other(Hinted::new("`haproxy` is missing", "Install it"));
+        let reply = serde_json::to_string(&Reply::from(missing())).unwrap();
+        let reply: Reply = serde_json::from_str(&reply).unwrap();
+        let error = reply.into_result().unwrap_err();
+        assert_eq!(error.to_string(), "`haproxy` is missing");
+        assert_eq!(hint::of(&error).unwrap(), "Install it");
+        let earlier = r#"{"reply": "failed", "message": "no. Try again", "errno": null}"#;
+        let earlier: Reply = serde_json::from_str(earlier).unwrap();
+        let error = earlier.into_result().unwrap_err();
+        assert_eq!(error.to_string(), "no. Try again");
+        assert_eq!(hint::of(&error), None);
     }
 
     #[test]

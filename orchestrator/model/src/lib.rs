@@ -11,6 +11,7 @@ pub mod definition;
 pub mod experiment;
 pub mod fault;
 pub mod harm;
+pub mod hint;
 pub mod history;
 pub mod intent;
 pub mod observed;

@@ -10,6 +10,7 @@ use super::settings::Settings;
 use crate::boot::Times;
 use crate::event::seconds;
 use crate::firmware::Reported;
+use crate::hint::told;
 use crate::libvirt::Medium;
 
 /// The host's system, its processors and the accelerator of guests, for people.
@@ -76,7 +77,7 @@ impl Run {
         Run {
             reached: [None; 4],
             firmware: None,
-            error: Some(format!("{error:#}")),
+            error: Some(told(error)),
         }
     }
 }

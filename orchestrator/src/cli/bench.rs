@@ -7,6 +7,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
+use pspd_model::hint::Hinted;
 use pspd_model::spec::{Builtin, ImageSpec};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -97,9 +98,13 @@ fn buildable_image(context: &Context) -> anyhow::Result<ImageSpec> {
     }
     let spec = context.spec_before_build()?;
     let mut images = spec.images.into_values();
-    images.find(|image| image.source.is_built()).context(
-        "the topology has no image that pspd builds, and this benchmark boots no other images. Use the image `debian`",
-    )
+    let image = images.find(|image| image.source.is_built());
+    Ok(image.ok_or_else(|| {
+        Hinted::new(
+            "the topology has no image that pspd builds, and this benchmark boots no other images",
+            "Use the image `debian`",
+        )
+    })?)
 }
 
 /// A directory for a lab of its own.
@@ -146,7 +151,10 @@ pub(super) fn make_writable(folder: &Path) -> anyhow::Result<()> {
     let shown = folder.display();
     ensure!(
         !folder.exists() || folder.is_dir(),
-        "`{shown}` is not a directory. Pass a directory with `--out`; it is created if missing"
+        Hinted::new(
+            format!("`{shown}` is not a directory"),
+            "Pass a directory with `--out`; it is created if missing",
+        )
     );
     std::fs::create_dir_all(folder)
         .with_context(|| format!("failed to create directory `{shown}`"))?;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
+use pspd_model::hint::Hinted;
 use pspd_model::spec::{Name, Spec};
 
 use self::keys::Keys;
@@ -102,11 +103,9 @@ fn wanted(
         .connection(spec)?
         .network(&spec.name, &spec.network.name)?;
     let live = network.map(|network| network.live()).transpose()?.flatten();
-    let bridge = live.and_then(|live| live.bridge).with_context(|| {
-        format!(
-            "the network of `{}` is not active. Run `pspd up`",
-            spec.name
-        )
+    let bridge = live.and_then(|live| live.bridge).ok_or_else(|| {
+        let message = format!("the network of `{}` is not active", spec.name);
+        Hinted::new(message, "Run `pspd up`")
     })?;
     let domains = spec.domains.values();
     Ok(Wanted {
@@ -130,7 +129,10 @@ fn output(args: &Args) -> anyhow::Result<Box<dyn Write + Send>> {
         let out = terminal::raw();
         ensure!(
             !out.is_terminal(),
-            "refusing to write binary data to a terminal. Pipe it to a program, such as `| wireshark -k -i -`"
+            Hinted::new(
+                "refusing to write binary data to a terminal",
+                "Pipe it to a program, such as `| wireshark -k -i -`",
+            )
         );
         return Ok(Box::new(out));
     }
@@ -146,10 +148,10 @@ fn output(args: &Args) -> anyhow::Result<Box<dyn Write + Send>> {
     }
     match options.open(path) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            bail!(
-                "`{}` exists; pass `--force` to overwrite it",
-                path.display()
-            )
+            bail!(Hinted::new(
+                format!("`{}` exists", path.display()),
+                "Pass `--force` to overwrite it",
+            ))
         }
         file => {
             let failed = || format!("failed to create `{}`", path.display());

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 
 use anyhow::Context as _;
+use pspd_model::hint::Hinted;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use super::completions;
@@ -30,7 +31,10 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let connection = context.connection(&spec)?;
     let domain = connection
         .domain(&spec.name, name.as_str())?
-        .with_context(|| format!("domain `{name}` is not defined. Run `pspd up` to define it"))?;
+        .ok_or_else(|| {
+            let message = format!("domain `{name}` is not defined");
+            Hinted::new(message, "Run `pspd up` to define it")
+        })?;
     let console = domain.console(args.force)?;
     let raw = RawTerminal::enter()?;
     if raw.is_some() {

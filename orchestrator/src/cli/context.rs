@@ -1,10 +1,13 @@
 //! The input of every command: the paths, and the spec of the deployment.
 
+use std::borrow::Cow;
 use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail, ensure};
 use pspd_lab::Lab;
+use pspd_model::hint::Hinted;
+use pspd_model::plan::PlanError;
 use pspd_model::similar::meant;
 use pspd_model::spec::{Name, Spec};
 use pspd_model::topology::Faults;
@@ -76,11 +79,13 @@ impl Context {
     pub(super) fn existing_spec(&self) -> anyhow::Result<Spec> {
         let spec = self.deployed_spec()?;
         let hint = format!("Pass `--deployment {}` for that one", spec.name);
-        self.refuse_other_origin(&spec, &hint)?;
+        self.refuse_other_origin(&spec, hint)?;
         ensure!(
             self.paths.deployment(&spec.name).exists(),
-            "deployment `{}` does not exist on this host. Run `pspd up` first",
-            spec.name
+            Hinted::new(
+                format!("deployment `{}` does not exist on this host", spec.name),
+                "Run `pspd up` first",
+            )
         );
         Ok(spec)
     }
@@ -93,9 +98,9 @@ impl Context {
         };
         let hint = format!("Pass `--deployment NAME` to run this command without a topology{here}");
         match error.downcast::<Coded>() {
-            Ok(Coded { exit, message }) => Coded {
-                exit,
-                message: format!("{}\n\n{hint}", message.trim_end()),
+            Ok(coded) => Coded {
+                hint: Some(hint),
+                ..coded
             }
             .into(),
             Err(error) => error,
@@ -126,9 +131,13 @@ impl Context {
         Ok((!names.is_empty()).then(|| names.join(", ")))
     }
 
-    /// Fails where the topology is in another directory than the one that the deployment came from: somebody else may
+    /// Fails with this hint where the topology is in another directory than the one that the deployment came from: somebody else may
     /// use the same name.
-    pub(super) fn refuse_other_origin(&self, spec: &Spec, hint: &str) -> anyhow::Result<()> {
+    pub(super) fn refuse_other_origin(
+        &self,
+        spec: &Spec,
+        hint: impl Into<Cow<'static, str>>,
+    ) -> anyhow::Result<()> {
         let home = self.paths.deployment(&spec.name);
         home.refuse_foreign()?;
         let came_from = home.origin()?;
@@ -137,10 +146,15 @@ impl Context {
         };
         ensure!(
             came_from.parent() == here.parent(),
-            "deployment `{}` came from `{}`, and `{}` has the same name. {hint}",
-            spec.name,
-            came_from.display(),
-            here.display()
+            Hinted::new(
+                format!(
+                    "deployment `{}` came from `{}`, and `{}` has the same name",
+                    spec.name,
+                    came_from.display(),
+                    here.display()
+                ),
+                hint,
+            )
         );
         Ok(())
     }
@@ -199,25 +213,25 @@ impl Context {
 
     pub(super) fn identity(&self, spec: &Spec) -> anyhow::Result<Identity> {
         let keys = self.paths.deployment(&spec.name).keys();
-        Identity::load(&keys)?
-            .with_context(|| format!("`{}` has no keys yet; run `pspd up` first", spec.name))
+        let deployment = spec.name.clone();
+        let no_keys = PlanError::NoKeys { deployment };
+        Ok(Identity::load(&keys)?.ok_or(no_keys)?)
     }
 }
 
 /// What only a running lab has.
 fn running<T>(spec: &Spec, found: Option<T>) -> anyhow::Result<T> {
-    found.with_context(|| {
-        format!(
-            "the lab of `{}` is not running. Run `pspd up` to start it",
-            spec.name
-        )
-    })
+    Ok(found.ok_or_else(|| {
+        let message = format!("the lab of `{}` is not running", spec.name);
+        Hinted::new(message, "Run `pspd up` to start it")
+    })?)
 }
 
 fn invalid(faults: Faults) -> anyhow::Error {
     Coded {
         exit: Exit::InvalidTopology,
         message: faults.to_string(),
+        hint: None,
     }
     .into()
 }

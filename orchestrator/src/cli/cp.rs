@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context as _, bail, ensure};
+use pspd_model::hint::{Hint as _, Hinted};
 use pspd_model::spec::{Name, Spec};
 
 use super::context::{self, Context};
@@ -39,7 +40,8 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<Exit> {
     }
     let status = scp
         .status()
-        .context("failed to run `scp`. Install openssh-client")?;
+        .context("failed to run `scp`")
+        .hint("Install openssh-client")?;
     if status.success() {
         return Ok(Exit::Done);
     }
@@ -97,9 +99,10 @@ impl Copy {
             };
             let name = context::domain(spec, name)?;
             match &domain {
-                Some(other) if *other != name => bail!(
-                    "`{other}` and `{name}` are two domains. Copy to this host first, and from here to the other domain"
-                ),
+                Some(other) if *other != name => bail!(Hinted::new(
+                    format!("`{other}` and `{name}` are two domains"),
+                    "Copy to this host first, and from here to the other domain",
+                )),
                 _ => domain = Some(name),
             }
             Ok(Place::There(path.to_owned()))
@@ -111,9 +114,10 @@ impl Copy {
             .collect::<Result<_, _>>()?;
         let to = place(&args.to)?;
         let Some(domain) = domain else {
-            bail!(
-                "no path names a domain. Write one side as `NAME:PATH`, such as `pspd cp a.txt web-server:/tmp/`"
-            );
+            bail!(Hinted::new(
+                "no path names a domain",
+                "Write one side as `NAME:PATH`, such as `pspd cp a.txt web-server:/tmp/`",
+            ));
         };
         let is_there = |place: &Place| matches!(place, Place::There(_));
         if from.iter().any(|one| is_there(one) == is_there(&to)) {

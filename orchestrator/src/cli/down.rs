@@ -4,6 +4,7 @@ use std::io::Write as _;
 
 use anyhow::{bail, ensure};
 use pspd_lab::Relay;
+use pspd_model::hint::Hinted;
 use pspd_model::plan::Volumes;
 
 use super::context::{Context, block_on, cancelled_by_signals};
@@ -41,16 +42,20 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let home = context.paths.deployment(&spec.name);
     context.refuse_other_origin(
         &spec,
-        &format!("Pass `--deployment {}` to take it down anyway", spec.name),
+        format!("Pass `--deployment {}` to take it down anyway", spec.name),
     )?;
     // Its files may be gone, and its guests not.
     if !home.exists() && Relay::running(&home.lab())?.is_none() {
         if let Some(other) = context.names_from_here()? {
-            bail!(
-                "deployment `{}` does not exist on this host. Deployments of `{}`: {other}. Pass `--deployment NAME` to take one down",
+            let message = format!(
+                "deployment `{}` does not exist on this host. Deployments of `{}`: {other}",
                 spec.name,
                 context.file.display()
             );
+            bail!(Hinted::new(
+                message,
+                "Pass `--deployment NAME` to take one down"
+            ));
         }
         writeln!(
             crate::terminal::err(),
@@ -62,9 +67,14 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let kept = home.snapshot_names()?.len();
     ensure!(
         kept == 0 || !args.volumes || args.snapshots,
-        "`{}` has {}, which need its data volumes and keys. Pass `--snapshots` to delete them, too, or run `pspd down` to keep all",
-        spec.name,
-        counted(kept, "snapshot")
+        Hinted::new(
+            format!(
+                "`{}` has {}, which need its data volumes and keys",
+                spec.name,
+                counted(kept, "snapshot")
+            ),
+            "Pass `--snapshots` to delete them, too, or run `pspd down` to keep all",
+        )
     );
     block_on(async {
         let cancel = cancelled_by_signals()?;
@@ -107,9 +117,11 @@ fn refuse_cloned(home: &Home) -> anyhow::Result<()> {
     let Some(clone) = clones.keys().next() else {
         return Ok(());
     };
-    bail!(
-        "the disks of `{clone}`, a clone of `{}`, need those of `{}`. Run `pspd --deployment {clone} down --volumes` first, or run `pspd down` to keep them",
-        home.deployment(),
-        home.deployment()
-    )
+    let original = home.deployment();
+    bail!(Hinted::new(
+        format!("the disks of `{clone}`, a clone of `{original}`, need those of `{original}`"),
+        format!(
+            "Run `pspd --deployment {clone} down --volumes` first, or run `pspd down` to keep them"
+        ),
+    ))
 }

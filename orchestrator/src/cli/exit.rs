@@ -2,7 +2,13 @@
 
 #![allow(unsafe_code)]
 
+use std::borrow::Cow;
+use std::error::Error;
 use std::io::{self, Write as _};
+
+use pspd_model::hint::joined;
+
+use crate::hint;
 
 /// The exit codes of a command. The numbers are stable and documented in `pspd --help`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,23 +23,24 @@ pub(super) enum Exit {
     Interrupted = 130,
 }
 
-/// An error with its own exit code.
+/// An error with its own exit code; `hint` is what the user can do.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub(super) struct Coded {
     pub exit: Exit,
     pub message: String,
+    pub hint: Option<String>,
 }
 
-/// Ends the process with a command's result, and prints an error with its causes.
+/// Ends the process with a command's result, and prints an error with its causes and their hints.
 pub(super) fn end_with(result: anyhow::Result<Exit>) -> ! {
     let exit = result.unwrap_or_else(|error| {
         if is_closed_pipe(&error) {
             return Exit::Done;
         }
-        let exit = error
-            .downcast_ref::<Coded>()
-            .map_or(Exit::Failed, |coded| coded.exit);
+        let mut causes = error.chain();
+        let coded = causes.find_map(|cause| cause.downcast_ref::<Coded>());
+        let exit = coded.map_or(Exit::Failed, |coded| coded.exit);
         // Without stderr, the exit code is the only way to report the error.
         let _ = writeln!(crate::terminal::err(), "{}", render(&error));
         exit
@@ -58,12 +65,17 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
         && error.chain().count() == 1
 }
 
+/// Each error of the chain is on its own line, followed by its own hint.
 fn render(error: &anyhow::Error) -> String {
-    let mut text = format!("error: {error}");
-    for cause in error.chain().skip(1) {
-        text.push_str(&format!("\n  caused by: {cause}"));
-    }
-    text
+    let shown = |cause: &(dyn Error + 'static)| {
+        let hint = match cause.downcast_ref::<Coded>() {
+            Some(coded) => coded.hint.as_deref().map(Cow::Borrowed),
+            None => hint::of(cause),
+        };
+        joined(&cause.to_string(), hint.as_deref())
+    };
+    let lines: Vec<String> = error.chain().map(shown).collect();
+    format!("error: {}", lines.join("\n  caused by: "))
 }
 
 #[cfg(test)]
@@ -71,6 +83,11 @@ mod tests {
     use std::io;
 
     use anyhow::{Context as _, anyhow};
+    use pspd_model::hint::Hint as _;
+    use pspd_model::plan::PlanError;
+    use pspd_model::spec::Name;
+
+    use super::{Coded, Exit};
 
     #[test]
     fn a_closed_pipe_is_not_a_failure_if_only_output_was_written() {
@@ -89,6 +106,39 @@ mod tests {
         assert_eq!(
             super::render(&error),
             "error: failed to deploy `web`\n  caused by: failed to dial `10.0.0.2:22`\n  caused by: connection refused"
+        );
+    }
+
+    #[test]
+    fn a_hint_is_printed_once_after_the_error_that_it_is_for() {
+        let deployment = Name::new("demo").unwrap();
+        let not_up = PlanError::NotUp { deployment };
+        assert_eq!(
+            super::render(&not_up.clone().into()),
+            "error: `demo` is not up. Run `pspd up` to start it"
+        );
+        let deep = Err::<(), _>(not_up).context("failed to plan");
+        let deep = deep.hint("Try again").context("failed to save");
+        assert_eq!(
+            super::render(&deep.unwrap_err()),
+            "error: failed to save\n  caused by: failed to plan. Try again\n  caused by: `demo` is not up. Run `pspd up` to start it"
+        );
+    }
+
+    #[test]
+    fn the_hint_of_an_invalid_topology_is_a_paragraph() {
+        let invalid = |hint: Option<&str>| Coded {
+            exit: Exit::InvalidTopology,
+            message: "1 error in `a`\n\na:1:1: no\n".to_owned(),
+            hint: hint.map(str::to_owned),
+        };
+        assert_eq!(
+            super::render(&invalid(Some("Pass `--deployment NAME`")).into()),
+            "error: 1 error in `a`\n\na:1:1: no\n\nPass `--deployment NAME`"
+        );
+        assert_eq!(
+            super::render(&invalid(None).into()),
+            "error: 1 error in `a`\n\na:1:1: no\n"
         );
     }
 }

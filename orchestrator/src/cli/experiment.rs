@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use pspd_model::experiment::{self, Call, Experiment, Pace, Surroundings};
+use pspd_model::hint::Hinted;
 use pspd_model::spec::{Program, Spec};
 use pspd_model::topology::{Faults, Found};
 use tokio_util::sync::CancellationToken;
@@ -23,6 +24,7 @@ use super::up::positive;
 use crate::accel;
 use crate::bench::load::{Line, Load, Schedule};
 use crate::experiment::{Check, Domain, Payload, Report, Run, Sending, Setup, Versions, page};
+use crate::hint::told;
 use crate::reflection::Target;
 use crate::report;
 use crate::state::write_atomically;
@@ -97,7 +99,10 @@ fn init(path: &Path, force: bool) -> anyhow::Result<Exit> {
         .truncate(force);
     let mut file = match options.open(path) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            bail!("`{shown}` already exists. Pass `--force` to overwrite it, or another path")
+            bail!(Hinted::new(
+                format!("`{shown}` already exists"),
+                "Pass `--force` to overwrite it, or another path",
+            ))
         }
         opened => opened.with_context(|| format!("failed to create `{shown}`"))?,
     };
@@ -157,6 +162,7 @@ fn load(path: &Path, spec: &Spec) -> anyhow::Result<(Experiment, String)> {
     let invalid = |faults: Faults| Coded {
         exit: Exit::InvalidTopology,
         message: faults.to_string(),
+        hint: None,
     };
     let text = read_text(path, "Run `pspd experiment init` to create one");
     let text = text.map_err(|message| invalid(Faults::of_file(path, message)))?;
@@ -169,7 +175,7 @@ fn load(path: &Path, spec: &Spec) -> anyhow::Result<(Experiment, String)> {
             false => Found::Nothing,
         },
         domains: &domains,
-        check: &|action| act::check(spec, action).map_err(|error| format!("{error:#}")),
+        check: &|action| act::check(spec, action).map_err(|error| told(&error)),
     };
     let experiment = experiment::parse(&text, &around);
     let experiment =
@@ -192,7 +198,7 @@ async fn one(
     let intent = context.paths.deployment(&spec.name).intent()?;
     ensure!(
         intent.faults.is_empty(),
-        "there are active faults. Run `pspd heal` first"
+        Hinted::new("there are active faults", "Run `pspd heal` first")
     );
     let (reach, identity) = (context.reach(&spec)?, context.identity(&spec)?);
     let sending = sending(context, experiment, &spec)?;

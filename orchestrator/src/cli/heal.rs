@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::ensure;
+use pspd_model::hint::Hinted;
 use pspd_model::intent::Intent;
 use pspd_model::spec::{Name, Spec};
 use tokio_util::sync::CancellationToken;
@@ -85,7 +86,10 @@ pub(super) async fn heal(
         } = now;
         ensure!(
             extent == Extent::Complete || self::extent(spec, intent) == extent,
-            "another pspd process injected a fault meanwhile. Run `pspd heal` again"
+            Hinted::new(
+                "another pspd process injected a fault meanwhile",
+                "Run `pspd heal` again",
+            )
         );
         let ids = named(&healing.ids, intent)?;
         healed = ids.len();

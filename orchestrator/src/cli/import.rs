@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::ensure;
+use pspd_model::hint::Hinted;
 use pspd_model::plan::StepId;
 use pspd_model::spec::Name;
 use tokio_util::sync::CancellationToken;
@@ -188,7 +189,7 @@ async fn confirm(
     args: &Args,
     cancel: &CancellationToken,
 ) -> anyhow::Result<()> {
-    const REFUSED: &str = "nothing was imported. Pass --yes to import it";
+    let refused = || Hinted::new("nothing was imported", "Pass --yes to import it");
     if warnings.is_empty() {
         return Ok(());
     }
@@ -199,7 +200,7 @@ async fn confirm(
     if args.yes {
         return Ok(());
     }
-    ensure!(!args.json && std::io::stdin().is_terminal(), REFUSED);
+    ensure!(!args.json && std::io::stdin().is_terminal(), refused());
     write!(err, "import it? [y/N] ")?;
     err.flush()?;
     let (answer, answered) = tokio::sync::oneshot::channel();
@@ -214,7 +215,7 @@ async fn confirm(
         line = answered => line??,
         () = cancel.cancelled() => return Err(Cancelled::during("waiting for an answer").into()),
     };
-    ensure!(is_yes(&line), REFUSED);
+    ensure!(is_yes(&line), refused());
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, ensure};
 use clap::builder::PossibleValuesParser;
 use pspd_builtin::{Content, Example};
+use pspd_model::hint::Hinted;
 use pspd_model::spec::Name;
 
 use super::context::Context;
@@ -129,8 +130,10 @@ fn refuse_existing(paths: &[PathBuf]) -> anyhow::Result<()> {
     };
     ensure!(
         existing.is_empty(),
-        "{} already {exist}. Pass --force to overwrite {them}, or --file to write to another folder",
-        existing.join(", "),
+        Hinted::new(
+            format!("{} already {exist}", existing.join(", ")),
+            format!("Pass --force to overwrite {them}, or --file to write to another folder"),
+        )
     );
     Ok(())
 }

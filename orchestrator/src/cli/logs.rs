@@ -11,6 +11,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use pspd_model::hint::Hinted;
 use pspd_model::spec::{Name, SSH_PORT, Spec};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +22,7 @@ use super::exit::Exit;
 use super::firmware_log;
 use crate::event::Scope;
 use crate::guest::Guest;
+use crate::hint::told;
 use crate::identity::Identity;
 use crate::reach::Reach;
 use crate::report;
@@ -101,7 +103,10 @@ fn show(context: &Context, args: &Args, cancel: &CancellationToken) -> anyhow::R
             false => Output::Escaped,
         };
         let [name] = &args.names[..] else {
-            anyhow::bail!("--firmware requires one domain. Run `pspd logs --firmware NAME`");
+            anyhow::bail!(Hinted::new(
+                "--firmware requires one domain",
+                "Run `pspd logs --firmware NAME`",
+            ));
         };
         return firmware_log::show(context, &spec, name, output);
     }
@@ -243,7 +248,8 @@ fn gather(
             Some(Ok(Err(error))) => {
                 writeln!(
                     crate::terminal::err(),
-                    "note: the log of `{name}` may be incomplete: {error:#}"
+                    "note: the log of `{name}` may be incomplete: {}",
+                    told(&error)
                 )?;
                 None
             }

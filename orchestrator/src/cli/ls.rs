@@ -13,6 +13,7 @@ use serde_json::json;
 
 use super::context::Context;
 use super::exit::Exit;
+use crate::hint::told;
 use crate::observe::Host;
 use crate::report::columns;
 use crate::state::{Home, Paths};
@@ -142,7 +143,7 @@ fn all(paths: &Paths) -> anyhow::Result<Vec<Listed>> {
         };
         match spec {
             Ok(None) => {}
-            Err(error) => one.state = State::Unknown(format!("{error:#}")),
+            Err(error) => one.state = State::Unknown(told(&error)),
             Ok(Some(spec)) => {
                 one.domains = spec.domains.len();
                 one.connection = Some(spec.connection.clone());
@@ -152,8 +153,8 @@ fn all(paths: &Paths) -> anyhow::Result<Vec<Listed>> {
                 ));
                 let (paths, sender) = (paths.clone(), sender.clone());
                 thread::spawn(move || {
-                    let state = state(&paths, &spec)
-                        .unwrap_or_else(|error| State::Unknown(format!("{error:#}")));
+                    let state =
+                        state(&paths, &spec).unwrap_or_else(|error| State::Unknown(told(&error)));
                     // Nobody waits for one that is late.
                     let _ = sender.send((at, state));
                 });

@@ -63,6 +63,7 @@ pub(super) async fn up(
         .map_err(|faults| Coded {
             exit: Exit::InvalidTopology,
             message: faults.to_string(),
+            hint: None,
         })
         .context("failed to load the placed topology")?;
     let change_to = Change {

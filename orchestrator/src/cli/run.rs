@@ -209,6 +209,7 @@ pub(super) async fn take_lock(
             Ok(locked) => Coded {
                 exit: Exit::Locked,
                 message: locked.to_string(),
+                hint: None,
             }
             .into(),
             Err(error) => error,

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::{Context as _, ensure};
+use pspd_model::hint::Hinted;
 
 use super::context::Context;
 use super::exit::Exit;
@@ -46,8 +47,13 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let program = std::env::current_exe().context("failed to find the program's own path")?;
     ensure!(
         !program.to_string_lossy().contains(['"', '\'', '\\', '$']),
-        "systemd cannot run a program whose path has quotes, `$` or backslashes, and pspd is `{}`. Move it to another folder",
-        program.display()
+        Hinted::new(
+            format!(
+                "systemd cannot run a program whose path has quotes, `$` or backslashes, and pspd is `{}`",
+                program.display()
+            ),
+            "Move it to another folder",
+        )
     );
     let unit = Unit::new(
         Manager::of_this_user(),

@@ -7,6 +7,7 @@ mod list;
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, bail};
+use pspd_model::hint::{Hint as _, Hinted};
 use pspd_model::observed::Observed;
 use pspd_model::plan::{Plan, PlanError, SnapshotOptions};
 use pspd_model::spec::{Name, Spec};
@@ -163,7 +164,10 @@ pub(super) fn find(home: &Home, name: &Name) -> anyhow::Result<Snapshot> {
     }
     let known = home.snapshot_names()?;
     if known.is_empty() {
-        bail!("no snapshots. Run `pspd snapshot save NAME` to save one");
+        bail!(Hinted::new(
+            "no snapshots",
+            "Run `pspd snapshot save NAME` to save one"
+        ));
     }
     let known: Vec<&str> = known.iter().map(Name::as_str).collect();
     bail!(
@@ -414,7 +418,8 @@ async fn save_before(
         plan => Ok(plan?),
     })
     .await
-    .context("failed to save the current state first. Pass `--discard` to discard it")?;
+    .context("failed to save the current state first")
+    .hint("Pass `--discard` to discard it")?;
     Ok(match saved.is_success() {
         true if nothing => Before::Nothing,
         true => Before::Saved(name),

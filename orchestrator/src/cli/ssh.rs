@@ -6,6 +6,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
 use anyhow::Context as _;
+use pspd_model::hint::Hint as _;
 use pspd_model::spec::{Name, SSH_PORT, Spec};
 
 use super::completions;
@@ -38,7 +39,8 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     }
     ssh.arg(spec.domains[&name].address.to_string());
     let error = ssh.args(remote(args.command)).exec();
-    Err(error).context("failed to run `ssh`. Install openssh-client")
+    let failed = Err(error).context("failed to run `ssh`");
+    Ok(failed.hint("Install openssh-client")?)
 }
 
 /// `ssh` or `scp` with the options for a domain. It runs in the folder of the deployment's keys.

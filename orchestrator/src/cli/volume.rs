@@ -34,7 +34,7 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let spec = context.deployed_spec()?;
     context.refuse_other_origin(
         &spec,
-        &format!(
+        format!(
             "Pass `--deployment {}` to delete its volumes anyway",
             spec.name
         ),

@@ -10,6 +10,7 @@ use pspd_model::spec::{Accel, Connection, Firmware, Size, Spec};
 use super::Check;
 use crate::accel;
 use crate::firmware;
+use crate::hint::told;
 use crate::image;
 use crate::libvirt;
 use crate::state::Paths;
@@ -134,13 +135,13 @@ pub(super) fn ports(paths: &Paths, spec: &Spec) -> Vec<Check> {
             Ok(()) => Check::ok("published port", format!("{} is free", publish.host)),
             Err(error) => Check::missing(
                 "published port",
-                format!("{error:#}"),
+                told(&error),
                 "stop the program that listens on it, or change `publish` in the topology",
             ),
         });
     let proxy = proxy.then(|| match front_fault() {
         None => Check::ok("haproxy", "publishes HTTP servers"),
-        Some(fault) => Check::missing("haproxy", fault, "apt-get install haproxy"),
+        Some(fault) => Check::missing("haproxy", fault.to_string(), "apt-get install haproxy"),
     });
     ports.chain(proxy).collect()
 }
@@ -161,7 +162,7 @@ pub(super) fn coreboot(paths: &Paths, spec: &Spec) -> Option<Check> {
             lacking,
             "run `scripts/setup`, or install the packages",
         ),
-        Err(error) => Check::missing("coreboot", format!("{error:#}"), "apt-get install bash"),
+        Err(error) => Check::missing("coreboot", told(&error), "apt-get install bash"),
     })
 }
 
@@ -199,7 +200,7 @@ pub(super) fn accelerator(paths: &Paths, spec: &Spec) -> Check {
         Ok(proof) => Check::warning("accelerator", format!("tcg: {}", proof.reason), EMULATED),
         Err(error) => Check::missing(
             "accelerator",
-            format!("{error:#}"),
+            told(&error),
             "set `accel: tcg` or `accel: auto` in the topology",
         ),
     }

@@ -15,6 +15,7 @@ use crate::disk::{self, LayeredDisk, layers};
 use crate::event::Scope;
 use crate::firmware::Roms;
 use crate::guest::Guest;
+use crate::hint::told;
 use crate::state::create_private;
 use crate::{accel, folder};
 
@@ -48,7 +49,8 @@ pub(super) fn tidy(world: &World, domain: &Name, clean: bool, scope: &Scope) -> 
         }
         Err(error) => {
             scope.note(format!(
-                "`{domain}` is packed without trimming its disks: {error:#}"
+                "`{domain}` is packed without trimming its disks: {}",
+                told(&error)
             ));
             Ok(())
         }

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 
 use pspd_model::definition::Interface;
 use pspd_model::fault::Cut;
 use pspd_model::harm::{Disturbance, Throttle};
+use pspd_model::hint::Hinted;
 use pspd_model::observed::{Disturbed, Power, Shaping};
 use pspd_model::plan::{Link, ServiceOrder};
 use pspd_model::shape::Route;
@@ -65,8 +66,9 @@ pub(super) fn throttle(
     let live = domain.live()?;
     let mut disks = live.iter().flat_map(|live| &live.disks);
     let disk = disks.find(|disk| disk.serial.as_deref() == Some(serial));
-    let disk = disk.with_context(|| {
-        format!("the running domain `{name}` has no disk `{serial}`. Run `pspd up` to attach it")
+    let disk = disk.ok_or_else(|| {
+        let message = format!("the running domain `{name}` has no disk `{serial}`");
+        Hinted::new(message, "Run `pspd up` to attach it")
     })?;
     Ok(domain.throttle(&disk.target, limit)?)
 }

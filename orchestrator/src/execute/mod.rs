@@ -30,6 +30,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use pspd_model::hint::joined;
 use pspd_model::plan::{Action, Plan, Step, StepId, Undo};
 use serde::Serialize;
 use tokio::task::JoinSet;
@@ -39,6 +40,7 @@ use boots::Boots;
 use crate::archive::Packed;
 use crate::cancelled::Cancelled;
 use crate::event::Event;
+use crate::hint::{Told, told};
 use crate::state::{Entry, Journal};
 
 pub use world::World;
@@ -154,7 +156,7 @@ pub async fn execute(
         // The outcome, which would say it, is not returned.
         for (step, error) in &outcome.undone {
             if let Some(error) = error {
-                let note = format!("failed to undo `{}`: {error:#}", step.id);
+                let note = format!("failed to undo `{}`: {}", step.id, told(error));
                 world.events.note(note);
             }
         }
@@ -294,10 +296,10 @@ impl Run<'_> {
                 });
             }
             Err(error) => {
-                let text = format!("{error:#}");
+                let Told { error: text, hint } = Told::of(&error);
                 let journaled = self.journal.write(&Entry::Fail {
                     step: id.clone(),
-                    error: text.clone(),
+                    error: joined(&text, hint.as_deref()),
                 });
                 if self.world.cancel.is_cancelled() && Cancelled::is_cause_of(&error) {
                     self.waiting.push(step);
@@ -307,6 +309,7 @@ impl Run<'_> {
                         subject,
                         title,
                         error: text,
+                        hint,
                     };
                     self.world.events.emit(failed);
                     self.outcome.failed.push((step, error));

@@ -15,6 +15,7 @@ use crate::cancelled::Cancelled;
 use crate::event::Scope;
 use crate::guest::{Activated, Fault, Guest, Pushing, RolledBack};
 use crate::health::{self, Health};
+use crate::hint::told;
 use crate::identity::Identity;
 use crate::log_text::LogText;
 use crate::reach::Reach;
@@ -55,7 +56,8 @@ pub(super) fn gather(
     };
     if let Err(error) = gathered() {
         scope.note(format!(
-            "failed to save the last logs of `{domain}`: {error:#}"
+            "failed to save the last logs of `{domain}`: {}",
+            told(&error)
         ));
     }
     Ok(())
@@ -161,7 +163,7 @@ pub(super) fn healthy(
         let restarted = world.guest(domain)?.restart(domain);
         served = match restarted {
             Ok(()) => serving(world, domain, limit, Starting::ByUs)?,
-            Err(error) => Served::No(format!("{error:#}")),
+            Err(error) => Served::No(told(&error)),
         };
     }
     match served {
@@ -353,7 +355,7 @@ fn give_up(
             let shown = indented(lines.iter().map(String::as_str));
             format!("its last log lines:\n{shown}")
         }
-        Err(error) => format!("its log cannot be read: {error:#}"),
+        Err(error) => format!("its log cannot be read: {}", told(&error)),
     };
     let now = if was_healthy(world, domain)? {
         "its release was healthy before and stays in use".to_owned()
@@ -372,13 +374,14 @@ fn roll_back(world: &World, guest: &Guest, domain: &Name, limit: Duration) -> St
                 Ok(Served::Yes) => match record(world, domain, previous) {
                     Ok(()) => format!("rolled back to the release {short}, which is SERVING"),
                     Err(error) => format!(
-                        "rolled back to the release {short}, which is SERVING; not recorded: {error:#}"
+                        "rolled back to the release {short}, which is SERVING; not recorded: {}",
+                        told(&error)
                     ),
                 },
                 Ok(Served::No(_)) => {
                     format!("rolled back to the release {short}, which is also not SERVING")
                 }
-                Err(error) => format!("rolled back to the release {short}: {error:#}"),
+                Err(error) => format!("rolled back to the release {short}: {}", told(&error)),
             }
         }
         Ok(RolledBack::Failed(previous)) => {
@@ -388,6 +391,6 @@ fn roll_back(world: &World, guest: &Guest, domain: &Name, limit: Duration) -> St
             )
         }
         Ok(RolledBack::Nowhere) => "it was stopped, because no previous release exists".to_owned(),
-        Err(error) => format!("rolling back failed: {error:#}"),
+        Err(error) => format!("rolling back failed: {}", told(&error)),
     }
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, anyhow, bail};
+use pspd_model::hint::Hint as _;
 use pspd_model::intent::{Intent, PowerIntent};
 use pspd_model::observed::{Disturbed, Shaping};
 use pspd_model::plan::SnapshotOf;
@@ -296,9 +297,9 @@ pub(super) fn settle(world: &World, name: &Name, scope: &Scope) -> anyhow::Resul
         follow(world, name)?;
         archive::merge(&world.connection()?, &world.home, &world.spec, name, scope)
     };
-    settled().with_context(|| {
-        format!("failed to merge the snapshots of `{name}` into its disks. Run `pspd up` to retry")
-    })
+    let settled = settled()
+        .with_context(|| format!("failed to merge the snapshots of `{name}` into its disks"));
+    Ok(settled.hint("Run `pspd up` to retry")?)
 }
 
 /// Makes the layers that a process writes the heads of its disks: an interrupted snapshot may not have got there.

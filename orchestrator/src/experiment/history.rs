@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::check::Check;
 use crate::bench::load::{Document, Found, Outcome, Recorded};
+use crate::hint::told;
 
 /// The maximum number of violations that are described.
 const SHOWN: usize = 5;
@@ -71,7 +72,10 @@ pub(super) fn judge(
     let found = match found {
         Ok(found) => found,
         Err(error) => {
-            let cause = format!("the documents could not be read at the end: {error:#}");
+            let cause = format!(
+                "the documents could not be read at the end: {}",
+                told(&error)
+            );
             let checks = ["acknowledged writes", "linearizable"];
             let checks = checks.map(|name| Check::failed(name, cause.clone()));
             return (history, checks.to_vec());

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use jiff::{Timestamp, Unit};
 use pspd_model::experiment::Experiment;
+use pspd_model::hint::Hinted;
 use pspd_model::spec::{Name, Spec};
 use tokio_util::sync::CancellationToken;
 
@@ -65,8 +66,13 @@ where
     for (name, health) in setup.health().await {
         anyhow::ensure!(
             health == Health::Serving,
-            "the service of `{name}` is not SERVING before the experiment ({}). Run `pspd up` first",
-            described(&health)
+            Hinted::new(
+                format!(
+                    "the service of `{name}` is not SERVING before the experiment ({})",
+                    described(&health)
+                ),
+                "Run `pspd up` first",
+            )
         );
     }
     let load = Load {

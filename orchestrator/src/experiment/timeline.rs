@@ -7,6 +7,8 @@ use pspd_model::experiment::{Action, Phase, Step};
 use pspd_model::spec::Name;
 use tokio_util::sync::CancellationToken;
 
+use crate::hint::told;
+
 /// What the caller does to the deployment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Deed<'a> {
@@ -210,7 +212,7 @@ where
 
     fn event(&mut self, what: String, from: Duration, done: anyhow::Result<()>) -> bool {
         let to = self.begin.elapsed();
-        let error = done.err().map(|error| format!("{error:#}"));
+        let error = done.err().map(|error| told(&error));
         let whole = error.is_none();
         self.timeline.events.push(Event {
             what,

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Result, ensure};
+use pspd_model::hint::Hinted;
 use pspd_model::spec::{Digest, Firmware, Name, Payload, Spec};
 use tokio_util::sync::CancellationToken;
 
@@ -64,8 +65,13 @@ impl Roms<'_> {
         let rom = self.find(firmware, image)?;
         ensure!(
             rom.is_some_and(|rom| coreboot::is_cached_by(self.cache, digest, &rom)),
-            "it is not the planned ROM {}, because its image changed in the meantime. Run `pspd up` again",
-            digest.short()
+            Hinted::new(
+                format!(
+                    "it is not the planned ROM {}, because its image changed in the meantime",
+                    digest.short()
+                ),
+                "Run `pspd up` again",
+            )
         );
         Ok(())
     }
@@ -126,7 +132,7 @@ mod tests {
         ensure(&digest).unwrap();
         let another = Digest::of(b"another");
         assert_eq!(
-            ensure(&another).unwrap_err().to_string(),
+            crate::hint::told(&ensure(&another).unwrap_err()),
             format!(
                 "it is not the planned ROM {}, because its image changed in the meantime. Run `pspd up` again",
                 another.short()

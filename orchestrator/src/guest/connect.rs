@@ -34,14 +34,10 @@ pub enum ConnectError {
         cause: String,
     },
     #[error(
-        "the host key of `{domain}` ({address}) is not the key that pspd created, so the connection was closed. \
-         If you replaced it on purpose, recreate the guest with `pspd down && pspd up`"
+        "the host key of `{domain}` ({address}) is not the key that pspd created, so the connection was closed"
     )]
     HostKey { domain: Name, address: SocketAddr },
-    #[error(
-        "`{domain}` ({address}) rejected the deployment's key: {cause}. If that key was lost and created again, recreate the \
-         guest with `pspd down && pspd up`, which keeps data volumes"
-    )]
+    #[error("`{domain}` ({address}) rejected the deployment's key: {cause}")]
     Authentication {
         domain: Name,
         address: SocketAddr,
@@ -54,6 +50,22 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
+    /// Returns what the user can do: a sentence without a full stop.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            ConnectError::HostKey { .. } => Some(
+                "If you replaced it on purpose, recreate the guest with `pspd down && pspd up`",
+            ),
+            ConnectError::Authentication { .. } => Some(
+                "If that key was lost and created again, recreate the guest with `pspd down && pspd up`, which keeps data \
+                 volumes",
+            ),
+            ConnectError::NoBanner { .. }
+            | ConnectError::OwnKey { .. }
+            | ConnectError::Cancelled { .. } => None,
+        }
+    }
+
     fn cancelled(domain: &Name) -> ConnectError {
         ConnectError::Cancelled {
             domain: domain.clone(),

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
+use pspd_model::hint::Hinted;
 use pspd_model::spec::{Digest, Name, Program, ServiceSpec, Spec};
 use tokio_util::sync::CancellationToken;
 
@@ -151,8 +152,10 @@ fn pushed(
     };
     ensure!(
         mode & 0o100 != 0,
-        "the service's command is `{program}`, which is not executable. Run `chmod +x {}`",
-        path.display()
+        Hinted::new(
+            format!("the service's command is `{program}`, which is not executable"),
+            format!("Run `chmod +x {}`", path.display()),
+        )
     );
     Ok(Some(path))
 }

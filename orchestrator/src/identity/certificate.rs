@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, ensure};
+use anyhow::{Context as _, ensure};
 use pspd_model::spec::{Digest, Name};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -78,7 +78,8 @@ impl Authority {
         };
         let (certificate, key) = split(path, &text)?;
         let authority = Authority { certificate, key };
-        authority.issuer().with_context(|| store::damaged(path))?;
+        let issuer = authority.issuer();
+        issuer.map_err(|_| store::damaged(path))?;
         Ok(Some(authority))
     }
 
@@ -218,7 +219,7 @@ fn valid_for(params: &mut CertificateParams, days: u32) {
 
 /// Splits a file into its two PEM blocks.
 fn split(path: &Path, text: &str) -> anyhow::Result<(String, String)> {
-    parts(text).ok_or_else(|| anyhow!(store::damaged(path)))
+    Ok(parts(text).ok_or_else(|| store::damaged(path))?)
 }
 
 /// Refuses a text that is not a certificate and its own key.

@@ -462,7 +462,7 @@ mod tests {
                     "`{}` is damaged. Remove it, then run `pspd up` to create a new one",
                     path.display()
                 );
-                assert_eq!(error.to_string(), expected);
+                assert_eq!(crate::hint::told(&error), expected);
             }
             fs::write(&path, good).unwrap();
         }

@@ -14,7 +14,7 @@ pub(super) fn load(path: &Path) -> anyhow::Result<Option<PrivateKey>> {
         return Ok(None);
     };
     let key = PrivateKey::from_openssh(&text).ok();
-    key.map(Some).with_context(|| store::damaged(path))
+    Ok(Some(key.ok_or_else(|| store::damaged(path))?))
 }
 
 /// Refuses a text that is not a private key without a passphrase.

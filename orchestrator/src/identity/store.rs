@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
+use pspd_model::hint::Hinted;
 
 use crate::state::create_private;
 
@@ -18,11 +19,11 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Option<String>> {
     }
 }
 
-/// What to do about a file that is not a key.
-pub(super) fn damaged(path: &Path) -> String {
-    format!(
-        "`{}` is damaged. Remove it, then run `pspd up` to create a new one",
-        path.display()
+/// The error of a file that is not a key.
+pub(super) fn damaged(path: &Path) -> Hinted {
+    Hinted::new(
+        format!("`{}` is damaged", path.display()),
+        "Remove it, then run `pspd up` to create a new one",
     )
 }
 

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use pspd_model::definition::DirectKernel;
+use pspd_model::hint::Hint as _;
 use pspd_model::spec::{Digest, Seed, Size};
 use tokio_util::sync::CancellationToken;
 
@@ -148,12 +149,9 @@ impl Images {
         scope: &Scope,
         cancel: &CancellationToken,
     ) -> Result<Option<Partial>> {
-        fs::create_dir_all(&self.0).with_context(|| {
-            format!(
-                "failed to create `{}`. Pass `--cache-dir` to choose another directory",
-                self.0.display()
-            )
-        })?;
+        fs::create_dir_all(&self.0)
+            .with_context(|| format!("failed to create `{}`", self.0.display()))
+            .hint("Pass `--cache-dir` to choose another directory")?;
         let lock = self.lock_file(digest)?;
         let mut waiting = false;
         loop {

@@ -77,7 +77,6 @@ impl Connection {
         };
         let open = open().map_err(|source| Error::Connect {
             uri: uri.to_owned(),
-            hint: connect_hint(uri),
             source,
         })?;
         Ok(Connection(Arc::new(open)))
@@ -93,17 +92,5 @@ impl Connection {
 
     pub(super) fn hub(&self) -> &Hub {
         &self.0.hub
-    }
-}
-
-fn connect_hint(uri: &str) -> &'static str {
-    if uri.contains("+ssh:") {
-        "Check that `ssh` to that host works without a password, and that libvirt is installed on it"
-    } else if uri.contains("socket=") {
-        "Check that the libvirtd of this socket is running"
-    } else if uri.starts_with("qemu:") {
-        "Check that libvirtd is running, and that this user is in group `libvirt`"
-    } else {
-        "Check the URI (see https://libvirt.org/uri.html)"
     }
 }

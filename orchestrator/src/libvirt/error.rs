@@ -1,4 +1,4 @@
-//! Errors of libvirt operations, with libvirt's code and message.
+//! Errors of libvirt operations, with libvirt's code and message, and what the user can do.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,22 +14,16 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// A failed libvirt operation; the cause is in the chain.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("failed to connect to libvirt at `{uri}`. {hint}")]
-    Connect {
-        uri: String,
-        hint: &'static str,
-        source: Cause,
-    },
+    #[error("failed to connect to libvirt at `{uri}`")]
+    Connect { uri: String, source: Cause },
     #[error(
-        "libvirt at `{uri}` accepts connections, but did not answer within {} s. Check that libvirtd is not stopped",
+        "libvirt at `{uri}` accepts connections, but did not answer within {} s",
         waited.as_secs()
     )]
     Silent { uri: String, waited: Duration },
     #[error("failed to {attempt}")]
     Call { attempt: String, source: Cause },
-    #[error(
-        "{kind} `{name}` already exists and is managed by {owner}. Rename one of them, or remove the existing {kind}"
-    )]
+    #[error("{kind} `{name}` already exists and is managed by {owner}")]
     Foreign {
         kind: Kind,
         name: String,
@@ -38,7 +32,7 @@ pub enum Error {
     #[error("failed to parse libvirt's description of {subject}")]
     Report { subject: String, source: Malformed },
     #[error(
-        "domain `{domain}` did not shut down within {waited:?}. The guest ignores the power button or is still booting; force it off"
+        "domain `{domain}` did not shut down within {waited:?}: its guest ignores the power button or is still booting"
     )]
     StillRunning { domain: String, waited: Duration },
     #[error("domain `{domain}` does not react: {detail}")]
@@ -46,12 +40,10 @@ pub enum Error {
         domain: String,
         detail: Cow<'static, str>,
     },
-    #[error(
-        "domain `{domain}` did not wake up within {waited:?}. Force it off with `pspd down`, or by `virsh destroy {domain}`"
-    )]
+    #[error("domain `{domain}` did not wake up within {waited:?}")]
     StillSuspended { domain: String, waited: Duration },
     #[error(
-        "timed out after {waited:?} merging the snapshot of disk `{disk}` of domain `{domain}`. Run `pspd up` to continue"
+        "timed out after {waited:?} merging the snapshot of disk `{disk}` of domain `{domain}`"
     )]
     NotMerged {
         domain: String,
@@ -69,6 +61,38 @@ impl Error {
             Error::Connect { source, .. } | Error::Call { source, .. } => Some(source.code),
             _ => None,
         }
+    }
+
+    /// Returns what the user can do: a sentence without a full stop.
+    pub fn hint(&self) -> Option<Cow<'static, str>> {
+        Some(match self {
+            Error::Connect { uri, .. } => connect_hint(uri).into(),
+            Error::Silent { .. } => "Check that libvirtd is not stopped".into(),
+            Error::Foreign { kind, .. } => {
+                format!("Rename one of them, or remove the existing {kind}").into()
+            }
+            Error::StillRunning { .. } => "Force it off".into(),
+            Error::StillSuspended { domain, .. } => {
+                format!("Force it off with `pspd down`, or by `virsh destroy {domain}`").into()
+            }
+            Error::NotMerged { .. } => "Run `pspd up` to continue".into(),
+            Error::Call { .. }
+            | Error::Report { .. }
+            | Error::Unresponsive { .. }
+            | Error::Cancelled { .. } => return None,
+        })
+    }
+}
+
+fn connect_hint(uri: &str) -> &'static str {
+    if uri.contains("+ssh:") {
+        "Check that `ssh` to that host works without a password, and that libvirt is installed on it"
+    } else if uri.contains("socket=") {
+        "Check that the libvirtd of this socket is running"
+    } else if uri.starts_with("qemu:") {
+        "Check that libvirtd is running, and that this user is in group `libvirt`"
+    } else {
+        "Check the URI (see https://libvirt.org/uri.html)"
     }
 }
 

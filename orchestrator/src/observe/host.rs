@@ -9,6 +9,7 @@ use futures::future::join_all;
 use pspd_lab::{Lab, Relay};
 use pspd_model::definition::Ownership;
 use pspd_model::harm::Throttle;
+use pspd_model::hint::Hinted;
 use pspd_model::observed::{
     CacheState, CertificateOwner, Defined, FrontState, ImageState, LabState, Live, NetworkState,
     Observed, Power, ServiceState,
@@ -25,6 +26,7 @@ use crate::dns;
 use crate::firmware::coreboot;
 use crate::guest::Release;
 use crate::health::{self, Health};
+use crate::hint::told;
 use crate::identity::{self, Identity};
 use crate::image;
 use crate::libvirt::{self, Connection, DomainDescription};
@@ -121,9 +123,13 @@ fn refuse_elsewhere(home: &Home, spec: &Spec) -> anyhow::Result<()> {
     };
     ensure!(
         before.connection == spec.connection || disks::system(&home.disks())?.is_empty(),
-        "`{}` is up on `{}`, and the topology names another connection; run `pspd down` first",
-        spec.name,
-        before.connection
+        Hinted::new(
+            format!(
+                "`{}` is up on `{}`, and the topology names another connection",
+                spec.name, before.connection
+            ),
+            "Run `pspd down` first",
+        )
     );
     Ok(())
 }
@@ -136,7 +142,9 @@ fn open(lab: &Lab) -> anyhow::Result<Connection> {
             Err(error @ libvirt::Error::Silent { .. }) => {
                 let fault = lab.libvirtd_fault();
                 return Err(match fault {
-                    Some(fault) => anyhow::anyhow!("{error}: {fault}"),
+                    Some(fault) => {
+                        Hinted::new(format!("{error}: {fault}"), fault.hint().to_owned()).into()
+                    }
                     None => error.into(),
                 });
             }
@@ -452,7 +460,7 @@ pub async fn healths(
         Ok(Some(identity)) => identity,
         Ok(None) => return Ok(BTreeMap::new()),
         Err(error) => {
-            let unknown = Health::Unreachable(format!("{error:#}"));
+            let unknown = Health::Unreachable(told(&error));
             let each = names.iter().map(|name| ((*name).clone(), unknown.clone()));
             return Ok(each.collect());
         }

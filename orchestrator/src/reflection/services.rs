@@ -8,6 +8,7 @@ use http::uri::PathAndQuery;
 use prost::Message as _;
 use prost_reflect::{DescriptorPool, MethodDescriptor};
 use prost_types::FileDescriptorProto;
+use pspd_model::hint::Hinted;
 use tonic::client::Grpc;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
@@ -87,10 +88,10 @@ fn chosen(methods: &[MethodDescriptor], wanted: &str) -> anyhow::Result<MethodDe
             "the service has no method `{wanted}`. Its methods: {}",
             list(&methods.iter().collect::<Vec<_>>())
         ),
-        _ => bail!(
-            "`{wanted}` is a method of several services. Pass one of {}",
-            list(&found)
-        ),
+        _ => bail!(Hinted::new(
+            format!("`{wanted}` is a method of several services"),
+            format!("Pass one of {}", list(&found)),
+        )),
     }
 }
 

@@ -12,6 +12,7 @@ use super::{Style, columns, counted, say};
 use crate::address;
 use crate::event::seconds;
 use crate::execute::{Ended, Outcome};
+use crate::hint::{Told, told};
 
 /// Prints the result of a run on stderr, or with [`Style::Json`] as the last line on stdout.
 pub fn summary(outcome: &Outcome, command: &str, spec: &Spec, style: Style) {
@@ -29,12 +30,19 @@ fn as_json(outcome: &Outcome, command: &str) -> serde_json::Value {
         .iter()
         .map(|ended| json!({"step": ended.step.id, "started": seconds(ended.started), "seconds": seconds(ended.elapsed)}))
         .collect();
-    let failed: Vec<_> = outcome
-        .failed
-        .iter()
-        .map(|(step, error)| json!({"step": step.id, "error": format!("{error:#}")}))
+    let told = |step: &Step, error: Option<&anyhow::Error>| {
+        let told = error.map(Told::of);
+        let (error, hint) = told.map_or((None, None), |told| (Some(told.error), told.hint));
+        json!({"step": step.id, "error": error, "hint": hint})
+    };
+    let failed = outcome.failed.iter();
+    let failed: Vec<_> = failed
+        .map(|(step, error)| told(step, Some(error)))
         .collect();
-    let undone: Vec<_> = outcome.undone.iter().map(|(step, error)| json!({"step": step.id, "error": error.as_ref().map(|error| format!("{error:#}"))})).collect();
+    let undone = outcome.undone.iter();
+    let undone: Vec<_> = undone
+        .map(|(step, error)| told(step, error.as_ref()))
+        .collect();
     let left: Vec<_> = outcome.left.iter().map(|step| &step.id).collect();
     json!({"event": "summary", "command": command, "success": outcome.is_success(), "cancelled": outcome.cancelled, "steps": steps, "failed": failed, "undone": undone, "left": left})
 }
@@ -45,7 +53,11 @@ fn render(outcome: &Outcome, command: &str, spec: &Spec) -> String {
         _ => String::new(),
     };
     for (step, error) in &outcome.failed {
-        text.push_str(&format!("\nerror: {} failed: {error:#}\n", named(step)));
+        text.push_str(&format!(
+            "\nerror: {} failed: {}\n",
+            named(step),
+            told(error)
+        ));
     }
     let power = power_done(command);
     if power.is_none() && !matches!(command, "up" | "down" | "snapshot restore") {
@@ -136,7 +148,11 @@ fn undone(outcome: &Outcome) -> String {
 
 fn not_undone((step, error): &(Step, Option<anyhow::Error>)) -> Option<String> {
     let error = error.as_ref()?;
-    Some(format!("{}: failed to undo: {error:#}\n", named(step)))
+    Some(format!(
+        "{}: failed to undo: {}\n",
+        named(step),
+        told(error)
+    ))
 }
 
 fn named(step: &Step) -> String {

@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use pspd_model::hint::Hinted;
 use rustix::fs::{Access, access};
 use tempfile::NamedTempFile;
 
@@ -42,9 +43,11 @@ pub(super) fn denied(path: &Path, error: std::io::Error) -> anyhow::Error {
     match owner {
         Ok(owner) if error.kind() == ErrorKind::PermissionDenied && owner != own => {
             let folder = path.parent().unwrap_or(path).display();
-            anyhow::anyhow!(
-                "{error}: it belongs to user {owner}, and this is user {own}. Run `sudo chown -R {own} {folder}`"
+            Hinted::new(
+                format!("{error}: it belongs to user {owner}, and this is user {own}"),
+                format!("Run `sudo chown -R {own} {folder}`"),
             )
+            .into()
         }
         _ => error.into(),
     }
@@ -57,12 +60,16 @@ pub(super) fn refuse_foreign(home: &Path) -> anyhow::Result<()> {
         None => Ok(()),
         Some((path, owner)) => {
             let own = rustix::process::geteuid().as_raw();
-            bail!(
-                "`{}` belongs to user {owner}, and this is user {own}. If pspd ran once as the other user, run \
-                 `sudo chown -R {own} '{}'`",
-                path.display(),
-                home.display()
-            )
+            bail!(Hinted::new(
+                format!(
+                    "`{}` belongs to user {owner}, and this is user {own}",
+                    path.display()
+                ),
+                format!(
+                    "If pspd ran once as the other user, run `sudo chown -R {own} '{}'`",
+                    home.display()
+                ),
+            ))
         }
     }
 }
@@ -118,9 +125,8 @@ pub(super) fn placed(error: anyhow::Error) -> anyhow::Error {
     let cause = error.root_cause().downcast_ref::<std::io::Error>();
     match cause.map(std::io::Error::kind) {
         Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem) => {
-            error.context(
-                "failed to save the deployment's state. Pass `--state-dir` to choose another directory",
-            )
+            let error = error.context("failed to save the deployment's state");
+            Hinted::new(error, "Pass `--state-dir` to choose another directory").into()
         }
         _ => error,
     }
@@ -129,16 +135,18 @@ pub(super) fn placed(error: anyhow::Error) -> anyhow::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hint::told;
 
     #[test]
     fn a_full_place_has_a_hint() {
         let placed = |kind: ErrorKind| {
             let error = anyhow::Error::new(std::io::Error::from(kind)).context("failed to write");
-            format!("{:#}", placed(error))
+            told(&placed(error))
         };
         let full = placed(ErrorKind::StorageFull);
         assert!(
-            full.contains("Pass `--state-dir` to choose another directory: failed to write: "),
+            full.starts_with("failed to save the deployment's state: failed to write: ")
+                && full.ends_with(". Pass `--state-dir` to choose another directory"),
             "{full}"
         );
         assert!(placed(ErrorKind::PermissionDenied).starts_with("failed to write"));

@@ -46,7 +46,8 @@ mod snapshot;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, bail};
+use pspd_model::hint::{Hint as _, Hinted};
 use pspd_model::observed::Observed;
 use pspd_model::spec::{Name, SYSTEM_DISK, Spec};
 
@@ -141,10 +142,13 @@ fn usable(directory: &Path, option: &str, misread: &[char]) -> anyhow::Result<Pa
             None => return Ok(directory),
         },
     };
-    bail!(
-        "the path `{}` {problem}, so libvirt cannot use it. Pass another directory with `{option}`",
-        directory.display()
-    )
+    bail!(Hinted::new(
+        format!(
+            "the path `{}` {problem}, so libvirt cannot use it",
+            directory.display()
+        ),
+        format!("Pass another directory with `{option}`"),
+    ))
 }
 
 fn standard(variable: &str, under_home: &str, for_root: &str) -> anyhow::Result<PathBuf> {
@@ -155,7 +159,10 @@ fn standard(variable: &str, under_home: &str, for_root: &str) -> anyhow::Result<
         return Ok(Path::new(&base).join("pspd"));
     }
     let home = std::env::var_os("HOME").ok_or_else(|| {
-        anyhow!("neither {variable} nor HOME is set. Pass --state-dir and --cache-dir")
+        Hinted::new(
+            format!("neither {variable} nor HOME is set"),
+            "Pass --state-dir and --cache-dir",
+        )
     })?;
     Ok(Path::new(&home).join(under_home).join("pspd"))
 }
@@ -339,12 +346,10 @@ impl Home {
         let Some(text) = files::read_if_there(&path)? else {
             return Ok(None);
         };
-        serde_json::from_slice(&text).map(Some).with_context(|| {
-            format!(
-                "`{}` is damaged. Pass the topology with --file instead",
-                path.display()
-            )
-        })
+        let spec = serde_json::from_slice(&text)
+            .with_context(|| format!("`{}` is damaged", path.display()))
+            .hint("Pass the topology with --file instead")?;
+        Ok(Some(spec))
     }
 }
 
@@ -380,7 +385,7 @@ mod tests {
             (b"/two\nlines", "has a control character"),
             (b"/a&b", "has the character `&`"),
         ] {
-            let error = usable(path).unwrap_err().to_string();
+            let error = crate::hint::told(&usable(path).unwrap_err());
             assert!(
                 error.contains(problem) && error.contains("`--state-dir`"),
                 "{error}"

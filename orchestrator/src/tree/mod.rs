@@ -17,6 +17,7 @@ use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use pspd_model::hint::Hinted;
 use pspd_model::spec::{Digest, Size};
 use tokio_util::sync::CancellationToken;
 
@@ -94,11 +95,12 @@ fn walk(folder: &Path) -> Result<Vec<(String, Seen)>> {
             let name = name
                 .to_str()
                 .filter(|name| !name.contains(char::is_control));
-            let name = name.with_context(|| {
-                format!(
-                    "the name of `{}` is not UTF-8, or has control characters. Rename it",
-                    shown().escape_debug()
-                )
+            let name = name.ok_or_else(|| {
+                let shown = shown();
+                let shown = shown.escape_debug();
+                let message =
+                    format!("the name of `{shown}` is not UTF-8, or has control characters");
+                Hinted::new(message, "Rename it")
             })?;
             let below = match parent.as_str() {
                 "" => name.to_owned(),

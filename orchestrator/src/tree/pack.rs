@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
+use pspd_model::hint::Hinted;
 use pspd_model::spec::Digest;
 use sha2::{Digest as _, Sha256};
 use tar::{Builder, EntryType, Header};
@@ -120,8 +121,10 @@ fn append<W: Write>(
                 .with_context(failed)?;
             ensure!(
                 Digest::from(content.hasher) == *digest,
-                "`{}` changed while it was read. Run the command again when nothing writes to it",
-                path.display()
+                Hinted::new(
+                    format!("`{}` changed while it was read", path.display()),
+                    "Run the command again when nothing writes to it",
+                )
             );
             Ok(())
         }

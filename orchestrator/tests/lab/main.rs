@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
+use pspd::hint::told;
 use pspd_lab::{Lab, Relay};
 use servers::{Answering, echo_inside, exchange, exchange_on, free_address};
 use user::User;
@@ -137,7 +138,7 @@ fn a_lab_without_its_directory_is_named() {
     fs::remove_dir_all(&dir).unwrap();
     let number = pid.as_raw_nonzero();
     for error in [Lab::running(&dir).unwrap_err(), lab.stop().unwrap_err()] {
-        let error = format!("{error:#}");
+        let error = told(&error);
         assert!(error.contains(&format!("`kill {number}`")), "{error}");
     }
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
@@ -385,7 +386,7 @@ fn a_stopped_supervisor_is_named(dir: &Path) {
         stat.contains(") T ")
     });
     let started = Instant::now();
-    let error = format!("{:#}", Lab::running(dir).unwrap_err());
+    let error = told(&Lab::running(dir).unwrap_err());
     rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
     let number = pid.as_raw_nonzero();
     let expected = format!("process {number} is stopped. Run `kill -CONT {number}` to continue it");

@@ -166,7 +166,7 @@ fn captured(deployment: &Deployment) -> anyhow::Result<()> {
     deployment
         .run(&capture("tcp"))?
         .expect(1)?
-        .says("pass `--force` to overwrite it")?;
+        .says("Pass `--force` to overwrite it")?;
     Ok(())
 }
 

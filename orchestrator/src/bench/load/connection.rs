@@ -8,6 +8,7 @@ use h2::client::{Builder, SendRequest};
 use http::{HeaderMap, Request};
 
 use super::call::{Failure, Status};
+use crate::hint::told;
 use crate::reflection::Target;
 
 /// Large enough that no target waits for it.
@@ -193,7 +194,11 @@ impl Connection {
                 Ok((state.opened, sender))
             }
             Err(error) => {
-                let cause = format!("failed to connect to {}: {error:#}", self.target.address());
+                let cause = format!(
+                    "failed to connect to {}: {}",
+                    self.target.address(),
+                    told(&error)
+                );
                 let failure = Failure::new(Status::NotConnected, cause);
                 state.failed = Some((Instant::now(), failure.clone()));
                 Err(failure)

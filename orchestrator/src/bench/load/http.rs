@@ -11,6 +11,7 @@ use hyper_util::rt::TokioIo;
 
 use super::call::{Failure, Status};
 use super::payload::Line;
+use crate::hint::told;
 use crate::reflection::Target;
 
 /// Connections for the requests of one path.
@@ -102,7 +103,7 @@ impl Client {
                 None => {
                     let address = self.target.address();
                     return self.connect().await.map_err(|error| {
-                        let cause = format!("failed to connect to {address}: {error:#}");
+                        let cause = format!("failed to connect to {address}: {}", told(&error));
                         Failure::new(Status::NotConnected, cause)
                     });
                 }

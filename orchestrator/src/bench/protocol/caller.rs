@@ -1,6 +1,6 @@
 //! What the caller prints while it measures.
 
-use anyhow::Context as _;
+use pspd_model::hint::Hinted;
 use serde::Deserialize;
 
 use super::result::Case;
@@ -44,9 +44,13 @@ impl Caller {
     /// The results of a caller that ended well.
     pub(super) fn results(self) -> anyhow::Result<Vec<Case>> {
         let said = self.unknown.unwrap_or_default();
-        self.cases.with_context(|| {
-            format!("the caller printed `{said}`, which this pspd cannot read. Build both from the same sources")
-        })
+        let unreadable = || {
+            Hinted::new(
+                format!("the caller printed `{said}`, which this pspd cannot read"),
+                "Build both from the same sources",
+            )
+        };
+        Ok(self.cases.ok_or_else(unreadable)?)
     }
 }
 

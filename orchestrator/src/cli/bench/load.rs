@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use pspd_model::experiment::rate;
+use pspd_model::hint::Hinted;
 use pspd_model::spec::{DomainSpec, HealthCheck, Name, Spec};
 use tokio_util::sync::CancellationToken;
 
@@ -200,7 +201,10 @@ impl Call {
         let path = args.http.clone().unwrap_or_default();
         ensure!(
             path.starts_with('/'),
-            "`--http {path}` does not begin with `/`. Pass a path, such as `/api/v1/collections`; the load goes to the domain of `--target`"
+            Hinted::new(
+                format!("`--http {path}` does not begin with `/`"),
+                "Pass a path, such as `/api/v1/collections`; the load goes to the domain of `--target`",
+            )
         );
         let line = Line::parse("`--http`", &path)?;
         let bodies = lines;
@@ -275,14 +279,14 @@ pub(in crate::cli) fn http_port(domain: &DomainSpec, given: Option<u16>) -> anyh
     ports.dedup();
     match ports[..] {
         [port] => Ok(port),
-        [] => bail!(
-            "domain `{}` publishes no port. Pass the port in the guest with `--port`",
-            domain.name
-        ),
-        _ => bail!(
-            "domain `{}` has several ports: {ports:?}. Pass one with `--port`",
-            domain.name
-        ),
+        [] => bail!(Hinted::new(
+            format!("domain `{}` publishes no port", domain.name),
+            "Pass the port in the guest with `--port`",
+        )),
+        _ => bail!(Hinted::new(
+            format!("domain `{}` has several ports: {ports:?}", domain.name),
+            "Pass one with `--port`",
+        )),
     }
 }
 

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::context::Context;
 use super::super::logs::connect;
 use crate::guest::Guest;
+use crate::hint::told;
 use crate::identity::Identity;
 use crate::reach::Reach;
 use crate::terminal;
@@ -64,7 +65,8 @@ impl Keys {
                     // Without stderr, there is nowhere to report it.
                     let _ = writeln!(
                         terminal::err(),
-                        "note: the TLS keys of `{name}` are missing: {error:#}"
+                        "note: the TLS keys of `{name}` are missing: {}",
+                        told(&error)
                     );
                 }
             }

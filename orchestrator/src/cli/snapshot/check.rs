@@ -3,11 +3,14 @@
 use std::thread;
 
 use anyhow::{Context as _, anyhow, ensure};
+use pspd_model::hint::Hinted;
 use pspd_model::spec::Name;
 
 use crate::digest;
 use crate::disk::layers;
 use crate::state::{Home, MemoryImage, Snapshot};
+
+const FROM_DISKS: &str = "Pass `--disk-only` to boot from its disks";
 
 /// `hypervisor` is QEMU's version; without it the memory is left out. Reads all memory.
 pub(super) fn check(
@@ -35,12 +38,20 @@ pub(super) fn check(
     let memory = |domain: &Name, image: &MemoryImage| {
         ensure!(
             image.hypervisor == hypervisor,
-            "the snapshot `{name}` is from another version of QEMU ({}; this host has {hypervisor}). Pass `--disk-only` to boot from its disks",
-            image.hypervisor
+            Hinted::new(
+                format!(
+                    "the snapshot `{name}` is from another version of QEMU ({}; this host has {hypervisor})",
+                    image.hypervisor
+                ),
+                FROM_DISKS,
+            )
         );
         ensure!(
             digest::is_of_file(&image.digest, &home.snapshot_memory(name, domain)),
-            "the memory of `{domain}` in the snapshot `{name}` is damaged. Pass `--disk-only` to boot from its disks"
+            Hinted::new(
+                format!("the memory of `{domain}` in the snapshot `{name}` is damaged"),
+                FROM_DISKS,
+            )
         );
         Ok(())
     };

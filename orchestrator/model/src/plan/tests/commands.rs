@@ -211,7 +211,7 @@ fn what_cannot_be_asked_of_a_domain_is_said_with_what_to_do() {
     let spec = two();
     let mut world = applied(&spec);
     let errors =
-        |world: &World, goal: PowerGoal| ask(&spec, world, goal, &["d0"]).unwrap_err().to_string();
+        |world: &World, goal: PowerGoal| told(&ask(&spec, world, goal, &["d0"]).unwrap_err());
     insta::assert_snapshot!(errors(&world, PowerGoal::Restore), @"domain `d0` is running. Run `pspd stop d0` first");
     done(
         &spec,
@@ -222,7 +222,7 @@ fn what_cannot_be_asked_of_a_domain_is_said_with_what_to_do() {
     insta::assert_snapshot!(errors(&world, PowerGoal::Pause), @"domain `d0` is not running: it is shut off. Run `pspd start` to start it");
     insta::assert_snapshot!(errors(&world, PowerGoal::Restore), @"no memory of domain `d0` is saved. Run `pspd start d0` to boot it");
     let error = ask(&spec, &world, PowerGoal::Restore, &[]).unwrap_err();
-    insta::assert_snapshot!(error, @"no domain of `demo` has saved memory. Run `pspd start` to boot them");
+    insta::assert_snapshot!(told(&error), @"no domain of `demo` has saved memory. Run `pspd start` to boot them");
     done(&spec, &mut world, PowerGoal::Start, &[]);
     done(&spec, &mut world, PowerGoal::Save, &["d0"]);
     insta::assert_snapshot!(errors(&world, PowerGoal::Save), @"domain `d0` is not running: it is shut off. Run `pspd restore` to continue it");
@@ -232,7 +232,7 @@ fn what_cannot_be_asked_of_a_domain_is_said_with_what_to_do() {
         .faults
         .insert(name("kill-1"), Fault::new(effect, 0, None));
     let error = ask(&spec, &world, PowerGoal::Start, &["d1"]).unwrap_err();
-    insta::assert_snapshot!(error, @"the fault `kill-1` controls the power of `d1`. Run `pspd heal kill-1` to end it");
+    insta::assert_snapshot!(told(&error), @"the fault `kill-1` controls the power of `d1`. Run `pspd heal kill-1` to end it");
     let nothing = nothing(&spec);
     insta::assert_snapshot!(errors(&nothing, PowerGoal::Start), @"`demo` is not up. Run `pspd up` to start it");
 }
@@ -276,11 +276,9 @@ fn other_sizes_are_set_within_the_maximum_and_up_brings_the_topologys_back() {
     world.apply(&plan, usize::MAX, &spec);
     assert_eq!(up(&spec, &world), Ok(Plan::default()));
     let error = set(&world, Some(Size(maximum.0 + 1)), None).unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .contains("Raise its maximum in the topology"),
-        "{error}"
+    assert_eq!(
+        told(&error),
+        "`d0` can have at most 1 GiB, not 1.0 GiB. Raise its maximum in the topology, and run `pspd up`"
     );
 }
 

@@ -68,7 +68,7 @@ fn a_snapshot_is_packed_while_the_deployment_is_left_alone() {
         .images
         .values_mut()
         .for_each(|image| image.cached = false);
-    insta::assert_snapshot!(export(&world).unwrap_err(), @"image `debian` is no longer cached. Run `pspd up` to get it again");
+    insta::assert_snapshot!(told(&export(&world).unwrap_err()), @"image `debian` is no longer cached. Run `pspd up` to get it again");
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn what_an_export_lacks_is_an_error_that_says_what_to_do() {
     let error = |change: fn(&mut World)| {
         let mut world = applied(&spec);
         change(&mut world);
-        export(&spec, &world).unwrap_err().to_string()
+        told(&export(&spec, &world).unwrap_err())
     };
     let errors = [
         error(|world| _ = world.observed.keys.missing.insert("ca.pem".into())),
@@ -150,10 +150,10 @@ fn what_an_export_lacks_is_an_error_that_says_what_to_do() {
         error(|world| world.domain(&name("d0")).foreign = true),
     ];
     insta::assert_snapshot!(errors.join("\n"), @"
-    `demo` has no keys yet; run `pspd up` first
+    `demo` has no keys yet. Run `pspd up` first
     image `debian` is no longer cached. Run `pspd up` to get it again
     an interrupted export left snapshots of `d0`, and the lab is not running. Run `pspd up` first
-    domain `d0` already exists and is not managed by this deployment; rename one of them, or remove the existing one with virsh
+    domain `d0` already exists and is not managed by this deployment. Rename one of them, or remove the existing one with virsh
     ");
 }
 

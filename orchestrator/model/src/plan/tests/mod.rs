@@ -4,6 +4,7 @@ mod addresses;
 mod commands;
 mod disks;
 mod down;
+mod errors;
 mod export;
 mod faults;
 mod fronts;
@@ -34,6 +35,11 @@ use model::World;
 
 fn name(text: &str) -> Name {
     Name::new(text).unwrap()
+}
+
+/// An error as the user reads it.
+fn told(error: &PlanError) -> String {
+    crate::hint::joined(&error.to_string(), error.hint().as_deref())
 }
 
 fn domain(index: u8, depends_on: &[&str], volume: bool) -> DomainSpec {

@@ -53,7 +53,7 @@ fn a_domain_whose_process_is_stopped_is_named_with_what_to_do_and_taken_down_by_
     let (spec, world) = in_power(Power::Paused(Pause::Process(7)));
     let error = up(&spec, &world).unwrap_err();
     assert_eq!(
-        error.to_string(),
+        told(&error),
         "process 7 of domain `d0` is stopped. Run `kill -CONT 7` to continue it"
     );
     let plan = down(&spec, &world, Volumes::Keep);

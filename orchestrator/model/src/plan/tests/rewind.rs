@@ -94,7 +94,7 @@ fn saved_memory_is_a_part_of_a_snapshot() {
 #[test]
 fn a_snapshot_needs_a_name_of_its_own_a_deployment_and_no_faults() {
     let spec = two();
-    let error = |world: &World| save(&spec, world, false).unwrap_err().to_string();
+    let error = |world: &World| told(&save(&spec, world, false).unwrap_err());
     let mut world = applied(&spec);
     world.observed.snapshots.insert(name("clean"));
     insta::assert_snapshot!(error(&world), @"the snapshot `clean` already exists. Choose another name, or remove it with `pspd snapshot rm clean`");
