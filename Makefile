@@ -108,7 +108,8 @@ lint: setup client
 # All of `check`, whose unit tests are among the workspace's tests. What leaves a core idle runs beside something else.
 test:
 	./scripts/setup --test
-	@$(MAKE) --no-print-directory -j4 lint services test-images test-programs
+	@$(MAKE) --no-print-directory -j2 lint program
+	@$(MAKE) --no-print-directory -j3 services test-images test-programs
 	@$(MAKE) --no-print-directory -j3 deb unit test-client
 	tests/run
 
