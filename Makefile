@@ -109,8 +109,8 @@ lint: setup client
 test:
 	./scripts/setup --test
 	@$(MAKE) --no-print-directory -j2 lint program
-	@$(MAKE) --no-print-directory -j3 services test-images test-programs
-	@$(MAKE) --no-print-directory -j3 deb unit test-client
+	@$(MAKE) --no-print-directory -j3 services guest test-programs
+	@$(MAKE) --no-print-directory -j4 deb unit test-client test-images
 	tests/run
 
 test-programs: client
