@@ -26,6 +26,9 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     .needs(is_root),
 ];
 
+/// A stock image takes two minutes to boot where nothing else runs.
+const BOOT: Duration = Duration::from_secs(600);
+
 /// SeaBIOS as a file, like any ROM of a user.
 const ROM: &str = "/usr/share/seabios/bios-256k.bin";
 
@@ -130,7 +133,7 @@ fn restarts(deployment: &Deployment) -> anyhow::Result<()> {
 fn restarts_by_itself(deployment: &Deployment) -> anyhow::Result<()> {
     let before = boot_id(deployment)?;
     deployment.ssh("store", "systemctl --no-block reboot")?;
-    eventually("the next boot", Duration::from_secs(180), || {
+    eventually("the next boot", BOOT, || {
         let status = deployment.run(&["status"])?;
         Ok(status.code() == Some(0) && boot_id(deployment).is_ok_and(|now| now != before))
     })?;
@@ -250,7 +253,7 @@ fn cloud_image() -> anyhow::Result<()> {
     let ssh = |command: &str| deployment.ssh("store", command);
     // It starts the SSH server again when it changes its configuration.
     let mut seen = String::new();
-    eventually("cloud-init", Duration::from_secs(180), || {
+    eventually("cloud-init", BOOT, || {
         seen = ssh("cloud-init status --wait --long").unwrap_or_else(|error| format!("{error:#}"));
         Ok(seen.contains("status: done"))
     })
