@@ -1,7 +1,7 @@
 //! Hints: what the user can do about an error, apart from what happened and where.
 //!
 //! The text of an error (`Display`) never contains its hint. An error that is a type has a method `hint`; [`Hinted`] is for
-//! all others. Whoever shows an error puts the two together with [`joined`].
+//! all others. What shows an error puts the two together with [`joined`].
 
 use std::borrow::Cow;
 use std::error::Error;
