@@ -14,7 +14,7 @@ use std::num::NonZero;
 use std::panic::{catch_unwind, resume_unwind};
 use std::process::ExitCode;
 use std::sync::mpsc;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,11 @@ use crate::wait;
 
 /// What a scenario may take after its deadline: longer than one `pspd down`, which removes its deployment.
 const CLEANUP: Duration = Duration::from_secs(600);
+
+/// The machine's places, whatever its cores, and those that a scenario takes: one at most runs beside a large one.
+const PLACES: usize = 6;
+const ORDINARY: usize = 2;
+const LARGE: usize = 3;
 
 /// End-to-end scenarios, three at once for two cores, because each waits now and then; without a filter, all.
 #[derive(Parser)]
@@ -46,13 +51,13 @@ pub fn main(groups: &[&[Scenario]]) -> ExitCode {
     let run = Arc::new(Run {
         in_ci: std::env::var("CI").is_ok_and(|value| value == "true"),
         cleanup: CLEANUP,
-        machine: RwLock::new(()),
+        places: Places::default(),
         stuck: OnceLock::new(),
     });
     let mut scenarios: Vec<Scenario> = groups.iter().copied().flatten().copied().collect();
-    // Those that run alone first, so that no thread waits for the machine while another one could use it. Then those that
-    // take longest, so that none of them is still running when all others are done.
-    scenarios.sort_by_key(|scenario| (!scenario.alone, Reverse(scenario.deadline)));
+    // The large ones first, so that no thread waits for places while another one could use them. Then those that take
+    // longest, so that none of them is still running when all others are done.
+    scenarios.sort_by_key(|scenario| (!scenario.large, Reverse(scenario.deadline)));
     let trials: Vec<Trial> = scenarios.into_iter().map(|one| run.trial(one)).collect();
     let mut arguments = options.arguments(&trials);
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
@@ -94,8 +99,7 @@ impl Options {
 struct Run {
     in_ci: bool,
     cleanup: Duration,
-    /// Shared by what runs at once.
-    machine: RwLock<()>,
+    places: Places,
     /// The name of a scenario that did not end.
     stuck: OnceLock<&'static str>,
 }
@@ -112,12 +116,9 @@ impl Run {
     }
 
     fn result(&self, scenario: &Scenario) -> anyhow::Result<Completion> {
-        let (_shared, _alone);
-        if scenario.alone {
-            _alone = self.machine.write().unwrap_or_else(PoisonError::into_inner);
-        } else {
-            _shared = self.machine.read().unwrap_or_else(PoisonError::into_inner);
-        }
+        let _held = self
+            .places
+            .take(if scenario.large { LARGE } else { ORDINARY });
         if let Some(stuck) = self.stuck.get() {
             return Ok(Completion::ignored_with(format!(
                 "not run: `{stuck}` did not end"
@@ -189,12 +190,47 @@ impl Run {
     }
 }
 
+/// How much of the machine is in use.
+#[derive(Default)]
+struct Places {
+    taken: Mutex<usize>,
+    freed: Condvar,
+}
+
+impl Places {
+    /// Waits for so many places, which are free again once the result is dropped.
+    fn take(&self, count: usize) -> Held<'_> {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = |taken: &mut usize| *taken + count > PLACES;
+        let waited = self.freed.wait_while(taken, full);
+        *waited.unwrap_or_else(PoisonError::into_inner) += count;
+        Held {
+            places: self,
+            count,
+        }
+    }
+}
+
+struct Held<'a> {
+    places: &'a Places,
+    count: usize,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let taken = self.places.taken.lock();
+        *taken.unwrap_or_else(PoisonError::into_inner) -= self.count;
+        self.places.freed.notify_all();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::process::Command;
+    use std::sync::Barrier;
     use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-    use anyhow::anyhow;
+    use anyhow::{anyhow, ensure};
 
     use super::*;
     use crate::process::Running;
@@ -207,7 +243,7 @@ mod tests {
         Arc::new(Run {
             in_ci,
             cleanup: SHORT,
-            machine: RwLock::new(()),
+            places: Places::default(),
             stuck: OnceLock::new(),
         })
     }
@@ -277,33 +313,44 @@ mod tests {
     }
 
     #[test]
-    fn nothing_runs_beside_a_scenario_that_runs_alone() {
-        static RUNNING: AtomicU32 = AtomicU32::new(0);
-        static RELEASED: AtomicBool = AtomicBool::new(false);
-        let running = |count| move || Ok(RUNNING.load(Ordering::SeqCst) == count);
-        let shared = Scenario::new("shared", LONG, || {
-            RUNNING.fetch_add(1, Ordering::SeqCst);
-            let released = || Ok(RELEASED.load(Ordering::SeqCst));
-            let result = eventually("the release", LONG, released);
-            RUNNING.fetch_sub(1, Ordering::SeqCst);
-            result
-        });
-        let alone = Scenario::new("alone", LONG, || {
-            assert_eq!(RUNNING.load(Ordering::SeqCst), 0);
+    fn one_scenario_at_most_runs_beside_a_large_one() {
+        static LARGE_ONES: AtomicU32 = AtomicU32::new(0);
+        static OTHERS: AtomicU32 = AtomicU32::new(0);
+        let large = Scenario::new("large", LONG, || {
+            let large_ones = LARGE_ONES.fetch_add(1, Ordering::SeqCst) + 1;
+            thread::sleep(Duration::from_millis(5));
+            let beside = large_ones - 1 + OTHERS.load(Ordering::SeqCst);
+            LARGE_ONES.fetch_sub(1, Ordering::SeqCst);
+            ensure!(beside <= 1, "{beside} run beside a large one");
             Ok(())
         })
-        .alone();
+        .large();
+        let other = Scenario::new("other", LONG, || {
+            OTHERS.fetch_add(1, Ordering::SeqCst);
+            thread::sleep(Duration::from_millis(5));
+            OTHERS.fetch_sub(1, Ordering::SeqCst);
+            Ok(())
+        });
         let run = &run(false);
         thread::scope(|scope| {
-            let start = |scenario| {
+            for scenario in [large, other, other, other].repeat(8) {
                 scope.spawn(move || assert_eq!(outcome(run, scenario), "passed"));
-            };
-            start(shared);
-            start(shared);
-            eventually("both to run", LONG, running(2)).unwrap();
-            start(alone);
-            start(alone);
-            RELEASED.store(true, Ordering::SeqCst);
+            }
+        });
+    }
+
+    #[test]
+    fn three_others_run_at_once() {
+        static THREE: Barrier = Barrier::new(3);
+        let other = Scenario::new("other", LONG, || {
+            THREE.wait();
+            Ok(())
+        });
+        let run = &run(false);
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(move || assert_eq!(outcome(run, other), "passed"));
+            }
         });
     }
 

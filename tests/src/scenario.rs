@@ -18,7 +18,7 @@ pub struct Scenario {
     pub(crate) deadline: Duration,
     pub(crate) story: Story,
     pub(crate) need: Option<Need>,
-    pub(crate) alone: bool,
+    pub(crate) large: bool,
     pub(crate) skip_in_ci: SkipInCi,
 }
 
@@ -39,7 +39,7 @@ impl Scenario {
             deadline,
             story,
             need: None,
-            alone: false,
+            large: false,
             skip_in_ci: SkipInCi::Fails,
         }
     }
@@ -50,9 +50,9 @@ impl Scenario {
         self
     }
 
-    /// Runs no other scenario beside it: it has several guests, or uses all cores.
-    pub const fn alone(mut self) -> Scenario {
-        self.alone = true;
+    /// Runs at most one other scenario beside it: it has several guests, or uses all cores.
+    pub const fn large(mut self) -> Scenario {
+        self.large = true;
         self
     }
 

@@ -8,7 +8,7 @@ use pspd_tests::scenario::{Scenario, minutes, say};
 use serde_json::Value;
 
 pub(crate) const SCENARIOS: &[Scenario] =
-    &[Scenario::new("experiments", minutes(20), experiments).alone()];
+    &[Scenario::new("experiments", minutes(20), experiments).large()];
 
 const POWER_CUT: &str = "\
 name: power-cut

@@ -15,7 +15,7 @@ pub(crate) const SCENARIOS: &[Scenario] =
     &[
         Scenario::new("services in other languages", minutes(60), polyglot)
             .needs(third_party::python_client)
-            .alone(),
+            .large(),
     ];
 
 const SOON: Duration = Duration::from_secs(60);

@@ -18,7 +18,7 @@ use tonic::Code;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 pub(crate) const SCENARIOS: &[Scenario] =
-    &[Scenario::new("power cuts under load", minutes(30), power_cuts).alone()];
+    &[Scenario::new("power cuts under load", minutes(30), power_cuts).large()];
 
 const ROUNDS: usize = 3;
 const WRITERS: usize = 64;

@@ -11,7 +11,7 @@ use pspd_tests::wait::eventually;
 use serde_json::Value;
 
 pub(crate) const SCENARIOS: &[Scenario] =
-    &[Scenario::new("protocols are compared", minutes(20), protocols).alone()];
+    &[Scenario::new("protocols are compared", minutes(20), protocols).large()];
 
 /// Six protocols and five operations, without the bidirectional streams of REST and SOAP.
 const CASES: usize = 6 * 5 - 3;

@@ -20,7 +20,7 @@ pub(crate) const SCENARIOS: &[Scenario] =
     &[
         Scenario::new("reference deployment", minutes(90), reference)
             .needs(client_and_browser)
-            .alone(),
+            .large(),
     ];
 
 const DOMAINS: [&str; 3] = ["ai-server", "database-server", "web-server"];

@@ -11,7 +11,7 @@ use pspd_tests::scenario::{Scenario, minutes, root};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[Scenario::new("libvirt by URI", minutes(40), by_uri)
     .needs(root)
-    .alone()];
+    .large()];
 
 fn by_uri() -> anyhow::Result<()> {
     let host = Deployment::single("")?;

@@ -25,7 +25,7 @@ use topology::Topology;
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario::new("a random walk with one domain", minutes(60), one_domain),
-    Scenario::new("a random walk with two domains", minutes(60), two_domains).alone(),
+    Scenario::new("a random walk with two domains", minutes(60), two_domains).large(),
 ];
 
 fn one_domain() -> anyhow::Result<()> {
