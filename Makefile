@@ -18,7 +18,7 @@ TRIED   := target/examples
 # What is not part of the examples: what is built of them, and the code beside the protocols.
 PRODUCTS := node_modules dist generated vendor __pycache__ .build web-server/web-server proto/Cargo.toml proto/build.rs proto/src
 
-.PHONY: install deb up down setup build program services guest client image check lint test test-programs test-client test-images unit soak e2e bench clean
+.PHONY: install deb up down setup build program services guest client image check lint test test-programs test-client test-images unit integration soak e2e bench clean
 
 # The image is built while the services are compiled: neither fills two cores alone.
 up: setup program
@@ -84,8 +84,7 @@ $(CLIENT)/dist/client/browser/index.html: $(CLIENT)/package-lock.json $(wildcard
 image: setup program
 	$(PSPD) image build
 
-check: lint
-	cargo test --workspace --locked --lib --bins -q
+check: lint unit
 
 lint: setup client
 	cargo fmt --all --check
@@ -105,12 +104,12 @@ lint: setup client
 	$(CLIENT)/node_modules/.bin/prettier --log-level warn --config $(CLIENT)/.prettierrc.json --check $(POLYGLOT)/database-server/src
 	@! command -v gofmt >/dev/null || test -z "$$(gofmt -d $(POLYGLOT)/web-server/*.go | tee /dev/stderr)"
 
-# All of `check`, whose unit tests are among the workspace's tests. What leaves a core idle runs beside something else.
+# All of `check` and more. What leaves a core idle runs beside something else.
 test:
 	./scripts/setup --test
 	@$(MAKE) --no-print-directory -j2 lint program
 	@$(MAKE) --no-print-directory -j3 services guest test-programs
-	@$(MAKE) --no-print-directory -j4 deb unit test-client test-images
+	@$(MAKE) --no-print-directory -j5 deb unit integration test-client test-images
 	tests/run
 
 test-programs: client
@@ -127,11 +126,15 @@ test-images: guest
 	cd $(TRIED)/postgres && $(CURDIR)/$(PSPD) init --example postgres >/dev/null
 	@for example in polyglot postgres; do (cd $(TRIED)/$$example && TERM=dumb $(CURDIR)/$(PSPD) image build >/dev/null) || exit; done
 
-# No example in a comment is a test. Budgets are those of the program as users have it. Three at once for two cores, because
-# each waits now and then.
-unit: program
-	PSPD=$(CURDIR)/$(PSPD) RUST_TEST_THREADS=3 cargo test --workspace --locked -q --lib --bins --tests
-	PSPD=$(CURDIR)/$(PSPD) cargo test --locked -q -p pspd --test budgets -- --ignored
+# No example in a comment is a test.
+unit: client
+	cargo test --workspace --locked -q --lib --bins
+
+# Budgets are those of the program as users have it. Always of the whole workspace, so that dependencies have the features
+# with which they are built.
+integration: program client
+	PSPD=$(CURDIR)/$(PSPD) cargo test --workspace --locked -q --test '*'
+	PSPD=$(CURDIR)/$(PSPD) cargo test --workspace --locked -q --test budgets -- --ignored
 
 soak: build
 	./scripts/setup --test

@@ -38,6 +38,7 @@ pub mod placement;
 mod progress;
 pub mod reach;
 pub mod reflection;
+mod remote;
 pub mod report;
 pub mod state;
 pub mod systemd;

@@ -29,11 +29,6 @@ use crate::wait;
 /// What a scenario may take after its deadline: longer than one `pspd down`, which removes its deployment.
 const CLEANUP: Duration = Duration::from_secs(600);
 
-/// The machine's places, whatever its cores, and those that a scenario takes: one at most runs beside a large one.
-const PLACES: usize = 6;
-const ORDINARY: usize = 2;
-const LARGE: usize = 3;
-
 /// End-to-end scenarios, three at once for two cores, because each waits now and then; without a filter, all.
 #[derive(Parser)]
 struct Options {
@@ -51,13 +46,19 @@ pub fn main(groups: &[&[Scenario]]) -> ExitCode {
     let run = Arc::new(Run {
         in_ci: std::env::var("CI").is_ok_and(|value| value == "true"),
         cleanup: CLEANUP,
-        places: Places::default(),
+        room: Room::default(),
         stuck: OnceLock::new(),
     });
     let mut scenarios: Vec<Scenario> = groups.iter().copied().flatten().copied().collect();
-    // The large ones first, so that no thread waits for places while another one could use them. Then those that take
-    // longest, so that none of them is still running when all others are done.
-    scenarios.sort_by_key(|scenario| (!scenario.large, Reverse(scenario.deadline)));
+    // Those that take longest first, so that none of them is still running when all others are done; a large one and an
+    // ordinary one in turn, as they run side by side.
+    scenarios.sort_by_key(|scenario| Reverse(scenario.deadline));
+    let mut turns = [0, 0];
+    scenarios.sort_by_cached_key(|scenario| {
+        let turn = &mut turns[usize::from(!scenario.large)];
+        *turn += 1;
+        *turn
+    });
     let trials: Vec<Trial> = scenarios.into_iter().map(|one| run.trial(one)).collect();
     let mut arguments = options.arguments(&trials);
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
@@ -99,7 +100,7 @@ impl Options {
 struct Run {
     in_ci: bool,
     cleanup: Duration,
-    places: Places,
+    room: Room,
     /// The name of a scenario that did not end.
     stuck: OnceLock<&'static str>,
 }
@@ -116,9 +117,7 @@ impl Run {
     }
 
     fn result(&self, scenario: &Scenario) -> anyhow::Result<Completion> {
-        let _held = self
-            .places
-            .take(if scenario.large { LARGE } else { ORDINARY });
+        let _entered = self.room.enter(scenario.large);
         if let Some(stuck) = self.stuck.get() {
             return Ok(Completion::ignored_with(format!(
                 "not run: `{stuck}` did not end"
@@ -190,37 +189,63 @@ impl Run {
     }
 }
 
-/// How much of the machine is in use.
+/// What runs on the machine: at most one large scenario, and beside it at most one other.
 #[derive(Default)]
-struct Places {
-    taken: Mutex<usize>,
-    freed: Condvar,
+struct Room {
+    now: Mutex<Now>,
+    left: Condvar,
 }
 
-impl Places {
-    /// Waits for so many places, which are free again once the result is dropped.
-    fn take(&self, count: usize) -> Held<'_> {
-        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let full = |taken: &mut usize| *taken + count > PLACES;
-        let waited = self.freed.wait_while(taken, full);
-        *waited.unwrap_or_else(PoisonError::into_inner) += count;
-        Held {
-            places: self,
-            count,
+#[derive(Default)]
+struct Now {
+    others: usize,
+    large: bool,
+    large_waiting: usize,
+}
+
+impl Now {
+    fn is_full_for(&self, large: bool) -> bool {
+        match (large, self.large) {
+            (true, runs) => runs || self.others > 1,
+            (false, true) => self.others > 0,
+            // A large one has its turn.
+            (false, false) => self.large_waiting > 0,
         }
     }
 }
 
-struct Held<'a> {
-    places: &'a Places,
-    count: usize,
+impl Room {
+    /// Waits until there is room, which is free again once the result is dropped.
+    fn enter(&self, large: bool) -> Entered<'_> {
+        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        now.large_waiting += usize::from(large);
+        let full = |now: &mut Now| now.is_full_for(large);
+        let waited = self.left.wait_while(now, full);
+        let mut now = waited.unwrap_or_else(PoisonError::into_inner);
+        if large {
+            now.large_waiting -= 1;
+            now.large = true;
+        } else {
+            now.others += 1;
+        }
+        Entered { room: self, large }
+    }
 }
 
-impl Drop for Held<'_> {
+struct Entered<'a> {
+    room: &'a Room,
+    large: bool,
+}
+
+impl Drop for Entered<'_> {
     fn drop(&mut self) {
-        let taken = self.places.taken.lock();
-        *taken.unwrap_or_else(PoisonError::into_inner) -= self.count;
-        self.places.freed.notify_all();
+        let mut now = self.room.now.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.large {
+            now.large = false;
+        } else {
+            now.others -= 1;
+        }
+        self.room.left.notify_all();
     }
 }
 
@@ -243,7 +268,7 @@ mod tests {
         Arc::new(Run {
             in_ci,
             cleanup: SHORT,
-            places: Places::default(),
+            room: Room::default(),
             stuck: OnceLock::new(),
         })
     }
@@ -317,11 +342,12 @@ mod tests {
         static LARGE_ONES: AtomicU32 = AtomicU32::new(0);
         static OTHERS: AtomicU32 = AtomicU32::new(0);
         let large = Scenario::new("large", LONG, || {
-            let large_ones = LARGE_ONES.fetch_add(1, Ordering::SeqCst) + 1;
+            let before = LARGE_ONES.fetch_add(1, Ordering::SeqCst);
             thread::sleep(Duration::from_millis(5));
-            let beside = large_ones - 1 + OTHERS.load(Ordering::SeqCst);
+            let others = OTHERS.load(Ordering::SeqCst);
             LARGE_ONES.fetch_sub(1, Ordering::SeqCst);
-            ensure!(beside <= 1, "{beside} run beside a large one");
+            ensure!(before == 0, "two large ones run");
+            ensure!(others <= 1, "{others} run beside a large one");
             Ok(())
         })
         .large();

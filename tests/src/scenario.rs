@@ -50,7 +50,7 @@ impl Scenario {
         self
     }
 
-    /// Runs at most one other scenario beside it: it has several guests, or uses all cores.
+    /// Runs at most one ordinary scenario beside it: it has several guests, or uses all cores.
     pub const fn large(mut self) -> Scenario {
         self.large = true;
         self

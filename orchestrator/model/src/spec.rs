@@ -2,6 +2,7 @@
 //!
 //! Owns the types and their invariants. [`crate::topology`] parses text to a [`Spec`].
 
+mod host;
 mod image;
 mod service;
 mod volume;
@@ -17,6 +18,7 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use crate::publish::Publish;
+pub use host::HostSpec;
 pub use image::{Builtin, ImageSource, ImageSpec, Seed};
 pub use service::{HealthCheck, KEY_LOG, Program, SSH_PORT, Secret, ServiceSpec};
 pub use volume::{VolumeId, VolumeSpec};
@@ -167,6 +169,9 @@ pub enum Push {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spec {
     pub name: Name,
+    /// The machines that domains run on; this one if there is none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub hosts: BTreeMap<Name, HostSpec>,
     pub connection: Connection,
     pub accel: Accel,
     /// Whether it starts with its host.

@@ -15,10 +15,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::Global;
 use super::exit::{Coded, Exit};
+use crate::guest::shell_word;
 use crate::identity::Identity;
 use crate::libvirt::Connection;
 use crate::observe::Host;
 use crate::reach::Reach;
+use crate::remote;
 use crate::state::{self, Paths};
 use crate::topology;
 
@@ -31,8 +33,9 @@ pub(super) struct Context {
 impl Context {
     pub(super) fn new(global: Global) -> anyhow::Result<Context> {
         let paths = Paths::resolve(global.state_dir, global.cache_dir)?;
+        let sent = std::env::var_os(remote::SENT).map(|file| paths.all_sent().join(file));
         Ok(Context {
-            file: global.file,
+            file: sent.unwrap_or(global.file),
             paths,
             deployment: global.deployment,
         })
@@ -200,9 +203,7 @@ impl Context {
     ) -> anyhow::Result<String> {
         let program =
             std::env::current_exe().context("failed to find the path of the pspd program")?;
-        let quote = |text: &std::path::Path| {
-            format!("'{}'", text.display().to_string().replace('\'', r"'\''"))
-        };
+        let quote = |path: &std::path::Path| shell_word(&path.display().to_string()).into_owned();
         Ok(format!(
             "{} --state-dir {} --deployment {} lab dial {to}",
             quote(&program),
@@ -260,6 +261,19 @@ pub(super) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyh
     let result = runtime.block_on(work);
     runtime.shutdown_background();
     result
+}
+
+/// Interrupts this process when its standard input ends, if it runs for a `pspd` on another machine.
+pub(super) fn end_with_tether() {
+    if std::env::var_os(remote::TETHERED).is_none() {
+        return;
+    }
+    std::thread::spawn(|| {
+        // An error is an end, too.
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        let _ =
+            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::INT);
+    });
 }
 
 /// Returns a token that the first Ctrl-C or SIGTERM cancels; the second ends the process immediately. Must be called

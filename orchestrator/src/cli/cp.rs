@@ -9,7 +9,8 @@ use pspd_model::spec::{Name, Spec};
 
 use super::context::{self, Context};
 use super::exit::Exit;
-use super::ssh::{quoted, to_domain};
+use super::ssh::to_domain;
+use crate::guest::shell_word;
 
 #[derive(clap::Args)]
 #[command(
@@ -55,7 +56,7 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<Exit> {
 
 /// The file system of a path in a domain, if it is full: SFTP has no word for that.
 fn full_disk(context: &Context, spec: &Spec, domain: &Name, path: &str) -> Option<String> {
-    let path = quoted(if path.is_empty() { "." } else { path });
+    let path = shell_word(if path.is_empty() { "." } else { path });
     let df = "df --output=avail,iavail,itotal,target --";
     let script = format!("{df} {path} || {df} \"$(dirname -- {path})\"");
     let address = spec.domains[domain].address.to_string();

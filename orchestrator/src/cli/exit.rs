@@ -48,6 +48,12 @@ pub(super) fn end_with(result: anyhow::Result<Exit>) -> ! {
     end(exit)
 }
 
+/// Ends the process with the exit code of a command that ran elsewhere.
+pub(super) fn pass_on(code: i32) -> ! {
+    // SAFETY: `_exit` has no preconditions.
+    unsafe { libc::_exit(code) }
+}
+
 /// Ends the process at once. Exit handlers do not run: those of OpenSSL free what the threads of abandoned work still use.
 pub(super) fn end(exit: Exit) -> ! {
     // A reader that went away has what it wants.

@@ -47,6 +47,8 @@ enum State {
     Running(usize),
     Down,
     Saved,
+    /// On another machine, which is not asked.
+    Elsewhere(Name),
     /// Its `up` or `import` did not get as far as a record.
     Unfinished,
     Unknown(String),
@@ -58,6 +60,7 @@ impl State {
             State::Running(_) => "running",
             State::Down => "down",
             State::Saved => "saved",
+            State::Elsewhere(_) => "elsewhere",
             State::Unfinished => "unfinished",
             State::Unknown(_) => "unknown",
         }
@@ -69,6 +72,7 @@ impl Listed {
         match &self.state {
             State::Running(running) if *running == self.domains => format!("{running} running"),
             State::Running(running) => format!("{running} of {} running", self.domains),
+            State::Elsewhere(host) => format!("on {host}"),
             state => state.word().to_owned(),
         }
     }
@@ -104,7 +108,7 @@ fn object(one: &Listed) -> serde_json::Value {
     let running = match one.state {
         State::Running(running) => Some(running),
         State::Down | State::Saved => Some(0),
-        State::Unfinished | State::Unknown(_) => None,
+        State::Elsewhere(_) | State::Unfinished | State::Unknown(_) => None,
     };
     json!({
         "name": one.name, "state": one.state.word(), "running": running, "domains": one.domains,
@@ -147,6 +151,11 @@ fn all(paths: &Paths) -> anyhow::Result<Vec<Listed>> {
             Ok(Some(spec)) => {
                 one.domains = spec.domains.len();
                 one.connection = Some(spec.connection.clone());
+                if let Some(host) = spec.hosts.keys().next() {
+                    one.state = State::Elsewhere(host.clone());
+                    listed.push(one);
+                    continue;
+                }
                 one.state = State::Unknown(format!(
                     "libvirt did not answer within {} s",
                     ANSWER.as_secs()
@@ -212,6 +221,7 @@ fn size(folder: &Path) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use pspd_model::spec::HostSpec;
     use pspd_model::topology::{Found, parse};
 
     use super::*;
@@ -235,6 +245,14 @@ mod tests {
         web.record_spec(&spec).unwrap();
         web.record_origin(Path::new("/srv/topology.yaml")).unwrap();
         fs::write(web.disk(&Name::new("a").unwrap()), vec![1; 1 << 20]).unwrap();
+        let mut spec = spec;
+        let host = HostSpec {
+            ssh: "alpha".to_owned(),
+            port: None,
+            config: None,
+        };
+        spec.hosts.insert(Name::new("alpha").unwrap(), host);
+        home("sent").record_spec(&spec).unwrap();
         home("started");
         fs::write(home("damaged").path().join("spec.json"), "{").unwrap();
         let refused = paths.deployment(&Name::new("refused").unwrap());
@@ -248,18 +266,19 @@ mod tests {
             .collect();
         let expected = [
             ("damaged", "unknown", 0),
+            ("sent", "on alpha", 2),
             ("started", "unfinished", 0),
             ("web", "down", 2),
         ];
         let expected = expected.map(|(name, state, domains)| (name, state.to_owned(), domains));
         assert_eq!(shown, expected);
-        let web = &listed[2];
+        let web = &listed[3];
         assert!(web.size >= Size::mib(1) && web.size < Size::mib(2));
         assert_eq!(
             web.topology.as_deref(),
             Some(Path::new("/srv/topology.yaml"))
         );
         assert_eq!(object(web)["running"], 0);
-        assert_eq!(object(&listed[1])["running"], serde_json::Value::Null);
+        assert_eq!(object(&listed[2])["running"], serde_json::Value::Null);
     }
 }

@@ -14,6 +14,7 @@ mod cp;
 mod credentials;
 mod doctor;
 mod down;
+mod elsewhere;
 mod exit;
 mod experiment;
 mod export;
@@ -31,6 +32,7 @@ mod options;
 mod placed;
 mod plan;
 mod power;
+mod receive;
 mod run;
 mod schema;
 mod service;
@@ -223,6 +225,9 @@ enum Command {
     /// Write the manual pages, one for each command
     #[command(hide = true)]
     Man(man::Args),
+    /// Take a topology from another machine, on standard input
+    #[command(hide = true)]
+    Receive,
     /// The process that runs a lab; started by `up`
     #[command(hide = true)]
     LabSupervisor { dir: PathBuf },
@@ -235,7 +240,17 @@ pub fn main() -> ! {
     if let Command::LabSupervisor { dir } = &command {
         exit::end_with(pspd_lab::supervise(dir).map(|()| exit::Exit::Done));
     }
-    let result = Context::new(global).and_then(|context| match command {
+    context::end_with_tether();
+    let context = Context::new(global);
+    match context
+        .as_ref()
+        .map(|context| elsewhere::run(context, &command))
+    {
+        Ok(Ok(Some(code))) => exit::pass_on(code),
+        Ok(Err(error)) => exit::end_with(Err(error)),
+        Ok(Ok(None)) | Err(_) => {}
+    }
+    let result = context.and_then(|context| match command {
         Command::Up(args) => up::run(&context, args),
         Command::Down(args) => down::run(&context, args),
         Command::Plan(args) => plan::run(&context, args),
@@ -274,6 +289,7 @@ pub fn main() -> ! {
         Command::Credentials(args) => credentials::run(&context, args),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
+        Command::Receive => receive::run(&context),
         Command::LabSupervisor { .. } => {
             unreachable!("handled above, before any thread was started")
         }

@@ -80,6 +80,7 @@ pub(super) async fn outcome(
         let outcome = apply(run, change.extent, plan).await?;
         if change.forget && outcome.is_success() {
             home.remove()?;
+            folder::remove(&context.paths.sent(&spec.name))?;
         }
         Ok(outcome)
     })

@@ -12,7 +12,7 @@ use pspd_model::spec::{Name, SSH_PORT, Spec};
 use super::completions;
 use super::context::{self, Context};
 use super::exit::Exit;
-use crate::guest::openssh_options;
+use crate::guest::{openssh_options, shell_word};
 use crate::reach::Reach;
 
 #[derive(clap::Args)]
@@ -69,17 +69,11 @@ pub(super) fn to_domain(
 fn remote(command: Vec<String>) -> Vec<String> {
     match command.as_slice() {
         [] | [_] => command,
-        _ => command.iter().map(|argument| quoted(argument)).collect(),
+        _ => command
+            .iter()
+            .map(|word| shell_word(word).into_owned())
+            .collect(),
     }
-}
-
-/// One word of a shell.
-pub(super) fn quoted(argument: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
-    if !argument.is_empty() && argument.chars().all(plain) {
-        return argument.to_owned();
-    }
-    format!("'{}'", argument.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]

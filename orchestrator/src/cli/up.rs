@@ -24,6 +24,13 @@ pub(super) struct Args {
     jobs: usize,
 }
 
+impl Args {
+    /// Whether it may replace a deployment from another directory.
+    pub(super) fn adopts(&self) -> bool {
+        self.adopt
+    }
+}
+
 pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let spec = context.spec()?;
     if !args.adopt {

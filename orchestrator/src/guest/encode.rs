@@ -41,7 +41,7 @@ pub(crate) fn environment_value(value: &str) -> String {
 }
 
 /// One word of a shell's command (POSIX, Shell Command Language, 2.2). Plain words stay readable.
-pub(super) fn word(value: &str) -> Cow<'_, str> {
+pub(crate) fn word(value: &str) -> Cow<'_, str> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
     if !value.is_empty() && value.chars().all(plain) {
         return Cow::Borrowed(value);

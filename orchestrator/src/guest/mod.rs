@@ -39,7 +39,7 @@ mod unit;
 
 pub use connect::ConnectError;
 pub use deploy::Pushing;
-pub(crate) use encode::{argument as unit_argument, environment_value};
+pub(crate) use encode::{argument as unit_argument, environment_value, word as shell_word};
 pub use openssh::openssh_options;
 pub use release::{Content, Release, ReleaseFile};
 pub use running::Fault;

@@ -120,6 +120,8 @@ pub fn seed(seed: Seed) -> &'static str {
 pub fn topology(spec: &Spec, sources: &impl Sources) -> Mapping {
     let Spec {
         name,
+        // The machine is the choice of who places it, too.
+        hosts: _,
         connection: _,
         // Whether it starts with its host is that host's to say.
         autostart: _,

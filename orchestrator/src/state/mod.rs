@@ -26,6 +26,7 @@
 //!   snapshots/                  see snapshot
 //!   flattened/                  DOMAIN.qcow2, self-contained system disks, and disks without layers, while an export packs them
 //!   lab/                        see lab
+//! STATE/sent/NAME/              see remote
 //! CACHE/images/DIGEST/          see image
 //! CACHE/firmware/DIGEST/        see firmware/coreboot
 //! ```
@@ -109,6 +110,15 @@ impl Paths {
 
     fn users(&self) -> PathBuf {
         self.cache.join("users")
+    }
+
+    /// What another machine sent for a deployment: its topology, and the files that this names.
+    pub fn sent(&self, name: &Name) -> PathBuf {
+        self.all_sent().join(name.as_str())
+    }
+
+    pub fn all_sent(&self) -> PathBuf {
+        self.state.join("sent")
     }
 
     pub fn deployment(&self, name: &Name) -> Home {

@@ -18,6 +18,7 @@ mod guest_states;
 mod injected;
 mod interruptions;
 mod ordinary_user;
+mod other_host;
 mod package;
 mod polyglot;
 mod postgres;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         injected::SCENARIOS,
         interruptions::SCENARIOS,
         ordinary_user::SCENARIOS,
+        other_host::SCENARIOS,
         package::SCENARIOS,
         polyglot::SCENARIOS,
         postgres::SCENARIOS,

@@ -76,6 +76,11 @@ pub(super) static TOPOLOGY: Object = Object {
             "Where domains run: `lab`, a libvirtd of the deployment in private namespaces, or the URI of a libvirtd on this host, such as `qemu:///system`. Default: lab.",
         ),
         optional(
+            "hosts",
+            Kind::Named(&Kind::Object(&HOST)),
+            "The machine that runs all domains, by a name of your choice: another one, which is reached by SSH. Default: this machine.",
+        ),
+        optional(
             "accel",
             Kind::Word(&["auto", "kvm", "tcg"]),
             "`auto` uses KVM if a test guest boots with it, else emulation (`tcg`). Default: auto.",
@@ -99,6 +104,34 @@ pub(super) static TOPOLOGY: Object = Object {
             "domains",
             Kind::Named(&Kind::Object(&DOMAIN)),
             "Virtual machines by name. The name is a DNS label, and the guest's host name.",
+        ),
+    ],
+};
+
+pub(super) static HOST: Object = Object {
+    title: "a host",
+    keys: &[
+        required(
+            "ssh",
+            Kind::Text {
+                example: "user@alpha",
+            },
+            "Where `ssh` finds it: `[USER@]ADDRESS`, or a name of the SSH configuration. Its key must be known, and it must accept one of yours.",
+        ),
+        optional(
+            "port",
+            Kind::Number {
+                least: 1,
+                most: 65_535,
+            },
+            "The port of its SSH server. Default: that of the SSH configuration, else 22.",
+        ),
+        optional(
+            "config",
+            Kind::Text {
+                example: "ssh_config",
+            },
+            "A file that `ssh` reads in the place of your own configuration, with keys, known hosts or a jump host.",
         ),
     ],
 };

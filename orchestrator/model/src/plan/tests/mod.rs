@@ -97,6 +97,7 @@ fn domain(index: u8, depends_on: &[&str], volume: bool) -> DomainSpec {
 fn spec(domains: Vec<DomainSpec>) -> Spec {
     Spec {
         name: name("demo"),
+        hosts: BTreeMap::new(),
         connection: Connection::Lab,
         accel: Accel::Auto,
         autostart: false,

@@ -8,6 +8,7 @@ mod domains;
 mod environment;
 mod graph;
 mod hardware;
+mod hosts;
 mod image;
 mod line;
 mod names;
@@ -130,6 +131,7 @@ fn topology(reader: &Reader, tree: &Node, files: &Files) -> Option<Spec> {
     let connection = fields
         .get("connection")
         .map_or(Some(Connection::Lab), |node| connection(reader, node));
+    let hosts = hosts::hosts(reader, &fields, files, connection.as_ref());
     let words = [
         ("auto", Accel::Auto),
         ("kvm", Accel::Kvm),
@@ -163,6 +165,7 @@ fn topology(reader: &Reader, tree: &Node, files: &Files) -> Option<Spec> {
     images.retain(|key, _| used.contains(key));
     Some(Spec {
         name: name?,
+        hosts,
         connection: connection?,
         accel: accel?,
         autostart: autostart?,
@@ -193,7 +196,7 @@ fn connection(reader: &Reader, node: &Node) -> Option<Connection> {
     };
     if scheme.contains('+') || !rest.starts_with('/') {
         let fault = Fault::new(node.at, format!("`{text}` is on another host"));
-        reader.fault(fault.help("pspd creates disks and ports on this host; run pspd on that host, or use a local URI such as `qemu:///system`"));
+        reader.fault(fault.help("write `hosts: {NAME: {ssh: USER@ADDRESS}}` to run the domains there, or use a local URI such as `qemu:///system`"));
         return None;
     }
     Some(Connection::Uri(text.to_owned()))

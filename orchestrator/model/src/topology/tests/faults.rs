@@ -99,6 +99,41 @@ const FAULTS: &[(&str, &str, &str)] = &[
     ),
     (
         "name: demo",
+        "name: demo\nhosts: {a: {ssh: me@a}, b: {ssh: me@b}}",
+        "`b` is a second host",
+    ),
+    (
+        "name: demo",
+        "name: demo\nhosts: {a: {ssh: -oProxyCommand=reboot}}",
+        "`-oProxyCommand=reboot` is no destination of `ssh`",
+    ),
+    (
+        "name: demo",
+        "name: demo\nhosts: {a: {ssh: me@a@b}}",
+        "`me@a@b` is no destination of `ssh`",
+    ),
+    (
+        "name: demo",
+        "name: demo\nhosts: {a: {ssh: me@a, port: 0}}",
+        "port must be",
+    ),
+    (
+        "name: demo",
+        "name: demo\nhosts: {a: {ssh: me@a, config: missing}}",
+        "no such file: `/base/missing`",
+    ),
+    (
+        "name: demo",
+        "name: demo\nconnection: qemu:///system\nhosts: {a: {ssh: me@a}}",
+        "`hosts` run labs, and the connection is `qemu:///system`",
+    ),
+    (
+        "name: demo",
+        "name: demo\nhosts: [a]",
+        "hosts must be a mapping, not a list",
+    ),
+    (
+        "name: demo",
         "name: demo\nconnection: docker",
         "invalid value `docker` for connection",
     ),

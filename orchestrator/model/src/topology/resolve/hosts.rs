@@ -1,0 +1,77 @@
+//! Reads the machines that domains run on.
+
+use std::collections::BTreeMap;
+
+use super::super::fault::Fault;
+use super::super::keys;
+use super::super::read::{Fields, Reader};
+use super::super::tree::Node;
+use super::{Files, Found};
+use crate::spec::{Connection, HostSpec, Name};
+
+/// More than the longest user name and the longest name in DNS.
+const LONGEST_TARGET: usize = 32 + 1 + 253;
+
+pub(super) fn hosts(
+    reader: &Reader,
+    fields: &Fields,
+    files: &Files,
+    connection: Option<&Connection>,
+) -> BTreeMap<Name, HostSpec> {
+    let Some(node) = fields.get("hosts") else {
+        return BTreeMap::new();
+    };
+    if let Some(Connection::Uri(uri)) = connection {
+        let message = format!("`hosts` run labs, and the connection is `{uri}`");
+        reader.fault(Fault::new(node.at, message).help("remove `connection`, or `hosts`"));
+    }
+    let entries = reader.entries(node, "hosts").unwrap_or_default();
+    if let Some((key, _)) = entries.get(1) {
+        let message = format!("`{}` is a second host", key.name);
+        let help = "all domains of a deployment run on one host; write one topology for each host";
+        reader.fault(Fault::new(key.at, message).help(help));
+    }
+    let hosts = entries.iter().filter_map(|(key, node)| {
+        let name = reader.name(&key.name, key.at);
+        let host = host(reader, node, files);
+        Some((name?, host?))
+    });
+    hosts.collect()
+}
+
+fn host(reader: &Reader, node: &Node, files: &Files) -> Option<HostSpec> {
+    let fields = reader.object(node, node.at, &keys::HOST)?;
+    let ssh = fields
+        .get("ssh")
+        .and_then(|node| reader.parsed(node, "ssh", target));
+    let port = fields
+        .get("port")
+        .and_then(|node| reader.number(node, "port", 1, 65_535));
+    let config = fields.get("config").and_then(|node| {
+        let help = "this file is what `ssh -F` reads";
+        files.expect(reader, node, "config", Found::File, help)
+    });
+    Some(HostSpec {
+        ssh: ssh?,
+        port: port.and_then(|port| u16::try_from(port).ok()),
+        config,
+    })
+}
+
+/// What `ssh` takes for a destination, and for no option.
+fn target(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "@._-:%".contains(c);
+    let parts: Vec<&str> = text.split('@').collect();
+    if text.len() > LONGEST_TARGET
+        || !text.chars().all(plain)
+        || parts.len() > 2
+        || parts
+            .iter()
+            .any(|part| part.is_empty() || part.starts_with('-'))
+    {
+        return Err(format!(
+            "`{text}` is no destination of `ssh`; write `USER@ADDRESS`, and the port as `port`"
+        ));
+    }
+    Ok(text.to_owned())
+}

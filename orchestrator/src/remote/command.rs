@@ -1,0 +1,93 @@
+//! Runs a command of pspd on a host, with this process's terminal or pipes.
+
+use std::io::{IsTerminal as _, stderr, stdin, stdout};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::process::{ExitStatus, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+use pspd_model::hint::Hinted;
+use pspd_model::spec::Name;
+use tokio_util::sync::CancellationToken;
+
+use super::program::Program;
+use super::ssh::{FAILED, Ssh};
+use crate::guest::shell_word;
+
+/// Names the topology that was sent: DEPLOYMENT/FILE.
+pub(crate) const SENT: &str = "PSPD_SENT";
+
+/// Set for a program that is interrupted when its standard input ends: no signal crosses a connection without a terminal.
+pub(crate) const TETHERED: &str = "PSPD_TETHERED";
+
+/// The words of the command after the program.
+pub(crate) struct Words {
+    pub deployment: Name,
+    /// The topology's file.
+    pub file: &'static str,
+    pub words: Vec<String>,
+    /// Whether the command reads what this process gets on its standard input.
+    pub reads: bool,
+}
+
+/// Runs the command to its end, and returns its exit code. `cancel` interrupts it as Ctrl-C would.
+pub(crate) async fn run(
+    ssh: &Ssh,
+    program: &Program,
+    words: &Words,
+    cancel: &CancellationToken,
+) -> Result<i32> {
+    let line: Vec<_> = words.words.iter().map(|word| shell_word(word)).collect();
+    let line = line.join(" ");
+    let mut command = ssh.command();
+    let on_terminal = stdin().is_terminal() && stdout().is_terminal() && stderr().is_terminal();
+    let tethered = !on_terminal && !words.reads;
+    if on_terminal {
+        // The terminal there gets each key, Ctrl-C included.
+        command.arg("-t");
+    } else {
+        command.arg("-T");
+    }
+    let sent = format!("{SENT}={}/{}", words.deployment, words.file);
+    let tether = if tethered {
+        format!("{TETHERED}=1 ")
+    } else {
+        String::new()
+    };
+    let script = format!("export {sent}; {tether}exec {} {line}", program.path);
+    command.args(ssh.words_of(&script));
+    if tethered {
+        command.stdin(Stdio::piped());
+        // A Ctrl-C here must not end the connection before the command there has undone what it did.
+        command.process_group(0);
+    }
+    let mut child = tokio::process::Command::from(command)
+        .spawn()
+        .context("failed to run `ssh`")?;
+    let input = child.stdin.take();
+    let ended = tokio::select! {
+        ended = child.wait() => ended,
+        () = cancel.cancelled() => {
+            match input {
+                Some(input) => drop(input),
+                None => child.start_kill().context("failed to end `ssh`")?,
+            }
+            child.wait().await
+        }
+    };
+    code(ssh, tethered, ended.context("failed to wait for `ssh`")?)
+}
+
+fn code(ssh: &Ssh, tethered: bool, ended: ExitStatus) -> Result<i32> {
+    match ended.code() {
+        // Of a command in a guest, it can be the code of that.
+        Some(FAILED) if tethered => bail!(Hinted::new(
+            format!(
+                "the connection to host `{}` ended before the command did",
+                ssh.name
+            ),
+            "Run the command again: it continues from what is there",
+        )),
+        Some(code) => Ok(code),
+        None => Ok(128 + ended.signal().unwrap_or_default()),
+    }
+}

@@ -1,0 +1,84 @@
+//! Brings this program to a host, where it is named by its digest.
+
+use std::fs::File;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use pspd_model::hint::Hinted;
+use tokio_util::sync::CancellationToken;
+
+use super::ssh::Ssh;
+use crate::digest;
+use crate::event::Scope;
+use crate::progress::Progress;
+
+const SELF: &str = "/proc/self/exe";
+
+/// How many versions stay there: a lab's supervisor runs the one that started it.
+const KEPT: usize = 3;
+
+/// This program on a host.
+#[derive(Debug)]
+pub(crate) struct Program {
+    /// Its path for the host's shell, quoted.
+    pub path: String,
+    /// Whether it is there.
+    pub there: bool,
+}
+
+/// Connects to the host, and looks for this program there.
+pub(crate) fn find(ssh: &Ssh) -> Result<Program> {
+    let own = digest::of_file(Path::new(SELF), &CancellationToken::new())?;
+    let path = format!("\"${{XDG_CACHE_HOME:-$HOME/.cache}}/pspd/programs/{own}/pspd\"");
+    let answer = ssh.ask(&format!("uname -sm; ! test -x {path} || echo there"))?;
+    let mut lines = answer.lines();
+    let machine = lines.next().unwrap_or_default().trim();
+    let wanted = format!("Linux {}", std::env::consts::ARCH);
+    ensure!(
+        machine == wanted,
+        "host `{}` is `{machine}`; this pspd is for `{wanted}`",
+        ssh.name
+    );
+    Ok(Program {
+        path,
+        there: lines.any(|line| line == "there"),
+    })
+}
+
+impl Program {
+    /// Copies this program there. Another command that does the same at the same time does no harm.
+    pub(crate) fn send(&self, ssh: &Ssh, scope: &Scope, cancel: &CancellationToken) -> Result<()> {
+        let path = &self.path;
+        let script = format!(
+            "set -e; umask 077; program={path}; mkdir -p \"${{program%/*}}\"; \
+             trap 'rm -f \"$program.$$\"' EXIT; cat >\"$program.$$\"; chmod 700 \"$program.$$\"; \
+             \"$program.$$\" --version; mv \"$program.$$\" \"$program\"; \
+             cd \"${{program%/*/*}}\"; ls -t | tail -n +{} | xargs -r rm -rf --",
+            KEPT + 1
+        );
+        let mut child = ssh.piped(&script).spawn().context("failed to run `ssh`")?;
+        let mut from = File::open(SELF).context("failed to read the pspd program")?;
+        let total = from.metadata().ok().map(|metadata| metadata.len());
+        let progress = Progress::new(total, "copying pspd", scope, cancel);
+        let to = child.stdin.take().context("`ssh` has no input")?;
+        // The end of the connection says more than a closed pipe.
+        let sent = std::io::copy(&mut from, &mut progress.watch(to));
+        let output = child.wait_with_output();
+        if cancel.is_cancelled() {
+            sent?;
+        }
+        let output = output.context("failed to wait for `ssh`")?;
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        if errors.contains("error while loading shared libraries") {
+            bail!(Hinted::new(
+                format!(
+                    "host `{}` lacks what pspd needs: {}",
+                    ssh.name,
+                    errors.trim()
+                ),
+                "Install libvirt and QEMU there, as `prepare-host` of pspd's package does",
+            ));
+        }
+        ssh.printed(output).map(drop).context("failed to copy pspd")
+    }
+}

@@ -1,0 +1,151 @@
+//! Sends a topology and its files, of which only those that the host lacks.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use pspd_model::spec::{Digest, Name, Spec};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use super::program::Program;
+use super::sent::Sent;
+use super::ssh::Ssh;
+use crate::event::{Events, Scope};
+use crate::progress::Progress;
+use crate::tree;
+
+/// The first line to the host.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Offer {
+    pub deployment: Name,
+    /// What the topology's file is called there.
+    pub file: String,
+    pub text: String,
+    pub objects: Vec<Digest>,
+    /// Who sends it: a machine and the folder of the topology there.
+    pub origin: String,
+    /// Whether the sender may take the place of another one.
+    pub adopt: bool,
+}
+
+/// The host's first line, before it gets a tar of what is missing; and its second, after that.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Answer {
+    Missing(Vec<Digest>),
+    Placed,
+}
+
+/// What to send, and in whose name.
+pub(crate) struct Parcel<'a> {
+    pub spec: &'a Spec,
+    pub file: &'a str,
+    /// The topology's file here.
+    pub origin: &'a Path,
+    pub adopt: bool,
+}
+
+/// Places the topology on the host, with all that it names beside it.
+pub(crate) fn send(
+    ssh: &Ssh,
+    program: &Program,
+    parcel: &Parcel<'_>,
+    events: &Events,
+    cancel: &CancellationToken,
+) -> Result<()> {
+    let sent = Sent::of(parcel.spec, cancel)?;
+    let mut child = ssh
+        .piped(&format!("exec {} receive", program.path))
+        .spawn()
+        .context("failed to run `ssh`")?;
+    let mut to = child.stdin.take().context("`ssh` has no input")?;
+    let from = child.stdout.take().context("`ssh` has no output")?;
+    let placed = (|| -> Result<()> {
+        let offer = Offer {
+            deployment: parcel.spec.name.clone(),
+            file: parcel.file.to_owned(),
+            text: sent.text.clone(),
+            objects: sent.objects.keys().cloned().collect(),
+            origin: origin(parcel.origin)?,
+            adopt: parcel.adopt,
+        };
+        writeln!(to, "{}", serde_json::to_string(&offer)?)?;
+        to.flush()?;
+        let mut from = BufReader::new(from);
+        let mut answer = || -> Result<Answer> {
+            let mut line = String::new();
+            from.read_line(&mut line)?;
+            Ok(serde_json::from_str(&line)?)
+        };
+        if let Answer::Missing(missing) = answer()? {
+            pack(&sent, &missing, &mut to, events, cancel)?;
+            drop(to);
+        }
+        match answer()? {
+            Answer::Placed => Ok(()),
+            Answer::Missing(_) => anyhow::bail!("it asked twice"),
+        }
+    })();
+    if cancel.is_cancelled() {
+        return placed;
+    }
+    // What the host says is the cause of what failed here.
+    let output = child
+        .wait_with_output()
+        .context("failed to wait for `ssh`")?;
+    ssh.printed(output).context("failed to send the topology")?;
+    placed.with_context(|| format!("failed to send the topology to host `{}`", ssh.name))
+}
+
+/// This machine, and the directory of a topology on it.
+fn origin(file: &Path) -> Result<String> {
+    let machine = fs::read_to_string("/proc/sys/kernel/hostname")?;
+    let folder = file.parent().unwrap_or(Path::new("/"));
+    Ok(format!("{}:{}", machine.trim(), folder.display()))
+}
+
+/// Writes a tar of the objects that are missing.
+fn pack(
+    sent: &Sent,
+    missing: &[Digest],
+    to: &mut impl std::io::Write,
+    events: &Events,
+    cancel: &CancellationToken,
+) -> Result<()> {
+    let chosen = missing
+        .iter()
+        .filter_map(|name| Some((name, sent.objects.get(name)?)));
+    let chosen: Vec<_> = chosen.collect();
+    let mut total = 0;
+    for (_, path) in &chosen {
+        total += size(path)?;
+    }
+    let scope = match missing {
+        [] => Scope::ignored(),
+        _ => events.begin("host/files", "copy what the topology names"),
+    };
+    let progress = Progress::new(Some(total), "copying files", &scope, cancel);
+    let mut tar = tar::Builder::new(progress.watch(to));
+    tar.follow_symlinks(false);
+    for (name, path) in chosen {
+        let added = if path.is_dir() {
+            tar.append_dir_all(name.to_string(), path)
+        } else {
+            let mut file = fs::File::open(path)?;
+            tar.append_file(name.to_string(), &mut file)
+        };
+        added.with_context(|| format!("failed to send `{}`", path.display()))?;
+    }
+    tar.finish()?;
+    Ok(())
+}
+
+fn size(path: &Path) -> Result<u64> {
+    let files = match path.is_dir() {
+        true => tree::files(path)?,
+        false => vec![path.to_owned()],
+    };
+    let sizes = files.iter().map(|file| Ok(fs::metadata(file)?.len()));
+    sizes.sum()
+}
