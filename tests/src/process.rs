@@ -109,7 +109,7 @@ pub struct Running {
 
 impl Running {
     /// Starts a command that may take at most `limit`; failures call it `shown`.
-    pub(crate) fn start(
+    pub fn start(
         command: &mut Command,
         shown: String,
         limit: Duration,

@@ -53,12 +53,13 @@ pub fn main(groups: &[&[Scenario]]) -> ExitCode {
     // Those that take longest first, so that none of them is still running when all others are done; a large one and an
     // ordinary one in turn, as they run side by side.
     scenarios.sort_by_key(|scenario| Reverse(scenario.deadline));
-    let mut turns = [0, 0];
-    scenarios.sort_by_cached_key(|scenario| {
-        let turn = &mut turns[usize::from(!scenario.large)];
-        *turn += 1;
-        *turn
-    });
+    let (large, others): (Vec<_>, Vec<_>) = scenarios.into_iter().partition(|one| one.large);
+    let (mut others, mut scenarios) = (others.into_iter(), Vec::new());
+    for one in large {
+        scenarios.push(one);
+        scenarios.extend(others.next());
+    }
+    scenarios.extend(others);
     let trials: Vec<Trial> = scenarios.into_iter().map(|one| run.trial(one)).collect();
     let mut arguments = options.arguments(&trials);
     let cores = thread::available_parallelism().map_or(1, NonZero::get);

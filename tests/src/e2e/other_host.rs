@@ -8,42 +8,50 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use pspd_tests::deployment::Deployment;
-use pspd_tests::process::{output, processes_naming};
+use pspd_tests::loopback::free_port;
+use pspd_tests::process::{Running, output, processes_naming};
 use pspd_tests::scenario::{Scenario, minutes, root, say};
 use pspd_tests::wait::eventually;
 
 pub(crate) const SCENARIOS: &[Scenario] =
     &[Scenario::new("a deployment on another machine", minutes(30), other_host).needs(root)];
 
-/// The other machine: a mount namespace with a home and a state directory of its own, and an SSH server for one
-/// connection. The cache of images is that of this machine.
-const SERVE: &str = r#"#!/bin/sh
-set -e
+/// The other machine: a mount namespace with an SSH server on loopback, a home and a state directory of its own. The
+/// cache of images is that of this machine.
+const SERVE: &str = r#"
 mount --bind "$1/home" /root
 mkdir -p /var/lib/pspd
 mount --bind "$1/state-there" /var/lib/pspd
-exec /usr/sbin/dropbear -i -s -r "$1/host_key"
+exec /usr/sbin/dropbear -F -s -r "$1/host_key" -P "$1/dropbear.pid" -p "127.0.0.1:$2"
 "#;
 
 fn other_host() -> anyhow::Result<()> {
     let deployment = Deployment::single("")?;
     let folder = deployment.folder();
-    let known = machine(folder)?;
+    let port = free_port()?;
+    let key = prepare(folder)?;
+    let mut machine = Command::new("unshare");
+    machine.args(["--mount", "sh", "-ec", SERVE, "sh"]);
+    machine.arg(folder).arg(port.to_string());
+    let _machine = Running::start(&mut machine, "an SSH server".into(), minutes(60))?;
     let known_hosts = folder.join("known_hosts");
     let name = format!("name: {}\n", deployment.name);
-    let hosts = "hosts: {beyond: {ssh: root@beyond, config: ssh_config}}\n";
+    let hosts =
+        format!("hosts: {{beyond: {{ssh: root@127.0.0.1, port: {port}, config: ssh_config}}}}\n");
     deployment.edit(&name, &format!("{name}{hosts}"))?;
+    let connect = || Ok(TcpStream::connect(("127.0.0.1", port)).is_ok());
+    eventually("the SSH server", Duration::from_secs(60), connect)?;
     deployment
         .run(&["up"])?
         .expect(1)?
         .says("the key of host `beyond` is not known")?;
     let mine = fs::read_to_string(folder.join("key.pub"))?;
-    fs::write(&known_hosts, format!("beyond {mine}"))?;
+    fs::write(&known_hosts, format!("[127.0.0.1]:{port} {mine}"))?;
     deployment
         .run(&["up"])?
         .expect(1)?
         .says("another key than the one that is known")?;
-    fs::write(&known_hosts, format!("beyond {known}"))?;
+    fs::write(&known_hosts, format!("[127.0.0.1]:{port} {key}"))?;
 
     say("an interrupted `up` is undone there");
     let there = folder
@@ -85,7 +93,7 @@ fn other_host() -> anyhow::Result<()> {
     deployment.run(&["plan"])?.expect(0)?;
 
     say("it is on one machine at a time");
-    deployment.edit(hosts, "")?;
+    deployment.edit(&hosts, "")?;
     deployment
         .run(&["up"])?
         .expect(1)?
@@ -103,12 +111,11 @@ fn other_host() -> anyhow::Result<()> {
 }
 
 /// Prepares the other machine and how `ssh` reaches it, and returns its public key.
-fn machine(folder: &Path) -> anyhow::Result<String> {
+fn prepare(folder: &Path) -> anyhow::Result<String> {
     let path = |name: &str| folder.join(name).display().to_string();
     for name in ["home/.ssh", "state-there"] {
         fs::create_dir_all(folder.join(name))?;
     }
-    fs::write(folder.join("serve"), SERVE)?;
     output(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f", &path("key")]))?;
     fs::copy(
         folder.join("key.pub"),
@@ -120,15 +127,8 @@ fn machine(folder: &Path) -> anyhow::Result<String> {
     let known_hosts = path("known_hosts");
     File::create(&known_hosts)?;
     let config = format!(
-        "Host beyond\n\
-         ProxyCommand unshare --mount sh {serve} {folder}\n\
-         IdentityFile {key}\n\
-         IdentitiesOnly yes\n\
-         UserKnownHostsFile {known_hosts}\n\
-         GlobalKnownHostsFile /dev/null\n",
-        serve = path("serve"),
-        folder = folder.display(),
-        key = path("key"),
+        "IdentityFile {}\nIdentitiesOnly yes\nUserKnownHostsFile {known_hosts}\nGlobalKnownHostsFile /dev/null\n",
+        path("key"),
     );
     fs::write(folder.join("ssh_config"), config)?;
     Ok(public.context("dropbearkey prints no key")?.to_owned())
