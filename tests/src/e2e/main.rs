@@ -21,6 +21,7 @@ mod ordinary_user;
 mod package;
 mod polyglot;
 mod postgres;
+mod postgres_ha;
 mod power;
 mod power_cut;
 mod protocols;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         package::SCENARIOS,
         polyglot::SCENARIOS,
         postgres::SCENARIOS,
+        postgres_ha::SCENARIOS,
         power::SCENARIOS,
         power_cut::SCENARIOS,
         protocols::SCENARIOS,
