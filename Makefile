@@ -121,10 +121,11 @@ test-client:
 # Images that take minutes to build, and the caches of what their services are built with.
 test-images: guest
 	rm -rf $(TRIED)
-	mkdir -p $(TRIED)/polyglot $(TRIED)/postgres
+	mkdir -p $(TRIED)/polyglot $(TRIED)/postgres $(TRIED)/postgres-ha
 	cd $(TRIED)/polyglot && $(CURDIR)/$(PSPD) init --example polyglot >/dev/null && ./build
 	cd $(TRIED)/postgres && $(CURDIR)/$(PSPD) init --example postgres >/dev/null
-	@for example in polyglot postgres; do (cd $(TRIED)/$$example && TERM=dumb $(CURDIR)/$(PSPD) image build >/dev/null) || exit; done
+	cd $(TRIED)/postgres-ha && $(CURDIR)/$(PSPD) init --example postgres-ha >/dev/null
+	@for example in polyglot postgres postgres-ha; do (cd $(TRIED)/$$example && TERM=dumb $(CURDIR)/$(PSPD) image build >/dev/null) || exit; done
 
 # No example in a comment is a test.
 unit: client

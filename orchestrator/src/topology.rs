@@ -222,7 +222,13 @@ mod tests {
     #[test]
     fn the_examples_are_valid() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
-        for (name, domains) in [("demo", 1), ("one", 1), ("postgres", 2), ("ten", 10)] {
+        for (name, domains) in [
+            ("demo", 1),
+            ("one", 1),
+            ("postgres", 2),
+            ("postgres-ha", 4),
+            ("ten", 10),
+        ] {
             let file = folder.join(name).join("topology.yaml");
             let spec = load_before_build(&file).unwrap();
             assert_eq!(spec.domains.len(), domains, "{name}");

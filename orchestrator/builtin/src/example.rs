@@ -13,6 +13,7 @@ pub enum Example {
     One,
     Ten,
     Postgres,
+    PostgresHa,
     Reference,
     Polyglot,
 }
@@ -58,11 +59,12 @@ const SERVICES_IN_RUST: [&str; 3] = ["database-server", "ai-server", "web-server
 const NAME: &str = "name: demo ";
 
 impl Example {
-    pub const ALL: [Example; 6] = [
+    pub const ALL: [Example; 7] = [
         Example::Demo,
         Example::One,
         Example::Ten,
         Example::Postgres,
+        Example::PostgresHa,
         Example::Reference,
         Example::Polyglot,
     ];
@@ -73,6 +75,7 @@ impl Example {
             Example::One => "one",
             Example::Ten => "ten",
             Example::Postgres => "postgres",
+            Example::PostgresHa => "postgres-ha",
             Example::Reference => "reference",
             Example::Polyglot => "polyglot",
         }
@@ -85,6 +88,7 @@ impl Example {
             Example::One => "one domain without a service",
             Example::Ten => "ten small domains without services",
             Example::Postgres => "PostgreSQL, and the database service that stores in it",
+            Example::PostgresHa => "the same with a PostgreSQL cluster of three domains",
             Example::Reference => "the reference deployment: database, AI and web server",
             Example::Polyglot => "the same in Node.js, Python and Go; built from source",
         }
@@ -104,6 +108,7 @@ impl Example {
             Example::One => include_str!("../../../examples/one/topology.yaml"),
             Example::Ten => include_str!("../../../examples/ten/topology.yaml"),
             Example::Postgres => include_str!("../../../examples/postgres/topology.yaml"),
+            Example::PostgresHa => include_str!("../../../examples/postgres-ha/topology.yaml"),
             Example::Reference => include_str!("../../../topology.yaml"),
             Example::Polyglot => include_str!("../../../examples/polyglot/topology.yaml"),
         };
@@ -126,6 +131,10 @@ impl Example {
             name: format!("{SERVICES}{name}"),
             content: Content::Service(name),
         };
+        let script = |name: &str, text: &'static [u8]| File {
+            name: name.into(),
+            content: Content::Text(text.into()),
+        };
         match self {
             Example::Demo => vec![File {
                 name: "echo-server".into(),
@@ -134,12 +143,18 @@ impl Example {
             Example::One | Example::Ten => Vec::new(),
             Example::Postgres => vec![
                 service("database-server"),
-                File {
-                    name: "serve".into(),
-                    content: Content::Text(
-                        include_bytes!("../../../examples/postgres/serve").into(),
-                    ),
-                },
+                script("serve", include_bytes!("../../../examples/postgres/serve")),
+            ],
+            Example::PostgresHa => vec![
+                service("database-server"),
+                script(
+                    "serve",
+                    include_bytes!("../../../examples/postgres-ha/serve"),
+                ),
+                script(
+                    "add-clients",
+                    include_bytes!("../../../examples/postgres-ha/add-clients"),
+                ),
             ],
             Example::Reference => SERVICES_IN_RUST.map(service).into(),
             Example::Polyglot => {

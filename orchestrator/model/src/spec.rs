@@ -145,6 +145,9 @@ pub struct DomainSpec {
     /// Data volumes, which are kept when the system disk is rebuilt.
     pub volumes: Vec<VolumeSpec>,
     pub depends_on: BTreeSet<Name>,
+    /// The domains whose services call this one's and are called by it, in no order. Each of two peers has the other.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub peers: BTreeSet<Name>,
     pub service: Option<ServiceSpec>,
     pub publish: Vec<Publish>,
     /// The deadline for the guest's first SSH answer; `None` for the default of the accelerator.

@@ -216,8 +216,12 @@ pub(super) fn environment(spec: &Spec, name: &Name, service: &ServiceSpec) -> St
          PSPD_TLS_CERT={identity}/{CERTIFICATE}\n\
          PSPD_TLS_KEY={identity}/{KEY}\n",
         service.port,
-        callers(spec, name)
+        list(callers(spec, name))
     );
+    let peers = &spec.domains[name].peers;
+    if !peers.is_empty() {
+        let _ = writeln!(text, "PSPD_PEERS={}", list(peers));
+    }
     if service.tls_key_log {
         let _ = writeln!(text, "{KEY_LOG}={}", key_log(name));
     }
@@ -245,11 +249,15 @@ pub(crate) fn secrets(values: &BTreeMap<String, String>) -> String {
     lines.collect()
 }
 
-/// Returns the clients that may call a service: the domains that depend on it.
-fn callers(spec: &Spec, name: &Name) -> String {
-    let dependants = spec.domains.values();
-    let dependants = dependants.filter(|other| other.depends_on.contains(name));
-    let names: Vec<&str> = dependants.map(|other| other.name.as_str()).collect();
+/// Returns the clients that may call a service: the domains that depend on it, and its peers.
+fn callers<'a>(spec: &'a Spec, name: &Name) -> impl Iterator<Item = &'a Name> {
+    let others = spec.domains.values();
+    let callers = others.filter(|it| it.depends_on.contains(name) || it.peers.contains(name));
+    callers.map(|it| &it.name)
+}
+
+fn list<'a>(names: impl IntoIterator<Item = &'a Name>) -> String {
+    let names: Vec<&str> = names.into_iter().map(Name::as_str).collect();
     names.join(",")
 }
 
@@ -348,6 +356,37 @@ mod tests {
             added(&environment, &logging_environment),
             ["SSLKEYLOGFILE=/run/pspd-web/tls-keys.log"]
         );
+    }
+
+    #[test]
+    fn callers_are_domains_that_depend_on_it_and_peers() {
+        let domain = |name: &str, key: &str| {
+            format!(
+                "{name}: {{image: debian, {key}, service: {{command: [a], port: 80, health: tcp}}}}"
+            )
+        };
+        let text = format!(
+            "name: demo\ndomains: {{{}, {}, {}, {}}}",
+            domain("db-1", "peers: [db-2, db-3]"),
+            domain("db-2", "peers: [db-3]"),
+            domain("db-3", "peers: []"),
+            domain("web", "depends_on: [db-3]")
+        );
+        let spec = topology::parse(&text, Path::new("/"), &|_: &Path| Found::File).unwrap();
+        let line = |name: &str, variable: &str| {
+            let name = Name::new(name).unwrap();
+            let service = spec.domains[&name].service.as_ref().unwrap();
+            let environment = environment(&spec, &name, service);
+            let mut lines = environment.lines().map(str::to_owned);
+            lines.find(|line| line.starts_with(variable))
+        };
+        let callers = |name| line(name, "PSPD_CALLERS").unwrap();
+        assert_eq!(callers("db-1"), "PSPD_CALLERS=db-2,db-3");
+        assert_eq!(callers("db-3"), "PSPD_CALLERS=db-1,db-2,web");
+        assert_eq!(callers("web"), "PSPD_CALLERS=");
+        let peers = |name| line(name, "PSPD_PEERS");
+        assert_eq!(peers("db-3").unwrap(), "PSPD_PEERS=db-1,db-2");
+        assert_eq!(peers("web"), None);
     }
 
     #[test]

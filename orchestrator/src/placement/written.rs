@@ -169,6 +169,7 @@ fn domain_topology(domain: &DomainSpec, sources: &impl Sources) -> Value {
         system_disk,
         volumes,
         depends_on,
+        peers,
         service,
         publish,
         boot_timeout,
@@ -217,7 +218,10 @@ fn domain_topology(domain: &DomainSpec, sources: &impl Sources) -> Value {
     if let Some(timeout) = boot_timeout {
         value["boot_timeout"] = json!(format!("{}s", timeout.as_secs()));
     }
-    // Earlier versions, which do not have the key, read an archive with the default.
+    // Earlier versions, which do not have these keys, read an archive with the defaults.
+    if !peers.is_empty() {
+        value["peers"] = json!(peers);
+    }
     if *push == Push::Ssh {
         value["push"] = json!(push);
     }

@@ -1,7 +1,7 @@
 //! Which callers are allowed: the names on their certificates, checked against a table from the environment.
 //!
 //! ```text
-//! PSPD_CALLERS=ai-server,web-server    who may call this service; pspd derives it from the topology's `depends_on`
+//! PSPD_CALLERS=ai-server,web-server    who may call this service; pspd derives it from the topology
 //! DATABASE_OWNERS=ai-models=ai-server  resources of this service that only one caller may use
 //! ```
 //! The deployment's administrator, whose certificate names `pspd`, may do everything. Every certificate of the

@@ -22,6 +22,7 @@ mod other_host;
 mod package;
 mod polyglot;
 mod postgres;
+mod postgres_ha;
 mod power;
 mod power_cut;
 mod protocols;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         package::SCENARIOS,
         polyglot::SCENARIOS,
         postgres::SCENARIOS,
+        postgres_ha::SCENARIOS,
         power::SCENARIOS,
         power_cut::SCENARIOS,
         protocols::SCENARIOS,

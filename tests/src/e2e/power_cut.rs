@@ -21,6 +21,8 @@ pub(crate) const SCENARIOS: &[Scenario] =
     &[Scenario::new("power cuts under load", minutes(30), power_cuts).large()];
 
 const ROUNDS: usize = 3;
+/// Of what the writers create.
+pub(super) const COLLECTION: &str = "power";
 const WRITERS: usize = 64;
 /// Of one document at a time.
 const EDITORS: usize = 8;
@@ -115,7 +117,7 @@ async fn write(endpoint: Endpoint, name: String, count: Arc<AtomicUsize>) -> Vec
     loop {
         let data = format!(r#"{{"writer":"{name}","turn":{}}}"#, kept.len());
         let request = CreateRequest {
-            collection: "power".to_owned(),
+            collection: COLLECTION.to_owned(),
             data: data.clone(),
         };
         match client.create(request).await {
@@ -259,9 +261,12 @@ fn value(data: &str) -> u64 {
     data["value"].as_u64().unwrap_or(u64::MAX)
 }
 
-async fn read_back(endpoint: &Endpoint, expected: &[(String, String)]) -> anyhow::Result<()> {
+pub(super) async fn read_back(
+    endpoint: &Endpoint,
+    expected: &[(String, String)],
+) -> anyhow::Result<()> {
     let request = QueryRequest {
-        collection: "power".to_owned(),
+        collection: COLLECTION.to_owned(),
         query: String::new(),
     };
     let mut stored = connected(endpoint)
@@ -282,7 +287,9 @@ async fn read_back(endpoint: &Endpoint, expected: &[(String, String)]) -> anyhow
     Ok(())
 }
 
-async fn connected(endpoint: &Endpoint) -> anyhow::Result<DatabaseServiceClient<Channel>> {
+pub(super) async fn connected(
+    endpoint: &Endpoint,
+) -> anyhow::Result<DatabaseServiceClient<Channel>> {
     let channel = endpoint
         .connect()
         .await

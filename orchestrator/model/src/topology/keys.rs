@@ -263,6 +263,11 @@ pub(super) static DOMAIN: Object = Object {
             "Domains whose services must be healthy before this one's service starts.",
         ),
         optional(
+            "peers",
+            Kind::List(&Kind::Text { example: "db-2" }),
+            "Domains whose services and this one's may call each other, without an order of start. Each of two peers has the other, whichever names it.",
+        ),
+        optional(
             "service",
             Kind::Object(&SERVICE),
             "The service that runs in the domain.",

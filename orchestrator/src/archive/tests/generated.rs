@@ -125,15 +125,20 @@ prop_compose! {
 }
 
 prop_compose! {
-    /// Domains of which each may depend on the one before it. The ROM's digest is not known yet.
+    /// Domains of which each may depend on the one before it, and be its peer. The ROM's digest is not known yet.
     fn domains()(
         names in prop::sample::subsequence(NAMES.to_vec(), 1..4),
-        domains in prop::collection::vec((domain(), any::<bool>()), 3),
+        domains in prop::collection::vec((domain(), any::<bool>(), any::<bool>()), 3),
     ) -> Vec<(&'static str, Value)> {
         let mut all: Vec<(&'static str, Value)> = Vec::new();
-        for (name, (mut domain, depends)) in names.into_iter().zip(domains) {
-            if let Some((before, of)) = all.last() && depends && of["service"].is_object() {
-                domain["depends_on"] = json!([before]);
+        for (name, (mut domain, depends, is_peer)) in names.into_iter().zip(domains) {
+            if let Some((before, of)) = all.last() && of["service"].is_object() {
+                if depends {
+                    domain["depends_on"] = json!([before]);
+                }
+                if is_peer && domain["service"].is_object() {
+                    domain["peers"] = json!([before]);
+                }
             }
             if let Some(port) = domain["service"]["port"].as_u64() {
                 domain["publish"] = json!([format!("127.0.0.1:{}:{port}", 1024 + all.len())]);

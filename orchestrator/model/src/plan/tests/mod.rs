@@ -67,6 +67,7 @@ fn domain(index: u8, depends_on: &[&str], volume: bool) -> DomainSpec {
             .into_iter()
             .collect(),
         depends_on: depends_on.iter().map(|other| name(other)).collect(),
+        peers: BTreeSet::new(),
         service: Some(ServiceSpec {
             program: Program::Binary(PathBuf::from("/bin/service")),
             port: 50051,

@@ -1,5 +1,6 @@
 //! Reads a domain, without its address and MAC.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use super::super::fault::Position;
@@ -13,11 +14,12 @@ use crate::spec::{DomainSpec, Firmware, Mac, Name, Push};
 
 /// The values of a domain.
 pub(super) struct Draft {
-    /// `None` if a value is invalid. Name, address and MAC are set later.
+    /// `None` if a value is invalid. Name, peers, address and MAC are set later.
     pub spec: Option<DomainSpec>,
     pub has_service: bool,
     pub address: Option<(Ipv4Addr, Position)>,
     pub depends_on: Vec<(Name, Position)>,
+    pub peers: Vec<(Name, Position)>,
     pub publish: Vec<(Publish, Position)>,
 }
 
@@ -55,7 +57,8 @@ pub(super) fn draft(
     let memory = hardware::memory(reader, &fields, firmware.as_ref());
     let vcpus = hardware::vcpus(reader, &fields);
     let (system_disk, volumes) = disks::disks(reader, &fields);
-    let depends_on = depends_on(reader, &fields, known);
+    let depends_on = others(reader, &fields, "depends_on", known);
+    let peers = others(reader, &fields, "peers", known);
     let publish = publish::publish(reader, &fields, files);
     let address = fields
         .get("address")
@@ -88,6 +91,7 @@ pub(super) fn draft(
             system_disk,
             volumes,
             depends_on: names,
+            peers: BTreeSet::new(),
             service: service?,
             publish: published,
             boot_timeout: boot_timeout?,
@@ -101,6 +105,7 @@ pub(super) fn draft(
         has_service: fields.get("service").is_some(),
         address,
         depends_on,
+        peers,
         publish,
     })
 }
@@ -110,14 +115,15 @@ fn parse_address(text: &str) -> Result<Ipv4Addr, String> {
         .map_err(|_| format!("`{text}` is not a valid IPv4 address"))
 }
 
-fn depends_on(reader: &Reader, fields: &Fields, known: &[&str]) -> Vec<(Name, Position)> {
+/// Reads a list of domains.
+fn others(reader: &Reader, fields: &Fields, key: &str, known: &[&str]) -> Vec<(Name, Position)> {
     let items = fields
-        .get("depends_on")
-        .map(|node| reader.list(node, "depends_on"))
+        .get(key)
+        .map(|node| reader.list(node, key))
         .unwrap_or_default();
     let mut names = Vec::new();
     for node in items {
-        let Some(text) = reader.text(node, "depends_on") else {
+        let Some(text) = reader.text(node, key) else {
             continue;
         };
         // `known` is sorted.

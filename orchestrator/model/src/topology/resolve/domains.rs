@@ -78,6 +78,7 @@ pub(super) fn domains(
 fn check(reader: &Reader, drafts: &BTreeMap<Name, Draft>) {
     reject_waits_without_service(reader, drafts);
     reject_cycles(reader, drafts);
+    reject_peers_without_service(reader, drafts);
     reject_shared_ports(reader, drafts);
     reject_fronts_of_other_protocols(reader, drafts);
     reject_unauthenticated_publish(reader, drafts);
@@ -125,6 +126,25 @@ fn path(cycle: &[Name]) -> String {
     let more = names.len() - 1 - MOST_NAMED;
     let named = names[..MOST_NAMED].join(" -> ");
     format!("{named} -> ({more} more) -> {last}")
+}
+
+fn reject_peers_without_service(reader: &Reader, drafts: &BTreeMap<Name, Draft>) {
+    for (name, draft) in drafts {
+        for (peer, at) in &draft.peers {
+            let has_service = |name| drafts.get(name).is_none_or(|draft| draft.has_service);
+            let (message, help) = if peer == name {
+                let message = format!("`{name}` cannot be a peer of itself");
+                (message, "remove it from its `peers`")
+            } else if let Some(without) = [name, peer].into_iter().find(|it| !has_service(it)) {
+                let message =
+                    format!("`{name}` and `{peer}` cannot be peers: `{without}` has no service");
+                (message, "add a `service` to it, or remove the peer")
+            } else {
+                continue;
+            };
+            reader.fault(Fault::new(*at, message).help(help));
+        }
+    }
 }
 
 fn reject_shared_ports(reader: &Reader, drafts: &BTreeMap<Name, Draft>) {
@@ -210,7 +230,20 @@ fn reject_unauthenticated_publish(reader: &Reader, drafts: &BTreeMap<Name, Draft
     }
 }
 
-/// Assigns a name, address and MAC to each valid draft.
+/// The peers of each domain that has any: each of two peers has the other.
+fn peers(drafts: &BTreeMap<Name, Draft>) -> BTreeMap<Name, BTreeSet<Name>> {
+    let mut peers: BTreeMap<Name, BTreeSet<Name>> = BTreeMap::new();
+    for (name, draft) in drafts {
+        for (peer, _) in &draft.peers {
+            for (one, other) in [(name, peer), (peer, name)] {
+                peers.entry(one.clone()).or_default().insert(other.clone());
+            }
+        }
+    }
+    peers
+}
+
+/// Assigns a name, peers, an address and a MAC to each valid draft.
 fn place(
     reader: &Reader,
     drafts: BTreeMap<Name, Draft>,
@@ -250,8 +283,10 @@ fn place(
         return BTreeMap::new();
     };
     let macs = addresses::macs(deployment, drafts.keys());
+    let mut peers = peers(&drafts);
     let placed = drafts.into_iter().filter_map(|(name, draft)| {
         let spec = DomainSpec {
+            peers: peers.remove(&name).unwrap_or_default(),
             address: assigned[&name],
             mac: macs[&name],
             name: name.clone(),

@@ -301,6 +301,21 @@ const FAULTS: &[(&str, &str, &str)] = &[
     ),
     (
         "image: debian",
+        "image: debian\n    peers: [web]",
+        "`web` cannot be a peer of itself",
+    ),
+    (
+        "image: debian",
+        "image: debian\n    peers: [wep]",
+        "unknown domain `wep`",
+    ),
+    (
+        "image: debian",
+        "image: debian\n    peers: web",
+        "peers must be a list",
+    ),
+    (
+        "image: debian",
         "image: debian\n    boot_timeout: 30",
         "not a valid duration",
     ),
@@ -643,10 +658,11 @@ domains:
   b: {image: debian, vcpus: 0, depends_on: [a], publish: ['80:80']}
   b: {image: debian, boot: floppy}
   c: {image: debian, depends_on: [c], publish: ['80:81']}
+  d: {image: debian, peers: [a, d]}
   pspd: {image: debian}
 ";
     insta::assert_snapshot!(shown(text), @"
-    12 errors in `/base/topology.yaml`
+    14 errors in `/base/topology.yaml`
 
     topology.yaml:4:30: `1` has no unit; write `1 MiB` or `1 GiB`
     4 |   a: {image: debian, memory: 1, depends_on: [b], address: 10.0.0.1}
@@ -692,8 +708,16 @@ domains:
     7 |   c: {image: debian, depends_on: [c], publish: ['80:81']}
       |                                                 ^ use another port of the host
 
-    topology.yaml:8:3: the domain name `pspd` is reserved
-    8 |   pspd: {image: debian}
+    topology.yaml:8:30: `d` and `a` cannot be peers: `d` has no service
+    8 |   d: {image: debian, peers: [a, d]}
+      |                              ^ add a `service` to it, or remove the peer
+
+    topology.yaml:8:33: `d` cannot be a peer of itself
+    8 |   d: {image: debian, peers: [a, d]}
+      |                                 ^ remove it from its `peers`
+
+    topology.yaml:9:3: the domain name `pspd` is reserved
+    9 |   pspd: {image: debian}
       |   ^ it is the name of pspd in its client certificate
     ");
 }

@@ -363,6 +363,31 @@ fn a_dependency_cycle_is_reported() {
 }
 
 #[test]
+fn each_of_two_peers_is_one() {
+    let domain = |name: &str, peers: &str| {
+        format!(
+            "  {name}: {{image: debian, peers: [{peers}], service: {{binary: b, port: 1, health: h}}}}\n"
+        )
+    };
+    let text = format!(
+        "name: demo\ndomains:\n{}{}{}{}",
+        domain("a", "b"),
+        domain("b", "a, a"),
+        domain("c", "a"),
+        domain("d", "")
+    );
+    let spec = read(&text).unwrap();
+    let peers = |name: &str| {
+        let peers = &spec.domains[&Name::new(name).unwrap()].peers;
+        peers.iter().map(Name::as_str).collect::<Vec<_>>()
+    };
+    assert_eq!(peers("a"), ["b", "c"]);
+    assert_eq!(peers("b"), ["a"]);
+    assert_eq!(peers("c"), ["a"]);
+    assert!(peers("d").is_empty());
+}
+
+#[test]
 fn the_built_in_image_needs_no_entry() {
     let text = "name: demo\ndomains:\n  a: {image: debian}\n  b: {image: {builtin: debian, packages: [nginx]}}\n";
     let spec = read(text).unwrap();
