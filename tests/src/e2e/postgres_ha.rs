@@ -17,7 +17,7 @@ use tonic_types::StatusExt as _;
 use super::power_cut::{COLLECTION, connected, endpoint, read_back};
 
 pub(crate) const SCENARIOS: &[Scenario] =
-    &[Scenario::new("PostgreSQL without its leader", minutes(40), failover).alone()];
+    &[Scenario::new("PostgreSQL without its leader", minutes(40), failover).large()];
 
 const WRITERS: usize = 8;
 /// Acknowledged before the power is cut, and by the next leader.
