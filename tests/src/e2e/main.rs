@@ -5,6 +5,7 @@
 
 mod archive;
 mod boots;
+mod builds;
 mod clock;
 mod clones;
 mod commands;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         reference::SCENARIOS,
         archive::SCENARIOS,
         boots::SCENARIOS,
+        builds::SCENARIOS,
         commands::SCENARIOS,
         directories::SCENARIOS,
         examples::SCENARIOS,
