@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+use pspd_model::hint::Hinted;
 use pspd_model::spec::Size;
 use tokio_util::sync::CancellationToken;
 
@@ -26,9 +27,14 @@ pub fn create_overlay(base: &Path, path: &Path, size: Size) -> Result<()> {
     let least = Header::open(&base)?.size;
     ensure!(
         size >= least,
-        "disk `{}` of {size} is smaller than its image `{}`: make it {least} or more",
-        path.display(),
-        base.display()
+        Hinted::new(
+            format!(
+                "disk `{}` of {size} is smaller than its image `{}`",
+                path.display(),
+                base.display()
+            ),
+            format!("Make it {least} or more"),
+        )
     );
     create_file(path, size, |command| {
         command.args(["-F", "qcow2", "-b"]).arg(&base);
@@ -132,6 +138,7 @@ mod tests {
     use super::*;
     use crate::cancelled::Cancelled;
     use crate::disk::qcow2::Backing;
+    use crate::hint::told;
 
     #[test]
     fn an_overlay_has_its_own_size() {
@@ -158,7 +165,7 @@ mod tests {
         create(&base, Size::mib(64)).unwrap();
         let error = create_overlay(&base, &overlay, Size::mib(32)).unwrap_err();
         assert!(
-            error.to_string().ends_with("make it 64 MiB or more"),
+            told(&error).ends_with(". Make it 64 MiB or more"),
             "{error}"
         );
         assert!(!overlay.exists());
