@@ -11,6 +11,7 @@ use std::process::{Command, Output, Stdio};
 use pspd_model::spec::{Digest, Name, Spec};
 use pspd_model::topology::{self, Found};
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use pspd::event::Events;
 use pspd::libvirt::Connection;
@@ -228,7 +229,8 @@ fn interrupted(disk: &Path) {
 fn merge(home: &Home, spec: &Spec, name: &Name) {
     let connection = Connection::open("test:///default").unwrap();
     let (events, _receiver) = Events::channel();
-    archive::merge(&connection, home, spec, name, &events.scope("merge", None)).unwrap();
+    let (scope, cancel) = (events.scope("merge", None), CancellationToken::new());
+    archive::merge(&connection, home, spec, name, &scope, &cancel).unwrap();
 }
 
 fn text(path: &Path) -> &str {
