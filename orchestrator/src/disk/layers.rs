@@ -20,7 +20,7 @@ use anyhow::{Context as _, Result};
 use pspd_model::spec::{DomainSpec, Name, SYSTEM_DISK, VolumeId};
 use tokio_util::sync::CancellationToken;
 
-use super::qcow2::Header;
+use super::qcow2::{Header, stamp};
 use super::{absorb, create_overlay, is_overlay};
 use crate::state::{FileIdentity, Home, LAYERS, create_private, remove_if_there};
 
@@ -89,6 +89,8 @@ impl LayeredDisk {
     pub fn add_over(&self, layer: &Path) -> Result<PathBuf> {
         let path = self.next()?;
         create_overlay(layer, &path, Header::open(layer)?.size)?;
+        // A running domain opens it without a boot.
+        stamp::renew(&path)?;
         Ok(path)
     }
 
