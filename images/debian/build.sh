@@ -26,7 +26,7 @@ as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else unshare --map-root-user --map
 
 require() {
     local missing=()
-    for tool in mmdebstrap mke2fs sfdisk grub-mkimage mcopy mkfs.vfat cpio qemu-img zstd xz ${PSPD_GUEST_INIT:-cargo}; do
+    for tool in mmdebstrap mke2fs debugfs sfdisk grub-mkimage mcopy mkfs.vfat cpio qemu-img zstd xz ${PSPD_GUEST_INIT:-cargo}; do
         command -v "$tool" >/dev/null || missing+=("$tool")
     done
     [ ${#missing[@]} = 0 ] || die "missing: ${missing[*]} (packages: mmdebstrap e2fsprogs fdisk grub-common grub-pc-bin grub-efi-amd64-bin mtools dosfstools cpio qemu-utils zstd xz-utils)"
@@ -191,7 +191,8 @@ EOF
 
 # MBR: boot code and GRUB's core, then an EFI system partition, then the root file system to the disk's end.
 disk() {
-    local raw=$work/disk.raw mib=$((1024 * 1024)) root_mib=$((disk_mib - 1 - esp_mib))
+    local raw=$work/disk.raw mib=$((1024 * 1024)) root_mib=$((disk_mib - 1 - esp_mib)) offset
+    offset=$(((1 + esp_mib) * mib))
     truncate -s "${disk_mib}M" "$raw"
     sfdisk --quiet "$raw" <<EOF
 label: dos
@@ -199,12 +200,26 @@ label-id: 0x$disk_signature
 start=1MiB, size=${esp_mib}MiB, type=ef
 start=$((1 + esp_mib))MiB, size=${root_mib}MiB, type=83, bootable
 EOF
+    # Younger files are what this build made.
+    find "$work/root" -newermt "@$epoch" -exec touch -hd "@$epoch" {} +
     mke2fs -q -t ext4 -d "$work/root" -L root -U "$root_uuid" -m 1 -J size=16 \
-        -E "hash_seed=$hash_seed,root_owner=0:0,offset=$(((1 + esp_mib) * mib)),lazy_itable_init=1,nodiscard" \
+        -E "hash_seed=$hash_seed,root_owner=0:0,offset=$offset,lazy_itable_init=1,nodiscard" \
         "$raw" "${root_mib}M"
+    set_times "$raw?offset=$offset"
     bios_boot "$raw"
     efi_boot "$raw"
     qemu-img convert -f raw -O qcow2 "$raw" "$out/disk.qcow2"
+}
+
+# Sets the times of the last access and change, which mke2fs takes from the files: nothing else can set the latter.
+set_times() {
+    local used inode
+    used=$(debugfs -R 'stats -h' "$1" 2>/dev/null | awk '/^Inode count:/ {all = $NF} /^Free inodes:/ {free = $NF} END {print all - free}')
+    # 2 is the root folder; those up to 10 are reserved. mke2fs uses one inode after the other.
+    for inode in 2 $(seq 11 "$used"); do
+        printf 'set_inode_field <%d> %s @%d\n' "$inode" atime "$epoch" "$inode" ctime "$epoch"
+    done >"$work/times"
+    debugfs -w -f "$work/times" "$1" >"$work/times.log" 2>&1 || die "failed to set the times of files: $(tail -n 1 "$work/times.log")"
 }
 
 grub_early() {
@@ -244,6 +259,6 @@ trap 'as_root rm -rf "$work"' EXIT
 if [ -n "${PSPD_GUEST_INIT:-}" ]; then cp "$PSPD_GUEST_INIT" "$work/guest"; else build_init; fi
 stage "installing Debian $suite"
 bootstrap "$@"
-export -f stage die assemble initramfs driver configure manifest disk grub_early bios_boot efi_boot
+export -f stage die assemble initramfs driver configure manifest disk set_times grub_early bios_boot efi_boot
 export recipe out work suite kernel drivers unwanted_modules epoch disk_signature root_uuid hash_seed esp_serial disk_mib esp_mib cmdline
 as_root bash -euo pipefail -c assemble

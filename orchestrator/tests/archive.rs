@@ -11,6 +11,7 @@ use std::process::{Command, Output, Stdio};
 use pspd_model::spec::{Digest, Name, Spec};
 use pspd_model::topology::{self, Found};
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use pspd::event::Events;
 use pspd::libvirt::Connection;
@@ -87,9 +88,9 @@ fn an_impossible_export_is_refused_at_once() {
     let place = Place::new();
     fs::write(place.at("there.tar.xz"), "mine").unwrap();
     fs::create_dir(place.at("folder.tar.xz")).unwrap();
-    insta::assert_snapshot!(place.refused("export a.zip"), @"error: the name `a.zip` has no known ending; use .tar.xz (small), .tar.zst (fast), .tar.gz or .tar");
-    insta::assert_snapshot!(place.refused("export there.tar.xz"), @"error: `there.tar.xz` already exists; pass --force to replace it");
-    insta::assert_snapshot!(place.refused("export --force folder.tar.xz"), @"error: `folder.tar.xz` is a folder; name a file");
+    insta::assert_snapshot!(place.refused("export a.zip"), @"error: the name `a.zip` has no known ending. Use .tar.xz (small), .tar.zst (fast), .tar.gz or .tar");
+    insta::assert_snapshot!(place.refused("export there.tar.xz"), @"error: `there.tar.xz` already exists. Pass --force to replace it");
+    insta::assert_snapshot!(place.refused("export --force folder.tar.xz"), @"error: `folder.tar.xz` is a folder. Name a file");
     insta::assert_snapshot!(place.refused("export missing/a.tar.xz"), @"error: the folder `FOLDER/missing` of `missing/a.tar.xz` does not exist. Create it first");
     insta::assert_snapshot!(place.refused("export a.tar.xz"), @"error: deployment `demo` does not exist on this host; nothing to export");
     insta::assert_snapshot!(place.refused("--deployment other export a.tar.xz"), @"error: deployment `other` does not exist on this host (no record in `FOLDER/state`)");
@@ -131,11 +132,11 @@ fn a_file_that_is_not_an_archive_is_refused_with_the_reason() {
     ");
     insta::assert_snapshot!(place.refused("import newer.tar"), @"
     error: `newer.tar` cannot be imported
-      caused by: the archive has format 9, made by pspd 9.0.0, and this pspd reads formats up to 2; use a newer pspd
+      caused by: the archive has format 9, made by pspd 9.0.0, and this pspd reads formats up to 2. Use a newer pspd
     ");
     insta::assert_snapshot!(place.refused("export --verify newer.tar"), @"
     error: `newer.tar` cannot be imported
-      caused by: the archive has format 9, made by pspd 9.0.0, and this pspd reads formats up to 2; use a newer pspd
+      caused by: the archive has format 9, made by pspd 9.0.0, and this pspd reads formats up to 2. Use a newer pspd
     ");
     insta::assert_snapshot!(place.refused("import newer.tar --name No_Name"), @"error: `No_Name` is not a DNS label: use 1 to 63 of a-z, 0-9 and -, with no - at either end");
 }
@@ -228,7 +229,8 @@ fn interrupted(disk: &Path) {
 fn merge(home: &Home, spec: &Spec, name: &Name) {
     let connection = Connection::open("test:///default").unwrap();
     let (events, _receiver) = Events::channel();
-    archive::merge(&connection, home, spec, name, &events.scope("merge", None)).unwrap();
+    let (scope, cancel) = (events.scope("merge", None), CancellationToken::new());
+    archive::merge(&connection, home, spec, name, &scope, &cancel).unwrap();
 }
 
 fn text(path: &Path) -> &str {

@@ -133,7 +133,8 @@ impl Deployment {
         Ok(deployment)
     }
 
-    fn empty() -> anyhow::Result<Deployment> {
+    /// A folder without a topology.
+    pub fn empty() -> anyhow::Result<Deployment> {
         let folder = tempfile::Builder::new().prefix("pspd-test-").tempdir()?;
         let name = format!("test-{:08x}", rand(folder.path()));
         let file = folder.path().join("topology.yaml");

@@ -363,6 +363,8 @@ pub enum Attached {
     Same,
     /// Another file.
     Replaced,
+    /// The same file with the content of another one, which was copied over it.
+    Overwritten,
     Missing,
 }
 

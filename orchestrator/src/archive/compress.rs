@@ -7,6 +7,7 @@ use std::thread::available_parallelism;
 
 use anyhow::{Context as _, Result, bail};
 use flate2::bufread::MultiGzDecoder;
+use pspd_model::hint::Hinted;
 
 use super::MEMORY;
 use super::gzip::Members;
@@ -43,10 +44,10 @@ impl Format {
         let found = endings.iter().find(|(ending, _)| name.ends_with(ending));
         match found {
             Some((_, format)) => Ok(*format),
-            None => bail!(
-                "the name `{}` has no known ending; use .tar.xz (small), .tar.zst (fast), .tar.gz or .tar",
-                path.display()
-            ),
+            None => bail!(Hinted::new(
+                format!("the name `{}` has no known ending", path.display()),
+                "Use .tar.xz (small), .tar.zst (fast), .tar.gz or .tar",
+            )),
         }
     }
 
@@ -220,6 +221,7 @@ mod tests {
     use std::io::Seek as _;
 
     use super::*;
+    use crate::hint::told;
 
     #[test]
     fn every_format_reads_what_it_wrote() {
@@ -245,7 +247,7 @@ mod tests {
 
     #[test]
     fn an_unknown_ending_is_refused() {
-        let error = Format::of(Path::new("export.zip")).unwrap_err();
-        assert!(error.to_string().contains(".tar.xz"), "{error}");
+        let error = told(&Format::of(Path::new("export.zip")).unwrap_err());
+        assert!(error.contains(". Use .tar.xz"), "{error}");
     }
 }

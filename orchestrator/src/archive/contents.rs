@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use pspd_model::definition::Accelerator;
+use pspd_model::hint::Hint as _;
 use pspd_model::spec::{Digest, DomainSpec, Name, Seed, Spec};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -283,8 +284,10 @@ impl Deployment<'_> {
 
     fn open(&self, disk: &Path) -> Result<Disk> {
         let path = self.collapsed.get(disk).map_or(disk, PathBuf::as_path);
-        Disk::open(path)
-            .context("run `pspd up` first: a deployment that was never up has nothing to export")
+        let opened = Disk::open(path);
+        Ok(opened.hint(
+            "Run `pspd up` first if the deployment was never up: it has nothing to export then",
+        )?)
     }
 
     fn secrets(&self, items: &mut Vec<Item>) -> Result<()> {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, ensure};
+use pspd_model::hint::Hinted;
 use pspd_model::plan::Existing;
 use pspd_model::spec::{Digest, Size};
 use tokio_util::sync::CancellationToken;
@@ -46,19 +47,25 @@ impl Target {
         let folder = folder.parent().unwrap_or(Path::new("/"));
         ensure!(
             folder.is_dir(),
-            "the folder `{}` of `{}` does not exist. Create it first",
-            folder.display(),
-            path.display()
+            Hinted::new(
+                format!(
+                    "the folder `{}` of `{}` does not exist",
+                    folder.display(),
+                    path.display()
+                ),
+                "Create it first",
+            )
         );
         ensure!(
             !path.is_dir(),
-            "`{}` is a folder; name a file",
-            path.display()
+            Hinted::new(format!("`{}` is a folder", path.display()), "Name a file")
         );
         ensure!(
             existing == Existing::Replace || std::fs::symlink_metadata(path).is_err(),
-            "`{}` already exists; pass --force to replace it",
-            path.display()
+            Hinted::new(
+                format!("`{}` already exists", path.display()),
+                "Pass --force to replace it",
+            )
         );
         Ok(Target {
             path: path.to_owned(),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use pspd_model::hint::Hinted;
 use pspd_model::spec::{Firmware, ImageSource, Name, Spec};
 use pspd_model::topology::{self, Found};
 use serde::{Deserialize, Serialize};
@@ -63,9 +64,14 @@ impl Manifest {
         let head: Head = serde_json::from_slice(text).context("failed to read the manifest")?;
         ensure!(
             head.format <= FORMAT,
-            "the archive has format {}, made by {}, and this pspd reads formats up to {FORMAT}; use a newer pspd",
-            head.format,
-            head.made_by.escape_debug()
+            Hinted::new(
+                format!(
+                    "the archive has format {}, made by {}, and this pspd reads formats up to {FORMAT}",
+                    head.format,
+                    head.made_by.escape_debug()
+                ),
+                "Use a newer pspd",
+            )
         );
         let manifest: Manifest =
             serde_json::from_slice(text).context("failed to read the manifest")?;

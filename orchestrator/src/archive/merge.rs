@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use pspd_model::spec::{Name, Spec};
+use tokio_util::sync::CancellationToken;
 
 use crate::disk;
 use crate::event::Scope;
@@ -17,6 +18,7 @@ pub fn merge(
     spec: &Spec,
     name: &Name,
     scope: &Scope,
+    cancel: &CancellationToken,
 ) -> Result<()> {
     let overlays = disk::overlays(home, spec, name)?;
     scope.stage("merging its snapshot");
@@ -29,14 +31,14 @@ pub fn merge(
             let used =
                 |overlay: &&PathBuf| used.iter().any(|disk| disk.path.as_ref() == Some(*overlay));
             for overlay in overlays.iter().filter(used) {
-                disk::commit(overlay)?;
+                disk::commit(overlay, cancel)?;
             }
             domain.forget_overlays()?;
         }
         // Its lab is gone, and with it the definition: what was written last is in the overlay.
         None => overlays
             .iter()
-            .try_for_each(|overlay| disk::commit(overlay))?,
+            .try_for_each(|overlay| disk::commit(overlay, cancel))?,
     }
     overlays
         .iter()

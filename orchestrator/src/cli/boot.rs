@@ -1,67 +1,9 @@
-//! The boot information in `status`: the stages of the last boot, and the firmware that each guest reports.
+//! The boot information of commands: the stages of each domain's last boot.
 
-use pspd_model::spec::{Firmware, Name, Spec};
-use serde::Serialize;
+use pspd_model::spec::{Name, Spec};
 
 use crate::boot::Boot;
 use crate::state::Home;
-
-/// The firmware that a guest reported when it was last reached.
-#[derive(Debug, PartialEq, Serialize)]
-pub(super) struct ReportedStatus {
-    pub vendor: String,
-    pub version: String,
-    pub efi: bool,
-    pub coreboot: bool,
-    /// Whether it matches the firmware that the topology asks for.
-    pub as_asked: bool,
-}
-
-/// Seconds since power on; `null` if the stage was not detected.
-#[derive(Debug, PartialEq, Serialize)]
-pub(super) struct BootStatus {
-    /// RFC 3339.
-    pub started: Option<String>,
-    pub firmware: Option<f64>,
-    pub kernel: Option<f64>,
-    pub init: Option<f64>,
-    pub ssh: Option<f64>,
-    /// How often the guest rebooted since; `null` if that is not known.
-    pub reboots: Option<usize>,
-}
-
-impl ReportedStatus {
-    pub(super) fn of(boot: &Boot, asked: &Firmware) -> ReportedStatus {
-        let reported = boot.reported.clone();
-        ReportedStatus {
-            as_asked: reported.fits(asked),
-            vendor: reported.vendor,
-            version: reported.version,
-            efi: reported.efi,
-            coreboot: reported.coreboot,
-        }
-    }
-
-    /// For the table, such as `coreboot 4.15`.
-    pub(super) fn shown(&self) -> String {
-        format!("{} {}", self.vendor, self.version)
-    }
-}
-
-impl BootStatus {
-    pub(super) fn of(boot: &Boot, reboots: Option<usize>) -> BootStatus {
-        let [firmware, kernel, init, ssh] =
-            boot.times.all().map(|time| time.map(crate::event::seconds));
-        BootStatus {
-            started: boot.started.clone(),
-            firmware,
-            kernel,
-            init,
-            ssh,
-            reboots,
-        }
-    }
-}
 
 /// The recorded boots of a spec's domains.
 pub(super) fn recorded(home: &Home, spec: &Spec) -> anyhow::Result<Vec<(Name, Boot)>> {

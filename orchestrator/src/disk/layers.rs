@@ -18,8 +18,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use pspd_model::spec::{DomainSpec, Name, SYSTEM_DISK, VolumeId};
+use tokio_util::sync::CancellationToken;
 
-use super::qcow2::Header;
+use super::qcow2::{Header, stamp};
 use super::{absorb, create_overlay, is_overlay};
 use crate::state::{FileIdentity, Home, LAYERS, create_private, remove_if_there};
 
@@ -88,6 +89,8 @@ impl LayeredDisk {
     pub fn add_over(&self, layer: &Path) -> Result<PathBuf> {
         let path = self.next()?;
         create_overlay(layer, &path, Header::open(layer)?.size)?;
+        // A running domain opens it without a boot.
+        stamp::renew(&path)?;
         Ok(path)
     }
 
@@ -204,7 +207,7 @@ pub fn has_layers(disk: &Path) -> Result<bool> {
 
 /// Writes a copy of a disk without its layers: one file over its image, or over nothing. A domain may have the disk open,
 /// and must not write it.
-pub fn collapse(disk: &Path, to: &Path) -> Result<()> {
+pub fn collapse(disk: &Path, to: &Path, cancel: &CancellationToken) -> Result<()> {
     let chain = chain(disk)?;
     create_overlay(&chain[0], to, Header::open(&chain[0])?.size)?;
     absorb(
@@ -213,6 +216,7 @@ pub fn collapse(disk: &Path, to: &Path) -> Result<()> {
             .last()
             .filter(|end| !is_layer(end))
             .map(PathBuf::as_path),
+        cancel,
     )
 }
 
@@ -442,14 +446,15 @@ mod tests {
         freeze(&system);
         write("3", 10);
         let (copy, whole) = (folder.path().join("copy"), folder.path().join("whole"));
-        collapse(&system.path, &copy).unwrap();
+        let cancel = CancellationToken::new();
+        collapse(&system.path, &copy, &cancel).unwrap();
         let image = folder.path().canonicalize().unwrap().join("image");
         assert_eq!(chain(&copy).unwrap(), [copy.clone(), image]);
         assert_same(&system.path, &copy);
         let data = LayeredDisk::new(&home, &web, "data");
         disk::create(&data.path, Size::mib(4)).unwrap();
         freeze(&data);
-        collapse(&data.path, &whole).unwrap();
+        collapse(&data.path, &whole, &cancel).unwrap();
         assert_eq!(chain(&whole).unwrap(), [whole]);
     }
 

@@ -5,6 +5,7 @@
 
 mod clones;
 pub mod layers;
+mod opened;
 mod overlay;
 pub mod qcow2;
 mod qemu_img;
@@ -13,6 +14,7 @@ mod unmerged;
 
 pub use clones::{clones, kept_layers};
 pub use layers::LayeredDisk;
+pub use opened::{compare, is_overwritten, opened};
 pub use overlay::{is_overlay, overlay};
 pub use qemu_img::{absorb, commit, convert_raw, create, create_overlay, flatten, rebase, resize};
 pub use unmerged::{domains_with_overlays, overlays};

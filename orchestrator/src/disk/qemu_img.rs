@@ -1,5 +1,7 @@
 //! qemu-img, the only program that makes and changes disks which no domain has open.
 //!
+//! What copies data ends when its command is cancelled; the rest writes a few clusters.
+//!
 //! The format of every file is stated, never guessed: a hostile file could otherwise name other files of this host.
 
 use std::fs;
@@ -8,6 +10,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+use pspd_model::hint::Hinted;
 use pspd_model::spec::Size;
 use tokio_util::sync::CancellationToken;
 
@@ -26,9 +29,14 @@ pub fn create_overlay(base: &Path, path: &Path, size: Size) -> Result<()> {
     let least = Header::open(&base)?.size;
     ensure!(
         size >= least,
-        "disk `{}` of {size} is smaller than its image `{}`: make it {least} or more",
-        path.display(),
-        base.display()
+        Hinted::new(
+            format!(
+                "disk `{}` of {size} is smaller than its image `{}`",
+                path.display(),
+                base.display()
+            ),
+            format!("Make it {least} or more"),
+        )
     );
     create_file(path, size, |command| {
         command.args(["-F", "qcow2", "-b"]).arg(&base);
@@ -89,11 +97,13 @@ pub fn flatten(disk: &Path, to: &Path, cancel: &CancellationToken) -> Result<()>
         .with_context(|| format!("failed to flatten `{}`", disk.display()))
 }
 
-/// Merges an overlay that no domain has open into its base.
-pub fn commit(overlay: &Path) -> Result<()> {
+/// Merges an overlay that no domain has open into its base. When it is cancelled, the overlay still has all that it had, so
+/// the next call completes it.
+pub fn commit(overlay: &Path, cancel: &CancellationToken) -> Result<()> {
     let mut command = qemu_img("commit");
     command.args(["-q", "-f", "qcow2", "--"]).arg(overlay);
-    run(command).with_context(|| format!("failed to merge `{}` into its disk", overlay.display()))
+    tool::run_until_cancelled(&mut command, PACKAGE, "merging a snapshot", cancel)
+        .with_context(|| format!("failed to merge `{}` into its disk", overlay.display()))
 }
 
 /// Makes `base` the backing file of an overlay; its content stays, and `base` need not exist yet.
@@ -105,8 +115,8 @@ pub fn rebase(overlay: &Path, base: &Path) -> Result<()> {
 }
 
 /// Copies what an overlay has only from the layers between it and `below` into it, and makes it an overlay of `below`, or
-/// self-contained. No domain has it open. After a failure or a crash its content is what it was.
-pub fn absorb(overlay: &Path, below: Option<&Path>) -> Result<()> {
+/// self-contained. No domain has it open. After a failure, a crash or when it is cancelled, its content is what it was.
+pub fn absorb(overlay: &Path, below: Option<&Path>, cancel: &CancellationToken) -> Result<()> {
     let mut command = qemu_img("rebase");
     command.args(["-q", "-f", "qcow2"]);
     match below {
@@ -114,7 +124,8 @@ pub fn absorb(overlay: &Path, below: Option<&Path>) -> Result<()> {
         None => command.args(["-b", ""]),
     };
     command.arg("--").arg(overlay);
-    run(command).with_context(|| format!("failed to merge layers into `{}`", overlay.display()))
+    tool::run_until_cancelled(&mut command, PACKAGE, "merging layers", cancel)
+        .with_context(|| format!("failed to merge layers into `{}`", overlay.display()))
 }
 
 fn qemu_img(subcommand: &str) -> Command {
@@ -129,9 +140,15 @@ fn run(mut command: Command) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+    use std::time::Duration;
+
+    use anyhow::Error;
+
     use super::*;
     use crate::cancelled::Cancelled;
     use crate::disk::qcow2::Backing;
+    use crate::hint::told;
 
     #[test]
     fn an_overlay_has_its_own_size() {
@@ -158,7 +175,7 @@ mod tests {
         create(&base, Size::mib(64)).unwrap();
         let error = create_overlay(&base, &overlay, Size::mib(32)).unwrap_err();
         assert!(
-            error.to_string().ends_with("make it 64 MiB or more"),
+            told(&error).ends_with(". Make it 64 MiB or more"),
             "{error}"
         );
         assert!(!overlay.exists());
@@ -205,6 +222,57 @@ mod tests {
         cancel.cancel();
         let error = convert_raw(&raw, &disk, &cancel).unwrap_err();
         assert!(Cancelled::is_cause_of(&error), "{error:#}");
+    }
+
+    fn io(path: &Path, command: &str) {
+        let mut tool = Command::new("qemu-io");
+        tool.args(["-f", "qcow2", "-c", command]).arg(path);
+        let ran = tool.output().unwrap();
+        let said = String::from_utf8_lossy(&ran.stdout);
+        assert!(ran.status.success() && !said.contains("failed"), "{ran:?}");
+    }
+
+    /// Cancels a merge as soon as it has written 1 MiB to `to`.
+    fn interrupted(to: &Path, merge: impl Fn(&CancellationToken) -> Result<()> + Sync) -> Error {
+        let length = || fs::metadata(to).unwrap().len();
+        let (before, cancel) = (length(), CancellationToken::new());
+        thread::scope(|threads| {
+            let merging = threads.spawn(|| merge(&cancel));
+            while length() < before + (1 << 20) && !merging.is_finished() {
+                thread::sleep(Duration::from_millis(1));
+            }
+            cancel.cancel();
+            merging.join().unwrap().unwrap_err()
+        })
+    }
+
+    #[test]
+    fn what_a_cancelled_merge_left_is_completed_by_the_next_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let (base, top) = (at("base"), at("top"));
+        create(&base, Size::mib(384)).unwrap();
+        io(&base, "write -P 1 0 1M");
+        let content = ["read -P 1 0 512k", "read -P 2 512k 383M"];
+        let has_content = |path: &Path| content.iter().for_each(|read| io(path, read));
+        let never = CancellationToken::new();
+        for (filled, to) in [(&top, &base), (&base, &top)] {
+            create_overlay(&base, &top, Size::mib(384)).unwrap();
+            io(filled, "write -P 2 512k 383M");
+            let merge = |cancel: &CancellationToken| {
+                if to == &base {
+                    commit(&top, cancel)
+                } else {
+                    absorb(&top, None, cancel)
+                }
+            };
+            let error = interrupted(to, merge);
+            assert!(Cancelled::is_cause_of(&error), "{error:#}");
+            has_content(&top);
+            merge(&never).unwrap();
+            has_content(to);
+            fs::remove_file(&top).unwrap();
+        }
     }
 
     #[test]

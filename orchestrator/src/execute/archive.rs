@@ -192,7 +192,7 @@ fn copies(
             let folder = folder.join("collapsed");
             create_private(&folder)?;
             let to = folder.join(name);
-            layers::collapse(file, &to)?;
+            layers::collapse(file, &to, &world.cancel)?;
             collapsed.insert(disk.path.clone(), to);
         }
     }

@@ -13,12 +13,13 @@ use ssh_key::LineEnding;
 
 use super::{World, firmware};
 use crate::boot::Boot;
-use crate::disk::{LayeredDisk, layers, release};
+use crate::disk::qcow2::stamp;
+use crate::disk::{self, LayeredDisk, layers, release};
 use crate::event::Scope;
 use crate::image::{self, GuestImage, NoCloud};
 use crate::libvirt::{Disk, DiskFormat, Domain, DomainConfig, Error, FwCfg};
 use crate::reach::Reach;
-use crate::state::{FileIdentity, remove_if_there};
+use crate::state::remove_if_there;
 
 /// How long a guest may take to shut down; pspd's own images take two seconds under emulation.
 const SHUTDOWN: Duration = Duration::from_secs(30);
@@ -184,7 +185,11 @@ pub(super) fn start(world: &World, name: &Name, saved_state: SavedState) -> anyh
         domain.discard_saved_state()?;
     }
     world.home.forget_memory(name)?;
-    attach_disks(world, name, &domain)?;
+    let disks = attach_disks(world, name, &domain)?;
+    for disk in disks.values() {
+        stamp::renew(disk)?;
+    }
+    record_attached(world, name, &disks)?;
     forget_neighbor(world, name)?;
     world.watch_boot(name)?;
     Ok(domain.start()?)
@@ -208,8 +213,7 @@ pub(super) fn forget_neighbor(world: &World, name: &Name) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Makes sure that a domain's definition has the heads of its disks, records the files that it is about to open, and
-/// empties its release disk. Returns the heads by serial.
+/// Makes sure that a domain's definition has the heads of its disks, and empties its release disk. Returns the heads by serial.
 pub(super) fn attach_disks(
     world: &World,
     name: &Name,
@@ -235,11 +239,10 @@ pub(super) fn attach_disks(
     if !others.is_empty() {
         domain.replace_disks(|path| others.get(path).cloned())?;
     }
-    record_attached(world, name, &heads)?;
     Ok(heads)
 }
 
-/// Records which files a domain's disks are.
+/// Records the files that a domain has open as its disks, or is about to open.
 pub(super) fn record_attached(
     world: &World,
     name: &Name,
@@ -247,7 +250,7 @@ pub(super) fn record_attached(
 ) -> anyhow::Result<()> {
     let mut files = BTreeMap::new();
     for (serial, path) in heads {
-        files.extend(FileIdentity::at(path)?.map(|file| (serial.clone(), file)));
+        files.extend(disk::opened(path)?.map(|file| (serial.clone(), file)));
     }
     world.home.record_attached(name, &files)
 }

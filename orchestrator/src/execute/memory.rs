@@ -73,6 +73,8 @@ pub(super) fn restore(world: &World, name: &Name, scope: &Scope) -> anyhow::Resu
     forget_neighbor(world, name)?;
     let file = world.home.memory_file(name);
     let disks = domain::attach_disks(world, name, &expect(world, name)?)?;
+    // Without new stamps: the memory fits only disks that did not change since.
+    domain::record_attached(world, name, &disks)?;
     match world.connection()?.restore(&file, &disks) {
         Ok(()) => Ok(()),
         Err(error) if error.is_refusal() => {

@@ -407,7 +407,7 @@ fn perform(world: &World, step: &Step) -> anyhow::Result<()> {
         Action::SetClock { domain, clock } => reach::set_clock(world, domain, *clock, &scope),
         Action::Wake { domain } => domain::wake(world, domain),
         Action::Merge { domain } | Action::MergeSnapshot { domain } => {
-            snapshot::settle(world, domain, &scope)
+            snapshot::settle(world, domain, &scope, &world.cancel)
         }
         Action::BeginSnapshot { snapshot } => world.home.prepare_snapshot(snapshot),
         Action::AddLayers { domain } => snapshot::add_layers(world, domain),

@@ -12,6 +12,7 @@ use pspd_model::intent::{Intent, PowerIntent};
 use pspd_model::observed::{Disturbed, Shaping};
 use pspd_model::plan::SnapshotOf;
 use pspd_model::spec::Name;
+use tokio_util::sync::CancellationToken;
 
 use super::domain::{expect, record_attached};
 use super::taken::{Taken, TakenMemory};
@@ -163,7 +164,7 @@ pub(super) fn rewind(world: &World, name: &Name, disk_only: bool) -> anyhow::Res
             }
         }
         // What ran before may have kept layers from being merged.
-        shorten(world, domain, &Scope::ignored())?;
+        shorten(world, domain, &Scope::ignored(), &world.cancel)?;
         home.forget_guest_record::<Shaping>(domain)?;
         home.forget_guest_record::<Disturbed>(domain)?;
         match &of.deployed {
@@ -204,14 +205,19 @@ pub(super) fn remove(world: &World, name: &Name, scope: &Scope) -> anyhow::Resul
     };
     world.home.forget_snapshot(name)?;
     for domain in snapshot.domains.keys() {
-        shorten(world, domain, scope)?;
+        shorten(world, domain, scope, &world.cancel)?;
     }
     Ok(())
 }
 
 /// Removes the layers of a domain that nothing needs, and merges those that no snapshot keeps into the ones over them. Of a
 /// running domain, a layer stays until it is off if several layers are over the one over it.
-pub(super) fn shorten(world: &World, name: &Name, scope: &Scope) -> anyhow::Result<()> {
+pub(super) fn shorten(
+    world: &World,
+    name: &Name,
+    scope: &Scope,
+    cancel: &CancellationToken,
+) -> anyhow::Result<()> {
     let home = &world.home;
     follow(world, name)?;
     let mut left = Vec::new();
@@ -224,7 +230,7 @@ pub(super) fn shorten(world: &World, name: &Name, scope: &Scope) -> anyhow::Resu
             return Ok(());
         };
         scope.stage("merging layers");
-        if !merge(world, name, &between, scope)? {
+        if !merge(world, name, &between, scope, cancel)? {
             left.push(between);
         }
     }
@@ -236,6 +242,7 @@ fn merge(
     name: &Name,
     between: &layers::Between,
     scope: &Scope,
+    cancel: &CancellationToken,
 ) -> anyhow::Result<bool> {
     let above = &between.above;
     let open = running(world, name)?
@@ -245,7 +252,7 @@ fn merge(
             Some((serial, depth))
         });
     let Some((serial, depth)) = open else {
-        disk::absorb(above, between.below.as_deref())?;
+        disk::absorb(above, between.below.as_deref(), cancel)?;
         return Ok(true);
     };
     let domain = expect(world, name)?;
@@ -292,10 +299,16 @@ fn running(world: &World, name: &Name) -> anyhow::Result<BTreeMap<String, Vec<Pa
 }
 
 /// Merges what an interrupted export left. A process says which layers an interrupted snapshot made it write.
-pub(super) fn settle(world: &World, name: &Name, scope: &Scope) -> anyhow::Result<()> {
+pub(super) fn settle(
+    world: &World,
+    name: &Name,
+    scope: &Scope,
+    cancel: &CancellationToken,
+) -> anyhow::Result<()> {
     let settled = || {
         follow(world, name)?;
-        archive::merge(&world.connection()?, &world.home, &world.spec, name, scope)
+        let connection = world.connection()?;
+        archive::merge(&connection, &world.home, &world.spec, name, scope, cancel)
     };
     let settled = settled()
         .with_context(|| format!("failed to merge the snapshots of `{name}` into its disks"));

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use pspd_model::plan::{Action, Step};
+use tokio_util::sync::CancellationToken;
 
 use super::{Outcome, World, archive, disk, domain, lab, memory, network, snapshot};
 use crate::event::{Event, Scope};
@@ -114,6 +115,8 @@ fn is_left(step: &Step, outcome: &Outcome) -> bool {
 }
 
 fn undo_action(world: &World, action: &Action) -> anyhow::Result<()> {
+    // What cancelled the run must not cancel this. A second signal ends the process.
+    let (ignored, cancel) = (Scope::ignored(), CancellationToken::new());
     match action {
         Action::StartLab => lab::stop(world).and_then(|()| lab::remove(world)),
         Action::Publish { host, .. } => lab::unpublish(world, *host),
@@ -127,10 +130,10 @@ fn undo_action(world: &World, action: &Action) -> anyhow::Result<()> {
         Action::Save { domain, .. } => memory::undo_save(world, domain),
         Action::Place { .. } => archive::remove(world),
         Action::Pause { domain } => domain::resume(world, domain),
-        Action::Snapshot { domain } => snapshot::settle(world, domain, &Scope::ignored()),
+        Action::Snapshot { domain } => snapshot::settle(world, domain, &ignored, &cancel),
         Action::BeginSnapshot { snapshot } => world.home.forget_snapshot(snapshot),
         Action::AddLayers { domain } | Action::TakeSnapshot { domain, .. } => {
-            snapshot::shorten(world, domain, &Scope::ignored())
+            snapshot::shorten(world, domain, &ignored, &cancel)
         }
         _ => Ok(()),
     }

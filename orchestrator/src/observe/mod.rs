@@ -5,6 +5,7 @@ mod disks;
 mod host;
 mod in_use;
 mod routes;
+pub(crate) mod status;
 
 pub use host::{Extent, Host, healths, observe};
 pub use in_use::{images_in_use, roms_in_use};

@@ -1,6 +1,7 @@
 //! The record of the files that each domain's disks were at its last start.
 //!
-//! A path says nothing about a file that a process has open: it may have been removed, or replaced from a backup.
+//! A path says nothing about a file that a process has open: it may have been removed, or replaced from a backup. A backup that
+//! was copied over the file shows by its stamp.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,9 +10,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use pspd_model::observed::Attached;
 use pspd_model::spec::Name;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::{Home, files};
 
@@ -36,20 +37,24 @@ impl FileIdentity {
             }
         }
     }
+}
 
-    /// What is at a path now, where this file was when it was opened. Without a record, any file is taken for it.
-    pub fn compare(opened: Option<FileIdentity>, path: &Path) -> anyhow::Result<Attached> {
-        Ok(match (FileIdentity::at(path)?, opened) {
-            (None, _) => Attached::Missing,
-            (Some(now), Some(opened)) if now != opened => Attached::Replaced,
-            (Some(_), _) => Attached::Same,
-        })
-    }
+/// A random value in a disk's file, which is new at each boot of its domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamp(pub Uuid);
+
+/// A disk's file as it was when its domain opened it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenedFile {
+    #[serde(flatten)]
+    pub file: FileIdentity,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stamp: Option<Stamp>,
 }
 
 impl Home {
     /// Reads which files a domain's disks were at its last start, by serial. A damaged record is ignored.
-    pub fn attached_record(&self, domain: &Name) -> anyhow::Result<BTreeMap<String, FileIdentity>> {
+    pub fn attached_record(&self, domain: &Name) -> anyhow::Result<BTreeMap<String, OpenedFile>> {
         let text = files::read_if_there(&self.attached(domain))?;
         let record = text.and_then(|text| serde_json::from_slice(&text).ok());
         Ok(record.unwrap_or_default())
@@ -58,7 +63,7 @@ impl Home {
     pub fn record_attached(
         &self,
         domain: &Name,
-        disks: &BTreeMap<String, FileIdentity>,
+        disks: &BTreeMap<String, OpenedFile>,
     ) -> anyhow::Result<()> {
         files::create_private(&self.path().join(FOLDER))?;
         files::write_atomically(&self.attached(domain), &serde_json::to_vec(disks)?, 0o600)
@@ -70,26 +75,3 @@ impl Home {
 }
 
 const FOLDER: &str = "attached";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_differs_from_one_that_replaced_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("disk");
-        fs::write(&path, "one").unwrap();
-        // As a process has it.
-        let _open = fs::File::open(&path).unwrap();
-        let opened = FileIdentity::at(&path).unwrap();
-        let now = || FileIdentity::compare(opened, &path).unwrap();
-        assert_eq!(now(), Attached::Same);
-        fs::remove_file(&path).unwrap();
-        assert_eq!(now(), Attached::Missing);
-        fs::write(&path, "two").unwrap();
-        assert_eq!(now(), Attached::Replaced);
-        let unknown = FileIdentity::compare(None, &path).unwrap();
-        assert_eq!(unknown, Attached::Same);
-    }
-}

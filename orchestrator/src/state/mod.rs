@@ -52,7 +52,7 @@ use pspd_model::hint::{Hint as _, Hinted};
 use pspd_model::observed::Observed;
 use pspd_model::spec::{Name, SYSTEM_DISK, Spec};
 
-pub use attached::FileIdentity;
+pub use attached::{FileIdentity, OpenedFile, Stamp};
 pub use files::{create_private, read_end, read_if_there, remove_if_there, write_atomically};
 pub use guest_record::GuestRecord;
 pub use journal::{Entry, Journal};

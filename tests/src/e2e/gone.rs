@@ -21,6 +21,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[Scenario::new(
 fn gone() -> anyhow::Result<()> {
     let deployment = deployed()?;
     removed_parts(&deployment).context("parts that left the topology")?;
+    overwritten_volume(&deployment).context("a volume with a backup copied over it")?;
     lost_dns(&deployment).context("a DNS server that ended")?;
     broken_service(&deployment).context("a service that cannot run, or is not reached")?;
     removed_service(&deployment).context("a service that left the topology")?;
@@ -89,6 +90,32 @@ fn lost_dns(deployment: &Deployment) -> anyhow::Result<()> {
         deployment.ssh("store", "getent hosts store.pspd.internal")?;
     }
     ensure!(boot_id(deployment)? == booted, "the guest was restarted");
+    Ok(())
+}
+
+fn overwritten_volume(deployment: &Deployment) -> anyhow::Result<()> {
+    let volume = deployment.home().join("volumes/store.data.qcow2");
+    let backup = deployment.folder().join("backup");
+    let mark = "/var/lib/store/mark";
+    deployment.ssh("store", &format!("echo saved >{mark} && sync"))?;
+    deployment.run(&["stop"])?.expect(0)?;
+    fs::copy(&volume, &backup)?;
+    deployment.run(&["up"])?.expect(0)?;
+    deployment.ssh("store", &format!("rm {mark} && sync"))?;
+    // The same file with another content.
+    fs::copy(&backup, &volume)?;
+    for command in ["plan", "up"] {
+        let ran = deployment.run(&[command])?;
+        ensure!(!ran.status.success(), "{}", ran.stdout);
+        ran.says("another file was copied over that of the disk `data`")?;
+    }
+    // As the hint says.
+    deployment.run(&["stop", "--force", "store"])?.expect(0)?;
+    fs::rename(&backup, &volume)?;
+    deployment.run(&["up"])?.expect(0)?;
+    deployment.run(&["plan"])?.expect(0)?;
+    let found = deployment.ssh("store", &format!("cat {mark}"))?;
+    ensure!(found.trim() == "saved", "{found}");
     Ok(())
 }
 

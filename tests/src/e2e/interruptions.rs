@@ -1,16 +1,17 @@
 //! Interrupted runs: SIGKILL at journal positions, Ctrl-C; what happens while `up` runs.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use pspd_tests::deployment::Deployment;
-use pspd_tests::process::Running;
+use pspd_tests::process::{Running, processes_naming, sh};
 use pspd_tests::scenario::{Scenario, minutes};
 use pspd_tests::wait::eventually;
 
 use super::boots::{By, seen_inside};
-use super::faults::change_binary;
+use super::faults::{change_binary, kill_lab};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario::new(
@@ -75,6 +76,7 @@ fn killed() -> anyhow::Result<()> {
 
 fn interrupted() -> anyhow::Result<()> {
     let deployment = Deployment::single("")?;
+    deployment.edit("size: 256 MiB", "size: 1 GiB")?;
     let mut run = deployment.spawn(&["up"])?;
     ensure!(
         reaches(&deployment, &mut run, 10)?,
@@ -89,7 +91,47 @@ fn interrupted() -> anyhow::Result<()> {
     );
     interrupted_while_pushing(&deployment)?;
     deployment.run(&["up"])?.expect(0)?;
+    interrupted_while_merging(&deployment)?;
     deployment.remove()
+}
+
+/// A merge is ended with its process, and the next `up` completes it.
+fn interrupted_while_merging(deployment: &Deployment) -> anyhow::Result<()> {
+    kill_lab(deployment)?;
+    // With its definitions, which do not have the overlay.
+    fs::remove_dir_all(deployment.home().join("lab"))?;
+    let volume = deployment.home().join("volumes/store.data.qcow2");
+    let overlay = volume.with_extension("qcow2.snapshot");
+    let [disk, over] = [&volume, &overlay].map(|path| path.display().to_string());
+    let qcow2 = ["-f", "qcow2", "-F", "qcow2", "-b"];
+    sh(
+        "qemu-img",
+        [&["create", "-q"], &qcow2[..], &[&disk, &over]].concat(),
+    )?;
+    // The same content, but all of it written.
+    sh(
+        "qemu-img",
+        [
+            "convert", "-n", "-S", "0", "-f", "qcow2", "-O", "qcow2", &disk, &over,
+        ],
+    )?;
+    let written = || anyhow::Ok(fs::metadata(&volume)?.blocks() * 512);
+    let before = written()?;
+    let mut run = deployment.spawn(&["up"])?;
+    eventually("the merge to write", Duration::from_secs(120), || {
+        ensure!(run.is_running()?, "it ended before: {}", run.stderr()?);
+        Ok(written()? > before + (32 << 20))
+    })?;
+    run.signal("TERM")?;
+    let signalled = Instant::now();
+    run.wait()?.expect(130)?;
+    let took = signalled.elapsed();
+    ensure!(took < Duration::from_secs(20), "`up` took {took:?} to end");
+    let merging = processes_naming(&over)?;
+    ensure!(merging.is_empty() && overlay.exists(), "{merging:?}");
+    deployment.run(&["up"])?.expect(0)?;
+    ensure!(!overlay.exists());
+    deployment.run(&["plan"])?.expect(0).map(drop)
 }
 
 /// The guest's side of a push must not wait for the rest of the file.

@@ -5,6 +5,7 @@
 
 mod archive;
 mod boots;
+mod builds;
 mod clock;
 mod clones;
 mod commands;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         reference::SCENARIOS,
         archive::SCENARIOS,
         boots::SCENARIOS,
+        builds::SCENARIOS,
         commands::SCENARIOS,
         directories::SCENARIOS,
         examples::SCENARIOS,

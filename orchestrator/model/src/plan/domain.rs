@@ -9,7 +9,7 @@ use super::waits::waits;
 use super::{Action, DomainStep, PlanError, SavedState, StepId, memory, network, remove, rename};
 use crate::definition::{Affect, DomainDefinition, Interface, KernelSource, Ownership, VolumeDisk};
 use crate::intent::Intent;
-use crate::observed::{Base, Crash, Defined, LabState, Observed, ObservedDomain, Power};
+use crate::observed::{Attached, Base, Crash, Defined, LabState, Observed, ObservedDomain, Power};
 use crate::spec::{Boot, Connection, Digest, DomainSpec, Firmware, Size, Spec};
 
 /// Plans one domain of the spec.
@@ -53,6 +53,7 @@ impl<'a> DomainPlanner<'a> {
 
     /// Plans everything up to a process; says whether the system disk is a new one.
     pub(super) fn begin(&self, plan: &mut PlanBuilder) -> Result<bool, PlanError> {
+        self.refuse_overwritten()?;
         let fresh_disk = self.system_disk(plan)?;
         self.volumes(plan)?;
         self.define(plan);
@@ -154,6 +155,19 @@ impl<'a> DomainPlanner<'a> {
                 let have = self.observed.volume(&volume.of(&domain.name));
                 have.is_some_and(|have| have < volume.size)
             })
+    }
+
+    /// Refuses to continue with a disk to which a guest writes what belongs to another content, also as it shuts down.
+    fn refuse_overwritten(&self) -> Result<(), PlanError> {
+        let running = self.observed().filter(|domain| domain.power.has_process());
+        let mut attached = running.into_iter().flat_map(|domain| &domain.attached);
+        match attached.find(|(_, now)| **now == Attached::Overwritten) {
+            Some((disk, _)) => Err(PlanError::DiskOverwritten {
+                domain: self.domain.name.clone(),
+                disk: disk.clone(),
+            }),
+            None => Ok(()),
+        }
     }
 
     fn disk_replaced(&self) -> bool {

@@ -77,6 +77,10 @@ pub enum PlanError {
         "the file of the data volume `{file}` is missing, but the running domain `{domain}` still writes to it"
     )]
     VolumeGone { domain: Name, file: String },
+    #[error(
+        "another file was copied over that of the disk `{disk}`, but the running domain `{domain}` still writes to it"
+    )]
+    DiskOverwritten { domain: Name, disk: String },
     #[error("a disk of the running domain `{domain}` was replaced or removed")]
     DiskReplaced { domain: Name },
     #[error("the system disk of `{domain}` is based on another image than the cached one")]
@@ -151,6 +155,11 @@ impl PlanError {
                  empty volume"
                     .into()
             }
+            DiskOverwritten { domain, .. } => format!(
+                "It now has parts of both. Run `pspd stop --force {domain}`, put the backup in its place again, with `mv`, and run \
+                 `pspd up`"
+            )
+            .into(),
             DiskReplaced { .. } => "Run `pspd up` first, which restarts the domain".into(),
             OtherBase { .. } => "Run `pspd up` first, which replaces the disk".into(),
             NeedsLab { .. } => "Set `connection: lab` in the topology".into(),

@@ -2,6 +2,7 @@
 //!
 //! Pure and deterministic: no clock, file, socket or environment. Nothing else in pspd decides what to do.
 
+mod action_id;
 mod builder;
 mod digest;
 mod domain;
@@ -27,6 +28,7 @@ mod snapshot;
 mod step;
 mod title;
 mod up;
+mod values;
 mod volume;
 mod waits;
 
@@ -48,9 +50,9 @@ pub use id::{DomainStep, Phase, StepId};
 pub use order::Order;
 pub use power::{PowerGoal, Restart};
 pub use snapshot::SnapshotOptions;
-pub use step::{
-    Action, Existing, Link, Plan, Readiness, SavedMachine, SavedState, ServiceOrder, SnapshotOf,
-    Step, StopMode, Undo,
+pub use step::{Action, Plan, Step, Undo};
+pub use values::{
+    Existing, Link, Readiness, SavedMachine, SavedState, ServiceOrder, SnapshotOf, StopMode,
 };
 pub use waits::waits;
 

@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{DomainStep, StepId};
+use super::id::StepId;
+use super::values::{
+    Existing, Link, Readiness, SavedMachine, SavedState, ServiceOrder, SnapshotOf, StopMode,
+};
 use crate::definition::{Affect, DomainDefinition, NetworkDefinition};
 use crate::fault::Cut;
 use crate::harm::{Disturbance, Offset, Throttle};
@@ -15,9 +18,7 @@ use crate::intent::Intent;
 use crate::observed::CertificateOwner;
 use crate::publish::Target;
 use crate::shape::Route;
-use crate::spec::{
-    Digest, Firmware, HealthCheck, Name, Push, Range, ServiceSpec, Size, VolumeSpec,
-};
+use crate::spec::{Digest, Firmware, Name, Push, Range, Size, VolumeSpec};
 
 /// What one step does, with all values that it needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -351,97 +352,6 @@ pub enum Action {
     },
 }
 
-/// What a service is healthy by, and the time that it has for that.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Readiness {
-    pub health: HealthCheck,
-    /// The default suits the health check and the accelerator.
-    pub start_timeout: Option<Duration>,
-}
-
-impl Readiness {
-    pub(super) fn of(service: &ServiceSpec) -> Readiness {
-        Readiness {
-            health: service.health.clone(),
-            start_timeout: service.start_timeout,
-        }
-    }
-}
-
-/// What saved memory is of.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct SavedMachine {
-    /// The digest of its definition.
-    pub definition: Digest,
-    pub memory: Range<Size>,
-    pub vcpus: Range<u32>,
-}
-
-/// What a snapshot has of a domain beside its disks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum SnapshotOf {
-    /// Its process runs, and its memory is saved.
-    Memory(SavedMachine),
-    /// Its process runs, and only its disks are saved, as after a power cut.
-    Running,
-    /// It is off, and its memory was saved before.
-    SavedMemory,
-    Off,
-}
-
-impl SnapshotOf {
-    /// Whether a process has its disks open.
-    pub fn has_process(&self) -> bool {
-        matches!(self, SnapshotOf::Memory(_) | SnapshotOf::Running)
-    }
-}
-
-/// What a guest's systemd does to a service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ServiceOrder {
-    /// Sends SIGKILL.
-    Kill,
-    Stop,
-    Start,
-}
-
-/// Whether a network card has a carrier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Link {
-    Up,
-    Down,
-}
-
-/// What happens to an existing file of the archive's name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Existing {
-    Refuse,
-    Replace,
-}
-
-/// What a start does with the memory that a managed save left. Memory that pspd saved is discarded by every start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum SavedState {
-    /// Restores it where there is one.
-    Restore,
-    /// Discards it: it is of another definition.
-    Discard,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum StopMode {
-    /// Presses the power button, and forces the domain off if it does not react.
-    Shutdown,
-    /// Forces it off at once: its guest cannot react.
-    Force,
-}
-
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Step {
     pub id: StepId,
@@ -476,86 +386,6 @@ pub enum Undo {
 impl Plan {
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()
-    }
-}
-
-impl Action {
-    pub fn id(&self) -> StepId {
-        let of = StepId::of;
-        match self {
-            Action::CreateKeys => StepId::CreateKeys,
-            Action::RenewCertificate { owner } => StepId::RenewCertificate(owner.clone()),
-            Action::RecordIntent { .. } => StepId::RecordIntent,
-            Action::StartLab => StepId::StartLab,
-            Action::EnsureImage { image } => StepId::Image(image.clone()),
-            Action::EnsureRom { digest, .. } => StepId::Rom(digest.clone()),
-            Action::DefineNetwork { .. } => StepId::DefineNetwork,
-            Action::StartNetwork => StepId::StartNetwork,
-            Action::SetNetworkAutostart { .. } => StepId::NetworkAutostart,
-            Action::RestoreDns => StepId::RestoreDns,
-            Action::StopNetwork => StepId::StopNetwork,
-            Action::UndefineNetwork => StepId::UndefineNetwork,
-            Action::CreateDisk { domain, .. } => of(domain, DomainStep::CreateDisk),
-            Action::GrowDisk { domain, .. } => of(domain, DomainStep::GrowDisk),
-            Action::DeleteDisk { domain } => of(domain, DomainStep::DeleteDisk),
-            Action::CreateVolume { domain, volume, .. }
-            | Action::GrowVolume { domain, volume, .. } => {
-                of(domain, DomainStep::Volume(volume.clone()))
-            }
-            Action::DeleteVolume { file } => StepId::DeleteVolume(file.clone()),
-            Action::RenameVolume { domain, volume, .. } => {
-                of(domain, DomainStep::RenameVolume(volume.clone()))
-            }
-            Action::Define { domain, .. } => of(domain, DomainStep::Define),
-            Action::SetAutostart { domain, .. } => of(domain, DomainStep::Autostart),
-            Action::Start { domain, .. } => of(domain, DomainStep::Start),
-            Action::Restart { domain } => of(domain, DomainStep::Restart),
-            Action::Save { domain, .. } => of(domain, DomainStep::Save),
-            Action::Restore { domain } => of(domain, DomainStep::Restore),
-            Action::Continue { domain } => of(domain, DomainStep::Continue),
-            Action::SetClock { domain, .. } => of(domain, DomainStep::SetClock),
-            Action::Resume { domain } => of(domain, DomainStep::Resume),
-            Action::Wake { domain } => of(domain, DomainStep::Wake),
-            Action::Merge { domain } => of(domain, DomainStep::Merge),
-            Action::Resize { domain, .. } => of(domain, DomainStep::Resize),
-            Action::Stop { domain, .. } => of(domain, DomainStep::Stop),
-            Action::Undefine { domain } => of(domain, DomainStep::Undefine),
-            Action::Gather { domain, .. } => of(domain, DomainStep::Gather),
-            Action::Reach { domain, .. } => of(domain, DomainStep::Reach),
-            Action::FileSystems { domain, .. } => of(domain, DomainStep::FileSystems),
-            Action::Push { domain, .. } => of(domain, DomainStep::Push),
-            Action::Activate { domain, .. } => of(domain, DomainStep::Activate),
-            Action::Renew { domain, .. } => of(domain, DomainStep::Renew),
-            Action::Healthy { domain, .. } => of(domain, DomainStep::Healthy),
-            Action::Serving { domain, .. } => of(domain, DomainStep::Serving),
-            Action::Withdraw { domain } => of(domain, DomainStep::Withdraw),
-            Action::Publish { domain, host, .. } | Action::ChangeFront { domain, host, .. } => {
-                of(domain, DomainStep::Publish(*host))
-            }
-            Action::Unpublish { host } => StepId::Unpublish(*host),
-            Action::SetCuts { .. } => StepId::SetCuts,
-            Action::SetLink { domain, .. } => of(domain, DomainStep::SetLink),
-            Action::Shape { domain, .. } => of(domain, DomainStep::Shape),
-            Action::Throttle { domain, disk, .. } => of(domain, DomainStep::Throttle(disk.clone())),
-            Action::Disturb { domain, .. } => of(domain, DomainStep::Disturb),
-            Action::Panic { domain } => of(domain, DomainStep::Panic),
-            Action::SetService { domain, .. } => of(domain, DomainStep::SetService),
-            Action::StopLab => StepId::StopLab,
-            Action::StopRelay => StepId::StopRelay,
-            Action::RemoveLab => StepId::RemoveLab,
-            Action::Tidy { domain, .. } => of(domain, DomainStep::Tidy),
-            Action::Pause { domain } => of(domain, DomainStep::Pause),
-            Action::Snapshot { domain } => of(domain, DomainStep::Snapshot),
-            Action::Pack { .. } => StepId::Pack,
-            Action::Place { .. } => StepId::Place,
-            Action::MergeSnapshot { domain } => of(domain, DomainStep::MergeSnapshot),
-            Action::BeginSnapshot { .. } => StepId::BeginSnapshot,
-            Action::AddLayers { domain } => of(domain, DomainStep::AddLayers),
-            Action::TakeSnapshot { domain, .. } => of(domain, DomainStep::TakeSnapshot),
-            Action::RecordSnapshot { .. } => StepId::RecordSnapshot,
-            Action::Rewind { .. } => StepId::Rewind,
-            Action::RemoveSnapshot { snapshot } => StepId::RemoveSnapshot(snapshot.clone()),
-        }
     }
 }
 

@@ -8,6 +8,7 @@ use super::*;
 use crate::apply::{self, Run};
 use crate::event::{Event, Events};
 use crate::execute::{JOBS, Outcome};
+use crate::hint::told;
 use crate::state::create_private;
 
 #[test]
@@ -407,11 +408,9 @@ fn what_no_import_accepts_is_not_written() {
 fn an_export_replaces_a_file_only_with_force() {
     let fixture = Fixture::new();
     let archive = fixture.pack("a.tar", false);
-    let error = Target::new(&archive, Existing::Refuse)
-        .map(|_| ())
-        .unwrap_err()
-        .to_string();
-    assert!(error.contains("--force"), "{error}");
+    let refused = Target::new(&archive, Existing::Refuse).map(|_| ());
+    let error = told(&refused.unwrap_err());
+    assert!(error.ends_with(". Pass --force to replace it"), "{error}");
     Target::new(&archive, Existing::Replace).unwrap();
     let names: Vec<_> = fs::read_dir(fixture.folder.path())
         .unwrap()

@@ -1,7 +1,6 @@
 //! The status as text: a table of domains, followed by what needs more words.
 
-use super::{FaultStatus, NetworkState, Status};
-use crate::cli::boot::ReportedStatus;
+use crate::observe::status::{FaultStatus, NetworkState, ReportedStatus, Status};
 use crate::report;
 
 /// The columns of the text form.
@@ -123,9 +122,9 @@ fn verdict(status: &Status) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::super::State;
-    use super::super::tests::status;
     use super::*;
+    use crate::observe::status::State;
+    use crate::observe::status::tests::status;
 
     #[test]
     fn the_text_form_is_a_table_followed_by_details() {

@@ -3,6 +3,7 @@
 //! Takes as long as its tables are: each part of the file is visited once, and a table that is named twice is an error.
 
 use anyhow::{Context as _, Result, bail, ensure};
+use pspd_model::hint::Hinted;
 use tokio_util::sync::CancellationToken;
 
 use super::compressed::SECTOR;
@@ -10,6 +11,8 @@ use super::reader::{Cluster, Disk, words};
 use super::{COMPRESSED, COPIED, DIRTY, LONGEST_HEADER, OFFSET, ZERO, number};
 use crate::cancelled::Cancelled;
 
+/// What removes parts that pspd does not know.
+const REWRITE: &str = "Rewrite it with `qemu-img convert -O qcow2`";
 /// QEMU's limit for the table of reference counts, in bytes.
 const LONGEST_REFCOUNT_TABLE: u64 = 8 << 20;
 
@@ -62,19 +65,27 @@ impl Disk {
         let header = &self.header;
         ensure!(
             header.snapshots == 0,
-            "it has {} internal snapshots; rewrite it with `qemu-img convert -O qcow2`",
-            header.snapshots
+            Hinted::new(
+                format!("it has {} internal snapshots", header.snapshots),
+                REWRITE
+            )
         );
         // QEMU keeps both, and finds no room for another backing file's name.
         ensure!(
             header.length <= LONGEST_HEADER as u64,
-            "its header has unknown fields: {} bytes, and {LONGEST_HEADER} are known; rewrite it with `qemu-img convert -O qcow2`",
-            header.length
+            Hinted::new(
+                format!(
+                    "its header has unknown fields: {} bytes, and {LONGEST_HEADER} are known",
+                    header.length
+                ),
+                REWRITE,
+            )
         );
         if let Some(kind) = header.unknown_extension {
-            bail!(
-                "it has the header extension {kind:#010x}; rewrite it with `qemu-img convert -O qcow2`"
-            );
+            bail!(Hinted::new(
+                format!("it has the header extension {kind:#010x}"),
+                REWRITE
+            ));
         }
         let cluster = self.cluster();
         let mut uses = Uses {

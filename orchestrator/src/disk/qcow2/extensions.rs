@@ -9,6 +9,8 @@ const END: u32 = 0;
 const BACKING_FORMAT: u32 = super::BACKING_FORMAT;
 /// Names of feature bits, for messages. qemu-img writes them into every file of version 3.
 const FEATURE_NAMES: u32 = 0x6803_f857;
+/// pspd's own, in disks of domains.
+pub(super) const STAMP: u32 = u32::from_be_bytes(*b"pspd");
 /// QEMU's limit for the name of a format, in bytes.
 const LONGEST_BACKING_FORMAT: usize = 15;
 

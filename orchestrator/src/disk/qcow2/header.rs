@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use pspd_model::hint::Hinted;
 use pspd_model::spec::Size;
 
 use super::extensions::Extensions;
@@ -15,6 +16,8 @@ use super::{COMPRESSION_TYPE, EXTERNAL_DATA_FILE, HEADER, HEADER_V2, MAGIC, numb
 
 /// The longest name that the format allows, in bytes.
 const LONGEST_BACKING_FILE: u64 = 1023;
+/// What makes an image self-contained.
+const FLATTEN: &str = "Flatten it with `qemu-img convert`";
 /// The types of compression.
 const ZLIB: u8 = 0;
 const ZSTD: u8 = 1;
@@ -152,11 +155,11 @@ impl Header {
     pub fn check_self_contained(&self) -> Result<()> {
         ensure!(
             self.backing.is_none(),
-            "the image has a backing file; flatten it with `qemu-img convert`"
+            Hinted::new("the image has a backing file", FLATTEN)
         );
         ensure!(
             self.incompatible_features & EXTERNAL_DATA_FILE == 0,
-            "the image keeps its data in another file; flatten it with `qemu-img convert`"
+            Hinted::new("the image keeps its data in another file", FLATTEN)
         );
         Ok(())
     }

@@ -14,6 +14,7 @@ mod extensions;
 mod gaps;
 mod header;
 mod reader;
+pub mod stamp;
 #[cfg(test)]
 mod tests;
 

@@ -24,6 +24,24 @@ const WRITERS: i64 = 8;
 const OWN: &str =
     "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'database-server'";
 
+/// A server and its standby, which has everything that is acknowledged.
+fn pair() -> (Node, Node) {
+    let first = Node::primary();
+    let second = first.standby();
+    first.synchronous();
+    (first, second)
+}
+
+/// A service over these servers, and callers that write to it.
+async fn in_use(nodes: [&Node; 2]) -> (Server, Client, Writers) {
+    let server = Server::start(&url(&nodes.map(Node::host)), &[]);
+    let client = server.client().await;
+    health(&server, Serving).await;
+    let writers = Writers::start(&client);
+    writers.continue_to_write().await;
+    (server, client, writers)
+}
+
 fn url(hosts: &[String]) -> String {
     let hosts = hosts.join(",");
     format!("postgres://test@{hosts}/postgres?sslmode=disable&target_session_attrs=read-write")
@@ -94,8 +112,9 @@ impl Writers {
         more(&self.refused, 1).await;
     }
 
-    /// Ends them; everything that was acknowledged must be found.
+    /// Ends them when they write again; everything that was acknowledged must be found.
     async fn check(self, client: &Client) {
+        self.continue_to_write().await;
         self.stop.store(true, Ordering::Relaxed);
         let mut acknowledged = Vec::new();
         for task in self.tasks {
@@ -148,14 +167,8 @@ async fn more(count: &AtomicUsize, by: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_acknowledged_write_is_lost_when_the_primary_is_killed() {
-    let mut first = Node::primary();
-    let second = first.standby();
-    first.synchronous();
-    let server = Server::start(&url(&[first.host(), second.host()]), &[]);
-    let client = server.client().await;
-    health(&server, Serving).await;
-    let writers = Writers::start(&client);
-    writers.continue_to_write().await;
+    let (mut first, second) = pair();
+    let (server, client, writers) = in_use([&first, &second]).await;
 
     first.kill();
     health(&server, NotServing).await;
@@ -164,7 +177,6 @@ async fn no_acknowledged_write_is_lost_when_the_primary_is_killed() {
 
     second.promote();
     health(&server, Serving).await;
-    writers.continue_to_write().await;
     writers.check(&client).await;
     server.stop();
 }
@@ -184,13 +196,8 @@ async fn a_standby_that_is_named_first_is_not_used() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_becomes_read_only_is_left() {
-    let first = Node::primary();
-    let second = first.standby();
-    first.synchronous();
-    let server = Server::start(&url(&[first.host(), second.host()]), &[]);
-    let client = server.client().await;
-    let writers = Writers::start(&client);
-    writers.continue_to_write().await;
+    let (first, second) = pair();
+    let (server, client, writers) = in_use([&first, &second]).await;
 
     // Its connections stay open.
     first.ask("ALTER SYSTEM SET default_transaction_read_only = on");
@@ -202,7 +209,6 @@ async fn a_server_that_becomes_read_only_is_left() {
 
     second.promote();
     health(&server, Serving).await;
-    writers.continue_to_write().await;
     writers.check(&client).await;
     second.wait_for(OWN, "15");
     server.stop();
@@ -212,10 +218,7 @@ async fn a_server_that_becomes_read_only_is_left() {
 async fn a_switchover_there_and_back_loses_nothing() {
     let mut first = Node::primary();
     let mut second = first.standby();
-    let server = Server::start(&url(&[first.host(), second.host()]), &[]);
-    let client = server.client().await;
-    let writers = Writers::start(&client);
-    writers.continue_to_write().await;
+    let (server, client, writers) = in_use([&first, &second]).await;
     first.stop();
     second.promote();
     writers.continue_to_write().await;
@@ -232,20 +235,14 @@ async fn a_switchover_there_and_back_loses_nothing() {
 
     second.stop();
     first.promote();
-    writers.continue_to_write().await;
     writers.check(&client).await;
     server.stop();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_freezes_while_it_is_used_is_left() {
-    let first = Node::primary();
-    let second = first.standby();
-    first.synchronous();
-    let server = Server::start(&url(&[first.host(), second.host()]), &[]);
-    let client = server.client().await;
-    let writers = Writers::start(&client);
-    writers.continue_to_write().await;
+    let (first, second) = pair();
+    let (server, client, writers) = in_use([&first, &second]).await;
 
     // A commit that waits for the standby is certainly among what the frozen server never answers.
     second.signal_all("-STOP");
@@ -259,7 +256,6 @@ async fn a_server_that_freezes_while_it_is_used_is_left() {
     nothing_is_available(&client).await;
     second.promote();
     health(&server, Serving).await;
-    writers.continue_to_write().await;
     writers.check(&client).await;
     server.stop();
 }
@@ -292,10 +288,7 @@ async fn hosts_that_do_not_answer_do_not_keep_the_service_from_starting() {
 async fn the_service_recovers_when_all_servers_were_down() {
     let mut first = Node::primary();
     let mut second = first.standby();
-    let server = Server::start(&url(&[second.host(), first.host()]), &[]);
-    let client = server.client().await;
-    let writers = Writers::start(&client);
-    writers.continue_to_write().await;
+    let (server, client, writers) = in_use([&second, &first]).await;
     second.kill();
     first.kill();
     health(&server, NotServing).await;
@@ -307,7 +300,6 @@ async fn the_service_recovers_when_all_servers_were_down() {
     health(&server, NotServing).await;
     first.start();
     health(&server, Serving).await;
-    writers.continue_to_write().await;
     writers.check(&client).await;
     server.stop();
 }
@@ -317,10 +309,7 @@ async fn a_server_in_use_stays_in_use_while_it_can_be_written_to() {
     let mut first = Node::primary();
     let second = Node::primary();
     first.stop();
-    let server = Server::start(&url(&[first.host(), second.host()]), &[]);
-    let client = server.client().await;
-    let writers = Writers::start(&client);
-    writers.continue_to_write().await;
+    let (server, client, writers) = in_use([&first, &second]).await;
 
     // Its connections are lost, when another server can be written to that is named first.
     first.start();

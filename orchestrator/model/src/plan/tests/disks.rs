@@ -132,13 +132,34 @@ fn a_domain_whose_disk_was_replaced_restarts() {
 }
 
 #[test]
-fn a_saved_state_is_not_restored_over_a_replaced_disk() {
+fn a_domain_whose_disk_was_overwritten_is_not_shut_down() {
     let spec = spec(vec![domain(0, &[], true)]);
-    let mut world = with_attached(&spec, "data", Attached::Replaced);
-    world.domain(&name("d0")).power = Power::Saved;
-    let plan = up(&spec, &world).unwrap();
-    let line = "d0/start after []: its saved state is from other disks";
-    assert!(lines(&plan).starts_with(line), "{}", lines(&plan));
+    for disk in ["data", "system"] {
+        let mut world = with_attached(&spec, disk, Attached::Overwritten);
+        let overwritten = PlanError::DiskOverwritten {
+            domain: name("d0"),
+            disk: disk.to_owned(),
+        };
+        assert_eq!(up(&spec, &world), Err(overwritten.clone()));
+        let drift = super::super::drift(&spec, &world.intent, &world.observed);
+        assert_eq!(drift, Err(overwritten));
+        // Forced off, as the hint says.
+        world.domain(&name("d0")).power = Power::Off;
+        world.domain(&name("d0")).attached.clear();
+        assert!(has(&up(&spec, &world).unwrap(), "d0", DomainStep::Start));
+    }
+}
+
+#[test]
+fn a_saved_state_is_not_restored_over_another_disk() {
+    let spec = spec(vec![domain(0, &[], true)]);
+    for now in [Attached::Replaced, Attached::Overwritten] {
+        let mut world = with_attached(&spec, "data", now);
+        world.domain(&name("d0")).power = Power::Saved;
+        let plan = up(&spec, &world).unwrap();
+        let line = "d0/start after []: its saved state is from other disks";
+        assert!(lines(&plan).starts_with(line), "{}", lines(&plan));
+    }
 }
 
 #[test]

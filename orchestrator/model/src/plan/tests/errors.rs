@@ -95,6 +95,10 @@ fn one_of_each() -> Vec<PlanError> {
             domain: domain(),
             file: text(),
         },
+        DiskOverwritten {
+            domain: domain(),
+            disk: text(),
+        },
         DiskReplaced { domain: domain() },
         OtherBase { domain: domain() },
         NeedsRunning { domain: domain() },
