@@ -144,6 +144,7 @@ soak: build
 		PROPTEST_RNG_SEED=$$seed cargo test --workspace --locked -q --lib || exit; \
 	done
 	WALK_STEPS=100 tests/run walk
+	PSPD_TEST_LONG=1 tests/run 'without its leader'
 
 e2e: deb
 	tests/run

@@ -109,11 +109,7 @@ pub struct Running {
 
 impl Running {
     /// Starts a command that may take at most `limit`; failures call it `shown`.
-    pub fn start(
-        command: &mut Command,
-        shown: String,
-        limit: Duration,
-    ) -> anyhow::Result<Running> {
+    pub fn start(command: &mut Command, shown: String, limit: Duration) -> anyhow::Result<Running> {
         let out = NamedTempFile::new()?;
         let err = NamedTempFile::new()?;
         command.stdin(Stdio::null());

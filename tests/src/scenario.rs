@@ -74,6 +74,13 @@ pub fn root() -> Result<(), String> {
     root.then_some(()).ok_or_else(|| "needs root".to_owned())
 }
 
+/// The need of scenarios that load the machine for ten minutes and more.
+pub fn time() -> Result<(), String> {
+    let asked = std::env::var_os("PSPD_TEST_LONG").is_some();
+    let reason = || "takes long; set PSPD_TEST_LONG=1, as `make soak` does".to_owned();
+    asked.then_some(()).ok_or_else(reason)
+}
+
 /// Shows what the current scenario does, on stderr, as stdout belongs to the results. Its name comes first, as others may run
 /// beside it.
 pub fn say(text: &str) {

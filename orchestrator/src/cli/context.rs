@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use pspd_lab::Lab;
@@ -28,6 +28,8 @@ pub(super) struct Context {
     pub file: PathBuf,
     pub paths: Paths,
     deployment: Option<String>,
+    /// Whether the topology is one that another machine sent.
+    is_sent: bool,
 }
 
 impl Context {
@@ -35,6 +37,7 @@ impl Context {
         let paths = Paths::resolve(global.state_dir, global.cache_dir)?;
         let sent = std::env::var_os(remote::SENT).map(|file| paths.all_sent().join(file));
         Ok(Context {
+            is_sent: sent.is_some(),
             file: sent.unwrap_or(global.file),
             paths,
             deployment: global.deployment,
@@ -46,10 +49,25 @@ impl Context {
         self.deployment.is_some() || self.file.exists()
     }
 
+    /// The deployment of another machine that sent no topology yet, or took it down with its data.
+    pub(super) fn never_sent(&self) -> Option<Cow<'_, str>> {
+        let folder = self
+            .file
+            .parent()
+            .filter(|_| self.is_sent && !self.file.exists());
+        folder
+            .and_then(Path::file_name)
+            .map(|name| name.to_string_lossy())
+    }
+
     /// The spec of the topology file, which `up` and `plan` use.
     pub(super) fn spec(&self) -> anyhow::Result<Spec> {
         if self.deployment.is_some() {
             return self.recorded();
+        }
+        if let Some(name) = self.never_sent() {
+            let message = format!("deployment `{name}` does not exist on this host");
+            bail!(Hinted::new(message, "Run `pspd up` first"));
         }
         topology::load(&self.file).map_err(invalid)
     }

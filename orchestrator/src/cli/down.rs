@@ -38,6 +38,9 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
+    if let Some(name) = context.never_sent() {
+        return nothing_to_do(&name);
+    }
     let spec = context.deployed_spec()?;
     let home = context.paths.deployment(&spec.name);
     context.refuse_other_origin(
@@ -57,12 +60,7 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
                 "Pass `--deployment NAME` to take one down"
             ));
         }
-        writeln!(
-            crate::terminal::err(),
-            "deployment `{}` does not exist on this host; nothing to do",
-            spec.name
-        )?;
-        return Ok(Exit::Done);
+        return nothing_to_do(spec.name.as_str());
     }
     let kept = home.snapshot_names()?.len();
     ensure!(
@@ -109,6 +107,12 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
         })
         .await
     })
+}
+
+fn nothing_to_do(name: &str) -> anyhow::Result<Exit> {
+    let text = format!("deployment `{name}` does not exist on this host; nothing to do");
+    writeln!(crate::terminal::err(), "{text}")?;
+    Ok(Exit::Done)
 }
 
 /// The disks of a clone are over the layers of what it was made from.

@@ -176,37 +176,37 @@ async fn prepare(
     let home = context.paths.deployment(&spec.name);
     let recorded = home.origin().ok().flatten();
     let origin = context.origin().or(recorded).unwrap_or_default();
-    if let Way::Sends { file: TOPOLOGY, .. } = way {
-        home.create()?;
-        home.record_spec(spec)?;
-        home.record_origin(&origin)?;
-    }
-    let (ssh, spec, cancel) = (ssh.clone(), spec.clone(), cancel.clone());
     let parcel = match way {
-        Way::Sends { file, adopt } => Some((*file, *adopt)),
+        Way::Sends { file, adopt } => Some(Parcel {
+            spec: spec.clone(),
+            file,
+            origin: origin.clone(),
+            adopt: *adopt,
+        }),
         _ => None,
     };
-    reported(Style::for_stderr(), async move |events| {
+    let (ssh, cancel) = (ssh.clone(), cancel.clone());
+    let program = reported(Style::for_stderr(), async move |events| {
         let events = events.clone();
-        let send = move || {
+        let send = move || -> anyhow::Result<Program> {
             if !program.there {
                 let scope = events.begin("host/pspd", "copy pspd to the host");
                 program.send(&ssh, &scope, &cancel)?;
             }
-            if let Some((file, adopt)) = parcel {
-                let parcel = Parcel {
-                    spec: &spec,
-                    file,
-                    origin: &origin,
-                    adopt,
-                };
+            if let Some(parcel) = parcel {
                 remote::send(&ssh, &program, &parcel, &events, &cancel)?;
             }
             Ok(program)
         };
         tokio::task::spawn_blocking(send).await?
     })
-    .await
+    .await?;
+    if let Way::Sends { file: TOPOLOGY, .. } = way {
+        home.create()?;
+        home.record_spec(spec)?;
+        home.record_origin(&origin)?;
+    }
+    Ok(program)
 }
 
 /// The options that choose a topology and directories here.

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use pspd_model::spec::{Digest, Name, Spec};
@@ -38,11 +38,12 @@ pub(super) enum Answer {
 }
 
 /// What to send, and in whose name.
-pub(crate) struct Parcel<'a> {
-    pub spec: &'a Spec,
-    pub file: &'a str,
+pub(crate) struct Parcel {
+    pub spec: Spec,
+    /// What the topology's file is called there.
+    pub file: &'static str,
     /// The topology's file here.
-    pub origin: &'a Path,
+    pub origin: PathBuf,
     pub adopt: bool,
 }
 
@@ -50,11 +51,11 @@ pub(crate) struct Parcel<'a> {
 pub(crate) fn send(
     ssh: &Ssh,
     program: &Program,
-    parcel: &Parcel<'_>,
+    parcel: &Parcel,
     events: &Events,
     cancel: &CancellationToken,
 ) -> Result<()> {
-    let sent = Sent::of(parcel.spec, cancel)?;
+    let sent = Sent::of(&parcel.spec, cancel)?;
     let mut child = ssh
         .piped(&format!("exec {} receive", program.path))
         .spawn()
@@ -67,7 +68,7 @@ pub(crate) fn send(
             file: parcel.file.to_owned(),
             text: sent.text.clone(),
             objects: sent.objects.keys().cloned().collect(),
-            origin: origin(parcel.origin)?,
+            origin: origin(&parcel.origin)?,
             adopt: parcel.adopt,
         };
         writeln!(to, "{}", serde_json::to_string(&offer)?)?;

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output, Stdio};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use pspd_model::hint::{Hint as _, Hinted};
 use pspd_model::spec::{HostSpec, Name};
 
@@ -64,8 +64,9 @@ impl Ssh {
             return Err(self.unreachable(&errors));
         }
         if !output.status.success() {
-            let message = format!("host `{}`: {}", self.name, last_line(&errors));
-            return Err(anyhow::anyhow!(message));
+            let printed = errors.trim();
+            let printed = printed.strip_prefix("error: ").unwrap_or(printed);
+            bail!("host `{}`: {printed}", self.name);
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }

@@ -53,6 +53,15 @@ fn other_host() -> anyhow::Result<()> {
         .says("another key than the one that is known")?;
     fs::write(&known_hosts, format!("[127.0.0.1]:{port} {key}"))?;
 
+    deployment
+        .run(&["down"])?
+        .expect(0)?
+        .says("nothing to do")?;
+    deployment
+        .run(&["status"])?
+        .expect(1)?
+        .says("does not exist on this host")?;
+
     say("an interrupted `up` is undone there");
     let there = folder
         .join("state-there/deployments")

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use pspd_proto::database::CreateRequest;
 use pspd_tests::deployment::Deployment;
-use pspd_tests::scenario::{Scenario, minutes, say};
+use pspd_tests::scenario::{Scenario, minutes, say, time};
 use pspd_tests::wait::eventually;
 use serde_json::Value;
 use tonic::Code;
@@ -17,7 +17,12 @@ use tonic_types::StatusExt as _;
 use super::power_cut::{COLLECTION, connected, endpoint, read_back};
 
 pub(crate) const SCENARIOS: &[Scenario] =
-    &[Scenario::new("PostgreSQL without its leader", minutes(40), failover).large()];
+    &[
+        Scenario::new("PostgreSQL without its leader", minutes(40), failover)
+            .large()
+            .needs(time)
+            .optional(),
+    ];
 
 const WRITERS: usize = 8;
 /// Acknowledged before the power is cut, and by the next leader.
