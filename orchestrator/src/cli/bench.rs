@@ -31,6 +31,13 @@ pub(super) struct Args {
     command: BenchCommand,
 }
 
+impl Args {
+    /// Whether it needs a running deployment.
+    pub(super) fn loads(&self) -> bool {
+        matches!(self.command, BenchCommand::Load(_))
+    }
+}
+
 #[derive(clap::Subcommand)]
 enum BenchCommand {
     /// Boot the topology's image with each firmware and boot path in turn, in a separate lab

@@ -44,6 +44,13 @@ pub(super) struct Args {
     timeout: Option<Duration>,
 }
 
+impl Args {
+    /// Whether it takes messages from standard input.
+    pub(super) fn reads(&self) -> bool {
+        self.message.as_deref() == Some("-")
+    }
+}
+
 pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let spec = context.existing_spec()?;
     let domain = context::domain(&spec, &args.name)?;

@@ -37,6 +37,13 @@ pub(super) struct Args {
     no_wait: bool,
 }
 
+impl Args {
+    /// Whether nothing is left of the deployment afterwards.
+    pub(super) fn forgets(&self) -> bool {
+        self.volumes
+    }
+}
+
 pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     if let Some(name) = context.never_sent() {
         return nothing_to_do(&name);

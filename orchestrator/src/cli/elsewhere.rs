@@ -1,6 +1,6 @@
 //! Commands on a deployment that is on another machine: they run there, by the same program.
 
-use anyhow::{bail, ensure};
+use anyhow::{anyhow, bail, ensure};
 use pspd_model::hint::Hinted;
 use pspd_model::spec::Spec;
 use tokio_util::sync::CancellationToken;
@@ -49,12 +49,18 @@ fn way(command: &Command) -> Way {
         | Command::Fault(_)
         | Command::Heal(_)
         | Command::Logs(_)
-        | Command::Service(_)
         | Command::Volume(_) => Way::Runs { reads: false },
-        Command::Ssh(_) | Command::Call(_) | Command::Console(_) | Command::Lab(_) => {
-            Way::Runs { reads: true }
-        }
+        Command::Ssh(args) => Way::Runs {
+            reads: args.reads(),
+        },
+        Command::Call(args) => Way::Runs {
+            reads: args.reads(),
+        },
+        Command::Console(_) | Command::Lab(_) => Way::Runs { reads: true },
+        Command::Experiment(args) if !args.runs() => Way::Here,
+        Command::Bench(args) if !args.loads() => Way::Here,
         Command::Clone(_)
+        | Command::Service(_)
         | Command::Export(_)
         | Command::Experiment(_)
         | Command::Capture(_)
@@ -110,8 +116,9 @@ pub(super) fn run(context: &Context, command: &Command) -> anyhow::Result<Option
     let words = Words {
         deployment: spec.name.clone(),
         file,
-        words: own_words(std::env::args().skip(1)),
+        words: own_words(words()?.into_iter()),
         reads,
+        foreign_code: matches!(command, Command::Ssh(_) | Command::Lab(_)),
     };
     let code = block_on(async {
         let cancel = cancelled_by_signals()?;
@@ -124,7 +131,7 @@ pub(super) fn run(context: &Context, command: &Command) -> anyhow::Result<Option
         };
         remote::run(&ssh, &program, &words, &cancel).await
     })?;
-    if matches!(command, Command::Down(_)) && code == 0 {
+    if matches!(command, Command::Down(args) if args.forgets()) && code == 0 {
         context.paths.deployment(&spec.name).remove()?;
     }
     Ok(Some(code))
@@ -211,6 +218,14 @@ async fn prepare(
 
 /// The options that choose a topology and directories here.
 const OF_THIS_MACHINE: [&str; 4] = ["--file", "--deployment", "--state-dir", "--cache-dir"];
+
+fn words() -> anyhow::Result<Vec<String>> {
+    let words = std::env::args_os()
+        .skip(1)
+        .map(std::ffi::OsString::into_string);
+    let words = words.collect::<Result<_, _>>();
+    words.map_err(|word| anyhow!("the argument `{}` is not UTF-8", word.display()))
+}
 
 /// The words of the command line without the options that are about this machine.
 fn own_words(words: impl Iterator<Item = String>) -> Vec<String> {

@@ -62,6 +62,13 @@ enum ExperimentCommand {
     Schema,
 }
 
+impl Args {
+    /// Whether it needs a running deployment.
+    pub(super) fn runs(&self) -> bool {
+        matches!(self.command, ExperimentCommand::Run(_))
+    }
+}
+
 #[derive(clap::Args)]
 struct RunArgs {
     /// The experiment's file

@@ -29,12 +29,18 @@ pub(super) struct Args {
     command: Vec<String>,
 }
 
+impl Args {
+    /// Whether it takes standard input: a script that calls this command may read its own.
+    pub(super) fn reads(&self) -> bool {
+        self.command.is_empty() || self.stdin || std::io::stdin().is_terminal()
+    }
+}
+
 pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let spec = context.deployed_spec()?;
     let name = context::domain(&spec, &args.name)?;
     let mut ssh = to_domain(context, &spec, &name, "ssh")?;
-    // A script that calls this command may read its own input.
-    if !args.command.is_empty() && !args.stdin && !std::io::stdin().is_terminal() {
+    if !args.reads() {
         ssh.arg("-n");
     }
     ssh.arg(spec.domains[&name].address.to_string());

@@ -27,6 +27,8 @@ pub(crate) struct Words {
     pub words: Vec<String>,
     /// Whether the command reads what this process gets on its standard input.
     pub reads: bool,
+    /// Whether its exit code is that of another program, in a guest or in the lab.
+    pub foreign_code: bool,
 }
 
 /// Runs the command to its end, and returns its exit code. `cancel` interrupts it as Ctrl-C would.
@@ -74,13 +76,12 @@ pub(crate) async fn run(
             child.wait().await
         }
     };
-    code(ssh, tethered, ended.context("failed to wait for `ssh`")?)
+    code(ssh, words, ended.context("failed to wait for `ssh`")?)
 }
 
-fn code(ssh: &Ssh, tethered: bool, ended: ExitStatus) -> Result<i32> {
+fn code(ssh: &Ssh, words: &Words, ended: ExitStatus) -> Result<i32> {
     match ended.code() {
-        // Of a command in a guest, it can be the code of that.
-        Some(FAILED) if tethered => bail!(Hinted::new(
+        Some(FAILED) if !words.foreign_code => bail!(Hinted::new(
             format!(
                 "the connection to host `{}` ended before the command did",
                 ssh.name

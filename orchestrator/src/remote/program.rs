@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use pspd_model::hint::Hinted;
+use pspd_model::spec::Digest;
 use tokio_util::sync::CancellationToken;
 
 use super::ssh::Ssh;
@@ -22,6 +23,7 @@ const KEPT: usize = 3;
 pub(crate) struct Program {
     /// Its path for the host's shell, quoted.
     pub path: String,
+    digest: Digest,
     /// Whether it is there.
     pub there: bool,
 }
@@ -41,6 +43,7 @@ pub(crate) fn find(ssh: &Ssh) -> Result<Program> {
     );
     Ok(Program {
         path,
+        digest: own,
         there: lines.any(|line| line == "there"),
     })
 }
@@ -48,11 +51,12 @@ pub(crate) fn find(ssh: &Ssh) -> Result<Program> {
 impl Program {
     /// Copies this program there. Another command that does the same at the same time does no harm.
     pub(crate) fn send(&self, ssh: &Ssh, scope: &Scope, cancel: &CancellationToken) -> Result<()> {
-        let path = &self.path;
+        let (path, digest) = (&self.path, &self.digest);
         let script = format!(
-            "set -e; umask 077; program={path}; mkdir -p \"${{program%/*}}\"; \
-             trap 'rm -f \"$program.$$\"' EXIT; cat >\"$program.$$\"; chmod 700 \"$program.$$\"; \
-             \"$program.$$\" --version; mv \"$program.$$\" \"$program\"; \
+            "set -e; umask 077; program={path}; mkdir -p \"${{program%/*}}\"; new=$program.$$; \
+             trap 'rm -f \"$new\"' EXIT; cat >\"$new\"; chmod 700 \"$new\"; \
+             echo '{digest}' \"$new\" | sha256sum --check --quiet; \
+             \"$new\" --version; mv \"$new\" \"$program\"; \
              cd \"${{program%/*/*}}\"; ls -t | tail -n +{} | xargs -r rm -rf --",
             KEPT + 1
         );

@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use super::send::{Answer, Offer};
 use super::sent::{OBJECTS, name_of};
 use super::{PLANNED, TOPOLOGY};
-use crate::folder;
 use crate::state::{Paths, create_private, read_if_there, remove_if_there, write_atomically};
+use crate::{folder, tree};
 
 /// The longest offer, in bytes: a topology, and a digest for each file that it names.
 const LONGEST: u64 = 16 << 20;
@@ -26,7 +26,7 @@ pub(crate) fn receive(paths: &Paths, mut from: impl BufRead, mut to: impl Write)
     let offer: Offer = serde_json::from_str(&line).context("the offer cannot be read")?;
     ensure!(
         [TOPOLOGY, PLANNED].contains(&offer.file.as_str()),
-        "`{}` is no name of a topology",
+        "`{}` is not the name of a sent topology",
         offer.file
     );
     let place = paths.sent(&offer.deployment);
@@ -70,11 +70,9 @@ fn refuse_other_origin(place: &Path, offer: &Offer) -> Result<()> {
 /// Unpacks objects, of which each gets its name once its content is that of the name.
 fn unpack(from: impl Read, objects: &Path, missing: &[Digest]) -> Result<()> {
     let arriving = objects.join(format!("arriving.{}", std::process::id()));
-    create_private(&arriving)?;
+    folder::remove(&arriving)?;
     let unpacked = (|| {
-        let mut tar = tar::Archive::new(from);
-        tar.set_preserve_permissions(true);
-        tar.unpack(&arriving)?;
+        tree::unpack(from, &arriving, &CancellationToken::new())?;
         for name in missing {
             let path = arriving.join(name.to_string());
             let found = name_of(&path, &CancellationToken::new())?;
@@ -112,8 +110,11 @@ fn remove_others(objects: &Path, used: &[Digest]) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use pspd_model::spec::Name;
 
+    use super::super::send;
     use super::*;
 
     struct Case {
@@ -135,12 +136,13 @@ mod tests {
             texts: &[&str],
             tar: impl Fn(Vec<u8>) -> Vec<u8>,
         ) -> Result<String> {
+            let cancel = CancellationToken::new();
             let (mut objects, mut builder) = (Vec::new(), tar::Builder::new(Vec::new()));
             for text in texts {
                 let path = self.folder.path().join("file");
                 fs::write(&path, text)?;
-                let name = name_of(&path, &CancellationToken::new())?;
-                builder.append_file(name.to_string(), &mut fs::File::open(&path)?)?;
+                let name = name_of(&path, &cancel)?;
+                send::add(&mut builder, &name, &path, &cancel)?;
                 objects.push(name);
             }
             let offer = Offer {
@@ -205,6 +207,34 @@ mod tests {
         let error = case.send("here:/a", &["two"], changed).unwrap_err();
         assert!(error.to_string().contains("arrived damaged"), "{error:#}");
         assert_eq!(case.kept(), before);
+    }
+
+    #[test]
+    fn a_directory_arrives_with_links_and_permissions_and_can_be_removed() {
+        let case = case();
+        let own = case.folder.path().join("own");
+        fs::create_dir_all(own.join("closed")).unwrap();
+        fs::write(own.join("closed/run"), "#!/bin/sh").unwrap();
+        let mode = |bits| fs::Permissions::from_mode(bits);
+        fs::set_permissions(own.join("closed/run"), mode(0o750)).unwrap();
+        std::os::unix::fs::symlink("closed/run", own.join("link")).unwrap();
+        fs::set_permissions(own.join("closed"), mode(0o555)).unwrap();
+        let cancel = CancellationToken::new();
+        let name = name_of(&own, &cancel).unwrap();
+        let mut builder = tar::Builder::new(Vec::new());
+        send::add(&mut builder, &name, &own, &cancel).unwrap();
+        let objects = case.folder.path().join("objects");
+        fs::create_dir(&objects).unwrap();
+        let tar = builder.into_inner().unwrap();
+        unpack(&*tar, &objects, std::slice::from_ref(&name)).unwrap();
+        let there = objects.join(name.to_string());
+        let bits =
+            |path: &str| fs::metadata(there.join(path)).unwrap().permissions().mode() & 0o777;
+        assert_eq!((bits("closed/run"), bits("closed")), (0o750, 0o700));
+        let target = fs::read_link(there.join("link")).unwrap();
+        assert_eq!(target, Path::new("closed/run"));
+        remove_others(&objects, &[]).unwrap();
+        assert_eq!(fs::read_dir(&objects).unwrap().count(), 0);
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! Sends a topology and its files, of which only those that the host lacks.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use pspd_model::spec::{Digest, Name, Spec};
 use serde::{Deserialize, Serialize};
+use tar::Builder;
 use tokio_util::sync::CancellationToken;
 
 use super::program::Program;
@@ -85,7 +86,7 @@ pub(crate) fn send(
         }
         match answer()? {
             Answer::Placed => Ok(()),
-            Answer::Missing(_) => anyhow::bail!("it asked twice"),
+            Answer::Missing(_) => bail!("it asked twice"),
         }
     })();
     if cancel.is_cancelled() {
@@ -110,7 +111,7 @@ fn origin(file: &Path) -> Result<String> {
 fn pack(
     sent: &Sent,
     missing: &[Digest],
-    to: &mut impl std::io::Write,
+    to: &mut impl Write,
     events: &Events,
     cancel: &CancellationToken,
 ) -> Result<()> {
@@ -127,19 +128,26 @@ fn pack(
         _ => events.begin("host/files", "copy what the topology names"),
     };
     let progress = Progress::new(Some(total), "copying files", &scope, cancel);
-    let mut tar = tar::Builder::new(progress.watch(to));
-    tar.follow_symlinks(false);
+    let mut tar = Builder::new(progress.watch(to));
     for (name, path) in chosen {
-        let added = if path.is_dir() {
-            tar.append_dir_all(name.to_string(), path)
-        } else {
-            let mut file = fs::File::open(path)?;
-            tar.append_file(name.to_string(), &mut file)
-        };
-        added.with_context(|| format!("failed to send `{}`", path.display()))?;
+        add(&mut tar, name, path, cancel)?;
     }
-    tar.finish()?;
-    Ok(())
+    Ok(tar.finish()?)
+}
+
+/// Adds an object under its name.
+pub(super) fn add<W: Write>(
+    tar: &mut Builder<W>,
+    name: &Digest,
+    path: &Path,
+    cancel: &CancellationToken,
+) -> Result<()> {
+    if path.is_dir() {
+        return tree::add(tar, &name.to_string(), path, cancel);
+    }
+    fs::File::open(path)
+        .and_then(|mut file| tar.append_file(name.to_string(), &mut file))
+        .with_context(|| format!("failed to send `{}`", path.display()))
 }
 
 fn size(path: &Path) -> Result<u64> {

@@ -9,7 +9,7 @@ mod pack;
 mod unpack;
 
 pub use index::Index;
-pub use pack::{Pack, write_all};
+pub use pack::{Pack, add, write_all};
 pub use unpack::{check, unpack};
 
 use std::fs;

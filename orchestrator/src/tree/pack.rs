@@ -61,6 +61,21 @@ pub fn write_all(folder: &Path, to: &mut dyn Write, cancel: &CancellationToken) 
         .with_context(|| format!("failed to pack `{}`", folder.display()))
 }
 
+/// Adds a directory of this host to a tar under a name, with all that is in it.
+pub fn add<W: Write>(
+    tar: &mut Builder<W>,
+    name: &str,
+    root: &Path,
+    cancel: &CancellationToken,
+) -> Result<()> {
+    let index = super::read(root, cancel)?;
+    folder(tar, name).with_context(|| format!("failed to pack `{}`", root.display()))?;
+    for entry in &index.entries {
+        append(tar, &format!("{name}/"), entry, root, cancel)?;
+    }
+    Ok(())
+}
+
 fn builder<W: Write>(to: W) -> Builder<W> {
     let mut tar = Builder::new(to);
     tar.follow_symlinks(false);

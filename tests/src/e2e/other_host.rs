@@ -1,6 +1,7 @@
 //! A deployment on another machine, which is reached by SSH.
 
 use std::fs::{self, File};
+use std::io::Seek as _;
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use pspd_tests::deployment::Deployment;
 use pspd_tests::loopback::free_port;
-use pspd_tests::process::{Running, output, processes_naming};
+use pspd_tests::process::{Running, output, processes_naming, run};
 use pspd_tests::scenario::{Scenario, minutes, root, say};
 use pspd_tests::wait::eventually;
 
@@ -89,6 +90,14 @@ fn other_host() -> anyhow::Result<()> {
     deployment
         .run(&["ssh", "store", "--", "exit 7"])?
         .expect(7)?;
+    // A script that calls it reads on: the position in a file is that of all who have it open.
+    let mut input = File::open(&deployment.file)?;
+    let mut command = deployment.command(["ssh", "store", "--", "true"]);
+    run(command.stdin(input.try_clone()?))?.expect(0)?;
+    ensure!(input.stream_position()? == 0, "the script's input was read");
+    let read = ["ssh", "-i", "store", "--", "wc -l"];
+    let read = run(deployment.command(read).stdin(input.try_clone()?))?.expect(0)?;
+    ensure!(read.stdout.trim() != "0", "its input did not arrive");
     TcpStream::connect(("127.0.0.1", deployment.port)).context("the published port")?;
     let listed = deployment.run(&["ls"])?.expect(0)?;
     ensure!(listed.stdout.contains("on beyond"), "{}", listed.stdout);
@@ -102,6 +111,7 @@ fn other_host() -> anyhow::Result<()> {
     deployment.run(&["plan"])?.expect(0)?;
 
     say("it is on one machine at a time");
+    deployment.run(&["down"])?.expect(0)?;
     deployment.edit(&hosts, "")?;
     deployment
         .run(&["up"])?

@@ -70,7 +70,7 @@ fn target(text: &str) -> Result<String, String> {
             .any(|part| part.is_empty() || part.starts_with('-'))
     {
         return Err(format!(
-            "`{text}` is no destination of `ssh`; write `USER@ADDRESS`, and the port as `port`"
+            "`{text}` is not a destination of `ssh`; write `USER@ADDRESS`, and the port as `port`"
         ));
     }
     Ok(text.to_owned())

@@ -105,12 +105,12 @@ const FAULTS: &[(&str, &str, &str)] = &[
     (
         "name: demo",
         "name: demo\nhosts: {a: {ssh: -oProxyCommand=reboot}}",
-        "`-oProxyCommand=reboot` is no destination of `ssh`",
+        "`-oProxyCommand=reboot` is not a destination of `ssh`",
     ),
     (
         "name: demo",
         "name: demo\nhosts: {a: {ssh: me@a@b}}",
-        "`me@a@b` is no destination of `ssh`",
+        "`me@a@b` is not a destination of `ssh`",
     ),
     (
         "name: demo",
