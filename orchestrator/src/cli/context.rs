@@ -20,7 +20,6 @@ use crate::identity::Identity;
 use crate::libvirt::Connection;
 use crate::observe::Host;
 use crate::reach::Reach;
-use crate::remote;
 use crate::state::{self, Paths};
 use crate::topology;
 
@@ -35,7 +34,7 @@ pub(super) struct Context {
 impl Context {
     pub(super) fn new(global: Global) -> anyhow::Result<Context> {
         let paths = Paths::resolve(global.state_dir, global.cache_dir)?;
-        let sent = std::env::var_os(remote::SENT).map(|file| paths.all_sent().join(file));
+        let sent = global.sent.map(|file| paths.all_sent().join(file));
         Ok(Context {
             is_sent: sent.is_some(),
             file: sent.unwrap_or(global.file),
@@ -281,11 +280,8 @@ pub(super) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyh
     result
 }
 
-/// Interrupts this process when its standard input ends, if it runs for a `pspd` on another machine.
-pub(super) fn end_with_tether() {
-    if std::env::var_os(remote::TETHERED).is_none() {
-        return;
-    }
+/// Interrupts this process when its standard input ends: it runs for one on another machine.
+pub(super) fn end_with_input() {
     std::thread::spawn(|| {
         // An error is an end, too.
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());

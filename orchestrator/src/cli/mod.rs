@@ -99,6 +99,12 @@ struct Global {
         hide_short_help = true
     )]
     cache_dir: Option<PathBuf>,
+    /// Use a topology that another machine sent: DEPLOYMENT/FILE
+    #[arg(long, value_name = "PATH", hide = true)]
+    sent: Option<PathBuf>,
+    /// Interrupt the command when its standard input ends
+    #[arg(long, hide = true)]
+    tethered: bool,
 }
 
 macro_rules! examples {
@@ -240,7 +246,9 @@ pub fn main() -> ! {
     if let Command::LabSupervisor { dir } = &command {
         exit::end_with(pspd_lab::supervise(dir).map(|()| exit::Exit::Done));
     }
-    context::end_with_tether();
+    if global.tethered {
+        context::end_with_input();
+    }
     let context = Context::new(global);
     match context
         .as_ref()

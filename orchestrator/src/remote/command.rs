@@ -13,12 +13,6 @@ use super::program::Program;
 use super::ssh::{FAILED, Ssh};
 use crate::guest::shell_word;
 
-/// Names the topology that was sent: DEPLOYMENT/FILE.
-pub(crate) const SENT: &str = "PSPD_SENT";
-
-/// Set for a program that is interrupted when its standard input ends: no signal crosses a connection without a terminal.
-pub(crate) const TETHERED: &str = "PSPD_TETHERED";
-
 /// The words of the command after the program.
 pub(crate) struct Words {
     pub deployment: Name,
@@ -38,29 +32,27 @@ pub(crate) async fn run(
     words: &Words,
     cancel: &CancellationToken,
 ) -> Result<i32> {
-    let line: Vec<_> = words.words.iter().map(|word| shell_word(word)).collect();
-    let line = line.join(" ");
     let mut command = ssh.command();
     let on_terminal = stdin().is_terminal() && stdout().is_terminal() && stderr().is_terminal();
-    let tethered = !on_terminal && !words.reads;
+    // No signal crosses a connection without a terminal, but the end of the input does.
+    let tethered = !on_terminal && !words.reads && !words.foreign_code;
     if on_terminal {
         // The terminal there gets each key, Ctrl-C included.
         command.arg("-t");
     } else {
         command.arg("-T");
     }
-    let sent = format!("{SENT}={}/{}", words.deployment, words.file);
-    let tether = if tethered {
-        format!("{TETHERED}=1 ")
-    } else {
-        String::new()
-    };
-    let script = format!("export {sent}; {tether}exec {} {line}", program.path);
-    command.args(ssh.words_of(&script));
+    let mut line = vec![format!("--sent={}/{}", words.deployment, words.file)];
+    line.extend(tethered.then(|| "--tethered".to_owned()));
+    line.extend(words.words.iter().cloned());
+    let line: Vec<_> = line.iter().map(|word| shell_word(word)).collect();
+    command.args(ssh.words_of(&format!("exec {} {}", program.path, line.join(" "))));
     if tethered {
         command.stdin(Stdio::piped());
         // A Ctrl-C here must not end the connection before the command there has undone what it did.
         command.process_group(0);
+    } else if !on_terminal && !words.reads {
+        command.stdin(Stdio::null());
     }
     let mut child = tokio::process::Command::from(command)
         .spawn()

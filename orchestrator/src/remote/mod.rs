@@ -14,7 +14,7 @@ mod send;
 mod sent;
 mod ssh;
 
-pub(crate) use command::{SENT, TETHERED, Words, run};
+pub(crate) use command::{Words, run};
 pub(crate) use program::{Program, find};
 pub(crate) use receive::receive;
 pub(crate) use send::{Parcel, send};

@@ -1,7 +1,6 @@
 //! A deployment on another machine, which is reached by SSH.
 
 use std::fs::{self, File};
-use std::io::Seek as _;
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use pspd_tests::deployment::Deployment;
 use pspd_tests::loopback::free_port;
-use pspd_tests::process::{Running, output, processes_naming, run};
+use pspd_tests::process::{Running, output, processes_naming};
 use pspd_tests::scenario::{Scenario, minutes, root, say};
 use pspd_tests::wait::eventually;
 
@@ -27,18 +26,23 @@ exec /usr/sbin/dropbear -F -s -r "$1/host_key" -P "$1/dropbear.pid" -p "127.0.0.
 "#;
 
 fn other_host() -> anyhow::Result<()> {
-    let deployment = Deployment::single("")?;
-    let folder = deployment.folder();
+    let machine = tempfile::Builder::new().prefix("pspd-test-").tempdir()?;
+    let folder = machine.path();
     let port = free_port()?;
     let key = prepare(folder)?;
-    let mut machine = Command::new("unshare");
-    machine.args(["--mount", "sh", "-ec", SERVE, "sh"]);
-    machine.arg(folder).arg(port.to_string());
-    let _machine = Running::start(&mut machine, "an SSH server".into(), minutes(60))?;
+    let mut server = Command::new("unshare");
+    server.args(["--mount", "sh", "-ec", SERVE, "sh"]);
+    server.arg(folder).arg(port.to_string());
+    // Before the deployment, which is removed through it.
+    let _server = Running::start(&mut server, "an SSH server".into(), minutes(60))?;
+    let deployment = Deployment::single("")?;
     let known_hosts = folder.join("known_hosts");
     let name = format!("name: {}\n", deployment.name);
-    let hosts =
-        format!("hosts: {{beyond: {{ssh: root@127.0.0.1, port: {port}, config: ssh_config}}}}\n");
+    let config = folder.join("ssh_config");
+    let hosts = format!(
+        "hosts: {{beyond: {{ssh: root@127.0.0.1, port: {port}, config: {}}}}}\n",
+        config.display()
+    );
     deployment.edit(&name, &format!("{name}{hosts}"))?;
     let connect = || Ok(TcpStream::connect(("127.0.0.1", port)).is_ok());
     eventually("the SSH server", Duration::from_secs(60), connect)?;
@@ -90,14 +94,11 @@ fn other_host() -> anyhow::Result<()> {
     deployment
         .run(&["ssh", "store", "--", "exit 7"])?
         .expect(7)?;
-    // A script that calls it reads on: the position in a file is that of all who have it open.
-    let mut input = File::open(&deployment.file)?;
-    let mut command = deployment.command(["ssh", "store", "--", "true"]);
-    run(command.stdin(input.try_clone()?))?.expect(0)?;
-    ensure!(input.stream_position()? == 0, "the script's input was read");
-    let read = ["ssh", "-i", "store", "--", "wc -l"];
-    let read = run(deployment.command(read).stdin(input.try_clone()?))?.expect(0)?;
-    ensure!(read.stdout.trim() != "0", "its input did not arrive");
+    let size = fs::metadata(&deployment.file)?.len().to_string();
+    let left = left_of_input(&deployment, &["ssh", "store", "--", "true"])?;
+    ensure!(left == size, "the input of a script was read: {left}");
+    let left = left_of_input(&deployment, &["ssh", "-i", "store", "--", "cat >/dev/null"])?;
+    ensure!(left == "0", "the input was not read: {left}");
     TcpStream::connect(("127.0.0.1", deployment.port)).context("the published port")?;
     let listed = deployment.run(&["ls"])?.expect(0)?;
     ensure!(listed.stdout.contains("on beyond"), "{}", listed.stdout);
@@ -127,6 +128,20 @@ fn other_host() -> anyhow::Result<()> {
         ensure!(!left.exists(), "`{}` is left", left.display());
     }
     Ok(())
+}
+
+/// Runs a command with the topology's text as its input, and returns how many bytes of it are left for the caller.
+fn left_of_input(deployment: &Deployment, words: &[&str]) -> anyhow::Result<String> {
+    let command = deployment.command(words);
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-ec", r#"exec <"$0"; "$@"; wc -c"#])
+        .arg(&deployment.file)
+        .arg(command.get_program())
+        .args(command.get_args())
+        .env_remove("XDG_RUNTIME_DIR")
+        .current_dir(deployment.folder());
+    Ok(output(&mut shell)?.trim().to_owned())
 }
 
 /// Prepares the other machine and how `ssh` reaches it, and returns its public key.
