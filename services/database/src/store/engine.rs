@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use futures::future::try_join_all;
 use sea_orm::sqlx::postgres::PgConnectOptions;
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement,
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement, sqlx,
 };
 use serving::CancellationToken;
 use tokio::sync::Notify;
@@ -108,9 +109,9 @@ impl Pools {
 
     /// Closes all; SQLite's log is folded into its file.
     pub(super) async fn close(&self) -> Result<(), sea_orm::DbErr> {
-        self.scans.clone().close().await?;
-        self.reads.clone().close().await?;
-        self.writes.clone().close().await
+        let all = [&self.scans, &self.reads, &self.writes];
+        let closed = all.map(|connections| connections.clone().close());
+        try_join_all(closed).await.map(drop)
     }
 }
 
@@ -153,13 +154,23 @@ fn options(url: &str) -> ConnectOptions {
     options
 }
 
-async fn connect(
-    options: &ConnectOptions,
-    most: u32,
-) -> Result<DatabaseConnection, sea_orm::DbErr> {
+/// Opens a pool with as many connections as it may have.
+async fn connect(options: &ConnectOptions, most: u32) -> Result<DatabaseConnection, Fault> {
     let mut options = options.clone();
-    options.max_connections(most).min_connections(most);
-    Database::connect(options).await
+    options.max_connections(most);
+    let connections = Database::connect(options).await?;
+    match connections.get_database_backend() {
+        DbBackend::Sqlite => fill(connections.get_sqlite_connection_pool()).await?,
+        _ => fill(connections.get_postgres_connection_pool()).await?,
+    }
+    Ok(connections)
+}
+
+/// Makes all connections of a pool. The driver's `min_connections` would replace lost ones, too, and tries it for minutes:
+/// until then a pool does not close.
+async fn fill<D: sqlx::Database>(pool: &sqlx::Pool<D>) -> Result<(), sqlx::Error> {
+    let all = (0..pool.options().get_max_connections()).map(|_| pool.acquire());
+    try_join_all(all).await.map(drop)
 }
 
 pub(super) fn sqlite_options(sqlite: SqliteConnectOptions, file: &Path) -> SqliteConnectOptions {

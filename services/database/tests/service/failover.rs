@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
+use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -212,6 +213,77 @@ async fn a_server_that_becomes_read_only_is_left() {
     writers.check(&client).await;
     second.wait_for(OWN, "15");
     server.stop();
+}
+
+/// Its lost connections cannot be replaced, and the others were idle.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_connection_to_a_server_that_is_left_stays() {
+    let first = Node::primary();
+    let second = first.standby();
+    let server = Server::start(&url(&[first.host(), second.host()]), &[]);
+    let client = server.client().await;
+    client.create("c", &json!({"n": 1})).await.unwrap();
+    first.wait_for(OWN, "15");
+
+    let waiting = Waiting::start(&client, &first);
+    first.ask("ALTER SYSTEM SET default_transaction_read_only = on");
+    first.ask("SELECT pg_reload_conf(), pg_sleep(0.1)");
+    waiting.disconnect(&first);
+    unavailable(&waiting.refused().await);
+    health(&server, NotServing).await;
+    first.wait_for(OWN, "0");
+    server.stop();
+}
+
+/// It does not wait until it has the same number of connections again.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_service_stops_when_its_only_server_was_lost() {
+    let mut only = Node::primary();
+    let store = format!("postgres://test@{}/postgres?sslmode=disable", only.host());
+    let server = Server::start(&store, &[]);
+    let client = server.client().await;
+    client.create("c", &json!({"n": 1})).await.unwrap();
+    let waiting = Waiting::start(&client, &only);
+    only.kill();
+    unavailable(&waiting.refused().await);
+    server.stop();
+}
+
+/// A write that waits in the server.
+struct Waiting {
+    lock: Child,
+    write: JoinHandle<Result<String, Status>>,
+}
+
+impl Waiting {
+    const FOUND: &str = "FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+
+    fn start(client: &Client, server: &Node) -> Self {
+        let lock = "BEGIN; LOCK TABLE documents; SELECT pg_sleep(100)";
+        // It is told when it ends.
+        let lock = server.psql(lock).stderr(Stdio::null()).spawn().unwrap();
+        server.wait_for(
+            "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted",
+            "1",
+        );
+        let client = client.clone();
+        let write = tokio::spawn(async move { client.create("c", &json!({"n": 2})).await });
+        server.wait_for(&format!("SELECT count(*) {}", Self::FOUND), "1");
+        Self { lock, write }
+    }
+
+    /// Ends its connection.
+    fn disconnect(&self, server: &Node) {
+        server.ask(&format!("SELECT pg_terminate_backend(pid) {}", Self::FOUND));
+    }
+
+    /// Waits for its answer.
+    async fn refused(mut self) -> Status {
+        self.lock.kill().unwrap();
+        self.lock.wait().unwrap();
+        let answer = tokio::time::timeout(CALL, self.write).await;
+        answer.unwrap().unwrap().unwrap_err()
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

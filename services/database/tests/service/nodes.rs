@@ -181,7 +181,7 @@ impl Node {
         format!("{}:{PORT}", self.address)
     }
 
-    fn psql(&self, sql: &str) -> Command {
+    pub(crate) fn psql(&self, sql: &str) -> Command {
         let mut psql = Command::new(binaries().join("psql"));
         psql.arg("-h").arg(self.folder.path());
         psql.args([
