@@ -7,16 +7,17 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 
 use anyhow::{Context as _, Result};
 use pspd_model::definition::Accelerator;
 use pspd_model::hint::Hint as _;
-use pspd_model::spec::{Digest, DomainSpec, Name, Seed, Spec};
+use pspd_model::spec::{DomainSpec, Name, Seed, Spec};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::blank::{Blanks, Known, Text};
-use super::hashing::Hashing;
+use super::hashing::{Found, Hashing};
 use super::item::{Item, Source};
 use super::manifest::{Content, FileName, Secret};
 use super::portable::{self, Names, Plain};
@@ -157,19 +158,23 @@ impl Deployment<'_> {
             let virtual_size = disk.header.size.0;
             // What was flattened is a domain's own disk. So is an image that was imported from such an archive, which
             // contains secrets if the archive did. Any other image is packed unchanged.
-            let source = match domain {
-                // As it is: what import would refuse is not packed.
-                None if !has_secrets(&disk, blanks.as_deref(), cancel)? => {
-                    disk.check(cancel)?;
-                    Source::File(path)
-                }
-                _ => Source::Disk {
-                    disk: Box::new(disk),
-                    over: None,
-                    blanks: blanks.clone(),
-                },
+            let unchanged = match domain {
+                Some(_) => None,
+                None => unchanged(&disk, &path, blanks.as_deref(), cancel)?,
             };
-            let digest = digest(&source, cancel)?;
+            let (source, found) = match unchanged {
+                Some(found) => (Source::File(path), found),
+                None => {
+                    let source = Source::Disk {
+                        disk: Box::new(disk),
+                        over: None,
+                        blanks: blanks.clone(),
+                    };
+                    let found = found(&source, cancel)?;
+                    (source, found)
+                }
+            };
+            let digest = found.sha256.clone();
             let name = match domain {
                 Some(domain) => FileName::new(&format!("{domain}.qcow2"))?,
                 // Longer than a name can be, so that it is not a volume of a domain `base`.
@@ -188,6 +193,7 @@ impl Deployment<'_> {
                 name,
                 content: Content::Image { virtual_size },
                 source,
+                found: Some(found),
             });
         }
         Ok(items)
@@ -216,6 +222,7 @@ impl Deployment<'_> {
                 name,
                 content,
                 source,
+                found: None,
             });
             Ok(())
         };
@@ -259,6 +266,7 @@ impl Deployment<'_> {
                     over: Some(image.clone()),
                     blanks: blanks.clone(),
                 },
+                found: None,
             });
         }
         for volume in &domain.volumes {
@@ -277,6 +285,7 @@ impl Deployment<'_> {
                     over: None,
                     blanks: None,
                 },
+                found: None,
             });
         }
         Ok(())
@@ -328,6 +337,7 @@ impl Deployment<'_> {
                 name: FileName::new(&name)?,
                 source,
                 content: Content::Secret { key },
+                found: None,
             });
         }
         Ok(())
@@ -364,6 +374,25 @@ fn permissions(path: &Path) -> Result<u32> {
     Ok(file.permissions().mode() & 0o777)
 }
 
+/// What an image's file is that is packed as it is; `None` if it has something that the archive must not have.
+fn unchanged(
+    disk: &Disk,
+    path: &Path,
+    blanks: Option<&Blanks>,
+    cancel: &CancellationToken,
+) -> Result<Option<Found>> {
+    thread::scope(|scope| {
+        let search = scope.spawn(|| has_secrets(disk, blanks, cancel));
+        let found = found(&Source::File(path.to_owned()), cancel);
+        if search.join().expect("the search does not panic")? {
+            return Ok(None);
+        }
+        // What import would refuse is not packed.
+        disk.check(cancel)?;
+        found.map(Some)
+    })
+}
+
 /// Whether an image has something that the archive must not have, compressed or not.
 fn has_secrets(disk: &Disk, blanks: Option<&Blanks>, cancel: &CancellationToken) -> Result<bool> {
     let Some(blanks) = blanks else {
@@ -383,12 +412,13 @@ fn text(name: &str, text: String) -> Result<Item> {
         name: FileName::new(name)?,
         content: Content::Plain {},
         source: Source::Text(text),
+        found: None,
     })
 }
 
-fn digest(source: &Source, cancel: &CancellationToken) -> Result<Digest> {
+fn found(source: &Source, cancel: &CancellationToken) -> Result<Found> {
     let progress = Progress::new(None, "reading the disks", &Scope::ignored(), cancel);
     let mut hashing = progress.watch(Hashing::default());
     source.write(&mut hashing, cancel)?;
-    Ok(hashing.into_inner().end().0)
+    Ok(hashing.into_inner().end())
 }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::compress::{Encoder, Format, Window};
 use super::contents::Contents;
 use super::entries::{write_end, write_header, write_padding};
-use super::hashing::Hashing;
+use super::hashing::{Found, Hashing};
 use super::is_plausible;
 use super::manifest::{Content, Entry, MANIFEST, MANIFEST_DIGEST, Manifest};
 use super::temp_file::TempFile;
@@ -121,9 +121,14 @@ fn digest(contents: &Contents, scope: &Scope, cancel: &CancellationToken) -> Res
     let mut files = Vec::new();
     let progress = Progress::new(None, CANCELLED, scope, cancel);
     for item in &contents.items {
-        let mut to = progress.watch(Hashing::default());
-        item.source.write(&mut to, cancel)?;
-        let (sha256, size) = to.into_inner().end();
+        let Found { sha256, size } = match &item.found {
+            Some(found) => found.clone(),
+            None => {
+                let mut to = progress.watch(Hashing::default());
+                item.source.write(&mut to, cancel)?;
+                to.into_inner().end()
+            }
+        };
         files.push(Entry {
             name: item.name.clone(),
             size,
@@ -171,7 +176,7 @@ fn write_tar(
         item.source.write(&mut checked, cancel)?;
         let found = checked.into_inner().hashing.end();
         ensure!(
-            found == (entry.sha256.clone(), entry.size),
+            found.is_of(entry),
             "`{}` changed while it was being read",
             entry.name
         );

@@ -5,6 +5,22 @@ use std::io::{self, Write};
 use pspd_model::spec::Digest;
 use sha2::{Digest as _, Sha256};
 
+use super::manifest::Entry;
+
+/// The digest of a file's bytes, and their number.
+#[derive(Clone, Debug)]
+pub struct Found {
+    pub sha256: Digest,
+    pub size: u64,
+}
+
+impl Found {
+    /// Whether it is what the manifest says of a file.
+    pub(super) fn is_of(&self, entry: &Entry) -> bool {
+        (&self.sha256, self.size) == (&entry.sha256, entry.size)
+    }
+}
+
 /// Counts and digests what is written.
 #[derive(Default)]
 pub(super) struct Hashing {
@@ -13,8 +29,11 @@ pub(super) struct Hashing {
 }
 
 impl Hashing {
-    pub(super) fn end(self) -> (Digest, u64) {
-        (Digest::from(self.hasher), self.count)
+    pub(super) fn end(self) -> Found {
+        Found {
+            sha256: Digest::from(self.hasher),
+            size: self.count,
+        }
     }
 }
 

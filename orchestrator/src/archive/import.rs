@@ -195,7 +195,7 @@ fn copy(from: &mut impl Read, to: Option<&File>, entry: &Entry, whose: &str) -> 
         }
     }
     ensure!(
-        hashing.end() == (entry.sha256.clone(), entry.size),
+        hashing.end().is_of(entry),
         "{whose}: `{FOLDER}/{name}` is damaged: its digest is not the manifest's"
     );
     Ok(())

@@ -1,7 +1,7 @@
 //! One file of an archive, and where its bytes come from.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, BufReader, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,15 +9,21 @@ use anyhow::{Context as _, Result};
 use tokio_util::sync::CancellationToken;
 
 use super::blank::Blanks;
+use super::hashing::Found;
 use super::manifest::{Content, FileName};
 use crate::disk::qcow2::Disk;
 use crate::tree;
+
+/// How much of a file is read at once, in bytes.
+const PART: usize = 1 << 20;
 
 /// A file that is to be packed.
 pub struct Item {
     pub name: FileName,
     pub content: Content,
     pub source: Source,
+    /// What it was when its name was made of it.
+    pub found: Option<Found>,
 }
 
 /// Where a file's bytes come from.
@@ -42,9 +48,9 @@ impl Source {
         match self {
             Source::Text(text) => Ok(to.write_all(text.as_bytes())?),
             Source::File(path) => {
-                let mut file = File::open(path)
+                let file = File::open(path)
                     .with_context(|| format!("failed to open `{}`", path.display()))?;
-                io::copy(&mut file, to)
+                io::copy(&mut BufReader::with_capacity(PART, file), to)
                     .with_context(|| format!("failed to copy `{}`", path.display()))?;
                 Ok(())
             }

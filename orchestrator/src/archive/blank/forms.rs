@@ -11,9 +11,12 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 
 use crate::guest::environment_value;
 
-/// Two parts of this length lead to a form: one of them has no line break in it. Nothing shorter is looked for, because
+/// Two parts of a form lead to it, its anchors: one of them has no line break in it. Nothing shorter is looked for, because
 /// a disk has it by chance; a secret's line in its environment file is found by the secret's name.
-const ANCHOR: usize = 6;
+const SHORT: usize = 6;
+/// The same of forms that are long enough: the longer an anchor is, the less of a disk is looked at. No lines are shorter
+/// than two.
+const LONG: usize = 10;
 /// Longer values are looked for in pieces of at least this length, so that each is found within a part of a disk.
 const PIECE: usize = 512;
 /// The longest line break with its indent.
@@ -149,16 +152,68 @@ fn base64(bytes: &[u8]) -> BTreeSet<Vec<u8>> {
 
 /// Finds forms. Overlapping ones are all found.
 pub(super) struct Forms {
-    /// How far the search may advance from the last [`BLOCK`] bytes of an anchor's place, by their [`hash`]. 0 where an
-    /// anchor may be (Wu and Manber's algorithm: most bytes of a disk are never read).
-    advance: Box<[u8]>,
-    /// The forms that have an anchor, and where in them it is.
-    places: HashMap<[u8; ANCHOR], Vec<(usize, usize)>>,
+    long: Anchors<LONG>,
+    short: Anchors<SHORT>,
     /// Each with what it is a form of.
     forms: Vec<(Vec<u8>, String)>,
 }
 
-/// The bytes by which [`Forms`] decides how far to advance.
+impl Forms {
+    pub(super) fn of(known: &[Known]) -> Forms {
+        let (mut long, mut short, mut forms) = (HashMap::new(), HashMap::new(), Vec::new());
+        for one in known {
+            for form in one.forms() {
+                if form.len() >= 2 * LONG {
+                    add(&mut long, &form, forms.len());
+                } else if form.len() >= SHORT {
+                    add(&mut short, &form, forms.len());
+                } else {
+                    continue;
+                }
+                forms.push((form, one.name.clone()));
+            }
+        }
+        Forms {
+            long: Anchors::of(long),
+            short: Anchors::of(short),
+            forms,
+        }
+    }
+
+    /// Where known texts are, with their names.
+    pub(super) fn find(&self, bytes: &[u8]) -> Vec<(Range<usize>, &str)> {
+        let mut found = Vec::new();
+        let mut consider = |at, form: usize, offset| {
+            let (form, name) = &self.forms[form];
+            let place = place(form, offset, bytes, at);
+            found.extend(place.map(|place| (place, name.as_str())));
+        };
+        self.long.find(bytes, &mut consider);
+        self.short.find(bytes, &mut consider);
+        found
+    }
+}
+
+/// The forms that have an anchor, and where in them it is.
+type Places<const LENGTH: usize> = HashMap<[u8; LENGTH], Vec<(usize, usize)>>;
+
+fn add<const LENGTH: usize>(places: &mut Places<LENGTH>, form: &[u8], number: usize) {
+    let second = LENGTH.min(form.len() - LENGTH);
+    for at in BTreeSet::from([0, second]) {
+        let anchor = form[at..].first_chunk().expect("it is in the form");
+        places.entry(*anchor).or_default().push((number, at));
+    }
+}
+
+/// Anchors of one length, and what leads to them: Wu and Manber's algorithm, by which most bytes of a disk are never read.
+struct Anchors<const LENGTH: usize> {
+    /// How far the search may advance from the last [`BLOCK`] bytes of an anchor's place, by their [`hash`]. 0 where an
+    /// anchor may be.
+    advance: Box<[u8]>,
+    places: Places<LENGTH>,
+}
+
+/// The bytes by which [`Anchors`] decides how far to advance.
 const BLOCK: usize = 3;
 const HASHES: usize = 1 << 16;
 
@@ -169,57 +224,39 @@ fn hash(block: &[u8]) -> usize {
     (number ^ number >> 11) % HASHES
 }
 
-impl Forms {
-    pub(super) fn of(known: &[Known]) -> Forms {
-        let last = ANCHOR - BLOCK;
-        let mut found = Forms {
-            advance: vec![last as u8 + 1; HASHES].into(),
-            places: HashMap::new(),
-            forms: Vec::new(),
-        };
-        for one in known {
-            for form in one.forms() {
-                found.add(form, &one.name);
-            }
-        }
-        for anchor in found.places.keys() {
+impl<const LENGTH: usize> Anchors<LENGTH> {
+    fn of(places: Places<LENGTH>) -> Self {
+        let last = LENGTH - BLOCK;
+        let mut advance = vec![last as u8 + 1; HASHES];
+        for anchor in places.keys() {
             for (at, block) in anchor.windows(BLOCK).enumerate() {
-                let advance = &mut found.advance[hash(block)];
+                let advance = &mut advance[hash(block)];
                 *advance = (*advance).min((last - at) as u8);
             }
         }
-        found
-    }
-
-    fn add(&mut self, form: Vec<u8>, name: &str) {
-        let Some(second) = form.len().checked_sub(ANCHOR) else {
-            return;
-        };
-        for at in BTreeSet::from([0, second.min(ANCHOR)]) {
-            let anchor = form[at..].first_chunk().expect("it is in the form");
-            let places = self.places.entry(*anchor).or_default();
-            places.push((self.forms.len(), at));
+        Anchors {
+            advance: advance.into(),
+            places,
         }
-        self.forms.push((form, name.to_owned()));
     }
 
-    /// Where known texts are, with their names.
-    pub(super) fn find(&self, bytes: &[u8]) -> Vec<(Range<usize>, &str)> {
-        let (mut found, mut at) = (Vec::new(), 0);
-        while let Some(anchor) = bytes.get(at..).and_then(<[u8]>::first_chunk::<ANCHOR>) {
-            let advance = self.advance[hash(&anchor[ANCHOR - BLOCK..])];
+    /// Calls `consider` with the place of each anchor, the number of a form that has it, and where in the form it is.
+    fn find(&self, bytes: &[u8], consider: &mut impl FnMut(usize, usize, usize)) {
+        if self.places.is_empty() {
+            return;
+        }
+        let mut at = 0;
+        while let Some(anchor) = bytes.get(at..).and_then(<[u8]>::first_chunk::<LENGTH>) {
+            let advance = self.advance[hash(&anchor[LENGTH - BLOCK..])];
             if advance > 0 {
                 at += usize::from(advance);
                 continue;
             }
             for (form, offset) in self.places.get(anchor).into_iter().flatten() {
-                let (form, name) = &self.forms[*form];
-                let place = place(form, *offset, bytes, at);
-                found.extend(place.map(|place| (place, name.as_str())));
+                consider(at, *form, *offset);
             }
             at += 1;
         }
-        found
     }
 }
 
