@@ -260,7 +260,7 @@ impl Waiting {
 
     fn start(client: &Client, server: &Node) -> Self {
         let lock = "BEGIN; LOCK TABLE documents; SELECT pg_sleep(100)";
-        // It is told when it ends.
+        // It complains when the server is killed.
         let lock = server.psql(lock).stderr(Stdio::null()).spawn().unwrap();
         server.wait_for(
             "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted",
