@@ -68,17 +68,46 @@ fn compile(workspace: &Path, target: &Path) -> Result<(), Box<dyn Error>> {
     for program in PROGRAMS {
         cargo.args(["-p", program]);
     }
-    // What the build around this one set for itself.
-    for variable in [
-        "CARGO_ENCODED_RUSTFLAGS",
-        "RUSTC_WRAPPER",
-        "RUSTC_WORKSPACE_WRAPPER",
-    ] {
-        cargo.env_remove(variable);
+    // A build script of a dependency that reads one of these would run again in each build, and all that follows from it.
+    for (variable, _) in env::vars_os() {
+        if variable.to_str().is_some_and(is_of_this_build) {
+            cargo.env_remove(variable);
+        }
     }
     let status = cargo.env("RUSTFLAGS", FLAGS).status()?;
     if !status.success() {
         return Err(format!("the programs for guests were not compiled ({status})").into());
     }
     Ok(())
+}
+
+/// Whether cargo or a wrapper of it has set the variable for this build script.
+fn is_of_this_build(variable: &str) -> bool {
+    const NAMES: [&str; 17] = [
+        "CARGO_ENCODED_RUSTFLAGS",
+        "CARGO_PRIMARY_PACKAGE",
+        "CLIPPY_ARGS",
+        "CLIPPY_CONF_DIR",
+        "DEBUG",
+        "HOST",
+        "LD_LIBRARY_PATH",
+        "NUM_JOBS",
+        "OPT_LEVEL",
+        "OUT_DIR",
+        "PROFILE",
+        "RUSTC",
+        "RUSTC_LINKER",
+        "RUSTC_WORKSPACE_WRAPPER",
+        "RUSTC_WRAPPER",
+        "RUSTDOC",
+        "TARGET",
+    ];
+    const KINDS: [&str; 5] = [
+        "CARGO_CFG_",
+        "CARGO_FEATURE_",
+        "CARGO_MANIFEST_",
+        "CARGO_PKG_",
+        "DEP_",
+    ];
+    NAMES.contains(&variable) || KINDS.iter().any(|kind| variable.starts_with(kind))
 }
