@@ -161,7 +161,7 @@ pub async fn other_protocol(
     domain: &Name,
     identity: &Identity,
 ) -> Option<&'static str> {
-    let service = spec.domains[domain].service.as_ref()?;
+    let service = spec.get(domain)?.service.as_ref()?;
     if service.health == HealthCheck::Tcp {
         return None;
     }
@@ -191,9 +191,10 @@ async fn handshake(
     identity: &Identity,
     protocols: &[&[u8]],
 ) -> anyhow::Result<TlsStream<TcpStream>> {
-    let service = spec.domains[domain].service.as_ref();
+    let domain_spec = spec.get(domain).context("there is no such domain")?;
+    let service = domain_spec.service.as_ref();
     let port = service.context("the domain has no service")?.port;
-    let to = SocketAddr::from((spec.domains[domain].address, port));
+    let to = SocketAddr::from((domain_spec.address, port));
     let config = client_config(identity, protocols)?;
     let name = ServerName::try_from(spec.host_name(domain))?;
     let stream = reach.dial(to, CHECK).await?;
@@ -260,7 +261,8 @@ impl<'a> Checker<'a> {
     }
 
     async fn try_check(&mut self, limit: Duration) -> Result<Health, String> {
-        let domain = &self.spec.domains[self.domain];
+        let domain = self.spec.get(self.domain);
+        let domain = domain.ok_or("there is no such domain")?;
         let Some(service) = &domain.service else {
             return Err("the domain has no service".into());
         };

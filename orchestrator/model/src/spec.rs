@@ -133,6 +133,9 @@ pub enum Machine {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DomainSpec {
     pub name: Name,
+    /// A key of [`Spec::hosts`]: the machine that it is on. `None` for this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<Name>,
     /// A key of [`Spec::images`].
     pub image: String,
     pub firmware: Firmware,
@@ -184,9 +187,34 @@ pub struct Spec {
     /// The images that domains use.
     pub images: BTreeMap<String, ImageSpec>,
     pub domains: BTreeMap<Name, DomainSpec>,
+    /// The domains of other hosts, which are in the same network.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub elsewhere: BTreeMap<Name, DomainSpec>,
 }
 
 impl Spec {
+    /// What one of the hosts has to do.
+    pub fn on(mut self, host: &Name) -> Spec {
+        let is_own = |domain: &DomainSpec| domain.host.as_ref() == Some(host);
+        let (own, others) = self.domains.into_iter().partition(|(_, domain)| is_own(domain));
+        self.domains = own;
+        self.elsewhere = others;
+        let used: BTreeSet<&String> = self.domains.values().map(|domain| &domain.image).collect();
+        self.images.retain(|key, _| used.contains(key));
+        self.hosts = BTreeMap::new();
+        self
+    }
+
+    /// The domains of all hosts.
+    pub fn all(&self) -> impl Iterator<Item = &DomainSpec> {
+        self.domains.values().chain(self.elsewhere.values())
+    }
+
+    /// A domain of any host.
+    pub fn get(&self, name: &Name) -> Option<&DomainSpec> {
+        self.domains.get(name).or_else(|| self.elsewhere.get(name))
+    }
+
     /// A guest's name in the network's DNS.
     pub fn host_name(&self, domain: &Name) -> String {
         format!("{domain}.{}", self.network.domain)

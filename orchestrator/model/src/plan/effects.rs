@@ -274,7 +274,7 @@ impl<'a> Effects<'a> {
 
 /// What active faults do to what a domain sends.
 pub(super) fn routes(spec: &Spec, intent: &Intent, name: &Name) -> Vec<Route> {
-    let others = spec.domains.values().filter(|other| other.name != *name);
+    let others = spec.all().filter(|other| other.name != *name);
     let routes = others.filter_map(|other| {
         let faults = intent.faults.values();
         let shapes = faults.filter_map(|fault| fault.effect.shape(name, &other.name));

@@ -63,6 +63,27 @@ pub(super) fn await_service(domain: &DomainSpec, reason: &str, plan: &mut PlanBu
         .if_any_planned(domain.depends_on.iter().flat_map(healthy));
 }
 
+/// Waits for a service of another host, which that host's own run starts.
+pub(super) fn await_elsewhere(domain: &DomainSpec, plan: &mut PlanBuilder) {
+    let Some(service) = &domain.service else {
+        return;
+    };
+    if plan.has_domain(&domain.name, DomainStep::Serving) {
+        return;
+    }
+    let action = Action::Serving {
+        domain: domain.name.clone(),
+        readiness: Readiness::of(service),
+    };
+    let reason = match &domain.host {
+        Some(host) => format!("it is on `{host}`, and others here depend on it"),
+        None => "others here depend on it".to_owned(),
+    };
+    plan.add(action, reason)
+        .if_planned(StepId::StartLab)
+        .if_planned(StepId::StartNetwork);
+}
+
 /// Sets the clock of a guest that was paused, where its image does not do that.
 pub(super) fn set_clock(
     spec: &Spec,

@@ -112,7 +112,7 @@ fn leaving<'a>(spec: &Spec, observed: &'a Observed) -> BTreeSet<&'a Name> {
 }
 
 fn definition(spec: &Spec, ownership: Ownership) -> NetworkDefinition {
-    let hosts = spec.domains.values().map(|domain| NetworkHost {
+    let hosts = spec.all().map(|domain| NetworkHost {
         name: domain.name.clone(),
         mac: domain.mac,
         address: domain.address,
@@ -129,8 +129,7 @@ fn definition(spec: &Spec, ownership: Ownership) -> NetworkDefinition {
 
 /// The guests that a network gives names and addresses to.
 fn hosts(spec: &Spec) -> BTreeSet<(Name, Mac, Ipv4Addr)> {
-    spec.domains
-        .values()
+    spec.all()
         .map(|domain| (domain.name.clone(), domain.mac, domain.address))
         .collect()
 }

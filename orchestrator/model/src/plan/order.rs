@@ -16,8 +16,12 @@ impl<'a> Order<'a> {
         let mut dependents: BTreeMap<&Name, Vec<&Name>> = BTreeMap::new();
         let mut missing: BTreeMap<&Name, usize> = BTreeMap::new();
         for domain in spec.domains.values() {
-            missing.insert(&domain.name, domain.depends_on.len());
-            for dependency in &domain.depends_on {
+            // Those of other hosts are waited for.
+            let own = domain.depends_on.iter();
+            let own = own.filter(|name| !spec.elsewhere.contains_key(name));
+            let own: Vec<&Name> = own.collect();
+            missing.insert(&domain.name, own.len());
+            for dependency in own {
                 dependents.entry(dependency).or_default().push(&domain.name);
             }
         }

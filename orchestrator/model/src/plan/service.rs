@@ -158,6 +158,10 @@ impl DomainPlanner<'_> {
             readiness: Readiness::of(service),
         };
         let dependencies = self.domain.depends_on.iter();
+        let elsewhere = dependencies.clone();
+        for other in elsewhere.filter_map(|name| self.spec.elsewhere.get(name)) {
+            guest::await_elsewhere(other, plan);
+        }
         plan.add(activate, reason)
             .after(self.id(DomainStep::Push))
             .if_any_planned(dependencies.flat_map(guest::healthy));

@@ -78,7 +78,7 @@ pub(super) static TOPOLOGY: Object = Object {
         optional(
             "hosts",
             Kind::Named(&Kind::Object(&HOST)),
-            "The machine that runs all domains, by a name of your choice: another one, which is reached by SSH. Default: this machine.",
+            "The machines that run the domains, by names of your choice: others, which are reached by SSH. Default: this machine.",
         ),
         optional(
             "accel",
@@ -254,6 +254,11 @@ pub(super) static DOMAIN: Object = Object {
             "disks",
             Kind::Named(&Kind::Either(&[Kind::Size, Kind::Object(&VOLUME)])),
             "`system` is the size of the system disk, which a rebuild replaces (default: 4 GiB). Every other name is a data volume, which `down` keeps.",
+        ),
+        optional(
+            "host",
+            Kind::Text { example: "alpha" },
+            "The one of `hosts` that runs the domain. Required where there are several.",
         ),
         optional(
             "depends_on",

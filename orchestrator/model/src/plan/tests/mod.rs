@@ -92,6 +92,7 @@ fn domain(index: u8, depends_on: &[&str], volume: bool) -> DomainSpec {
         address: [10, 77, 0, 10 + index].into(),
         mac: Mac([0x52, 0x54, 0, 0, 0, index]),
         name: own,
+        host: None,
     }
 }
 
@@ -108,6 +109,7 @@ fn spec(domains: Vec<DomainSpec>) -> Spec {
             gateway: [10, 77, 0, 1].into(),
             domain: "pspd.internal".into(),
         },
+        elsewhere: BTreeMap::new(),
         images: BTreeMap::from([(
             "debian".to_owned(),
             ImageSpec {

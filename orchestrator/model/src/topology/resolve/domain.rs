@@ -1,6 +1,6 @@
 //! Reads a domain, without its address and MAC.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use super::super::fault::Position;
@@ -8,9 +8,9 @@ use super::super::keys;
 use super::super::read::{Fields, Reader};
 use super::super::tree::{Key, Node};
 use super::image::{self, Images};
-use super::{Files, disks, hardware, publish, service, unknown};
+use super::{Files, disks, hardware, hosts, publish, service, unknown};
 use crate::publish::Publish;
-use crate::spec::{DomainSpec, Firmware, Mac, Name, Push};
+use crate::spec::{DomainSpec, Firmware, HostSpec, Mac, Name, Push};
 
 /// The values of a domain.
 pub(super) struct Draft {
@@ -23,15 +23,23 @@ pub(super) struct Draft {
     pub publish: Vec<(Publish, Position)>,
 }
 
+/// What a domain can name.
+pub(super) struct Known<'a> {
+    /// Sorted.
+    pub domains: Vec<&'a str>,
+    pub hosts: &'a BTreeMap<Name, HostSpec>,
+}
+
 pub(super) fn draft(
     reader: &Reader,
     key: &Key,
     node: &Node,
     files: &Files,
     images: &Images,
-    known: &[&str],
+    known: &Known,
 ) -> Option<Draft> {
     let fields = reader.object(node, key.at, &keys::DOMAIN)?;
+    let host = hosts::of_domain(reader, &fields, key, known.hosts);
     let image = fields.get("image").and_then(|node| {
         if image::is_inline(node) {
             return Some(key.name.clone());
@@ -57,8 +65,8 @@ pub(super) fn draft(
     let memory = hardware::memory(reader, &fields, firmware.as_ref());
     let vcpus = hardware::vcpus(reader, &fields);
     let (system_disk, volumes) = disks::disks(reader, &fields);
-    let depends_on = others(reader, &fields, "depends_on", known);
-    let peers = others(reader, &fields, "peers", known);
+    let depends_on = others(reader, &fields, "depends_on", &known.domains);
+    let peers = others(reader, &fields, "peers", &known.domains);
     let publish = publish::publish(reader, &fields, files);
     let address = fields
         .get("address")
@@ -82,6 +90,7 @@ pub(super) fn draft(
     let spec = || {
         Some(DomainSpec {
             name: Name::new("draft").ok()?,
+            host,
             image: image?,
             firmware: firmware?,
             boot: boot?,

@@ -5,10 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::super::fault::{Fault, Position};
 use super::super::read::{Fields, Reader};
-use super::domain::{self, Draft};
+use super::domain::{self, Draft, Known};
 use super::image::Images;
 use super::{Files, addresses, graph, names};
-use crate::spec::{DomainSpec, HealthCheck, Name, NetworkSpec, SSH_PORT};
+use crate::spec::{DomainSpec, HealthCheck, HostSpec, Name, NetworkSpec, SSH_PORT};
 
 /// The maximum number of domains.
 const MOST_DOMAINS: usize = 1000;
@@ -25,6 +25,7 @@ pub(super) fn domains(
     deployment: &Name,
     network: Option<&NetworkSpec>,
     images: &Images,
+    hosts: &BTreeMap<Name, HostSpec>,
 ) -> BTreeMap<Name, DomainSpec> {
     let Some(node) = fields.get("domains") else {
         return BTreeMap::new();
@@ -43,9 +44,13 @@ pub(super) fn domains(
         ));
         return BTreeMap::new();
     }
-    let mut known: Vec<&str> = entries.iter().map(|(key, _)| key.name.as_str()).collect();
-    known.sort_unstable();
-    known.dedup();
+    let mut names: Vec<&str> = entries.iter().map(|(key, _)| key.name.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let known = Known {
+        domains: names,
+        hosts,
+    };
     let mut drafts = BTreeMap::new();
     for (key, node) in &entries {
         let name = reader.name(&key.name, key.at);

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::super::fault::Fault;
 use super::super::keys;
 use super::super::read::{Fields, Reader};
-use super::super::tree::Node;
-use super::{Files, Found};
+use super::super::tree::{Key, Node};
+use super::{Files, Found, unknown};
 use crate::spec::{Connection, HostSpec, Name};
 
 /// More than the longest user name and the longest name in DNS.
@@ -26,17 +26,36 @@ pub(super) fn hosts(
         reader.fault(Fault::new(node.at, message).help("remove `connection`, or `hosts`"));
     }
     let entries = reader.entries(node, "hosts").unwrap_or_default();
-    if let Some((key, _)) = entries.get(1) {
-        let message = format!("`{}` is a second host", key.name);
-        let help = "all domains of a deployment run on one host; write one topology for each host";
-        reader.fault(Fault::new(key.at, message).help(help));
-    }
     let hosts = entries.iter().filter_map(|(key, node)| {
         let name = reader.name(&key.name, key.at);
         let host = host(reader, node, files);
         Some((name?, host?))
     });
     hosts.collect()
+}
+
+/// The host of a domain: the only one, or the one that it names.
+pub(super) fn of_domain(
+    reader: &Reader,
+    fields: &Fields,
+    domain: &Key,
+    hosts: &BTreeMap<Name, HostSpec>,
+) -> Option<Name> {
+    let names: Vec<&str> = hosts.keys().map(Name::as_str).collect();
+    let Some(node) = fields.get("host") else {
+        if hosts.len() > 1 {
+            let message = format!("`{}` has no `host`", domain.name);
+            let help = format!("write one of: {}", names.join(", "));
+            reader.fault(Fault::new(domain.at, message).help(help));
+        }
+        return hosts.keys().next().cloned();
+    };
+    let text = reader.text(node, "host")?;
+    let found = hosts.keys().find(|name| name.as_str() == text);
+    if found.is_none() {
+        unknown(reader, node, "host", text, &names);
+    }
+    found.cloned()
 }
 
 fn host(reader: &Reader, node: &Node, files: &Files) -> Option<HostSpec> {

@@ -160,6 +160,7 @@ fn topology(reader: &Reader, tree: &Node, files: &Files) -> Option<Spec> {
         name.as_ref().unwrap_or(&placeholder),
         network.as_ref(),
         &images,
+        &hosts,
     );
     let used: BTreeSet<&String> = domains.values().map(|domain| &domain.image).collect();
     images.retain(|key, _| used.contains(key));
@@ -172,6 +173,7 @@ fn topology(reader: &Reader, tree: &Node, files: &Files) -> Option<Spec> {
         network: network?,
         images: resolved(images)?,
         domains,
+        elsewhere: BTreeMap::new(),
     })
 }
 
