@@ -196,11 +196,17 @@ impl Spec {
     /// What one of the hosts has to do.
     pub fn on(mut self, host: &Name) -> Spec {
         let is_own = |domain: &DomainSpec| domain.host.as_ref() == Some(host);
-        let (own, others) = self.domains.into_iter().partition(|(_, domain)| is_own(domain));
+        let (own, others) = self
+            .domains
+            .into_iter()
+            .partition(|(_, domain)| is_own(domain));
         self.domains = own;
         self.elsewhere = others;
         let used: BTreeSet<&String> = self.domains.values().map(|domain| &domain.image).collect();
         self.images.retain(|key, _| used.contains(key));
+        if let Some(gateway) = self.hosts.get(host).and_then(|host| host.gateway) {
+            self.network.gateway = gateway;
+        }
         self.hosts = BTreeMap::new();
         self
     }

@@ -251,7 +251,9 @@ pub(crate) fn secrets(values: &BTreeMap<String, String>) -> String {
 
 /// Returns the clients that may call a service: the domains that depend on it, and its peers.
 fn callers<'a>(spec: &'a Spec, name: &Name) -> impl Iterator<Item = &'a Name> {
-    let callers = spec.all().filter(|it| it.depends_on.contains(name) || it.peers.contains(name));
+    let callers = spec
+        .all()
+        .filter(|it| it.depends_on.contains(name) || it.peers.contains(name));
     callers.map(|it| &it.name)
 }
 

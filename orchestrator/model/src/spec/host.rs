@@ -1,5 +1,6 @@
 //! Machines that are reached by SSH.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -13,4 +14,7 @@ pub struct HostSpec {
     pub port: Option<u16>,
     /// An SSH configuration in the place of the user's own.
     pub config: Option<PathBuf>,
+    /// Its address in the guests' network, where it is one of several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<Ipv4Addr>,
 }

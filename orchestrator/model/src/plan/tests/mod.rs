@@ -9,6 +9,7 @@ mod export;
 mod faults;
 mod fronts;
 mod golden;
+mod hosts;
 mod intents;
 mod left_over;
 mod model;

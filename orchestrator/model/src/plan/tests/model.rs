@@ -249,6 +249,8 @@ impl World {
             | Action::Rewind { .. }
             | Action::RemoveSnapshot { .. } => self.take_of_snapshot(action),
             Action::Start { domain, .. } => self.start(domain, spec),
+            // Another host runs it.
+            Action::Serving { domain, .. } if spec.elsewhere.contains_key(domain) => {}
             Action::Save { .. }
             | Action::Restore { .. }
             | Action::Continue { .. }

@@ -43,27 +43,40 @@ pub(super) fn assign<'a>(
     fixed: &BTreeMap<Name, Ipv4Addr>,
     names: impl Iterator<Item = &'a Name>,
 ) -> Option<BTreeMap<Name, Ipv4Addr>> {
-    let last = u32::from(cidr.broadcast()) - u32::from(cidr.network()) - 1;
-    let first = if last > FIRST + 8 { FIRST } else { 2 };
-    let places = last - first + 1;
     let mut assigned = fixed.clone();
     let mut taken: BTreeSet<Ipv4Addr> = fixed.values().copied().collect();
     for name in names {
-        if assigned.contains_key(name) {
-            continue;
+        if !assigned.contains_key(name) {
+            assigned.insert(name.clone(), take(cidr, name.as_str(), &mut taken)?);
         }
-        let start = number(name) % places;
-        let free = (0..places)
-            .map(|step| nth(cidr, first + (start + step) % places))
-            .find(|address| !taken.contains(address))?;
-        taken.insert(free);
-        assigned.insert(name.clone(), free);
     }
     Some(assigned)
 }
 
-fn number(name: &Name) -> u32 {
-    let digest = Sha256::digest(name.as_str().as_bytes());
+/// Gives each of several hosts an address of its own in the network, which is then the gateway of its guests. They change
+/// rarely, too. Returns `None` if the network is too small.
+pub(super) fn gateways<'a>(
+    cidr: Ipv4Net,
+    guests: impl Iterator<Item = Ipv4Addr>,
+    hosts: impl Iterator<Item = &'a Name>,
+) -> Option<Vec<Ipv4Addr>> {
+    let mut taken = guests.collect();
+    let gateways = hosts.map(|host| take(cidr, &format!("host/{host}"), &mut taken));
+    gateways.collect()
+}
+
+/// Takes a free address for what has this name, if there is one.
+fn take(cidr: Ipv4Net, name: &str, taken: &mut BTreeSet<Ipv4Addr>) -> Option<Ipv4Addr> {
+    let last = u32::from(cidr.broadcast()) - u32::from(cidr.network()) - 1;
+    let first = if last > FIRST + 8 { FIRST } else { 2 };
+    let places = last - first + 1;
+    let start = number(name) % places;
+    let mut all = (0..places).map(|step| nth(cidr, first + (start + step) % places));
+    all.find(|address| taken.insert(*address))
+}
+
+fn number(name: &str) -> u32 {
+    let digest = Sha256::digest(name.as_bytes());
     u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]])
 }
 

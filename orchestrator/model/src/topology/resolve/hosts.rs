@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::super::fault::Fault;
+use ipnet::Ipv4Net;
+
+use super::super::fault::{Fault, Position};
 use super::super::keys;
 use super::super::read::{Fields, Reader};
 use super::super::tree::{Key, Node};
-use super::{Files, Found, unknown};
-use crate::spec::{Connection, HostSpec, Name};
+use super::{Files, Found, addresses, unknown};
+use crate::spec::{Connection, DomainSpec, HostSpec, Name};
 
 /// More than the longest user name and the longest name in DNS.
 const LONGEST_TARGET: usize = 32 + 1 + 253;
@@ -74,7 +76,33 @@ fn host(reader: &Reader, node: &Node, files: &Files) -> Option<HostSpec> {
         ssh: ssh?,
         port: port.and_then(|port| u16::try_from(port).ok()),
         config,
+        gateway: None,
     })
+}
+
+/// Gives each of several hosts its address in the network.
+pub(super) fn assign(
+    reader: &Reader,
+    hosts: &mut BTreeMap<Name, HostSpec>,
+    domains: &BTreeMap<Name, DomainSpec>,
+    cidr: Ipv4Net,
+    at: Position,
+) {
+    if hosts.len() < 2 {
+        return;
+    }
+    let guests = domains.values().map(|domain| domain.address);
+    let Some(gateways) = addresses::gateways(cidr, guests, hosts.keys()) else {
+        let message = format!(
+            "the network `{cidr}` is too small for {} hosts as well",
+            hosts.len()
+        );
+        reader.fault(Fault::new(at, message).help("use a larger network, such as 10.77.0.0/16"));
+        return;
+    };
+    for (host, gateway) in hosts.values_mut().zip(gateways) {
+        host.gateway = Some(gateway);
+    }
 }
 
 /// What `ssh` takes for a destination, and for no option.

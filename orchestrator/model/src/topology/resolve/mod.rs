@@ -131,7 +131,7 @@ fn topology(reader: &Reader, tree: &Node, files: &Files) -> Option<Spec> {
     let connection = fields
         .get("connection")
         .map_or(Some(Connection::Lab), |node| connection(reader, node));
-    let hosts = hosts::hosts(reader, &fields, files, connection.as_ref());
+    let mut hosts = hosts::hosts(reader, &fields, files, connection.as_ref());
     let words = [
         ("auto", Accel::Auto),
         ("kvm", Accel::Kvm),
@@ -162,6 +162,9 @@ fn topology(reader: &Reader, tree: &Node, files: &Files) -> Option<Spec> {
         &images,
         &hosts,
     );
+    if let Some(network) = &network {
+        hosts::assign(reader, &mut hosts, &domains, network.cidr, tree.at);
+    }
     let used: BTreeSet<&String> = domains.values().map(|domain| &domain.image).collect();
     images.retain(|key, _| used.contains(key));
     Some(Spec {

@@ -100,7 +100,12 @@ const FAULTS: &[(&str, &str, &str)] = &[
     (
         "name: demo",
         "name: demo\nhosts: {a: {ssh: me@a}, b: {ssh: me@b}}",
-        "`b` is a second host",
+        "`web` has no `host`",
+    ),
+    (
+        "    image: debian",
+        "    image: debian\n    host: a",
+        "unknown host `a`",
     ),
     (
         "name: demo",
