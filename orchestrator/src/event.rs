@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use pspd_model::spec::Name;
+use serde::{Deserialize, Deserializer, Serialize};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// An event. `step` is the text of a [`StepId`](pspd_model::plan::StepId), or the name of a benchmark's part; `subject` is
 /// the step's domain, if it has one.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
     Planned {
@@ -35,7 +36,11 @@ pub enum Event {
         step: String,
         subject: Option<String>,
         title: String,
-        #[serde(rename = "seconds", serialize_with = "serialize_seconds")]
+        #[serde(
+            rename = "seconds",
+            serialize_with = "serialize_seconds",
+            deserialize_with = "deserialize_seconds"
+        )]
         elapsed: Duration,
     },
     Failed {
@@ -61,6 +66,44 @@ fn serialize_seconds<S: serde::Serializer>(elapsed: &Duration, to: S) -> Result<
     to.serialize_f64(seconds(*elapsed))
 }
 
+fn deserialize_seconds<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    let seconds = f64::deserialize(from)?;
+    Duration::try_from_secs_f64(seconds).map_err(serde::de::Error::custom)
+}
+
+impl Event {
+    /// The same event as one of several hosts.
+    pub fn on(mut self, host: &Name) -> Event {
+        match &mut self {
+            Event::Planned { .. } => {}
+            Event::Note { message } => *message = format!("{host}: {message}"),
+            Event::Started { step, subject, .. }
+            | Event::Stage { step, subject, .. }
+            | Event::Progress { step, subject, .. }
+            | Event::Finished { step, subject, .. }
+            | Event::Failed { step, subject, .. }
+            | Event::Undone { step, subject, .. } => {
+                *step = step_on(host, step);
+                *subject = Some(subject_on(host, subject.as_deref()));
+            }
+        }
+        self
+    }
+}
+
+/// The id of a step of one of several hosts.
+pub fn step_on(host: &Name, step: &str) -> String {
+    format!("{host}:{step}")
+}
+
+/// What a step of one of several hosts is about: a domain there, or the host itself.
+pub fn subject_on(host: &Name, domain: Option<&str>) -> String {
+    match domain {
+        Some(domain) => format!("{domain} on {host}"),
+        None => host.to_string(),
+    }
+}
+
 /// Returns seconds, rounded to milliseconds.
 pub fn seconds(elapsed: Duration) -> f64 {
     (elapsed.as_secs_f64() * 1000.0).round() / 1000.0
@@ -68,21 +111,41 @@ pub fn seconds(elapsed: Duration) -> f64 {
 
 /// The sending side, cloned for each task.
 #[derive(Clone, Debug, Default)]
-pub struct Events(Option<UnboundedSender<Event>>);
+pub struct Events {
+    to: Option<UnboundedSender<Event>>,
+    /// Whose events these are, where there are several hosts.
+    host: Option<Name>,
+}
 
 impl Events {
     pub fn channel() -> (Events, UnboundedReceiver<Event>) {
         let (sender, receiver) = unbounded_channel();
-        (Events(Some(sender)), receiver)
+        let events = Events {
+            to: Some(sender),
+            host: None,
+        };
+        (events, receiver)
     }
 
     /// Returns a sender whose events are discarded.
     pub fn ignored() -> Events {
-        Events(None)
+        Events::default()
+    }
+
+    /// The same for what is done for one of several hosts.
+    pub fn on(&self, host: &Name) -> Events {
+        Events {
+            to: self.to.clone(),
+            host: Some(host.clone()),
+        }
     }
 
     pub fn emit(&self, event: Event) {
-        if let Some(sender) = &self.0 {
+        if let Some(sender) = &self.to {
+            let event = match &self.host {
+                Some(host) => event.on(host),
+                None => event,
+            };
             // Without a reporter, the event is discarded.
             let _ = sender.send(event);
         }

@@ -211,6 +211,11 @@ impl Spec {
         self
     }
 
+    /// Whether its domains are on several hosts.
+    pub fn is_spread(&self) -> bool {
+        self.hosts.len() > 1
+    }
+
     /// The domains of all hosts.
     pub fn all(&self) -> impl Iterator<Item = &DomainSpec> {
         self.domains.values().chain(self.elsewhere.values())

@@ -24,7 +24,7 @@ use crate::terminal;
 pub(super) struct Args {
     /// The domain whose service is called
     #[arg(add = completions::domains())]
-    name: String,
+    pub(super) name: String,
     /// `Method`, or `package.Service/Method` [default: list the methods]
     method: Option<String>,
     /// The message as JSON, or several; `-` reads them from stdin [default: the empty message]

@@ -69,7 +69,11 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<Exit> {
                 return Ok(Exit::Interrupted);
             }
             Ok(Cloned::Failed(outcome)) => {
-                report::summary(&outcome, "clone", &spec, Style::chosen(args.json));
+                report::summary(
+                    &report::Summary::of(&outcome, "clone"),
+                    &spec,
+                    Style::chosen(args.json),
+                );
                 return Ok(exit(&outcome));
             }
             Ok(Cloned::Placed(placement)) => placement,

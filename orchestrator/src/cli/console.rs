@@ -19,7 +19,7 @@ const LEAVE: u8 = 0x1d;
 pub(super) struct Args {
     /// The domain
     #[arg(add = completions::domains())]
-    name: String,
+    pub(super) name: String,
     /// Disconnect another session from the console, if there is one
     #[arg(long)]
     force: bool,

@@ -29,6 +29,8 @@ pub(super) struct Context {
     deployment: Option<String>,
     /// Whether the topology is one that another machine sent.
     is_sent: bool,
+    /// Which of the topology's hosts this machine is.
+    site: Option<Name>,
 }
 
 impl Context {
@@ -37,6 +39,7 @@ impl Context {
         let sent = global.sent.map(|file| paths.all_sent().join(file));
         Ok(Context {
             is_sent: sent.is_some(),
+            site: global.site,
             file: sent.unwrap_or(global.file),
             paths,
             deployment: global.deployment,
@@ -68,7 +71,12 @@ impl Context {
             let message = format!("deployment `{name}` does not exist on this host");
             bail!(Hinted::new(message, "Run `pspd up` first"));
         }
-        topology::load(&self.file).map_err(invalid)
+        match &self.site {
+            // What other hosts need was not sent.
+            Some(site) => topology::load_before_build(&self.file).map(|spec| spec.on(site)),
+            None => topology::load(&self.file),
+        }
+        .map_err(invalid)
     }
 
     /// Like [`Self::spec`], for commands that read no file of a service: those need not exist yet.

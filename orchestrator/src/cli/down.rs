@@ -28,10 +28,10 @@ pub(super) struct Args {
     snapshots: bool,
     /// Save the memory of the domains first, all of one instant; the next `up` continues from it
     #[arg(long, conflicts_with = "volumes")]
-    save: bool,
+    pub(super) save: bool,
     /// Print one JSON event per line on stdout
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
     /// Fail with exit code 5 instead of waiting while another pspd process works on this deployment
     #[arg(long)]
     no_wait: bool,

@@ -1,19 +1,24 @@
 //! Commands on a deployment that is on another machine: they run there, by the same program.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 use anyhow::{anyhow, bail, ensure};
 use pspd_model::hint::Hinted;
-use pspd_model::spec::Spec;
+use pspd_model::spec::{DomainSpec, Name, Spec};
 use tokio_util::sync::CancellationToken;
 
 use super::Command;
 use super::context::{Context, block_on, cancelled_by_signals};
 use super::run::reported;
 use crate::cancelled::Cancelled;
+use crate::event::Events;
+use crate::identity;
 use crate::remote::{self, PLANNED, Parcel, Program, Ssh, TOPOLOGY, Words};
 use crate::report::Style;
 
 /// How a command reaches the machine of a deployment.
-enum Way {
+pub(super) enum Way {
     /// It is about this machine.
     Here,
     /// It sends the topology, under this name, and runs there.
@@ -76,6 +81,8 @@ fn way(command: &Command) -> Way {
         | Command::Completions(_)
         | Command::Man(_)
         | Command::Receive
+        | Command::Links
+        | Command::Uplink
         | Command::LabSupervisor { .. } => Way::Here,
     }
 }
@@ -98,37 +105,46 @@ pub(super) fn run(context: &Context, command: &Command) -> anyhow::Result<Option
     let Some((name, host)) = spec.hosts.first_key_value() else {
         return Ok(None);
     };
+    if spec.is_spread() {
+        return super::spread::run(context, &spec, command, &way).map(Some);
+    }
     let ssh = Ssh {
         name: name.clone(),
         host: host.clone(),
     };
-    let (file, reads) = match way {
-        Way::Sends { file, .. } => (file, false),
-        Way::Runs { reads } => (TOPOLOGY, reads),
-        Way::Both | Way::Here => bail!(Hinted::new(
+    let words = Words {
+        deployment: spec.name.clone(),
+        file: way.file(),
+        site: None,
+        words: own_words(words()?.into_iter()),
+        reads: way.reads(),
+        foreign_code: foreign_code(command),
+    };
+    if matches!(way, Way::Both) {
+        bail!(Hinted::new(
             format!(
                 "`{}` is on host `{name}`, which this command does not reach",
                 spec.name
             ),
             format!("Run it on `{name}`, with `--deployment {}`", spec.name),
-        )),
-    };
-    let words = Words {
-        deployment: spec.name.clone(),
-        file,
-        words: own_words(words()?.into_iter()),
-        reads,
-        foreign_code: matches!(command, Command::Ssh(_) | Command::Lab(_)),
-    };
+        ));
+    }
     let code = block_on(async {
         let cancel = cancelled_by_signals()?;
-        let program = match prepare(context, &spec, &ssh, &way, &cancel).await {
+        let parcel = parcel(context, &spec, &way)?;
+        let prepared = reported(Style::for_stderr(), async |events| {
+            prepare(&ssh, parcel, events, &cancel).await
+        });
+        let program = match prepared.await {
             Err(error) if Cancelled::is_cause_of(&error) => {
                 crate::report::say("interrupted; nothing was changed\n");
                 return Ok(super::exit::Exit::Interrupted as i32);
             }
             program => program?,
         };
+        if way.brings_up() {
+            record(context, &spec)?;
+        }
         remote::run(&ssh, &program, &words, &cancel).await
     })?;
     if matches!(command, Command::Down(args) if args.forgets()) && code == 0 {
@@ -137,39 +153,107 @@ pub(super) fn run(context: &Context, command: &Command) -> anyhow::Result<Option
     Ok(Some(code))
 }
 
-/// A deployment is on one machine at a time.
+impl Way {
+    /// What the topology's file is called there.
+    pub(super) fn file(&self) -> &'static str {
+        match self {
+            Way::Sends { file, .. } => file,
+            _ => TOPOLOGY,
+        }
+    }
+
+    pub(super) fn reads(&self) -> bool {
+        matches!(self, Way::Runs { reads: true })
+    }
+
+    pub(super) fn brings_up(&self) -> bool {
+        matches!(self, Way::Sends { file: TOPOLOGY, .. })
+    }
+}
+
+/// Whether the command's exit code is that of another program, in a guest or in the lab.
+pub(super) fn foreign_code(command: &Command) -> bool {
+    matches!(command, Command::Ssh(_) | Command::Lab(_))
+}
+
+/// No domain moves from one machine to another, with its data.
 fn refuse_elsewhere(context: &Context, spec: &Spec) -> anyhow::Result<()> {
     let Ok(Some(before)) = context.paths.deployment(&spec.name).recorded_spec() else {
         return Ok(());
     };
-    let place = |spec: &Spec| match spec.hosts.keys().next() {
-        Some(host) => format!("host `{host}`"),
+    let place = |spec: &Spec, domain: &DomainSpec| {
+        let host = domain
+            .host
+            .as_ref()
+            .and_then(|name| Some((name, spec.hosts.get(name)?)));
+        host.map(|(name, host)| (name.clone(), host.ssh.clone(), host.port))
+    };
+    let shown = |place: &Option<(Name, String, Option<u16>)>| match place {
+        Some((name, ..)) => format!("host `{name}`"),
         None => "this machine".to_owned(),
     };
-    ensure!(
-        before.hosts == spec.hosts,
-        Hinted::new(
-            format!(
-                "`{}` is on {}, and the topology says {}",
-                spec.name,
-                place(&before),
-                place(spec)
-            ),
-            format!(
-                "Run `pspd --deployment {} down --volumes` first, or change its `name`",
-                spec.name
-            ),
-        )
-    );
+    for domain in before.domains.values() {
+        let Some(now) = spec.domains.get(&domain.name) else {
+            continue;
+        };
+        let (was, is) = (place(&before, domain), place(spec, now));
+        ensure!(
+            was == is,
+            Hinted::new(
+                format!(
+                    "`{}` is on {}, and the topology says {}",
+                    domain.name,
+                    shown(&was),
+                    shown(&is)
+                ),
+                format!(
+                    "Run `pspd --deployment {} down --volumes` first, or change its `name`",
+                    spec.name
+                ),
+            )
+        );
+    }
     Ok(())
 }
 
+/// The topology's file here.
+fn origin(context: &Context, spec: &Spec) -> PathBuf {
+    let recorded = context.paths.deployment(&spec.name).origin();
+    let origin = context.origin().or(recorded.ok().flatten());
+    origin.unwrap_or_default()
+}
+
+/// What a command sends to each host; `None` if it sends nothing.
+pub(super) fn parcel(context: &Context, spec: &Spec, way: &Way) -> anyhow::Result<Option<Parcel>> {
+    let Way::Sends { file, adopt } = *way else {
+        return Ok(None);
+    };
+    let keys = context.paths.deployment(&spec.name).keys();
+    Ok(Some(Parcel {
+        spec: spec.clone(),
+        file,
+        origin: origin(context, spec),
+        adopt,
+        keys: match spec.is_spread() && way.brings_up() {
+            true => identity::shared(&keys, &spec.name)?,
+            false => BTreeMap::new(),
+        },
+    }))
+}
+
+/// Records that the deployment is on other machines.
+pub(super) fn record(context: &Context, spec: &Spec) -> anyhow::Result<()> {
+    let home = context.paths.deployment(&spec.name);
+    home.create()?;
+    home.record_spec(spec)?;
+    home.record_origin(&origin(context, spec))
+}
+
 /// Connects to the host, and brings there what the command needs: this program, and the topology.
-async fn prepare(
-    context: &Context,
-    spec: &Spec,
+pub(super) async fn prepare(
     ssh: &Ssh,
-    way: &Way,
+    parcel: Option<Parcel>,
+    events: &Events,
     cancel: &CancellationToken,
 ) -> anyhow::Result<Program> {
     let found = {
@@ -180,46 +264,24 @@ async fn prepare(
         program = found => program??,
         () = cancel.cancelled() => bail!(Cancelled::during("connecting to the host")),
     };
-    let home = context.paths.deployment(&spec.name);
-    let recorded = home.origin().ok().flatten();
-    let origin = context.origin().or(recorded).unwrap_or_default();
-    let parcel = match way {
-        Way::Sends { file, adopt } => Some(Parcel {
-            spec: spec.clone(),
-            file,
-            origin: origin.clone(),
-            adopt: *adopt,
-        }),
-        _ => None,
+    let (ssh, events, cancel) = (ssh.clone(), events.clone(), cancel.clone());
+    let send = move || -> anyhow::Result<Program> {
+        if !program.there {
+            let scope = events.begin("host/pspd", "copy pspd to the host");
+            program.send(&ssh, &scope, &cancel)?;
+        }
+        if let Some(parcel) = parcel {
+            remote::send(&ssh, &program, &parcel, &events, &cancel)?;
+        }
+        Ok(program)
     };
-    let (ssh, cancel) = (ssh.clone(), cancel.clone());
-    let program = reported(Style::for_stderr(), async move |events| {
-        let events = events.clone();
-        let send = move || -> anyhow::Result<Program> {
-            if !program.there {
-                let scope = events.begin("host/pspd", "copy pspd to the host");
-                program.send(&ssh, &scope, &cancel)?;
-            }
-            if let Some(parcel) = parcel {
-                remote::send(&ssh, &program, &parcel, &events, &cancel)?;
-            }
-            Ok(program)
-        };
-        tokio::task::spawn_blocking(send).await?
-    })
-    .await?;
-    if let Way::Sends { file: TOPOLOGY, .. } = way {
-        home.create()?;
-        home.record_spec(spec)?;
-        home.record_origin(&origin)?;
-    }
-    Ok(program)
+    tokio::task::spawn_blocking(send).await?
 }
 
 /// The options that choose a topology and directories here.
 const OF_THIS_MACHINE: [&str; 4] = ["--file", "--deployment", "--state-dir", "--cache-dir"];
 
-fn words() -> anyhow::Result<Vec<String>> {
+pub(super) fn words() -> anyhow::Result<Vec<String>> {
     let words = std::env::args_os()
         .skip(1)
         .map(std::ffi::OsString::into_string);
@@ -228,7 +290,7 @@ fn words() -> anyhow::Result<Vec<String>> {
 }
 
 /// The words of the command line without the options that are about this machine.
-fn own_words(words: impl Iterator<Item = String>) -> Vec<String> {
+pub(super) fn own_words(words: impl Iterator<Item = String>) -> Vec<String> {
     let mut own = Vec::new();
     let mut words = words;
     while let Some(word) = words.next() {

@@ -135,7 +135,11 @@ async fn export(
             print_result(args, packed, outcome.paused_for(), began.elapsed())?;
         }
         packed => {
-            report::summary(&outcome, "export", &spec, Style::chosen(args.json));
+            report::summary(
+                &report::Summary::of(&outcome, "export"),
+                &spec,
+                Style::chosen(args.json),
+            );
             print_rest(args, &outcome, packed)?;
         }
     }

@@ -6,10 +6,11 @@ use std::os::unix::process::CommandExt as _;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use pspd_lab::keepalive;
+use pspd_lab::{Lab, keepalive};
 
 use super::context::Context;
 use super::exit::Exit;
+use crate::remote::uplink;
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  pspd lab exec -- virsh list\n  pspd lab shell")]
@@ -36,11 +37,20 @@ enum LabCommand {
         /// The guest's address and port, such as `10.77.0.10:22`
         to: SocketAddr,
     },
+    /// Connect the lab's network to those of the other hosts, through stdin and stdout
+    #[command(hide = true)]
+    Uplink,
 }
 
 pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     let spec = context.deployed_spec()?;
-    let lab = context.lab(&spec)?;
+    let lab = match args.command {
+        LabCommand::Uplink => {
+            let home = context.paths.deployment(&spec.name).lab();
+            uplink::wait_for(|| Lab::running(&home))?
+        }
+        _ => context.lab(&spec)?,
+    };
     match args.command {
         LabCommand::Exec { command } => Err(become_program(lab.enter(&command)?)),
         LabCommand::Shell => {
@@ -53,6 +63,13 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
                 .with_context(|| format!("failed to dial `{to}`"))?;
             keepalive::enable(&stream).context("failed to enable TCP keepalive")?;
             pump(stream)
+        }
+        LabCommand::Uplink => {
+            let program = std::env::current_exe();
+            let program = program.context("failed to find the path of the pspd program")?;
+            Err(become_program(
+                lab.enter([program.as_os_str(), "uplink".as_ref()])?,
+            ))
         }
     }
 }

@@ -49,7 +49,7 @@ const TAIL_SINCE: usize = 10_000;
 pub(super) struct Args {
     /// Domains [default: all domains with a service]
     #[arg(value_name = "NAME", add = completions::domains())]
-    names: Vec<String>,
+    pub(super) names: Vec<String>,
     /// Show the firmware's log since the last start instead of the service's log
     #[arg(long, conflicts_with_all = ["follow", "tail", "trace", "since", "until", "level", "grep"])]
     firmware: bool,

@@ -38,6 +38,7 @@ mod schema;
 mod service;
 mod set;
 mod snapshot;
+mod spread;
 mod ssh;
 mod status;
 mod top;
@@ -48,6 +49,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use pspd_model::plan::PowerGoal;
+use pspd_model::spec::Name;
 
 use context::Context;
 
@@ -102,9 +104,16 @@ struct Global {
     /// Use a topology that another machine sent: DEPLOYMENT/FILE
     #[arg(long, value_name = "PATH", hide = true)]
     sent: Option<PathBuf>,
+    /// With `--sent`: the host of the topology that this machine is
+    #[arg(long, value_name = "HOST", hide = true, value_parser = site)]
+    site: Option<Name>,
     /// Interrupt the command when its standard input ends
     #[arg(long, hide = true)]
     tethered: bool,
+}
+
+fn site(text: &str) -> Result<Name, String> {
+    Name::new(text).map_err(|error| error.to_string())
 }
 
 macro_rules! examples {
@@ -234,6 +243,12 @@ enum Command {
     /// Take a topology from another machine, on standard input
     #[command(hide = true)]
     Receive,
+    /// The process that connects the labs of several hosts; started by `up`
+    #[command(hide = true)]
+    Links,
+    /// A lab's end of these connections, inside the lab
+    #[command(hide = true)]
+    Uplink,
     /// The process that runs a lab; started by `up`
     #[command(hide = true)]
     LabSupervisor { dir: PathBuf },
@@ -298,6 +313,11 @@ pub fn main() -> ! {
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
         Command::Receive => receive::run(&context),
+        Command::Links => {
+            let spec = context.deployed_spec()?;
+            crate::remote::links::run(&context.paths, &spec).map(|()| exit::Exit::Done)
+        }
+        Command::Uplink => crate::remote::uplink::run().map(|()| exit::Exit::Done),
         Command::LabSupervisor { .. } => {
             unreachable!("handled above, before any thread was started")
         }

@@ -10,7 +10,7 @@ use crate::report;
 pub(super) struct Args {
     /// Print the plan as JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
     /// Plan for a deployment of the same name that came from another directory
     #[arg(long)]
     adopt: bool,

@@ -16,9 +16,9 @@ use crate::observe::Extent;
 pub(super) struct Args {
     /// The domains; all if none is named
     #[arg(value_name = "NAME", add = completions::domains())]
-    names: Vec<String>,
+    pub(super) names: Vec<String>,
     #[command(flatten)]
-    options: Options,
+    pub(super) options: Options,
 }
 
 /// The commands of this file as one text.
@@ -56,7 +56,7 @@ pub(super) struct StopArgs {
     #[arg(long)]
     force: bool,
     #[command(flatten)]
-    args: Args,
+    pub(super) args: Args,
 }
 
 #[derive(clap::Args)]
@@ -65,7 +65,7 @@ pub(super) struct RestartArgs {
     #[arg(long)]
     cold: bool,
     #[command(flatten)]
-    args: Args,
+    pub(super) args: Args,
 }
 
 impl StopArgs {

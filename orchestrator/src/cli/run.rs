@@ -47,7 +47,7 @@ pub(super) async fn change(
         outcome => outcome?,
     };
     let style = Style::chosen(change.json);
-    report::summary(&outcome, change.command, &spec, style);
+    report::summary(&report::Summary::of(&outcome, change.command), &spec, style);
     if style != Style::Json {
         let home = context.paths.deployment(&spec.name);
         print_boots(&home, &spec, &outcome)?;

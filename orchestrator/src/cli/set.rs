@@ -17,7 +17,7 @@ use crate::observe::Extent;
 pub(super) struct Args {
     /// The domain
     #[arg(value_name = "NAME", add = completions::domains())]
-    name: String,
+    pub(super) name: String,
     /// Its memory, such as `1 GiB`: applies at once, up to the maximum that it was started with
     #[arg(long, value_name = "SIZE", value_parser = pspd_model::topology::size)]
     memory: Option<Size>,
@@ -25,7 +25,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "COUNT", value_parser = vcpus)]
     vcpus: Option<u32>,
     #[command(flatten)]
-    options: Options,
+    pub(super) options: Options,
 }
 
 pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {

@@ -205,7 +205,11 @@ fn save(context: &Context, args: SaveArgs) -> anyhow::Result<Exit> {
             }
             saved => saved?,
         };
-        report::summary(&saved, change.command, &spec, Style::chosen(change.json));
+        report::summary(
+            &report::Summary::of(&saved, change.command),
+            &spec,
+            Style::chosen(change.json),
+        );
         if saved.is_success() && !change.json {
             let still = saved.paused_for().map_or_else(String::new, |time| {
                 format!("; the guests were paused for {:.1} s", time.as_secs_f64())
@@ -271,8 +275,7 @@ fn restore(context: &Context, args: &RestoreArgs) -> anyhow::Result<Exit> {
             before,
         } = restored;
         report::summary(
-            &outcome,
-            "snapshot restore",
+            &report::Summary::of(&outcome, "snapshot restore"),
             &spec,
             Style::chosen(args.json),
         );

@@ -20,7 +20,7 @@ use crate::reach::Reach;
 pub(super) struct Args {
     /// The domain
     #[arg(add = completions::domains())]
-    name: String,
+    pub(super) name: String,
     /// Pass standard input to the command even if it is not a terminal
     #[arg(short = 'i', long)]
     stdin: bool,

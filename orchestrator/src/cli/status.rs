@@ -11,7 +11,7 @@ use super::exit::Exit;
 use crate::observe::status::{Status, read};
 
 /// The time between two updates of `--watch`.
-const INTERVAL: Duration = Duration::from_secs(2);
+pub(super) const INTERVAL: Duration = Duration::from_secs(2);
 
 #[derive(clap::Args)]
 #[command(
@@ -20,13 +20,13 @@ const INTERVAL: Duration = Duration::from_secs(2);
 pub(super) struct Args {
     /// Print JSON with stable fields
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
     /// Also show the stages of each domain's last boot
     #[arg(long)]
-    boot: bool,
+    pub(super) boot: bool,
     /// Refresh every two seconds until Ctrl-C
     #[arg(long)]
-    watch: bool,
+    pub(super) watch: bool,
 }
 
 pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
@@ -65,7 +65,7 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
     })
 }
 
-fn show(status: &Status, json: bool) -> anyhow::Result<()> {
+pub(super) fn show(status: &Status, json: bool) -> anyhow::Result<()> {
     let mut out = crate::terminal::out();
     if json {
         writeln!(out, "{}", serde_json::to_string(status)?)?;

@@ -12,7 +12,7 @@ use crate::observe::Extent;
 pub(super) struct Args {
     /// Print one JSON event per line on stdout
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
     /// Fail with exit code 5 instead of waiting while another pspd process works on this deployment
     #[arg(long)]
     no_wait: bool,

@@ -30,6 +30,8 @@ const SETUP: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_secs(1);
 /// From a new certificate to a connection that shows it, natively.
 const SHOWN: Duration = Duration::from_secs(2);
+/// For a service of another host, whose run may begin with its image.
+const ELSEWHERE: Duration = Duration::from_secs(30 * 60);
 /// For a guest that is about to stop: one that runs answers at once.
 const GATHER: Duration = Duration::from_secs(5);
 
@@ -180,7 +182,10 @@ pub(super) fn await_serving(
     scope: &Scope,
 ) -> anyhow::Result<()> {
     scope.stage("waiting for SERVING");
-    let limit = start_limit(world, readiness);
+    let limit = match world.spec.elsewhere.contains_key(domain) {
+        true => ELSEWHERE,
+        false => start_limit(world, readiness),
+    };
     match serving(world, domain, limit, Starting::BySystemd)? {
         Served::Yes => Ok(()),
         Served::No(seen) => {
@@ -262,7 +267,7 @@ fn serving(
     // A guest that was restored is not connected to: that takes longer than its service.
     let guest = world.guest(domain).ok();
     let (spec, cancel) = (&world.spec, &world.cancel);
-    let service = spec.domains[domain].service.as_ref();
+    let service = spec.get(domain).and_then(|domain| domain.service.as_ref());
     let service = service.with_context(|| format!("`{domain}` has no service"))?;
     let served = health::serving(&reach, spec, domain, &identity, limit, cancel);
     let served = world.runtime.block_on(async {

@@ -16,6 +16,7 @@ mod certificate;
 mod credentials;
 mod front;
 mod secret;
+mod shared;
 mod ssh;
 mod store;
 
@@ -35,6 +36,7 @@ pub use front::{FrontPem, front_certificate};
 use pspd_model::observed::{CertificateOwner, KeysState, SSH_KEY, host_key_file};
 use pspd_model::spec::{DomainSpec, Name, Secret as SecretSource, ServiceSpec, Spec};
 pub use secret::LONGEST as LONGEST_SECRET;
+pub use shared::{place, shared};
 
 /// All key material of one deployment.
 #[derive(Clone, Debug)]

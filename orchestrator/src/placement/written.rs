@@ -122,6 +122,7 @@ pub fn topology(spec: &Spec, sources: &impl Sources) -> Mapping {
         name,
         // The machine is the choice of who places it, too.
         hosts: _,
+        elsewhere: _,
         connection: _,
         // Whether it starts with its host is that host's to say.
         autostart: _,
@@ -160,6 +161,7 @@ pub fn topology(spec: &Spec, sources: &impl Sources) -> Mapping {
 fn domain_topology(domain: &DomainSpec, sources: &impl Sources) -> Value {
     let DomainSpec {
         name: _,
+        host: _,
         image: _,
         firmware,
         boot: _,

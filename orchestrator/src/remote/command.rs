@@ -7,6 +7,7 @@ use std::process::{ExitStatus, Stdio};
 use anyhow::{Context as _, Result, bail};
 use pspd_model::hint::Hinted;
 use pspd_model::spec::Name;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio_util::sync::CancellationToken;
 
 use super::program::Program;
@@ -18,11 +19,24 @@ pub(crate) struct Words {
     pub deployment: Name,
     /// The topology's file.
     pub file: &'static str,
+    /// The host's name, where it is one of several.
+    pub site: Option<Name>,
     pub words: Vec<String>,
     /// Whether the command reads what this process gets on its standard input.
     pub reads: bool,
     /// Whether its exit code is that of another program, in a guest or in the lab.
     pub foreign_code: bool,
+}
+
+impl Words {
+    fn script(&self, program: &Program, tethered: bool) -> String {
+        let mut line = vec![format!("--sent={}/{}", self.deployment, self.file)];
+        line.extend(self.site.iter().map(|site| format!("--site={site}")));
+        line.extend(tethered.then(|| "--tethered".to_owned()));
+        line.extend(self.words.iter().cloned());
+        let line: Vec<_> = line.iter().map(|word| shell_word(word)).collect();
+        format!("exec {} {}", program.path, line.join(" "))
+    }
 }
 
 /// Runs the command to its end, and returns its exit code. `cancel` interrupts it as Ctrl-C would.
@@ -42,11 +56,7 @@ pub(crate) async fn run(
     } else {
         command.arg("-T");
     }
-    let mut line = vec![format!("--sent={}/{}", words.deployment, words.file)];
-    line.extend(tethered.then(|| "--tethered".to_owned()));
-    line.extend(words.words.iter().cloned());
-    let line: Vec<_> = line.iter().map(|word| shell_word(word)).collect();
-    command.args(ssh.words_of(&format!("exec {} {}", program.path, line.join(" "))));
+    command.args(ssh.words_of(&words.script(program, tethered)));
     if tethered {
         command.stdin(Stdio::piped());
         // A Ctrl-C here must not end the connection before the command there has undone what it did.
@@ -83,4 +93,60 @@ fn code(ssh: &Ssh, words: &Words, ended: ExitStatus) -> Result<i32> {
         Some(code) => Ok(code),
         None => Ok(128 + ended.signal().unwrap_or_default()),
     }
+}
+
+/// What a command printed that ran on one of several hosts.
+pub(crate) struct Printed {
+    pub code: i32,
+    /// What it printed as errors.
+    pub errors: String,
+}
+
+/// Runs the command to its end without a terminal, and passes each line that it prints to `line`. `cancel` interrupts it as
+/// Ctrl-C would.
+pub(crate) async fn follow(
+    ssh: &Ssh,
+    program: &Program,
+    words: &Words,
+    cancel: &CancellationToken,
+    mut line: impl FnMut(String) -> Result<()>,
+) -> Result<Printed> {
+    let mut command = ssh.piped(&words.script(program, true));
+    command.process_group(0);
+    let mut child = tokio::process::Command::from(command)
+        .spawn()
+        .context("failed to run `ssh`")?;
+    let input = child.stdin.take();
+    let output = child.stdout.take().context("`ssh` has no output")?;
+    let mut errors = child.stderr.take().context("`ssh` has no errors")?;
+    let untethered = async move {
+        cancel.cancelled().await;
+        drop(input);
+        std::future::pending::<()>().await
+    };
+    let mut said = String::new();
+    let ended = async {
+        let mut lines = BufReader::new(output).lines();
+        let printed = async {
+            while let Some(printed) = lines.next_line().await? {
+                line(printed)?;
+            }
+            anyhow::Ok(())
+        };
+        let (printed, read) = tokio::join!(printed, errors.read_to_string(&mut said));
+        printed?;
+        read?;
+        anyhow::Ok(child.wait().await?)
+    };
+    let ended = tokio::select! {
+        ended = ended => ended.context("failed to read what `ssh` printed")?,
+        () = untethered => unreachable!("it waits forever"),
+    };
+    if ended.code() == Some(FAILED) {
+        return Err(ssh.unreachable(&said));
+    }
+    Ok(Printed {
+        code: code(ssh, words, ended)?,
+        errors: said,
+    })
 }

@@ -86,7 +86,10 @@ impl Frame {
             let bytes = packet.get(header + at..header + at + 2)?;
             Some(u16::from_be_bytes(bytes.try_into().ok()?))
         };
-        [port(0), port(2)].iter().flatten().any(|port| DHCP.contains(port))
+        [port(0), port(2)]
+            .iter()
+            .flatten()
+            .any(|port| DHCP.contains(port))
     }
 }
 

@@ -8,13 +8,17 @@
 //! ```
 
 mod command;
+mod frames;
+pub(crate) mod links;
 mod program;
 mod receive;
 mod send;
 mod sent;
 mod ssh;
+mod switch;
+pub(crate) mod uplink;
 
-pub(crate) use command::{Words, run};
+pub(crate) use command::{Printed, Words, follow, run};
 pub(crate) use program::{Program, find};
 pub(crate) use receive::receive;
 pub(crate) use send::{Parcel, send};

@@ -14,7 +14,7 @@ use super::send::{Answer, Offer};
 use super::sent::{OBJECTS, name_of};
 use super::{PLANNED, TOPOLOGY};
 use crate::state::{Paths, create_private, read_if_there, remove_if_there, write_atomically};
-use crate::{folder, tree};
+use crate::{folder, identity, tree};
 
 /// The longest offer, in bytes: a topology, and a digest for each file that it names.
 const LONGEST: u64 = 16 << 20;
@@ -39,6 +39,7 @@ pub(crate) fn receive(paths: &Paths, mut from: impl BufRead, mut to: impl Write)
     unpack(&mut from, &objects, &missing)?;
     write_atomically(&place.join(&offer.file), offer.text.as_bytes(), 0o600)?;
     if offer.file == TOPOLOGY {
+        identity::place(&paths.deployment(&offer.deployment).keys(), &offer.keys)?;
         write_atomically(&place.join("from"), offer.origin.as_bytes(), 0o600)?;
         remove_others(&objects, &offer.objects)?;
     }
@@ -110,6 +111,7 @@ fn remove_others(objects: &Path, used: &[Digest]) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::os::unix::fs::PermissionsExt as _;
 
     use pspd_model::spec::Name;
@@ -150,6 +152,7 @@ mod tests {
                 file: TOPOLOGY.to_owned(),
                 text: texts.join(" "),
                 objects,
+                keys: BTreeMap::new(),
                 origin: origin.to_owned(),
                 adopt: false,
             };

@@ -1,5 +1,6 @@
 //! Sends a topology and its files, of which only those that the host lacks.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -25,6 +26,9 @@ pub(super) struct Offer {
     pub file: String,
     pub text: String,
     pub objects: Vec<Digest>,
+    /// Keys that all hosts of the deployment share: their files' texts, by the paths in its folder of keys.
+    #[serde(default)]
+    pub keys: BTreeMap<String, String>,
     /// Who sends it: a machine and the folder of the topology there.
     pub origin: String,
     /// Whether the sender may take the place of another one.
@@ -39,6 +43,7 @@ pub(super) enum Answer {
 }
 
 /// What to send, and in whose name.
+#[derive(Clone)]
 pub(crate) struct Parcel {
     pub spec: Spec,
     /// What the topology's file is called there.
@@ -46,6 +51,7 @@ pub(crate) struct Parcel {
     /// The topology's file here.
     pub origin: PathBuf,
     pub adopt: bool,
+    pub keys: BTreeMap<String, String>,
 }
 
 /// Places the topology on the host, with all that it names beside it.
@@ -56,7 +62,7 @@ pub(crate) fn send(
     events: &Events,
     cancel: &CancellationToken,
 ) -> Result<()> {
-    let sent = Sent::of(&parcel.spec, cancel)?;
+    let sent = Sent::of(&parcel.spec, &ssh.name, cancel)?;
     let mut child = ssh
         .piped(&format!("exec {} receive", program.path))
         .spawn()
@@ -69,6 +75,7 @@ pub(crate) fn send(
             file: parcel.file.to_owned(),
             text: sent.text.clone(),
             objects: sent.objects.keys().cloned().collect(),
+            keys: parcel.keys.clone(),
             origin: origin(&parcel.origin)?,
             adopt: parcel.adopt,
         };

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use pspd_model::publish::FrontTls;
-use pspd_model::spec::{Digest, DomainSpec, Firmware, ImageSource, ImageSpec, Secret, Spec};
+use pspd_model::spec::{Digest, DomainSpec, Firmware, ImageSource, ImageSpec, Name, Secret, Spec};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -26,24 +26,42 @@ pub(super) struct Sent {
 }
 
 impl Sent {
-    /// Reads all files that the spec names.
-    pub(super) fn of(spec: &Spec, cancel: &CancellationToken) -> Result<Sent> {
-        let named = Named {
-            cancel,
-            found: RefCell::default(),
-            failed: RefCell::default(),
-        };
-        let mut topology = written::topology(spec, &named);
+    /// Reads all files that the spec names. One of several hosts gets the whole topology, and the files of its own domains.
+    pub(super) fn of(spec: &Spec, host: &Name, cancel: &CancellationToken) -> Result<Sent> {
+        let (mut topology, mut objects) = read(spec, cancel)?;
         topology.insert("autostart".to_owned(), json!(spec.autostart));
-        if let Some(error) = named.failed.into_inner() {
-            return Err(error);
+        if spec.is_spread() {
+            let hosts = spec.hosts.iter();
+            let hosts =
+                hosts.map(|(name, host)| (name, json!({"ssh": host.ssh, "port": host.port})));
+            topology.insert("hosts".to_owned(), json!(hosts.collect::<BTreeMap<_, _>>()));
+            for (name, domain) in &spec.domains {
+                topology["domains"][name.as_str()]["host"] = json!(domain.host);
+            }
+            let (_, own) = read(&spec.clone().on(host), cancel)?;
+            // A topology names no recipe that does not exist.
+            objects.retain(|name, path| own.contains_key(name) || path.is_dir());
         }
-        let found = named.found.into_inner();
         Ok(Sent {
             text: placement::text(&topology, "Sent from another machine")?,
-            objects: found.into_iter().map(|(path, name)| (name, path)).collect(),
+            objects,
         })
     }
+}
+
+/// A topology with objects in the place of files, and those files.
+fn read(spec: &Spec, cancel: &CancellationToken) -> Result<(Mapping, BTreeMap<Digest, PathBuf>)> {
+    let named = Named {
+        cancel,
+        found: RefCell::default(),
+        failed: RefCell::default(),
+    };
+    let topology = written::topology(spec, &named);
+    if let Some(error) = named.failed.into_inner() {
+        return Err(error);
+    }
+    let found = named.found.into_inner().into_iter();
+    Ok((topology, found.map(|(path, name)| (name, path)).collect()))
 }
 
 /// What an object is named by: a file's content and permissions, or all of a directory.

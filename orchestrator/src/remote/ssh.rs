@@ -72,7 +72,7 @@ impl Ssh {
     }
 
     /// Why `ssh` did not get there, by what it printed.
-    fn unreachable(&self, printed: &str) -> anyhow::Error {
+    pub(super) fn unreachable(&self, printed: &str) -> anyhow::Error {
         let (name, to) = (&self.name, &self.host.ssh);
         let words = self.words();
         let (what, hint) = if printed.contains("IDENTIFICATION HAS CHANGED") {

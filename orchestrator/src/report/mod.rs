@@ -25,7 +25,7 @@ pub use columns::columns;
 pub use log::LogFormat;
 pub use meter::Meter;
 pub use plan::plan;
-pub use summary::summary;
+pub use summary::{Summary, summary};
 
 /// The form in which progress is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -301,6 +301,11 @@ impl Home {
         self.0.join("lab")
     }
 
+    /// The process that connects the labs of several hosts.
+    pub fn switch(&self) -> PathBuf {
+        self.0.join("switch")
+    }
+
     fn boots(&self) -> PathBuf {
         self.0.join("boots")
     }

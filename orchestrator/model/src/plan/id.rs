@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::observed::CertificateOwner;
 use crate::spec::{Digest, Name};
@@ -90,7 +90,8 @@ pub enum DomainStep {
 }
 
 /// The part of a run that a step belongs to, as the summary counts time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Phase {
     /// Everything before the guest runs, and after it stopped.
     Prepare,

@@ -1,11 +1,14 @@
 //! The status as text: a table of domains, followed by what needs more words.
 
-use crate::observe::status::{FaultStatus, NetworkState, ReportedStatus, Status};
+use pspd_model::spec::Name;
+
+use crate::observe::status::{FaultStatus, HostStatus, NetworkState, ReportedStatus, Status};
 use crate::report;
 
 /// The columns of the text form.
-const HEAD: [&str; 9] = [
+const HEAD: [&str; 10] = [
     "domain",
+    "host",
     "state",
     "address",
     "firmware",
@@ -16,10 +19,19 @@ const HEAD: [&str; 9] = [
     "published",
 ];
 
+/// The column that only several hosts have.
+const HOST: usize = 1;
+
 pub(super) fn render(status: &Status, width: Option<usize>) -> String {
     let mut rows = Vec::new();
     let mut details = String::new();
-    if status.network.state == NetworkState::Active && !status.network.dns {
+    for host in &status.hosts {
+        details.push_str(&of_host(host));
+    }
+    if status.hosts.is_empty()
+        && status.network.state == NetworkState::Active
+        && !status.network.dns
+    {
         details.push_str("network: its DNS server does not answer. Run `pspd up` to restart it\n");
     }
     for fault in &status.faults {
@@ -32,9 +44,10 @@ pub(super) fn render(status: &Status, width: Option<usize>) -> String {
         let published: Vec<String> = domain.published.iter().map(ToString::to_string).collect();
         rows.push(vec![
             domain.name.to_string(),
+            domain.host.as_ref().map_or("-".into(), Name::to_string),
             domain.state.to_string(),
             domain.address.to_string(),
-            domain.firmware.to_owned(),
+            domain.firmware.to_string(),
             domain
                 .reported
                 .as_ref()
@@ -81,13 +94,48 @@ pub(super) fn render(status: &Status, width: Option<usize>) -> String {
             ));
         }
     }
+    let mut head = HEAD.to_vec();
+    if status.hosts.is_empty() {
+        head.remove(HOST);
+        for row in &mut rows {
+            row.remove(HOST);
+        }
+    }
     format!(
         "{} on {}: {}\n{}{details}",
         status.deployment,
         status.connection,
         verdict(status),
-        report::columns(&HEAD, &rows, width)
+        report::columns(&head, &rows, width)
     )
+}
+
+fn of_host(host: &HostStatus) -> String {
+    let HostStatus {
+        name,
+        unreached,
+        linked,
+        detail,
+        network,
+    } = host;
+    if let Some(why) = unreached {
+        return format!("host {name}: {why}\n");
+    }
+    let mut text = String::new();
+    if network.is_some_and(|network| network.state == NetworkState::Active && !network.dns) {
+        text.push_str(&format!(
+            "host {name}: its DNS server does not answer. Run `pspd up` to restart it\n"
+        ));
+    }
+    if !linked {
+        let why = detail
+            .as_ref()
+            .map_or(String::new(), |why| format!(": {why}"));
+        text.push_str(&format!(
+            "host {name}: its lab is not connected to the others{why}\n"
+        ));
+    }
+    text
 }
 
 fn of_fault(fault: &FaultStatus) -> String {
@@ -113,7 +161,7 @@ fn shown(seconds: u64) -> String {
 fn verdict(status: &Status) -> &'static str {
     if status.healthy {
         "healthy"
-    } else if status.domains.iter().all(|domain| domain.state.0.is_none()) {
+    } else if status.domains.iter().all(|domain| domain.state.is_absent()) {
         "down"
     } else {
         "not healthy"
@@ -145,7 +193,7 @@ mod tests {
     #[test]
     fn a_deployment_without_domains_is_down() {
         let mut status = status();
-        status.domains[0].state = State(None);
+        status.domains[0].state = State::of(None);
         assert_eq!(verdict(&status), "down");
     }
 }

@@ -2,32 +2,49 @@
 
 mod read;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use pspd_model::observed::Power;
-use pspd_model::spec::{Firmware, Name, Size};
-use serde::{Serialize, Serializer};
+use pspd_model::spec::{DomainSpec, Firmware, Name, Size};
+use serde::{Deserialize, Serialize};
 
 use crate::boot::Boot;
 
 pub(crate) use read::read;
 
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Status {
     pub(crate) deployment: Name,
     pub(crate) connection: String,
     pub(crate) healthy: bool,
     pub(crate) network: NetworkStatus,
+    /// Where there are several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) hosts: Vec<HostStatus>,
     pub(crate) domains: Vec<DomainStatus>,
     /// The faults that the user injected and that have not ended.
     pub(crate) faults: Vec<FaultStatus>,
 }
 
-#[derive(Debug, PartialEq, Serialize)]
+/// One of several hosts.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct HostStatus {
+    pub(crate) name: Name,
+    /// Why it says nothing of its domains; `null` if it does.
+    pub(crate) unreached: Option<String>,
+    /// Whether its lab is connected to those of the others.
+    pub(crate) linked: bool,
+    /// Why it is not, where that is known.
+    pub(crate) detail: Option<String>,
+    pub(crate) network: Option<NetworkStatus>,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct FaultStatus {
     pub(crate) id: Name,
-    pub(crate) kind: &'static str,
+    pub(crate) kind: Cow<'static, str>,
     /// In the words of the command that injected it.
     pub(crate) fault: String,
     pub(crate) domains: Vec<Name>,
@@ -40,31 +57,34 @@ pub(crate) struct FaultStatus {
     pub(crate) left: Option<u64>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct NetworkStatus {
     pub(crate) state: NetworkState,
     /// Whether its DNS and DHCP server answers.
     pub(crate) dns: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum NetworkState {
+    #[default]
     Absent,
     Inactive,
     Active,
 }
 
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct DomainStatus {
     pub(crate) name: Name,
-    #[serde(serialize_with = "word")]
+    /// The host that it is on, where there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) host: Option<Name>,
     pub(crate) state: State,
     /// Why it is so, where that is known.
     pub(crate) detail: Option<String>,
     pub(crate) address: Ipv4Addr,
     /// The firmware that the topology asks for.
-    pub(crate) firmware: &'static str,
+    pub(crate) firmware: Cow<'static, str>,
     /// The firmware that the guest reports; unknown until the guest was reached.
     pub(crate) reported: Option<ReportedStatus>,
     pub(crate) boot: Option<BootStatus>,
@@ -83,32 +103,71 @@ pub(crate) struct DomainStatus {
     pub(crate) unpublished: Vec<SocketAddr>,
 }
 
-/// A domain's power state; none if it is not defined.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct State(pub(crate) Option<Power>);
+impl DomainStatus {
+    /// Of a domain whose host does not answer.
+    pub(crate) fn unknown(spec: &DomainSpec) -> DomainStatus {
+        DomainStatus {
+            name: spec.name.clone(),
+            host: spec.host.clone(),
+            state: State::unknown(),
+            detail: None,
+            address: spec.address,
+            firmware: spec.firmware.word().into(),
+            reported: None,
+            boot: None,
+            memory: None,
+            vcpus: None,
+            at_next_start: Vec::new(),
+            service: None,
+            published: Vec::new(),
+            urls: Vec::new(),
+            unpublished: Vec::new(),
+        }
+    }
+}
+
+/// A domain's power state, by its word.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct State(Cow<'static, str>);
 
 impl State {
-    pub(crate) fn is_running(self) -> bool {
-        self.0 == Some(Power::Running)
+    const ABSENT: &'static str = "absent";
+
+    /// `None` if it is not defined.
+    pub(crate) fn of(power: Option<Power>) -> State {
+        State(power.map_or(State::ABSENT, Power::word).into())
+    }
+
+    fn unknown() -> State {
+        State("unknown".into())
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.0 == Power::Running.word()
+    }
+
+    pub(crate) fn is_absent(&self) -> bool {
+        self.0 == State::ABSENT
     }
 }
 
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.map_or("absent", Power::word))
+        f.write_str(&self.0)
     }
 }
 
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ServiceStatus {
-    #[serde(serialize_with = "word")]
     pub(crate) health: ServiceHealth,
     pub(crate) detail: Option<String>,
     pub(crate) port: u16,
     pub(crate) release: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum ServiceHealth {
     /// Its domain does not run.
     Down,
@@ -128,12 +187,8 @@ impl fmt::Display for ServiceHealth {
     }
 }
 
-fn word<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(value)
-}
-
 /// The firmware that a guest reported when it was last reached.
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ReportedStatus {
     pub(crate) vendor: String,
     pub(crate) version: String,
@@ -144,7 +199,7 @@ pub(crate) struct ReportedStatus {
 }
 
 /// Seconds since power on; `null` if the stage was not detected.
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct BootStatus {
     /// RFC 3339.
     pub(crate) started: Option<String>,
@@ -202,12 +257,14 @@ pub(crate) mod tests {
                 state: NetworkState::Active,
                 dns: false,
             },
+            hosts: Vec::new(),
             domains: vec![DomainStatus {
                 name: Name::new("store").unwrap(),
-                state: State(Some(Power::Running)),
+                host: None,
+                state: State::of(Some(Power::Running)),
                 detail: None,
                 address: [10, 77, 0, 10].into(),
-                firmware: "seabios",
+                firmware: "seabios".into(),
                 reported: Some(ReportedStatus {
                     vendor: "coreboot".into(),
                     version: "4.15".into(),
@@ -238,7 +295,7 @@ pub(crate) mod tests {
             }],
             faults: vec![FaultStatus {
                 id: Name::new("link-1").unwrap(),
-                kind: "link",
+                kind: "link".into(),
                 fault: "link store --down".into(),
                 domains: vec![Name::new("store").unwrap()],
                 since: "2026-01-01T00:00:00Z".into(),

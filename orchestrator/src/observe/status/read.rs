@@ -72,6 +72,7 @@ pub(crate) async fn read(paths: &Paths, spec: &Spec) -> anyhow::Result<Status> {
         connection: spec.connection.to_string(),
         healthy,
         network,
+        hosts: Vec::new(),
         domains,
         faults,
     })
@@ -112,7 +113,7 @@ fn describe_fault(id: &Name, fault: &Fault, now: u64) -> anyhow::Result<FaultSta
     };
     Ok(FaultStatus {
         id: id.clone(),
-        kind: fault.effect.word(),
+        kind: fault.effect.word().into(),
         fault: fault.effect.to_string(),
         domains: fault.effect.domains().into_iter().cloned().collect(),
         since: shown(fault.since)?,
@@ -197,7 +198,8 @@ fn describe(
     };
     Ok(DomainStatus {
         name: name.clone(),
-        state: State(power),
+        host: None,
+        state: State::of(power),
         detail: detail(
             power.unwrap_or(Power::Off),
             intent.power.get(name).copied(),
@@ -206,7 +208,7 @@ fn describe(
         )
         .map(Cow::into_owned),
         address: domain.address,
-        firmware: domain.firmware.word(),
+        firmware: domain.firmware.word().into(),
         reported: boot
             .as_ref()
             .map(|boot| ReportedStatus::of(boot, &domain.firmware)),
@@ -258,7 +260,7 @@ mod tests {
         let store = Name::new("store").unwrap();
         let cause = format!("{WRONG_CLOCK}. Run `pspd up` to set the clock");
         assert_eq!(of_clock(&cause, &store, &faults), cause);
-        faults[0].kind = "clock";
+        faults[0].kind = "clock".into();
         assert_eq!(
             of_clock(&cause, &store, &faults),
             format!("the fault `link-1` is active, and {WRONG_CLOCK}")

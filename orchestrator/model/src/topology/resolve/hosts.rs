@@ -28,12 +28,19 @@ pub(super) fn hosts(
         reader.fault(Fault::new(node.at, message).help("remove `connection`, or `hosts`"));
     }
     let entries = reader.entries(node, "hosts").unwrap_or_default();
-    let hosts = entries.iter().filter_map(|(key, node)| {
+    let mut hosts: BTreeMap<Name, HostSpec> = BTreeMap::new();
+    for (key, node) in &entries {
         let name = reader.name(&key.name, key.at);
-        let host = host(reader, node, files);
-        Some((name?, host?))
-    });
-    hosts.collect()
+        let Some((name, host)) = name.zip(host(reader, node, files)) else {
+            continue;
+        };
+        if let Some((other, _)) = hosts.iter().find(|(_, other)| **other == host) {
+            let message = format!("`{name}` is the same machine as `{other}`");
+            reader.fault(Fault::new(key.at, message).help("remove one of them"));
+        }
+        hosts.insert(name, host);
+    }
+    hosts
 }
 
 /// The host of a domain: the only one, or the one that it names.

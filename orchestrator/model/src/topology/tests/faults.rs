@@ -103,6 +103,11 @@ const FAULTS: &[(&str, &str, &str)] = &[
         "`web` has no `host`",
     ),
     (
+        "name: demo",
+        "name: demo\nhosts: {a: {ssh: me@a, port: 22}, b: {ssh: me@a, port: 22}}",
+        "`b` is the same machine as `a`",
+    ),
+    (
         "    image: debian",
         "    image: debian\n    host: a",
         "unknown host `a`",

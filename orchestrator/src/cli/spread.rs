@@ -1,0 +1,462 @@
+//! Commands on a deployment over several hosts. Each host does its part, at the same time; their results are told as one.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
+
+use anyhow::{Context as _, bail};
+use futures::future::join_all;
+use pspd_model::hint::Hinted;
+use pspd_model::spec::{Name, Spec};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::Command;
+use super::context::{Context, block_on, cancelled_by_signals, domain};
+use super::elsewhere::{Way, foreign_code, own_words, parcel, prepare, record, words};
+use super::exit::Exit;
+use super::run::reported;
+use crate::cancelled::Cancelled;
+use crate::event::{Event, Events};
+use crate::hint::told;
+use crate::observe::status::{DomainStatus, HostStatus, Status};
+use crate::remote::{self, Printed, Program, Ssh, Words, links};
+use crate::report::{self, Style, Summary};
+
+/// What a command does with several hosts.
+enum Part<'a> {
+    /// It changes them, and says so step by step.
+    Changes {
+        command: &'static str,
+        json: bool,
+    },
+    /// It prints something of each.
+    Prints {
+        json: bool,
+    },
+    Status(&'a super::status::Args),
+    /// It is about domains of one host.
+    Passes,
+    /// It does not reach them.
+    Refused,
+}
+
+/// What a command does, and the domains that it names.
+fn part(command: &Command) -> (Part<'_>, Vec<&String>) {
+    let power = |command, args: &'_ super::power::Args| {
+        let json = args.options.json;
+        match args.options.dry_run {
+            true => Part::Prints { json },
+            false => Part::Changes { command, json },
+        }
+    };
+    match command {
+        Command::Up(args) => {
+            let (command, json) = ("up", args.json);
+            (Part::Changes { command, json }, Vec::new())
+        }
+        Command::Down(args) if !args.save => {
+            let (command, json) = ("down", args.json);
+            (Part::Changes { command, json }, Vec::new())
+        }
+        Command::Start(args) => (power("start", args), args.names.iter().collect()),
+        Command::Stop(args) => (power("stop", &args.args), args.args.names.iter().collect()),
+        Command::Restart(args) => {
+            let args = &args.args;
+            (power("restart", args), args.names.iter().collect())
+        }
+        Command::Pause(args) => (power("pause", args), args.names.iter().collect()),
+        Command::Resume(args) => (power("resume", args), args.names.iter().collect()),
+        Command::Plan(args) => (Part::Prints { json: args.json }, Vec::new()),
+        Command::Status(args) => (Part::Status(args), Vec::new()),
+        Command::Set(args) => (Part::Passes, vec![&args.name]),
+        Command::Ssh(args) => (Part::Passes, vec![&args.name]),
+        Command::Call(args) => (Part::Passes, vec![&args.name]),
+        Command::Console(args) => (Part::Passes, vec![&args.name]),
+        Command::Logs(args) => (Part::Passes, args.names.iter().collect()),
+        _ => (Part::Refused, Vec::new()),
+    }
+}
+
+/// Runs a command on the hosts that it is about, and returns its exit code.
+pub(super) fn run(
+    context: &Context,
+    spec: &Spec,
+    command: &Command,
+    way: &Way,
+) -> anyhow::Result<i32> {
+    let (part, named) = part(command);
+    let named = named.into_iter().map(|name| domain(spec, name));
+    let named: BTreeSet<Name> = named.collect::<anyhow::Result<_>>()?;
+    let hosts = hosts_of(spec, &named);
+    let words = own_words(words()?.into_iter());
+    let spread = Spread {
+        context,
+        spec,
+        way,
+        hosts,
+        words,
+    };
+    match part {
+        Part::Changes {
+            command: name,
+            json,
+        } => {
+            let forgets = matches!(command, Command::Down(args) if args.forgets());
+            spread.change(name, json, forgets)
+        }
+        Part::Prints { json } => spread.print(json),
+        Part::Status(args) if args.boot => spread.print(args.json),
+        Part::Status(args) => spread.status(args),
+        Part::Passes => spread.pass(command),
+        Part::Refused => bail!(Hinted::new(
+            format!(
+                "`{}` is on {}, and this command works on one host",
+                spec.name,
+                spread.names()
+            ),
+            format!("Run it on one of them, with `--deployment {}`", spec.name),
+        )),
+    }
+}
+
+/// The hosts of these domains; all if none is named.
+fn hosts_of(spec: &Spec, named: &BTreeSet<Name>) -> Vec<Ssh> {
+    let wanted: BTreeSet<&Name> = match named.is_empty() {
+        true => spec.hosts.keys().collect(),
+        false => {
+            let hosts = named.iter().map(|name| spec.domains[name].host.as_ref());
+            hosts.flatten().collect()
+        }
+    };
+    let hosts = wanted.into_iter().map(|name| Ssh {
+        name: name.clone(),
+        host: spec.hosts[name].clone(),
+    });
+    hosts.collect()
+}
+
+struct Spread<'a> {
+    context: &'a Context,
+    spec: &'a Spec,
+    way: &'a Way,
+    /// Those that the command is about.
+    hosts: Vec<Ssh>,
+    words: Vec<String>,
+}
+
+impl Spread<'_> {
+    /// The hosts for people.
+    fn names(&self) -> String {
+        let names = self.hosts.iter().map(|ssh| format!("`{}`", ssh.name));
+        names.collect::<Vec<_>>().join(", ")
+    }
+
+    /// The words for one host: domains of the others are theirs.
+    fn words(&self, host: &Name, json: bool) -> Words {
+        let others = |word: &String| {
+            let domain = self
+                .spec
+                .domains
+                .iter()
+                .find(|(name, _)| name.as_str() == word);
+            domain.is_some_and(|(_, domain)| domain.host.as_ref() != Some(host))
+        };
+        let mut words: Vec<String> = self
+            .words
+            .iter()
+            .filter(|word| !others(word))
+            .cloned()
+            .collect();
+        if json && !words.contains(&JSON.to_owned()) {
+            words.push(JSON.to_owned());
+        }
+        Words {
+            deployment: self.spec.name.clone(),
+            file: self.way.file(),
+            site: Some(host.clone()),
+            words,
+            reads: false,
+            foreign_code: false,
+        }
+    }
+
+    /// Brings to each host what the command needs.
+    async fn prepare(
+        &self,
+        events: &Events,
+        cancel: &CancellationToken,
+    ) -> anyhow::Result<Vec<anyhow::Result<Program>>> {
+        let parcel = parcel(self.context, self.spec, self.way)?;
+        let all = self.hosts.iter().map(|ssh| {
+            let (parcel, events) = (parcel.clone(), events.on(&ssh.name));
+            async move { prepare(ssh, parcel, &events, cancel).await }
+        });
+        Ok(join_all(all).await)
+    }
+
+    /// Runs a command that changes the hosts, and prints one summary.
+    fn change(&self, command: &'static str, json: bool, forgets: bool) -> anyhow::Result<i32> {
+        let style = Style::chosen(json);
+        let home = self.context.paths.deployment(&self.spec.name);
+        block_on(async {
+            let cancel = cancelled_by_signals()?;
+            let changed = reported(style, async |events| {
+                let programs = self.prepare(events, &cancel).await?;
+                let programs = programs.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
+                if self.way.brings_up() {
+                    record(self.context, self.spec)?;
+                    links::start(&self.context.paths, self.spec)?;
+                }
+                Ok(self.follow_all(&programs, command, events, &cancel).await)
+            });
+            let (summary, code) = match changed.await {
+                Err(error) if Cancelled::is_cause_of(&error) => {
+                    report::say("interrupted; nothing was changed\n");
+                    return Ok(Exit::Interrupted as i32);
+                }
+                changed => changed?,
+            };
+            if command == "down" && summary.success {
+                links::stop(&home)?;
+                if forgets {
+                    home.remove()?;
+                }
+            }
+            report::summary(&summary, self.spec, style);
+            Ok(code)
+        })
+    }
+
+    /// Follows the steps of all hosts, and returns their result and the exit code.
+    async fn follow_all(
+        &self,
+        programs: &[Program],
+        command: &str,
+        events: &Events,
+        cancel: &CancellationToken,
+    ) -> (Summary, i32) {
+        let planned = RefCell::new(Planned::default());
+        let runs = self.hosts.iter().zip(programs).map(|(ssh, program)| {
+            let planned = &planned;
+            async move {
+                let mut summary = None;
+                let words = self.words(&ssh.name, true);
+                let line = |line: String| {
+                    let value: Value = serde_json::from_str(&line)
+                        .with_context(|| format!("host `{}` printed `{line}`", ssh.name))?;
+                    if value["event"] == "summary" {
+                        summary = Some(serde_json::from_value(value)?);
+                        return Ok(());
+                    }
+                    match serde_json::from_value(value)? {
+                        Event::Planned { steps } => {
+                            planned.borrow_mut().add(steps, self.hosts.len(), events)
+                        }
+                        event => events.emit(event.on(&ssh.name)),
+                    }
+                    Ok(())
+                };
+                let printed = remote::follow(ssh, program, &words, cancel, line).await;
+                (printed, summary)
+            }
+        });
+        let mut all = Summary::new(command);
+        let mut code = Exit::Done as i32;
+        for (ssh, (printed, summary)) in self.hosts.iter().zip(join_all(runs).await) {
+            match (printed, summary) {
+                (Ok(printed), Some(summary)) => {
+                    all.add(&ssh.name, summary);
+                    code = code.max(printed.code);
+                }
+                (Ok(Printed { code: 0, .. }), None) => {}
+                (Ok(printed), None) => {
+                    all.add_failure(&ssh.name, &printed.errors);
+                    code = code.max(printed.code);
+                }
+                (Err(error), _) => {
+                    all.add_failure(&ssh.name, &told(&error));
+                    code = code.max(Exit::Failed as i32);
+                }
+            }
+        }
+        (all, code)
+    }
+
+    /// Prints what a command prints on each host.
+    fn print(&self, json: bool) -> anyhow::Result<i32> {
+        let printed = self.collect(json)?;
+        let mut out = crate::terminal::out();
+        let mut code = Exit::Done as i32;
+        let mut values = BTreeMap::new();
+        for (ssh, printed) in self.hosts.iter().zip(printed) {
+            let (text, Printed { code: own, errors }) = printed?;
+            code = match (code, own) {
+                (code, own) if own == Exit::Done as i32 => code,
+                // What is not a result of the command counts more.
+                (code, own) if own == Exit::Differs as i32 => {
+                    code.max(if code == 0 { own } else { 0 })
+                }
+                (_, own) => own,
+            };
+            if !errors.is_empty() {
+                report::say(format_args!("{}:\n{errors}", ssh.name));
+            }
+            if json {
+                values.insert(
+                    &ssh.name,
+                    serde_json::from_str::<Value>(&text).unwrap_or_default(),
+                );
+            } else if !text.is_empty() {
+                writeln!(out, "{}:\n{}", ssh.name, text.trim_end())?;
+            }
+        }
+        if json {
+            writeln!(out, "{}", json!({"hosts": values}))?;
+        }
+        Ok(code)
+    }
+
+    /// Runs a command on each host, and returns what it printed.
+    fn collect(&self, json: bool) -> anyhow::Result<Vec<anyhow::Result<(String, Printed)>>> {
+        block_on(async {
+            let cancel = cancelled_by_signals()?;
+            let programs = self.prepare(&Events::ignored(), &cancel).await?;
+            let runs = self.hosts.iter().zip(programs).map(|(ssh, program)| {
+                let cancel = &cancel;
+                async move {
+                    let mut text = String::new();
+                    let (program, words) = (program?, self.words(&ssh.name, json));
+                    let line = |line: String| {
+                        text.push_str(&line);
+                        text.push('\n');
+                        Ok(())
+                    };
+                    let printed = remote::follow(ssh, &program, &words, cancel, line).await?;
+                    Ok((text, printed))
+                }
+            });
+            Ok(join_all(runs).await)
+        })
+    }
+
+    fn status(&self, args: &super::status::Args) -> anyhow::Result<i32> {
+        loop {
+            let status = self.read_status()?;
+            super::status::show(&status, args.json)?;
+            if !args.watch {
+                let code = if status.healthy {
+                    Exit::Done
+                } else {
+                    Exit::Differs
+                };
+                return Ok(code as i32);
+            }
+            std::thread::sleep(super::status::INTERVAL);
+        }
+    }
+
+    /// The state of all hosts, of which some may not answer.
+    fn read_status(&self) -> anyhow::Result<Status> {
+        let home = self.context.paths.deployment(&self.spec.name);
+        let linked = links::state(&home, &self.spec.hosts)?;
+        let mut status = Status {
+            deployment: self.spec.name.clone(),
+            connection: self.names(),
+            healthy: true,
+            network: Default::default(),
+            hosts: Vec::new(),
+            domains: Vec::new(),
+            faults: Vec::new(),
+        };
+        for (ssh, printed) in self.hosts.iter().zip(self.collect(true)?) {
+            let name = ssh.name.clone();
+            let own = printed.and_then(|(text, printed)| {
+                let own = serde_json::from_str::<Status>(&text);
+                own.with_context(|| match printed.errors.trim() {
+                    "" => format!("host `{name}` printed `{text}`"),
+                    errors => errors.trim_start_matches("error: ").to_owned(),
+                })
+            });
+            let link = linked.as_ref().and_then(|linked| linked.get(&name));
+            let detail = match link {
+                None => Some("run `pspd up` to connect them".to_owned()),
+                Some(link) => link.fault.clone(),
+            };
+            let mut host = HostStatus {
+                name: name.clone(),
+                unreached: None,
+                linked: link.is_some_and(|link| link.fault.is_none()),
+                detail,
+                network: None,
+            };
+            match own {
+                Ok(own) => {
+                    status.healthy &= own.healthy && host.linked;
+                    host.network = Some(own.network);
+                    let domains = own.domains.into_iter();
+                    status.domains.extend(domains.map(|domain| DomainStatus {
+                        host: Some(name.clone()),
+                        ..domain
+                    }));
+                    status.faults.extend(own.faults);
+                }
+                Err(error) => {
+                    status.healthy = false;
+                    host.unreached = Some(told(&error));
+                    let spec = self.spec.clone().on(&name);
+                    let unknown = spec.domains.values().map(DomainStatus::unknown);
+                    status.domains.extend(unknown);
+                }
+            }
+            status.hosts.push(host);
+        }
+        Ok(status)
+    }
+
+    /// Runs a command on the one host that it is about.
+    fn pass(&self, command: &Command) -> anyhow::Result<i32> {
+        let [ssh] = &self.hosts[..] else {
+            bail!(Hinted::new(
+                format!(
+                    "`{}` is on {}, and this command works on one host",
+                    self.spec.name,
+                    self.names()
+                ),
+                "Name domains of one of them",
+            ));
+        };
+        let words = Words {
+            words: self.words.clone(),
+            reads: self.way.reads(),
+            foreign_code: foreign_code(command),
+            ..self.words(&ssh.name, false)
+        };
+        block_on(async {
+            let cancel = cancelled_by_signals()?;
+            let program = reported(Style::for_stderr(), async |events| {
+                prepare(ssh, None, events, &cancel).await
+            });
+            remote::run(ssh, &program.await?, &words, &cancel).await
+        })
+    }
+}
+
+const JSON: &str = "--json";
+
+/// How many steps the hosts planned; told once all did.
+#[derive(Default)]
+struct Planned {
+    hosts: usize,
+    steps: usize,
+}
+
+impl Planned {
+    fn add(&mut self, steps: usize, of: usize, events: &Events) {
+        self.hosts += 1;
+        self.steps += steps;
+        if self.hosts == of {
+            events.emit(Event::Planned { steps: self.steps });
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! The connections between the labs of several hosts: a process of this machine, which outlives the command that starts it.
+//!
+//! ```text
+//! lab on alpha                    this machine                     lab on beta
+//! bridge ── tap ── uplink ═══════ ssh ── switch ── ssh ═══════ uplink ── tap ── bridge
+//! ```
+//! Its folder has what it serves and how each connection is:
+//!
+//! ```text
+//! lock         held while it lives; has its process id
+//! served.json  the hosts
+//! HOST.json    since when a host is connected, or why it is not
+//! log          what it printed
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use jiff::Timestamp;
+use pspd_model::spec::{HostSpec, Name, Spec};
+use rustix::process::{Pid, Signal, kill_process};
+use serde::{Deserialize, Serialize};
+
+use super::TOPOLOGY;
+use super::program::find;
+use super::ssh::Ssh;
+use super::switch::Switch;
+use super::uplink::{READY, REPLACED};
+use crate::hint::told;
+use crate::state::{Home, Paths, create_private, read_if_there, write_atomically};
+
+/// The hidden command that is this process.
+pub(crate) const COMMAND: &str = "links";
+/// From one attempt to connect to the next.
+const RETRY: Duration = Duration::from_secs(2);
+/// For the process to take its lock, or to end.
+const SOON: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(20);
+
+/// How a host's lab is connected to those of the others.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Link {
+    /// RFC 3339.
+    pub since: String,
+    /// Why it is not connected; `None` if it is.
+    pub fault: Option<String>,
+}
+
+/// The process's folder.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn of(home: &Home) -> Folder {
+        Folder(home.switch())
+    }
+
+    fn lock(&self) -> PathBuf {
+        self.0.join("lock")
+    }
+
+    fn served(&self) -> PathBuf {
+        self.0.join("served.json")
+    }
+
+    fn link(&self, host: &Name) -> PathBuf {
+        self.0.join(format!("{host}.json"))
+    }
+
+    /// The id of the process that holds the lock, if there is one.
+    fn holder(&self) -> Result<Option<Pid>> {
+        let mut file = match File::open(self.lock()) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
+        if file.try_lock_shared().is_ok() {
+            return Ok(None);
+        }
+        let mut text = String::new();
+        file.read_to_string(&mut text)?;
+        Ok(text.trim().parse().ok().and_then(Pid::from_raw))
+    }
+
+    fn record(&self, host: &Name, fault: Option<String>) -> Result<()> {
+        let link = Link {
+            since: Timestamp::now().to_string(),
+            fault,
+        };
+        write_atomically(&self.link(host), &serde_json::to_vec(&link)?, 0o600)
+    }
+}
+
+/// Starts the process, unless one runs that serves these hosts.
+pub(crate) fn start(paths: &Paths, spec: &Spec) -> Result<()> {
+    let home = paths.deployment(&spec.name);
+    let folder = Folder::of(&home);
+    let served = read_if_there(&folder.served())?;
+    let served: Option<BTreeMap<Name, HostSpec>> =
+        served.and_then(|served| serde_json::from_slice(&served).ok());
+    if served.as_ref() == Some(&spec.hosts) && folder.holder()?.is_some() {
+        return Ok(());
+    }
+    stop(&home)?;
+    create_private(&folder.0)?;
+    for host in spec.hosts.keys() {
+        folder.record(host, Some("not connected yet".to_owned()))?;
+    }
+    let program = std::env::current_exe().context("failed to find the path of the pspd program")?;
+    let log = File::create(folder.0.join("log"))?;
+    // In a session of its own, so that it outlives this process and its terminal.
+    let mut child = Command::new("setsid")
+        .arg("--fork")
+        .arg(program)
+        .arg("--state-dir")
+        .arg(&paths.state)
+        .args(["--deployment", spec.name.as_str(), COMMAND])
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .context("failed to run `setsid`")?;
+    child.wait().context("failed to wait for `setsid`")?;
+    let deadline = Instant::now() + SOON;
+    while folder.holder()?.is_none() {
+        if Instant::now() > deadline {
+            let log = fs::read_to_string(folder.0.join("log")).unwrap_or_default();
+            bail!(
+                "the process that connects the hosts did not start: {}",
+                log.trim()
+            );
+        }
+        thread::sleep(POLL);
+    }
+    Ok(())
+}
+
+/// Ends the process, if it runs.
+pub(crate) fn stop(home: &Home) -> Result<()> {
+    let folder = Folder::of(home);
+    let deadline = Instant::now() + SOON;
+    while let Some(holder) = folder.holder()? {
+        ensure!(
+            Instant::now() < deadline,
+            "the process that connects the hosts does not end: process {holder:?}"
+        );
+        let _ended_meanwhile = kill_process(holder, Signal::TERM);
+        thread::sleep(POLL);
+    }
+    crate::folder::remove(&folder.0)
+}
+
+/// How each host is connected, by the process's own record; `None` where it does not run.
+pub(crate) fn state(
+    home: &Home,
+    hosts: &BTreeMap<Name, HostSpec>,
+) -> Result<Option<BTreeMap<Name, Link>>> {
+    let folder = Folder::of(home);
+    if folder.holder()?.is_none() {
+        return Ok(None);
+    }
+    let mut links = BTreeMap::new();
+    for host in hosts.keys() {
+        if let Some(text) = read_if_there(&folder.link(host))? {
+            links.insert(host.clone(), serde_json::from_slice(&text)?);
+        }
+    }
+    Ok(Some(links))
+}
+
+/// The process: connects all hosts, and each again when its connection ended. Ends by a signal, or with an error where
+/// another process serves the deployment.
+pub(crate) fn run(paths: &Paths, spec: &Spec) -> Result<()> {
+    let folder = Folder::of(&paths.deployment(&spec.name));
+    let mut lock = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(folder.lock())?;
+    lock.try_lock()
+        .context("another process connects these hosts")?;
+    lock.set_len(0)?;
+    writeln!(lock, "{}", std::process::id())?;
+    write_atomically(&folder.served(), &serde_json::to_vec(&spec.hosts)?, 0o600)?;
+    let switch = Switch::default();
+    thread::scope(|scope| {
+        for (name, host) in &spec.hosts {
+            let ssh = Ssh {
+                name: name.clone(),
+                host: host.clone(),
+            };
+            let (switch, folder) = (&switch, &folder);
+            scope.spawn(move || keep(&ssh, &spec.name, switch, folder));
+        }
+    });
+    Ok(())
+}
+
+/// Connects a host, again and again.
+fn keep(ssh: &Ssh, deployment: &Name, switch: &Switch, folder: &Folder) {
+    loop {
+        let ended = connect(ssh, deployment, switch, folder);
+        let fault = match &ended {
+            Ok(()) => "the connection ended".to_owned(),
+            Err(error) => told(error),
+        };
+        crate::report::say(format_args!("{}: {fault}\n", ssh.name));
+        let replaced = fault.contains(REPLACED);
+        if let Err(error) = folder.record(&ssh.name, Some(fault)) {
+            // The folder is removed when the deployment is.
+            crate::report::say(format_args!("{}\n", told(&error)));
+        }
+        if replaced {
+            // Another machine took the deployment over.
+            std::process::exit(1);
+        }
+        thread::sleep(RETRY);
+    }
+}
+
+/// Connects a host until its connection ends.
+fn connect(ssh: &Ssh, deployment: &Name, switch: &Switch, folder: &Folder) -> Result<()> {
+    let program = find(ssh)?;
+    let script = format!(
+        "exec {} --sent={deployment}/{TOPOLOGY} --site={} lab uplink",
+        program.path, ssh.name
+    );
+    let mut child = ssh.piped(&script).spawn().context("failed to run `ssh`")?;
+    let served = serve(&mut child, ssh, switch, folder);
+    // It ends with its streams.
+    let output = child
+        .wait_with_output()
+        .context("failed to wait for `ssh`")?;
+    served?;
+    ssh.printed(output).map(drop)
+}
+
+fn serve(child: &mut Child, ssh: &Ssh, switch: &Switch, folder: &Folder) -> Result<()> {
+    let to = child.stdin.take().context("`ssh` has no input")?;
+    let mut from = BufReader::new(child.stdout.take().context("`ssh` has no output")?);
+    let mut first = String::new();
+    from.by_ref()
+        .take(READY.len() as u64)
+        .read_line(&mut first)?;
+    if first != READY {
+        // What it printed as its error says more.
+        return Ok(());
+    }
+    folder.record(&ssh.name, None)?;
+    crate::report::say(format_args!("{}: connected\n", ssh.name));
+    switch.serve(from, to).context("the connection broke")
+}
