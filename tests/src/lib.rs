@@ -3,6 +3,7 @@
 
 pub mod deployment;
 pub mod loopback;
+pub mod machine;
 pub mod process;
 pub mod runner;
 pub mod scenario;

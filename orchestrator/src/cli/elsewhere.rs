@@ -108,10 +108,7 @@ pub(super) fn run(context: &Context, command: &Command) -> anyhow::Result<Option
     if spec.is_spread() {
         return super::spread::run(context, &spec, command, &way).map(Some);
     }
-    let ssh = Ssh {
-        name: name.clone(),
-        host: host.clone(),
-    };
+    let ssh = Ssh::to(name, host);
     let words = Words {
         deployment: spec.name.clone(),
         file: way.file(),

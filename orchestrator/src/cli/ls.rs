@@ -47,8 +47,8 @@ enum State {
     Running(usize),
     Down,
     Saved,
-    /// On another machine, which is not asked.
-    Elsewhere(Name),
+    /// On other machines, which are not asked.
+    Elsewhere(Vec<Name>),
     /// Its `up` or `import` did not get as far as a record.
     Unfinished,
     Unknown(String),
@@ -72,7 +72,10 @@ impl Listed {
         match &self.state {
             State::Running(running) if *running == self.domains => format!("{running} running"),
             State::Running(running) => format!("{running} of {} running", self.domains),
-            State::Elsewhere(host) => format!("on {host}"),
+            State::Elsewhere(hosts) => {
+                let hosts: Vec<&str> = hosts.iter().map(Name::as_str).collect();
+                format!("on {}", hosts.join(", "))
+            }
             state => state.word().to_owned(),
         }
     }
@@ -151,8 +154,8 @@ fn all(paths: &Paths) -> anyhow::Result<Vec<Listed>> {
             Ok(Some(spec)) => {
                 one.domains = spec.domains.len();
                 one.connection = Some(spec.connection.clone());
-                if let Some(host) = spec.hosts.keys().next() {
-                    one.state = State::Elsewhere(host.clone());
+                if !spec.hosts.is_empty() {
+                    one.state = State::Elsewhere(spec.hosts.into_keys().collect());
                     listed.push(one);
                     continue;
                 }
@@ -250,6 +253,7 @@ mod tests {
             ssh: "alpha".to_owned(),
             port: None,
             config: None,
+            gateway: None,
         };
         spec.hosts.insert(Name::new("alpha").unwrap(), host);
         home("sent").record_spec(&spec).unwrap();

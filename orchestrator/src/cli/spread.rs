@@ -107,7 +107,10 @@ pub(super) fn run(
         }
         Part::Prints { json } => spread.print(json),
         Part::Status(args) if args.boot => spread.print(args.json),
-        Part::Status(args) => spread.status(args),
+        Part::Status(args) => {
+            let hosts = spread.hosts.into_iter().map(Ssh::impatient).collect();
+            Spread { hosts, ..spread }.status(args)
+        }
         Part::Passes => spread.pass(command),
         Part::Refused => bail!(Hinted::new(
             format!(
@@ -129,11 +132,8 @@ fn hosts_of(spec: &Spec, named: &BTreeSet<Name>) -> Vec<Ssh> {
             hosts.flatten().collect()
         }
     };
-    let hosts = wanted.into_iter().map(|name| Ssh {
-        name: name.clone(),
-        host: spec.hosts[name].clone(),
-    });
-    hosts.collect()
+    let hosts = wanted.into_iter();
+    hosts.map(|name| Ssh::to(name, &spec.hosts[name])).collect()
 }
 
 struct Spread<'a> {

@@ -190,10 +190,7 @@ pub(crate) fn run(paths: &Paths, spec: &Spec) -> Result<()> {
     let switch = Switch::default();
     thread::scope(|scope| {
         for (name, host) in &spec.hosts {
-            let ssh = Ssh {
-                name: name.clone(),
-                host: host.clone(),
-            };
+            let ssh = Ssh::to(name, host);
             let (switch, folder) = (&switch, &folder);
             scope.spawn(move || keep(&ssh, &spec.name, switch, folder));
         }

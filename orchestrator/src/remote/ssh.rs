@@ -16,9 +16,27 @@ pub(super) const FAILED: i32 = 255;
 pub(crate) struct Ssh {
     pub name: Name,
     pub host: HostSpec,
+    /// How long the machine has to answer, in seconds.
+    patience: u64,
 }
 
 impl Ssh {
+    pub(crate) fn to(name: &Name, host: &HostSpec) -> Ssh {
+        Ssh {
+            name: name.clone(),
+            host: host.clone(),
+            patience: 10,
+        }
+    }
+
+    /// For a command that asks many machines, of which some may be off.
+    pub(crate) fn impatient(self) -> Ssh {
+        Ssh {
+            patience: 2,
+            ..self
+        }
+    }
+
     /// `ssh` to the host; what it runs follows. Nobody is asked for anything: a key that is not known is refused.
     pub(super) fn command(&self) -> Command {
         let mut ssh = Command::new("ssh");
@@ -28,10 +46,11 @@ impl Ssh {
         if let Some(port) = self.host.port {
             ssh.args(["-p", &port.to_string()]);
         }
+        let patience = format!("ConnectTimeout={}", self.patience);
         for option in [
             "BatchMode=yes",
             "StrictHostKeyChecking=yes",
-            "ConnectTimeout=10",
+            &patience,
             "ServerAliveInterval=5",
             "ServerAliveCountMax=4",
         ] {
@@ -139,9 +158,10 @@ mod tests {
             ssh: "me@alpha".to_owned(),
             port: Some(2222),
             config: None,
+            gateway: None,
         };
         let name = Name::new("alpha").unwrap();
-        let ssh = Ssh { name, host };
+        let ssh = Ssh::to(&name, &host);
         // As OpenSSH 9 prints them.
         for (printed, what, hint) in [
             (

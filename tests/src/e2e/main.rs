@@ -30,6 +30,7 @@ mod protocols;
 mod published;
 mod reading;
 mod reference;
+mod several_hosts;
 mod snapshots;
 mod third_party;
 mod tutorial;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         interruptions::SCENARIOS,
         ordinary_user::SCENARIOS,
         other_host::SCENARIOS,
+        several_hosts::SCENARIOS,
         package::SCENARIOS,
         polyglot::SCENARIOS,
         postgres::SCENARIOS,

@@ -97,7 +97,7 @@ pub(crate) struct DomainStatus {
     /// Addresses of the host where its ports are published now.
     pub(crate) published: Vec<SocketAddr>,
     /// Where other machines reach its published HTTP servers.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) urls: Vec<String>,
     /// Addresses of the host where they should be published, and are not.
     pub(crate) unpublished: Vec<SocketAddr>,

@@ -1,0 +1,165 @@
+//! A deployment over several hosts: two machines that are reached by SSH, and one network over their labs.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use pspd_tests::deployment::Deployment;
+use pspd_tests::machine::Machine;
+use pspd_tests::process::{processes_naming, sh};
+use pspd_tests::scenario::{Scenario, minutes, root, say};
+use pspd_tests::wait::eventually;
+use serde_json::Value;
+
+pub(crate) const SCENARIOS: &[Scenario] = &[Scenario::new(
+    "a deployment over several hosts",
+    minutes(40),
+    several_hosts,
+)
+.needs(root)];
+
+/// For what takes seconds on a machine that is not busy.
+const SOON: Duration = Duration::from_secs(120);
+
+/// `store` on one host, and on the other `ai`, which needs it.
+fn topology(deployment: &Deployment, [alpha, beta]: [&Machine; 2]) -> String {
+    let Deployment { name, port, .. } = deployment;
+    let (alpha, beta) = (alpha.keys(), beta.keys());
+    format!(
+        "name: {name}\n\
+         hosts:\n\
+         \x20 alpha: {alpha}\n\
+         \x20 beta: {beta}\n\
+         domains:\n\
+         \x20 store:\n\
+         \x20   host: alpha\n\
+         \x20   image: debian\n\
+         \x20   memory: 384 MiB\n\
+         \x20   disks:\n\
+         \x20     data: {{size: 256 MiB, mount: /var/lib/store}}\n\
+         \x20   service:\n\
+         \x20     binary: services/database-server\n\
+         \x20     port: 50051\n\
+         \x20     health: database.DatabaseService\n\
+         \x20     environment: {{DATABASE_STORE: /var/lib/store/store.sqlite}}\n\
+         \x20   publish: [\"127.0.0.1:{port}:50051\"]\n\
+         \x20 ai:\n\
+         \x20   host: beta\n\
+         \x20   image: debian\n\
+         \x20   memory: 384 MiB\n\
+         \x20   depends_on: [store]\n\
+         \x20   service:\n\
+         \x20     binary: services/ai-server\n\
+         \x20     port: 50052\n\
+         \x20     health: ai.AiService\n\
+         \x20     environment: {{AI_DATABASE: \"https://store.pspd.internal:50051\"}}\n"
+    )
+}
+
+fn several_hosts() -> anyhow::Result<()> {
+    // Before the deployment, which is removed through them.
+    let (alpha, mut beta) = (Machine::start()?, Machine::start()?);
+    let deployment = Deployment::of(|deployment| topology(deployment, [&alpha, &beta]))?;
+    alpha.trust()?;
+    deployment
+        .run(&["up"])?
+        .expect(1)?
+        .says("the key of host `beta` is not known")?;
+    ensure!(!deployment.home().join("switch").exists(), "it was begun");
+    beta.trust()?;
+
+    say("all hosts are brought up at the same time, into one network");
+    let up = deployment.run(&["up"])?.expect(0)?;
+    for said in ["store on alpha", "ai on beta", "of host alpha"] {
+        ensure!(
+            up.stderr.contains(said),
+            "`{said}` is missing: {}",
+            up.stderr
+        );
+    }
+    deployment.run(&["plan"])?.expect(0)?;
+    deployment.run(&["up"])?.expect(0)?.says("nothing to do")?;
+    let status = deployment.status()?;
+    ensure!(status["healthy"] == true, "{status}");
+    ensure!(host_of(&status, "ai")? == "beta", "{status}");
+    let shown = deployment.run(&["status"])?.expect(0)?;
+    ensure!(shown.stdout.contains("alpha"), "{}", shown.stdout);
+    // Whole packets, and no larger ones.
+    deployment.ssh("ai", "ping -c 2 -W 10 -M do -s 1472 store.pspd.internal")?;
+    ensure!(
+        deployment
+            .ssh("ai", "getent hosts store")?
+            .contains("store.pspd.internal"),
+        "no name"
+    );
+    let health = deployment.run(&["call", "ai", "Health/Check"])?.expect(0)?;
+    ensure!(health.stdout.contains("SERVING"), "{}", health.stdout);
+
+    say("a broken connection between the hosts is told, and restored");
+    let uplinks = processes_naming(&format!(
+        "--sent={}/topology.yaml --site=beta lab uplink",
+        deployment.name
+    ))?;
+    let ssh = uplinks.iter().find(|(_, line)| line.starts_with("ssh"));
+    let (ssh, _) = ssh.with_context(|| format!("no connection: {uplinks:?}"))?;
+    sh("kill", ["-STOP".to_owned(), ssh.to_string()])?;
+    ensure!(
+        deployment.ssh("ai", "ping -c 1 -W 3 store").is_err(),
+        "the network is not through the connection"
+    );
+    sh("kill", ["-KILL".to_owned(), ssh.to_string()])?;
+    eventually("the connection", SOON, || {
+        Ok(deployment.ssh("ai", "ping -c 1 -W 3 store").is_ok())
+    })?;
+
+    say("domains of several hosts are stopped and started by one command");
+    deployment.run(&["stop"])?.expect(0)?;
+    let status = deployment.run(&["status", "--json"])?.expect(4)?.json()?;
+    for name in ["store", "ai"] {
+        ensure!(domain(&status, name)?["state"] == "shut off", "{status}");
+    }
+    deployment.run(&["start", "store", "ai"])?.expect(0)?;
+    deployment.run(&["up"])?.expect(0)?.says("is up")?;
+    deployment
+        .run(&["snapshot", "save", "one"])?
+        .expect(1)?
+        .says("works on one host")?;
+    deployment.edit("host: beta", "host: alpha")?;
+    deployment
+        .run(&["up"])?
+        .expect(1)?
+        .says("`ai` is on host `beta`, and the topology says host `alpha`")?;
+    deployment.edit(
+        "    host: alpha\n    image: debian\n    memory: 384 MiB\n    depends_on",
+        "    host: beta\n    image: debian\n    memory: 384 MiB\n    depends_on",
+    )?;
+
+    say("a host that does not answer holds up nothing else");
+    beta.cut();
+    let status = deployment.run(&["status", "--json"])?.expect(4)?.json()?;
+    ensure!(domain(&status, "store")?["state"] == "running", "{status}");
+    ensure!(domain(&status, "ai")?["state"] == "unknown", "{status}");
+    let shown = deployment.run(&["status"])?.expect(4)?.stdout;
+    ensure!(shown.contains("failed to reach host `beta`"), "{shown}");
+    beta.serve()?;
+    deployment.run(&["up"])?.expect(0)?;
+    deployment.remove()?;
+    let left = processes_naming(&deployment.name)?;
+    ensure!(left.is_empty(), "processes are left: {left:?}");
+    for machine in [&alpha, &beta] {
+        for folder in ["deployments", "sent"] {
+            let folder = machine.state().join(folder).join(&deployment.name);
+            ensure!(!folder.exists(), "`{}` is left", folder.display());
+        }
+    }
+    Ok(())
+}
+
+fn domain<'a>(status: &'a Value, name: &str) -> anyhow::Result<&'a Value> {
+    let domains = status["domains"].as_array().context("no domains")?;
+    let found = domains.iter().find(|domain| domain["name"] == name);
+    found.with_context(|| format!("no `{name}`: {status}"))
+}
+
+fn host_of<'a>(status: &'a Value, name: &str) -> anyhow::Result<&'a str> {
+    domain(status, name)?["host"].as_str().context("no host")
+}
