@@ -91,7 +91,7 @@ fn several_hosts() -> anyhow::Result<()> {
             .contains("store.pspd.internal"),
         "no name"
     );
-    let health = deployment.run(&["call", "ai", "Health/Check"])?.expect(0)?;
+    let health = deployment.run(&["call", "ai", "grpc.health.v1.Health/Check"])?.expect(0)?;
     ensure!(health.stdout.contains("SERVING"), "{}", health.stdout);
 
     say("a broken connection between the hosts is told, and restored");
