@@ -20,6 +20,7 @@ use crate::identity::Identity;
 use crate::libvirt::Connection;
 use crate::observe::Host;
 use crate::reach::Reach;
+use crate::remote::others;
 use crate::state::{self, Paths};
 use crate::topology;
 
@@ -291,8 +292,7 @@ pub(super) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyh
 /// Interrupts this process when its standard input ends: it runs for one on another machine.
 pub(super) fn end_with_input() {
     std::thread::spawn(|| {
-        // An error is an end, too.
-        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        others::listen(std::io::stdin().lock());
         let _ =
             rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::INT);
     });

@@ -178,6 +178,28 @@ fn refuse_elsewhere(context: &Context, spec: &Spec) -> anyhow::Result<()> {
     let Ok(Some(before)) = context.paths.deployment(&spec.name).recorded_spec() else {
         return Ok(());
     };
+    let again = || {
+        format!(
+            "Run `pspd --deployment {} down --volumes` first, or change its `name`",
+            spec.name
+        )
+    };
+    let several = |spec: &Spec| match spec.is_spread() {
+        true => "several hosts",
+        false => "one machine",
+    };
+    ensure!(
+        before.is_spread() == spec.is_spread(),
+        Hinted::new(
+            format!(
+                "`{}` is on {}, and the topology says {}",
+                spec.name,
+                several(&before),
+                several(spec)
+            ),
+            again(),
+        )
+    );
     let place = |spec: &Spec, domain: &DomainSpec| {
         let host = domain
             .host
@@ -203,10 +225,7 @@ fn refuse_elsewhere(context: &Context, spec: &Spec) -> anyhow::Result<()> {
                     shown(&was),
                     shown(&is)
                 ),
-                format!(
-                    "Run `pspd --deployment {} down --volumes` first, or change its `name`",
-                    spec.name
-                ),
+                again(),
             )
         );
     }

@@ -3,12 +3,14 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use futures::future::join_all;
 use pspd_model::hint::Hinted;
 use pspd_model::spec::{Name, Spec};
 use serde_json::{Value, json};
+use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 use super::Command;
@@ -198,17 +200,10 @@ impl Spread<'_> {
     /// Runs a command that changes the hosts, and prints one summary.
     fn change(&self, command: &'static str, json: bool, forgets: bool) -> anyhow::Result<i32> {
         let style = Style::chosen(json);
-        let home = self.context.paths.deployment(&self.spec.name);
         block_on(async {
             let cancel = cancelled_by_signals()?;
             let changed = reported(style, async |events| {
-                let programs = self.prepare(events, &cancel).await?;
-                let programs = programs.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
-                if self.way.brings_up() {
-                    record(self.context, self.spec)?;
-                    links::start(&self.context.paths, self.spec)?;
-                }
-                Ok(self.follow_all(&programs, command, events, &cancel).await)
+                self.change_all(command, forgets, events, &cancel).await
             });
             let (summary, code) = match changed.await {
                 Err(error) if Cancelled::is_cause_of(&error) => {
@@ -217,28 +212,106 @@ impl Spread<'_> {
                 }
                 changed => changed?,
             };
-            if command == "down" && summary.success {
-                links::stop(&home)?;
-                if forgets {
-                    home.remove()?;
-                }
-            }
             report::summary(&summary, self.spec, style);
             Ok(code)
         })
     }
 
-    /// Follows the steps of all hosts, and returns their result and the exit code.
-    async fn follow_all(
+    async fn change_all(
         &self,
-        programs: &[Program],
-        command: &str,
+        command: &'static str,
+        forgets: bool,
         events: &Events,
         cancel: &CancellationToken,
-    ) -> (Summary, i32) {
+    ) -> anyhow::Result<(Summary, i32)> {
+        let home = self.context.paths.deployment(&self.spec.name);
+        let mut summary = Summary::new(command);
+        if self.way.brings_up() {
+            self.leave(&mut summary, events, cancel).await?;
+            if !summary.success {
+                return Ok((summary, Exit::Failed as i32));
+            }
+        }
+        let mut reached = Vec::new();
+        for (ssh, program) in self.hosts.iter().zip(self.prepare(events, cancel).await?) {
+            match program {
+                Ok(program) => reached.push((ssh, program)),
+                // Only `up` needs all of them.
+                Err(error) if self.way.brings_up() || Cancelled::is_cause_of(&error) => {
+                    return Err(error);
+                }
+                Err(error) => summary.add_failure(&ssh.name, &told(&error)),
+            }
+        }
+        let mut connects = false;
+        if self.way.brings_up() {
+            record(self.context, self.spec)?;
+            connects = links::start(&self.context.paths, self.spec)?;
+        }
+        let code = self
+            .follow_all(&reached, &mut summary, events, cancel)
+            .await;
+        if summary.cancelled && connects {
+            links::stop(&home)?;
+        }
+        if summary.success && command == "up" {
+            for (host, why) in links::connected(&home, &self.spec.hosts, CONNECTED).await? {
+                let why = format!("its lab is not connected to the others: {why}");
+                summary.add_failure(&host, &why);
+            }
+        }
+        if summary.success && command == "down" {
+            links::stop(&home)?;
+            if forgets {
+                home.remove()?;
+            }
+        }
+        let code = match (code, summary.success) {
+            (0, false) => Exit::Failed as i32,
+            (code, _) => code,
+        };
+        Ok((summary, code))
+    }
+
+    /// Takes down what is on hosts that are no longer in the topology.
+    async fn leave(
+        &self,
+        summary: &mut Summary,
+        events: &Events,
+        cancel: &CancellationToken,
+    ) -> anyhow::Result<()> {
+        let home = self.context.paths.deployment(&self.spec.name);
+        let before = home
+            .recorded_spec()?
+            .map_or_else(BTreeMap::new, |spec| spec.hosts);
+        let left = before
+            .iter()
+            .filter(|(name, _)| !self.spec.hosts.contains_key(*name));
+        let left = Spread {
+            hosts: left.map(|(name, host)| Ssh::to(name, host)).collect(),
+            words: vec!["down".to_owned()],
+            way: &Way::Runs { reads: false },
+            ..*self
+        };
+        let programs = left.prepare(events, cancel).await?;
+        let programs = programs.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
+        let reached: Vec<_> = left.hosts.iter().zip(programs).collect();
+        left.follow_all(&reached, summary, events, cancel).await;
+        Ok(())
+    }
+
+    /// Follows the steps of hosts, adds their results, and returns the exit code.
+    async fn follow_all(
+        &self,
+        reached: &[(&Ssh, Program)],
+        all: &mut Summary,
+        events: &Events,
+        cancel: &CancellationToken,
+    ) -> i32 {
         let planned = RefCell::new(Planned::default());
-        let runs = self.hosts.iter().zip(programs).map(|(ssh, program)| {
-            let planned = &planned;
+        let (failed, _) = broadcast::channel(reached.len().max(1));
+        let runs = reached.iter().map(|(ssh, program)| {
+            let (planned, failed) = (&planned, &failed);
             async move {
                 let mut summary = None;
                 let words = self.words(&ssh.name, true);
@@ -251,19 +324,24 @@ impl Spread<'_> {
                     }
                     match serde_json::from_value(value)? {
                         Event::Planned { steps } => {
-                            planned.borrow_mut().add(steps, self.hosts.len(), events)
+                            planned.borrow_mut().add(steps, reached.len(), events)
                         }
                         event => events.emit(event.on(&ssh.name)),
                     }
                     Ok(())
                 };
-                let printed = remote::follow(ssh, program, &words, cancel, line).await;
+                let heard = failed.subscribe();
+                let printed = remote::follow(ssh, program, &words, heard, cancel, line).await;
+                if printed.as_ref().is_ok_and(|printed| printed.code == 0) {
+                    return (printed, summary);
+                }
+                // Without another run, nobody hears it.
+                let _unheard = failed.send(ssh.name.clone());
                 (printed, summary)
             }
         });
-        let mut all = Summary::new(command);
         let mut code = Exit::Done as i32;
-        for (ssh, (printed, summary)) in self.hosts.iter().zip(join_all(runs).await) {
+        for ((ssh, _), (printed, summary)) in reached.iter().zip(join_all(runs).await) {
             match (printed, summary) {
                 (Ok(printed), Some(summary)) => {
                     all.add(&ssh.name, summary);
@@ -280,7 +358,7 @@ impl Spread<'_> {
                 }
             }
         }
-        (all, code)
+        code
     }
 
     /// Prints what a command prints on each host.
@@ -322,8 +400,9 @@ impl Spread<'_> {
         block_on(async {
             let cancel = cancelled_by_signals()?;
             let programs = self.prepare(&Events::ignored(), &cancel).await?;
+            let (failed, _) = broadcast::channel(1);
             let runs = self.hosts.iter().zip(programs).map(|(ssh, program)| {
-                let cancel = &cancel;
+                let (cancel, heard) = (&cancel, failed.subscribe());
                 async move {
                     let mut text = String::new();
                     let (program, words) = (program?, self.words(&ssh.name, json));
@@ -332,7 +411,8 @@ impl Spread<'_> {
                         text.push('\n');
                         Ok(())
                     };
-                    let printed = remote::follow(ssh, &program, &words, cancel, line).await?;
+                    let printed =
+                        remote::follow(ssh, &program, &words, heard, cancel, line).await?;
                     Ok((text, printed))
                 }
             });
@@ -443,6 +523,8 @@ impl Spread<'_> {
 }
 
 const JSON: &str = "--json";
+/// For the labs of all hosts to be connected, once all are up.
+const CONNECTED: Duration = Duration::from_secs(60);
 
 /// How many steps the hosts planned; told once all did.
 #[derive(Default)]

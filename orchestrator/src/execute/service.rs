@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail, ensure};
 use pspd_model::observed::Deployed;
 use pspd_model::plan::Readiness;
-use pspd_model::spec::{Digest, HealthCheck, Name, Push, SSH_PORT, Spec};
+use pspd_model::spec::{Digest, DomainSpec, HealthCheck, Name, Push, SSH_PORT, Spec};
 
 use super::World;
 use super::reach::{LOG_LINES, indented};
@@ -19,6 +19,7 @@ use crate::hint::told;
 use crate::identity::Identity;
 use crate::log_text::LogText;
 use crate::reach::Reach;
+use crate::remote::others;
 
 /// From a service's start to SERVING, natively.
 const SERVING: Duration = Duration::from_secs(10);
@@ -182,15 +183,45 @@ pub(super) fn await_serving(
     scope: &Scope,
 ) -> anyhow::Result<()> {
     scope.stage("waiting for SERVING");
-    let limit = match world.spec.elsewhere.contains_key(domain) {
-        true => ELSEWHERE,
-        false => start_limit(world, readiness),
-    };
+    if let Some(other) = world.spec.elsewhere.get(domain) {
+        return await_elsewhere(world, other);
+    }
+    let limit = start_limit(world, readiness);
     match serving(world, domain, limit, Starting::BySystemd)? {
         Served::Yes => Ok(()),
         Served::No(seen) => {
             bail!("{seen}\nRun `pspd logs {domain}` to see why, and `pspd up` to restart it")
         }
+    }
+}
+
+/// Waits for a service that the run of another host starts, as long as that runs.
+fn await_elsewhere(world: &World, other: &DomainSpec) -> anyhow::Result<()> {
+    let (reach, identity) = (world.reach()?, world.identity()?);
+    let DomainSpec { name, host, .. } = other;
+    let host = host.as_ref().context("it is on no other host")?;
+    let (spec, cancel) = (&world.spec, &world.cancel);
+    let seen = world.runtime.block_on(async {
+        tokio::select! {
+            served = health::serving(&reach, spec, name, &identity, ELSEWHERE, cancel) => {
+                served.err().map(|health| format!("it is {}", describe(&health)))
+            }
+            () = failed(host) => Some(format!("what `pspd up` did on host `{host}` failed")),
+        }
+    });
+    let Some(seen) = seen else {
+        return Ok(());
+    };
+    let seen = format!("`{name}` of host `{host}` did not become SERVING: {seen}");
+    if cancel.is_cancelled() {
+        bail!(Cancelled::during(seen));
+    }
+    bail!(seen)
+}
+
+async fn failed(host: &Name) {
+    while !others::has_failed(host) {
+        tokio::time::sleep(LOOK).await;
     }
 }
 
@@ -267,7 +298,7 @@ fn serving(
     // A guest that was restored is not connected to: that takes longer than its service.
     let guest = world.guest(domain).ok();
     let (spec, cancel) = (&world.spec, &world.cancel);
-    let service = spec.get(domain).and_then(|domain| domain.service.as_ref());
+    let service = spec.domains[domain].service.as_ref();
     let service = service.with_context(|| format!("`{domain}` has no service"))?;
     let served = health::serving(&reach, spec, domain, &identity, limit, cancel);
     let served = world.runtime.block_on(async {

@@ -7,9 +7,12 @@ use std::process::{ExitStatus, Stdio};
 use anyhow::{Context as _, Result, bail};
 use pspd_model::hint::Hinted;
 use pspd_model::spec::Name;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::process::ChildStdin;
+use tokio::sync::broadcast::Receiver;
 use tokio_util::sync::CancellationToken;
 
+use super::others;
 use super::program::Program;
 use super::ssh::{FAILED, Ssh};
 use crate::guest::shell_word;
@@ -102,12 +105,13 @@ pub(crate) struct Printed {
     pub errors: String,
 }
 
-/// Runs the command to its end without a terminal, and passes each line that it prints to `line`. `cancel` interrupts it as
-/// Ctrl-C would.
+/// Runs the command to its end without a terminal, and passes each line that it prints to `line`. It is told of other hosts
+/// whose runs failed. `cancel` interrupts it as Ctrl-C would.
 pub(crate) async fn follow(
     ssh: &Ssh,
     program: &Program,
     words: &Words,
+    mut failed: Receiver<Name>,
     cancel: &CancellationToken,
     mut line: impl FnMut(String) -> Result<()>,
 ) -> Result<Printed> {
@@ -119,9 +123,12 @@ pub(crate) async fn follow(
     let input = child.stdin.take();
     let output = child.stdout.take().context("`ssh` has no output")?;
     let mut errors = child.stderr.take().context("`ssh` has no errors")?;
-    let untethered = async move {
-        cancel.cancelled().await;
-        drop(input);
+    let told = async move {
+        tokio::select! {
+            // Its input ends with what tells.
+            () = cancel.cancelled() => {}
+            () = tell(&mut failed, input) => {}
+        }
         std::future::pending::<()>().await
     };
     let mut said = String::new();
@@ -140,7 +147,7 @@ pub(crate) async fn follow(
     };
     let ended = tokio::select! {
         ended = ended => ended.context("failed to read what `ssh` printed")?,
-        () = untethered => unreachable!("it waits forever"),
+        () = told => unreachable!("it waits forever"),
     };
     if ended.code() == Some(FAILED) {
         return Err(ssh.unreachable(&said));
@@ -149,4 +156,17 @@ pub(crate) async fn follow(
         code: code(ssh, words, ended)?,
         errors: said,
     })
+}
+
+/// Says what fails, until no other host runs.
+async fn tell(failed: &mut Receiver<Name>, input: Option<ChildStdin>) {
+    let Some(mut input) = input else {
+        return;
+    };
+    while let Ok(host) = failed.recv().await {
+        // A command that ended needs nothing more.
+        let _closed = input.write_all(others::failed_line(&host).as_bytes()).await;
+    }
+    // The end of its input would interrupt it.
+    std::future::pending().await
 }

@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! lock         held while it lives; has its process id
-//! served.json  the hosts
+//! served.json  the hosts, and the program
 //! HOST.json    since when a host is connected, or why it is not
 //! log          what it printed
 //! ```
@@ -23,12 +23,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use jiff::Timestamp;
-use pspd_model::spec::{HostSpec, Name, Spec};
+use pspd_model::spec::{Digest, HostSpec, Name, Spec};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
 use super::TOPOLOGY;
-use super::program::find;
+use super::program::{self, find};
 use super::ssh::Ssh;
 use super::switch::Switch;
 use super::uplink::{READY, REPLACED};
@@ -50,6 +50,23 @@ pub(crate) struct Link {
     pub since: String,
     /// Why it is not connected; `None` if it is.
     pub fault: Option<String>,
+}
+
+/// What a process serves, and which program it is.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Served {
+    hosts: BTreeMap<Name, HostSpec>,
+    program: Digest,
+}
+
+impl Served {
+    /// By this program.
+    fn of(spec: &Spec) -> Result<Served> {
+        Ok(Served {
+            hosts: spec.hosts.clone(),
+            program: program::own_digest()?,
+        })
+    }
 }
 
 /// The process's folder.
@@ -95,15 +112,14 @@ impl Folder {
     }
 }
 
-/// Starts the process, unless one runs that serves these hosts.
-pub(crate) fn start(paths: &Paths, spec: &Spec) -> Result<()> {
+/// Starts the process, unless one runs that serves these hosts; returns whether it was started.
+pub(crate) fn start(paths: &Paths, spec: &Spec) -> Result<bool> {
     let home = paths.deployment(&spec.name);
     let folder = Folder::of(&home);
     let served = read_if_there(&folder.served())?;
-    let served: Option<BTreeMap<Name, HostSpec>> =
-        served.and_then(|served| serde_json::from_slice(&served).ok());
-    if served.as_ref() == Some(&spec.hosts) && folder.holder()?.is_some() {
-        return Ok(());
+    let served: Option<Served> = served.and_then(|served| serde_json::from_slice(&served).ok());
+    if folder.holder()?.is_some() && served == Some(Served::of(spec)?) {
+        return Ok(false);
     }
     stop(&home)?;
     create_private(&folder.0)?;
@@ -137,7 +153,7 @@ pub(crate) fn start(paths: &Paths, spec: &Spec) -> Result<()> {
         }
         thread::sleep(POLL);
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Ends the process, if it runs.
@@ -173,6 +189,30 @@ pub(crate) fn state(
     Ok(Some(links))
 }
 
+/// Waits until all hosts are connected, and returns those that are not in time, each with the reason.
+pub(crate) async fn connected(
+    home: &Home,
+    hosts: &BTreeMap<Name, HostSpec>,
+    within: Duration,
+) -> Result<Vec<(Name, String)>> {
+    let deadline = tokio::time::Instant::now() + within;
+    loop {
+        let links = state(home, hosts)?.unwrap_or_default();
+        let fault = |name: &Name| match links.get(name) {
+            Some(link) => link.fault.clone(),
+            None => Some("the process that connects the hosts does not run".to_owned()),
+        };
+        let faults = hosts
+            .keys()
+            .filter_map(|name| Some((name.clone(), fault(name)?)));
+        let faults: Vec<_> = faults.collect();
+        if faults.is_empty() || tokio::time::Instant::now() >= deadline {
+            return Ok(faults);
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
 /// The process: connects all hosts, and each again when its connection ended. Ends by a signal, or with an error where
 /// another process serves the deployment.
 pub(crate) fn run(paths: &Paths, spec: &Spec) -> Result<()> {
@@ -186,7 +226,8 @@ pub(crate) fn run(paths: &Paths, spec: &Spec) -> Result<()> {
         .context("another process connects these hosts")?;
     lock.set_len(0)?;
     writeln!(lock, "{}", std::process::id())?;
-    write_atomically(&folder.served(), &serde_json::to_vec(&spec.hosts)?, 0o600)?;
+    let served = serde_json::to_vec(&Served::of(spec)?)?;
+    write_atomically(&folder.served(), &served, 0o600)?;
     let switch = Switch::default();
     thread::scope(|scope| {
         for (name, host) in &spec.hosts {

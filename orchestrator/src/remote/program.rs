@@ -28,9 +28,14 @@ pub(crate) struct Program {
     pub there: bool,
 }
 
+/// Names this program.
+pub(super) fn own_digest() -> Result<Digest> {
+    digest::of_file(Path::new(SELF), &CancellationToken::new())
+}
+
 /// Connects to the host, and looks for this program there.
 pub(crate) fn find(ssh: &Ssh) -> Result<Program> {
-    let own = digest::of_file(Path::new(SELF), &CancellationToken::new())?;
+    let own = own_digest()?;
     let path = format!("\"${{XDG_CACHE_HOME:-$HOME/.cache}}/pspd/programs/{own}/pspd\"");
     let answer = ssh.ask(&format!("uname -sm; ! test -x {path} || echo there"))?;
     let mut lines = answer.lines();

@@ -1,4 +1,4 @@
-//! A deployment over several hosts: two machines that are reached by SSH, and one network over their labs.
+//! A deployment over several hosts: three machines that are reached by SSH, and one network over their labs.
 
 use std::time::Duration;
 
@@ -20,15 +20,16 @@ pub(crate) const SCENARIOS: &[Scenario] = &[Scenario::new(
 /// For what takes seconds on a machine that is not busy.
 const SOON: Duration = Duration::from_secs(120);
 
-/// `store` on one host, and on the other `ai`, which needs it.
-fn topology(deployment: &Deployment, [alpha, beta]: [&Machine; 2]) -> String {
+/// `store` on one host, on another `ai`, which needs it, and nothing on the third.
+fn topology(deployment: &Deployment, machines: [&Machine; 3]) -> String {
     let Deployment { name, port, .. } = deployment;
-    let (alpha, beta) = (alpha.keys(), beta.keys());
+    let [alpha, beta, gamma] = machines.map(Machine::keys);
     format!(
         "name: {name}\n\
          hosts:\n\
          \x20 alpha: {alpha}\n\
          \x20 beta: {beta}\n\
+         \x20 gamma: {gamma}\n\
          domains:\n\
          \x20 store:\n\
          \x20   host: alpha\n\
@@ -40,7 +41,7 @@ fn topology(deployment: &Deployment, [alpha, beta]: [&Machine; 2]) -> String {
          \x20     binary: services/database-server\n\
          \x20     port: 50051\n\
          \x20     health: database.DatabaseService\n\
-         \x20     environment: {{DATABASE_STORE: /var/lib/store/store.sqlite}}\n\
+         \x20     environment: {{DATABASE_STORE: /proc/store.sqlite}}\n\
          \x20   publish: [\"127.0.0.1:{port}:50051\"]\n\
          \x20 ai:\n\
          \x20   host: beta\n\
@@ -57,15 +58,41 @@ fn topology(deployment: &Deployment, [alpha, beta]: [&Machine; 2]) -> String {
 
 fn several_hosts() -> anyhow::Result<()> {
     // Before the deployment, which is removed through them.
-    let (alpha, mut beta) = (Machine::start()?, Machine::start()?);
-    let deployment = Deployment::of(|deployment| topology(deployment, [&alpha, &beta]))?;
+    let (alpha, mut beta, gamma) = (Machine::start()?, Machine::start()?, Machine::start()?);
+    let machines = [&alpha, &beta, &gamma];
+    let deployment = Deployment::of(|deployment| topology(deployment, machines))?;
     alpha.trust()?;
+    gamma.trust()?;
     deployment
         .run(&["up"])?
         .expect(1)?
         .says("the key of host `beta` is not known")?;
     ensure!(!deployment.home().join("switch").exists(), "it was begun");
     beta.trust()?;
+
+    say("an interrupted `up` is undone on all hosts");
+    let disk = |machine: &Machine, domain| {
+        let home = machine.state().join("deployments").join(&deployment.name);
+        home.join(format!("disks/{domain}.qcow2"))
+    };
+    let disks = [disk(&alpha, "store"), disk(&beta, "ai")];
+    let up = deployment.spawn(&["up"])?;
+    eventually("the domains' disks", SOON, || {
+        Ok(disks.iter().all(|disk| disk.exists()))
+    })?;
+    up.signal("INT")?;
+    up.wait()?.expect(130)?;
+    ensure!(!disks.iter().any(|disk| disk.exists()), "a disk is left");
+    let left = processes_naming(&format!("--deployment {} links", deployment.name))?;
+    ensure!(left.is_empty(), "processes are left: {left:?}");
+
+    say("a host does not wait for one whose part failed");
+    deployment
+        .run(&["up"])?
+        .expect(1)?
+        .says("`store on alpha`: wait until SERVING failed")?
+        .says("what `pspd up` did on host `alpha` failed")?;
+    deployment.edit("/proc/store.sqlite", "/var/lib/store/store.sqlite")?;
 
     say("all hosts are brought up at the same time, into one network");
     let up = deployment.run(&["up"])?.expect(0)?;
@@ -91,7 +118,9 @@ fn several_hosts() -> anyhow::Result<()> {
             .contains("store.pspd.internal"),
         "no name"
     );
-    let health = deployment.run(&["call", "ai", "grpc.health.v1.Health/Check"])?.expect(0)?;
+    let health = deployment
+        .run(&["call", "ai", "grpc.health.v1.Health/Check"])?
+        .expect(0)?;
     ensure!(health.stdout.contains("SERVING"), "{}", health.stdout);
 
     say("a broken connection between the hosts is told, and restored");
@@ -132,6 +161,17 @@ fn several_hosts() -> anyhow::Result<()> {
         "    host: alpha\n    image: debian\n    memory: 384 MiB\n    depends_on",
         "    host: beta\n    image: debian\n    memory: 384 MiB\n    depends_on",
     )?;
+
+    say("what is on a host that left the topology is taken down");
+    let lab = format!(
+        "lab-supervisor /var/lib/pspd/deployments/{}/lab",
+        deployment.name
+    );
+    let labs = || Ok::<_, anyhow::Error>(processes_naming(&lab)?.len());
+    let before = labs()?;
+    deployment.edit(&format!("  gamma: {}\n", gamma.keys()), "")?;
+    deployment.run(&["up"])?.expect(0)?;
+    ensure!(labs()? < before, "a lab is left: {before}");
 
     say("a host that does not answer holds up nothing else");
     beta.cut();
