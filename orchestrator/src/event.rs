@@ -212,3 +212,40 @@ impl Scope {
         self.events.note(message);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_of_a_host_arrive_as_they_were_and_name_it() {
+        let host = Name::new("alpha").unwrap();
+        let finished = |step: &str, subject: Option<&str>| Event::Finished {
+            step: step.to_owned(),
+            subject: subject.map(str::to_owned),
+            title: "start".to_owned(),
+            elapsed: Duration::from_millis(1500),
+        };
+        for (event, expected) in [
+            (
+                finished("web/start", Some("web")),
+                r#"{"event":"finished","step":"alpha:web/start","subject":"web on alpha","title":"start","seconds":1.5}"#,
+            ),
+            (
+                finished("lab/start", None),
+                r#"{"event":"finished","step":"alpha:lab/start","subject":"alpha","title":"start","seconds":1.5}"#,
+            ),
+            (
+                Event::Note {
+                    message: "slow".to_owned(),
+                },
+                r#"{"event":"note","message":"alpha: slow"}"#,
+            ),
+        ] {
+            let sent = serde_json::to_string(&event).unwrap();
+            let arrived: Event = serde_json::from_str(&sent).unwrap();
+            let told = serde_json::to_string(&arrived.on(&host)).unwrap();
+            assert_eq!(told, expected);
+        }
+    }
+}

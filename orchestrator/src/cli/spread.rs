@@ -21,7 +21,7 @@ use super::run::reported;
 use crate::cancelled::Cancelled;
 use crate::event::{Event, Events};
 use crate::hint::told;
-use crate::observe::status::{DomainStatus, HostStatus, Status};
+use crate::observe::status::{HostStatus, Status};
 use crate::remote::{self, Printed, Program, Ssh, Words, links};
 use crate::report::{self, Style, Summary};
 
@@ -150,8 +150,8 @@ struct Spread<'a> {
 impl Spread<'_> {
     /// The hosts for people.
     fn names(&self) -> String {
-        let names = self.hosts.iter().map(|ssh| format!("`{}`", ssh.name));
-        names.collect::<Vec<_>>().join(", ")
+        let names: Vec<&str> = self.hosts.iter().map(|ssh| ssh.name.as_str()).collect();
+        names.join(", ")
     }
 
     /// The words for one host: domains of the others are theirs.
@@ -439,57 +439,33 @@ impl Spread<'_> {
     /// The state of all hosts, of which some may not answer.
     fn read_status(&self) -> anyhow::Result<Status> {
         let home = self.context.paths.deployment(&self.spec.name);
-        let linked = links::state(&home, &self.spec.hosts)?;
-        let mut status = Status {
-            deployment: self.spec.name.clone(),
-            connection: self.names(),
-            healthy: true,
-            network: Default::default(),
-            hosts: Vec::new(),
-            domains: Vec::new(),
-            faults: Vec::new(),
-        };
+        let linked = links::state(&home, &self.spec.hosts)?.unwrap_or_default();
+        let mut status = Status::of_several(&self.spec.name, self.names());
         for (ssh, printed) in self.hosts.iter().zip(self.collect(true)?) {
-            let name = ssh.name.clone();
             let own = printed.and_then(|(text, printed)| {
                 let own = serde_json::from_str::<Status>(&text);
                 own.with_context(|| match printed.errors.trim() {
-                    "" => format!("host `{name}` printed `{text}`"),
+                    "" => format!("host `{}` printed `{text}`", ssh.name),
                     errors => errors.trim_start_matches("error: ").to_owned(),
                 })
             });
-            let link = linked.as_ref().and_then(|linked| linked.get(&name));
+            let (own, unreached) = match own {
+                Ok(own) => (Some(own), None),
+                Err(error) => (None, Some(told(&error))),
+            };
+            let link = linked.get(&ssh.name);
             let detail = match link {
                 None => Some("run `pspd up` to connect them".to_owned()),
                 Some(link) => link.fault.clone(),
             };
-            let mut host = HostStatus {
-                name: name.clone(),
-                unreached: None,
+            let host = HostStatus {
+                name: ssh.name.clone(),
+                unreached,
                 linked: link.is_some_and(|link| link.fault.is_none()),
                 detail,
                 network: None,
             };
-            match own {
-                Ok(own) => {
-                    status.healthy &= own.healthy && host.linked;
-                    host.network = Some(own.network);
-                    let domains = own.domains.into_iter();
-                    status.domains.extend(domains.map(|domain| DomainStatus {
-                        host: Some(name.clone()),
-                        ..domain
-                    }));
-                    status.faults.extend(own.faults);
-                }
-                Err(error) => {
-                    status.healthy = false;
-                    host.unreached = Some(told(&error));
-                    let spec = self.spec.clone().on(&name);
-                    let unknown = spec.domains.values().map(DomainStatus::unknown);
-                    status.domains.extend(unknown);
-                }
-            }
-            status.hosts.push(host);
+            status.add(host, own, &self.spec.clone().on(&ssh.name));
         }
         Ok(status)
     }

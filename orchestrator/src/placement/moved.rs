@@ -1,6 +1,7 @@
 //! What a deployment that comes from elsewhere gets of its own on this host: a network and ports that are free.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 
 use anyhow::{Context as _, Result};
 use ipnet::Ipv4Net;
@@ -76,15 +77,48 @@ pub(super) fn move_network(
 
 /// Publishes on another port where something listens on the archive's.
 pub(super) fn move_ports(topology: &mut Mapping, taken: &Taken, notes: &mut Vec<String>) {
+    let mut ports = Ports::default();
+    for (_, domain) in members(topology, "domains") {
+        ports
+            .used
+            .extend(published(domain).filter_map(|publish| Some(listening(publish)?.port())));
+    }
     for (name, domain) in members(topology, "domains") {
-        let published = domain.get_mut("publish").and_then(Value::as_array_mut);
-        for publish in published.into_iter().flatten() {
+        for publish in published(domain) {
             let Some(host) = listening(publish).filter(|host| (taken.listening)(*host)) else {
                 continue;
             };
-            if let Some(free) = free_port(host.ip()) {
+            if let Some(free) = ports.free(host.ip()) {
                 notes.push(format!("{host} is in use; `{name}` is published on {free}"));
                 listen(publish, free);
+            }
+        }
+    }
+}
+
+fn published(domain: &mut Mapping) -> impl Iterator<Item = &mut Value> {
+    let published = domain.get_mut("publish").and_then(Value::as_array_mut);
+    published.into_iter().flatten()
+}
+
+/// Picks ports, each once.
+#[derive(Default)]
+struct Ports {
+    /// Those that the topology has.
+    used: BTreeSet<u16>,
+    /// Those that were picked: the system gives no port out again that something listens on.
+    picked: Vec<TcpListener>,
+}
+
+impl Ports {
+    /// A port that nothing listens on. If something else takes it before `up` does, `up` reports that.
+    fn free(&mut self, ip: IpAddr) -> Option<SocketAddr> {
+        loop {
+            let listener = TcpListener::bind((ip, 0)).ok()?;
+            let free = listener.local_addr().ok()?;
+            self.picked.push(listener);
+            if self.used.insert(free.port()) {
+                return Some(free);
             }
         }
     }
@@ -109,7 +143,27 @@ fn listen(publish: &mut Value, on: SocketAddr) {
     }
 }
 
-/// A port that nothing listens on. If something else takes it before `up` does, `up` reports that.
-fn free_port(ip: IpAddr) -> Option<SocketAddr> {
-    std::net::TcpListener::bind((ip, 0)).ok()?.local_addr().ok()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_published_port_moves_to_one_of_its_own() {
+        let ports = 1..=300;
+        let publish: Vec<String> = ports.map(|port| format!("127.0.0.1:{port}:80")).collect();
+        let Value::Object(mut topology) = json!({"domains": {"web": {"publish": publish}}}) else {
+            unreachable!("it is an object");
+        };
+        let taken = Taken {
+            networks: Vec::new(),
+            listening: |_| true,
+        };
+        move_ports(&mut topology, &taken, &mut Vec::new());
+        let (_, web) = members(&mut topology, "domains").next().unwrap();
+        let moved: BTreeSet<_> = published(web)
+            .filter_map(|publish| listening(publish))
+            .collect();
+        assert_eq!(moved.len(), 300);
+        assert!(moved.iter().all(|host| host.port() > 300));
+    }
 }

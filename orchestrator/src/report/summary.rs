@@ -359,6 +359,37 @@ mod tests {
     }
 
     #[test]
+    fn the_results_of_hosts_become_one() {
+        let text = "name: demo\nhosts: {alpha: {ssh: a}, beta: {ssh: b}}\ndomains: {one: {image: debian, host: alpha}}\n";
+        let spec = topology::parse(text, Path::new("/"), &|_| Found::File).unwrap();
+        let [one, two] = ["one", "two"].map(|name| Action::Snapshot {
+            domain: Name::new(name).unwrap(),
+        });
+        let outcome = Outcome {
+            failed: vec![(step(one), anyhow::anyhow!("no space left"))],
+            left: vec![step(two)],
+            ..Outcome::default()
+        };
+        let sent = serde_json::to_string(&Summary::of(&outcome, "up")).unwrap();
+        let [alpha, beta] = ["alpha", "beta"].map(|name| Name::new(name).unwrap());
+        let mut all = Summary::new("up");
+        assert!(all.success);
+        all.add(&alpha, serde_json::from_str(&sent).unwrap());
+        all.add_failure(
+            &beta,
+            "error: another pspd process is working on this deployment\n",
+        );
+        assert!(!all.success);
+        insta::assert_snapshot!(render(&all, &spec), @"
+
+        error: `one on alpha`: freeze its disks failed: no space left
+
+        error: `beta`: `pspd up` failed: another pspd process is working on this deployment
+        1 step not started; run `pspd up` to continue, or `pspd down` to clean up
+        ");
+    }
+
+    #[test]
     fn a_failed_export_says_its_cause_first_and_then_what_could_not_be_undone() {
         let text = format!(
             "name: demo\nimages: {{debian: {{path: disk, sha256: {}}}}}\ndomains: {{one: {{image: debian}}}}\n",

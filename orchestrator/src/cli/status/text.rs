@@ -172,6 +172,7 @@ fn verdict(status: &Status) -> &'static str {
 mod tests {
     use super::*;
     use crate::observe::status::State;
+    use crate::observe::status::several::tests::of_two;
     use crate::observe::status::tests::status;
 
     #[test]
@@ -188,6 +189,22 @@ mod tests {
         store: 127.0.0.1:8081 is not published
         store: it should run on seabios but reports coreboot 4.15; recreate it with `pspd down && pspd up`
         ");
+    }
+
+    #[test]
+    fn several_hosts_have_a_column_and_what_is_wrong_with_each() {
+        let text = render(&of_two(), None);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "demo on alpha, beta: not healthy");
+        assert!(lines[1].starts_with(" domain  host   state"), "{text}");
+        assert!(lines[3].starts_with(" web     beta   unknown"), "{text}");
+        for line in [
+            "host alpha: its DNS server does not answer. Run `pspd up` to restart it",
+            "host alpha: its lab is not connected to the others: the connection broke",
+            "host beta: failed to reach host `beta`",
+        ] {
+            assert!(lines.contains(&line), "{text}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The state of a deployment as `pspd status` reports it: its values, with stable fields in JSON.
 
 mod read;
+pub(crate) mod several;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -57,17 +58,16 @@ pub(crate) struct FaultStatus {
     pub(crate) left: Option<u64>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct NetworkStatus {
     pub(crate) state: NetworkState,
     /// Whether its DNS and DHCP server answers.
     pub(crate) dns: bool,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum NetworkState {
-    #[default]
     Absent,
     Inactive,
     Active,

@@ -37,6 +37,7 @@ pub(super) fn hosts(
         if let Some((other, _)) = hosts.iter().find(|(_, other)| **other == host) {
             let message = format!("`{name}` is the same machine as `{other}`");
             reader.fault(Fault::new(key.at, message).help("remove one of them"));
+            continue;
         }
         hosts.insert(name, host);
     }
