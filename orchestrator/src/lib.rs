@@ -34,6 +34,7 @@ pub mod image;
 pub mod libvirt;
 pub mod log_text;
 pub mod observe;
+mod other_hosts;
 pub mod placement;
 mod progress;
 pub mod reach;

@@ -19,8 +19,8 @@ use crate::guest::shell_word;
 use crate::identity::Identity;
 use crate::libvirt::Connection;
 use crate::observe::Host;
+use crate::other_hosts;
 use crate::reach::Reach;
-use crate::remote::others;
 use crate::state::{self, Paths};
 use crate::topology;
 
@@ -292,7 +292,7 @@ pub(super) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyh
 /// Interrupts this process when its standard input ends: it runs for one on another machine.
 pub(super) fn end_with_input() {
     std::thread::spawn(|| {
-        others::listen(std::io::stdin().lock());
+        other_hosts::listen(std::io::stdin().lock());
         let _ =
             rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::INT);
     });

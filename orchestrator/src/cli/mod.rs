@@ -35,6 +35,7 @@ mod power;
 mod receive;
 mod run;
 mod schema;
+mod sending;
 mod service;
 mod set;
 mod snapshot;

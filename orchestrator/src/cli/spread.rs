@@ -15,9 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::Command;
 use super::context::{Context, block_on, cancelled_by_signals, domain};
-use super::elsewhere::{Way, foreign_code, own_words, parcel, prepare, record, words};
 use super::exit::Exit;
 use super::run::reported;
+use super::sending::{Way, foreign_code, own_words, parcel, prepare, record, words};
 use crate::cancelled::Cancelled;
 use crate::event::{Event, Events};
 use crate::hint::told;

@@ -18,8 +18,8 @@ use crate::health::{self, Health};
 use crate::hint::told;
 use crate::identity::Identity;
 use crate::log_text::LogText;
+use crate::other_hosts;
 use crate::reach::Reach;
-use crate::remote::others;
 
 /// From a service's start to SERVING, natively.
 const SERVING: Duration = Duration::from_secs(10);
@@ -220,7 +220,7 @@ fn await_elsewhere(world: &World, other: &DomainSpec) -> anyhow::Result<()> {
 }
 
 async fn failed(host: &Name) {
-    while !others::has_failed(host) {
+    while !other_hosts::has_failed(host) {
         tokio::time::sleep(LOOK).await;
     }
 }

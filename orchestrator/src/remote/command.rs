@@ -12,10 +12,10 @@ use tokio::process::ChildStdin;
 use tokio::sync::broadcast::Receiver;
 use tokio_util::sync::CancellationToken;
 
-use super::others;
 use super::program::Program;
 use super::ssh::{FAILED, Ssh};
 use crate::guest::shell_word;
+use crate::other_hosts;
 
 /// The words of the command after the program.
 pub(crate) struct Words {
@@ -165,7 +165,9 @@ async fn tell(failed: &mut Receiver<Name>, input: Option<ChildStdin>) {
     };
     while let Ok(host) = failed.recv().await {
         // A command that ended needs nothing more.
-        let _closed = input.write_all(others::failed_line(&host).as_bytes()).await;
+        let _closed = input
+            .write_all(other_hosts::failed_line(&host).as_bytes())
+            .await;
     }
     // The end of its input would interrupt it.
     std::future::pending().await

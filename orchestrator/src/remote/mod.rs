@@ -10,7 +10,6 @@
 mod command;
 mod frames;
 pub(crate) mod links;
-pub(crate) mod others;
 mod program;
 mod receive;
 mod send;

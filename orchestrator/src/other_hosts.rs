@@ -13,7 +13,7 @@ const FAILED: &str = "failed ";
 static ALL: Mutex<BTreeSet<Name>> = Mutex::new(BTreeSet::new());
 
 /// The line that says that a host's run failed.
-pub(super) fn failed_line(host: &Name) -> String {
+pub(crate) fn failed_line(host: &Name) -> String {
     format!("{FAILED}{host}\n")
 }
 
