@@ -51,6 +51,7 @@ pub(super) struct Args {
 
 pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<Exit> {
     let spec = context.existing_spec()?;
+    Context::refuse_part(&spec)?;
     let home = context.paths.deployment(&spec.name);
     // What the arguments alone rule out is refused before anything is waited for.
     let placement = match &args.snapshot {

@@ -119,6 +119,19 @@ impl Context {
         Ok(spec)
     }
 
+    /// Refuses what needs all domains where this machine is one of several hosts.
+    pub(super) fn refuse_part(spec: &Spec) -> anyhow::Result<()> {
+        let other = spec.elsewhere.values().next();
+        let other = other.map(|domain| (&domain.name, domain.host.as_ref()));
+        let Some((domain, Some(host))) = other else {
+            return Ok(());
+        };
+        bail!(
+            "`{}` is on several hosts, and this command needs all of them: `{domain}` is on `{host}`",
+            spec.name
+        )
+    }
+
     /// Adds to an error of the topology how to do without it.
     fn name_deployments(&self, error: anyhow::Error) -> anyhow::Error {
         let here = match self.names_from_here() {

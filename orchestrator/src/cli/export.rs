@@ -108,6 +108,7 @@ async fn export(
     // What the arguments alone rule out is refused before anything is waited for.
     Target::new(&options.archive, options.existing)?;
     let mut spec = context.deployed_spec()?;
+    Context::refuse_part(&spec)?;
     ensure!(
         context.paths.deployment(&spec.name).exists(),
         "deployment `{}` does not exist on this host; nothing to export",

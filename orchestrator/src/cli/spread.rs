@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::Command;
 use super::context::{Context, block_on, cancelled_by_signals, domain};
 use super::exit::Exit;
-use super::run::reported;
+use super::run::{reported, take_lock};
 use super::sending::{Way, foreign_code, own_words, parcel, prepare, record, words};
 use crate::cancelled::Cancelled;
 use crate::event::{Event, Events};
@@ -157,19 +157,12 @@ impl Spread<'_> {
     /// The words for one host: domains of the others are theirs.
     fn words(&self, host: &Name, json: bool) -> Words {
         let others = |word: &String| {
-            let domain = self
-                .spec
-                .domains
-                .iter()
-                .find(|(name, _)| name.as_str() == word);
-            domain.is_some_and(|(_, domain)| domain.host.as_ref() != Some(host))
+            let mut domains = self.spec.domains.values();
+            let domain = domains.find(|domain| domain.name.as_str() == word);
+            domain.is_some_and(|domain| domain.host.as_ref() != Some(host))
         };
-        let mut words: Vec<String> = self
-            .words
-            .iter()
-            .filter(|word| !others(word))
-            .cloned()
-            .collect();
+        let own = self.words.iter().filter(|word| !others(word));
+        let mut words: Vec<String> = own.cloned().collect();
         if json && !words.contains(&JSON.to_owned()) {
             words.push(JSON.to_owned());
         }
@@ -225,13 +218,12 @@ impl Spread<'_> {
         cancel: &CancellationToken,
     ) -> anyhow::Result<(Summary, i32)> {
         let home = self.context.paths.deployment(&self.spec.name);
+        let no_wait = self.words.iter().any(|word| word == "--no-wait");
+        let _lock = match self.way.brings_up() || home.exists() {
+            true => Some(take_lock(&home.lock_file(), no_wait, cancel, events).await?),
+            false => None,
+        };
         let mut summary = Summary::new(command);
-        if self.way.brings_up() {
-            self.leave(&mut summary, events, cancel).await?;
-            if !summary.success {
-                return Ok((summary, Exit::Failed as i32));
-            }
-        }
         let mut reached = Vec::new();
         for (ssh, program) in self.hosts.iter().zip(self.prepare(events, cancel).await?) {
             match program {
@@ -245,6 +237,10 @@ impl Spread<'_> {
         }
         let mut connects = false;
         if self.way.brings_up() {
+            self.leave(&mut summary, events, cancel).await?;
+            if !summary.success {
+                return Ok((summary, Exit::Failed as i32));
+            }
             record(self.context, self.spec)?;
             connects = links::start(&self.context.paths, self.spec)?;
         }
@@ -363,28 +359,25 @@ impl Spread<'_> {
 
     /// Prints what a command prints on each host.
     fn print(&self, json: bool) -> anyhow::Result<i32> {
-        let printed = self.collect(json)?;
+        let printed = block_on(async {
+            let cancel = cancelled_by_signals()?;
+            self.collect(json, &cancel).await
+        })?;
         let mut out = crate::terminal::out();
         let mut code = Exit::Done as i32;
         let mut values = BTreeMap::new();
         for (ssh, printed) in self.hosts.iter().zip(printed) {
             let (text, Printed { code: own, errors }) = printed?;
-            code = match (code, own) {
-                (code, own) if own == Exit::Done as i32 => code,
-                // What is not a result of the command counts more.
-                (code, own) if own == Exit::Differs as i32 => {
-                    code.max(if code == 0 { own } else { 0 })
-                }
-                (_, own) => own,
-            };
+            // What is not a result of the command counts more than one that is.
+            if own != Exit::Done as i32 && (own != Exit::Differs as i32 || code == 0) {
+                code = own;
+            }
             if !errors.is_empty() {
                 report::say(format_args!("{}:\n{errors}", ssh.name));
             }
             if json {
-                values.insert(
-                    &ssh.name,
-                    serde_json::from_str::<Value>(&text).unwrap_or_default(),
-                );
+                let value: Value = serde_json::from_str(&text).unwrap_or_default();
+                values.insert(&ssh.name, value);
             } else if !text.is_empty() {
                 writeln!(out, "{}:\n{}", ssh.name, text.trim_end())?;
             }
@@ -396,52 +389,64 @@ impl Spread<'_> {
     }
 
     /// Runs a command on each host, and returns what it printed.
-    fn collect(&self, json: bool) -> anyhow::Result<Vec<anyhow::Result<(String, Printed)>>> {
-        block_on(async {
-            let cancel = cancelled_by_signals()?;
-            let programs = self.prepare(&Events::ignored(), &cancel).await?;
-            let (failed, _) = broadcast::channel(1);
-            let runs = self.hosts.iter().zip(programs).map(|(ssh, program)| {
-                let (cancel, heard) = (&cancel, failed.subscribe());
-                async move {
-                    let mut text = String::new();
-                    let (program, words) = (program?, self.words(&ssh.name, json));
-                    let line = |line: String| {
-                        text.push_str(&line);
-                        text.push('\n');
-                        Ok(())
-                    };
-                    let printed =
-                        remote::follow(ssh, &program, &words, heard, cancel, line).await?;
-                    Ok((text, printed))
-                }
-            });
-            Ok(join_all(runs).await)
-        })
+    async fn collect(
+        &self,
+        json: bool,
+        cancel: &CancellationToken,
+    ) -> anyhow::Result<Vec<anyhow::Result<(String, Printed)>>> {
+        let programs = self.prepare(&Events::ignored(), cancel).await?;
+        // None of them waits for another.
+        let (failed, _) = broadcast::channel(1);
+        let runs = self.hosts.iter().zip(programs).map(|(ssh, program)| {
+            let heard = failed.subscribe();
+            async move {
+                let mut text = String::new();
+                let (program, words) = (program?, self.words(&ssh.name, json));
+                let line = |line: String| {
+                    text.push_str(&line);
+                    text.push('\n');
+                    Ok(())
+                };
+                let printed = remote::follow(ssh, &program, &words, heard, cancel, line).await?;
+                Ok((text, printed))
+            }
+        });
+        Ok(join_all(runs).await)
     }
 
     fn status(&self, args: &super::status::Args) -> anyhow::Result<i32> {
-        loop {
-            let status = self.read_status()?;
-            super::status::show(&status, args.json)?;
-            if !args.watch {
-                let code = if status.healthy {
-                    Exit::Done
-                } else {
-                    Exit::Differs
-                };
-                return Ok(code as i32);
+        block_on(async {
+            let cancel = cancelled_by_signals()?;
+            loop {
+                let status = self.read_status(&cancel).await?;
+                if cancel.is_cancelled() {
+                    return Ok(match args.watch {
+                        true => Exit::Done,
+                        false => Exit::Interrupted,
+                    } as i32);
+                }
+                if !args.watch {
+                    super::status::show(&status, args.json)?;
+                    return Ok(match status.healthy {
+                        true => Exit::Done,
+                        false => Exit::Differs,
+                    } as i32);
+                }
+                super::status::show_again(&status, args.json)?;
+                tokio::select! {
+                    () = cancel.cancelled() => return Ok(Exit::Done as i32),
+                    () = tokio::time::sleep(super::status::INTERVAL) => {}
+                }
             }
-            std::thread::sleep(super::status::INTERVAL);
-        }
+        })
     }
 
     /// The state of all hosts, of which some may not answer.
-    fn read_status(&self) -> anyhow::Result<Status> {
+    async fn read_status(&self, cancel: &CancellationToken) -> anyhow::Result<Status> {
         let home = self.context.paths.deployment(&self.spec.name);
         let linked = links::state(&home, &self.spec.hosts)?.unwrap_or_default();
         let mut status = Status::of_several(&self.spec.name, self.names());
-        for (ssh, printed) in self.hosts.iter().zip(self.collect(true)?) {
+        for (ssh, printed) in self.hosts.iter().zip(self.collect(true, cancel).await?) {
             let own = printed.and_then(|(text, printed)| {
                 let own = serde_json::from_str::<Status>(&text);
                 own.with_context(|| match printed.errors.trim() {

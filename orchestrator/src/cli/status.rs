@@ -51,11 +51,7 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
                 status = read(&context.paths, &spec) => status?,
                 () = cancel.cancelled() => break,
             };
-            if std::io::stdout().is_terminal() && !args.json {
-                // Cursor home, then clear to the end of the screen.
-                write!(crate::terminal::raw(), "\x1b[H\x1b[J")?;
-            }
-            show(&status, args.json)?;
+            show_again(&status, args.json)?;
             tokio::select! {
                 () = cancel.cancelled() => {}
                 () = tokio::time::sleep(INTERVAL) => {}
@@ -63,6 +59,15 @@ pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
         }
         Ok(Exit::Done)
     })
+}
+
+/// Shows it in the place of what was shown before.
+pub(super) fn show_again(status: &Status, json: bool) -> anyhow::Result<()> {
+    if std::io::stdout().is_terminal() && !json {
+        // Cursor home, then clear to the end of the screen.
+        write!(crate::terminal::raw(), "\x1b[H\x1b[J")?;
+    }
+    show(status, json)
 }
 
 pub(super) fn show(status: &Status, json: bool) -> anyhow::Result<()> {

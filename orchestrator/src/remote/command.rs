@@ -140,9 +140,8 @@ pub(crate) async fn follow(
             }
             anyhow::Ok(())
         };
-        let (printed, read) = tokio::join!(printed, errors.read_to_string(&mut said));
-        printed?;
-        read?;
+        let errors = async { Ok(errors.read_to_string(&mut said).await?) };
+        tokio::try_join!(printed, errors)?;
         anyhow::Ok(child.wait().await?)
     };
     let ended = tokio::select! {

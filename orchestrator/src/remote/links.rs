@@ -7,10 +7,10 @@
 //! Its folder has what it serves and how each connection is:
 //!
 //! ```text
-//! lock         held while it lives; has its process id
-//! served.json  the hosts, and the program
-//! HOST.json    since when a host is connected, or why it is not
-//! log          what it printed
+//! lock            held while it lives; has its process id
+//! served.json     the hosts, and the program
+//! host-NAME.json  since when a host is connected, or why it is not
+//! log             what it printed
 //! ```
 
 use std::collections::BTreeMap;
@@ -86,7 +86,7 @@ impl Folder {
     }
 
     fn link(&self, host: &Name) -> PathBuf {
-        self.0.join(format!("{host}.json"))
+        self.0.join(format!("host-{host}.json"))
     }
 
     /// The id of the process that holds the lock, if there is one.
@@ -101,6 +101,20 @@ impl Folder {
         let mut text = String::new();
         file.read_to_string(&mut text)?;
         Ok(text.trim().parse().ok().and_then(Pid::from_raw))
+    }
+
+    /// Records and logs how a host is, where that is not as it was.
+    fn tell(&self, host: &Name, last: &mut Option<Option<String>>, fault: Option<String>) {
+        if last.as_ref() == Some(&fault) {
+            return;
+        }
+        let text = fault.as_deref().unwrap_or("connected");
+        crate::report::say(format_args!("{} {host}: {text}\n", Timestamp::now()));
+        if let Err(error) = self.record(host, fault.clone()) {
+            // The folder is removed before the process ends.
+            crate::report::say(format_args!("{}\n", told(&error)));
+        }
+        *last = Some(fault);
     }
 
     fn record(&self, host: &Name, fault: Option<String>) -> Result<()> {
@@ -222,8 +236,14 @@ pub(crate) fn run(paths: &Paths, spec: &Spec) -> Result<()> {
         .truncate(false)
         .write(true)
         .open(folder.lock())?;
-    lock.try_lock()
-        .context("another process connects these hosts")?;
+    let deadline = Instant::now() + SOON;
+    // Who looks for the holder has it for a moment.
+    while let Err(error) = lock.try_lock() {
+        if Instant::now() > deadline {
+            return Err(error).context("another process connects these hosts");
+        }
+        thread::sleep(POLL);
+    }
     lock.set_len(0)?;
     writeln!(lock, "{}", std::process::id())?;
     let served = serde_json::to_vec(&Served::of(spec)?)?;
@@ -241,18 +261,14 @@ pub(crate) fn run(paths: &Paths, spec: &Spec) -> Result<()> {
 
 /// Connects a host, again and again.
 fn keep(ssh: &Ssh, deployment: &Name, switch: &Switch, folder: &Folder) {
+    let mut last = None;
     loop {
-        let ended = connect(ssh, deployment, switch, folder);
-        let fault = match &ended {
+        let fault = match connect(ssh, deployment, switch, folder, &mut last) {
             Ok(()) => "the connection ended".to_owned(),
-            Err(error) => told(error),
+            Err(error) => told(&error),
         };
-        crate::report::say(format_args!("{}: {fault}\n", ssh.name));
         let replaced = fault.contains(REPLACED);
-        if let Err(error) = folder.record(&ssh.name, Some(fault)) {
-            // The folder is removed when the deployment is.
-            crate::report::say(format_args!("{}\n", told(&error)));
-        }
+        folder.tell(&ssh.name, &mut last, Some(fault));
         if replaced {
             // Another machine took the deployment over.
             std::process::exit(1);
@@ -262,14 +278,21 @@ fn keep(ssh: &Ssh, deployment: &Name, switch: &Switch, folder: &Folder) {
 }
 
 /// Connects a host until its connection ends.
-fn connect(ssh: &Ssh, deployment: &Name, switch: &Switch, folder: &Folder) -> Result<()> {
+fn connect(
+    ssh: &Ssh,
+    deployment: &Name,
+    switch: &Switch,
+    folder: &Folder,
+    last: &mut Option<Option<String>>,
+) -> Result<()> {
     let program = find(ssh)?;
     let script = format!(
         "exec {} --sent={deployment}/{TOPOLOGY} --site={} lab uplink",
         program.path, ssh.name
     );
     let mut child = ssh.piped(&script).spawn().context("failed to run `ssh`")?;
-    let served = serve(&mut child, ssh, switch, folder);
+    let connected = || folder.tell(&ssh.name, last, None);
+    let served = serve(&mut child, switch, connected);
     // It ends with its streams.
     let output = child
         .wait_with_output()
@@ -278,7 +301,7 @@ fn connect(ssh: &Ssh, deployment: &Name, switch: &Switch, folder: &Folder) -> Re
     ssh.printed(output).map(drop)
 }
 
-fn serve(child: &mut Child, ssh: &Ssh, switch: &Switch, folder: &Folder) -> Result<()> {
+fn serve(child: &mut Child, switch: &Switch, connected: impl FnOnce()) -> Result<()> {
     let to = child.stdin.take().context("`ssh` has no input")?;
     let mut from = BufReader::new(child.stdout.take().context("`ssh` has no output")?);
     let mut first = String::new();
@@ -289,7 +312,6 @@ fn serve(child: &mut Child, ssh: &Ssh, switch: &Switch, folder: &Folder) -> Resu
         // What it printed as its error says more.
         return Ok(());
     }
-    folder.record(&ssh.name, None)?;
-    crate::report::say(format_args!("{}: connected\n", ssh.name));
+    connected();
     switch.serve(from, to).context("the connection broke")
 }
