@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use jiff::Timestamp;
 use pspd_model::spec::{Digest, HostSpec, Name, Spec};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
 
 use super::TOPOLOGY;
@@ -179,7 +179,8 @@ pub(crate) fn stop(home: &Home) -> Result<()> {
             Instant::now() < deadline,
             "the process that connects the hosts does not end: process {holder:?}"
         );
-        let _ended_meanwhile = kill_process(holder, Signal::TERM);
+        // With its connections.
+        let _ended_meanwhile = kill_process_group(holder, Signal::TERM);
         thread::sleep(POLL);
     }
     crate::folder::remove(&folder.0)

@@ -32,7 +32,7 @@ impl Ssh {
     /// For a command that asks many machines, of which some may be off.
     pub(crate) fn impatient(self) -> Ssh {
         Ssh {
-            patience: 2,
+            patience: 5,
             ..self
         }
     }

@@ -1,7 +1,7 @@
 //! Channels to other services: mutual TLS, lazy connection, keepalive, propagation of the trace.
 //!
-//! A channel that reconnects presents the certificate current at that time. A call whose connection is lost before it
-//! was sent is UNAVAILABLE, like a call that finds no server.
+//! A channel that reconnects presents the certificate current at that time. A call whose connection is lost before its answer
+//! is UNAVAILABLE, like a call that finds no server; the server may have acted on it.
 //!
 //! Deadlines belong to the calls ([`deadline`]); retries belong to the callers, which know what is idempotent
 //! ([`retry`]).
@@ -154,16 +154,18 @@ impl Dependency {
     }
 }
 
-/// Returns UNAVAILABLE for a call that was never sent: hyper cancels such calls, which would be CANCELLED.
+/// Returns UNAVAILABLE for a call whose connection was lost. hyper cancels calls that it did not send, which would be CANCELLED;
+/// those that it sent would be UNKNOWN.
 fn described(error: transport::Error) -> Status {
     let causes = iter::successors(Some(&error as &(dyn Error + 'static)), |&error| {
         error.source()
     });
     let mut causes = causes.filter_map(|cause| cause.downcast_ref::<hyper::Error>());
-    if causes.any(hyper::Error::is_canceled) {
-        return Status::unavailable("the connection was lost");
+    let broke = |call: &hyper::Error| call.source().is_some_and(|cause| cause.is::<io::Error>());
+    match causes.find(|call| call.is_canceled() || broke(call)) {
+        Some(_) => Status::unavailable("the connection was lost"),
+        None => Status::from_error(error.into()),
     }
-    Status::from_error(error.into())
 }
 
 /// The same URL with the scheme `http`.
@@ -242,10 +244,31 @@ mod tests {
 
     use super::*;
 
+    const NO_SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+
+    /// Whether the server acted on it is not known.
+    #[tokio::test]
+    async fn a_call_whose_connection_is_lost_before_its_answer_is_unavailable() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let mut health = HealthClient::new(Dependency::new(&url, None, true).unwrap().connect());
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(&NO_SETTINGS).unwrap();
+            // Until nothing more comes, the call is waiting for its answer.
+            let quiet = Duration::from_millis(200);
+            stream.set_read_timeout(Some(quiet)).unwrap();
+            while stream.read(&mut [0; 256]).is_ok_and(|count| count > 0) {}
+        });
+        let request = deadline(HealthCheckRequest::default(), Duration::from_secs(5));
+        let status = health.check(request).await.unwrap_err();
+        server.join().unwrap();
+        assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    }
+
     /// The connection was closed a moment ago, and the client has not noticed yet.
     #[tokio::test]
     async fn a_call_whose_connection_is_lost_before_sending_is_unavailable() {
-        const NO_SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let mut health = HealthClient::new(Dependency::new(&url, None, true).unwrap().connect());

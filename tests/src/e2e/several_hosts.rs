@@ -183,8 +183,10 @@ fn several_hosts() -> anyhow::Result<()> {
     beta.serve()?;
     deployment.run(&["up"])?.expect(0)?;
     deployment.remove()?;
-    let left = processes_naming(&deployment.name)?;
-    ensure!(left.is_empty(), "processes are left: {left:?}");
+    // The machines notice the end of a connection within a second.
+    eventually("the end of all processes", SOON, || {
+        Ok(processes_naming(&deployment.name)?.is_empty())
+    })?;
     for machine in [&alpha, &beta] {
         for folder in ["deployments", "sent"] {
             let folder = machine.state().join(folder).join(&deployment.name);
