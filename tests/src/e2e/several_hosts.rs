@@ -67,7 +67,10 @@ fn several_hosts() -> anyhow::Result<()> {
         .run(&["up"])?
         .expect(1)?
         .says("the key of host `beta` is not known")?;
-    ensure!(!deployment.home().join("switch").exists(), "it was begun");
+    ensure!(
+        !deployment.home().join("switch").exists(),
+        "hosts were connected"
+    );
     beta.trust()?;
 
     say("an interrupted `up` is undone on all hosts");
