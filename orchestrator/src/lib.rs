@@ -24,6 +24,7 @@ pub mod execute;
 pub mod experiment;
 pub mod firmware;
 mod folder;
+mod free_memory;
 mod full_disk;
 pub mod guest;
 pub mod health;

@@ -91,6 +91,14 @@ impl Machine {
         Ok(fs::write(self.folder.path().join("known_hosts"), known)?)
     }
 
+    /// `ssh` to it, with a line for its shell.
+    pub fn shell(&self, line: &str) -> Command {
+        let mut ssh = Command::new("ssh");
+        ssh.arg("-F").arg(self.folder.path().join("ssh_config"));
+        ssh.args(["-p", &self.port.to_string(), "root@127.0.0.1", line]);
+        ssh
+    }
+
     /// The directory of pspd's state.
     pub fn state(&self) -> PathBuf {
         self.folder.path().join("state")

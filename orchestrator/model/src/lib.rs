@@ -18,6 +18,7 @@ pub mod observed;
 pub mod plan;
 pub mod printable;
 pub mod publish;
+pub mod schedule;
 pub mod shape;
 pub mod similar;
 pub mod spec;

@@ -63,6 +63,14 @@ impl Context {
             .map(|name| name.to_string_lossy())
     }
 
+    /// A fault's id for people: over several hosts, each begins with its host.
+    pub(super) fn shown_fault(&self, id: &Name) -> String {
+        match &self.site {
+            Some(site) => format!("{site}:{id}"),
+            None => id.to_string(),
+        }
+    }
+
     /// The spec of the topology file, which `up` and `plan` use.
     pub(super) fn spec(&self) -> anyhow::Result<Spec> {
         if self.deployment.is_some() {

@@ -66,6 +66,7 @@ fn way(command: &Command) -> Way {
         | Command::Completions(_)
         | Command::Man(_)
         | Command::Receive
+        | Command::Room { .. }
         | Command::Links
         | Command::Uplink
         | Command::LabSupervisor { .. } => Way::Here,
@@ -81,10 +82,11 @@ pub(super) fn run(context: &Context, command: &Command) -> anyhow::Result<Option
         Way::Runs { .. } | Way::Both => context.deployed_spec(),
     };
     // What is wrong with the topology, the command itself says.
-    let Ok(spec) = spec else {
+    let Ok(mut spec) = spec else {
         return Ok(None);
     };
     if matches!(way, Way::Sends { .. }) {
+        spec = spread::scheduled(context, spec)?;
         refuse_elsewhere(context, &spec)?;
     }
     let Some((name, host)) = spec.hosts.first_key_value() else {

@@ -29,6 +29,7 @@ Examples:
   pspd fault isolate database-server --for 30s
   pspd fault link web-server --down
   pspd fault kill database-server
+  pspd fault host beta --cut
   pspd heal                    end all faults
 
 Faults are shown by `pspd status`, and stay until `pspd heal` or `pspd down`.")]
@@ -37,7 +38,7 @@ pub(super) struct Args {
     kind: Kind,
 }
 
-#[derive(clap::Subcommand)]
+#[derive(Clone, clap::Subcommand)]
 enum Kind {
     /// Drop all frames between two groups of domains; pspd still reaches them
     #[command(after_help = "Example:\n  pspd fault partition a,b / c")]
@@ -146,6 +147,45 @@ Examples:
     /// Burn a guest's virtual CPUs; pspd's own access and other services come first
     #[command(after_help = "Example:\n  pspd fault cpu web-server --burn 90%")]
     Cpu(harm::CpuArgs),
+    /// Cut a host of the topology off from the others: no frame passes between its domains and theirs; pspd reaches all
+    #[command(after_help = "Example:\n  pspd fault host beta --cut --for 30s")]
+    Host(HostArgs),
+}
+
+#[derive(Clone, clap::Args)]
+pub(super) struct HostArgs {
+    /// A host of the topology
+    #[arg(value_name = "HOST")]
+    pub(super) name: String,
+    /// Cut it off; `heal` connects it again
+    #[arg(long, required = true)]
+    cut: bool,
+    /// Wait for this time, such as `30s` or `5m`, then end the fault; Ctrl-C ends it earlier. It ends then even if pspd is
+    /// killed meanwhile
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    pub(super) lasts: Option<Duration>,
+    /// Print one JSON event per line on stdout
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Fail with exit code 5 instead of waiting while another pspd process works on this deployment
+    #[arg(long)]
+    pub(super) no_wait: bool,
+}
+
+impl Args {
+    /// The host that they cut off.
+    pub(super) fn host(&self) -> Option<&HostArgs> {
+        match &self.kind {
+            Kind::Host(args) => Some(args),
+            _ => None,
+        }
+    }
+
+    /// The domains that they are about.
+    pub(super) fn domains(&self, spec: &Spec) -> anyhow::Result<BTreeSet<Name>> {
+        let (effect, _) = self.kind.clone().effect(spec)?;
+        Ok(effect.domains().into_iter().cloned().collect())
+    }
 }
 
 /// The arguments of this command as one text.
@@ -168,7 +208,7 @@ pub(super) fn effect(spec: &Spec, words: &str) -> anyhow::Result<Effect> {
     Ok(effect)
 }
 
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 struct FaultOptions {
     /// Wait for this time, such as `30s` or `5m`, then end the fault; Ctrl-C ends it earlier. If pspd is killed meanwhile,
     /// the fault stays, and the next `pspd heal` or `pspd up` after its time ends it
@@ -233,7 +273,11 @@ async fn inject(
         return Ok(exit);
     };
     if exit == Exit::Done {
-        announce(&id, &options)?;
+        announce(
+            &context.shown_fault(&id),
+            options.lasts,
+            options.common.json,
+        )?;
         let Some(lasts) = options.lasts else {
             return Ok(exit);
         };
@@ -256,11 +300,12 @@ async fn inject(
     })
 }
 
-fn announce(id: &Name, options: &FaultOptions) -> anyhow::Result<()> {
-    if options.common.json {
+/// Says that a fault is active, and how it ends.
+pub(super) fn announce(id: &str, lasts: Option<Duration>, json: bool) -> anyhow::Result<()> {
+    if json {
         let event = json!({"event": "injected", "fault": id});
         writeln!(crate::terminal::out(), "{event}")?;
-    } else if let Some(lasts) = options.lasts {
+    } else if let Some(lasts) = lasts {
         report::say(format!(
             "fault `{id}` is active for {} s; Ctrl-C ends it\n",
             lasts.as_secs()
@@ -295,6 +340,7 @@ impl Kind {
                 };
                 (effect, options)
             }
+            Kind::Host(_) => bail!("`{}` is not over several hosts", spec.name),
             Kind::Isolate { name, options } => {
                 let domain = named(&name)?;
                 (Effect::Isolate { domain }, options)

@@ -21,9 +21,9 @@ use crate::report;
 pub(super) struct Args {
     /// The faults' ids, as `pspd status` shows them; all faults if none is named
     #[arg(value_name = "ID")]
-    ids: Vec<String>,
+    pub(super) ids: Vec<String>,
     #[command(flatten)]
-    options: Options,
+    pub(super) options: Options,
 }
 
 pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {

@@ -25,11 +25,10 @@ use crate::guest::Guest;
 use crate::hint::told;
 use crate::identity::Identity;
 use crate::reach::Reach;
-use crate::report;
 use crate::state::{LogLine, Logbook};
 use crate::terminal::Output;
 use filter::Filter;
-use printer::{Arrived, Printer};
+pub(super) use printer::{Arrived, Printer};
 
 /// The deadline for a guest's network to accept a connection. Only `up` waits for booting guests.
 const ACCEPT: Duration = Duration::from_secs(2);
@@ -55,18 +54,47 @@ pub(super) struct Args {
     firmware: bool,
     /// Keep following new log lines until Ctrl-C
     #[arg(short, long, conflicts_with = "trace")]
-    follow: bool,
+    pub(super) follow: bool,
     /// The number of existing lines to print for each service, after filters [default: 200; with --since 10000]
     #[arg(short = 'n', long, visible_alias = "lines", value_name = "COUNT")]
     tail: Option<usize>,
     #[command(flatten)]
-    filter: Filter,
+    pub(super) filter: Filter,
     /// Print only the lines, exactly as the services wrote them; otherwise what a terminal would obey is escaped, such as `\u001b`
     #[arg(long)]
     raw: bool,
     /// Show only the request with this trace id, through all services in the order of its calls
     #[arg(long, value_name = "ID", value_parser = trace_id)]
-    trace: Option<String>,
+    pub(super) trace: Option<String>,
+    /// Print each line as JSON, for the machine that merges those of several hosts
+    #[arg(long, hide = true)]
+    for_merging: bool,
+}
+
+impl Args {
+    /// Whether they are about the logs that services wrote.
+    pub(super) fn are_of_services(&self) -> bool {
+        !self.firmware
+    }
+
+    /// The words for one of several hosts.
+    pub(super) fn words(&self, names: impl IntoIterator<Item = String>) -> Vec<String> {
+        let mut words = vec!["logs".to_owned(), "--for-merging".to_owned()];
+        words.extend(self.follow.then(|| "--follow".to_owned()));
+        words.extend(self.tail.map(|count| format!("--tail={count}")));
+        words.extend(self.trace.iter().map(|id| format!("--trace={id}")));
+        words.extend(self.filter.words());
+        words.extend(names);
+        words
+    }
+
+    pub(super) fn printer(&self, domains: &[Name]) -> Printer {
+        match (self.for_merging, self.raw) {
+            (true, _) => Printer::ForMerging,
+            (false, true) => Printer::Raw,
+            (false, false) => Printer::for_people(domains),
+        }
+    }
 }
 
 fn trace_id(text: &str) -> Result<String, String> {
@@ -112,7 +140,7 @@ fn show(context: &Context, args: &Args, cancel: &CancellationToken) -> anyhow::R
     }
     let home = context.paths.deployment(&spec.name);
     let names = names(context, &spec, &args.names)?;
-    let mut printer = Printer::new(&names, args.raw);
+    let mut printer = args.printer(&names);
     let gathered = gather(context, &spec, &names, cancel)?;
     let mut kept = Vec::new();
     for name in &names {
@@ -124,17 +152,7 @@ fn show(context: &Context, args: &Args, cancel: &CancellationToken) -> anyhow::R
         // Reports a lab that is not running.
         context.reach(&spec)?;
     }
-    if let Some(id) = &args.trace {
-        let traced = report::trace::in_order(id, kept);
-        let any = !traced.is_empty();
-        let lines = traced
-            .into_iter()
-            .map(|traced| (traced.domain, traced.line, traced.depth));
-        printer.print(lines)?;
-        anyhow::ensure!(any, "trace `{id}` is in no service's log");
-        return Ok(Exit::Done);
-    }
-    printer.print_by_time(kept)?;
+    printer.print_kept(kept, args.trace.as_deref())?;
     if args.follow {
         let followed = names.into_iter().zip(gathered);
         let followed = followed.filter(|(name, _)| spec.domains.contains_key(name));

@@ -33,6 +33,7 @@ mod placed;
 mod plan;
 mod power;
 mod receive;
+mod room;
 mod run;
 mod schema;
 mod sending;
@@ -106,14 +107,14 @@ struct Global {
     #[arg(long, value_name = "PATH", hide = true)]
     sent: Option<PathBuf>,
     /// With `--sent`: the host of the topology that this machine is
-    #[arg(long, value_name = "HOST", hide = true, value_parser = site)]
+    #[arg(long, value_name = "HOST", hide = true, value_parser = name)]
     site: Option<Name>,
     /// Interrupt the command when its standard input ends
     #[arg(long, hide = true)]
     tethered: bool,
 }
 
-fn site(text: &str) -> Result<Name, String> {
+fn name(text: &str) -> Result<Name, String> {
     Name::new(text).map_err(|error| error.to_string())
 }
 
@@ -244,6 +245,12 @@ enum Command {
     /// Take a topology from another machine, on standard input
     #[command(hide = true)]
     Receive,
+    /// Say what this machine has room for, for a deployment over several hosts
+    #[command(hide = true)]
+    Room {
+        #[arg(value_parser = name)]
+        deployment: Name,
+    },
     /// The process that connects the labs of several hosts; started by `up`
     #[command(hide = true)]
     Links,
@@ -314,6 +321,7 @@ pub fn main() -> ! {
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
         Command::Receive => receive::run(&context),
+        Command::Room { deployment } => room::run(&context, &deployment),
         Command::Links => {
             let spec = context.deployed_spec()?;
             crate::remote::links::run(&context.paths, &spec).map(|()| exit::Exit::Done)

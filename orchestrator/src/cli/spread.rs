@@ -1,11 +1,15 @@
 //! Commands on a deployment over several hosts. Each host does its part, at the same time; their results are told as one.
 
-use std::cell::RefCell;
+mod change;
+mod faults;
+mod logs;
+mod schedule;
+mod status;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
-use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use futures::future::join_all;
 use pspd_model::hint::Hinted;
 use pspd_model::spec::{Name, Spec};
@@ -16,14 +20,13 @@ use tokio_util::sync::CancellationToken;
 use super::Command;
 use super::context::{Context, block_on, cancelled_by_signals, domain};
 use super::exit::Exit;
-use super::run::{reported, take_lock};
-use super::sending::{Way, foreign_code, own_words, parcel, prepare, record, words};
-use crate::cancelled::Cancelled;
-use crate::event::{Event, Events};
-use crate::hint::told;
-use crate::observe::status::{HostStatus, Status};
-use crate::remote::{self, Printed, Program, Ssh, Words, links};
-use crate::report::{self, Style, Summary};
+use super::run::reported;
+use super::sending::{Way, foreign_code, own_words, parcel, prepare, words};
+use crate::event::Events;
+use crate::remote::{self, Printed, Program, Ssh, Words};
+use crate::report::{self, Style};
+
+pub(super) use schedule::scheduled;
 
 /// What a command does with several hosts.
 enum Part<'a> {
@@ -37,6 +40,9 @@ enum Part<'a> {
         json: bool,
     },
     Status(&'a super::status::Args),
+    Logs(&'a super::logs::Args),
+    CutsHost(&'a super::fault::HostArgs),
+    Heals(&'a super::heal::Args),
     /// It is about domains of one host.
     Passes,
     /// It does not reach them.
@@ -71,11 +77,22 @@ fn part(command: &Command) -> (Part<'_>, Vec<&String>) {
         Command::Resume(args) => (power("resume", args), args.names.iter().collect()),
         Command::Plan(args) => (Part::Prints { json: args.json }, Vec::new()),
         Command::Status(args) => (Part::Status(args), Vec::new()),
+        Command::Fault(args) => match args.host() {
+            Some(args) => (Part::CutsHost(args), Vec::new()),
+            None => (Part::Passes, Vec::new()),
+        },
+        Command::Heal(args) => (Part::Heals(args), Vec::new()),
         Command::Set(args) => (Part::Passes, vec![&args.name]),
         Command::Ssh(args) => (Part::Passes, vec![&args.name]),
         Command::Call(args) => (Part::Passes, vec![&args.name]),
         Command::Console(args) => (Part::Passes, vec![&args.name]),
-        Command::Logs(args) => (Part::Passes, args.names.iter().collect()),
+        Command::Logs(args) => {
+            let part = match args.are_of_services() {
+                true => Part::Logs(args),
+                false => Part::Passes,
+            };
+            (part, args.names.iter().collect())
+        }
         _ => (Part::Refused, Vec::new()),
     }
 }
@@ -89,7 +106,12 @@ pub(super) fn run(
 ) -> anyhow::Result<i32> {
     let (part, named) = part(command);
     let named = named.into_iter().map(|name| domain(spec, name));
-    let named: BTreeSet<Name> = named.collect::<anyhow::Result<_>>()?;
+    let mut named: BTreeSet<Name> = named.collect::<anyhow::Result<_>>()?;
+    if let Command::Fault(args) = command
+        && args.host().is_none()
+    {
+        named = args.domains(spec)?;
+    }
     let hosts = hosts_of(spec, &named);
     let words = own_words(words()?.into_iter());
     let spread = Spread {
@@ -109,10 +131,10 @@ pub(super) fn run(
         }
         Part::Prints { json } => spread.print(json),
         Part::Status(args) if args.boot => spread.print(args.json),
-        Part::Status(args) => {
-            let hosts = spread.hosts.into_iter().map(Ssh::impatient).collect();
-            Spread { hosts, ..spread }.status(args)
-        }
+        Part::Status(args) => spread.status(args),
+        Part::Logs(args) => spread.logs(args, &named),
+        Part::CutsHost(args) => spread.cut(args),
+        Part::Heals(args) => spread.heal(args),
         Part::Passes => spread.pass(command),
         Part::Refused => bail!(Hinted::new(
             format!(
@@ -154,15 +176,24 @@ impl Spread<'_> {
         names.join(", ")
     }
 
-    /// The words for one host: domains of the others are theirs.
+    /// The words for one host: domains and faults of the others are theirs.
     fn words(&self, host: &Name, json: bool) -> Words {
-        let others = |word: &String| {
+        let others = |word: &&String| {
+            let fault_of = word.split_once(':').map(|(of, _)| of);
+            let mut hosts = self.spec.hosts.keys();
+            if hosts.any(|other| other != host && fault_of == Some(other.as_str())) {
+                return true;
+            }
             let mut domains = self.spec.domains.values();
-            let domain = domains.find(|domain| domain.name.as_str() == word);
+            let domain = domains.find(|domain| domain.name.as_str() == *word);
             domain.is_some_and(|domain| domain.host.as_ref() != Some(host))
         };
         let own = self.words.iter().filter(|word| !others(word));
-        let mut words: Vec<String> = own.cloned().collect();
+        let own = own.map(|word| match word.split_once(':') {
+            Some((of, id)) if of == host.as_str() => id.to_owned(),
+            _ => word.clone(),
+        });
+        let mut words: Vec<String> = own.collect();
         if json && !words.contains(&JSON.to_owned()) {
             words.push(JSON.to_owned());
         }
@@ -190,178 +221,11 @@ impl Spread<'_> {
         Ok(join_all(all).await)
     }
 
-    /// Runs a command that changes the hosts, and prints one summary.
-    fn change(&self, command: &'static str, json: bool, forgets: bool) -> anyhow::Result<i32> {
-        let style = Style::chosen(json);
-        block_on(async {
-            let cancel = cancelled_by_signals()?;
-            let changed = reported(style, async |events| {
-                self.change_all(command, forgets, events, &cancel).await
-            });
-            let (summary, code) = match changed.await {
-                Err(error) if Cancelled::is_cause_of(&error) => {
-                    report::say("interrupted; nothing was changed\n");
-                    return Ok(Exit::Interrupted as i32);
-                }
-                changed => changed?,
-            };
-            report::summary(&summary, self.spec, style);
-            Ok(code)
-        })
-    }
-
-    async fn change_all(
-        &self,
-        command: &'static str,
-        forgets: bool,
-        events: &Events,
-        cancel: &CancellationToken,
-    ) -> anyhow::Result<(Summary, i32)> {
-        let home = self.context.paths.deployment(&self.spec.name);
-        let no_wait = self.words.iter().any(|word| word == "--no-wait");
-        let _lock = match self.way.brings_up() || home.exists() {
-            true => Some(take_lock(&home.lock_file(), no_wait, cancel, events).await?),
-            false => None,
-        };
-        let mut summary = Summary::new(command);
-        let mut reached = Vec::new();
-        for (ssh, program) in self.hosts.iter().zip(self.prepare(events, cancel).await?) {
-            match program {
-                Ok(program) => reached.push((ssh, program)),
-                // Only `up` needs all of them.
-                Err(error) if self.way.brings_up() || Cancelled::is_cause_of(&error) => {
-                    return Err(error);
-                }
-                Err(error) => summary.add_failure(&ssh.name, &told(&error)),
-            }
-        }
-        let mut connects = false;
-        if self.way.brings_up() {
-            self.leave(&mut summary, events, cancel).await?;
-            if !summary.success {
-                return Ok((summary, Exit::Failed as i32));
-            }
-            record(self.context, self.spec)?;
-            connects = links::start(&self.context.paths, self.spec)?;
-        }
-        let code = self
-            .follow_all(&reached, &mut summary, events, cancel)
-            .await;
-        if summary.cancelled && connects {
-            links::stop(&home)?;
-        }
-        if summary.success && command == "up" {
-            for (host, why) in links::connected(&home, &self.spec.hosts, CONNECTED).await? {
-                let why = format!("its lab is not connected to the others: {why}");
-                summary.add_failure(&host, &why);
-            }
-        }
-        if summary.success && command == "down" {
-            links::stop(&home)?;
-            if forgets {
-                home.remove()?;
-            }
-        }
-        let code = match (code, summary.success) {
-            (0, false) => Exit::Failed as i32,
-            (code, _) => code,
-        };
-        Ok((summary, code))
-    }
-
-    /// Takes down what is on hosts that are no longer in the topology.
-    async fn leave(
-        &self,
-        summary: &mut Summary,
-        events: &Events,
-        cancel: &CancellationToken,
-    ) -> anyhow::Result<()> {
-        let home = self.context.paths.deployment(&self.spec.name);
-        let before = home
-            .recorded_spec()?
-            .map_or_else(BTreeMap::new, |spec| spec.hosts);
-        let left = before
-            .iter()
-            .filter(|(name, _)| !self.spec.hosts.contains_key(*name));
-        let left = Spread {
-            hosts: left.map(|(name, host)| Ssh::to(name, host)).collect(),
-            words: vec!["down".to_owned()],
-            way: &Way::Runs { reads: false },
-            ..*self
-        };
-        let programs = left.prepare(events, cancel).await?;
-        let programs = programs.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
-        let reached: Vec<_> = left.hosts.iter().zip(programs).collect();
-        left.follow_all(&reached, summary, events, cancel).await;
-        Ok(())
-    }
-
-    /// Follows the steps of hosts, adds their results, and returns the exit code.
-    async fn follow_all(
-        &self,
-        reached: &[(&Ssh, Program)],
-        all: &mut Summary,
-        events: &Events,
-        cancel: &CancellationToken,
-    ) -> i32 {
-        let planned = RefCell::new(Planned::default());
-        let (failed, _) = broadcast::channel(reached.len().max(1));
-        let runs = reached.iter().map(|(ssh, program)| {
-            let (planned, failed) = (&planned, &failed);
-            async move {
-                let mut summary = None;
-                let words = self.words(&ssh.name, true);
-                let line = |line: String| {
-                    let value: Value = serde_json::from_str(&line)
-                        .with_context(|| format!("host `{}` printed `{line}`", ssh.name))?;
-                    if value["event"] == "summary" {
-                        summary = Some(serde_json::from_value(value)?);
-                        return Ok(());
-                    }
-                    match serde_json::from_value(value)? {
-                        Event::Planned { steps } => {
-                            planned.borrow_mut().add(steps, reached.len(), events)
-                        }
-                        event => events.emit(event.on(&ssh.name)),
-                    }
-                    Ok(())
-                };
-                let heard = failed.subscribe();
-                let printed = remote::follow(ssh, program, &words, heard, cancel, line).await;
-                if printed.as_ref().is_ok_and(|printed| printed.code == 0) {
-                    return (printed, summary);
-                }
-                // Without another run, nobody hears it.
-                let _unheard = failed.send(ssh.name.clone());
-                (printed, summary)
-            }
-        });
-        let mut code = Exit::Done as i32;
-        for ((ssh, _), (printed, summary)) in reached.iter().zip(join_all(runs).await) {
-            match (printed, summary) {
-                (Ok(printed), Some(summary)) => {
-                    all.add(&ssh.name, summary);
-                    code = code.max(printed.code);
-                }
-                (Ok(Printed { code: 0, .. }), None) => {}
-                (Ok(printed), None) => {
-                    all.add_failure(&ssh.name, &printed.errors);
-                    code = code.max(printed.code);
-                }
-                (Err(error), _) => {
-                    all.add_failure(&ssh.name, &told(&error));
-                    code = code.max(Exit::Failed as i32);
-                }
-            }
-        }
-        code
-    }
-
     /// Prints what a command prints on each host.
     fn print(&self, json: bool) -> anyhow::Result<i32> {
         let printed = block_on(async {
             let cancel = cancelled_by_signals()?;
-            self.collect(json, &cancel).await
+            Ok(join_all(self.asked(json, &cancel)?).await)
         })?;
         let mut out = crate::terminal::out();
         let mut code = Exit::Done as i32;
@@ -388,91 +252,32 @@ impl Spread<'_> {
         Ok(code)
     }
 
-    /// Runs a command on each host, and returns what it printed.
-    async fn collect(
-        &self,
+    /// What the command prints on each host, in their order.
+    fn asked<'a>(
+        &'a self,
         json: bool,
-        cancel: &CancellationToken,
-    ) -> anyhow::Result<Vec<anyhow::Result<(String, Printed)>>> {
-        let programs = self.prepare(&Events::ignored(), cancel).await?;
-        // None of them waits for another.
-        let (failed, _) = broadcast::channel(1);
-        let runs = self.hosts.iter().zip(programs).map(|(ssh, program)| {
-            let heard = failed.subscribe();
+        cancel: &'a CancellationToken,
+    ) -> anyhow::Result<Vec<impl Future<Output = anyhow::Result<(String, Printed)>> + use<'a>>>
+    {
+        let parcel = parcel(self.context, self.spec, self.way)?;
+        let asked = self.hosts.iter().map(|ssh| {
+            let (parcel, events) = (parcel.clone(), Events::ignored());
             async move {
+                let program = prepare(ssh, parcel, &events, cancel).await?;
+                let words = self.words(&ssh.name, json);
+                // None of them waits for another.
+                let (_, failed) = broadcast::channel(1);
                 let mut text = String::new();
-                let (program, words) = (program?, self.words(&ssh.name, json));
                 let line = |line: String| {
                     text.push_str(&line);
                     text.push('\n');
                     Ok(())
                 };
-                let printed = remote::follow(ssh, &program, &words, heard, cancel, line).await?;
+                let printed = remote::follow(ssh, &program, &words, failed, cancel, line).await?;
                 Ok((text, printed))
             }
         });
-        Ok(join_all(runs).await)
-    }
-
-    fn status(&self, args: &super::status::Args) -> anyhow::Result<i32> {
-        block_on(async {
-            let cancel = cancelled_by_signals()?;
-            loop {
-                let status = self.read_status(&cancel).await?;
-                if cancel.is_cancelled() {
-                    return Ok(match args.watch {
-                        true => Exit::Done,
-                        false => Exit::Interrupted,
-                    } as i32);
-                }
-                if !args.watch {
-                    super::status::show(&status, args.json)?;
-                    return Ok(match status.healthy {
-                        true => Exit::Done,
-                        false => Exit::Differs,
-                    } as i32);
-                }
-                super::status::show_again(&status, args.json)?;
-                tokio::select! {
-                    () = cancel.cancelled() => return Ok(Exit::Done as i32),
-                    () = tokio::time::sleep(super::status::INTERVAL) => {}
-                }
-            }
-        })
-    }
-
-    /// The state of all hosts, of which some may not answer.
-    async fn read_status(&self, cancel: &CancellationToken) -> anyhow::Result<Status> {
-        let home = self.context.paths.deployment(&self.spec.name);
-        let linked = links::state(&home, &self.spec.hosts)?.unwrap_or_default();
-        let mut status = Status::of_several(&self.spec.name, self.names());
-        for (ssh, printed) in self.hosts.iter().zip(self.collect(true, cancel).await?) {
-            let own = printed.and_then(|(text, printed)| {
-                let own = serde_json::from_str::<Status>(&text);
-                own.with_context(|| match printed.errors.trim() {
-                    "" => format!("host `{}` printed `{text}`", ssh.name),
-                    errors => errors.trim_start_matches("error: ").to_owned(),
-                })
-            });
-            let (own, unreached) = match own {
-                Ok(own) => (Some(own), None),
-                Err(error) => (None, Some(told(&error))),
-            };
-            let link = linked.get(&ssh.name);
-            let detail = match link {
-                None => Some("run `pspd up` to connect them".to_owned()),
-                Some(link) => link.fault.clone(),
-            };
-            let host = HostStatus {
-                name: ssh.name.clone(),
-                unreached,
-                linked: link.is_some_and(|link| link.fault.is_none()),
-                detail,
-                network: None,
-            };
-            status.add(host, own, &self.spec.clone().on(&ssh.name));
-        }
-        Ok(status)
+        Ok(asked.collect())
     }
 
     /// Runs a command on the one host that it is about.
@@ -504,22 +309,3 @@ impl Spread<'_> {
 }
 
 const JSON: &str = "--json";
-/// For the labs of all hosts to be connected, once all are up.
-const CONNECTED: Duration = Duration::from_secs(60);
-
-/// How many steps the hosts planned; told once all did.
-#[derive(Default)]
-struct Planned {
-    hosts: usize,
-    steps: usize,
-}
-
-impl Planned {
-    fn add(&mut self, steps: usize, of: usize, events: &Events) {
-        self.hosts += 1;
-        self.steps += steps;
-        if self.hosts == of {
-            events.emit(Event::Planned { steps: self.steps });
-        }
-    }
-}

@@ -10,6 +10,7 @@ use pspd_model::spec::{Accel, Connection, Firmware, Size, Spec};
 use super::Check;
 use crate::accel;
 use crate::firmware;
+use crate::free_memory::free_memory;
 use crate::hint::told;
 use crate::image;
 use crate::libvirt;
@@ -82,25 +83,14 @@ pub(super) fn memory(spec: &Spec) -> Check {
             .sum::<u64>()
             + HOST_MEMORY.0,
     );
-    let available = fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
-        let line = text
-            .lines()
-            .find(|line| line.starts_with("MemAvailable:"))?;
-        let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-        Some(Size(kib << 10))
-    });
-    match available {
-        Some(available) if available < wanted => Check::warning(
+    match free_memory() {
+        Ok(available) if available < wanted => Check::warning(
             "memory",
             format!("{available} available; the domains and the host need {wanted}"),
             "reduce `memory` in the topology, or stop other programs",
         ),
-        Some(available) => Check::ok("memory", format!("{available} available, {wanted} needed")),
-        None => Check::warning(
-            "memory",
-            "cannot read MemAvailable from /proc/meminfo",
-            "no action needed",
-        ),
+        Ok(available) => Check::ok("memory", format!("{available} available, {wanted} needed")),
+        Err(error) => Check::warning("memory", told(&error), "no action needed"),
     }
 }
 

@@ -10,10 +10,11 @@
 //! lock            held while it lives; has its process id
 //! served.json     the hosts, and the program
 //! host-NAME.json  since when a host is connected, or why it is not
+//! cut.json        the hosts that it cuts off from the others
 //! log             what it printed
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::path::PathBuf;
@@ -28,11 +29,12 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
 
 use super::TOPOLOGY;
+use super::cuts;
 use super::program::{self, find};
 use super::ssh::Ssh;
 use super::switch::Switch;
 use super::uplink::{READY, REPLACED};
-use crate::hint::told;
+use crate::hint::{self, told};
 use crate::state::{Home, Paths, create_private, read_if_there, write_atomically};
 
 /// The hidden command that is this process.
@@ -83,6 +85,10 @@ impl Folder {
 
     fn served(&self) -> PathBuf {
         self.0.join("served.json")
+    }
+
+    fn cut(&self) -> PathBuf {
+        self.0.join("cut.json")
     }
 
     fn link(&self, host: &Name) -> PathBuf {
@@ -250,13 +256,56 @@ pub(crate) fn run(paths: &Paths, spec: &Spec) -> Result<()> {
     let served = serde_json::to_vec(&Served::of(spec)?)?;
     write_atomically(&folder.served(), &served, 0o600)?;
     let switch = Switch::default();
+    let home = paths.deployment(&spec.name);
     thread::scope(|scope| {
+        scope.spawn(|| cut_off(&home, &folder, &switch));
         for (name, host) in &spec.hosts {
             let ssh = Ssh::to(name, host);
             let (switch, folder) = (&switch, &folder);
             scope.spawn(move || keep(&ssh, &spec.name, switch, folder));
         }
     });
+    Ok(())
+}
+
+/// Cuts off the hosts that faults say, again and again.
+fn cut_off(home: &Home, folder: &Folder, switch: &Switch) {
+    let mut last = None;
+    loop {
+        let told = cuts::active(home).and_then(|cuts| {
+            let cut: BTreeSet<Name> = cuts.into_keys().collect();
+            if last.as_ref() != Some(&cut) {
+                switch.cut_off(cut.clone());
+                write_atomically(&folder.cut(), &serde_json::to_vec(&cut)?, 0o600)?;
+                last = Some(cut);
+            }
+            Ok(())
+        });
+        if let Err(error) = told {
+            // The folder is removed before the process ends.
+            crate::report::say(format_args!("{}\n", hint::told(&error)));
+            thread::sleep(RETRY);
+        }
+        thread::sleep(POLL);
+    }
+}
+
+/// Waits until the process, if it runs, cuts off the hosts that faults say.
+pub(crate) async fn follow_cuts(home: &Home) -> Result<()> {
+    let folder = Folder::of(home);
+    let deadline = tokio::time::Instant::now() + SOON;
+    while folder.holder()?.is_some() {
+        let cut = read_if_there(&folder.cut())?;
+        let cut: Option<BTreeSet<Name>> = cut.and_then(|cut| serde_json::from_slice(&cut).ok());
+        if cut == Some(cuts::active(home)?.into_keys().collect()) {
+            break;
+        }
+        ensure!(
+            tokio::time::Instant::now() < deadline,
+            "the process that connects the hosts does not answer"
+        );
+        tokio::time::sleep(POLL).await;
+    }
     Ok(())
 }
 
@@ -293,7 +342,7 @@ fn connect(
     );
     let mut child = ssh.piped(&script).spawn().context("failed to run `ssh`")?;
     let connected = || folder.tell(&ssh.name, last, None);
-    let served = serve(&mut child, switch, connected);
+    let served = serve(&mut child, &ssh.name, switch, connected);
     // It ends with its streams.
     let output = child
         .wait_with_output()
@@ -302,7 +351,7 @@ fn connect(
     ssh.printed(output).map(drop)
 }
 
-fn serve(child: &mut Child, switch: &Switch, connected: impl FnOnce()) -> Result<()> {
+fn serve(child: &mut Child, host: &Name, switch: &Switch, connected: impl FnOnce()) -> Result<()> {
     let to = child.stdin.take().context("`ssh` has no input")?;
     let mut from = BufReader::new(child.stdout.take().context("`ssh` has no output")?);
     let mut first = String::new();
@@ -314,5 +363,5 @@ fn serve(child: &mut Child, switch: &Switch, connected: impl FnOnce()) -> Result
         return Ok(());
     }
     connected();
-    switch.serve(from, to).context("the connection broke")
+    switch.serve(host, from, to).context("the connection broke")
 }

@@ -8,6 +8,7 @@
 //! ```
 
 mod command;
+pub(crate) mod cuts;
 mod frames;
 pub(crate) mod links;
 mod program;
@@ -19,7 +20,7 @@ mod switch;
 pub(crate) mod uplink;
 
 pub(crate) use command::{Printed, Words, follow, run};
-pub(crate) use program::{Program, find};
+pub(crate) use program::{Program, find, room};
 pub(crate) use receive::receive;
 pub(crate) use send::{Parcel, send};
 pub(crate) use ssh::Ssh;

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use pspd_model::hint::Hinted;
-use pspd_model::spec::Digest;
+use pspd_model::schedule::Room;
+use pspd_model::spec::{Digest, Name};
 use tokio_util::sync::CancellationToken;
 
 use super::ssh::Ssh;
@@ -90,4 +91,11 @@ impl Program {
         }
         ssh.printed(output).map(drop).context("failed to copy pspd")
     }
+}
+
+/// Asks what the host has room for.
+pub(crate) fn room(ssh: &Ssh, program: &Program, deployment: &Name) -> Result<Room> {
+    let answer = ssh.ask(&format!("exec {} room {deployment}", program.path))?;
+    let room = serde_json::from_str(&answer);
+    room.with_context(|| format!("host `{}` printed `{answer}`", ssh.name))
 }

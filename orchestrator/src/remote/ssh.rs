@@ -16,8 +16,6 @@ pub(super) const FAILED: i32 = 255;
 pub(crate) struct Ssh {
     pub name: Name,
     pub host: HostSpec,
-    /// How long the machine has to answer, in seconds.
-    patience: u64,
 }
 
 impl Ssh {
@@ -25,15 +23,6 @@ impl Ssh {
         Ssh {
             name: name.clone(),
             host: host.clone(),
-            patience: 10,
-        }
-    }
-
-    /// For a command that asks many machines, of which some may be off.
-    pub(crate) fn impatient(self) -> Ssh {
-        Ssh {
-            patience: 5,
-            ..self
         }
     }
 
@@ -46,11 +35,10 @@ impl Ssh {
         if let Some(port) = self.host.port {
             ssh.args(["-p", &port.to_string()]);
         }
-        let patience = format!("ConnectTimeout={}", self.patience);
         for option in [
             "BatchMode=yes",
             "StrictHostKeyChecking=yes",
-            &patience,
+            "ConnectTimeout=10",
             "ServerAliveInterval=5",
             "ServerAliveCountMax=4",
         ] {

@@ -2,11 +2,13 @@
 //!
 //! A port whose stream is slower than what comes for it loses frames; no port waits for another.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
+
+use pspd_model::spec::Name;
 
 use super::frames::{Address, Frame};
 
@@ -26,19 +28,30 @@ pub(super) struct Switch(Mutex<Table>);
 #[derive(Debug, Default)]
 struct Table {
     next: Port,
-    ports: BTreeMap<Port, SyncSender<Frame>>,
+    ports: BTreeMap<Port, (Name, SyncSender<Frame>)>,
     learned: HashMap<Address, Port>,
+    cut: BTreeSet<Name>,
 }
 
 impl Switch {
-    /// Serves a port until one of its streams ends; `from`'s end is none of its errors.
-    pub(super) fn serve(&self, from: impl Read, to: impl Write + Send) -> io::Result<()> {
+    /// Passes no frame from or to these hosts.
+    pub(super) fn cut_off(&self, hosts: BTreeSet<Name>) {
+        self.table().cut = hosts;
+    }
+
+    /// Serves the port of a host until one of its streams ends; `from`'s end is none of its errors.
+    pub(super) fn serve(
+        &self,
+        host: &Name,
+        from: impl Read,
+        to: impl Write + Send,
+    ) -> io::Result<()> {
         let (queue, waiting) = sync_channel(QUEUE);
         let port = {
             let mut table = self.table();
             let port = table.next;
             table.next += 1;
-            table.ports.insert(port, queue);
+            table.ports.insert(port, (host.clone(), queue));
             port
         };
         thread::scope(|scope| {
@@ -72,17 +85,33 @@ impl Table {
             self.learned.clear();
         }
         self.learned.insert(frame.from(), port);
+        if self.is_cut(port) {
+            return;
+        }
         let known = frame.to().and_then(|to| self.learned.get(&to));
-        match known.and_then(|to| Some((*to, self.ports.get(to)?))) {
-            Some((to, _)) if to == port => {}
-            // A full queue loses the frame.
-            Some((_, queue)) => drop(queue.try_send(frame)),
+        match known.filter(|to| self.ports.contains_key(to)) {
+            Some(to) => self.send(port, *to, frame),
             None => {
-                for (_, queue) in self.ports.iter().filter(|(to, _)| **to != port) {
-                    let _full = queue.try_send(frame.clone());
+                for to in self.ports.keys() {
+                    self.send(port, *to, frame.clone());
                 }
             }
         }
+    }
+
+    fn send(&self, from: Port, to: Port, frame: Frame) {
+        if let Some((_, queue)) = self.ports.get(&to)
+            && to != from
+            && !self.is_cut(to)
+        {
+            // A full queue loses the frame.
+            let _full = queue.try_send(frame);
+        }
+    }
+
+    fn is_cut(&self, port: Port) -> bool {
+        let host = self.ports.get(&port);
+        host.is_some_and(|(host, _)| self.cut.contains(host))
     }
 
     fn remove(&mut self, port: Port) {
@@ -144,15 +173,15 @@ mod tests {
         }
     }
 
-    /// Runs `test` with the ends of three ports.
-    fn with_three(test: impl FnOnce([End; 3])) {
+    /// Runs `test` with the ends of three ports, of the hosts `a`, `b` and `c`.
+    fn with_three(test: impl FnOnce(&Switch, [End; 3])) {
         let switch = Switch::default();
         thread::scope(|scope| {
-            let ends = [(); 3].map(|()| {
+            let ends = ["a", "b", "c"].map(|host| {
                 let ((from, to_switch), (from_switch, to)) = (pipe().unwrap(), pipe().unwrap());
                 let switch = &switch;
                 // A stream that broke is an error, and its port is gone like any other.
-                scope.spawn(move || switch.serve(from, to));
+                scope.spawn(move || switch.serve(&Name::new(host).unwrap(), from, to));
                 End {
                     to: to_switch,
                     from: BufReader::new(from_switch),
@@ -161,7 +190,7 @@ mod tests {
             while switch.table().ports.len() < 3 {
                 thread::yield_now();
             }
-            test(ends);
+            test(&switch, ends);
         });
         assert!(switch.table().ports.is_empty());
         assert!(switch.table().learned.is_empty());
@@ -169,7 +198,7 @@ mod tests {
 
     #[test]
     fn what_is_for_all_reaches_all_others_and_an_answer_one() {
-        with_three(|[mut one, mut two, mut three]| {
+        with_three(|_, [mut one, mut two, mut three]| {
             let question = frame(1, ALL, 1);
             one.send(&question);
             assert_eq!(two.receive(), question);
@@ -186,7 +215,7 @@ mod tests {
 
     #[test]
     fn a_host_that_takes_nothing_keeps_no_other_waiting() {
-        with_three(|[mut one, mut two, three]| {
+        with_three(|_, [mut one, mut two, three]| {
             // More than its pipe and its queue have room for, and no broadcast waits for it.
             for _ in 0..4 {
                 for mark in 0..200 {
@@ -195,6 +224,29 @@ mod tests {
                 }
             }
             drop(three);
+        });
+    }
+
+    #[test]
+    fn no_frame_passes_from_or_to_a_host_that_is_cut_off() {
+        with_three(|switch, [mut one, mut two, mut three]| {
+            one.send(&frame(1, ALL, 1));
+            assert_eq!(two.receive(), frame(1, ALL, 1));
+            assert_eq!(three.receive(), frame(1, ALL, 1));
+            switch.cut_off(BTreeSet::from([Name::new("b").unwrap()]));
+            two.send(&frame(2, 1, 2));
+            let last = frame(4, ALL, 3);
+            two.send(&last);
+            while !switch.table().learned.contains_key(&last.from()) {
+                thread::yield_now();
+            }
+            one.send(&frame(1, ALL, 4));
+            assert_eq!(three.receive(), frame(1, ALL, 4));
+            three.send(&frame(3, 1, 5));
+            assert_eq!(one.receive(), frame(3, 1, 5));
+            switch.cut_off(BTreeSet::new());
+            one.send(&frame(1, 2, 6));
+            assert_eq!(two.receive(), frame(1, 2, 6));
         });
     }
 }

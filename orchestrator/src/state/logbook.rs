@@ -27,7 +27,7 @@ const END: u64 = 256 << 10;
 const MARK: &str = "# ";
 
 /// One line of a service's log.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LogLine {
     /// Seconds since the epoch, by the guest's clock.
     pub seconds: f64,

@@ -301,6 +301,11 @@ impl Home {
         self.0.join("lab")
     }
 
+    /// Which hosts are cut off from the others.
+    pub fn cuts(&self) -> PathBuf {
+        self.0.join("cuts.json")
+    }
+
     /// The process that connects the labs of several hosts.
     pub fn switch(&self) -> PathBuf {
         self.0.join("switch")

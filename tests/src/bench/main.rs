@@ -10,6 +10,7 @@ mod commands;
 mod compare;
 mod database;
 mod generator;
+mod hosts;
 mod languages;
 mod load;
 mod memory;
@@ -44,6 +45,7 @@ const SECTIONS: &[Section] = &[
     ("memory", memory::measure),
     ("queries", queries::measure),
     ("archive", archive::measure),
+    ("hosts", hosts::measure),
     ("load", generator::measure),
     ("protocols", protocols::measure),
     ("languages", languages::measure),

@@ -73,6 +73,16 @@ fn several_hosts() -> anyhow::Result<()> {
     );
     beta.trust()?;
 
+    say("a domain without a host is placed, and stays where it is");
+    let named = "    host: beta\n    image";
+    deployment.edit(named, "    image")?;
+    deployment
+        .run(&["plan"])?
+        .expect(4)?
+        .says("note: `ai` is placed on `")?;
+    let ai = "  ai:\n    image";
+    deployment.edit(ai, &format!("  ai:\n{named}"))?;
+
     say("an interrupted `up` is undone on all hosts");
     let disk = |machine: &Machine, domain| {
         let home = machine.state().join("deployments").join(&deployment.name);
@@ -108,6 +118,10 @@ fn several_hosts() -> anyhow::Result<()> {
     }
     deployment.run(&["plan"])?.expect(0)?;
     deployment.run(&["up"])?.expect(0)?.says("nothing to do")?;
+    deployment.edit(named, "    image")?;
+    let again = deployment.run(&["up"])?.expect(0)?.says("nothing to do")?;
+    ensure!(!again.stderr.contains("is placed"), "{}", again.stderr);
+    deployment.edit(ai, &format!("  ai:\n{named}"))?;
     let status = deployment.status()?;
     ensure!(status["healthy"] == true, "{status}");
     ensure!(host_of(&status, "ai")? == "beta", "{status}");

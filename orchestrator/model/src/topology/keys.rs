@@ -258,7 +258,7 @@ pub(super) static DOMAIN: Object = Object {
         optional(
             "host",
             Kind::Text { example: "alpha" },
-            "The one of `hosts` that runs the domain. Required where there are several.",
+            "The one of `hosts` that runs the domain. Default: where it was, or else one with room for it.",
         ),
         optional(
             "depends_on",

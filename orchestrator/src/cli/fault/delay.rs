@@ -10,7 +10,7 @@ use pspd_model::spec::Spec;
 use super::super::completions;
 use super::{FaultOptions, domain};
 
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 #[group(id = "shape", required = true, multiple = true, args = ["latency", "loss", "reorder", "duplicate", "rate"])]
 pub(super) struct Args {
     /// A domain

@@ -9,7 +9,7 @@ use pspd_model::spec::{Name, Size, Spec};
 use super::super::completions;
 use super::{FaultOptions, domain};
 
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 #[group(id = "harm", required = true, multiple = true, args = ["slow", "iops", "full", "fail"])]
 pub(super) struct DiskArgs {
     /// The domain
@@ -62,7 +62,7 @@ fn disk(spec: &Spec, domain: &Name, name: &str) -> anyhow::Result<Name> {
     Ok(Name::new(name)?)
 }
 
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub(super) struct ClockArgs {
     /// The domain
     #[arg(add = completions::domains())]
@@ -81,7 +81,7 @@ impl ClockArgs {
     }
 }
 
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub(super) struct CpuArgs {
     /// The domain
     #[arg(add = completions::domains())]

@@ -1,5 +1,6 @@
 //! Which lines of the logs are shown.
 
+use clap::ValueEnum as _;
 use jiff::{Timestamp, Zoned};
 use regex::Regex;
 
@@ -8,13 +9,13 @@ use crate::log_text::{Level, LogText};
 use crate::state::LogLine;
 
 #[derive(Clone, Debug, Default, clap::Args)]
-pub(super) struct Filter {
+pub(in crate::cli) struct Filter {
     /// Show lines from this time on: `05:00`, `2026-11-28 05:00`, RFC 3339, or `10m` for ten minutes ago
     #[arg(long, value_name = "TIME", value_parser = from_now)]
     pub(super) since: Option<Timestamp>,
     /// Show lines up to this time; following ends then
     #[arg(long, value_name = "TIME", value_parser = from_now)]
-    pub(super) until: Option<Timestamp>,
+    pub(in crate::cli) until: Option<Timestamp>,
     /// Show lines of this level or a more severe one; lines without a level are left out
     #[arg(long, value_name = "LEVEL", ignore_case = true)]
     level: Option<Level>,
@@ -29,13 +30,28 @@ fn from_now(text: &str) -> Result<Timestamp, String> {
 
 impl Filter {
     /// Fails where no line can pass.
-    pub(super) fn check(&self) -> anyhow::Result<()> {
+    pub(in crate::cli) fn check(&self) -> anyhow::Result<()> {
         match (self.since, self.until) {
             (Some(since), Some(until)) if since > until => {
                 anyhow::bail!("--since ({since:.0}) is after --until ({until:.0})")
             }
             _ => Ok(()),
         }
+    }
+
+    /// The words that give this filter, also where the clock or its zone is another.
+    pub(super) fn words(&self) -> Vec<String> {
+        let level = self.level.and_then(|level| level.to_possible_value());
+        let options = [
+            ("--since", self.since.map(|time| time.to_string())),
+            ("--until", self.until.map(|time| time.to_string())),
+            ("--level", level.map(|level| level.get_name().to_owned())),
+            ("--grep", self.grep.as_ref().map(ToString::to_string)),
+        ];
+        let given = options.into_iter();
+        given
+            .filter_map(|(name, value)| Some(format!("{name}={}", value?)))
+            .collect()
     }
 
     pub(super) fn passes(&self, line: &LogLine) -> bool {
@@ -58,6 +74,27 @@ impl Filter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(clap::Parser)]
+    #[command(no_binary_name = true)]
+    struct Words {
+        #[command(flatten)]
+        filter: Filter,
+    }
+
+    #[test]
+    fn its_words_give_the_same_filter() {
+        use clap::Parser as _;
+        for words in [
+            vec![],
+            vec!["--since=10m", "--until=2100-01-01", "--level=warn"],
+            vec!["--grep=-x\\s'a'"],
+        ] {
+            let filter = Words::parse_from(words).filter;
+            let again = Words::parse_from(filter.words()).filter;
+            assert_eq!(format!("{again:?}"), format!("{filter:?}"));
+        }
+    }
 
     fn passing(filter: &Filter) -> Vec<usize> {
         let lines = [

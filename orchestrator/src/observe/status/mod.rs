@@ -44,7 +44,8 @@ pub(crate) struct HostStatus {
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct FaultStatus {
-    pub(crate) id: Name,
+    /// Over several hosts it begins with the host's name.
+    pub(crate) id: String,
     pub(crate) kind: Cow<'static, str>,
     /// In the words of the command that injected it.
     pub(crate) fault: String,

@@ -112,7 +112,7 @@ fn describe_fault(id: &Name, fault: &Fault, now: u64) -> anyhow::Result<FaultSta
         anyhow::Ok(time.to_string())
     };
     Ok(FaultStatus {
-        id: id.clone(),
+        id: id.to_string(),
         kind: fault.effect.word().into(),
         fault: fault.effect.to_string(),
         domains: fault.effect.domains().into_iter().cloned().collect(),

@@ -2,7 +2,7 @@
 
 use pspd_model::spec::{Name, Spec};
 
-use super::{DomainStatus, HostStatus, NetworkState, NetworkStatus, Status};
+use super::{DomainStatus, FaultStatus, HostStatus, NetworkState, NetworkStatus, Status};
 
 impl Status {
     /// Of no host yet; `hosts` names them.
@@ -36,7 +36,11 @@ impl Status {
                     host: Some(host.name.clone()),
                     ..domain
                 }));
-                self.faults.extend(own.faults);
+                let faults = own.faults.into_iter();
+                self.faults.extend(faults.map(|fault| FaultStatus {
+                    id: format!("{}:{}", host.name, fault.id),
+                    ..fault
+                }));
             }
             None => {
                 self.healthy = false;

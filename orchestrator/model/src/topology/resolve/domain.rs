@@ -39,7 +39,7 @@ pub(super) fn draft(
     known: &Known,
 ) -> Option<Draft> {
     let fields = reader.object(node, key.at, &keys::DOMAIN)?;
-    let host = hosts::of_domain(reader, &fields, key, known.hosts);
+    let host = hosts::of_domain(reader, &fields, known.hosts);
     let image = fields.get("image").and_then(|node| {
         if image::is_inline(node) {
             return Some(key.name.clone());

@@ -7,7 +7,7 @@ use ipnet::Ipv4Net;
 use super::super::fault::{Fault, Position};
 use super::super::keys;
 use super::super::read::{Fields, Reader};
-use super::super::tree::{Key, Node};
+use super::super::tree::Node;
 use super::{Files, Found, addresses, unknown};
 use crate::spec::{Connection, DomainSpec, HostSpec, Name};
 
@@ -44,21 +44,16 @@ pub(super) fn hosts(
     hosts
 }
 
-/// The host of a domain: the only one, or the one that it names.
+/// The host of a domain: the only one, or the one that it names. Without one, it is placed later.
 pub(super) fn of_domain(
     reader: &Reader,
     fields: &Fields,
-    domain: &Key,
     hosts: &BTreeMap<Name, HostSpec>,
 ) -> Option<Name> {
     let names: Vec<&str> = hosts.keys().map(Name::as_str).collect();
     let Some(node) = fields.get("host") else {
-        if hosts.len() > 1 {
-            let message = format!("`{}` has no `host`", domain.name);
-            let help = format!("write one of: {}", names.join(", "));
-            reader.fault(Fault::new(domain.at, message).help(help));
-        }
-        return hosts.keys().next().cloned();
+        let mut hosts = hosts.keys();
+        return hosts.next().filter(|_| hosts.next().is_none()).cloned();
     };
     let text = reader.text(node, "host")?;
     let found = hosts.keys().find(|name| name.as_str() == text);

@@ -99,11 +99,6 @@ const FAULTS: &[(&str, &str, &str)] = &[
     ),
     (
         "name: demo",
-        "name: demo\nhosts: {a: {ssh: me@a}, b: {ssh: me@b}}",
-        "`web` has no `host`",
-    ),
-    (
-        "name: demo",
         "name: demo\nhosts: {a: {ssh: me@a, port: 22}, b: {ssh: me@a, port: 22}}",
         "`b` is the same machine as `a`",
     ),

@@ -1,0 +1,178 @@
+//! Faults of several hosts. Each begins with the host that has it: `beta:isolate-1`. That a host is cut off from the others,
+//! `beta:cut`, is a fault of the switch between them, on this machine.
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+
+use anyhow::bail;
+use jiff::Timestamp;
+use pspd_model::hint::{Hinted, meant};
+use pspd_model::spec::Name;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::Spread;
+use crate::cli::context::{block_on, cancelled_by_signals};
+use crate::cli::exit::Exit;
+use crate::cli::fault::{self, HostArgs};
+use crate::cli::heal;
+use crate::cli::run::take_lock;
+use crate::event::Events;
+use crate::observe::status::FaultStatus;
+use crate::remote::{Ssh, cuts, links};
+use crate::report;
+
+/// A host that is cut off has one such fault.
+const CUT: &str = "cut";
+
+impl Spread<'_> {
+    /// Cuts a host off from the others.
+    pub(super) fn cut(&self, args: &HostArgs) -> anyhow::Result<i32> {
+        let host = self.host(&args.name)?;
+        let id = format!("{host}:{CUT}");
+        block_on(async {
+            let cancel = cancelled_by_signals()?;
+            let home = self.context.paths.deployment(&self.spec.name);
+            let locked = || take_lock(&home.lock_file(), args.no_wait, &cancel, &Events::ignored());
+            {
+                let _lock = locked().await?;
+                cuts::cut(&home, host, args.lasts)?;
+                links::follow_cuts(&home).await?;
+            }
+            fault::announce(&id, args.lasts, args.json)?;
+            let Some(lasts) = args.lasts else {
+                return Ok(Exit::Done as i32);
+            };
+            tokio::select! {
+                () = cancel.cancelled() => {}
+                () = tokio::time::sleep(lasts) => {}
+            }
+            let never = CancellationToken::new();
+            let _lock = take_lock(&home.lock_file(), false, &never, &Events::ignored()).await?;
+            cuts::heal(&home, [host])?;
+            links::follow_cuts(&home).await?;
+            say_ended(&[id], args.json)?;
+            Ok(match cancel.is_cancelled() {
+                true => Exit::Interrupted,
+                false => Exit::Done,
+            } as i32)
+        })
+    }
+
+    /// Ends faults; all if none is named.
+    pub(super) fn heal(&self, args: &heal::Args) -> anyhow::Result<i32> {
+        let json = args.options.json;
+        let named = args.ids.iter().map(|id| self.fault(id));
+        let named: Vec<(&Name, &str)> = named.collect::<anyhow::Result<_>>()?;
+        let all = named.is_empty();
+        let cut = named
+            .iter()
+            .filter(|(_, own)| *own == CUT)
+            .map(|(host, _)| *host);
+        let cut: BTreeSet<&Name> = match all {
+            true => self.spec.hosts.keys().collect(),
+            false => cut.collect(),
+        };
+        let theirs = named
+            .iter()
+            .filter(|(_, own)| *own != CUT)
+            .map(|(host, _)| *host);
+        let theirs: BTreeSet<&Name> = match all {
+            true => self.spec.hosts.keys().collect(),
+            false => theirs.collect(),
+        };
+        let hosts = theirs.iter();
+        let theirs = Spread {
+            hosts: hosts
+                .map(|name| Ssh::to(name, &self.spec.hosts[*name]))
+                .collect(),
+            words: self.words.clone(),
+            ..*self
+        };
+        if args.options.dry_run {
+            return theirs.print(json);
+        }
+        if !cut.is_empty() {
+            block_on(self.heal_cuts(cut, args.options.no_wait))?;
+        }
+        if !theirs.hosts.is_empty() {
+            let code = theirs.change("heal", json, false)?;
+            if code != Exit::Done as i32 {
+                return Ok(code);
+            }
+        }
+        say_ended(&args.ids, json)?;
+        Ok(Exit::Done as i32)
+    }
+
+    async fn heal_cuts(&self, hosts: BTreeSet<&Name>, no_wait: bool) -> anyhow::Result<()> {
+        let cancel = cancelled_by_signals()?;
+        let home = self.context.paths.deployment(&self.spec.name);
+        let _lock = take_lock(&home.lock_file(), no_wait, &cancel, &Events::ignored()).await?;
+        cuts::heal(&home, hosts)?;
+        links::follow_cuts(&home).await
+    }
+
+    /// The faults of this machine's switch.
+    pub(super) fn cuts(&self) -> anyhow::Result<Vec<FaultStatus>> {
+        let home = self.context.paths.deployment(&self.spec.name);
+        let now = Timestamp::now();
+        let seconds = |from: Timestamp, to: Timestamp| {
+            to.duration_since(from).as_secs().max(0).unsigned_abs()
+        };
+        let cuts = cuts::active(&home)?.into_iter();
+        Ok(cuts
+            .map(|(host, cut)| FaultStatus {
+                id: format!("{host}:{CUT}"),
+                kind: "host".into(),
+                fault: format!("host {host} --cut"),
+                domains: self.spec.clone().on(&host).domains.into_keys().collect(),
+                since: cut.since.to_string(),
+                until: cut.until.map(|until| until.to_string()),
+                age: seconds(cut.since, now),
+                left: cut.until.map(|until| seconds(now, until)),
+            })
+            .collect())
+    }
+
+    fn host(&self, name: &str) -> anyhow::Result<&Name> {
+        let mut hosts = self.spec.hosts.keys();
+        if let Some(host) = hosts.find(|host| host.as_str() == name) {
+            return Ok(host);
+        }
+        let known: Vec<&str> = self.spec.hosts.keys().map(Name::as_str).collect();
+        bail!(
+            "deployment `{}` has no host `{name}`: {}",
+            self.spec.name,
+            meant(name, &known)
+        )
+    }
+
+    /// The host of a fault, and its id there.
+    fn fault<'id>(&self, id: &'id str) -> anyhow::Result<(&Name, &'id str)> {
+        match id.split_once(':') {
+            Some((host, own)) => Ok((self.host(host)?, own)),
+            None => bail!(Hinted::new(
+                format!(
+                    "`{id}` is not a fault of several hosts: each begins with its host, like `{}:{id}`",
+                    self.names().split(',').next().unwrap_or_default()
+                ),
+                "Run `pspd status` to see them",
+            )),
+        }
+    }
+}
+
+fn say_ended(ids: &[String], json: bool) -> anyhow::Result<()> {
+    if json {
+        let event = json!({"event": "healed", "faults": ids});
+        writeln!(crate::terminal::out(), "{event}")?;
+        return Ok(());
+    }
+    report::say(match ids {
+        [] => "all faults ended\n".to_owned(),
+        [id] => format!("fault `{id}` ended\n"),
+        ids => format!("{} faults ended\n", ids.len()),
+    });
+    Ok(())
+}

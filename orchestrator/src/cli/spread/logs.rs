@@ -1,0 +1,123 @@
+//! The logs of services on several hosts, merged by time.
+
+use std::collections::BTreeSet;
+use std::sync::mpsc::{Sender, channel};
+use std::time::Instant;
+
+use anyhow::Context as _;
+use futures::future::join_all;
+use pspd_model::spec::{Name, Spec};
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+
+use super::Spread;
+use crate::cli::context::{block_on, cancelled_by_signals};
+use crate::cli::exit::Exit;
+use crate::cli::logs::{Args, Arrived};
+use crate::cli::sending::prepare;
+use crate::event::Events;
+use crate::hint::told;
+use crate::remote::{self, Printed, Ssh, Words};
+use crate::report;
+
+impl Spread<'_> {
+    /// Prints the logs of these domains, or of all.
+    pub(super) fn logs(&self, args: &Args, named: &BTreeSet<Name>) -> anyhow::Result<i32> {
+        args.filter.check()?;
+        let domains: Vec<Name> = match named.is_empty() {
+            true => self.spec.domains.keys().cloned().collect(),
+            false => named.iter().cloned().collect(),
+        };
+        let mut printer = args.printer(&domains);
+        let (sender, arriving) = channel();
+        block_on(async {
+            let cancel = cancelled_by_signals()?;
+            if !args.follow {
+                let heard = self.hear_all(args, named, sender, &cancel).await;
+                let kept = arriving.into_iter();
+                let kept = kept.map(|arrived| (arrived.domain, arrived.line)).collect();
+                printer.print_kept(kept, args.trace.as_deref())?;
+                return heard;
+            }
+            let until = args.filter.until;
+            let ended = cancel.clone();
+            let printing = tokio::task::spawn_blocking(move || {
+                let printed = printer.print_arriving(&arriving, until);
+                ended.cancel();
+                printed
+            });
+            let heard = self.hear_all(args, named, sender, &cancel).await;
+            printing.await??;
+            // Ctrl-C is how following ends well.
+            match cancel.is_cancelled() {
+                true => Ok(Exit::Done as i32),
+                false => heard,
+            }
+        })
+    }
+
+    /// Passes on the lines of all hosts. One that does not answer is told about, and missing.
+    async fn hear_all(
+        &self,
+        args: &Args,
+        named: &BTreeSet<Name>,
+        sender: Sender<Arrived>,
+        cancel: &CancellationToken,
+    ) -> anyhow::Result<i32> {
+        let heard = self.hosts.iter().map(|ssh| {
+            let sender = sender.clone();
+            async move { (ssh, self.hear(ssh, args, named, sender, cancel).await) }
+        });
+        let heard = join_all(heard).await;
+        drop(sender);
+        let mut code = Exit::Done as i32;
+        for (ssh, heard) in heard {
+            match heard {
+                Ok(Printed { code: own, errors }) => {
+                    code = code.max(own);
+                    if !errors.is_empty() {
+                        report::say(format_args!("{}:\n{errors}", ssh.name));
+                    }
+                }
+                Err(error) => {
+                    code = code.max(Exit::Failed as i32);
+                    let why = told(&error);
+                    report::say(format_args!(
+                        "note: the logs of host `{}` are missing: {why}\n",
+                        ssh.name
+                    ));
+                }
+            }
+        }
+        Ok(code)
+    }
+
+    async fn hear(
+        &self,
+        ssh: &Ssh,
+        args: &Args,
+        named: &BTreeSet<Name>,
+        sender: Sender<Arrived>,
+        cancel: &CancellationToken,
+    ) -> anyhow::Result<Printed> {
+        let program = prepare(ssh, None, &Events::ignored(), cancel).await?;
+        let own = named
+            .iter()
+            .filter(|name| self.spec.domains[*name].host.as_ref() == Some(&ssh.name));
+        let words = Words {
+            words: args.words(own.map(ToString::to_string)),
+            ..self.words(&ssh.name, false)
+        };
+        let line = |line: String| {
+            let (domain, line) = serde_json::from_str(&line)
+                .with_context(|| format!("host `{}` printed `{line}`", ssh.name))?;
+            let at = Instant::now();
+            // Nobody receives it once the last time was reached.
+            let _ended = sender.send(Arrived { domain, line, at });
+            Ok(())
+        };
+        // Nothing is told, and following goes on.
+        let (_open, failed) = broadcast::channel(1);
+        remote::follow(ssh, &program, &words, failed, cancel, line).await
+    }
+}
