@@ -18,7 +18,7 @@ TRIED   := target/examples
 # What is not part of the examples: what is built of them, and the code beside the protocols.
 PRODUCTS := node_modules dist generated vendor __pycache__ .build web-server/web-server proto/Cargo.toml proto/build.rs proto/src
 
-.PHONY: install deb up down setup build program services guest client image check lint test test-programs test-client test-images unit integration soak e2e bench clean
+.PHONY: install deb up down setup build program services guest client image check lint test test-client test-images unit integration soak e2e bench clean
 
 # The image is built while the services are compiled: neither fills two cores alone.
 up: setup program
@@ -88,11 +88,8 @@ check: lint unit
 
 lint: setup client
 	cargo fmt --all --check
-	@if cargo clippy --version >/dev/null 2>&1; then \
-		cargo clippy --workspace --all-targets --locked -- -D warnings; \
-	else \
-		echo "no lints: this distribution's Rust comes without clippy"; \
-	fi
+	scripts/cargo-test -q --lib --bins --tests --no-run
+	@cargo clippy --version >/dev/null 2>&1 || echo "no lints: this distribution's Rust comes without clippy"
 	scripts/import-circles --self-test
 	scripts/import-circles
 	@if cargo deny --version >/dev/null 2>&1; then \
@@ -107,13 +104,9 @@ lint: setup client
 # All of `check` and more. What leaves a core idle runs beside something else.
 test:
 	./scripts/setup --test
-	@$(MAKE) --no-print-directory -j2 lint program
-	@$(MAKE) --no-print-directory -j3 services guest test-programs
+	@$(MAKE) --no-print-directory -j4 lint program services guest
 	@$(MAKE) --no-print-directory -j5 deb unit integration test-client test-images
 	tests/run
-
-test-programs: client
-	cargo test --workspace --locked -q --lib --bins --tests --no-run
 
 test-client:
 	tests/client
@@ -129,19 +122,18 @@ test-images: guest
 
 # No example in a comment is a test.
 unit: client
-	cargo test --workspace --locked -q --lib --bins
+	scripts/cargo-test -q --lib --bins
 
-# Budgets are those of the program as users have it. Always of the whole workspace, so that dependencies have the features
-# with which they are built.
+# Budgets are those of the program as users have it.
 integration: program client
-	PSPD=$(CURDIR)/$(PSPD) cargo test --workspace --locked -q --test '*'
-	PSPD=$(CURDIR)/$(PSPD) cargo test --workspace --locked -q --test budgets -- --ignored
+	PSPD=$(CURDIR)/$(PSPD) scripts/cargo-test -q --test '*'
+	PSPD=$(CURDIR)/$(PSPD) scripts/cargo-test -q --test budgets -- --ignored
 
 soak: build
 	./scripts/setup --test
 	@for seed in $$(seq $(SEEDS)); do \
 		echo "seed $$seed"; \
-		PROPTEST_RNG_SEED=$$seed cargo test --workspace --locked -q --lib || exit; \
+		PROPTEST_RNG_SEED=$$seed scripts/cargo-test -q --lib || exit; \
 	done
 	WALK_STEPS=100 tests/run walk
 	PSPD_TEST_LONG=1 tests/run 'without its leader'

@@ -248,8 +248,8 @@ enum Command {
     /// Say what this machine has room for, for a deployment over several hosts
     #[command(hide = true)]
     Room {
-        #[arg(value_parser = name)]
-        deployment: Name,
+        #[arg(value_name = "DEPLOYMENT", value_parser = name)]
+        of: Name,
     },
     /// The process that connects the labs of several hosts; started by `up`
     #[command(hide = true)]
@@ -321,7 +321,7 @@ pub fn main() -> ! {
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
         Command::Receive => receive::run(&context),
-        Command::Room { deployment } => room::run(&context, &deployment),
+        Command::Room { of } => room::run(&context, &of),
         Command::Links => {
             let spec = context.deployed_spec()?;
             crate::remote::links::run(&context.paths, &spec).map(|()| exit::Exit::Done)

@@ -142,7 +142,12 @@ pub(super) fn run(
                 spec.name,
                 spread.names()
             ),
-            format!("Run it on one of them, with `--deployment {}`", spec.name),
+            match command {
+                Command::Export(_) | Command::Clone(_) => {
+                    "Put all domains on one host for it".to_owned()
+                }
+                _ => format!("Run it on one of them, with `--deployment {}`", spec.name),
+            },
         )),
     }
 }

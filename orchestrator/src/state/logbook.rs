@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::retry_on_intr;
+use serde::{Deserialize, Serialize};
 
 /// A larger file is renamed to the old file.
 const MOST: u64 = 64 << 20;

@@ -47,7 +47,7 @@ fn machines<const COUNT: usize>() -> anyhow::Result<[Machine; COUNT]> {
             Ok(machine)
         })
         .collect::<anyhow::Result<_>>()?;
-    Ok(machines.try_into().ok().context("a machine is missing")?)
+    machines.try_into().ok().context("a machine is missing")
 }
 
 /// The topology's text about hosts `h0`, `h1` and so on.

@@ -157,6 +157,52 @@ fn several_hosts() -> anyhow::Result<()> {
         Ok(deployment.ssh("ai", "ping -c 1 -W 3 store").is_ok())
     })?;
 
+    say("the logs of all hosts are merged by time");
+    let logs = deployment.run(&["logs"])?.expect(0)?.stdout;
+    let hours = || logs.lines().filter_map(|line| line.split(' ').next());
+    ensure!(hours().count() > 2 && hours().is_sorted(), "{logs}");
+    let of_one = deployment.run(&["logs", "ai"])?.expect(0)?.stdout;
+    for domain in ["store", "ai"] {
+        let has = |text: &str| text.contains(&format!(" {domain} "));
+        ensure!(has(&logs) && has(&of_one) == (domain == "ai"), "{logs}{of_one}");
+    }
+
+    say("a fault names its host, and a host is cut off from the others");
+    let answers = || deployment.ssh("ai", "ping -c 1 -W 3 store").is_ok();
+    deployment
+        .run(&["fault", "host", "bet", "--cut"])?
+        .expect(1)?
+        .says("has no host `bet`: did you mean `beta`?")?;
+    deployment
+        .run(&["fault", "host", "beta", "--cut"])?
+        .expect(0)?
+        .says("fault `beta:cut` is active")?;
+    deployment
+        .run(&["fault", "isolate", "store"])?
+        .expect(0)?
+        .says("fault `alpha:isolate-1` is active")?;
+    let status = deployment.status()?;
+    let faults = status["faults"].as_array().context("no faults")?;
+    let ids: Vec<_> = faults.iter().map(|fault| fault["id"].as_str()).collect();
+    ensure!(ids == [Some("alpha:isolate-1"), Some("beta:cut")], "{ids:?}");
+    ensure!(!answers(), "the hosts are not cut off");
+    deployment
+        .run(&["heal", "isolate-1"])?
+        .expect(1)?
+        .says("each begins with its host")?;
+    deployment.run(&["heal", "beta:cut"])?.expect(0)?;
+    ensure!(!answers(), "`store` is not isolated");
+    deployment.run(&["heal", "alpha:isolate-1"])?.expect(0)?;
+    eventually("the network", SOON, || Ok(answers()))?;
+    deployment
+        .run(&["fault", "host", "alpha", "--cut", "--for", "1s"])?
+        .expect(0)?
+        .says("fault `alpha:cut` ended")?;
+    deployment.run(&["heal"])?.expect(0)?;
+    eventually("the network", SOON, || Ok(answers()))?;
+    let status = deployment.status()?;
+    ensure!(status["faults"] == Value::Array(Vec::new()), "{status}");
+
     say("domains of several hosts are stopped and started by one command");
     deployment.run(&["stop"])?.expect(0)?;
     let status = deployment.run(&["status", "--json"])?.expect(4)?.json()?;

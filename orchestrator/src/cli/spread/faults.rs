@@ -6,7 +6,8 @@ use std::io::Write as _;
 
 use anyhow::bail;
 use jiff::Timestamp;
-use pspd_model::hint::{Hinted, meant};
+use pspd_model::hint::Hinted;
+use pspd_model::similar::meant;
 use pspd_model::spec::Name;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -33,9 +34,9 @@ impl Spread<'_> {
         block_on(async {
             let cancel = cancelled_by_signals()?;
             let home = self.context.paths.deployment(&self.spec.name);
-            let locked = || take_lock(&home.lock_file(), args.no_wait, &cancel, &Events::ignored());
+            let ignored = Events::ignored();
             {
-                let _lock = locked().await?;
+                let _lock = take_lock(&home.lock_file(), args.no_wait, &cancel, &ignored).await?;
                 cuts::cut(&home, host, args.lasts)?;
                 links::follow_cuts(&home).await?;
             }
@@ -48,7 +49,7 @@ impl Spread<'_> {
                 () = tokio::time::sleep(lasts) => {}
             }
             let never = CancellationToken::new();
-            let _lock = take_lock(&home.lock_file(), false, &never, &Events::ignored()).await?;
+            let _lock = take_lock(&home.lock_file(), false, &never, &ignored).await?;
             cuts::heal(&home, [host])?;
             links::follow_cuts(&home).await?;
             say_ended(&[id], args.json)?;

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use futures::future::join_all;
-use pspd_model::spec::{Name, Spec};
+use pspd_model::spec::Name;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 

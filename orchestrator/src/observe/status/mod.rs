@@ -295,7 +295,7 @@ pub(crate) mod tests {
                 unpublished: vec!["127.0.0.1:8081".parse().unwrap()],
             }],
             faults: vec![FaultStatus {
-                id: Name::new("link-1").unwrap(),
+                id: "link-1".into(),
                 kind: "link".into(),
                 fault: "link store --down".into(),
                 domains: vec![Name::new("store").unwrap()],
