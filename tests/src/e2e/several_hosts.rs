@@ -164,7 +164,10 @@ fn several_hosts() -> anyhow::Result<()> {
     let of_one = deployment.run(&["logs", "ai"])?.expect(0)?.stdout;
     for domain in ["store", "ai"] {
         let has = |text: &str| text.contains(&format!(" {domain} "));
-        ensure!(has(&logs) && has(&of_one) == (domain == "ai"), "{logs}{of_one}");
+        ensure!(
+            has(&logs) && has(&of_one) == (domain == "ai"),
+            "{logs}{of_one}"
+        );
     }
 
     say("a fault names its host, and a host is cut off from the others");
@@ -184,7 +187,10 @@ fn several_hosts() -> anyhow::Result<()> {
     let status = deployment.status()?;
     let faults = status["faults"].as_array().context("no faults")?;
     let ids: Vec<_> = faults.iter().map(|fault| fault["id"].as_str()).collect();
-    ensure!(ids == [Some("alpha:isolate-1"), Some("beta:cut")], "{ids:?}");
+    ensure!(
+        ids == [Some("alpha:isolate-1"), Some("beta:cut")],
+        "{ids:?}"
+    );
     ensure!(!answers(), "the hosts are not cut off");
     deployment
         .run(&["heal", "isolate-1"])?
