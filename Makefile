@@ -104,7 +104,7 @@ lint: setup client
 # All of `check` and more. What leaves a core idle runs beside something else.
 test:
 	./scripts/setup --test
-	@$(MAKE) --no-print-directory -j4 lint program services guest
+	@$(MAKE) --no-print-directory -j3 lint program services
 	@$(MAKE) --no-print-directory -j5 deb unit integration test-client test-images
 	tests/run
 
