@@ -257,6 +257,15 @@ fn several_hosts() -> anyhow::Result<()> {
     ensure!(domain(&status, "ai")?["state"] == "unknown", "{status}");
     let shown = deployment.run(&["status"])?.expect(4)?.stdout;
     ensure!(shown.contains("failed to reach host `beta`"), "{shown}");
+    // Before it ends, too.
+    let following = deployment.spawn(&["logs", "--follow"])?;
+    eventually("the note about the host", SOON, || {
+        Ok(following
+            .stderr()?
+            .contains("the logs of host `beta` are missing"))
+    })?;
+    following.signal("INT")?;
+    following.wait()?.expect(0)?;
     beta.serve()?;
     deployment.run(&["up"])?.expect(0)?;
     deployment.remove()?;

@@ -37,7 +37,7 @@ impl Spread<'_> {
                 let kept = arriving.into_iter();
                 let kept = kept.map(|arrived| (arrived.domain, arrived.line)).collect();
                 printer.print_kept(kept, args.trace.as_deref())?;
-                return heard;
+                return Ok(heard);
             }
             let until = args.filter.until;
             let ended = cancel.clone();
@@ -49,47 +49,33 @@ impl Spread<'_> {
             let heard = self.hear_all(args, named, sender, &cancel).await;
             printing.await??;
             // Ctrl-C is how following ends well.
-            match cancel.is_cancelled() {
-                true => Ok(Exit::Done as i32),
+            Ok(match cancel.is_cancelled() {
+                true => Exit::Done as i32,
                 false => heard,
-            }
+            })
         })
     }
 
-    /// Passes on the lines of all hosts. One that does not answer is told about, and missing.
+    /// Passes on the lines of all hosts. One that does not answer is told about at once, and missing.
     async fn hear_all(
         &self,
         args: &Args,
         named: &BTreeSet<Name>,
         sender: Sender<Arrived>,
         cancel: &CancellationToken,
-    ) -> anyhow::Result<i32> {
+    ) -> i32 {
         let heard = self.hosts.iter().map(|ssh| {
             let sender = sender.clone();
-            async move { (ssh, self.hear(ssh, args, named, sender, cancel).await) }
-        });
-        let heard = join_all(heard).await;
-        drop(sender);
-        let mut code = Exit::Done as i32;
-        for (ssh, heard) in heard {
-            match heard {
-                Ok(Printed { code: own, errors }) => {
-                    code = code.max(own);
-                    if !errors.is_empty() {
-                        report::say(format_args!("{}:\n{errors}", ssh.name));
-                    }
+            async move {
+                let heard = self.hear(ssh, args, named, sender, cancel).await;
+                if !cancel.is_cancelled() {
+                    tell(&ssh.name, &heard);
                 }
-                Err(error) => {
-                    code = code.max(Exit::Failed as i32);
-                    let why = told(&error);
-                    report::say(format_args!(
-                        "note: the logs of host `{}` are missing: {why}\n",
-                        ssh.name
-                    ));
-                }
+                heard.map_or(Exit::Failed as i32, |printed| printed.code)
             }
-        }
-        Ok(code)
+        });
+        let codes = join_all(heard).await;
+        codes.into_iter().max().unwrap_or(Exit::Done as i32)
     }
 
     async fn hear(
@@ -116,8 +102,22 @@ impl Spread<'_> {
             let _ended = sender.send(Arrived { domain, line, at });
             Ok(())
         };
-        // Nothing is told, and following goes on.
+        // Nothing is told to it; without the sender, its input would end.
         let (_open, failed) = broadcast::channel(1);
         remote::follow(ssh, &program, &words, failed, cancel, line).await
+    }
+}
+
+/// Says what a host said beside its lines, or why they are missing.
+fn tell(host: &Name, heard: &anyhow::Result<Printed>) {
+    match heard {
+        Ok(Printed { errors, .. }) if errors.is_empty() => {}
+        Ok(Printed { errors, .. }) => report::say(format_args!("{host}:\n{errors}")),
+        Err(error) => {
+            let why = told(error);
+            report::say(format_args!(
+                "note: the logs of host `{host}` are missing: {why}\n"
+            ));
+        }
     }
 }
