@@ -117,7 +117,7 @@ impl Spread<'_> {
             Ok(())
         };
         // Nothing is told, and following goes on.
-        let (_open, failed) = broadcast::channel(1);
-        remote::follow(ssh, &program, &words, failed, cancel, line).await
+        let (_open, said) = broadcast::channel(1);
+        remote::follow(ssh, &program, &words, said, cancel, line).await
     }
 }

@@ -10,8 +10,26 @@ fn save(spec: &Spec, world: &World, disk_only: bool) -> Result<Plan, PlanError> 
         note: "a note".into(),
         disk_only,
         tidy: false,
+        meets: false,
     };
     super::super::save_snapshot(spec, &world.intent, &world.observed, options)
+}
+
+#[test]
+fn over_several_hosts_all_are_paused_before_any_resumes() {
+    let spec = two();
+    let options = SnapshotOptions {
+        name: name("clean"),
+        note: String::new(),
+        disk_only: false,
+        tidy: false,
+        meets: true,
+    };
+    let world = applied(&spec);
+    let plan = super::super::save_snapshot(&spec, &world.intent, &world.observed, options).unwrap();
+    assert_eq!(plan.undo, Undo::WhenNotSuccessful);
+    insta::assert_snapshot!(lines(&plan), @"");
+    insta::assert_snapshot!(lines(&super::super::save_nothing()), @"");
 }
 
 #[test]
