@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::io::Write as _;
 
-use anyhow::bail;
+use anyhow::{bail, ensure};
 use jiff::Timestamp;
 use pspd_model::hint::Hinted;
 use pspd_model::similar::meant;
@@ -34,6 +34,13 @@ impl Spread<'_> {
         block_on(async {
             let cancel = cancelled_by_signals()?;
             let home = self.context.paths.deployment(&self.spec.name);
+            ensure!(
+                home.exists(),
+                Hinted::new(
+                    format!("deployment `{}` does not exist", self.spec.name),
+                    "Run `pspd up` first",
+                )
+            );
             let ignored = Events::ignored();
             {
                 let _lock = take_lock(&home.lock_file(), args.no_wait, &cancel, &ignored).await?;
@@ -65,27 +72,24 @@ impl Spread<'_> {
         let json = args.options.json;
         let named = args.ids.iter().map(|id| self.fault(id));
         let named: Vec<(&Name, &str)> = named.collect::<anyhow::Result<_>>()?;
-        let all = named.is_empty();
-        let cut = named
-            .iter()
-            .filter(|(_, own)| *own == CUT)
-            .map(|(host, _)| *host);
-        let cut: BTreeSet<&Name> = match all {
-            true => self.spec.hosts.keys().collect(),
-            false => cut.collect(),
+        let of = |wanted: fn(&str) -> bool| -> BTreeSet<&Name> {
+            if named.is_empty() {
+                return self.spec.hosts.keys().collect();
+            }
+            let named = named.iter().filter(|(_, own)| wanted(own));
+            named.map(|(host, _)| *host).collect()
         };
-        let theirs = named
-            .iter()
-            .filter(|(_, own)| *own != CUT)
-            .map(|(host, _)| *host);
-        let theirs: BTreeSet<&Name> = match all {
-            true => self.spec.hosts.keys().collect(),
-            false => theirs.collect(),
-        };
-        let hosts = theirs.iter();
+        let (cut, others) = (of(|own| own == CUT), of(|own| own != CUT));
+        let active = cuts::active(&self.context.paths.deployment(&self.spec.name))?;
+        if let Some(host) = cut.iter().find(|host| !active.contains_key(**host))
+            && !named.is_empty()
+        {
+            bail!("no fault `{host}:{CUT}` is active");
+        }
+        let hosts = others.into_iter();
         let theirs = Spread {
             hosts: hosts
-                .map(|name| Ssh::to(name, &self.spec.hosts[*name]))
+                .map(|name| Ssh::to(name, &self.spec.hosts[name]))
                 .collect(),
             words: self.words.clone(),
             ..*self
@@ -93,7 +97,7 @@ impl Spread<'_> {
         if args.options.dry_run {
             return theirs.print(json);
         }
-        if !cut.is_empty() {
+        if cut.iter().any(|host| active.contains_key(*host)) {
             block_on(self.heal_cuts(cut, args.options.no_wait))?;
         }
         if !theirs.hosts.is_empty() {
