@@ -6,6 +6,7 @@ mod logs;
 mod schedule;
 mod snapshot;
 mod status;
+mod top;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
@@ -44,6 +45,7 @@ enum Part<'a> {
     Status(&'a super::status::Args),
     Snapshot(&'a super::snapshot::SnapshotCommand),
     Logs(&'a super::logs::Args),
+    Top(&'a super::top::Args),
     CutsHost(&'a super::fault::HostArgs),
     Heals(&'a super::heal::Args),
     /// It is about domains of one host.
@@ -92,6 +94,7 @@ fn part(command: &Command) -> (Part<'_>, Vec<&String>) {
         Command::Ssh(args) => (Part::Passes, vec![&args.name]),
         Command::Call(args) => (Part::Passes, vec![&args.name]),
         Command::Console(args) => (Part::Passes, vec![&args.name]),
+        Command::Top(args) => (Part::Top(args), args.names.iter().collect()),
         Command::Logs(args) => {
             let part = match args.are_of_services() {
                 true => Part::Logs(args),
@@ -144,6 +147,7 @@ pub(super) fn run(
         Part::Prints { json } => spread.print(json),
         Part::Status(args) if args.boot => spread.print(args.json),
         Part::Status(args) => spread.status(args),
+        Part::Top(args) => spread.top(args, &named),
         Part::Logs(args) => spread.logs(args, &named),
         Part::Snapshot(command) => spread.snapshot(command),
         Part::CutsHost(args) => spread.cut(args),

@@ -171,6 +171,13 @@ fn several_hosts() -> anyhow::Result<()> {
         );
     }
 
+    let top = deployment.run(&["top", "--once"])?.expect(0)?.stdout;
+    for (domain, host) in [("ai", "beta"), ("store", "alpha")] {
+        let shown = |row: &&str| row.trim().starts_with(domain) && row.trim().ends_with(host);
+        let row = top.lines().find(shown);
+        ensure!(row.is_some_and(|row| row.contains("running")), "{top}");
+    }
+
     say("a fault names its host, and a host is cut off from the others");
     let answers = || deployment.ssh("ai", "ping -c 1 -W 3 store").is_ok();
     deployment
