@@ -35,7 +35,7 @@ impl Spread<'_> {
             let cancel = cancelled_by_signals()?;
             let home = self.context.paths.deployment(&self.spec.name);
             ensure!(
-                home.exists(),
+                home.recorded_spec()?.is_some(),
                 Hinted::new(
                     format!("deployment `{}` does not exist", self.spec.name),
                     "Run `pspd up` first",
@@ -84,7 +84,7 @@ impl Spread<'_> {
         if let Some(host) = cut.iter().find(|host| !active.contains_key(**host))
             && !named.is_empty()
         {
-            bail!("no fault `{host}:{CUT}` is active");
+            bail!("no fault has the id `{host}:{CUT}`");
         }
         let hosts = others.into_iter();
         let theirs = Spread {
