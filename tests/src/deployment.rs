@@ -208,13 +208,13 @@ impl Deployment {
     /// Creates what the topology names. Images are built here, so that no later command spends time on them.
     fn complete(&self) -> anyhow::Result<()> {
         self.own_services()?;
-        self.build(&[])
+        self.build(&[]).map(drop)
     }
 
     /// Builds the topology's images, or the named image, unless cached.
-    pub fn build(&self, what: &[&str]) -> anyhow::Result<()> {
+    pub fn build(&self, what: &[&str]) -> anyhow::Result<Ran> {
         let building = self.start(&[&["image", "build"], what].concat(), BUILD_LIMIT)?;
-        building.wait()?.expect(0).map(drop)
+        building.wait()?.expect(0)
     }
 
     /// Points the topology to copies of the services, so that a test can change them.

@@ -73,6 +73,10 @@ fn several_hosts() -> anyhow::Result<()> {
         "hosts were connected"
     );
     beta.trust()?;
+    deployment
+        .run(&["fault", "host", "beta", "--cut"])?
+        .expect(1)?
+        .says("does not exist")?;
 
     say("a domain without a host is placed, and stays where it is");
     let named = "    host: beta\n    image";
@@ -205,6 +209,10 @@ fn several_hosts() -> anyhow::Result<()> {
         .expect(1)?
         .says("each begins with its host")?;
     deployment.run(&["heal", "beta:cut"])?.expect(0)?;
+    deployment
+        .run(&["heal", "beta:cut"])?
+        .expect(1)?
+        .says("no fault has the id `beta:cut`")?;
     ensure!(!answers(), "`store` is not isolated");
     deployment.run(&["heal", "alpha:isolate-1"])?.expect(0)?;
     eventually("the network", SOON, || Ok(answers()))?;
