@@ -236,7 +236,10 @@ fn several_hosts() -> anyhow::Result<()> {
     deployment.run(&["save"])?.expect(0)?;
     let status = deployment.run(&["status", "--json"])?.expect(4)?.json()?;
     for name in ["store", "ai"] {
-        ensure!(domain(&status, name)?["state"] == "saved", "{status}");
+        ensure!(
+            domain(&status, name)?["detail"] == "saved by the user",
+            "{status}"
+        );
     }
     deployment.run(&["restore"])?.expect(0)?;
 
