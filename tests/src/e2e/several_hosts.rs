@@ -281,12 +281,12 @@ fn several_hosts() -> anyhow::Result<()> {
         .expect(0)?
         .says("the snapshot `before-1`")?;
     // Files in memory are what they were, too.
-    ensure!(marks()? == ["before\nkept\n"; 2], "{:?}", marks()?);
+    ensure!(marks()? == ["before\nkept"; 2], "{:?}", marks()?);
     deployment.run(&["up"])?.expect(0)?.says("nothing to do")?;
     deployment
         .run(&["snapshot", "restore", "before-1", "--discard"])?
         .expect(0)?;
-    ensure!(marks()? == ["after\nkept\n"; 2], "{:?}", marks()?);
+    ensure!(marks()? == ["after\nkept"; 2], "{:?}", marks()?);
     deployment
         .run(&["snapshot", "rm", "one", "before-1"])?
         .expect(0)?;
