@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pspd_model::plan::Meeting;
 use pspd_model::spec::Name;
 use serde::{Deserialize, Deserializer, Serialize};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -56,6 +57,10 @@ pub enum Event {
         subject: Option<String>,
         title: String,
     },
+    /// A host is as far as the others have to be.
+    Met {
+        when: Meeting,
+    },
     /// Information for the user that belongs to no step.
     Note {
         message: String,
@@ -75,7 +80,7 @@ impl Event {
     /// The same event as one of several hosts.
     pub fn on(mut self, host: &Name) -> Event {
         match &mut self {
-            Event::Planned { .. } => {}
+            Event::Planned { .. } | Event::Met { .. } => {}
             Event::Note { message } => *message = format!("{host}: {message}"),
             Event::Started { step, subject, .. }
             | Event::Stage { step, subject, .. }

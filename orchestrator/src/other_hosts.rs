@@ -2,38 +2,69 @@
 
 use std::collections::BTreeSet;
 use std::io::BufRead;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use pspd_model::plan::Meeting;
 use pspd_model::spec::Name;
+use serde::{Deserialize, Serialize};
 
-/// Before the name of a host whose run failed.
-const FAILED: &str = "failed ";
+/// What is said, one JSON value in each line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Said {
+    /// A host's run failed, so that nothing more comes from it.
+    Failed(Name),
+    /// All hosts are as far.
+    Met(Meeting),
+}
+
+#[derive(Debug)]
+struct Heard {
+    failed: BTreeSet<Name>,
+    met: BTreeSet<Meeting>,
+}
 
 /// Of this process, as its input is.
-static ALL: Mutex<BTreeSet<Name>> = Mutex::new(BTreeSet::new());
+static HEARD: Mutex<Heard> = Mutex::new(Heard {
+    failed: BTreeSet::new(),
+    met: BTreeSet::new(),
+});
 
-/// The line that says that a host's run failed.
-pub(crate) fn failed_line(host: &Name) -> String {
-    format!("{FAILED}{host}\n")
+impl Said {
+    pub(crate) fn line(&self) -> String {
+        let mut line = serde_json::to_string(self).expect("names and words are text");
+        line.push('\n');
+        line
+    }
 }
 
 /// Keeps what is said until the input ends.
 pub(crate) fn listen(input: impl BufRead) {
     // An error is an end, too.
     for line in input.lines().map_while(Result::ok) {
-        let host = line
-            .strip_prefix(FAILED)
-            .and_then(|name| Name::new(name).ok());
-        let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
-        all.extend(host);
+        match serde_json::from_str(&line) {
+            Ok(Said::Failed(host)) => _ = heard().failed.insert(host),
+            Ok(Said::Met(when)) => _ = heard().met.insert(when),
+            Err(_) => {}
+        }
     }
 }
 
-/// Whether a host's run failed, so that nothing more comes from it.
 pub(crate) fn has_failed(host: &Name) -> bool {
-    ALL.lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .contains(host)
+    heard().failed.contains(host)
+}
+
+/// A host whose run failed.
+pub(crate) fn first_failed() -> Option<Name> {
+    heard().failed.first().cloned()
+}
+
+pub(crate) fn have_met(when: Meeting) -> bool {
+    heard().met.contains(&when)
+}
+
+fn heard() -> MutexGuard<'static, Heard> {
+    HEARD.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -41,10 +72,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_has_failed_once_that_is_said() {
+    fn what_is_said_is_heard() {
         let [one, two] = ["others-one", "others-two"].map(|name| Name::new(name).unwrap());
-        listen(format!("nonsense\nfailed ???\n{}", failed_line(&one)).as_bytes());
+        let said = [Said::Failed(one.clone()), Said::Met(Meeting::Saved)];
+        let lines: String = said.iter().map(Said::line).collect();
+        listen(format!("nonsense\n{{\"failed\":\"???\"}}\n{lines}").as_bytes());
         assert!(has_failed(&one));
         assert!(!has_failed(&two));
+        assert_eq!(first_failed(), Some(one));
+        assert!(have_met(Meeting::Saved));
+        assert!(!have_met(Meeting::Paused));
     }
 }

@@ -196,6 +196,7 @@ fn planned(now: Now<'_>, name: &Name, clone: &Name) -> anyhow::Result<Plan> {
         note: note(clone),
         disk_only: true,
         tidy: true,
+        meets: false,
     };
     Ok(save_snapshot(now.spec, now.intent, now.observed, options)?)
 }

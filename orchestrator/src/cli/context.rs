@@ -63,6 +63,11 @@ impl Context {
             .map(|name| name.to_string_lossy())
     }
 
+    /// Whether another machine runs this command on several hosts at the same time.
+    pub(super) fn is_one_of_several(&self) -> bool {
+        self.site.is_some()
+    }
+
     /// A fault's id for people: over several hosts, each begins with its host.
     pub(super) fn shown_fault(&self, id: &Name) -> String {
         match &self.site {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use pspd_model::plan::{PowerGoal, Restart, StopMode};
+use pspd_model::plan::{Plan, PlanError, PowerGoal, Restart, StopMode};
 use pspd_model::spec::{Name, Spec};
 
 use super::completions;
@@ -103,9 +103,13 @@ pub(super) fn run(context: &Context, goal: PowerGoal, args: Args) -> anyhow::Res
     block_on(async {
         let plan = |now: crate::apply::Now<'_>| {
             let (spec, intent, observed) = (now.spec, now.intent, now.observed);
-            Ok(pspd_model::plan::power(
-                spec, intent, observed, goal, &names,
-            )?)
+            match pspd_model::plan::power(spec, intent, observed, goal, &names) {
+                // Domains of other hosts may have some.
+                Err(PlanError::NothingSaved { .. }) if context.is_one_of_several() => {
+                    Ok(Plan::default())
+                }
+                plan => Ok(plan?),
+            }
         };
         if args.options.dry_run {
             return dry_run(context, &spec, args.options.json, plan).await;

@@ -5,12 +5,14 @@ mod diff;
 mod list;
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
 
 use anyhow::{Context as _, bail};
 use pspd_model::hint::{Hint as _, Hinted};
 use pspd_model::observed::Observed;
-use pspd_model::plan::{Plan, PlanError, SnapshotOptions};
+use pspd_model::plan::{Plan, PlanError, SnapshotOptions, save_nothing};
 use pspd_model::spec::{Name, Spec};
+use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::completions;
@@ -33,11 +35,11 @@ use crate::state::{Home, Snapshot};
 )]
 pub(super) struct Args {
     #[command(subcommand)]
-    command: SnapshotCommand,
+    pub(super) command: SnapshotCommand,
 }
 
 #[derive(clap::Subcommand)]
-enum SnapshotCommand {
+pub(super) enum SnapshotCommand {
     /// Save memory and disks of all domains at one instant; they keep running
     #[command(after_help = "Example:\n  pspd snapshot save clean --note \"after the first up\"")]
     Save(SaveArgs),
@@ -87,10 +89,10 @@ enum SnapshotCommand {
 }
 
 #[derive(clap::Args)]
-struct SaveArgs {
+pub(super) struct SaveArgs {
     /// Lowercase letters, digits and `-`
     #[arg(value_name = "NAME", value_parser = name)]
-    name: Name,
+    pub(super) name: Name,
     /// What to remember about it
     #[arg(long, default_value = "", hide_default_value = true, value_parser = note)]
     note: String,
@@ -98,23 +100,29 @@ struct SaveArgs {
     #[arg(long)]
     disk_only: bool,
     #[command(flatten)]
-    options: Options,
+    pub(super) options: Options,
 }
 
 #[derive(clap::Args)]
-struct RestoreArgs {
+pub(super) struct RestoreArgs {
     /// The snapshot
     #[arg(value_name = "NAME", value_parser = name, add = completions::snapshots())]
-    name: Name,
+    pub(super) name: Name,
     /// Discard the current state instead of saving it first
     #[arg(long)]
-    discard: bool,
+    pub(super) discard: bool,
+    /// Save the current state under this name, together with the other hosts
+    #[arg(long, value_name = "NAME", hide = true, value_parser = name, conflicts_with = "discard")]
+    before: Option<Name>,
+    /// Print the snapshot, if it can be restored, and restore nothing
+    #[arg(long, hide = true)]
+    check: bool,
     /// Restore only the disks, and boot from them
     #[arg(long)]
-    disk_only: bool,
+    pub(super) disk_only: bool,
     /// Print one JSON event per line on stdout
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
     /// Fail with exit code 5 instead of waiting while another pspd process works on this deployment
     #[arg(long)]
     no_wait: bool,
@@ -183,6 +191,7 @@ fn save(context: &Context, args: SaveArgs) -> anyhow::Result<Exit> {
         note: args.note,
         disk_only: args.disk_only,
         tidy: false,
+        meets: context.is_one_of_several(),
     };
     block_on(async {
         let plan = |now: Now<'_>| Ok(planned(now, options)?);
@@ -260,6 +269,19 @@ fn remove(context: &Context, names: &[Name], options: Options) -> anyhow::Result
 
 fn restore(context: &Context, args: &RestoreArgs) -> anyhow::Result<Exit> {
     let spec = context.existing_spec()?;
+    if args.check {
+        let home = context.paths.deployment(&spec.name);
+        let checked = Checked {
+            spec: restorable(&home, &args.name, args.disk_only)?.spec,
+            names: home.snapshot_names()?,
+        };
+        writeln!(
+            crate::terminal::out(),
+            "{}",
+            serde_json::to_string(&checked)?
+        )?;
+        return Ok(Exit::Done);
+    }
     block_on(async {
         let cancel = cancelled_by_signals()?;
         let restored = match rewound(context, &spec, args, &cancel).await {
@@ -298,11 +320,21 @@ pub(super) async fn rewind(
     let args = RestoreArgs {
         name,
         discard: true,
+        before: None,
+        check: false,
         disk_only: false,
         json: false,
         no_wait: false,
     };
     Ok(rewound(context, spec, &args, cancel).await?.outcome)
+}
+
+/// What one of several hosts says of a snapshot that it can restore.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Checked {
+    pub(super) spec: Spec,
+    /// The names of all its snapshots.
+    pub(super) names: BTreeSet<Name>,
 }
 
 /// What became of a restore.
@@ -333,7 +365,7 @@ async fn rewound(
         };
         let saved = match args.discard {
             true => Before::Nothing,
-            false => save_before(context, spec, &args.name, events, cancel).await?,
+            false => save_before(context, spec, args, events, cancel).await?,
         };
         let before = match saved {
             Before::Saved(name) => Some(name),
@@ -399,24 +431,32 @@ enum Before {
 async fn save_before(
     context: &Context,
     spec: &Spec,
-    restored: &Name,
+    restored: &RestoreArgs,
     events: &Events,
     cancel: &CancellationToken,
 ) -> anyhow::Result<Before> {
     let home = context.paths.deployment(&spec.name);
-    let name = free_name(&home.snapshot_names()?);
+    let with_others = restored.before.is_some();
+    let name = match &restored.before {
+        Some(name) => name.clone(),
+        None => free_name(&home.snapshot_names()?),
+    };
     let options = SnapshotOptions {
         name: name.clone(),
-        note: format!("before the restore of `{restored}`"),
+        note: format!("before the restore of `{}`", restored.name),
         disk_only: false,
         tidy: false,
+        meets: with_others,
     };
     let run = part(context, spec, events, cancel);
     let mut nothing = false;
     let saved = apply(run, Extent::Existing, |now| match planned(now, options) {
         Err(PlanError::NotUp { .. }) => {
             nothing = true;
-            Ok(Plan::default())
+            Ok(match with_others {
+                true => save_nothing(),
+                false => Plan::default(),
+            })
         }
         plan => Ok(plan?),
     })
@@ -463,7 +503,7 @@ fn restorable(home: &Home, name: &Name, disk_only: bool) -> anyhow::Result<Snaps
 }
 
 /// The first name that no snapshot of a state before a restore has yet.
-fn free_name(known: &BTreeSet<Name>) -> Name {
+pub(super) fn free_name(known: &BTreeSet<Name>) -> Name {
     let mut names = (1u32..).filter_map(|number| Name::new(&format!("before-{number}")).ok());
     names
         .find(|name| !known.contains(name))

@@ -4,7 +4,9 @@ mod change;
 mod faults;
 mod logs;
 mod schedule;
+mod snapshot;
 mod status;
+mod top;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
@@ -26,6 +28,7 @@ use crate::event::Events;
 use crate::remote::{self, Printed, Program, Ssh, Words};
 use crate::report::{self, Style};
 
+use change::Change;
 pub(super) use schedule::scheduled;
 
 /// What a command does with several hosts.
@@ -40,7 +43,9 @@ enum Part<'a> {
         json: bool,
     },
     Status(&'a super::status::Args),
+    Snapshot(&'a super::snapshot::SnapshotCommand),
     Logs(&'a super::logs::Args),
+    Top(&'a super::top::Args),
     CutsHost(&'a super::fault::HostArgs),
     Heals(&'a super::heal::Args),
     /// It is about domains of one host.
@@ -63,7 +68,7 @@ fn part(command: &Command) -> (Part<'_>, Vec<&String>) {
             let (command, json) = ("up", args.json);
             (Part::Changes { command, json }, Vec::new())
         }
-        Command::Down(args) if !args.save => {
+        Command::Down(args) => {
             let (command, json) = ("down", args.json);
             (Part::Changes { command, json }, Vec::new())
         }
@@ -75,6 +80,9 @@ fn part(command: &Command) -> (Part<'_>, Vec<&String>) {
         }
         Command::Pause(args) => (power("pause", args), args.names.iter().collect()),
         Command::Resume(args) => (power("resume", args), args.names.iter().collect()),
+        Command::Save(args) => (power("save", args), args.names.iter().collect()),
+        Command::Restore(args) => (power("restore", args), args.names.iter().collect()),
+        Command::Snapshot(args) => (Part::Snapshot(&args.command), Vec::new()),
         Command::Plan(args) => (Part::Prints { json: args.json }, Vec::new()),
         Command::Status(args) => (Part::Status(args), Vec::new()),
         Command::Fault(args) => match args.host() {
@@ -86,6 +94,7 @@ fn part(command: &Command) -> (Part<'_>, Vec<&String>) {
         Command::Ssh(args) => (Part::Passes, vec![&args.name]),
         Command::Call(args) => (Part::Passes, vec![&args.name]),
         Command::Console(args) => (Part::Passes, vec![&args.name]),
+        Command::Top(args) => (Part::Top(args), args.names.iter().collect()),
         Command::Logs(args) => {
             let part = match args.are_of_services() {
                 true => Part::Logs(args),
@@ -120,6 +129,7 @@ pub(super) fn run(
         way,
         hosts,
         words,
+        named: true,
     };
     match part {
         Part::Changes {
@@ -127,12 +137,19 @@ pub(super) fn run(
             json,
         } => {
             let forgets = matches!(command, Command::Down(args) if args.forgets());
-            spread.change(name, json, forgets)
+            spread.change(&Change {
+                command: name,
+                json,
+                forgets,
+                needs_all: way.brings_up(),
+            })
         }
         Part::Prints { json } => spread.print(json),
         Part::Status(args) if args.boot => spread.print(args.json),
         Part::Status(args) => spread.status(args),
+        Part::Top(args) => spread.top(args, &named),
         Part::Logs(args) => spread.logs(args, &named),
+        Part::Snapshot(command) => spread.snapshot(command),
         Part::CutsHost(args) => spread.cut(args),
         Part::Heals(args) => spread.heal(args),
         Part::Passes => spread.pass(command),
@@ -172,6 +189,8 @@ struct Spread<'a> {
     /// Those that the command is about.
     hosts: Vec<Ssh>,
     words: Vec<String>,
+    /// Whether the words name domains and faults, of which each host gets its own.
+    named: bool,
 }
 
 impl Spread<'_> {
@@ -184,6 +203,9 @@ impl Spread<'_> {
     /// The words for one host: domains and faults of the others are theirs.
     fn words(&self, host: &Name, json: bool) -> Words {
         let others = |word: &&String| {
+            if !self.named {
+                return false;
+            }
             let fault_of = word.split_once(':').map(|(of, _)| of);
             let mut hosts = self.spec.hosts.keys();
             if hosts.any(|other| other != host && fault_of == Some(other.as_str())) {
@@ -195,7 +217,7 @@ impl Spread<'_> {
         };
         let own = self.words.iter().filter(|word| !others(word));
         let own = own.map(|word| match word.split_once(':') {
-            Some((of, id)) if of == host.as_str() => id.to_owned(),
+            Some((of, id)) if self.named && of == host.as_str() => id.to_owned(),
             _ => word.clone(),
         });
         let mut words: Vec<String> = own.collect();
@@ -271,14 +293,14 @@ impl Spread<'_> {
                 let program = prepare(ssh, parcel, &events, cancel).await?;
                 let words = self.words(&ssh.name, json);
                 // None of them waits for another.
-                let (_, failed) = broadcast::channel(1);
+                let (_, said) = broadcast::channel(1);
                 let mut text = String::new();
                 let line = |line: String| {
                     text.push_str(&line);
                     text.push('\n');
                     Ok(())
                 };
-                let printed = remote::follow(ssh, &program, &words, failed, cancel, line).await?;
+                let printed = remote::follow(ssh, &program, &words, said, cancel, line).await?;
                 Ok((text, printed))
             }
         });

@@ -16,9 +16,10 @@ use super::fault::duration;
 use crate::libvirt::{self, Connection};
 use crate::report::columns;
 use crate::terminal;
-use rates::{Row, Sample, rows};
+pub(super) use rates::Row;
+use rates::{Sample, rows};
 
-const HEAD: [&str; 9] = [
+const HEAD: [&str; 10] = [
     "domain",
     "state",
     "CPU",
@@ -28,6 +29,7 @@ const HEAD: [&str; 9] = [
     "written",
     "received",
     "sent",
+    "host",
 ];
 
 #[derive(clap::Args)]
@@ -37,16 +39,49 @@ const HEAD: [&str; 9] = [
 pub(super) struct Args {
     /// The domains [default: all]
     #[arg(value_name = "NAME", add = completions::domains())]
-    names: Vec<String>,
+    pub(super) names: Vec<String>,
     /// The time over which rates are measured, and after which they are shown again
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration)]
-    interval: Duration,
+    pub(super) interval: Duration,
     /// Show one interval, then end [default off a terminal, without --json]
     #[arg(long)]
     once: bool,
     /// Print a line of JSON for each interval
     #[arg(long)]
     json: bool,
+}
+
+impl Args {
+    /// The words for one of several hosts, whose rows are shown here.
+    pub(super) fn words(&self, names: impl IntoIterator<Item = String>) -> Vec<String> {
+        let mut words = vec!["top".to_owned(), "--json".to_owned()];
+        words.push(format!("--interval={}s", self.interval.as_secs()));
+        words.extend(self.is_once().then(|| "--once".to_owned()));
+        words.extend(names);
+        words
+    }
+
+    /// Whether one interval is shown in the place of the last.
+    fn is_redrawn(&self) -> bool {
+        std::io::stdout().is_terminal() && !self.json && !self.once
+    }
+
+    pub(super) fn is_once(&self) -> bool {
+        self.once || (!self.is_redrawn() && !self.json)
+    }
+
+    /// Shows the rows of one interval.
+    pub(super) fn show(&self, rows: &[Row], interval: Duration) -> anyhow::Result<()> {
+        if self.is_redrawn() {
+            // Cursor home, then clear to the end of the screen.
+            write!(terminal::raw(), "\x1b[H\x1b[J")?;
+        }
+        match self.json {
+            true => writeln!(terminal::out(), "{}", line(rows, interval)?)?,
+            false => write!(terminal::out(), "{}", table(rows))?,
+        }
+        Ok(())
+    }
 }
 
 pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<Exit> {
@@ -61,8 +96,6 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<Exit> {
         }
     };
     let connection = context.connection(&spec)?;
-    let redrawn = std::io::stdout().is_terminal() && !args.json && !args.once;
-    let once = args.once || (!redrawn && !args.json);
     block_on(async {
         let cancel = cancelled_by_signals()?;
         let mut before = sample(&connection, &spec, &names).await?;
@@ -72,16 +105,8 @@ pub(super) fn run(context: &Context, args: &Args) -> anyhow::Result<Exit> {
                 () = tokio::time::sleep(args.interval) => {}
             }
             let now = sample(&connection, &spec, &names).await?;
-            let rows = rows(&before, &now);
-            if redrawn {
-                // Cursor home, then clear to the end of the screen.
-                write!(terminal::raw(), "\x1b[H\x1b[J")?;
-            }
-            match args.json {
-                true => writeln!(terminal::out(), "{}", line(&rows, now.at - before.at)?)?,
-                false => write!(terminal::out(), "{}", table(&rows))?,
-            }
-            if once {
+            args.show(&rows(&before, &now), now.at - before.at)?;
+            if args.is_once() {
                 return Ok(Exit::Done);
             }
             before = now;
@@ -123,6 +148,8 @@ fn line(rows: &[Row], interval: Duration) -> serde_json::Result<String> {
 }
 
 fn table(rows: &[Row]) -> String {
+    let has_hosts = rows.iter().any(|row| row.host.is_some());
+    let head = &HEAD[..HEAD.len() - usize::from(!has_hosts)];
     let rows: Vec<_> = rows.iter().map(Row::cells).collect();
-    columns(&HEAD, &rows, terminal::out_width())
+    columns(head, &rows, terminal::out_width())
 }

@@ -15,6 +15,7 @@ mod disk;
 mod domain;
 mod fault;
 mod firmware;
+mod hosts;
 mod keys;
 mod lab;
 mod memory;
@@ -409,6 +410,7 @@ fn perform(world: &World, step: &Step) -> anyhow::Result<()> {
         Action::Merge { domain } | Action::MergeSnapshot { domain } => {
             snapshot::settle(world, domain, &scope, &world.cancel)
         }
+        Action::Meet { when } => hosts::meet(world, *when),
         Action::BeginSnapshot { snapshot } => world.home.prepare_snapshot(snapshot),
         Action::AddLayers { domain } => snapshot::add_layers(world, domain),
         Action::TakeSnapshot {

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::program::Program;
 use super::ssh::{FAILED, Ssh};
 use crate::guest::shell_word;
-use crate::other_hosts;
+use crate::other_hosts::Said;
 
 /// The words of the command after the program.
 pub(crate) struct Words {
@@ -105,13 +105,13 @@ pub(crate) struct Printed {
     pub errors: String,
 }
 
-/// Runs the command to its end without a terminal, and passes each line that it prints to `line`. It is told of other hosts
-/// whose runs failed. `cancel` interrupts it as Ctrl-C would.
+/// Runs the command to its end without a terminal, and passes each line that it prints to `line`. It is told what is
+/// said of other hosts. `cancel` interrupts it as Ctrl-C would.
 pub(crate) async fn follow(
     ssh: &Ssh,
     program: &Program,
     words: &Words,
-    mut failed: Receiver<Name>,
+    mut said: Receiver<Said>,
     cancel: &CancellationToken,
     mut line: impl FnMut(String) -> Result<()>,
 ) -> Result<Printed> {
@@ -127,11 +127,11 @@ pub(crate) async fn follow(
         tokio::select! {
             // Its input ends with what tells.
             () = cancel.cancelled() => {}
-            () = tell(&mut failed, input) => {}
+            () = tell(&mut said, input) => {}
         }
         std::future::pending::<()>().await
     };
-    let mut said = String::new();
+    let mut printed_errors = String::new();
     let ended = async {
         let mut lines = BufReader::new(output).lines();
         let printed = async {
@@ -140,7 +140,7 @@ pub(crate) async fn follow(
             }
             anyhow::Ok(())
         };
-        let errors = async { Ok(errors.read_to_string(&mut said).await?) };
+        let errors = async { Ok(errors.read_to_string(&mut printed_errors).await?) };
         tokio::try_join!(printed, errors)?;
         anyhow::Ok(child.wait().await?)
     };
@@ -149,24 +149,22 @@ pub(crate) async fn follow(
         () = told => unreachable!("it waits forever"),
     };
     if ended.code() == Some(FAILED) {
-        return Err(ssh.unreachable(&said));
+        return Err(ssh.unreachable(&printed_errors));
     }
     Ok(Printed {
         code: code(ssh, words, ended)?,
-        errors: said,
+        errors: printed_errors,
     })
 }
 
-/// Says what fails, until no other host runs.
-async fn tell(failed: &mut Receiver<Name>, input: Option<ChildStdin>) {
+/// Says what there is to say of other hosts, until none of them runs.
+async fn tell(said: &mut Receiver<Said>, input: Option<ChildStdin>) {
     let Some(mut input) = input else {
         return;
     };
-    while let Ok(host) = failed.recv().await {
+    while let Ok(said) = said.recv().await {
         // A command that ended needs nothing more.
-        let _closed = input
-            .write_all(other_hosts::failed_line(&host).as_bytes())
-            .await;
+        let _closed = input.write_all(said.line().as_bytes()).await;
     }
     // The end of its input would interrupt it.
     std::future::pending().await

@@ -17,6 +17,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -25,6 +26,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use jiff::Timestamp;
 use pspd_model::spec::{Digest, HostSpec, Name, Spec};
+use rustix::pipe::fcntl_setpipe_size;
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +46,8 @@ const RETRY: Duration = Duration::from_secs(2);
 /// For the process to take its lock, or to end.
 const SOON: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(20);
+/// Of the pipes to and from `ssh`, in bytes.
+const PIPE: usize = 1 << 20;
 
 /// How a host's lab is connected to those of the others.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -353,7 +357,12 @@ fn connect(
 
 fn serve(child: &mut Child, host: &Name, switch: &Switch, connected: impl FnOnce()) -> Result<()> {
     let to = child.stdin.take().context("`ssh` has no input")?;
-    let mut from = BufReader::new(child.stdout.take().context("`ssh` has no output")?);
+    let from = child.stdout.take().context("`ssh` has no output")?;
+    for pipe in [to.as_fd(), from.as_fd()] {
+        // Where the system allows it, so that neither end waits for each frame.
+        let _smaller = fcntl_setpipe_size(pipe, PIPE);
+    }
+    let mut from = BufReader::new(from);
     let mut first = String::new();
     from.by_ref()
         .take(READY.len() as u64)

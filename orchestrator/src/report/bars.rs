@@ -41,6 +41,7 @@ impl Bars {
 
     pub(super) fn draw(&mut self, event: &Event) {
         match event {
+            Event::Met { .. } => {}
             Event::Planned { steps } => {
                 self.steps.set_style(steps_style(*steps));
                 self.steps.set_length(*steps as u64);

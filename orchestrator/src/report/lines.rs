@@ -36,7 +36,7 @@ impl Lines {
         Some(match event {
             Event::Planned { steps: 0 } => "nothing to do".to_owned(),
             Event::Planned { steps } => counted(*steps, "step"),
-            Event::Started { .. } => return None,
+            Event::Started { .. } | Event::Met { .. } => return None,
             Event::Stage { subject, stage, .. } => about(subject.as_deref(), stage),
             Event::Progress {
                 step,

@@ -1,5 +1,6 @@
 //! A deployment over several hosts: three machines that are reached by SSH, and one network over their labs.
 
+use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -174,6 +175,13 @@ fn several_hosts() -> anyhow::Result<()> {
         );
     }
 
+    let top = deployment.run(&["top", "--once"])?.expect(0)?.stdout;
+    for (domain, host) in [("ai", "beta"), ("store", "alpha")] {
+        let shown = |row: &&str| row.trim().starts_with(domain) && row.trim().ends_with(host);
+        let row = top.lines().find(shown);
+        ensure!(row.is_some_and(|row| row.contains("running")), "{top}");
+    }
+
     say("a fault names its host, and a host is cut off from the others");
     let answers = || deployment.ssh("ai", "ping -c 1 -W 3 store").is_ok();
     deployment
@@ -225,10 +233,63 @@ fn several_hosts() -> anyhow::Result<()> {
     }
     deployment.run(&["start", "store", "ai"])?.expect(0)?;
     deployment.run(&["up"])?.expect(0)?.says("is up")?;
+    deployment.run(&["save"])?.expect(0)?;
+    let status = deployment.run(&["status", "--json"])?.expect(4)?.json()?;
+    for name in ["store", "ai"] {
+        ensure!(
+            domain(&status, name)?["detail"] == "saved by the user",
+            "{status}"
+        );
+    }
+    deployment.run(&["restore"])?.expect(0)?;
+
+    say("no host keeps a snapshot without the others");
+    let home = beta.state().join("deployments").join(&deployment.name);
+    fs::write(home.join("snapshots"), "in the way")?;
     deployment
         .run(&["snapshot", "save", "one"])?
         .expect(1)?
-        .says("works on one host")?;
+        .says("host `beta` did not do its part")?;
+    fs::remove_file(home.join("snapshots"))?;
+    deployment
+        .run(&["snapshot", "restore", "one"])?
+        .expect(1)?
+        .says("host `alpha`: no snapshots")?;
+    deployment.run(&["up"])?.expect(0)?.says("nothing to do")?;
+
+    say("all hosts go back to one instant, and forth again");
+    let write = |mark: &str| {
+        ["store", "ai"].iter().try_for_each(|name| {
+            let line = format!("echo {mark} >/root/mark; sync");
+            deployment.ssh(name, &line).map(drop)
+        })
+    };
+    let marks = || -> anyhow::Result<Vec<String>> {
+        let read = |name: &&str| deployment.ssh(name, "cat /root/mark /run/mark");
+        ["store", "ai"].iter().map(read).collect()
+    };
+    deployment.ssh("store", "echo kept >/run/mark")?;
+    deployment.ssh("ai", "echo kept >/run/mark")?;
+    write("before")?;
+    deployment
+        .run(&["snapshot", "save", "one"])?
+        .expect(0)?
+        .says("saved the snapshot `one` on alpha, beta")?;
+    write("after")?;
+    deployment
+        .run(&["snapshot", "restore", "one"])?
+        .expect(0)?
+        .says("the snapshot `before-1`")?;
+    // Files in memory are what they were, too.
+    ensure!(marks()? == ["before\nkept"; 2], "{:?}", marks()?);
+    deployment.run(&["up"])?.expect(0)?.says("nothing to do")?;
+    deployment
+        .run(&["snapshot", "restore", "before-1", "--discard"])?
+        .expect(0)?;
+    ensure!(marks()? == ["after\nkept"; 2], "{:?}", marks()?);
+    deployment
+        .run(&["snapshot", "rm", "one", "before-1"])?
+        .expect(0)?;
     deployment.edit("host: beta", "host: alpha")?;
     deployment
         .run(&["up"])?

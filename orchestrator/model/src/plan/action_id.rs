@@ -73,6 +73,7 @@ impl Action {
             Action::Pack { .. } => StepId::Pack,
             Action::Place { .. } => StepId::Place,
             Action::MergeSnapshot { domain } => of(domain, DomainStep::MergeSnapshot),
+            Action::Meet { when } => StepId::Meet(*when),
             Action::BeginSnapshot { .. } => StepId::BeginSnapshot,
             Action::AddLayers { domain } => of(domain, DomainStep::AddLayers),
             Action::TakeSnapshot { domain, .. } => of(domain, DomainStep::TakeSnapshot),

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::values::Meeting;
 use crate::observed::CertificateOwner;
 use crate::spec::{Digest, Name};
 
@@ -32,6 +33,8 @@ pub enum StepId {
     DeleteVolume(String),
     Pack,
     Place,
+    /// With the other hosts.
+    Meet(Meeting),
     BeginSnapshot,
     RecordSnapshot,
     Rewind,
@@ -149,6 +152,7 @@ impl StepId {
             | StepId::DeleteVolume(_)
             | StepId::Pack
             | StepId::Place
+            | StepId::Meet(_)
             | StepId::BeginSnapshot
             | StepId::RecordSnapshot
             | StepId::Rewind
@@ -203,11 +207,12 @@ impl DomainStep {
 }
 
 /// What the text of an id starts with where it is not a domain's name. Domains with such a name get a prefix.
-const SUBJECTS: [&str; 14] = [
+const SUBJECTS: [&str; 15] = [
     "archive",
     "certificate",
     "delete-volume",
     "domain",
+    "hosts",
     "image",
     "intent",
     "keys",
@@ -243,6 +248,9 @@ impl fmt::Display for StepId {
             StepId::DeleteVolume(file) => write!(f, "delete-volume/{file}"),
             StepId::Pack => f.write_str("archive/export"),
             StepId::Place => f.write_str("archive/import"),
+            StepId::Meet(Meeting::Ready) => f.write_str("hosts/ready"),
+            StepId::Meet(Meeting::Paused) => f.write_str("hosts/paused"),
+            StepId::Meet(Meeting::Saved) => f.write_str("hosts/saved"),
             StepId::BeginSnapshot => f.write_str("snapshot/begin"),
             StepId::RecordSnapshot => f.write_str("snapshot/record"),
             StepId::Rewind => f.write_str("snapshot/rewind"),
@@ -337,6 +345,7 @@ mod tests {
             StepId::DeleteVolume("a.b.qcow2".into()),
             StepId::Pack,
             StepId::Place,
+            StepId::Meet(Meeting::Paused),
             StepId::BeginSnapshot,
             StepId::RecordSnapshot,
             StepId::Rewind,

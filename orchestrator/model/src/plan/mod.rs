@@ -52,7 +52,8 @@ pub use power::{PowerGoal, Restart};
 pub use snapshot::SnapshotOptions;
 pub use step::{Action, Plan, Step, Undo};
 pub use values::{
-    Existing, Link, Readiness, SavedMachine, SavedState, ServiceOrder, SnapshotOf, StopMode,
+    Existing, Link, Meeting, Readiness, SavedMachine, SavedState, ServiceOrder, SnapshotOf,
+    StopMode,
 };
 pub use waits::waits;
 
@@ -129,6 +130,11 @@ pub fn save_snapshot(
     options: SnapshotOptions,
 ) -> Result<Plan, PlanError> {
     snapshot::save(spec, intent, observed, options)
+}
+
+/// Plans the part of a host that has nothing to save in a snapshot over several hosts.
+pub fn save_nothing() -> Plan {
+    snapshot::save_nothing()
 }
 
 /// Plans the end of everything that runs, and what puts a snapshot in its place; [`drift`] then starts it.

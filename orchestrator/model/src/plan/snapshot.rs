@@ -4,12 +4,13 @@
 //! save:   [tidy (each) ->] begin -> layers (each) -> pause (each) -> take-snapshot (each) -> resume (each) -> record
 //! rewind: stop (each) -> rewind      and then the plan of what differs from the snapshot's spec
 //! ```
-//! An arrow waits for the whole group before it, so that a snapshot is of one instant.
+//! An arrow waits for the whole group before it, so that a snapshot is of one instant. Over several hosts, each waits for the
+//! others before it pauses its domains, before it resumes them, and before it records the snapshot.
 
-use super::builder::PlanBuilder;
+use super::builder::{Edges, PlanBuilder};
 use super::{
-    Action, DomainStep, Plan, PlanError, SnapshotOf, StepId, StopMode, Undo, memory, remove,
-    rename, up,
+    Action, DomainStep, Meeting, Plan, PlanError, SnapshotOf, StepId, StopMode, Undo, memory,
+    remove, rename, up,
 };
 use crate::intent::Intent;
 use crate::observed::{Attached, Crash, MemoryCondition, Observed, ObservedDomain, Power};
@@ -24,10 +25,13 @@ pub struct SnapshotOptions {
     pub disk_only: bool,
     /// Let the guests write what they have to their disks first, for another deployment that boots from them.
     pub tidy: bool,
+    /// Wait for the other hosts, which save theirs at the same time.
+    pub meets: bool,
 }
 
 const SAVE: &str = "`pspd snapshot save`";
 const CLONE: &str = "`pspd clone`";
+const ONE_INSTANT: &str = "the snapshot is of one instant on all hosts";
 const RESTORE: &str = "`pspd snapshot restore`";
 
 pub(super) fn save(
@@ -78,9 +82,19 @@ pub(super) fn save(
         .iter()
         .filter(|(_, domain)| matches!(domain.power, Power::Running | Power::Suspended))
         .map(|(name, _)| (*name).clone());
+    let meets = options.meets;
+    if meets {
+        meet(Meeting::Ready, &mut plan).after_all(of_all(DomainStep::AddLayers));
+    }
     for domain in running.clone() {
         plan.add(Action::Pause { domain }, reason)
-            .after_all(of_all(DomainStep::AddLayers));
+            .after_all(of_all(DomainStep::AddLayers))
+            .if_planned(StepId::Meet(Meeting::Ready));
+    }
+    if meets {
+        meet(Meeting::Paused, &mut plan)
+            .after(StepId::Meet(Meeting::Ready))
+            .if_any_planned(of_all(DomainStep::Pause));
     }
     for (name, domain) in &domains {
         let of = of(domain, options.disk_only);
@@ -100,14 +114,37 @@ pub(super) fn save(
     }
     for domain in running {
         plan.add(Action::Resume { domain }, "its disks are frozen")
-            .after_all(of_all(DomainStep::TakeSnapshot));
+            .after_all(of_all(DomainStep::TakeSnapshot))
+            .if_planned(StepId::Meet(Meeting::Paused));
+    }
+    if meets {
+        meet(Meeting::Saved, &mut plan)
+            .after_all(of_all(DomainStep::TakeSnapshot))
+            .if_any_planned(of_all(DomainStep::Resume))
+            .if_planned(StepId::Meet(Meeting::Paused));
     }
     let note = options.note;
     plan.add(Action::RecordSnapshot { snapshot, note }, reason)
         .after_all(of_all(DomainStep::TakeSnapshot))
-        .if_any_planned(of_all(DomainStep::Resume));
+        .if_any_planned(of_all(DomainStep::Resume))
+        .if_planned(StepId::Meet(Meeting::Saved));
     plan.undo(Undo::WhenNotSuccessful);
     Ok(plan.finish())
+}
+
+pub(super) fn save_nothing() -> Plan {
+    let mut plan = PlanBuilder::default();
+    let mut before = None;
+    for when in [Meeting::Ready, Meeting::Paused, Meeting::Saved] {
+        let edges = meet(when, &mut plan);
+        edges.after_all(before);
+        before = Some(StepId::Meet(when));
+    }
+    plan.finish()
+}
+
+fn meet(when: Meeting, plan: &mut PlanBuilder) -> Edges<'_> {
+    plan.add(Action::Meet { when }, ONE_INSTANT)
 }
 
 fn tidy(spec: &Spec, observed: &Observed, plan: &mut PlanBuilder) {

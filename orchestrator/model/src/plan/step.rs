@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use super::id::StepId;
 use super::values::{
-    Existing, Link, Readiness, SavedMachine, SavedState, ServiceOrder, SnapshotOf, StopMode,
+    Existing, Link, Meeting, Readiness, SavedMachine, SavedState, ServiceOrder, SnapshotOf,
+    StopMode,
 };
 use crate::definition::{Affect, DomainDefinition, NetworkDefinition};
 use crate::fault::Cut;
@@ -320,6 +321,10 @@ pub enum Action {
     /// Merges the overlays of this plan's [`Action::Snapshot`] into the domain's disks.
     MergeSnapshot {
         domain: Name,
+    },
+    /// Waits until the other hosts are as far.
+    Meet {
+        when: Meeting,
     },
     /// Makes the folder of a snapshot of the deployment.
     BeginSnapshot {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Action, Link, ServiceOrder, SnapshotOf, StopMode};
+use super::{Action, Link, Meeting, ServiceOrder, SnapshotOf, StopMode};
 use crate::harm::{Disturbance, Offset};
 use crate::observed::CertificateOwner;
 use crate::spec::{Digest, Range, Size};
@@ -122,6 +122,11 @@ impl Action {
                 format!("unpack `{}` into `{}`", archive.display(), folder.display())
             }
             Action::MergeSnapshot { .. } => "merge the snapshot of its disks".into(),
+            Action::Meet { when } => match when {
+                Meeting::Ready => "wait until all hosts are ready to pause".into(),
+                Meeting::Paused => "wait until the domains of all hosts are paused".into(),
+                Meeting::Saved => "wait until all hosts have their part of the snapshot".into(),
+            },
             Action::BeginSnapshot { .. } => "create the folder of the snapshot".into(),
             Action::AddLayers { .. } => "add layers to its disks".into(),
             Action::TakeSnapshot { of, .. } => match of {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::spec::{Digest, HealthCheck, Range, ServiceSpec, Size};
 
@@ -30,6 +30,18 @@ pub struct SavedMachine {
     pub definition: Digest,
     pub memory: Range<Size>,
     pub vcpus: Range<u32>,
+}
+
+/// What the hosts of a deployment wait for together, so that a snapshot is of one instant on all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Meeting {
+    /// All are ready to pause their domains.
+    Ready,
+    /// All domains are paused.
+    Paused,
+    /// All have their part of the snapshot.
+    Saved,
 }
 
 /// What a snapshot has of a domain beside its disks.

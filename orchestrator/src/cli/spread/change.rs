@@ -18,25 +18,33 @@ use crate::cli::run::{reported, take_lock};
 use crate::cli::sending::{Way, record};
 use crate::event::{Event, Events};
 use crate::hint::told;
+use crate::other_hosts::Said;
 use crate::remote::{self, Printed, Program, Ssh, cuts, links};
 use crate::report::{self, Style, Summary};
 
+/// More than there is to say of other hosts before one of them listens.
+const SAID: usize = 256;
 /// For the labs of all hosts to be connected, once all are up.
 const CONNECTED: Duration = Duration::from_secs(60);
 
+/// What changes on all hosts.
+pub(super) struct Change {
+    pub(super) command: &'static str,
+    pub(super) json: bool,
+    /// Whether nothing is left of the deployment afterwards.
+    pub(super) forgets: bool,
+    /// Whether nothing is done where a host does not answer.
+    pub(super) needs_all: bool,
+}
+
 impl Spread<'_> {
     /// Runs a command that changes the hosts, and prints one summary.
-    pub(super) fn change(
-        &self,
-        command: &'static str,
-        json: bool,
-        forgets: bool,
-    ) -> anyhow::Result<i32> {
-        let style = Style::chosen(json);
+    pub(super) fn change(&self, change: &Change) -> anyhow::Result<i32> {
+        let style = Style::chosen(change.json);
         block_on(async {
             let cancel = cancelled_by_signals()?;
             let changed = reported(style, async |events| {
-                self.change_all(command, forgets, events, &cancel).await
+                self.change_all(change, events, &cancel).await
             });
             let (summary, code) = match changed.await {
                 Err(error) if Cancelled::is_cause_of(&error) => {
@@ -52,8 +60,7 @@ impl Spread<'_> {
 
     async fn change_all(
         &self,
-        command: &'static str,
-        forgets: bool,
+        change: &Change,
         events: &Events,
         cancel: &CancellationToken,
     ) -> anyhow::Result<(Summary, i32)> {
@@ -63,13 +70,12 @@ impl Spread<'_> {
             true => Some(take_lock(&home.lock_file(), no_wait, cancel, events).await?),
             false => None,
         };
-        let mut summary = Summary::new(command);
+        let mut summary = Summary::new(change.command);
         let mut reached = Vec::new();
         for (ssh, program) in self.hosts.iter().zip(self.prepare(events, cancel).await?) {
             match program {
                 Ok(program) => reached.push((ssh, program)),
-                // Only `up` needs all of them.
-                Err(error) if self.way.brings_up() || Cancelled::is_cause_of(&error) => {
+                Err(error) if change.needs_all || Cancelled::is_cause_of(&error) => {
                     return Err(error);
                 }
                 Err(error) => summary.add_failure(&ssh.name, &told(&error)),
@@ -90,16 +96,16 @@ impl Spread<'_> {
         if summary.cancelled && connects {
             links::stop(&home)?;
         }
-        if summary.success && command == "up" {
+        if summary.success && change.command == "up" {
             for (host, why) in links::connected(&home, &self.spec.hosts, CONNECTED).await? {
                 let why = format!("its lab is not connected to the others: {why}");
                 summary.add_failure(&host, &why);
             }
         }
-        if summary.success && command == "down" {
+        if summary.success && change.command == "down" {
             links::stop(&home)?;
             cuts::heal(&home, self.spec.hosts.keys())?;
-            if forgets {
+            if change.forgets {
                 home.remove()?;
             }
         }
@@ -146,9 +152,10 @@ impl Spread<'_> {
         cancel: &CancellationToken,
     ) -> i32 {
         let planned = RefCell::new(Planned::default());
-        let (failed, _) = broadcast::channel(reached.len().max(1));
+        let met = RefCell::new(BTreeMap::new());
+        let (say, _) = broadcast::channel(SAID);
         let runs = reached.iter().map(|(ssh, program)| {
-            let (planned, failed) = (&planned, &failed);
+            let (planned, met, say) = (&planned, &met, &say);
             async move {
                 let mut summary = None;
                 let words = self.words(&ssh.name, true);
@@ -163,17 +170,25 @@ impl Spread<'_> {
                         Event::Planned { steps } => {
                             planned.borrow_mut().add(steps, reached.len(), events)
                         }
+                        Event::Met { when } => {
+                            let mut met = met.borrow_mut();
+                            let hosts = met.entry(when).or_insert(0);
+                            *hosts += 1;
+                            if *hosts == reached.len() {
+                                let _unheard = say.send(Said::Met(when));
+                            }
+                        }
                         event => events.emit(event.on(&ssh.name)),
                     }
                     Ok(())
                 };
-                let heard = failed.subscribe();
+                let heard = say.subscribe();
                 let printed = remote::follow(ssh, program, &words, heard, cancel, line).await;
                 if printed.as_ref().is_ok_and(|printed| printed.code == 0) {
                     return (printed, summary);
                 }
                 // Without another run, nobody hears it.
-                let _unheard = failed.send(ssh.name.clone());
+                let _unheard = say.send(Said::Failed(ssh.name.clone()));
                 (printed, summary)
             }
         });

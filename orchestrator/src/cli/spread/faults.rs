@@ -12,7 +12,7 @@ use pspd_model::spec::Name;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::Spread;
+use super::{Change, Spread};
 use crate::cli::context::{block_on, cancelled_by_signals};
 use crate::cli::exit::Exit;
 use crate::cli::fault::{self, HostArgs};
@@ -101,7 +101,12 @@ impl Spread<'_> {
             block_on(self.heal_cuts(cut, args.options.no_wait))?;
         }
         if !theirs.hosts.is_empty() {
-            let code = theirs.change("heal", json, false)?;
+            let code = theirs.change(&Change {
+                command: "heal",
+                json,
+                forgets: false,
+                needs_all: false,
+            })?;
             if code != Exit::Done as i32 {
                 return Ok(code);
             }

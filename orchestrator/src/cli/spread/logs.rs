@@ -103,8 +103,8 @@ impl Spread<'_> {
             Ok(())
         };
         // Nothing is told to it; without the sender, its input would end.
-        let (_open, failed) = broadcast::channel(1);
-        remote::follow(ssh, &program, &words, failed, cancel, line).await
+        let (_open, said) = broadcast::channel(1);
+        remote::follow(ssh, &program, &words, said, cancel, line).await
     }
 }
 

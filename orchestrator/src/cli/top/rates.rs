@@ -1,11 +1,12 @@
 //! Rates between two samples of what domains have used.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
 use pspd_model::observed::Power;
 use pspd_model::spec::{Name, Size};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::libvirt::Usage;
 
@@ -16,10 +17,13 @@ pub(super) struct Sample {
 }
 
 /// A domain over one interval.
-#[derive(Debug, PartialEq, Serialize)]
-pub(super) struct Row {
-    name: Name,
-    state: &'static str,
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(in crate::cli) struct Row {
+    pub(in crate::cli) name: Name,
+    /// Where there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::cli) host: Option<Name>,
+    state: Cow<'static, str>,
     /// Bytes that the guest has; `null` if the domain does not run.
     memory: Option<Size>,
     /// Bytes that the domain's process takes of the host.
@@ -30,7 +34,7 @@ pub(super) struct Row {
 }
 
 /// Bytes per second, and percent of one processor.
-#[derive(Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Rates {
     cpu_percent: Option<f64>,
     read_per_second: Option<f64>,
@@ -50,7 +54,8 @@ pub(super) fn rows(before: &Sample, now: &Sample) -> Vec<Row> {
         };
         Row {
             name: name.clone(),
-            state: power.map_or("absent", Power::word),
+            host: None,
+            state: power.map_or("absent", Power::word).into(),
             memory: usage.map(|usage| usage.memory),
             resident: usage.map(|usage| usage.resident),
             rates,
@@ -79,6 +84,18 @@ impl Rates {
 }
 
 impl Row {
+    /// Of a domain whose host does not answer.
+    pub(in crate::cli) fn unknown(name: Name, host: Name) -> Row {
+        Row {
+            name,
+            host: Some(host),
+            state: "unknown".into(),
+            memory: None,
+            resident: None,
+            rates: Rates::default(),
+        }
+    }
+
     pub(super) fn cells(&self) -> Vec<String> {
         let size = |size: Option<Size>| size.map(|size| size.to_string());
         let rate = |rate: Option<f64>| rate.map(|rate| format!("{}/s", Size(rate as u64)));
@@ -91,7 +108,7 @@ impl Row {
         } = self.rates;
         let cells = [
             Some(self.name.to_string()),
-            Some(self.state.to_owned()),
+            Some(self.state.to_string()),
             cpu_percent.map(|percent| format!("{percent:.0}%")),
             size(self.memory),
             size(self.resident),
@@ -101,9 +118,8 @@ impl Row {
             rate(sent_per_second),
         ];
         let cells = cells.into_iter();
-        cells
-            .map(|cell| cell.unwrap_or_else(|| "-".into()))
-            .collect()
+        let cells = cells.map(|cell| cell.unwrap_or_else(|| "-".into()));
+        cells.chain(self.host.iter().map(Name::to_string)).collect()
     }
 }
 

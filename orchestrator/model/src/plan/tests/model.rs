@@ -242,7 +242,8 @@ impl World {
             | Action::Snapshot { .. }
             | Action::Pack { .. }
             | Action::Place { .. } => self.take_of_archive(action),
-            Action::BeginSnapshot { .. }
+            Action::Meet { .. }
+            | Action::BeginSnapshot { .. }
             | Action::AddLayers { .. }
             | Action::TakeSnapshot { .. }
             | Action::RecordSnapshot { .. }
@@ -397,7 +398,7 @@ impl World {
             Action::RemoveSnapshot { snapshot } => {
                 assert!(self.observed.snapshots.remove(snapshot));
             }
-            Action::BeginSnapshot { .. } | Action::AddLayers { .. } => {}
+            Action::Meet { .. } | Action::BeginSnapshot { .. } | Action::AddLayers { .. } => {}
             other => panic!("{other:?}"),
         }
     }

@@ -10,8 +10,44 @@ fn save(spec: &Spec, world: &World, disk_only: bool) -> Result<Plan, PlanError> 
         note: "a note".into(),
         disk_only,
         tidy: false,
+        meets: false,
     };
     super::super::save_snapshot(spec, &world.intent, &world.observed, options)
+}
+
+#[test]
+fn over_several_hosts_all_are_paused_before_any_resumes() {
+    let spec = two();
+    let options = SnapshotOptions {
+        name: name("clean"),
+        note: String::new(),
+        disk_only: false,
+        tidy: false,
+        meets: true,
+    };
+    let world = applied(&spec);
+    let plan = super::super::save_snapshot(&spec, &world.intent, &world.observed, options).unwrap();
+    assert_eq!(plan.undo, Undo::WhenNotSuccessful);
+    insta::assert_snapshot!(lines(&plan), @"
+    snapshot/begin after []: `pspd snapshot save`
+    d0/layers after [snapshot/begin]: `pspd snapshot save`
+    d1/layers after [snapshot/begin]: `pspd snapshot save`
+    hosts/ready after [d0/layers d1/layers]: the snapshot is of one instant on all hosts
+    d0/pause after [d0/layers d1/layers hosts/ready]: `pspd snapshot save`
+    d1/pause after [d0/layers d1/layers hosts/ready]: `pspd snapshot save`
+    hosts/paused after [hosts/ready d0/pause d1/pause]: the snapshot is of one instant on all hosts
+    d0/take-snapshot after [d0/layers d1/layers d0/pause d1/pause]: `pspd snapshot save`
+    d1/take-snapshot after [d0/layers d1/layers d0/pause d1/pause]: `pspd snapshot save`
+    d0/resume after [d0/take-snapshot d1/take-snapshot hosts/paused]: its disks are frozen
+    d1/resume after [d0/take-snapshot d1/take-snapshot hosts/paused]: its disks are frozen
+    hosts/saved after [d0/take-snapshot d1/take-snapshot d0/resume d1/resume hosts/paused]: the snapshot is of one instant on all hosts
+    snapshot/record after [d0/take-snapshot d1/take-snapshot d0/resume d1/resume hosts/saved]: `pspd snapshot save`
+    ");
+    insta::assert_snapshot!(lines(&super::super::save_nothing()), @"
+    hosts/ready after []: the snapshot is of one instant on all hosts
+    hosts/paused after [hosts/ready]: the snapshot is of one instant on all hosts
+    hosts/saved after [hosts/paused]: the snapshot is of one instant on all hosts
+    ");
 }
 
 #[test]
