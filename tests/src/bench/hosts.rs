@@ -27,11 +27,14 @@ while connection.recv_into(part): pass
 print(time.monotonic() - began)
 "#;
 
+/// Connects as soon as there is one that receives.
 const SEND: &str = r#"
-import socket, sys
-connection = socket.socket()
-connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"cubic")
-connection.connect((sys.argv[1], 5001))
+import socket, sys, time
+for _ in range(100):
+    connection = socket.socket()
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"cubic")
+    if connection.connect_ex((sys.argv[1], 5001)) == 0: break
+    time.sleep(0.1)
 part = bytes(1000000)
 for _ in range(int(sys.argv[2])): connection.sendall(part)
 "#;
@@ -85,8 +88,6 @@ fn network() -> anyhow::Result<()> {
     for _ in 0..RUNS {
         let mut receiver = one.shell(&in_lab(RECEIVE, ""));
         let receiver = thread::spawn(move || output(&mut receiver));
-        // Until it listens.
-        thread::sleep(Duration::from_secs(2));
         output(&mut two.shell(&in_lab(SEND, &format!("{gateway} {MEGABYTES}"))))?;
         let seconds = receiver.join().ok().context("the receiver panicked")??;
         runs[0].push(Duration::from_secs_f64(seconds.trim().parse()?));
