@@ -61,6 +61,10 @@ pub enum Event {
     Met {
         when: Meeting,
     },
+    /// A fault is active.
+    Injected {
+        fault: String,
+    },
     /// Information for the user that belongs to no step.
     Note {
         message: String,
@@ -80,7 +84,7 @@ impl Event {
     /// The same event as one of several hosts.
     pub fn on(mut self, host: &Name) -> Event {
         match &mut self {
-            Event::Planned { .. } | Event::Met { .. } => {}
+            Event::Planned { .. } | Event::Met { .. } | Event::Injected { .. } => {}
             Event::Note { message } => *message = format!("{host}: {message}"),
             Event::Started { step, subject, .. }
             | Event::Stage { step, subject, .. }

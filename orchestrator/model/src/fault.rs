@@ -143,6 +143,28 @@ impl Effect {
         }
     }
 
+    /// The hosts on which it is injected, so that it acts wherever its domains are: what passes between two domains passes the
+    /// bridges of both hosts, and is shaped where it is sent.
+    pub fn hosts<'a>(&self, spec: &'a Spec) -> BTreeSet<&'a Name> {
+        let of = |names: &mut dyn Iterator<Item = &Name>| -> BTreeSet<&'a Name> {
+            names
+                .filter_map(|name| spec.get(name)?.host.as_ref())
+                .collect()
+        };
+        match self {
+            Effect::Partition { from, to, .. } => {
+                let (from, to) = (of(&mut from.iter()), of(&mut to.iter()));
+                if to.len() < from.len() { to } else { from }
+            }
+            Effect::Delay {
+                from,
+                direction: Direction::OneWay,
+                ..
+            } => of(&mut [from].into_iter()),
+            _ => of(&mut self.domains().into_iter()),
+        }
+    }
+
     /// Whether nothing of it is left to be healed.
     pub fn is_momentary(&self) -> bool {
         matches!(
@@ -156,7 +178,7 @@ impl Effect {
 
     /// What is left of it on the domains of a spec; `None` if that is nothing.
     pub fn within(mut self, spec: &Spec) -> Option<Effect> {
-        let has = |name: &Name| spec.domains.contains_key(name);
+        let has = |name: &Name| spec.get(name).is_some();
         match &mut self {
             Effect::Partition { from, to, .. } => {
                 from.retain(has);
@@ -194,7 +216,7 @@ impl Effect {
 
     /// What the lab's bridge must not forward, on the domains of a spec.
     pub fn cuts(&self, spec: &Spec) -> BTreeSet<Cut> {
-        let mac = |name: &Name| spec.domains.get(name).map(|domain| domain.mac);
+        let mac = |name: &Name| spec.get(name).map(|domain| domain.mac);
         let mut cuts = BTreeSet::new();
         match self {
             Effect::Partition {

@@ -303,6 +303,13 @@ pub(super) fn domain(spec: &Spec, name: &str) -> anyhow::Result<Name> {
     )
 }
 
+/// The name of a domain of this host or another.
+pub(super) fn domain_anywhere(spec: &Spec, name: &str) -> anyhow::Result<Name> {
+    let elsewhere = spec.elsewhere.keys();
+    let found = elsewhere.into_iter().find(|known| known.as_str() == name);
+    found.map_or_else(|| domain(spec, name), |name| Ok(name.clone()))
+}
+
 /// Runs one command: one thread for asynchronous work and signals, others for blocking calls. A blocking call that does
 /// not return does not keep the command from ending.
 pub(super) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {

@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::completions;
-use super::context::{Context, block_on, cancelled_by_signals, domain};
+use super::context::{Context, block_on, cancelled_by_signals, domain, domain_anywhere};
 use super::exit::Exit;
 use super::heal;
 use super::options::Options;
@@ -181,10 +181,9 @@ impl Args {
         }
     }
 
-    /// The domains that they are about.
-    pub(super) fn domains(&self, spec: &Spec) -> anyhow::Result<BTreeSet<Name>> {
-        let (effect, _) = self.kind.clone().effect(spec)?;
-        Ok(effect.domains().into_iter().cloned().collect())
+    /// The fault that they describe, and the options.
+    pub(super) fn described(&self, spec: &Spec) -> anyhow::Result<(Effect, FaultOptions)> {
+        self.kind.clone().effect(spec)
     }
 }
 
@@ -209,13 +208,13 @@ pub(super) fn effect(spec: &Spec, words: &str) -> anyhow::Result<Effect> {
 }
 
 #[derive(Clone, clap::Args)]
-struct FaultOptions {
+pub(super) struct FaultOptions {
     /// Wait for this time, such as `30s` or `5m`, then end the fault; Ctrl-C ends it earlier. If pspd is killed meanwhile,
     /// the fault stays, and the next `pspd heal` or `pspd up` after its time ends it
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     lasts: Option<Duration>,
     #[command(flatten)]
-    common: Options,
+    pub(super) common: Options,
 }
 
 pub(super) fn run(context: &Context, args: Args) -> anyhow::Result<Exit> {
@@ -392,7 +391,7 @@ fn two_groups(spec: &Spec, text: &str) -> anyhow::Result<(BTreeSet<Name>, BTreeS
     let group = |side: &str| -> anyhow::Result<BTreeSet<Name>> {
         let names = side.split([',', ' ']).filter(|name| !name.is_empty());
         let names: BTreeSet<Name> = names
-            .map(|name| domain(spec, name))
+            .map(|name| domain_anywhere(spec, name))
             .collect::<Result<_, _>>()?;
         ensure!(
             !names.is_empty(),

@@ -47,6 +47,7 @@ enum Part<'a> {
     Logs(&'a super::logs::Args),
     Top(&'a super::top::Args),
     CutsHost(&'a super::fault::HostArgs),
+    Injects(&'a super::fault::Args),
     Heals(&'a super::heal::Args),
     /// It is about domains of one host.
     Passes,
@@ -87,7 +88,7 @@ fn part(command: &Command) -> (Part<'_>, Vec<&String>) {
         Command::Status(args) => (Part::Status(args), Vec::new()),
         Command::Fault(args) => match args.host() {
             Some(args) => (Part::CutsHost(args), Vec::new()),
-            None => (Part::Passes, Vec::new()),
+            None => (Part::Injects(args), Vec::new()),
         },
         Command::Heal(args) => (Part::Heals(args), Vec::new()),
         Command::Set(args) => (Part::Passes, vec![&args.name]),
@@ -115,12 +116,7 @@ pub(super) fn run(
 ) -> anyhow::Result<i32> {
     let (part, named) = part(command);
     let named = named.into_iter().map(|name| domain(spec, name));
-    let mut named: BTreeSet<Name> = named.collect::<anyhow::Result<_>>()?;
-    if let Command::Fault(args) = command
-        && args.host().is_none()
-    {
-        named = args.domains(spec)?;
-    }
+    let named: BTreeSet<Name> = named.collect::<anyhow::Result<_>>()?;
     let hosts = hosts_of(spec, &named);
     let words = own_words(words()?.into_iter());
     let spread = Spread {
@@ -151,6 +147,20 @@ pub(super) fn run(
         Part::Logs(args) => spread.logs(args, &named),
         Part::Snapshot(command) => spread.snapshot(command),
         Part::CutsHost(args) => spread.cut(args),
+        Part::Injects(args) => {
+            let (effect, options) = args.described(spec)?;
+            let hosts = effect.hosts(spec).into_iter();
+            let spread = Spread {
+                hosts: hosts.map(|name| Ssh::to(name, &spec.hosts[name])).collect(),
+                // All that take a part of it know the whole fault.
+                named: false,
+                ..spread
+            };
+            match &spread.hosts[..] {
+                [_] => spread.pass(command),
+                _ => spread.inject(&options.common),
+            }
+        }
         Part::Heals(args) => spread.heal(args),
         Part::Passes => spread.pass(command),
         Part::Refused => bail!(Hinted::new(

@@ -6,6 +6,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pspd_model::printable::{escaped, printable};
 
+use super::active;
 use crate::event::Event;
 
 /// Redraws per second.
@@ -42,6 +43,7 @@ impl Bars {
     pub(super) fn draw(&mut self, event: &Event) {
         match event {
             Event::Met { .. } => {}
+            Event::Injected { fault } => self.say(&active(fault)),
             Event::Planned { steps } => {
                 self.steps.set_style(steps_style(*steps));
                 self.steps.set_length(*steps as u64);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::counted;
+use super::{active, counted};
 use crate::event::Event;
 
 /// The time between two progress lines of one step. Faster steps are reported only when they finish.
@@ -70,6 +70,7 @@ impl Lines {
             Event::Undone { subject, title, .. } => {
                 about(subject.as_deref(), &format!("{title}: undone"))
             }
+            Event::Injected { fault } => active(fault),
             Event::Note { message } => format!("note: {message}"),
         })
     }

@@ -100,6 +100,11 @@ pub fn counted(count: usize, noun: &str) -> String {
     format!("{count} {noun}{plural}")
 }
 
+/// That a fault is active.
+fn active(fault: &str) -> String {
+    format!("fault `{fault}` is active")
+}
+
 #[cfg(test)]
 mod tests {
     use super::counted;

@@ -196,13 +196,7 @@ fn several_hosts() -> anyhow::Result<()> {
         .run(&["fault", "isolate", "store"])?
         .expect(0)?
         .says("fault `alpha:isolate-1` is active")?;
-    let status = deployment.status()?;
-    let faults = status["faults"].as_array().context("no faults")?;
-    let ids: Vec<_> = faults.iter().map(|fault| fault["id"].as_str()).collect();
-    ensure!(
-        ids == [Some("alpha:isolate-1"), Some("beta:cut")],
-        "{ids:?}"
-    );
+    ensure!(faults(&deployment)? == ["alpha:isolate-1", "beta:cut"]);
     ensure!(!answers(), "the hosts are not cut off");
     deployment
         .run(&["heal", "isolate-1"])?
@@ -222,8 +216,43 @@ fn several_hosts() -> anyhow::Result<()> {
         .says("fault `alpha:cut` ended")?;
     deployment.run(&["heal"])?.expect(0)?;
     eventually("the network", SOON, || Ok(answers()))?;
-    let status = deployment.status()?;
-    ensure!(status["faults"] == Value::Array(Vec::new()), "{status}");
+    ensure!(faults(&deployment)?.is_empty(), "a fault is left");
+
+    say("faults between domains of two hosts");
+    deployment
+        .run(&["fault", "partition", "store", "/", "ai"])?
+        .expect(0)?
+        .says("fault `alpha:partition-1` is active")?;
+    ensure!(!answers(), "`store` and `ai` are not parted");
+    deployment.run(&["heal", "alpha:partition-1"])?.expect(0)?;
+    eventually("the network", SOON, || Ok(answers()))?;
+    let delay = ["fault", "delay", "store", "ai", "--latency", "100ms"];
+    deployment
+        .run(&delay)?
+        .expect(0)?
+        .says("fault `beta:delay-1` is active")?;
+    ensure!(faults(&deployment)? == ["alpha:delay-1", "beta:delay-1"]);
+    // Each guest delays what it sends.
+    let pinged = deployment.ssh("ai", "ping -c 1 store")?;
+    let time = pinged
+        .split_once("time=")
+        .and_then(|(_, time)| time.split_once(' '));
+    let time: f64 = time.context("no time")?.0.parse()?;
+    ensure!(time >= 200.0, "{pinged}");
+    deployment.run(&["heal"])?.expect(0)?;
+    ensure!(faults(&deployment)?.is_empty(), "a fault is left");
+    deployment
+        .run(&[&delay[..], &["--one-way", "--for", "1s"]].concat())?
+        .expect(0)?
+        .says("fault `alpha:delay-1` is active for 1 s")?;
+    // `beta` refuses its part.
+    deployment.run(&["pause", "ai"])?.expect(0)?;
+    deployment
+        .run(&delay)?
+        .expect(1)?
+        .says("`ai` is not running")?;
+    deployment.run(&["resume", "ai"])?.expect(0)?;
+    ensure!(faults(&deployment)?.is_empty(), "a part of a fault is left");
 
     say("domains of several hosts are stopped and started by one command");
     deployment.run(&["stop"])?.expect(0)?;
@@ -341,6 +370,14 @@ fn several_hosts() -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The ids of the active faults.
+fn faults(deployment: &Deployment) -> anyhow::Result<Vec<String>> {
+    let status = deployment.status()?;
+    let faults = status["faults"].as_array().context("no faults")?;
+    let ids = faults.iter().filter_map(|fault| fault["id"].as_str());
+    Ok(ids.map(str::to_owned).collect())
 }
 
 fn domain<'a>(status: &'a Value, name: &str) -> anyhow::Result<&'a Value> {

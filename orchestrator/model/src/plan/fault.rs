@@ -75,7 +75,9 @@ fn refuse(spec: &Spec, observed: &Observed, effect: &Effect) -> Result<(), PlanE
             return Err(PlanError::OneDomain { domain });
         }
         _ => {
-            for domain in effect.domains() {
+            // A delay may be between this host and another.
+            let own = |name: &&Name| spec.domains.contains_key(*name);
+            for domain in effect.domains().into_iter().filter(own) {
                 let power = observed.domain(domain).map_or(Power::Off, |it| it.power);
                 if power != Power::Running {
                     let domain = domain.clone();

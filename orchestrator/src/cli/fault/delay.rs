@@ -8,7 +8,7 @@ use pspd_model::shape::{Shape, Share};
 use pspd_model::spec::Spec;
 
 use super::super::completions;
-use super::{FaultOptions, domain};
+use super::{FaultOptions, domain_anywhere};
 
 #[derive(Clone, clap::Args)]
 #[group(id = "shape", required = true, multiple = true, args = ["latency", "loss", "reorder", "duplicate", "rate"])]
@@ -55,8 +55,8 @@ impl Args {
             rate: self.rate,
         };
         let effect = Effect::Delay {
-            from: domain(spec, &self.a)?,
-            to: domain(spec, &self.b)?,
+            from: domain_anywhere(spec, &self.a)?,
+            to: domain_anywhere(spec, &self.b)?,
             direction: if self.one_way {
                 Direction::OneWay
             } else {

@@ -90,9 +90,8 @@ impl Spread<'_> {
             record(self.context, self.spec)?;
             connects = links::start(&self.context.paths, self.spec)?;
         }
-        let code = self
-            .follow_all(&reached, &mut summary, events, cancel)
-            .await;
+        let followed = self.follow_all(&reached, &mut summary, events, cancel);
+        let code = followed.await.code;
         if summary.cancelled && connects {
             links::stop(&home)?;
         }
@@ -143,19 +142,20 @@ impl Spread<'_> {
         Ok(())
     }
 
-    /// Follows the steps of hosts, adds their results, and returns the exit code.
-    async fn follow_all(
+    /// Follows the steps of hosts, and adds their results.
+    pub(super) async fn follow_all(
         &self,
         reached: &[(&Ssh, Program)],
         all: &mut Summary,
         events: &Events,
         cancel: &CancellationToken,
-    ) -> i32 {
+    ) -> Followed {
         let planned = RefCell::new(Planned::default());
         let met = RefCell::new(BTreeMap::new());
+        let faults = RefCell::new(Vec::new());
         let (say, _) = broadcast::channel(SAID);
         let runs = reached.iter().map(|(ssh, program)| {
-            let (planned, met, say) = (&planned, &met, &say);
+            let (planned, met, faults, say) = (&planned, &met, &faults, &say);
             async move {
                 let mut summary = None;
                 let words = self.words(&ssh.name, true);
@@ -178,7 +178,12 @@ impl Spread<'_> {
                                 let _unheard = say.send(Said::Met(when));
                             }
                         }
-                        event => events.emit(event.on(&ssh.name)),
+                        event => {
+                            if let Event::Injected { fault } = &event {
+                                faults.borrow_mut().push(fault.clone());
+                            }
+                            events.emit(event.on(&ssh.name));
+                        }
                     }
                     Ok(())
                 };
@@ -210,8 +215,19 @@ impl Spread<'_> {
                 }
             }
         }
-        code
+        Followed {
+            code,
+            faults: faults.into_inner(),
+        }
     }
+}
+
+/// What became of the parts of the hosts.
+pub(super) struct Followed {
+    /// The highest exit code.
+    pub(super) code: i32,
+    /// The ids of faults that were injected.
+    pub(super) faults: Vec<String>,
 }
 
 /// How many steps the hosts planned; told once all did.

@@ -12,16 +12,18 @@ use pspd_model::spec::Name;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use super::change::Followed;
 use super::{Change, Spread};
 use crate::cli::context::{block_on, cancelled_by_signals};
 use crate::cli::exit::Exit;
 use crate::cli::fault::{self, HostArgs};
 use crate::cli::heal;
-use crate::cli::run::take_lock;
+use crate::cli::options::Options;
+use crate::cli::run::{reported, take_lock};
 use crate::event::Events;
 use crate::observe::status::FaultStatus;
 use crate::remote::{Ssh, cuts, links};
-use crate::report;
+use crate::report::{self, Style, Summary};
 
 /// A host that is cut off has one such fault.
 const CUT: &str = "cut";
@@ -65,6 +67,51 @@ impl Spread<'_> {
                 false => Exit::Done,
             } as i32)
         })
+    }
+
+    /// Injects a fault that each of several hosts takes a part of. Each ends its part itself if the fault ends in time.
+    pub(super) fn inject(&self, options: &Options) -> anyhow::Result<i32> {
+        if options.dry_run {
+            return self.print(options.json);
+        }
+        let style = Style::chosen(options.json);
+        block_on(async {
+            let cancel = cancelled_by_signals()?;
+            let injected = reported(style, async |events| self.inject_all(events, &cancel).await);
+            let (summary, code) = injected.await?;
+            report::summary(&summary, self.spec, style);
+            Ok(code)
+        })
+    }
+
+    async fn inject_all(
+        &self,
+        events: &Events,
+        cancel: &CancellationToken,
+    ) -> anyhow::Result<(Summary, i32)> {
+        let programs = self.prepare(events, cancel).await?;
+        let programs = programs.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
+        let reached: Vec<_> = self.hosts.iter().zip(programs).collect();
+        let mut summary = Summary::new("fault");
+        let followed = self.follow_all(&reached, &mut summary, events, cancel);
+        let Followed { code, faults } = followed.await;
+        if summary.success || summary.cancelled || faults.is_empty() {
+            return Ok((summary, code));
+        }
+        // A part of a fault is of no use.
+        let has_part = |host: &Name| faults.iter().any(|id| id.starts_with(&format!("{host}:")));
+        let healing = Spread {
+            hosts: Vec::new(),
+            words: [vec!["heal".to_owned()], faults.clone()].concat(),
+            named: true,
+            ..*self
+        };
+        let mut reached = reached;
+        reached.retain(|(ssh, _)| has_part(&ssh.name));
+        let never = CancellationToken::new();
+        let healed = healing.follow_all(&reached, &mut summary, events, &never);
+        healed.await;
+        Ok((summary, code))
     }
 
     /// Ends faults; all if none is named.

@@ -1,6 +1,7 @@
 //! Faults are applied, add up, and end separately.
 
 mod harm;
+mod hosts;
 mod within;
 
 use super::*;
