@@ -91,7 +91,10 @@ pub(super) async fn prepare(
 ) -> anyhow::Result<Program> {
     let found = {
         let ssh = ssh.clone();
-        tokio::task::spawn_blocking(move || remote::find(&ssh))
+        tokio::task::spawn_blocking(move || {
+            ssh.share()?;
+            remote::find(&ssh)
+        })
     };
     let program = tokio::select! {
         program = found => program??,

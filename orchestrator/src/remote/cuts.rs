@@ -47,6 +47,9 @@ pub(crate) fn cut(home: &Home, host: &Name, lasts: Option<Duration>) -> Result<(
 /// Connects these hosts again. The caller has the deployment's lock.
 pub(crate) fn heal<'a>(home: &Home, hosts: impl IntoIterator<Item = &'a Name>) -> Result<()> {
     let mut cuts = active(home)?;
+    if cuts.is_empty() {
+        return Ok(());
+    }
     for host in hosts {
         cuts.remove(host);
     }
@@ -55,4 +58,25 @@ pub(crate) fn heal<'a>(home: &Home, hosts: impl IntoIterator<Item = &'a Name>) -
 
 fn write(home: &Home, cuts: &BTreeMap<Name, Cut>) -> Result<()> {
     write_atomically(&home.cuts(), &serde_json::to_vec(cuts)?, 0o600)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_healed_where_nothing_is_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = crate::state::Paths {
+            state: folder.path().join("state"),
+            cache: folder.path().join("cache"),
+        };
+        let (home, host) = (
+            paths.deployment(&Name::new("demo").unwrap()),
+            Name::new("beta").unwrap(),
+        );
+        heal(&home, [&host]).unwrap();
+        assert!(active(&home).unwrap().is_empty());
+        assert!(!paths.state.exists());
+    }
 }

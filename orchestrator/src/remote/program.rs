@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use pspd_model::hint::Hinted;
@@ -29,9 +30,15 @@ pub(crate) struct Program {
     pub there: bool,
 }
 
-/// Names this program.
+/// Names this program. It is read once, for all hosts.
 pub(super) fn own_digest() -> Result<Digest> {
-    digest::of_file(Path::new(SELF), &CancellationToken::new())
+    static OWN: Mutex<Option<Digest>> = Mutex::new(None);
+    let mut own = OWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(own) = &*own {
+        return Ok(own.clone());
+    }
+    let digest = digest::of_file(Path::new(SELF), &CancellationToken::new())?;
+    Ok(own.insert(digest).clone())
 }
 
 /// Connects to the host, and looks for this program there.

@@ -1,21 +1,47 @@
 //! Connections by the system's `ssh`, which knows the user's keys, known hosts and jump hosts.
 
-use std::process::{Command, Output, Stdio};
+use std::io::Read as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context as _, Result, bail};
 use pspd_model::hint::{Hint as _, Hinted};
 use pspd_model::spec::{HostSpec, Name};
+use tempfile::TempDir;
 
 use crate::guest::shell_word;
 
 /// What `ssh` itself ends with when it fails; other codes are those of the command.
 pub(super) const FAILED: i32 = 255;
 
+/// The name of a shared connection's socket.
+const SOCKET: &str = "ssh";
+/// `ssh` lengthens its path while it makes it, and addresses of sockets have 107 bytes.
+const LONGEST_SOCKET: usize = 85;
+
 /// A machine's name in the topology, and how it is reached.
 #[derive(Clone, Debug)]
 pub(crate) struct Ssh {
     pub name: Name,
     pub host: HostSpec,
+    shared: Arc<OnceLock<Shared>>,
+}
+
+/// A connection that the commands of this process on a host share: to connect takes longer than most of what they do.
+#[derive(Debug)]
+struct Shared {
+    /// It ends with this process, whose pipe it reads, however that ends.
+    ssh: Child,
+    folder: TempDir,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.ssh.kill();
+        let _ = self.ssh.wait();
+    }
 }
 
 impl Ssh {
@@ -23,12 +49,43 @@ impl Ssh {
         Ssh {
             name: name.clone(),
             host: host.clone(),
+            shared: Arc::default(),
         }
+    }
+
+    /// Connects, for what follows to share the connection. Where that is not possible, each command connects for itself.
+    pub(crate) fn share(&self) -> Result<()> {
+        if self.shared.get().is_some() {
+            return Ok(());
+        }
+        let folder = tempfile::Builder::new().prefix("pspd-").tempdir()?;
+        let socket = folder.path().join(SOCKET);
+        if socket.as_os_str().len() > LONGEST_SOCKET {
+            return Ok(());
+        }
+        let mut ssh = self.command();
+        ssh.arg("-MT").arg("-S").arg(&socket);
+        ssh.args(self.words_of("echo; exec cat"));
+        // A Ctrl-C here must not end what the others use.
+        let ssh = with_pipes(&mut ssh).process_group(0).spawn();
+        let ssh = ssh.context("failed to run `ssh`");
+        let mut ssh = ssh.hint("Install openssh-client")?;
+        let mut connected = [0];
+        let answer = ssh.stdout.as_mut().context("`ssh` has no output")?;
+        if answer.read(&mut connected)? == 0 {
+            let output = ssh.wait_with_output();
+            return self.printed(output?).map(drop);
+        }
+        self.shared.get_or_init(|| Shared { ssh, folder });
+        Ok(())
     }
 
     /// `ssh` to the host; what it runs follows. Nobody is asked for anything: a key that is not known is refused.
     pub(super) fn command(&self) -> Command {
         let mut ssh = Command::new("ssh");
+        if let Some(shared) = self.shared.get() {
+            ssh.arg("-S").arg(shared.folder.path().join(SOCKET));
+        }
         if let Some(config) = &self.host.config {
             ssh.arg("-F").arg(config);
         }
@@ -59,9 +116,7 @@ impl Ssh {
     pub(super) fn ask(&self, script: &str) -> Result<String> {
         let mut ssh = self.command();
         let output = ssh.arg("-nT").args(self.words_of(script)).output();
-        let output = output.context("failed to run `ssh`");
-        let output = output.hint("Install openssh-client")?;
-        self.printed(output)
+        self.printed(output.context("failed to run `ssh`")?)
     }
 
     /// What a command printed that ended well.
@@ -125,15 +180,20 @@ impl Ssh {
     pub(super) fn piped(&self, script: &str) -> Command {
         let mut ssh = self.command();
         ssh.arg("-T").args(self.words_of(script));
-        ssh.stdin(Stdio::piped()).stdout(Stdio::piped());
-        ssh.stderr(Stdio::piped());
+        with_pipes(&mut ssh);
         ssh
     }
 }
 
+fn with_pipes(command: &mut Command) -> &mut Command {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    command.stderr(Stdio::piped())
+}
+
 fn last_line(printed: &str) -> &str {
     let line = printed.lines().rev().find(|line| !line.trim().is_empty());
-    line.map_or("no reason was given", str::trim)
+    // `ssh` says nothing where another one had the connection.
+    line.map_or("the connection ended", str::trim)
 }
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ pub(crate) fn measure() -> anyhow::Result<()> {
     up()
 }
 
-fn machines<const COUNT: usize>() -> anyhow::Result<[Machine; COUNT]> {
+pub(crate) fn machines<const COUNT: usize>() -> anyhow::Result<[Machine; COUNT]> {
     let machines: Vec<Machine> = (0..COUNT)
         .map(|_| {
             let machine = Machine::start()?;
@@ -56,7 +56,7 @@ fn machines<const COUNT: usize>() -> anyhow::Result<[Machine; COUNT]> {
 }
 
 /// The topology's text about hosts `h0`, `h1` and so on.
-fn hosts(machines: &[Machine]) -> String {
+pub(crate) fn hosts(machines: &[Machine]) -> String {
     let hosts = machines.iter().enumerate();
     let hosts = hosts.map(|(index, machine)| format!("  h{index}: {}\n", machine.keys()));
     format!("hosts:\n{}", hosts.collect::<String>())

@@ -17,6 +17,7 @@ mod memory;
 mod protocols;
 mod quality;
 mod queries;
+mod scale;
 mod up;
 mod warm;
 mod wire;
@@ -46,6 +47,8 @@ const SECTIONS: &[Section] = &[
     ("queries", queries::measure),
     ("archive", archive::measure),
     ("hosts", hosts::measure),
+    ("scale-domains", scale::by_domains),
+    ("scale-hosts", scale::by_hosts),
     ("load", generator::measure),
     ("protocols", protocols::measure),
     ("languages", languages::measure),

@@ -75,14 +75,14 @@ pub(crate) fn measure() -> anyhow::Result<()> {
 }
 
 /// The resources of the host that a run of `pspd up` used.
-struct Cost {
-    memory_kib: u64,
-    cpu: f64,
-    wall: f64,
+pub(crate) struct Cost {
+    pub(crate) memory_kib: u64,
+    pub(crate) cpu: f64,
+    pub(crate) wall: f64,
 }
 
 /// Runs `up` and samples its process until it ends.
-fn watched(deployment: &Deployment) -> anyhow::Result<Cost> {
+pub(crate) fn watched(deployment: &Deployment) -> anyhow::Result<Cost> {
     let began = Instant::now();
     let running = deployment.spawn(&["up"])?;
     let proc = Path::new("/proc").join(running.id().to_string());

@@ -341,7 +341,17 @@ fn several_hosts() -> anyhow::Result<()> {
     ensure!(labs()? < before, "a lab is left: {before}");
 
     say("a host that does not answer holds up nothing else");
+    let following = deployment.spawn(&["logs", "--follow"])?;
+    eventually("logs of `ai`", SOON, || {
+        Ok(following.stdout()?.contains(" ai "))
+    })?;
     beta.cut();
+    eventually("the note about the host", SOON, || {
+        let note = "the logs of host `beta` are missing: failed to reach host `beta`: the connection ended";
+        Ok(following.stderr()?.contains(note))
+    })?;
+    following.signal("INT")?;
+    following.wait()?.expect(0)?;
     let status = deployment.run(&["status", "--json"])?.expect(4)?.json()?;
     ensure!(domain(&status, "store")?["state"] == "running", "{status}");
     ensure!(domain(&status, "ai")?["state"] == "unknown", "{status}");
