@@ -1,23 +1,25 @@
 //! Connections by the system's `ssh`, which knows the user's keys, known hosts and jump hosts.
 
+use std::fs::{self, DirBuilder};
 use std::io::Read as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context as _, Result, bail};
 use pspd_model::hint::{Hint as _, Hinted};
 use pspd_model::spec::{HostSpec, Name};
-use tempfile::TempDir;
+use rustix::process::getuid;
 
 use crate::guest::shell_word;
 
 /// What `ssh` itself ends with when it fails; other codes are those of the command.
 pub(super) const FAILED: i32 = 255;
 
-/// The name of a shared connection's socket.
-const SOCKET: &str = "ssh";
-/// `ssh` lengthens its path while it makes it, and addresses of sockets have 107 bytes.
+/// `ssh` lengthens the path of a socket while it makes it, and addresses of sockets have 107 bytes.
 const LONGEST_SOCKET: usize = 85;
 
 /// A machine's name in the topology, and how it is reached.
@@ -33,7 +35,23 @@ pub(crate) struct Ssh {
 struct Shared {
     /// It ends with this process, whose pipe it reads, however that ends.
     ssh: Child,
-    folder: TempDir,
+    socket: PathBuf,
+}
+
+impl Shared {
+    /// A path for a new socket that only this user reaches; `None` if there is no such place.
+    fn new_socket() -> Option<PathBuf> {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let user = getuid().as_raw();
+        let folder = std::env::temp_dir().join(format!("pspd-{user}"));
+        // It may exist.
+        let _ = DirBuilder::new().mode(0o700).create(&folder);
+        let found = fs::symlink_metadata(&folder).ok()?;
+        let is_own = found.is_dir() && found.uid() == user && found.mode() & 0o077 == 0;
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let socket = folder.join(format!("{}-{number}", std::process::id()));
+        (is_own && socket.as_os_str().len() <= LONGEST_SOCKET).then_some(socket)
+    }
 }
 
 impl Drop for Shared {
@@ -41,6 +59,7 @@ impl Drop for Shared {
         // It may have ended.
         let _ = self.ssh.kill();
         let _ = self.ssh.wait();
+        let _ = fs::remove_file(&self.socket);
     }
 }
 
@@ -58,13 +77,13 @@ impl Ssh {
         if self.shared.get().is_some() {
             return Ok(());
         }
-        let folder = tempfile::Builder::new().prefix("pspd-").tempdir()?;
-        let socket = folder.path().join(SOCKET);
-        if socket.as_os_str().len() > LONGEST_SOCKET {
+        let Some(socket) = Shared::new_socket() else {
             return Ok(());
-        }
+        };
         let mut ssh = self.command();
         ssh.arg("-MT").arg("-S").arg(&socket);
+        // Whatever the user's configuration says.
+        ssh.args(["-o", "ControlPersist=no"]);
         ssh.args(self.words_of("echo; exec cat"));
         // A Ctrl-C here must not end what the others use.
         let ssh = with_pipes(&mut ssh).process_group(0).spawn();
@@ -76,7 +95,7 @@ impl Ssh {
             let output = ssh.wait_with_output();
             return self.printed(output?).map(drop);
         }
-        self.shared.get_or_init(|| Shared { ssh, folder });
+        self.shared.get_or_init(|| Shared { ssh, socket });
         Ok(())
     }
 
@@ -84,7 +103,8 @@ impl Ssh {
     pub(super) fn command(&self) -> Command {
         let mut ssh = Command::new("ssh");
         if let Some(shared) = self.shared.get() {
-            ssh.arg("-S").arg(shared.folder.path().join(SOCKET));
+            ssh.args(["-o", "ControlMaster=no", "-S"]);
+            ssh.arg(&shared.socket);
         }
         if let Some(config) = &self.host.config {
             ssh.arg("-F").arg(config);
