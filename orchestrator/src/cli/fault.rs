@@ -212,7 +212,7 @@ pub(super) struct FaultOptions {
     /// Wait for this time, such as `30s` or `5m`, then end the fault; Ctrl-C ends it earlier. If pspd is killed meanwhile,
     /// the fault stays, and the next `pspd heal` or `pspd up` after its time ends it
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
-    lasts: Option<Duration>,
+    pub(super) lasts: Option<Duration>,
     #[command(flatten)]
     pub(super) common: Options,
 }

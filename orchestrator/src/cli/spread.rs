@@ -158,7 +158,7 @@ pub(super) fn run(
             };
             match &spread.hosts[..] {
                 [_] => spread.pass(command),
-                _ => spread.inject(&options.common),
+                _ => spread.inject(&options),
             }
         }
         Part::Heals(args) => spread.heal(args),

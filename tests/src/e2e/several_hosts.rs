@@ -251,6 +251,10 @@ fn several_hosts() -> anyhow::Result<()> {
         .run(&delay)?
         .expect(1)?
         .says("`ai` is not running")?;
+    ensure!(faults(&deployment)?.is_empty(), "a part of a fault is left");
+    let ending = [&delay[..], &["--for", "1s"]].concat();
+    let refused = deployment.run(&ending)?.expect(1)?.stderr;
+    ensure!(!refused.contains("no fault has the id"), "{refused}");
     deployment.run(&["resume", "ai"])?.expect(0)?;
     ensure!(faults(&deployment)?.is_empty(), "a part of a fault is left");
 

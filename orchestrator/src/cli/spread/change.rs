@@ -40,18 +40,27 @@ pub(super) struct Change {
 impl Spread<'_> {
     /// Runs a command that changes the hosts, and prints one summary.
     pub(super) fn change(&self, change: &Change) -> anyhow::Result<i32> {
-        let style = Style::chosen(change.json);
+        self.summarize(change.json, async |events, cancel| {
+            self.change_all(change, events, cancel).await
+        })
+    }
+
+    /// Draws the events of what changes the hosts, prints its summary, and returns its exit code.
+    pub(super) fn summarize(
+        &self,
+        json: bool,
+        work: impl AsyncFnOnce(&Events, &CancellationToken) -> anyhow::Result<(Summary, i32)>,
+    ) -> anyhow::Result<i32> {
+        let style = Style::chosen(json);
         block_on(async {
             let cancel = cancelled_by_signals()?;
-            let changed = reported(style, async |events| {
-                self.change_all(change, events, &cancel).await
-            });
-            let (summary, code) = match changed.await {
+            let worked = reported(style, async |events| work(events, &cancel).await);
+            let (summary, code) = match worked.await {
                 Err(error) if Cancelled::is_cause_of(&error) => {
                     report::say("interrupted; nothing was changed\n");
                     return Ok(Exit::Interrupted as i32);
                 }
-                changed => changed?,
+                worked => worked?,
             };
             report::summary(&summary, self.spec, style);
             Ok(code)

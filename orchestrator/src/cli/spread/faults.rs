@@ -16,14 +16,13 @@ use super::change::Followed;
 use super::{Change, Spread};
 use crate::cli::context::{block_on, cancelled_by_signals};
 use crate::cli::exit::Exit;
-use crate::cli::fault::{self, HostArgs};
+use crate::cli::fault::{self, FaultOptions, HostArgs};
 use crate::cli::heal;
-use crate::cli::options::Options;
-use crate::cli::run::{reported, take_lock};
+use crate::cli::run::take_lock;
 use crate::event::Events;
 use crate::observe::status::FaultStatus;
 use crate::remote::{Ssh, cuts, links};
-use crate::report::{self, Style, Summary};
+use crate::report::{self, Summary};
 
 /// A host that is cut off has one such fault.
 const CUT: &str = "cut";
@@ -70,22 +69,20 @@ impl Spread<'_> {
     }
 
     /// Injects a fault that each of several hosts takes a part of. Each ends its part itself if the fault ends in time.
-    pub(super) fn inject(&self, options: &Options) -> anyhow::Result<i32> {
-        if options.dry_run {
-            return self.print(options.json);
+    pub(super) fn inject(&self, options: &FaultOptions) -> anyhow::Result<i32> {
+        let json = options.common.json;
+        if options.common.dry_run {
+            return self.print(json);
         }
-        let style = Style::chosen(options.json);
-        block_on(async {
-            let cancel = cancelled_by_signals()?;
-            let injected = reported(style, async |events| self.inject_all(events, &cancel).await);
-            let (summary, code) = injected.await?;
-            report::summary(&summary, self.spec, style);
-            Ok(code)
+        let ends = options.lasts.is_some();
+        self.summarize(json, async |events, cancel| {
+            self.inject_all(ends, events, cancel).await
         })
     }
 
     async fn inject_all(
         &self,
+        ends: bool,
         events: &Events,
         cancel: &CancellationToken,
     ) -> anyhow::Result<(Summary, i32)> {
@@ -95,7 +92,7 @@ impl Spread<'_> {
         let mut summary = Summary::new("fault");
         let followed = self.follow_all(&reached, &mut summary, events, cancel);
         let Followed { code, faults } = followed.await;
-        if summary.success || summary.cancelled || faults.is_empty() {
+        if summary.success || ends || faults.is_empty() {
             return Ok((summary, code));
         }
         // A part of a fault is of no use.
